@@ -1,0 +1,8 @@
+"""``python -m kdsearch``."""
+
+import sys
+
+from kdsearch.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

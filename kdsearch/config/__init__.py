@@ -1,0 +1,1 @@
+"""Study files: text in, a frozen and validated StudyConfig out."""

@@ -1,0 +1,95 @@
+"""The ``data`` section: where images come from, at what size, and how they are split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kdsearch.config.ranges import Section
+
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+
+
+class PhantomSource(Section):
+    """Simulated breast ultrasound, made on the spot; needs no download."""
+
+    reader: Literal["phantom"]
+    """The simulator."""
+    name: SourceName = "phantom"
+    """What the source is called in scores."""
+    images: Annotated[int, Field(ge=10, le=100_000)] = 400
+    """How many images to simulate."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Same seed, same images."""
+
+
+class PublishedSource(Section):
+    """A published data set in the layout its authors gave it."""
+
+    reader: Literal["busi", "udiat", "busbra", "breast"]
+    """Which data set's layout to read."""
+    name: SourceName | None = None
+    """What the source is called in scores; the reader's name unless given."""
+    folder: str
+    """The unpacked folder; ``$NAME`` stands for an environment variable. Relative to where the command runs."""
+
+
+class FolderSource(Section):
+    """A folder with ``images/`` and ``masks/``, paired by file name."""
+
+    reader: Literal["folder"]
+    """Plain folders."""
+    name: SourceName = "folder"
+    """What the source is called in scores."""
+    folder: str
+    """Holds ``images/`` and ``masks/``; ``$NAME`` stands for an environment variable."""
+    csv: str | None = None
+    """A table in that folder with a column ``image`` and any of ``group`` (patient) and ``label``."""
+
+
+Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
+
+
+class SplitConfig(Section):
+    """Shares of images for validation and for the locked test; the rest trains."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the images on which trials are compared."""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share locked away until a chosen student is confirmed."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Same seed, same split, on every machine."""
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> SplitConfig:
+        if self.validation + self.test >= 0.9:
+            raise ValueError(f"validation + test must stay below 0.9, got {self.validation + self.test:g}")
+        return self
+
+
+class DataConfig(Section):
+    """Where images come from and what happens to them before training."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = (PhantomSource(reader="phantom"),)
+    """One or more sources; every image keeps its source, and scores are given per source too."""
+    size: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Height and width in pixels that every image and mask is resized to."""
+    split: SplitConfig = SplitConfig()
+    """How images are shared out."""
+    on_defect: Literal["stop", "skip"] = "stop"
+    """What to do about unreadable files and masks that do not fit: refuse to start, or leave those images out."""
+    train_without_lesion: bool = False
+    """Whether images without a lesion are trained on; they never count in Dice."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> DataConfig:
+        names = [source_name(source) for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"sources must have different names, got {names}; give each a name")
+        return self
+
+
+def source_name(source: PhantomSource | PublishedSource | FolderSource) -> str:
+    """What the source is called in image ids and in scores."""
+    return source.name or source.reader

@@ -1,0 +1,81 @@
+"""From a study file to a StudyConfig, or to one error that lists everything wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from kdsearch.config.data import PhantomSource, source_name
+from kdsearch.config.problems import describe
+from kdsearch.config.space import size_of
+from kdsearch.config.study import StudyConfig
+from kdsearch.config.yaml_file import YamlFile
+from kdsearch.errors import StudyFileError, nearest
+
+
+def load_study(path: Path) -> StudyConfig:
+    """The validated study; raises StudyFileError with every problem's line, field and remedy."""
+    file = YamlFile(path)
+    try:
+        study = StudyConfig.model_validate_json(json.dumps(file.content))
+    except ValidationError as error:
+        raise StudyFileError(describe(error, file, StudyConfig)) from None
+    _check_grid(study, file)
+    _check_depth(study, file)
+    return study
+
+
+def _check_grid(study: StudyConfig, file: YamlFile) -> None:
+    if study.search.sampler == "grid" and size_of(study) is None:
+        line = file.line(("search", "sampler"))
+        raise StudyFileError(
+            f"{file.path}:{line}: search.sampler: grid needs a finite space; give every float range a step, or make it a choice"
+        )
+
+
+def _check_depth(study: StudyConfig, file: YamlFile) -> None:
+    from kdsearch.config.ranges import extremes_of
+
+    deepest = max(int(str(depth)) for depth in extremes_of(study.student.depth))
+    stride = 2 ** max(deepest, study.teacher.encoder_depth)
+    size = study.data.size
+    if size % stride:
+        below = size // stride * stride
+        valid = " or ".join(str(near) for near in (below, below + stride) if near >= 16)
+        raise StudyFileError(
+            f"{file.path}:{file.line(('data', 'size'))}: data.size: {size} is not divisible by {stride}, the stride of the "
+            f"deepest network; the nearest sizes that work are {valid}"
+        )
+
+
+def with_folders(study: StudyConfig, folders: Sequence[str]) -> StudyConfig:
+    """The study with its sources read from other folders: ``PATH`` for the only one, ``NAME=PATH`` for a named one."""
+    given = dict(_named_folder(study, text) for text in folders)
+    if not given:
+        return study
+    sources = tuple(
+        source.model_copy(update={"folder": given[source_name(source)]}) if source_name(source) in given else source
+        for source in study.data.sources
+    )
+    return study.model_copy(update={"data": study.data.model_copy(update={"sources": sources})})
+
+
+def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
+    names = [source_name(source) for source in study.data.sources if not isinstance(source, PhantomSource)]
+    name, equals, folder = text.partition("=")
+    if not equals and len(names) == 1:
+        return names[0], text
+    if not equals or name not in names:
+        known = ", ".join(names) or "none that reads a folder"
+        raise StudyFileError(f"--data {text}: write NAME=FOLDER; the study's sources are: {known}{nearest(name, names)}")
+    return name, folder
+
+
+def dump_study(study: StudyConfig) -> str:
+    """The resolved study as YAML, every default written out."""
+    values = study.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

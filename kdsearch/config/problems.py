@@ -1,0 +1,116 @@
+"""Turns pydantic's findings into lines a person can act on: file, line, field, what was got, what is allowed."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from kdsearch.config.yaml_file import Location, YamlFile
+from kdsearch.errors import nearest
+
+
+def describe(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> str:
+    """All problems of a study file, one line each, in the order of the file."""
+    details = [detail for detail in error.errors(include_url=False) if not _follows_from_others(detail)]
+    lines = {_line(detail, file, model) for detail in details}
+    return "\n".join(text for _, text in sorted(lines))
+
+
+def _follows_from_others(detail: ErrorDetails) -> bool:
+    """Pydantic calls a list too short when its items were wrong; the items are reported themselves."""
+    return detail["type"] == "too_short" and bool(detail["input"])
+
+
+def _line(detail: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> tuple[int, str]:
+    location = _in_file(detail, file.content)
+    number = file.line(location)
+    field = _dotted(location)
+    return number, f"{file.path}:{number}: {field + ': ' if field else ''}{_message(detail, location, file, model)}"
+
+
+def _in_file(detail: ErrorDetails, content: object) -> Location:
+    """Pydantic's location without the union tags, which do not stand in the file."""
+    location: list[str | int] = []
+    parts = detail["loc"]
+    for index, part in enumerate(parts):
+        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]  # type: ignore[index]  # checked on the line above
+            location.append(part)
+        elif index == len(parts) - 1 and detail["type"] == "missing":
+            location.append(part)
+    return tuple(location)
+
+
+def _dotted(location: Location) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: type[BaseModel]) -> str:
+    kind, got = detail["type"], detail["input"]
+    match kind:
+        case "extra_forbidden":
+            allowed = sorted(set(_fields_at(model, location[:-1], file.content)))
+            return f"unknown key; allowed here: {', '.join(allowed)}{nearest(str(location[-1]), allowed)}"
+        case "missing":
+            return "is missing"
+        case "literal_error" | "union_tag_invalid":
+            context = detail.get("ctx", {})
+            allowed = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
+            word = context.get("tag", got)
+            return f"must be one of {', '.join(allowed)}; got {word!r}{nearest(str(word), allowed)}"
+        case "union_tag_not_found":
+            return "needs the key reader: phantom, busi, udiat, busbra, breast or folder"
+        case "string_pattern_mismatch":
+            return f"got {got!r}, which does not have the form {detail.get('ctx', {}).get('pattern')}"
+        case "value_error":
+            return detail["msg"].removeprefix("Value error, ")
+        case _:
+            shown = f"; got {got!r}" if isinstance(got, bool | int | float | str | None) else ""
+            return detail["msg"].replace("Input should be", "must be").replace("Field required", "is missing") + shown
+
+
+def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iterator[str]:
+    """The keys allowed at a location, following only the union members that fit what stands in the file."""
+    candidates = [model]
+    for part in location:
+        content = content[part]
+        if isinstance(part, int):
+            continue
+        candidates = [
+            inner
+            for candidate in candidates
+            for name, field in candidate.model_fields.items()
+            if part in (name, field.alias)
+            for inner in _models_in(field.annotation)
+            if _fits(inner, content)
+        ]
+    if isinstance(content, dict):
+        candidates = [candidate for candidate in candidates if _fits(candidate, content)]
+    for candidate in candidates:
+        for name, field in candidate.model_fields.items():
+            yield field.alias or name
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _fits(model: type[BaseModel], content: Any) -> bool:
+    if not isinstance(content, dict):
+        return True
+    names = {field.alias or name for name, field in model.model_fields.items()}
+    if "reader" in names and "reader" in content:
+        return content["reader"] in typing.get_args(model.model_fields["reader"].annotation)
+    return not ({"choice", "int", "float"} & names) or bool({"choice", "int", "float"} & names & content.keys())

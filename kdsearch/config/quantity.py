@@ -1,0 +1,41 @@
+"""Numbers as people write them: 820k, 0.82M, 820000."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from kdsearch.errors import KdsearchError
+
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_FORM = re.compile(r"([0-9]+(?:[._][0-9]+)*(?:e[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
+
+
+def parse_quantity(text: str) -> int:
+    """The whole number that ``820k``, ``0.82M`` or ``820_000`` stands for; raises KdsearchError for anything else."""
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise KdsearchError(f"{text!r} is not a number; write it as 820k, 0.82M or 820000")
+    return round(float(match[1].replace("_", "")) * _FACTORS[match[2].lower()])
+
+
+def format_quantity(value: float) -> str:
+    """Three digits and a letter: ``820k``, ``1.23M``."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor * 0.9995:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def _from_text(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_quantity(value)
+    except KdsearchError as error:
+        raise ValueError(str(error)) from error
+
+
+Quantity = Annotated[int, BeforeValidator(_from_text, json_schema_input_type=int | str), Field(gt=0)]

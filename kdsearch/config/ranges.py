@@ -1,0 +1,143 @@
+"""Search ranges: what may stand in a study file in the place of a plain value."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """A frozen part of a study file; unknown keys are refused and types are not bent."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_by_name=False
+    )
+
+
+class Choice(Section, Generic[T]):
+    """One of several values."""
+
+    choice: Annotated[tuple[T, ...], Field(min_length=1)]
+    """The values to choose from."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.choice)) < len(self.choice):
+            raise ValueError("the values of a choice must differ")
+        return self
+
+
+class IntRange(Section, Generic[T]):
+    """A whole number between two bounds, both included."""
+
+    bounds: Annotated[tuple[T, T], Field(alias="int")]
+    """``[low, high]``."""
+    log: bool = False
+    """Search on a logarithmic scale."""
+    step: Annotated[int, Field(ge=1)] = 1
+    """Distance between neighbouring values; must be 1 with ``log``."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_bounds(*self.bounds, log=self.log)
+        if self.log and self.step != 1:
+            raise ValueError("log and step exclude each other")
+        return self
+
+
+class FloatRange(Section, Generic[T]):
+    """A number between two bounds, both included."""
+
+    bounds: Annotated[tuple[T, T], Field(alias="float")]
+    """``[low, high]``."""
+    log: bool = False
+    """Search on a logarithmic scale."""
+    step: Annotated[float, Field(gt=0)] | None = None
+    """Distance between neighbouring values; excludes ``log``."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_bounds(*self.bounds, log=self.log)
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+
+def _check_bounds(low: Any, high: Any, *, log: bool) -> None:
+    if low >= high:
+        raise ValueError(f"the lower bound must be below the upper one, got [{low}, {high}]")
+    if log and low <= 0:
+        raise ValueError(f"a logarithmic range must be above zero, got [{low}, {high}]")
+
+
+def _word_kind(value: Any) -> str:
+    """The tag of the union member that a value means to be."""
+    return "choice" if isinstance(value, Choice | dict) else "value"
+
+
+def _int_kind(value: Any) -> str:
+    is_range = isinstance(value, IntRange) or (isinstance(value, dict) and "choice" not in value)
+    return "range" if is_range else _word_kind(value)
+
+
+def _float_kind(value: Any) -> str:
+    is_range = isinstance(value, FloatRange) or (isinstance(value, dict) and "choice" not in value)
+    return "range" if is_range else _word_kind(value)
+
+
+AnyRange: TypeAlias = Choice[Any] | IntRange[Any] | FloatRange[Any]
+
+if TYPE_CHECKING:
+    IntSearch: TypeAlias = T | Choice[T] | IntRange[T]
+    FloatSearch: TypeAlias = T | Choice[T] | FloatRange[T]
+    WordSearch: TypeAlias = T | Choice[T]
+else:
+    # A generic alias would lose T: pydantic answers Choice[T] with Choice itself.
+    class WordSearch:
+        """A word, or a choice of words."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            members = Annotated[item, Tag("value")] | Annotated[Choice[item], Tag("choice")]
+            return Annotated[members, Discriminator(_word_kind)]
+
+    class IntSearch:
+        """A whole number, a choice of them, or a range."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            members = Annotated[item, Tag("value")] | Annotated[Choice[item], Tag("choice")]
+            return Annotated[members | Annotated[IntRange[item], Tag("range")], Discriminator(_int_kind)]
+
+    class FloatSearch:
+        """A number, a choice of them, or a range."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            members = Annotated[item, Tag("value")] | Annotated[Choice[item], Tag("choice")]
+            return Annotated[members | Annotated[FloatRange[item], Tag("range")], Discriminator(_float_kind)]
+
+
+def values_of(value: object) -> list[object] | None:
+    """All values a setting may take, in order; None where they are not finitely many."""
+    match value:
+        case Choice(choice=choice):
+            return list(choice)
+        case IntRange(bounds=(low, high), step=step):
+            return list(range(low, high + 1, step))
+        case FloatRange(step=None):
+            return None
+        case FloatRange(bounds=(low, high), step=float(step)):
+            return [low + i * step for i in range(math.floor((high - low) / step + 1e-9) + 1)]
+        case _:
+            return [value]
+
+
+def extremes_of(value: object) -> list[object]:
+    """The values between which the setting moves: all of a choice, both ends of a range, a plain value itself."""
+    if isinstance(value, IntRange | FloatRange):
+        return list(value.bounds)
+    return values_of(value) or []
+
+

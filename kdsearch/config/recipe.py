@@ -1,0 +1,38 @@
+"""A recipe: everything that makes one student, with every value chosen."""
+
+from __future__ import annotations
+
+from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.ranges import Section
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.training import TrainingSpec
+
+
+class Recipe(Section):
+    """What a trial is asked to make; the same recipe on the same CPU gives the same weights, to the bit."""
+
+    student: StudentSpec
+    distillation: DistillationSpec | None
+    """None for path ``none``: trained on masks alone."""
+    training: TrainingSpec
+    seed: int
+    """Seeds initial weights, order of images and augmentation."""
+
+    @property
+    def path(self) -> str:
+        """The distillation path's name, ``none`` where nothing is distilled."""
+        return self.distillation.path if self.distillation else "none"
+
+    def settings(self) -> dict[str, str]:
+        """Every chosen value as text, by its dotted name in the study file; what does not apply is left out."""
+        found: dict[str, str] = {"distillation.path": self.path}
+        _flatten(self.model_dump(), "", found)
+        return found
+
+
+def _flatten(values: dict[str, object], prefix: str, into: dict[str, str]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _flatten(value, f"{prefix}{key}.", into)
+        elif value is not None:
+            into[f"{prefix}{key}"] = f"{value:.6g}" if isinstance(value, float) else str(value)

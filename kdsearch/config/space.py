@@ -1,0 +1,115 @@
+"""The search space a study file spans: its dimensions, its size, and the recipe a choice of values makes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from pydantic import BaseModel
+
+from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange, extremes_of, values_of
+from kdsearch.config.recipe import Recipe
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.study import StudyConfig
+from kdsearch.config.training import TrainingSpec
+
+Suggest: TypeAlias = Callable[[str, AnyRange], object]
+"""Names one value of a range; the sampler's side of the bargain."""
+
+
+def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
+    """The recipe that ``suggest``'s choices make; it is asked only for settings that have a meaning in that recipe."""
+    student = StudentSpec.model_validate(_settle(study.student, "student", suggest))
+    training = TrainingSpec.model_validate(_settle(study.training, "training", suggest))
+    return Recipe(student=student, distillation=_distillation(study, suggest), training=training, seed=seed)
+
+
+def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | None:
+    space = study.distillation
+    path = _one(space.path, "distillation.path", suggest)
+    if path == "none":
+        return None
+    loss = _one(space.loss, "distillation.loss", suggest)
+    temperature = _one(space.temperature, "distillation.temperature", suggest) if loss == "kld" else None
+    return DistillationSpec.model_validate(
+        {
+            "path": path,
+            "loss": loss,
+            "teacher_view": _one(space.teacher_view, "distillation.teacher_view", suggest),
+            "weight": _one(space.weight, "distillation.weight", suggest),
+            "temperature": temperature,
+        }
+    )
+
+
+def _settle(section: BaseModel, name: str, suggest: Suggest) -> dict[str, object]:
+    settled: dict[str, object] = {}
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        dotted = f"{name}.{key}"
+        nested = isinstance(value, BaseModel) and not is_range(value)
+        settled[key] = _settle(value, dotted, suggest) if nested else _one(value, dotted, suggest)
+    return settled
+
+
+def _one(value: object, name: str, suggest: Suggest) -> object:
+    return suggest(name, value) if isinstance(value, Choice | IntRange | FloatRange) else value
+
+
+def is_range(value: object) -> bool:
+    """Whether the setting is searched."""
+    return isinstance(value, Choice | IntRange | FloatRange)
+
+
+def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
+    """Every searched setting by its dotted name."""
+    found: dict[str, AnyRange] = {}
+
+    def collect(section: BaseModel, name: str) -> None:
+        for key in type(section).model_fields:
+            value = getattr(section, key)
+            if isinstance(value, Choice | IntRange | FloatRange):
+                found[f"{name}.{key}"] = value
+            elif isinstance(value, BaseModel):
+                collect(value, f"{name}.{key}")
+
+    for part in ("student", "distillation", "training"):
+        collect(getattr(study, part), part)
+    return found
+
+
+def size_of(study: StudyConfig) -> int | None:
+    """How many different recipes the space holds; None where a range is continuous."""
+    counts = {name: values_of(value) for name, value in dimensions(study).items()}
+    distil = {name.rpartition(".")[2] for name in counts if name.startswith("distillation.")}
+    if any(values is None for values in counts.values()):
+        return None
+    other = math.prod(len(v or ()) for name, v in counts.items() if not name.startswith("distillation."))
+    return other * _distillation_count(study, distil)
+
+
+def _distillation_count(study: StudyConfig, searched: set[str]) -> int:
+    def count(key: str) -> int:
+        return len(values_of(getattr(study.distillation, key)) or ()) if key in searched else 1
+
+    paths = values_of(study.distillation.path) or []
+    losses = values_of(study.distillation.loss) or []
+    per_path = sum(count("temperature") if loss == "kld" else 1 for loss in losses)
+    per_path *= count("teacher_view") * count("weight")
+    return sum(1 if path == "none" else per_path for path in paths)
+
+
+def extreme_students(study: StudyConfig) -> Iterator[StudentSpec]:
+    """Students at the corners of the space, among them the smallest and the largest."""
+    section = study.student
+    keys = list(type(section).model_fields)
+    for values in itertools.product(*(extremes_of(getattr(section, key)) for key in keys)):
+        yield StudentSpec.model_validate(dict(zip(keys, values, strict=True)))
+
+
+def recipe_from(study: StudyConfig, values: Mapping[str, object], *, seed: int) -> Recipe:
+    """The recipe that the named values make."""
+    return choose(study, lambda name, _: values[name], seed=seed)

@@ -1,0 +1,33 @@
+"""The ``student`` section: the family of U-Nets that is searched."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kdsearch.config.ranges import IntSearch, Section, WordSearch
+
+Convolution = Literal["standard", "separable"]
+
+
+class StudentSpace(Section):
+    """A U-Net by its width, depth and convolutions."""
+
+    width: IntSearch[Annotated[int, Field(ge=2, le=256)]] = 16
+    """Channels of the first stage; every deeper stage has twice as many."""
+    depth: IntSearch[Annotated[int, Field(ge=1, le=6)]] = 3
+    """How often the image is halved; its size must be divisible by 2 to this power."""
+    convolutions: IntSearch[Annotated[int, Field(ge=1, le=4)]] = 2
+    """3×3 convolutions in each stage."""
+    convolution: WordSearch[Convolution] = "standard"
+    """Standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
+
+
+class StudentSpec(Section):
+    """One student network, as StudentSpace describes it, with every value chosen."""
+
+    width: int
+    depth: int
+    convolutions: int
+    convolution: Convolution

@@ -1,0 +1,78 @@
+"""The whole study file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kdsearch.config.data import DataConfig
+from kdsearch.config.distillation import DistillationSpace
+from kdsearch.config.quantity import Quantity
+from kdsearch.config.ranges import Section
+from kdsearch.config.search import SearchConfig
+from kdsearch.config.student import StudentSpace
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.training import TrainingSpace
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Reference(Section):
+    """A published point to draw beside the front; it takes no part in the search."""
+
+    label: str
+    """What stands beside the point."""
+    dice: Annotated[float, Field(gt=0, le=1)]
+    """Its Dice, from 0 to 1."""
+    params: Quantity
+    """Its parameters, such as ``0.82M``."""
+
+
+class StudyConfig(Section):
+    """One study: data, teacher, the space of students, and the search through it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+    """The study's name: its folder, its MLflow experiment."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seeds the sampler and every trial."""
+    device: Device = "auto"
+    """Where networks are trained; ``auto`` takes CUDA, then MPS, then the CPU."""
+    data: DataConfig = DataConfig()
+    """Images and masks."""
+    teacher: TeacherConfig = TeacherConfig()
+    """The teacher."""
+    student: StudentSpace = StudentSpace()
+    """The students."""
+    distillation: DistillationSpace = DistillationSpace()
+    """The distillation."""
+    training: TrainingSpace = TrainingSpace()
+    """The students' training."""
+    search: SearchConfig = SearchConfig()
+    """The search."""
+    storage: str | None = None
+    """Optuna storage URL; an SQLite file under ``.kdsearch/`` unless given."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; ``sqlite:///mlflow/mlflow.db`` unless given here or in ``MLFLOW_TRACKING_URI``."""
+    references: tuple[Reference, ...] = ()
+    """Published points for the chart."""
+
+    def identity(self) -> dict[str, str]:
+        """What must not change once trials exist, as text by dotted name; the data count by content, not by folder."""
+        values = self.model_dump(mode="json", include={"seed", "data", "teacher", "student", "distillation", "training"})
+        for source in values["data"]["sources"]:
+            source.pop("folder", None)
+        values["search"] = {"objectives": self.search.objectives, "limits": self.search.limits.model_dump()}
+        flat: dict[str, str] = {}
+        for section, content in values.items():
+            fields = content if isinstance(content, dict) else {"": content}
+            flat |= {f"{section}.{key}".rstrip("."): json.dumps(value, sort_keys=True) for key, value in fields.items()}
+        return flat
+
+
+def digest(*parts: object) -> str:
+    """Sixteen hexadecimal digits that stand for the parts, the same on every machine."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

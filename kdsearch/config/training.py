@@ -1,0 +1,109 @@
+"""The ``training`` sections: one loop's settings, for the teacher and for students."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kdsearch.config.ranges import FloatSearch, IntSearch, Section, WordSearch
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["constant", "cosine", "onecycle"]
+SupervisedLoss = Literal["cross_entropy", "dice_cross_entropy"]
+Monitor = Literal["loss", "dice"]
+Precision = Literal["float32", "bf16", "fp16"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_NotNegative = Annotated[float, Field(ge=0)]
+
+
+class AugmentationSpace(Section):
+    """The strong view's ranges; each image draws its own values every epoch. Zero switches one off."""
+
+    flip: FloatSearch[Share] = 0.5
+    """Probability of a left-right flip."""
+    rotation_degrees: FloatSearch[Annotated[float, Field(ge=0, le=180)]] = 15.0
+    """Largest rotation to either side, in degrees."""
+    scale: FloatSearch[Annotated[float, Field(ge=0, lt=1)]] = 0.15
+    """Largest relative change of size to either side."""
+    shift: FloatSearch[Share] = 0.1
+    """Largest shift to either side, as a share of the image's width."""
+    crop: FloatSearch[Annotated[float, Field(ge=0, lt=1)]] = 0.15
+    """Largest share of width and height cut away by a random crop."""
+    noise: FloatSearch[Share] = 0.05
+    """Largest standard deviation of Gaussian noise, on grey values from 0 to 1; student's view only."""
+    dropout: FloatSearch[Share] = 0.05
+    """Largest share of pixels set to black; student's view only."""
+
+
+class TrainingSpace(Section):
+    """How a network is trained."""
+
+    optimizer: WordSearch[Optimizer] = "adamw"
+    """The optimiser."""
+    learning_rate: FloatSearch[_Positive] = 2e-3
+    """Highest learning rate of the schedule."""
+    weight_decay: FloatSearch[_NotNegative] = 1e-4
+    """Weight decay (L2 for Adam and SGD, decoupled for AdamW)."""
+    schedule: WordSearch[Schedule] = "onecycle"
+    """How the learning rate moves over the epochs."""
+    epochs: IntSearch[Annotated[int, Field(ge=1, le=10_000)]] = 30
+    """Most epochs a network is trained for."""
+    batch_size: IntSearch[Annotated[int, Field(ge=1, le=4096)]] = 16
+    """Images in a batch."""
+    supervised_loss: WordSearch[SupervisedLoss] = "dice_cross_entropy"
+    """Loss against the masks: cross-entropy as in the paper, or Dice plus cross-entropy."""
+    gradient_clip: FloatSearch[_Positive] | None = None
+    """Largest norm of the gradient; larger ones are scaled down to it."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a better ``monitor`` after which training ends early."""
+    monitor: Monitor = "dice"
+    """Which validation figure says that an epoch is better; the best epoch's weights are kept."""
+    precision: Precision = "float32"
+    """Arithmetic on a GPU; the CPU always computes in float32."""
+    augmentation: AugmentationSpace = AugmentationSpace()
+    """The strong view."""
+
+
+class AugmentationSpec(Section):
+    """The strong view's settings, as AugmentationSpace describes them, with every value chosen."""
+
+    flip: float
+    rotation_degrees: float
+    scale: float
+    shift: float
+    crop: float
+    noise: float
+    dropout: float
+
+
+class TrainingSpec(Section):
+    """One network's training, as TrainingSpace describes it, with every value chosen."""
+
+    optimizer: Optimizer
+    learning_rate: float
+    weight_decay: float
+    schedule: Schedule
+    epochs: int
+    batch_size: int
+    supervised_loss: SupervisedLoss
+    gradient_clip: float | None
+    patience: int | None
+    monitor: Monitor
+    precision: Precision
+    augmentation: AugmentationSpec
+
+
+class TeacherTraining(TrainingSpace):
+    """The teacher's training; the same settings, without search ranges."""
+
+    @model_validator(mode="after")
+    def _plain(self) -> TeacherTraining:
+        self.spec()
+        return self
+
+    def spec(self) -> TrainingSpec:
+        """The settings as a network's training takes them; raises ValidationError where a range stands."""
+        return TrainingSpec.model_validate(self.model_dump())

@@ -1,0 +1,116 @@
+"""Reads YAML as plain data that remembers on which line each value stood."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TypeAlias
+
+import yaml
+
+from kdsearch.errors import StudyFileError
+
+Plain: TypeAlias = "None | bool | int | float | str | list[Plain] | dict[str, Plain]"
+Location: TypeAlias = tuple[str | int, ...]
+
+MAX_VALUES = 20_000
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
+
+
+class _StudyLoader(yaml.SafeLoader):
+    """YAML's core schema: ``1e-3`` is a number, ``no`` and ``on`` are words, nothing becomes a date."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name and type
+
+
+for _kind, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+(_[0-9]+)*", "-+0123456789"),
+    ("float", r"[-+]?([0-9]+(_[0-9]+)*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _StudyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+class YamlFile:
+    """A YAML mapping and the lines of its values.
+
+    Attributes:
+        path: where it was read, as the user named it.
+        content: the mapping as plain dictionaries, lists and scalars.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file; raises StudyFileError where it is missing, not YAML, or not a mapping."""
+        self.path = path
+        self._lines: dict[Location, int] = {}
+        self._count = 0
+        root = self._compose()
+        if not isinstance(root, yaml.MappingNode):
+            raise StudyFileError(f"{path}: a study file must be a mapping of sections (name, data, teacher, …)")
+        content = self._value(root, (), ())
+        assert isinstance(content, dict)
+        self.content: dict[str, Plain] = content
+
+    def line(self, location: Location) -> int:
+        """The line of the value, or of the nearest thing around it."""
+        while location and location not in self._lines:
+            location = location[:-1]
+        return self._lines.get(location, 1)
+
+    def _compose(self) -> yaml.Node | None:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise StudyFileError(f"{self.path}: no such study file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyFileError(f"{self.path}: cannot be read as text: {error}") from error
+        self._loader = _StudyLoader(text)
+        try:
+            return self._loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f":{mark.line + 1}" if mark else ""
+            raise StudyFileError(f"{self.path}{line}: not valid YAML: {error.problem or error.context}") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise StudyFileError(f"{self.path}: not valid YAML: {error}") from error
+
+    def _value(self, node: yaml.Node, location: Location, above: tuple[int, ...]) -> Plain:
+        line = node.start_mark.line + 1
+        self._lines.setdefault(location, line)
+        self._count += 1
+        if self._count > MAX_VALUES or id(node) in above:
+            raise StudyFileError(f"{self.path}:{line}: anchors expand to more than {MAX_VALUES:,} values")
+        if node.tag not in _PLAIN_TAGS:
+            raise StudyFileError(f"{self.path}:{line}: the tag {node.tag!r} is refused; a study file is plain data")
+        above = (*above, id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, location, above)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*location, i), above) for i, item in enumerate(node.value)]
+        try:
+            value: Plain = self._loader.construct_object(node)
+        except (ValueError, KeyError) as error:
+            raise StudyFileError(f"{self.path}:{line}: {node.value!r} is not a {node.tag.rpartition(':')[2]}") from error
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, location: Location, above: tuple[int, ...]) -> dict[str, Plain]:
+        self._refuse_repeated_keys(node)
+        self._loader.flatten_mapping(node)
+        mapping: dict[str, Plain] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            self._lines[*location, key] = key_node.start_mark.line + 1
+            mapping[key] = self._value(value_node, (*location, key), above)
+        return mapping
+
+    def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise StudyFileError(f"{self.path}:{line}: a key must be a word")
+            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                raise StudyFileError(f"{self.path}:{line}: the key {key_node.value!r} stands twice")
+            seen.add(key_node.value)

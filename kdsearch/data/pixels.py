@@ -1,0 +1,89 @@
+"""Decodes image and mask files of every mode met in published sets into grey values and lesion pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from kdsearch.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+def read_grey(path: Path) -> Pixels:
+    """The image as H×W grey values 0-255; transparency shows black, 16-bit images are scaled so that their brightest pixel is 255.
+
+    Raises DataError where the file cannot be decoded.
+    """
+    return np.asarray(_opaque_grey(path))
+
+
+def read_mask(paths: Sequence[Path], *, shape: tuple[int, int]) -> Pixels:
+    """The union of the masks as H×W of 0 and 255; no masks are an empty lesion.
+
+    Raises DataError where a file cannot be decoded, is not two-valued, or has another size than ``shape`` (H, W).
+    """
+    union = np.zeros(shape, dtype=bool)
+    for path in paths:
+        union |= _read_lesion(path, shape=shape)
+    return union.astype(np.uint8) * np.uint8(255)
+
+
+def resize_image(image: Pixels, size: int) -> Pixels:
+    """The image at ``size``×``size``, averaged over the pixels that fall together."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def resize_mask(mask: Pixels, size: int) -> Pixels:
+    """The mask at ``size``×``size``: 255 where more than half of the pixel is lesion."""
+    shares = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.BILINEAR))
+    return np.where(shares >= 128, np.uint8(255), np.uint8(0))
+
+
+def _read_lesion(path: Path, *, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    grey = np.asarray(_opaque_grey(path))
+    if grey.shape != shape:
+        raise DataError(f"mask is {grey.shape[1]}×{grey.shape[0]} pixels, its image {shape[1]}×{shape[0]}")
+    values = np.unique(grey)
+    if len(values) > 2:
+        raise DataError(f"mask has {len(values)} grey values, must have two")
+    lesion: npt.NDArray[np.bool_] = grey > (values[0] if len(values) == 2 else 0)
+    return lesion
+
+
+def _opaque_grey(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+            image.load()
+            return _to_grey(image)
+    except FileNotFoundError:
+        raise DataError("no such file") from None
+    except _UNREADABLE as error:
+        raise DataError(f"cannot be decoded as an image ({error})") from error
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scale_deep(np.asarray(image)))
+    if image.mode == "1":
+        return image.convert("L")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("L")
+    return image.convert("RGB").convert("L")
+
+
+def _scale_deep(values: npt.NDArray[np.generic]) -> Pixels:
+    deep = np.asarray(values, dtype=np.float64)
+    top = deep.max(initial=0.0)
+    return np.zeros(deep.shape, np.uint8) if top <= 0 else np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)

@@ -1,0 +1,30 @@
+"""A plain folder: ``images/`` and ``masks/``, and a table for groups and labels where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdsearch.data.entry import Listing
+from kdsearch.data.readers.layout import require_folder
+from kdsearch.data.readers.pairs import pair_by_stem
+from kdsearch.data.readers.table import read_table
+from kdsearch.errors import DataError
+
+WHERE = "put images into images/ and masks of the same names into masks/"
+
+
+def read_folder(folder: Path, *, csv: str | None = None) -> Listing:
+    """Lists ``images/`` and ``masks/``; ``csv`` is a table in the folder with ``image`` and any of ``group``, ``label``."""
+    root = require_folder(folder, ("images", "masks"), where=WHERE)
+    table = read_table(root / csv, key="image") if csv else {}
+    rows = {Path(image).stem: row for image, row in table.items()}
+    listing = pair_by_stem(
+        root / "images",
+        root / "masks",
+        label_of=lambda stem: rows.get(stem, {}).get("label"),
+        group_of=lambda stem: rows.get(stem, {}).get("group"),
+    )
+    strangers = set(rows) - {entry.id for entry in listing.entries} - {d.path.stem for d in listing.defects}
+    if strangers:
+        raise DataError(f"{root / (csv or '')}: names images that are not there: {', '.join(sorted(strangers)[:5])}")
+    return listing

@@ -1,0 +1,36 @@
+"""The errors kdsearch raises for what a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KdsearchError(Exception):
+    """A user's mistake, told in full by its message: where, what must hold, what was got, what would work."""
+
+
+class StudyFileError(KdsearchError):
+    """A study file that does not say what a study file must say."""
+
+
+class DataError(KdsearchError):
+    """Images or masks that cannot be used as they are."""
+
+
+class TeacherError(KdsearchError):
+    """A teacher that cannot be built, loaded or trained."""
+
+
+class SearchError(KdsearchError):
+    """A search that cannot start or go on."""
+
+
+class ShapeError(KdsearchError):
+    """A tensor or an image size that a model cannot take."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """``"; did you mean 'width'?"`` where one of the choices is near, else the empty string."""
+    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
