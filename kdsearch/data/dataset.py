@@ -1,0 +1,57 @@
+"""The data set as the rest of the house sees it: arrays in memory and what is known of each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from kdsearch.data.pixels import Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInfo:
+    """What is known of one image."""
+
+    id: str
+    """``SOURCE/NAME``."""
+    source: str
+    label: str | None
+    group: str | None
+    """Images of one group never stand on both sides of a split; None is a group of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """All images of a study at one size."""
+
+    images: Pixels
+    """N×H×W grey values 0-255, memory-mapped."""
+    masks: Pixels
+    """N×H×W, 255 inside a lesion."""
+    infos: tuple[ImageInfo, ...]
+    fingerprint: str
+    """Changes with any pixel, name, label or group."""
+    skipped: tuple[str, ...] = ()
+    """Defects of images that were left out, as the study file allowed."""
+
+    @property
+    def has_lesion(self) -> npt.NDArray[np.bool_]:
+        """N, true where the mask is not empty."""
+        present: npt.NDArray[np.bool_] = self.masks.reshape(len(self.masks), -1).any(axis=1)
+        return present
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Which images train, which compare trials, which stay locked; as positions in the data set."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+    fingerprint: str
+
+
+INFOS = TypeAdapter(tuple[ImageInfo, ...])

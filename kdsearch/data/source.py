@@ -1,0 +1,74 @@
+"""Where a source's images come from: which reader lists it, and what its files' fingerprint is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import string
+from pathlib import Path
+
+from kdsearch.config.data import FolderSource, PhantomSource, PublishedSource
+from kdsearch.data.entry import Listing, Reader
+from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
+from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
+from kdsearch.data.readers.breast import read_breast
+from kdsearch.data.readers.busbra import WHERE as BUSBRA_WHERE
+from kdsearch.data.readers.busbra import read_busbra
+from kdsearch.data.readers.busi import WHERE as BUSI_WHERE
+from kdsearch.data.readers.busi import read_busi
+from kdsearch.data.readers.folder import WHERE as FOLDER_WHERE
+from kdsearch.data.readers.folder import read_folder
+from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
+from kdsearch.data.readers.udiat import read_udiat
+from kdsearch.errors import DataError
+
+READERS: dict[str, tuple[Reader, str]] = {
+    "busi": (read_busi, BUSI_WHERE),
+    "udiat": (read_udiat, UDIAT_WHERE),
+    "busbra": (read_busbra, BUSBRA_WHERE),
+    "breast": (read_breast, BREAST_WHERE),
+}
+"""Published sets: how each is listed, and where to get it."""
+
+
+def list_source(source: PublishedSource | FolderSource) -> Listing:
+    """What the source's folder holds; raises DataError where the folder or its layout is not there."""
+    if isinstance(source, FolderSource):
+        return read_folder(_folder(source.folder, FOLDER_WHERE), csv=source.csv)
+    reader, where = READERS[source.reader]
+    return reader(_folder(source.folder, where))
+
+
+def fingerprint_listing(listing: Listing) -> str:
+    """Changes with the content of any file, and with any id, label or group."""
+    total = hashlib.sha256()
+    for entry in listing.entries:
+        total.update(repr((entry.id, entry.label, entry.group, len(entry.masks))).encode())
+        for path in (entry.image, *entry.masks):
+            total.update(_file_digest(path))
+    return total.hexdigest()
+
+
+def fingerprint_phantom(source: PhantomSource) -> str:
+    """Changes with the seed, the number of images and the simulation."""
+    return f"phantom-{PHANTOM_VERSION}-{source.seed}-{source.images}"
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b"unreadable"
+
+
+def _folder(text: str, where: str) -> Path:
+    """The folder with environment variables filled in."""
+    try:
+        return Path(string.Template(text).substitute(os.environ)).expanduser()
+    except (KeyError, ValueError) as error:
+        name = str(error).strip("'")
+        raise DataError(
+            f"data.sources: folder {text}: the environment variable {name} is not set; set it to the data's folder, "
+            f"or name the folder on the command line with --data FOLDER; get the data: {where}"
+        ) from None

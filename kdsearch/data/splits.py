@@ -1,0 +1,64 @@
+"""Shares images out to train, validation and the locked test: by group, stratified by label, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+
+from kdsearch.config.data import SplitConfig
+from kdsearch.config.study import digest
+from kdsearch.data.dataset import Dataset, ImageInfo, Splits
+from kdsearch.errors import DataError
+
+PARTS = ("train", "validation", "test")
+
+
+def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) -> Splits:
+    """The three parts; raises DataError where one of them would hold no lesion."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for position, info in enumerate(dataset.infos):
+        members[_group(info)].append(position)
+    shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}
+    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    for groups in _strata(dataset, members).values():
+        _share_out(sorted(groups, key=lambda group: _rank(group, config.seed)), members, shares, parts)
+    has_lesion = dataset.has_lesion
+    if not train_without_lesion:
+        parts["train"] = [position for position in parts["train"] if has_lesion[position]]
+    for part, positions in parts.items():
+        if not any(has_lesion[position] for position in positions):
+            raise DataError(f"the {part} split holds no image with a lesion: {len(dataset.infos)} images are too few for data.split")
+    ordered = {part: tuple(sorted(positions)) for part, positions in parts.items()}
+    return Splits(**ordered, fingerprint=digest(dataset.fingerprint, ordered))
+
+
+def _group(info: ImageInfo) -> str:
+    return f"{info.source}/group/{info.group}" if info.group is not None else info.id
+
+
+def _strata(dataset: Dataset, members: dict[str, list[int]]) -> dict[tuple[str, str], list[str]]:
+    """Groups by source and by the label most of their images have."""
+    strata: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for group, positions in members.items():
+        labels = Counter(str(dataset.infos[position].label) for position in positions)
+        label = min(labels, key=lambda name: (-labels[name], name))
+        strata[dataset.infos[positions[0]].source, label].append(group)
+    return dict(sorted(strata.items()))
+
+
+def _rank(group: str, seed: int) -> str:
+    """An order that looks random and needs no random number generator."""
+    return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
+
+
+def _share_out(
+    groups: list[str], members: dict[str, list[int]], shares: dict[str, float], parts: dict[str, list[int]]
+) -> None:
+    """Gives each group to the part that lacks most of its share so far."""
+    given = dict.fromkeys(PARTS, 0)
+    total = 0
+    for group in groups:
+        total += len(members[group])
+        part = max(PARTS, key=lambda name: shares[name] * total - given[name])
+        parts[part] += members[group]
+        given[part] += len(members[group])
