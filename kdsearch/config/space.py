@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from pydantic import BaseModel
@@ -110,6 +110,22 @@ def extreme_students(study: StudyConfig) -> Iterator[StudentSpec]:
         yield StudentSpec.model_validate(dict(zip(keys, values, strict=True)))
 
 
-def recipe_from(study: StudyConfig, values: Mapping[str, object], *, seed: int) -> Recipe:
-    """The recipe that the named values make."""
-    return choose(study, lambda name, _: values[name], seed=seed)
+def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
+    """The choices of every different recipe of a finite space, in a fixed order."""
+    pending: list[tuple[tuple[str, object], ...]] = [()]
+    while pending:
+        prefix = pending.pop()
+        taken: list[tuple[str, object]] = []
+
+        def suggest(name: str, value: AnyRange, prefix: tuple[tuple[str, object], ...] = prefix, taken: list[tuple[str, object]] = taken) -> object:
+            options = values_of(value)
+            assert options is not None, f"{name} is not finite"
+            if len(taken) < len(prefix):
+                taken.append(prefix[len(taken)])
+            else:
+                pending.extend((*taken, (name, option)) for option in reversed(options[1:]))
+                taken.append((name, options[0]))
+            return taken[-1][1]
+
+        choose(study, suggest, seed=0)
+        yield dict(taken)

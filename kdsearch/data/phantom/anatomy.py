@@ -64,7 +64,7 @@ def _layers(label: Label, rng: np.random.Generator) -> Anatomy:
 
 def _add_fat_lobule(anatomy: Anatomy, rng: np.random.Generator) -> None:
     inside = _blob(rng, centre=rng.uniform((25, 0), (150, SIZE)), radii=rng.uniform((6, 12), (16, 34)), roughness=0.08)
-    anatomy.echo[inside] *= _amplitude(rng.uniform(-9, -4))
+    anatomy.echo[inside] *= _amplitude(rng.uniform(-7, -3))
     rim = ndimage.binary_dilation(inside, iterations=2) & ~inside
     anatomy.echo[rim] *= _amplitude(rng.uniform(1, 5))
 
@@ -87,19 +87,19 @@ def _add_cyst(anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 def _add_benign(anatomy: Anatomy, rng: np.random.Generator) -> None:
     """Smooth, wider than tall, enhancement behind."""
-    tall = rng.uniform(11, 28)
+    tall = rng.uniform(13, 30)
     wide = tall * rng.uniform(1.2, 2.0)
     inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.06)
-    _fill(anatomy, inside, contrast_db=rng.uniform(-18, -5), rng=rng)
+    _fill(anatomy, inside, contrast_db=rng.uniform(-24, -6), rng=rng)
     anatomy.attenuation[inside] = -TISSUE_ATTENUATION * rng.uniform(0.0, 5.0)
 
 
 def _add_malignant(anatomy: Anatomy, rng: np.random.Generator) -> None:
     """Irregular, taller than wide, shadow behind."""
-    wide = rng.uniform(12, 28)
+    wide = rng.uniform(13, 30)
     tall = wide * rng.uniform(1.0, 1.6)
-    inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.2, spicules=True)
-    _fill(anatomy, inside, contrast_db=rng.uniform(-17, -4), rng=rng)
+    inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.13, spicules=True)
+    _fill(anatomy, inside, contrast_db=rng.uniform(-23, -5), rng=rng)
     anatomy.attenuation[inside] = TISSUE_ATTENUATION * rng.uniform(2, 16)
 
 

@@ -1,0 +1,63 @@
+"""A split's images on the training device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.distill.views import TeacherMaps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Some images of a data set, on a device."""
+
+    grey: Tensor
+    """N×H×W uint8."""
+    masks: Tensor
+    """N×H×W uint8, 255 inside a lesion."""
+    sources: tuple[str, ...]
+    """The source of each image."""
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.grey.shape[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """What a network is trained and judged on."""
+
+    train: Images
+    validation: Images
+    maps: TeacherMaps | None = None
+    """The teacher's maps of the training images, in half precision; None where nothing needs them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.train.grey.device
+
+
+def training_data(dataset: Dataset, splits: Splits, device: torch.device, maps: TeacherMaps | None = None) -> TrainingData:
+    """The training and validation images on the device; the test images are not touched."""
+    return TrainingData(
+        train=_images(dataset, splits.train, device), validation=_images(dataset, splits.validation, device), maps=maps
+    )
+
+
+def _images(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:
+    chosen = np.asarray(positions)
+    return Images(
+        grey=torch.from_numpy(dataset.images[chosen]).to(device),
+        masks=torch.from_numpy(dataset.masks[chosen]).to(device),
+        sources=tuple(dataset.infos[position].source for position in positions),
+    )

@@ -1,0 +1,79 @@
+"""Losses against masks and against the teacher; all are averages, so that tiling the same pixels changes nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdsearch.config.training import SupervisedLoss
+
+DICE_SMOOTHING = 1e-3
+"""Added to shares of the image, not to pixel counts, so that Dice does not depend on the image's size."""
+
+
+def supervised(logits: Tensor, target: Tensor, kind: SupervisedLoss) -> Tensor:
+    """Cross-entropy, or Dice plus cross-entropy, of logits N×C×H×W against class numbers N×H×W."""
+    loss = cross_entropy(logits, target)
+    return loss + soft_dice(logits, target) if kind == "dice_cross_entropy" else loss
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over pixels and images; one channel is a sigmoid, several are a softmax."""
+    if logits.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
+    return functional.cross_entropy(logits, target.long())
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the Dice of probabilities, averaged over images and lesion classes (Milletari et al. 2016)."""
+    if logits.shape[1] == 1:
+        probability, truth = logits.sigmoid(), target.unsqueeze(1).to(logits.dtype)
+    else:
+        probability = logits.softmax(dim=1)[:, 1:]
+        truth = functional.one_hot(target.long(), logits.shape[1]).permute(0, 3, 1, 2)[:, 1:].to(logits.dtype)
+    both, a, b = ((part).mean(dim=(2, 3)) for part in (probability * truth, probability, truth))
+    return (1 - (2 * both + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
+
+
+def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of logits N×C×H×W, before any activation."""
+    return functional.mse_loss(student, teacher)
+
+
+def logits_kld(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(teacher ‖ student) per pixel at a temperature, times its square (Hinton et al. 2015).
+
+    One channel is a Bernoulli distribution in each pixel; several are a categorical one over the channels.
+    """
+    student, teacher = student / temperature, teacher / temperature
+    if student.shape[1] == 1:
+        p = teacher.sigmoid()
+        on = p * (functional.logsigmoid(teacher) - functional.logsigmoid(student))
+        off = (1 - p) * (functional.logsigmoid(-teacher) - functional.logsigmoid(-student))
+        return (on + off).mean() * temperature**2
+    return _kl(student.log_softmax(dim=1), teacher.log_softmax(dim=1)).sum(dim=1).mean() * temperature**2
+
+
+def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of maps N×K×h×w."""
+    return functional.mse_loss(student, teacher)
+
+
+def maps_kld(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(teacher ‖ student) of where in the image each channel is active, averaged over channels and images.
+
+    Each channel of N×K×h×w becomes a distribution over its h·w places (Shu et al. 2021, channel-wise distillation).
+    """
+    student, teacher = (maps.flatten(2) / temperature for maps in (student, teacher))
+    return _kl(student.log_softmax(dim=2), teacher.log_softmax(dim=2)).sum(dim=2).mean() * temperature**2
+
+
+def attention(maps: Tensor) -> Tensor:
+    """N×1×h×w: mean over channels of the squares, scaled to a root mean square of 1 (Zagoruyko and Komodakis 2017)."""
+    energy = maps.square().mean(dim=1, keepdim=True)
+    return energy / energy.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def _kl(student_log: Tensor, teacher_log: Tensor) -> Tensor:
+    return torch.exp(teacher_log) * (teacher_log - student_log)

@@ -1,0 +1,98 @@
+"""Makes one student from a recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from kdsearch.config.recipe import Recipe
+from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.loop import Fitted, predict_logits, train
+from kdsearch.distill.objective import Distillation, Objective, supervised_objective
+from kdsearch.distill.report import EpochReport, Trained, TrainingFailed
+from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.measure.counts import Cost, count, count_by_tools
+from kdsearch.measure.overlap import predict_classes
+from kdsearch.measure.scores import assemble
+from kdsearch.models.teacher import Teacher
+from kdsearch.models.unet import UNet, build_student, initialise
+
+
+class Workshop:
+    """What one process needs to make students: data, teacher and maps, loaded once and on first need."""
+
+    def __init__(self, data: TrainingData, teacher: TrainedTeacher) -> None:
+        self._data = data
+        self._teacher = teacher
+        self._network: Teacher | None = None
+        self._with_maps: TrainingData | None = None
+
+    def distil(self, recipe: Recipe, weights: Path) -> Generator[EpochReport, None, Trained]:
+        """Trains the recipe's student, yields one report an epoch, and writes its weights as safetensors.
+
+        Raises TrainingFailed with the reason where the training cannot go on.
+        """
+        student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
+        objective, extra, data = self._objective(recipe, student)
+        try:
+            fitted = yield from train(student, objective, data, recipe.training, seed=recipe.seed, extra=extra)
+        except torch.OutOfMemoryError as error:
+            raise TrainingFailed(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
+        return self._finish(student, fitted, weights)
+
+    def _objective(self, recipe: Recipe, student: UNet) -> tuple[Objective, nn.Module | None, TrainingData]:
+        spec, kind = recipe.distillation, recipe.training.supervised_loss
+        if spec is None:
+            return supervised_objective(student, kind), None, self._data
+        data = self._data_with_maps()
+        assert data.maps is not None
+        channels = (student.hidden_channels, data.maps.hidden.shape[1])
+        online = spec.teacher_view == "same"
+        distillation = Distillation(student, spec, kind, teacher=self._online_teacher() if online else None, channels=channels)
+        initialise(distillation, torch.Generator().manual_seed(recipe.seed))
+        return distillation.to(self._data.device), distillation, self._data if online else data
+
+    def _data_with_maps(self) -> TrainingData:
+        if self._with_maps is None:
+            maps = self._teacher.maps(self._data.device)
+            self._with_maps = TrainingData(train=self._data.train, validation=self._data.validation, maps=maps)
+        return self._with_maps
+
+    def _online_teacher(self) -> Teacher:
+        if self._network is None:
+            self._network = self._teacher.load(self._data.device)
+        return self._network
+
+    def _finish(self, student: UNet, fitted: Fitted, weights: Path) -> Trained:
+        validation = self._data.validation
+        predicted = predict_classes(predict_logits(student, validation))
+        cost = count(student.cpu(), size=validation.size)
+        scores = assemble(
+            predicted=predicted,
+            target=(validation.masks > 0).long(),
+            sources=validation.sources,
+            cost=cost,
+            tool_counts=count_by_tools(student, size=validation.size, cost=cost),
+            train_seconds=fitted.seconds,
+            epochs=fitted.epochs,
+            best_epoch=fitted.best_epoch,
+        )
+        _write_weights(student, weights)
+        return Trained(scores=scores, weights=str(weights))
+
+
+def cost_of(recipe: Recipe, *, size: int) -> Cost:
+    """Parameters and multiply-adds of the recipe's student for one image, counted without making its weights."""
+    return count(build_student(recipe.student, device="meta"), size=size)
+
+
+def _write_weights(student: UNet, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in student.state_dict().items()}, beside)
+    os.replace(beside, path)

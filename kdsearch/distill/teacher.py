@@ -1,0 +1,173 @@
+"""The teacher of a study: trained once, kept with its scores, and asked once for its maps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from kdsearch.config.study import StudyConfig, digest
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits, train
+from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.report import CURVE, EpochReport
+from kdsearch.distill.views import TeacherMaps, normalise
+from kdsearch.errors import TeacherError
+from kdsearch.measure.counts import count, count_by_tools
+from kdsearch.measure.overlap import predict_classes
+from kdsearch.measure.scores import SCORES, Scores, assemble
+from kdsearch.models.encoder_weights import read_tensors
+from kdsearch.models.teacher import Teacher, build_teacher
+
+FORMAT = 1
+"""Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedTeacher:
+    """A cached teacher."""
+
+    folder: Path
+    """Holds ``teacher.safetensors``, ``teacher.yaml``, ``scores.json``, ``curve.json`` and ``maps/``."""
+    config: TeacherConfig
+    size: int
+    scores: Scores
+    curve: tuple[EpochReport, ...]
+
+    def load(self, device: torch.device) -> Teacher:
+        """The network, for evaluation only: nothing in it takes gradients."""
+        teacher = _load(self.config, self.folder / "teacher.safetensors", self.size)
+        teacher.eval().requires_grad_(requires_grad=False)
+        return teacher.to(device)
+
+    def maps(self, device: torch.device) -> TeacherMaps:
+        """Its maps of the training images in half precision; memory-mapped where the device is the CPU."""
+        logits, hidden = (
+            torch.from_numpy(np.load(self.folder / "maps" / f"{name}.npy", mmap_mode="c")).to(device) for name in ("logits", "hidden")
+        )
+        return TeacherMaps(logits=logits, hidden=hidden)
+
+
+def teacher_folder(study: StudyConfig, splits_fingerprint: str, home: Path) -> Path:
+    """Where the teacher for this data, this split, these settings and this seed lies."""
+    settings = study.teacher.model_dump(mode="json")
+    return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, _file_state(study.teacher), study.seed)
+
+
+def open_teacher(study: StudyConfig, folder: Path) -> TrainedTeacher | None:
+    """The cached teacher of that folder, or None where it was never finished."""
+    if not (folder / "scores.json").is_file():
+        return None
+    return TrainedTeacher(
+        folder=folder,
+        config=study.teacher,
+        size=study.data.size,
+        scores=SCORES.validate_json((folder / "scores.json").read_bytes()),
+        curve=CURVE.validate_json((folder / "curve.json").read_bytes()),
+    )
+
+
+def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Generator[EpochReport, None, TrainedTeacher]:
+    """Trains the teacher, or takes the checkpoint the study names; yields a report an epoch and leaves the folder whole."""
+    curve: list[EpochReport] = []
+    if study.teacher.checkpoint is not None:
+        teacher = _load(study.teacher, Path(study.teacher.checkpoint).expanduser(), study.data.size).to(data.device)
+        fitted = Fitted(epochs=0, best_epoch=0, seconds=0.0)
+    else:
+        teacher = build_teacher(study.teacher, size=study.data.size, seed=study.seed).to(data.device)
+        spec = study.teacher.training.spec()
+        objective = supervised_objective(teacher, spec.supervised_loss)
+        fitted = yield from _recorded(train(teacher, objective, data, spec, seed=study.seed), curve)
+    scores = _score(teacher, data, fitted)
+    _store(teacher, study, data, scores, tuple(curve), folder)
+    trained = open_teacher(study, folder)
+    assert trained is not None
+    return trained
+
+
+def _recorded(training: Generator[EpochReport, None, Fitted], curve: list[EpochReport]) -> Generator[EpochReport, None, Fitted]:
+    while True:
+        try:
+            report = next(training)
+        except StopIteration as stop:
+            fitted: Fitted = stop.value
+            return fitted
+        curve.append(report)
+        yield report
+
+
+def _score(teacher: Teacher, data: TrainingData, fitted: Fitted) -> Scores:
+    validation = data.validation
+    predicted = predict_classes(predict_logits(teacher, validation))
+    teacher.cpu()
+    cost = count(teacher, size=validation.size)
+    return assemble(
+        predicted=predicted,
+        target=(validation.masks > 0).long(),
+        sources=validation.sources,
+        cost=cost,
+        tool_counts=count_by_tools(teacher, size=validation.size, cost=cost),
+        train_seconds=fitted.seconds,
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+    )
+
+
+def _store(
+    teacher: Teacher, study: StudyConfig, data: TrainingData, scores: Scores, curve: tuple[EpochReport, ...], folder: Path
+) -> None:
+    """Writes everything beside its final place and moves it there whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()}, beside / "teacher.safetensors")
+        settings = {"size": study.data.size, "seed": study.seed, "teacher": study.teacher.model_dump(mode="json")}
+        (beside / "teacher.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        (beside / "curve.json").write_bytes(CURVE.dump_json(curve))
+        _store_maps(teacher.to(data.device), data, beside / "maps")
+        (beside / "scores.json").write_bytes(SCORES.dump_json(scores))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@torch.no_grad()
+def _store_maps(teacher: Teacher, data: TrainingData, folder: Path) -> None:
+    folder.mkdir()
+    teacher.eval()
+    parts = [teacher.with_hidden(normalise(part)) for part in data.train.grey.split(EVALUATION_BATCH)]
+    for index, name in enumerate(("logits", "hidden")):
+        maps = torch.cat([part[index] for part in parts]).half().cpu().numpy()
+        np.save(folder / f"{name}.npy", maps)
+
+
+def _load(config: TeacherConfig, path: Path, size: int) -> Teacher:
+    teacher = build_teacher(config, size=size, pretrained=False)
+    tensors = read_tensors(path)
+    try:
+        teacher.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2]
+        raise TeacherError(
+            f"teacher: {path} does not fit {config.architecture} on {config.encoder} of depth {config.encoder_depth}: "
+            f"{first[0].strip() if first else error}"
+        ) from None
+    return teacher
+
+
+def _file_state(config: TeacherConfig) -> str:
+    """Stands for the content of files the settings name."""
+    names = [config.checkpoint, config.weights.removeprefix("file:") if config.weights.startswith("file:") else None]
+    paths = [Path(name).expanduser() for name in names if name]
+    return json.dumps([[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()])

@@ -1,0 +1,95 @@
+"""The student's strong view of a batch, and the teacher's maps carried along by the same transform."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdsearch.config.training import AugmentationSpec
+
+GREY_MEAN, GREY_STD = 0.449, 0.226
+"""ImageNet's mean and standard deviation, averaged over its three channels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherMaps:
+    """What the teacher says of images in the weak view."""
+
+    logits: Tensor
+    """N×C×H×W."""
+    hidden: Tensor
+    """N×K×h×w, its encoder's output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one training step sees."""
+
+    image: Tensor
+    """N×1×H×W, normalised: the strong view."""
+    target: Tensor
+    """N×H×W class numbers, warped as the image."""
+    maps: TeacherMaps | None
+    """The teacher's maps, warped as the image; None where they are not cached."""
+
+
+def normalise(images: Tensor) -> Tensor:
+    """N×1×H×W floats for a network from grey values 0-255, N×H×W or N×1×H×W."""
+    images = images if images.ndim == 4 else images.unsqueeze(1)
+    return (images.float() / 255 - GREY_MEAN) / GREY_STD
+
+
+def strong_view(
+    images: Tensor, masks: Tensor, maps: TeacherMaps | None, spec: AugmentationSpec, generator: torch.Generator
+) -> Batch:
+    """A batch of grey values and masks, both N×H×W uint8, under a random transform of its own for each image.
+
+    Random crop, shift, scale, rotation and flip move image, mask and maps together; noise and dropout touch the image
+    alone. Outside the image its mirror image is seen. The same generator state gives the same batch.
+    """
+    theta = random_affine(len(images), spec, generator).to(images.device)
+    layers = [images.unsqueeze(1).float() / 255, masks.unsqueeze(1).float() / 255]
+    if maps is not None:
+        layers.append(maps.logits.float())
+    warped = warp(torch.cat(layers, dim=1), theta)
+    carried = None if maps is None else TeacherMaps(logits=warped[:, 2:], hidden=warp(maps.hidden.float(), theta))
+    grey = _add_noise(warped[:, :1], spec, generator)
+    return Batch(image=(grey - GREY_MEAN) / GREY_STD, target=(warped[:, 1] > 0.5).long(), maps=carried)
+
+
+def random_affine(count: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    """N×2×3 matrices from output to input coordinates, both in [-1, 1]."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+
+    kept = uniform(1 - spec.crop, 1)
+    zoom = kept / uniform(1 - spec.scale, 1 + spec.scale)
+    angle = uniform(-1, 1) * math.radians(spec.rotation_degrees)
+    mirror = torch.where(uniform(0, 1) < spec.flip, -1.0, 1.0)
+    right, down = (uniform(-1, 1) * (1 - kept) + uniform(-1, 1) * 2 * spec.shift for _ in range(2))
+    sine, cosine = zoom * angle.sin(), zoom * angle.cos()
+    rows = [torch.stack([mirror * cosine, -sine, right], dim=1), torch.stack([mirror * sine, cosine, down], dim=1)]
+    return torch.stack(rows, dim=1)
+
+
+def warp(maps: Tensor, theta: Tensor) -> Tensor:
+    """Maps N×K×h×w of any resolution, moved by N×2×3 matrices; mirrored at the border."""
+    grid = functional.affine_grid(theta, list(maps.shape), align_corners=False)
+    return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _add_noise(grey: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+    device = generator.device
+    share = torch.rand(len(grey), 2, 1, 1, 1, generator=generator, device=device)
+    if spec.noise:
+        noise = torch.randn(grey.shape, generator=generator, device=device)
+        grey = (grey + (noise * share[:, 0] * spec.noise).to(grey.device)).clamp(0, 1)
+    if spec.dropout:
+        kept = torch.rand(grey.shape, generator=generator, device=device) >= share[:, 1] * spec.dropout
+        grey = grey * kept.to(grey.device)
+    return grey

@@ -1,0 +1,99 @@
+"""Parameters and multiply-adds, exact, and what fvcore and ptflops say of them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a network costs for one image."""
+
+    params: int
+    """Trainable numbers, ``p.numel()`` summed."""
+    macs: int
+    """Multiply-adds of convolutions, linear layers and attention."""
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add."""
+        return 2 * self.macs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCount:
+    """Another tool's own total, as it counts."""
+
+    tool: str
+    version: str
+    value: int
+    unit: str
+    input_shape: tuple[int, ...]
+
+
+def count(model: nn.Module, *, size: int) -> Cost:
+    """Parameters and multiply-adds for one image 1×1×size×size; on the meta device this takes milliseconds."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 1, size, size, device=device))
+    model.train(was_training)
+    return Cost(params=sum(p.numel() for p in model.parameters()), macs=counter.get_total_flops() // 2)
+
+
+def count_by_tools(model: nn.Module, *, size: int, cost: Cost) -> tuple[ToolCount, ...]:
+    """fvcore's and ptflops' totals for one image on the CPU; warns where their convolutions differ from the exact count."""
+    shape = (1, 1, size, size)
+    fvcore, fvcore_exact = _fvcore(model, shape)
+    ptflops = _ptflops(model, shape)
+    if fvcore_exact != cost.macs:
+        logger.warning("fvcore counts %d multiply-adds in convolutions and matrix products, kdsearch %d", fvcore_exact, cost.macs)
+    if not cost.macs <= ptflops <= 1.5 * cost.macs + 200 * size * size:
+        logger.warning("ptflops counts %d, which batch norms and activations do not explain beside %d", ptflops, cost.macs)
+    return (
+        ToolCount(tool="fvcore", version=_version("fvcore"), value=fvcore, unit="multiply-adds, batch norm included", input_shape=shape),
+        ToolCount(
+            tool="ptflops",
+            version=_version("ptflops"),
+            value=ptflops,
+            unit="multiply-adds, batch norm, activation, pooling and upsampling included",
+            input_shape=shape,
+        ),
+    )
+
+
+def _fvcore(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Its total, and the part of it that are convolutions and matrix products."""
+    from fvcore.nn import FlopCountAnalysis
+
+    analysis = FlopCountAnalysis(model.eval(), torch.zeros(shape))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operator = analysis.by_operator()
+    exact = sum(by_operator.get(name, 0) for name in ("conv", "linear", "matmul", "addmm", "bmm", "einsum"))
+    return round(analysis.total()), round(exact)
+
+
+def _ptflops(model: nn.Module, shape: tuple[int, ...]) -> int:
+    from kdsearch.models.torchvision_operators import declare_missing_operators
+
+    declare_missing_operators()
+    from ptflops import get_model_complexity_info
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        total, _ = get_model_complexity_info(model.eval(), shape[1:], print_per_layer_stat=False, as_strings=False, verbose=False)
+    return round(float(total))
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)

@@ -1,0 +1,85 @@
+"""The teacher: any segmentation-models-pytorch architecture on any timm encoder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.errors import TeacherError, nearest
+from kdsearch.models.encoder_weights import load_encoder_weights
+from kdsearch.models.torchvision_operators import declare_missing_operators
+
+
+class Teacher(nn.Module):
+    """A segmentation-models-pytorch network that also gives its encoder's output."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits N×C×H×W of images N×1×H×W."""
+        return self.with_hidden(image)[0]
+
+    def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits N×C×H×W and the encoder's output N×K×h×w."""
+        features = self.network.encoder(image)  # type: ignore[operator]  # smp's contract: a list of N×K×h×w, coarsest last
+        logits = self.network.segmentation_head(self.network.decoder(features))  # type: ignore[operator]  # likewise
+        if logits.shape[-2:] != image.shape[-2:]:
+            logits = nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return logits, features[-1]
+
+
+def build_teacher(config: TeacherConfig, *, size: int, seed: int = 0, pretrained: bool = True, classes: int = 1) -> Teacher:
+    """The teacher on the CPU, its encoder's weights loaded if ``pretrained``, the rest drawn from the seed.
+
+    Raises TeacherError for an encoder that timm does not have, or that the architecture cannot use on images of
+    ``size``×``size``.
+    """
+    declare_missing_operators()
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if not timm.is_model(config.encoder):
+        known = timm.list_models()
+        raise TeacherError(f"teacher.encoder: timm {timm.__version__} has no {config.encoder!r}{nearest(config.encoder, known)}")
+    options = {} if config.architecture == "segformer" else {"encoder_depth": config.encoder_depth}
+    try:
+        with _seeded(seed):
+            network = smp.create_model(
+                config.architecture,
+                encoder_name=f"tu-{config.encoder}",
+                encoder_weights="imagenet" if pretrained and config.weights == "timm" else None,
+                in_channels=1,
+                classes=classes,
+                **options | _decoder_options(config),
+            )
+            teacher = Teacher(network)
+            with torch.no_grad():
+                teacher.eval()(torch.zeros(1, 1, size, size))
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise TeacherError(
+            f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at data.size {size}: {error}"
+        ) from error
+    if pretrained:
+        load_encoder_weights(network.encoder.model, config.weights)
+    return teacher
+
+
+def _decoder_options(config: TeacherConfig) -> dict[str, object]:
+    """U-Net-like decoders must be told one width for each stage of the encoder."""
+    if config.architecture in ("unet", "unetplusplus", "manet"):
+        return {"decoder_channels": (256, 128, 64, 32, 16)[5 - config.encoder_depth :]}
+    return {}
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draws torch's global random numbers from the seed and puts the old state back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,86 @@
+"""Carries tasks out in persistent worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from kdsearch.errors import SearchError
+from kdsearch.search.executors.tasks import Event, Failed, Setup, Succeeded, Task
+from kdsearch.search.executors.worker import work
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    ready: bool = False
+    task: Task | None = None
+
+
+class ProcessExecutor:
+    """Spawned workers that load libraries, data and teacher once; a worker that dies is replaced."""
+
+    def __init__(self, setup: Setup, *, workers: int) -> None:
+        self._setup = setup
+        self._workers = [self._start() for _ in range(workers)]
+
+    def room(self) -> int:
+        """Workers without a task; one that still starts up takes a task already."""
+        return sum(worker.task is None for worker in self._workers)
+
+    def submit(self, task: Task) -> None:
+        """Sends the task to a worker without one."""
+        worker = next(worker for worker in self._workers if worker.task is None)
+        worker.task = task
+        worker.connection.send(task)
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """What workers sent; raises SearchError where a worker cannot even start."""
+        events: list[Event] = []
+        heard = wait([worker.connection for worker in self._workers], timeout=timeout_s)
+        for index, worker in enumerate(self._workers):
+            if worker.connection in heard:
+                events += self._hear(index, worker)
+        return events
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for worker in self._workers:
+            worker.connection.close()
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, self._setup), daemon=True, name="kdsearch worker")
+        process.start()
+        theirs.close()
+        return _Worker(process=process, connection=ours)
+
+    def _hear(self, index: int, worker: _Worker) -> list[Event]:
+        try:
+            event: Event | None = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return self._replace(index, worker)
+        if event is None:
+            worker.ready = True
+            return []
+        if isinstance(event, Succeeded | Failed):
+            worker.task = None
+        return [event]
+
+    def _replace(self, index: int, worker: _Worker) -> list[Event]:
+        worker.process.join(timeout=5)
+        code = worker.process.exitcode
+        if not worker.ready:
+            raise SearchError(f"a worker process could not start (exit code {code}); what it printed above says why")
+        self._workers[index] = self._start()
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return [Failed(number=worker.task.number, reason=f"the worker process ended with {how}")] if worker.task else []

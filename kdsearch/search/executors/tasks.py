@@ -1,0 +1,113 @@
+"""What the driver and its executors say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import torch
+
+from kdsearch.config.recipe import Recipe
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.cache import open_dataset
+from kdsearch.data.dataset import Splits
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.report import EpochReport, Trained, TrainingFailed
+from kdsearch.distill.student import Workshop
+from kdsearch.distill.teacher import open_teacher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a worker needs to know once, to open data and teacher."""
+
+    study: StudyConfig
+    home: Path
+    data_fingerprint: str
+    splits: Splits
+    teacher: Path
+    device: str
+    threads: int
+    """Torch threads of one worker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One student to make."""
+
+    number: int
+    recipe: Recipe
+    weights: Path
+    """Where to put its weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """A trial finished an epoch."""
+
+    number: int
+    report: EpochReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """A trial's student is made."""
+
+    number: int
+    trained: Trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A trial could not be carried out."""
+
+    number: int
+    reason: str
+
+
+Event: TypeAlias = Progressed | Succeeded | Failed
+
+
+class Executor(Protocol):
+    """Carries out tasks; the driver submits while there is room and polls for events."""
+
+    def room(self) -> int:
+        """How many more tasks can be taken now."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Takes a task."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """What happened, waiting for it at most that long."""
+        ...
+
+    def close(self) -> None:
+        """Ends all work; nothing is left running."""
+        ...
+
+
+def open_workshop(setup: Setup) -> Workshop:
+    """Data and teacher as one process holds them."""
+    teacher = open_teacher(setup.study, setup.teacher)
+    assert teacher is not None, "the driver makes the teacher before it starts workers"
+    data = training_data(open_dataset(setup.home, setup.data_fingerprint), setup.splits, torch.device(setup.device))
+    return Workshop(data, teacher)
+
+
+def carry_out(workshop: Workshop, task: Task) -> Iterator[Event]:
+    """Makes the task's student, telling every epoch and how it ended."""
+    training = workshop.distil(task.recipe, task.weights)
+    while True:
+        try:
+            report = next(training)
+        except StopIteration as stop:
+            yield Succeeded(number=task.number, trained=stop.value)
+            return
+        except TrainingFailed as error:
+            yield Failed(number=task.number, reason=str(error))
+            return
+        yield Progressed(number=task.number, report=report)
