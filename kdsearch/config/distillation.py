@@ -19,7 +19,7 @@ class DistillationSpace(Section):
     """The paper's grid and its baseline ``none``."""
 
     path: WordSearch[Path] = "logits"
-    """What is matched: nothing, the logits, the hidden maps directly, or the hidden maps through a learned regressor."""
+    """What is matched: nothing, the logits, the hidden maps directly, or those through a learned regressor."""
     loss: WordSearch[Loss] = "kld"
     """Mean squared error or Kullback-Leibler divergence."""
     teacher_view: WordSearch[View] = "weak"
@@ -34,7 +34,9 @@ class DistillationSpace(Section):
     def _nothing_idle(self) -> DistillationSpace:
         given = self.model_fields_set - {"path"}
         if self.path == "none" and given:
-            raise ValueError(f"path none distils nothing, so {', '.join(sorted(given))} would be without effect; remove it")
+            raise ValueError(
+                f"path none distils nothing, so {', '.join(sorted(given))} would be without effect; remove it"
+            )
         losses = self.loss.choice if isinstance(self.loss, Choice) else (self.loss,)
         if "temperature" in given and "kld" not in losses:
             raise ValueError("temperature has no effect on loss mse; remove it, or let loss be kld")

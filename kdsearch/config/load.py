@@ -31,9 +31,9 @@ def load_study(path: Path) -> StudyConfig:
 
 def _check_grid(study: StudyConfig, file: YamlFile) -> None:
     if study.search.sampler == "grid" and size_of(study) is None:
-        line = file.line(("search", "sampler"))
         raise StudyFileError(
-            f"{file.path}:{line}: search.sampler: grid needs a finite space; give every float range a step, or make it a choice"
+            f"{file.path}:{file.line(('search', 'sampler'))}: search.sampler: grid needs a finite space; "
+            "give every float range a step, or make it a choice"
         )
 
 
@@ -47,8 +47,8 @@ def _check_depth(study: StudyConfig, file: YamlFile) -> None:
         below = size // stride * stride
         valid = " or ".join(str(near) for near in (below, below + stride) if near >= 16)
         raise StudyFileError(
-            f"{file.path}:{file.line(('data', 'size'))}: data.size: {size} is not divisible by {stride}, the stride of the "
-            f"deepest network; the nearest sizes that work are {valid}"
+            f"{file.path}:{file.line(('data', 'size'))}: data.size: {size} is not divisible by {stride}, "
+            f"the stride of the deepest network; the nearest sizes that work are {valid}"
         )
 
 
@@ -71,7 +71,9 @@ def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
         return names[0], text
     if not equals or name not in names:
         known = ", ".join(names) or "none that reads a folder"
-        raise StudyFileError(f"--data {text}: write NAME=FOLDER; the study's sources are: {known}{nearest(name, names)}")
+        raise StudyFileError(
+            f"--data {text}: write NAME=FOLDER; the study's sources are: {known}{nearest(name, names)}"
+        )
     return name, folder
 
 

@@ -101,7 +101,11 @@ def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iter
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         yield annotation
     for inner in typing.get_args(annotation):
         yield from _models_in(inner)

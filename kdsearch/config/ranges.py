@@ -14,7 +14,12 @@ class Section(BaseModel):
     """A frozen part of a study file; unknown keys are refused and types are not bent."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_by_name=False
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_by_name=False,
     )
 
 
@@ -139,5 +144,3 @@ def extremes_of(value: object) -> list[object]:
     if isinstance(value, IntRange | FloatRange):
         return list(value.bounds)
     return values_of(value) or []
-
-

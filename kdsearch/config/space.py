@@ -117,7 +117,12 @@ def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
         prefix = pending.pop()
         taken: list[tuple[str, object]] = []
 
-        def suggest(name: str, value: AnyRange, prefix: tuple[tuple[str, object], ...] = prefix, taken: list[tuple[str, object]] = taken) -> object:
+        def suggest(
+            name: str,
+            value: AnyRange,
+            prefix: tuple[tuple[str, object], ...] = prefix,
+            taken: list[tuple[str, object]] = taken,
+        ) -> object:
             options = values_of(value)
             assert options is not None, f"{name} is not finite"
             if len(taken) < len(prefix):

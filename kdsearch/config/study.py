@@ -61,7 +61,9 @@ class StudyConfig(Section):
 
     def identity(self) -> dict[str, str]:
         """What must not change once trials exist, as text by dotted name; the data count by content, not by folder."""
-        values = self.model_dump(mode="json", include={"seed", "data", "teacher", "student", "distillation", "training"})
+        values = self.model_dump(
+            mode="json", include={"seed", "data", "teacher", "student", "distillation", "training"}
+        )
         for source in values["data"]["sources"]:
             source.pop("folder", None)
         values["search"] = {"objectives": self.search.objectives, "limits": self.search.limits.model_dump()}

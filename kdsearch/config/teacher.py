@@ -10,7 +10,17 @@ from kdsearch.config.ranges import Section
 from kdsearch.config.training import TeacherTraining
 
 Architecture = Literal[
-    "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"
+    "unet",
+    "unetplusplus",
+    "manet",
+    "linknet",
+    "fpn",
+    "pspnet",
+    "deeplabv3",
+    "deeplabv3plus",
+    "pan",
+    "upernet",
+    "segformer",
 ]
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from kdsearch.errors import StudyFileError
 
-Plain: TypeAlias = "None | bool | int | float | str | list[Plain] | dict[str, Plain]"
+Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 Location: TypeAlias = tuple[str | int, ...]
 
 MAX_VALUES = 20_000
@@ -92,7 +92,9 @@ class YamlFile:
         try:
             value: Plain = self._loader.construct_object(node)
         except (ValueError, KeyError) as error:
-            raise StudyFileError(f"{self.path}:{line}: {node.value!r} is not a {node.tag.rpartition(':')[2]}") from error
+            raise StudyFileError(
+                f"{self.path}:{line}: {node.value!r} is not a {node.tag.rpartition(':')[2]}"
+            ) from error
         return value
 
     def _mapping(self, node: yaml.MappingNode, location: Location, above: tuple[int, ...]) -> dict[str, Plain]:

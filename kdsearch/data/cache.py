@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import numpy as np
 from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource, source_name
 from kdsearch.config.study import digest
 from kdsearch.data.dataset import INFOS, Dataset, ImageInfo
-from kdsearch.data.entry import Defect, Listing
+from kdsearch.data.entry import Defect, Entry, Listing
 from kdsearch.data.near_duplicates import cluster, hash_image
 from kdsearch.data.phantom.simulate import simulate
 from kdsearch.data.pixels import Pixels, read_grey, read_mask, resize_image, resize_mask
@@ -29,9 +27,6 @@ FORMAT = 1
 UNGROUPED_READERS = ("busi",)
 """Sets without patient numbers, whose near-duplicates are kept together instead."""
 
-Progress = Callable[[int, int], None]
-"""Hears how many images are done, of how many."""
-
 
 @dataclass(slots=True)
 class _Gathered:
@@ -43,13 +38,13 @@ class _Gathered:
     defects: list[Defect] = field(default_factory=list)
 
 
-def load_dataset(config: DataConfig, home: Path, *, progress: Progress = lambda _done, _total: None) -> Dataset:
+def load_dataset(config: DataConfig, home: Path) -> Dataset:
     """The study's images, from the cache where their content is known; raises DataError that lists every defect."""
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     fingerprint = _fingerprint(config, listings)
     folder = home / "data" / fingerprint
     if not folder.is_dir():
-        gathered = _gather(config, listings, progress)
+        gathered = _gather(config, listings)
         _refuse_defects(gathered.defects, config)
         _store(gathered, folder)
     return _open(folder, fingerprint)
@@ -63,60 +58,64 @@ def open_dataset(home: Path, fingerprint: str) -> Dataset:
 def _fingerprint(config: DataConfig, listings: list[Listing | None]) -> str:
     parts: list[object] = [FORMAT, config.size, config.on_defect]
     for source, listing in zip(config.sources, listings, strict=True):
-        content = fingerprint_phantom(source) if isinstance(source, PhantomSource) else fingerprint_listing(listing or Listing(entries=()))
+        if isinstance(source, PhantomSource):
+            content = fingerprint_phantom(source)
+        else:
+            assert listing is not None
+            content = fingerprint_listing(listing)
         parts.append((source_name(source), source.reader, content))
     return digest(*parts)
 
 
-def _gather(config: DataConfig, listings: list[Listing | None], progress: Progress) -> _Gathered:
+def _gather(config: DataConfig, listings: list[Listing | None]) -> _Gathered:
     gathered = _Gathered()
-    total = sum(
-        source.images if isinstance(source, PhantomSource) else len(listing.entries if listing else ())
-        for source, listing in zip(config.sources, listings, strict=True)
-    )
-    done = 0
     for source, listing in zip(config.sources, listings, strict=True):
-        steps = _simulate(source, config.size, gathered) if isinstance(source, PhantomSource) else None
-        for _ in steps if steps is not None else _read(source, listing or Listing(entries=()), config.size, gathered):
-            done += 1
-            progress(done, total)
+        if isinstance(source, PhantomSource):
+            _simulate(source, config.size, gathered)
+        else:
+            assert listing is not None
+            _read(source, listing, config.size, gathered)
     return gathered
 
 
-def _simulate(source: PhantomSource, size: int, gathered: _Gathered) -> Iterator[None]:
+def _simulate(source: PhantomSource, size: int, gathered: _Gathered) -> None:
     for index in range(source.images):
         phantom = simulate(index, seed=source.seed)
         gathered.images.append(resize_image(phantom.image, size))
         gathered.masks.append(resize_mask(phantom.mask, size))
-        name = source_name(source)
-        gathered.infos.append(ImageInfo(id=f"{name}/{index:05d}", source=name, label=phantom.label, group=None))
-        yield
+        info = ImageInfo(id=f"{source.name}/{index:05d}", source=source.name, label=phantom.label, group=None)
+        gathered.infos.append(info)
 
 
-def _read(
-    source: PhantomSource | PublishedSource | FolderSource, listing: Listing, size: int, gathered: _Gathered
-) -> Iterator[None]:
+def _read(source: PublishedSource | FolderSource, listing: Listing, size: int, gathered: _Gathered) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
-    hashes = []
     infos: list[ImageInfo] = []
+    hashes = []
     for entry in listing.entries:
-        path = entry.image
-        try:
-            image = read_grey(path)
-            masks = []
-            for path in entry.masks:
-                masks.append(read_mask([path], shape=(image.shape[0], image.shape[1])))
-        except DataError as error:
-            gathered.defects.append(Defect(path=path, problem=str(error)))
-        else:
-            mask = np.maximum.reduce([np.zeros_like(image), *masks])
-            gathered.images.append(resize_image(image, size))
-            gathered.masks.append(resize_mask(mask, size))
-            infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
-            hashes.append(hash_image(image))
-        yield
+        decoded = _decode(entry, gathered.defects)
+        if decoded is None:
+            continue
+        image, mask = decoded
+        gathered.images.append(resize_image(image, size))
+        gathered.masks.append(resize_mask(mask, size))
+        infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
+        hashes.append(hash_image(image))
     gathered.infos += _grouped(infos, cluster(hashes)) if hashes and source.reader in UNGROUPED_READERS else infos
+
+
+def _decode(entry: Entry, defects: list[Defect]) -> tuple[Pixels, Pixels] | None:
+    """Image and mask at their own size; None where a file of theirs was added to the defects."""
+    path = entry.image
+    try:
+        image = read_grey(path)
+        mask = np.zeros_like(image)
+        for path in entry.masks:
+            mask |= read_mask(path, shape=(image.shape[0], image.shape[1]))
+    except DataError as error:
+        defects.append(Defect(path=path, problem=str(error)))
+        return None
+    return image, mask
 
 
 def _grouped(infos: list[ImageInfo], clusters: list[int]) -> list[ImageInfo]:
@@ -153,7 +152,7 @@ def _store(gathered: _Gathered, folder: Path) -> None:
         np.save(beside / "masks.npy", np.stack(gathered.masks))
         (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos), indent=1))
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
-        os.replace(beside, folder)
+        beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

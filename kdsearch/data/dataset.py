@@ -40,8 +40,7 @@ class Dataset:
     @property
     def has_lesion(self) -> npt.NDArray[np.bool_]:
         """N, true where the mask is not empty."""
-        present: npt.NDArray[np.bool_] = self.masks.reshape(len(self.masks), -1).any(axis=1)
-        return present
+        return np.asarray(self.masks.reshape(len(self.masks), -1).any(axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

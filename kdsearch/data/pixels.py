@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +18,26 @@ _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.D
 
 
 def read_grey(path: Path) -> Pixels:
-    """The image as H×W grey values 0-255; transparency shows black, 16-bit images are scaled so that their brightest pixel is 255.
+    """The image as H×W grey values 0-255; transparency shows black, 16 bits are scaled so that the brightest is 255.
 
     Raises DataError where the file cannot be decoded.
     """
     return np.asarray(_opaque_grey(path))
 
 
-def read_mask(paths: Sequence[Path], *, shape: tuple[int, int]) -> Pixels:
-    """The union of the masks as H×W of 0 and 255; no masks are an empty lesion.
+def read_mask(path: Path, *, shape: tuple[int, int]) -> Pixels:
+    """The mask as H×W of 0 and 255.
 
-    Raises DataError where a file cannot be decoded, is not two-valued, or has another size than ``shape`` (H, W).
+    Raises DataError where the file cannot be decoded, is not two-valued, or has another size than ``shape`` (H, W).
     """
-    union = np.zeros(shape, dtype=bool)
-    for path in paths:
-        union |= _read_lesion(path, shape=shape)
-    return union.astype(np.uint8) * np.uint8(255)
+    grey = np.asarray(_opaque_grey(path))
+    if grey.shape != shape:
+        raise DataError(f"mask is {grey.shape[1]}×{grey.shape[0]} pixels, its image {shape[1]}×{shape[0]}")
+    values = np.unique(grey)
+    if len(values) > 2:
+        raise DataError(f"mask has {len(values)} grey values, must have two")
+    background = values[0] if len(values) == 2 else 0
+    return np.where(grey > background, np.uint8(255), np.uint8(0))
 
 
 def resize_image(image: Pixels, size: int) -> Pixels:
@@ -46,17 +49,6 @@ def resize_mask(mask: Pixels, size: int) -> Pixels:
     """The mask at ``size``×``size``: 255 where more than half of the pixel is lesion."""
     shares = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.BILINEAR))
     return np.where(shares >= 128, np.uint8(255), np.uint8(0))
-
-
-def _read_lesion(path: Path, *, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    grey = np.asarray(_opaque_grey(path))
-    if grey.shape != shape:
-        raise DataError(f"mask is {grey.shape[1]}×{grey.shape[0]} pixels, its image {shape[1]}×{shape[0]}")
-    values = np.unique(grey)
-    if len(values) > 2:
-        raise DataError(f"mask has {len(values)} grey values, must have two")
-    lesion: npt.NDArray[np.bool_] = grey > (values[0] if len(values) == 2 else 0)
-    return lesion
 
 
 def _opaque_grey(path: Path) -> Image.Image:
@@ -86,4 +78,6 @@ def _to_grey(image: Image.Image) -> Image.Image:
 def _scale_deep(values: npt.NDArray[np.generic]) -> Pixels:
     deep = np.asarray(values, dtype=np.float64)
     top = deep.max(initial=0.0)
-    return np.zeros(deep.shape, np.uint8) if top <= 0 else np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)
+    return (
+        np.zeros(deep.shape, np.uint8) if top <= 0 else np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)
+    )

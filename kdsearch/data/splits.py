@@ -1,4 +1,4 @@
-"""Shares images out to train, validation and the locked test: by group, stratified by label, the same on every machine."""
+"""Shares images out to train, validation and the locked test: by group, by label, the same on every machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
         parts["train"] = [position for position in parts["train"] if has_lesion[position]]
     for part, positions in parts.items():
         if not any(has_lesion[position] for position in positions):
-            raise DataError(f"the {part} split holds no image with a lesion: {len(dataset.infos)} images are too few for data.split")
+            raise DataError(
+                f"the {part} split holds no image with a lesion: {len(dataset.infos)} images are too few for data.split"
+            )
     ordered = {part: tuple(sorted(positions)) for part, positions in parts.items()}
     return Splits(**ordered, fingerprint=digest(dataset.fingerprint, ordered))
 

@@ -47,7 +47,9 @@ class TrainingData:
         return self.train.grey.device
 
 
-def training_data(dataset: Dataset, splits: Splits, device: torch.device, maps: TeacherMaps | None = None) -> TrainingData:
+def training_data(
+    dataset: Dataset, splits: Splits, device: torch.device, maps: TeacherMaps | None = None
+) -> TrainingData:
     """The training and validation images on the device; the test images are not touched."""
     return TrainingData(
         train=_images(dataset, splits.train, device), validation=_images(dataset, splits.validation, device), maps=maps

@@ -32,7 +32,13 @@ class Fitted:
 
 
 def train(
-    model: nn.Module, objective: Objective, data: TrainingData, spec: TrainingSpec, *, seed: int, extra: nn.Module | None = None
+    model: nn.Module,
+    objective: Objective,
+    data: TrainingData,
+    spec: TrainingSpec,
+    *,
+    seed: int,
+    extra: nn.Module | None = None,
 ) -> Generator[EpochReport, None, Fitted]:
     """Trains the model in place, yielding one report an epoch, and leaves it with the best epoch's weights.
 
@@ -56,7 +62,7 @@ def train(
             with torch.autocast(data.device.type, _precision(spec, data.device), enabled=_mixed(spec, data.device)):
                 loss = objective(batch)
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if spec.gradient_clip is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
@@ -65,7 +71,15 @@ def train(
             schedule.step()
             total += loss.detach() * len(chosen)
         train_loss = _finite(total / len(data.train), epoch)
-        report = _judge(model, data.validation, spec, epoch=epoch, train_loss=train_loss, rate=schedule.get_last_lr()[0], started=started)
+        report = _judge(
+            model,
+            data.validation,
+            spec,
+            epoch=epoch,
+            train_loss=train_loss,
+            rate=float(schedule.get_last_lr()[0]),
+            started=started,
+        )
         best.offer(model, report)
         yield report
         if spec.patience is not None and epoch - best.epoch >= spec.patience:
@@ -87,7 +101,7 @@ def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator
 def predict_logits(model: nn.Module, images: Images) -> Tensor:
     """Logits N×C×H×W of all images, in evaluation mode."""
     model.eval()
-    parts = [model(normalise(part)) for part in images.grey.split(EVALUATION_BATCH)]
+    parts = [model(normalise(part)) for part in torch.split(images.grey, EVALUATION_BATCH)]
     return torch.cat(parts).float()
 
 

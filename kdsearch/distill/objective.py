@@ -38,9 +38,15 @@ class Distillation(nn.Module):
     """
 
     def __init__(
-        self, student: Network, spec: DistillationSpec, kind: SupervisedLoss, *, teacher: Network | None, channels: tuple[int, int]
+        self,
+        student: Network,
+        spec: DistillationSpec,
+        kind: SupervisedLoss,
+        *,
+        teacher: Network | None,
+        channels: tuple[int, int],
     ) -> None:
-        """``teacher`` answers online where batches carry no maps; ``channels`` are the student's and the teacher's hidden ones."""
+        """``teacher`` answers where batches carry no maps; ``channels``: hidden ones of student and teacher."""
         super().__init__()
         self._networks = (student, teacher)  # in a tuple, so that neither is registered as a part of this module
         self._spec, self._kind = spec, kind

@@ -22,7 +22,9 @@ def build_optimizer(parameters: Iterable[nn.Parameter], spec: TrainingSpec) -> O
         case "adamw":
             return AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
         case "sgd":
-            return SGD(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=MOMENTUM, nesterov=True)
+            return SGD(
+                parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=MOMENTUM, nesterov=True
+            )
 
 
 def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> LRScheduler:

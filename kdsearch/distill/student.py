@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -53,7 +52,9 @@ class Workshop:
         assert data.maps is not None
         channels = (student.hidden_channels, data.maps.hidden.shape[1])
         online = spec.teacher_view == "same"
-        distillation = Distillation(student, spec, kind, teacher=self._online_teacher() if online else None, channels=channels)
+        distillation = Distillation(
+            student, spec, kind, teacher=self._online_teacher() if online else None, channels=channels
+        )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))
         return distillation.to(self._data.device), distillation, self._data if online else data
 
@@ -95,4 +96,4 @@ def _write_weights(student: UNet, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".partial")
     save_file({name: tensor.contiguous() for name, tensor in student.state_dict().items()}, beside)
-    os.replace(beside, path)
+    beside.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -53,7 +52,8 @@ class TrainedTeacher:
     def maps(self, device: torch.device) -> TeacherMaps:
         """Its maps of the training images in half precision; memory-mapped where the device is the CPU."""
         logits, hidden = (
-            torch.from_numpy(np.load(self.folder / "maps" / f"{name}.npy", mmap_mode="c")).to(device) for name in ("logits", "hidden")
+            torch.from_numpy(np.load(self.folder / "maps" / f"{name}.npy", mmap_mode="c")).to(device)
+            for name in ("logits", "hidden")
         )
         return TeacherMaps(logits=logits, hidden=hidden)
 
@@ -64,21 +64,21 @@ def teacher_folder(study: StudyConfig, splits_fingerprint: str, home: Path) -> P
     return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, _file_state(study.teacher), study.seed)
 
 
-def open_teacher(study: StudyConfig, folder: Path) -> TrainedTeacher | None:
+def open_teacher(config: TeacherConfig, folder: Path, *, size: int) -> TrainedTeacher | None:
     """The cached teacher of that folder, or None where it was never finished."""
     if not (folder / "scores.json").is_file():
         return None
     return TrainedTeacher(
         folder=folder,
-        config=study.teacher,
-        size=study.data.size,
+        config=config,
+        size=size,
         scores=SCORES.validate_json((folder / "scores.json").read_bytes()),
         curve=CURVE.validate_json((folder / "curve.json").read_bytes()),
     )
 
 
 def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Generator[EpochReport, None, TrainedTeacher]:
-    """Trains the teacher, or takes the checkpoint the study names; yields a report an epoch and leaves the folder whole."""
+    """Trains the teacher, or takes the study's checkpoint; yields a report an epoch and leaves the folder whole."""
     curve: list[EpochReport] = []
     if study.teacher.checkpoint is not None:
         teacher = _load(study.teacher, Path(study.teacher.checkpoint).expanduser(), study.data.size).to(data.device)
@@ -90,12 +90,14 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
         fitted = yield from _recorded(train(teacher, objective, data, spec, seed=study.seed), curve)
     scores = _score(teacher, data, fitted)
     _store(teacher, study, data, scores, tuple(curve), folder)
-    trained = open_teacher(study, folder)
+    trained = open_teacher(study.teacher, folder, size=study.data.size)
     assert trained is not None
     return trained
 
 
-def _recorded(training: Generator[EpochReport, None, Fitted], curve: list[EpochReport]) -> Generator[EpochReport, None, Fitted]:
+def _recorded(
+    training: Generator[EpochReport, None, Fitted], curve: list[EpochReport]
+) -> Generator[EpochReport, None, Fitted]:
     while True:
         try:
             report = next(training)
@@ -124,20 +126,27 @@ def _score(teacher: Teacher, data: TrainingData, fitted: Fitted) -> Scores:
 
 
 def _store(
-    teacher: Teacher, study: StudyConfig, data: TrainingData, scores: Scores, curve: tuple[EpochReport, ...], folder: Path
+    teacher: Teacher,
+    study: StudyConfig,
+    data: TrainingData,
+    scores: Scores,
+    curve: tuple[EpochReport, ...],
+    folder: Path,
 ) -> None:
     """Writes everything beside its final place and moves it there whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
-        save_file({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()}, beside / "teacher.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in teacher.state_dict().items()}, beside / "teacher.safetensors"
+        )
         settings = {"size": study.data.size, "seed": study.seed, "teacher": study.teacher.model_dump(mode="json")}
         (beside / "teacher.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         (beside / "curve.json").write_bytes(CURVE.dump_json(curve))
         _store_maps(teacher.to(data.device), data, beside / "maps")
         (beside / "scores.json").write_bytes(SCORES.dump_json(scores))
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
+        beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -146,7 +155,7 @@ def _store(
 def _store_maps(teacher: Teacher, data: TrainingData, folder: Path) -> None:
     folder.mkdir()
     teacher.eval()
-    parts = [teacher.with_hidden(normalise(part)) for part in data.train.grey.split(EVALUATION_BATCH)]
+    parts = [teacher.with_hidden(normalise(part)) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
     for index, name in enumerate(("logits", "hidden")):
         maps = torch.cat([part[index] for part in parts]).half().cpu().numpy()
         np.save(folder / f"{name}.npy", maps)

@@ -25,7 +25,7 @@ def dice_per_image(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def iou_per_image(predicted: Tensor, target: Tensor) -> Tensor:
-    """N Jaccard indices |A∩B| / |A∪B|, averaged and NaN as in ``dice_per_image``."""
+    """N Jaccard indices |A∩B| / (|A| + |B| - |A∩B|), averaged and NaN as in ``dice_per_image``."""
     return _per_image(predicted, target, lambda both, a, b: both / (a + b - both))
 
 
@@ -48,4 +48,6 @@ def _per_image(predicted: Tensor, target: Tensor, ratio: _Ratio) -> Tensor:
 
 def _check(predicted: Tensor, target: Tensor) -> None:
     if predicted.shape != target.shape:
-        raise ValueError(f"prediction and target must have one shape, got {tuple(predicted.shape)} and {tuple(target.shape)}")
+        raise ValueError(
+            f"prediction and target must have one shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
+        )

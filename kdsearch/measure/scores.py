@@ -9,6 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from kdsearch.config.quantity import format_quantity
 from kdsearch.measure.counts import Cost, ToolCount
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image
 
@@ -61,6 +62,10 @@ class Scores:
     def dice(self) -> float:
         """Mean Dice over images with a lesion, 0-1."""
         return self.overlap.dice
+
+    def headline(self) -> str:
+        """``Dice 80.1 %, 122k params, 32M MACs``."""
+        return f"Dice {100 * self.dice:.1f} %, {format_quantity(self.params)} params, {format_quantity(self.macs)} MACs"
 
     def metrics(self) -> dict[str, float]:
         """Every figure by name, as it is recorded."""

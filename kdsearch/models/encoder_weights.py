@@ -19,8 +19,8 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 def load_encoder_weights(encoder: nn.Module, weights: str) -> None:
     """Loads ``package:NAME`` or ``file:PATH`` into a timm encoder with one input channel.
 
-    Tensors are matched by name, or else one to one in order and shape; a first convolution for three channels is summed to
-    one. Raises TeacherError where the file is missing or does not fit.
+    Tensors are matched by name, or else one to one in order and shape; a first convolution for three channels is summed
+    to one. Raises TeacherError where the file is missing or does not fit.
     """
     kind, _, name = weights.partition(":")
     if kind in ("none", "timm"):
@@ -39,7 +39,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise TeacherError(f"teacher weights: {path} is not a file")
     try:
-        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        tensors = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise TeacherError(f"teacher weights: {path} cannot be read: {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
@@ -73,6 +77,6 @@ def _fit_channels(tensor: Tensor, wanted: Tensor, key: str, path: Path) -> Tenso
         tensor = tensor.sum(dim=1, keepdim=True)
     if tensor.shape != wanted.shape:
         raise TeacherError(
-            f"teacher.weights: {path}: the tensor for {key} is {tuple(tensor.shape)}, the encoder needs {tuple(wanted.shape)}"
+            f"teacher.weights: {path}: the tensor for {key} is {tuple(tensor.shape)}, must be {tuple(wanted.shape)}"
         )
     return tensor

@@ -34,7 +34,9 @@ class Teacher(nn.Module):
         return logits, features[-1]
 
 
-def build_teacher(config: TeacherConfig, *, size: int, seed: int = 0, pretrained: bool = True, classes: int = 1) -> Teacher:
+def build_teacher(
+    config: TeacherConfig, *, size: int, seed: int = 0, pretrained: bool = True, classes: int = 1
+) -> Teacher:
     """The teacher on the CPU, its encoder's weights loaded if ``pretrained``, the rest drawn from the seed.
 
     Raises TeacherError for an encoder that timm does not have, or that the architecture cannot use on images of
@@ -46,7 +48,9 @@ def build_teacher(config: TeacherConfig, *, size: int, seed: int = 0, pretrained
 
     if not timm.is_model(config.encoder):
         known = timm.list_models()
-        raise TeacherError(f"teacher.encoder: timm {timm.__version__} has no {config.encoder!r}{nearest(config.encoder, known)}")
+        raise TeacherError(
+            f"teacher.encoder: timm {timm.__version__} has no {config.encoder!r}{nearest(config.encoder, known)}"
+        )
     options = {} if config.architecture == "segformer" else {"encoder_depth": config.encoder_depth}
     try:
         with _seeded(seed):
@@ -63,7 +67,8 @@ def build_teacher(config: TeacherConfig, *, size: int, seed: int = 0, pretrained
                 teacher.eval()(torch.zeros(1, 1, size, size))
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise TeacherError(
-            f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at data.size {size}: {error}"
+            f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at "
+            f"data.size {size}: {error}"
         ) from error
     if pretrained:
         load_encoder_weights(network.encoder.model, config.weights)

@@ -27,7 +27,7 @@ def declare_missing_operators() -> bool:
     if library is None or _declared("nms"):
         return False
     try:
-        torch.ops.load_library(library)
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     except OSError:
         for name, schema in _SCHEMAS.items():
             torch.library.define(f"torchvision::{name}", schema)
@@ -38,7 +38,12 @@ def declare_missing_operators() -> bool:
 def _compiled_library() -> Path | None:
     spec = importlib.util.find_spec("torchvision")
     folders = (spec.submodule_search_locations or ()) if spec else ()
-    found = [path for folder in folders for path in sorted(Path(folder).glob("_C*")) if path.suffix in (".so", ".pyd", ".dylib")]
+    found = [
+        path
+        for folder in folders
+        for path in sorted(Path(folder).glob("_C*"))
+        if path.suffix in (".so", ".pyd", ".dylib")
+    ]
     return found[0] if found else None
 
 

@@ -21,7 +21,7 @@ def build_student(spec: StudentSpec, *, classes: int = 1, seed: int = 0, device:
 
 
 class UNet(nn.Module):
-    """Encoder and decoder of equal depth, joined by skip connections (Ronneberger et al. 2015), with nearest upsampling."""
+    """Encoder and decoder joined by skip connections (Ronneberger et al. 2015), with nearest-neighbour upsampling."""
 
     def __init__(self, spec: StudentSpec, *, classes: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class UNet(nn.Module):
         return self.with_hidden(image)[0]
 
     def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits N×C×H×W and the encoder's output N×K×H/stride×W/stride; raises ShapeError for sizes that do not divide."""
+        """Logits N×C×H×W and the encoder's output N×K×h×w; raises ShapeError unless the stride divides H and W."""
         self._check(image)
         skips: list[Tensor] = []
         features = image
@@ -57,9 +57,9 @@ class UNet(nn.Module):
     def _check(self, image: Tensor) -> None:
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
-            valid = [f"{_nearest(height, self.stride)}×{_nearest(width, self.stride)}"]
             raise ShapeError(
-                f"images of {height}×{width} do not divide by the student's stride {self.stride}; the nearest size that works is {valid[0]}"
+                f"images of {height}×{width} do not divide by the student's stride {self.stride}; "
+                f"the nearest size that works is {_nearest(height, self.stride)}×{_nearest(width, self.stride)}"
             )
 
 

@@ -6,10 +6,13 @@ import datetime
 import itertools
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -17,7 +20,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from kdsearch.config.home import storage_url
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
 from kdsearch.config.recipe import Recipe
-from kdsearch.config.space import choose, enumerate_choices
+from kdsearch.config.search import Objective
+from kdsearch.config.space import choose, enumerate_choices, size_of
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.distill.record import Outcome, TrialRecord
 from kdsearch.distill.report import CURVE, EpochReport
@@ -27,7 +31,11 @@ from kdsearch.search.samplers import build_sampler
 
 logger = logging.getLogger(__name__)
 
-DIRECTIONS = {"dice": "maximize", "params": "minimize", "macs": "minimize"}
+DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
+    "dice": "maximize",
+    "params": "minimize",
+    "macs": "minimize",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +69,9 @@ class StudyStore:
 
     def finish(self, number: int, scores: Scores, curve: tuple[EpochReport, ...]) -> TrialRecord:
         """Tells Optuna the objectives and keeps all that was measured."""
-        self._keep(number, outcome="finished", scores=SCORES.dump_json(scores).decode(), curve=CURVE.dump_json(curve).decode())
+        self._keep(
+            number, outcome="finished", scores=SCORES.dump_json(scores).decode(), curve=CURVE.dump_json(curve).decode()
+        )
         values = {"dice": scores.dice, "params": float(scores.params), "macs": float(scores.macs)}
         self._study.tell(number, [values[objective] for objective in self._config.search.objectives])
         return self._record(number)
@@ -94,19 +104,34 @@ class StudyStore:
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every trial, by number."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        trials = self._study.get_trials(
+            deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        )
         return tuple(read_record(trial) for trial in trials)
 
-    def bind(self, data_fingerprint: str) -> None:
-        """Refuses to mix data: raises SearchError where the study's trials were made from other images or another split."""
+    def complete(self) -> bool:
+        """Whether nothing is left to do: every trial ended, and as many as wanted or as the grid has."""
+        records = self.records()
+        counted = sum(record.outcome != "rejected" for record in records)
+        whole_grid = self._config.search.sampler == "grid" and len(records) >= (size_of(self._config) or 0)
+        ended = all(record.outcome != "running" for record in records)
+        return ended and (counted >= self._config.search.trials or whole_grid)
+
+    def bind(self, data_fingerprint: str, teacher: Scores) -> None:
+        """Ties the study to its data and teacher; raises SearchError where its trials were made from other images."""
         known = self._study.user_attrs.get("data")
-        if known is None:
-            self._study.set_user_attr("data", data_fingerprint)
-        elif known != data_fingerprint:
+        if known is not None and known != data_fingerprint:
             raise SearchError(
                 f"study {self._config.name}: the images or their split are not those its trials were made from "
                 f"({known}, now {data_fingerprint}); restore them, or give the study another name"
             )
+        self._study.set_user_attr("data", data_fingerprint)
+        self._study.set_user_attr("teacher", SCORES.dump_json(teacher).decode())
+
+    def teacher(self) -> Scores | None:
+        """The teacher's scores; None before it was trained."""
+        known = self._study.user_attrs.get("teacher")
+        return SCORES.validate_json(known) if known else None
 
     def _keep(self, number: int, **attributes: str) -> None:
         storage = self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
@@ -142,10 +167,14 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
     names = optuna.get_all_study_names(storage)
     if study.name not in names:
         if not create:
-            raise SearchError(f"study {study.name} has not been run yet: its storage does not hold it; start it with kdsearch run")
+            raise SearchError(
+                f"study {study.name} has not been run yet: its storage does not hold it; start it with kdsearch run"
+            )
         directions = [DIRECTIONS[objective] for objective in study.search.objectives]
         made = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
-        made.set_metric_names(list(study.search.objectives))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made.set_metric_names(list(study.search.objectives))
         made.set_user_attr("study", json.dumps(study.identity()))
     opened = optuna.load_study(storage=storage, study_name=study.name)
     asked = len(opened.get_trials(deepcopy=False))
@@ -158,7 +187,11 @@ def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
     now = study.identity()
     if known is None or known == now:
         return
-    changed = [f"  {key}: was {known.get(key)}, is {now.get(key)}" for key in sorted(known | now) if known.get(key) != now.get(key)]
+    changed = [
+        f"  {key}: was {known.get(key)}, is {now.get(key)}"
+        for key in sorted(known | now)
+        if known.get(key) != now.get(key)
+    ]
     raise SearchError(
         f"study {study.name} already has trials, made with other settings:\n" + "\n".join(changed) + "\n"
         "Undo the change, or give the study another name."

@@ -17,7 +17,7 @@ WAVELENGTH = 6.0
 PULSE_SIGMA = 5.0
 """Standard deviation of the pulse's envelope, in axial samples."""
 BEAM_SIGMAS = (1.4, 1.0, 1.3, 1.7, 2.1, 2.6)
-"""Standard deviation of the beam in lateral pixels, at depths evenly spaced from the skin down; the second is the focus."""
+"""Standard deviation of the beam in lateral pixels, at even steps from the skin down; the second is the focus."""
 DYNAMIC_RANGE_DB = 55.0
 
 
@@ -34,15 +34,17 @@ def envelope(echo: Map, attenuation: Map, rng: np.random.Generator) -> Map:
     loss = np.cumsum(attenuation, axis=0, dtype=np.float32)
     compensation = loss.mean(axis=1, keepdims=True)
     detected = np.abs(_analytic_echoes(_lateral_beam(scatterers)))[::OVERSAMPLING]
-    return (detected * np.exp(2 * (compensation - loss))).astype(np.float32)
+    compensated: Map = (detected * np.exp(2 * (compensation - loss))).astype(np.float32)
+    return compensated
 
 
 def log_compress(detected: Map, *, gain_db: float, noise_db: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Grey values 0-255 over DYNAMIC_RANGE_DB below the 99th percentile, shifted by the gain, over an electronic noise floor."""
+    """Grey values 0-255 for DYNAMIC_RANGE_DB below the 99th percentile, shifted by the gain, over electronic noise."""
     top = np.percentile(detected, 99)
     floor = top * 10 ** (noise_db / 20) * np.abs(rng.standard_normal(detected.shape, dtype=np.float32))
     decibels = 20 * np.log10((detected + floor) / top + 1e-6) + gain_db
-    return np.clip(255 * (decibels / DYNAMIC_RANGE_DB + 1), 0, 255).round().astype(np.uint8)
+    grey: npt.NDArray[np.uint8] = np.clip(255 * (decibels / DYNAMIC_RANGE_DB + 1), 0, 255).round().astype(np.uint8)
+    return grey
 
 
 def _lateral_beam(scatterers: Map) -> Map:
@@ -59,7 +61,7 @@ def _lateral_beam(scatterers: Map) -> Map:
 
 
 def _analytic_echoes(scatterers: Map) -> npt.NDArray[np.complex64]:
-    """The analytic signal along depth: the pulse sent through the scatterers and the Hilbert transform, in one filter."""
+    """The analytic signal along depth: echoes of the pulse and their Hilbert transform, in one filter."""
     height = scatterers.shape[0]
     length = fft.next_fast_len(height + 8 * int(PULSE_SIGMA))
     frequencies = np.fft.fftfreq(length)[:, None]

@@ -80,7 +80,12 @@ def _add_ligament(anatomy: Anatomy, rng: np.random.Generator) -> None:
 def _add_cyst(anatomy: Anatomy, rng: np.random.Generator) -> None:
     """Echo-free, round, bright behind: not a lesion, and looks like the easiest one."""
     radius = rng.uniform(4, 11)
-    inside = _blob(rng, centre=rng.uniform((30, 8), (160, SIZE - 8)), radii=(radius, radius * rng.uniform(0.9, 1.3)), roughness=0.03)
+    inside = _blob(
+        rng,
+        centre=rng.uniform((30, 8), (160, SIZE - 8)),
+        radii=(radius, radius * rng.uniform(0.9, 1.3)),
+        roughness=0.03,
+    )
     anatomy.echo[inside] = _amplitude(-32)
     anatomy.attenuation[inside] = -TISSUE_ATTENUATION * rng.uniform(2, 5)
 
@@ -158,10 +163,9 @@ def _smooth_noise(rng: np.random.Generator, scale: float) -> Map:
     cells = -(-SIZE // coarse)
     noise = ndimage.gaussian_filter(rng.standard_normal((cells, cells), dtype=np.float32), scale / coarse, mode="wrap")
     noise = ndimage.zoom(noise, coarse, order=1, grid_mode=True, mode="nearest")[:SIZE, :SIZE]
-    smooth: Map = noise / noise.std()
+    smooth: Map = (noise / noise.std()).astype(np.float32)
     return smooth
 
 
 def _amplitude(decibels: float | Map) -> Map:
-    amplitude: Map = np.float32(10) ** (np.asarray(decibels, dtype=np.float32) / 20)
-    return amplitude
+    return np.power(10, np.asarray(decibels, dtype=np.float32) / 20, dtype=np.float32)

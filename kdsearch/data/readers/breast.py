@@ -13,11 +13,13 @@ from kdsearch.data.readers.layout import require_folder
 from kdsearch.errors import DataError
 
 IMAGES = "BrEaST-Lesions_USG-images_and_masks"
-WHERE = "BrEaST, 'A curated benchmark dataset for ultrasound based breast lesion analysis', doi 10.1038/s41597-024-02984-z"
+WHERE = (
+    "BrEaST, 'A curated benchmark dataset for ultrasound based breast lesion analysis', doi 10.1038/s41597-024-02984-z"
+)
 
 
 def read_breast(folder: Path) -> Listing:
-    """Lists BrEaST; the lesion is the ``_tumor`` mask, ``_other`` structures are background, normal cases have no mask."""
+    """Lists BrEaST: the lesion is the ``_tumor`` mask, ``_other`` is background, normal cases have no mask."""
     root = require_folder(folder, (IMAGES,), where=WHERE)
     labels = _labels(root)
     entries: list[Entry] = []
@@ -26,7 +28,9 @@ def read_breast(folder: Path) -> Listing:
         label = labels.get(image.name)
         masks = tuple(sorted(image.parent.glob(f"{image.stem}_tumor*.png")))
         if not masks and label != "normal":
-            defects.append(Defect(path=image, problem=f"has no mask ({image.stem}_tumor.png) and is not listed as normal"))
+            defects.append(
+                Defect(path=image, problem=f"has no mask ({image.stem}_tumor.png) and is not listed as normal")
+            )
             continue
         entries.append(Entry(id=image.stem, image=image, masks=masks, label=label, group=image.stem))
     return Listing(entries=tuple(entries), defects=tuple(defects))
@@ -36,7 +40,9 @@ def _labels(root: Path) -> dict[str, str]:
     """Classification by image file name, from the clinical spreadsheet."""
     sheets = sorted(root.glob("*.xlsx"))
     if not sheets:
-        raise DataError(f"{root} does not hold the clinical spreadsheet (*.xlsx) with the classification; get the data: {WHERE}")
+        raise DataError(
+            f"{root} does not hold the clinical spreadsheet (*.xlsx) with the classification; get the data: {WHERE}"
+        )
     try:
         rows = list(load_workbook(sheets[0], read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True))
     except (OSError, InvalidFileException, zipfile.BadZipFile, KeyError) as error:

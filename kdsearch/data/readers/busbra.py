@@ -1,4 +1,4 @@
-"""BUS-BRA (Gómez-Flores et al. 2024): ``Images/bus_*.png``, ``Masks/mask_*.png``, ``bus_data.csv`` with the patient in ``Case``."""
+"""BUS-BRA (Gómez-Flores et al. 2024): ``Images/``, ``Masks/``, and ``bus_data.csv`` with the patient in ``Case``."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ WHERE = "put images into images/ and masks of the same names into masks/"
 
 
 def read_folder(folder: Path, *, csv: str | None = None) -> Listing:
-    """Lists ``images/`` and ``masks/``; ``csv`` is a table in the folder with ``image`` and any of ``group``, ``label``."""
+    """Lists ``images/`` and ``masks/``; the table ``csv`` has a column ``image`` and any of ``group``, ``label``."""
     root = require_folder(folder, ("images", "masks"), where=WHERE)
     table = read_table(root / csv, key="image") if csv else {}
     rows = {Path(image).stem: row for image, row in table.items()}

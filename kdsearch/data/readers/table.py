@@ -10,7 +10,7 @@ from kdsearch.errors import DataError, nearest
 
 
 def read_table(path: Path, *, key: str, columns: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """Rows by the value in column ``key``; raises DataError where the file or a column is missing or a key stands twice."""
+    """Rows by their value in column ``key``; raises DataError for a missing file or column and for a repeated key."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -23,7 +23,9 @@ def read_table(path: Path, *, key: str, columns: Sequence[str] = ()) -> dict[str
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
     for column in (key, *columns):
         if column not in names:
-            raise DataError(f"{path}: has no column {column!r}; its columns are {', '.join(names)}{nearest(column, names)}")
+            raise DataError(
+                f"{path}: has no column {column!r}; its columns are {', '.join(names)}{nearest(column, names)}"
+            )
     table: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):
         if row[key] in table:

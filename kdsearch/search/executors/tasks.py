@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import torch
 
 from kdsearch.config.recipe import Recipe
-from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import TeacherConfig
 from kdsearch.data.cache import open_dataset
 from kdsearch.data.dataset import Splits
 from kdsearch.distill.arrays import training_data
@@ -23,11 +23,12 @@ from kdsearch.distill.teacher import open_teacher
 class Setup:
     """What a worker needs to know once, to open data and teacher."""
 
-    study: StudyConfig
     home: Path
     data_fingerprint: str
     splits: Splits
-    teacher: Path
+    teacher: TeacherConfig
+    teacher_folder: Path
+    size: int
     device: str
     threads: int
     """Torch threads of one worker."""
@@ -92,7 +93,7 @@ class Executor(Protocol):
 
 def open_workshop(setup: Setup) -> Workshop:
     """Data and teacher as one process holds them."""
-    teacher = open_teacher(setup.study, setup.teacher)
+    teacher = open_teacher(setup.teacher, setup.teacher_folder, size=setup.size)
     assert teacher is not None, "the driver makes the teacher before it starts workers"
     data = training_data(open_dataset(setup.home, setup.data_fingerprint), setup.splits, torch.device(setup.device))
     return Workshop(data, teacher)

@@ -1,0 +1,45 @@
+"""``kdsearch check``: what a study file says, and what it would search."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.syntax import Syntax
+
+from kdsearch.config.load import dump_study, load_study
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.space import dimensions, extreme_students, size_of
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.study import StudyConfig
+from kdsearch.measure.counts import Cost, count
+from kdsearch.models.unet import build_student
+
+
+def run(options: argparse.Namespace) -> int:
+    """Validates the study file and prints the resolved study, its space, and its smallest and largest student."""
+    study = load_study(options.study)
+    console = Console()
+    console.print(Syntax(dump_study(study), "yaml", background_color="default"))
+    console.print(f"[bold]{options.study} is valid.[/]")
+    searched = dimensions(study)
+    size = size_of(study)
+    space = f"{size:,} different recipes" if size is not None else "continuous"
+    console.print(f"space: {space}; searched: {', '.join(searched) or 'nothing'}", soft_wrap=True)
+    for text in _students(study):
+        console.print(text, soft_wrap=True)
+    return 0
+
+
+def _students(study: StudyConfig) -> list[str]:
+    size = study.data.size
+    costed = [(count(build_student(spec, device="meta"), size=size), spec) for spec in extreme_students(study)]
+    smallest = min(costed, key=lambda pair: (pair[0].params, pair[0].macs))
+    largest = max(costed, key=lambda pair: (pair[0].params, pair[0].macs))
+    return [_line("smallest student", *smallest, size=size), _line("largest student", *largest, size=size)]
+
+
+def _line(name: str, cost: Cost, spec: StudentSpec, *, size: int) -> str:
+    recipe = ", ".join(f"{key} {value}" for key, value in spec.model_dump().items())
+    figures = f"{format_quantity(cost.params)} params, {format_quantity(cost.macs)} MACs"
+    return f"{name}: {figures} for one {size}×{size} image ({recipe})"

@@ -1,0 +1,107 @@
+"""``kdsearch doctor``: what was found on this machine, what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from kdsearch import __version__
+from kdsearch.config.home import home_folder
+from kdsearch.distill.device import choose_device
+from kdsearch.models.torchvision_operators import declare_missing_operators
+from kdsearch.search.preparation import cores
+from kdsearch.tracking.location import choose_tracking
+
+LIBRARIES = (
+    "optuna",
+    "mlflow",
+    "timm",
+    "segmentation-models-pytorch",
+    "fvcore",
+    "ptflops",
+    "pydantic",
+    "plotly",
+    "safetensors",
+)
+LEAST_FREE_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    found: str
+    remedy: str = ""
+    """What to do; empty where nothing is wrong."""
+
+
+def run(_options: argparse.Namespace) -> int:
+    """Prints the findings; returns 1 where something is wrong."""
+    home = home_folder(os.environ)
+    tracking = choose_tracking(None, os.environ)
+    findings = [
+        Finding(name="kdsearch", found=f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        *_torch(),
+        *(_library(name) for name in LIBRARIES),
+        _folder("caches and storage", home),
+        _folder("tracking", Path(tracking.uri.removeprefix("sqlite:///")).parent)
+        if tracking.embedded
+        else _server(tracking.uri),
+    ]
+    table = Table("", "what", "found", "what to do", title=None)
+    for finding in findings:
+        table.add_row("[red]✗[/]" if finding.remedy else "[green]✓[/]", finding.name, finding.found, finding.remedy)
+    Console().print(table)
+    return 1 if any(finding.remedy for finding in findings) else 0
+
+
+def _torch() -> list[Finding]:
+    device = choose_device("auto")
+    name = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"{cores()} cores, {torch.get_num_threads()} threads"
+    )
+    findings = [Finding(name="torch", found=f"{torch.__version__}, trains on {device.type} ({name})")]
+    declared = declare_missing_operators()
+    try:
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        remedy = "install the torchvision that belongs to this torch: pip install --force-reinstall torch torchvision"
+        return [*findings, Finding(name="torchvision", found=str(error).splitlines()[0], remedy=remedy)]
+    note = "; built for another torch, its operators stay unused" if declared else ""
+    return [*findings, Finding(name="torchvision", found=f"{torchvision.__version__}{note}")]
+
+
+def _library(name: str) -> Finding:
+    try:
+        return Finding(name=name, found=importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name=name, found="not installed", remedy=f"pip install {name}")
+
+
+def _folder(name: str, folder: Path) -> Finding:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding(
+            name=name, found=f"{folder} cannot be written", remedy=f"make {existing} writable, or run elsewhere"
+        )
+    free = shutil.disk_usage(existing).free
+    remedy = "free some space" if free < LEAST_FREE_BYTES else ""
+    state = "" if folder.exists() else "; will be made"
+    return Finding(name=name, found=f"{folder}{state}, {free / 10**9:.0f} GB free", remedy=remedy)
+
+
+def _server(uri: str) -> Finding:
+    from kdsearch.tracking.location import answers
+
+    remedy = "" if answers(uri) else "start the tracking server, or unset MLFLOW_TRACKING_URI"
+    return Finding(name="tracking", found=f"{uri}{' does not answer' if remedy else ''}", remedy=remedy)

@@ -1,0 +1,38 @@
+"""``kdsearch front``: the students that no other student beats."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from rich.console import Console
+
+from kdsearch.config.home import home_folder
+from kdsearch.config.load import load_study
+from kdsearch.distill.record import students_of
+from kdsearch.front.members import front_of
+from kdsearch.report.chart import front_page
+from kdsearch.report.table import front_csv, front_json, front_table
+from kdsearch.search.store import open_store
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the front in the form asked for, and writes the chart where ``--html`` says."""
+    study = load_study(options.study)
+    store = open_store(study, home_folder(os.environ), create=False)
+    students = students_of(store.records())
+    members = front_of(students, study.search.objectives)
+    if options.json:
+        print(front_json(members))
+    elif options.csv:
+        print(front_csv(members), end="")
+    else:
+        Console().print(front_table(members))
+    if options.html is not None:
+        teacher = store.teacher()
+        point = (teacher.params, teacher.dice) if teacher else None
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        options.html.write_text(
+            front_page(f"Study {study.name}", students, members, point, study.references), encoding="utf-8"
+        )
+    return 0

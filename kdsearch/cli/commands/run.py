@@ -1,0 +1,92 @@
+"""``kdsearch run``: carries a study out, or on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from kdsearch.cli.live import LiveView
+from kdsearch.cli.plain import PlainView
+from kdsearch.config.home import home_folder
+from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.study import StudyConfig
+from kdsearch.distill.record import TrialRecord, students_of
+from kdsearch.front.members import front_of
+from kdsearch.report.table import front_table
+from kdsearch.search.driver import run_study
+from kdsearch.tracking.location import Tracking, choose_tracking
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the study to its end; Ctrl-C stops it so that the same command goes on."""
+    study = _with_options(with_folders(load_study(options.study), options.data), options)
+    tracking = choose_tracking(study.tracking_uri, os.environ)
+    console = Console()
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
+    )
+    _announce(study, console)
+    view = LiveView(console) if console.is_terminal else PlainView()
+    started = time.monotonic()
+    driver = run_study(study, home_folder(os.environ), tracking)
+    try:
+        with view:
+            while True:
+                view.show(next(driver))
+    except StopIteration as stop:
+        records: tuple[TrialRecord, ...] = stop.value
+    except KeyboardInterrupt:
+        driver.close()
+        console.print("\nStopped. What is finished is kept; the same command goes on:")
+        console.print(f"  kdsearch run {options.study}", soft_wrap=True)
+        return 130
+    if view.progress.experiment_id is None:
+        console.print(
+            f"Study {study.name} is finished: all of its trials are done. For more, say --trials N.", soft_wrap=True
+        )
+    else:
+        console.print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes.")
+    _conclude(records, study, tracking, view.progress.experiment_id, options, console)
+    return 0
+
+
+def _with_options(study: StudyConfig, options: argparse.Namespace) -> StudyConfig:
+    given = {
+        key: value for key, value in (("trials", options.trials), ("workers", options.workers)) if value is not None
+    }
+    return study.model_copy(update={"search": study.search.model_copy(update=given)})
+
+
+def _announce(study: StudyConfig, console: Console) -> None:
+    sources = ", ".join(source.reader for source in study.data.sources)
+    search = study.search
+    limits = ", ".join(f"{name} ≤ {value:,}" for name, value in search.limits.model_dump().items() if value is not None)
+    text = f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler}, {' × '.join(search.objectives)}"
+    console.print(
+        f"{text}, on {sources} at {study.data.size}×{study.data.size}{'; ' + limits if limits else ''}", soft_wrap=True
+    )
+
+
+def _conclude(
+    records: tuple[TrialRecord, ...],
+    study: StudyConfig,
+    tracking: Tracking,
+    experiment_id: str | None,
+    options: argparse.Namespace,
+    console: Console,
+) -> None:
+    members = front_of(students_of(records), study.search.objectives)
+    console.print(front_table(members))
+    if experiment_id is not None:
+        if tracking.command():
+            console.print(f"MLflow:  {tracking.command()}", soft_wrap=True)
+        console.print(f"then     {tracking.link(experiment_id)}", soft_wrap=True)
+    budget = f" --params {members[len(members) // 2].scores.params}" if members else ""
+    console.print(f"next:    kdsearch pick {options.study}{budget}", soft_wrap=True)

@@ -1,0 +1,108 @@
+"""The live view of a study in a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kdsearch.cli.progress import Progress, Running
+from kdsearch.config.quantity import format_quantity
+from kdsearch.distill.report import EpochReport
+from kdsearch.search.events import DriverEvent
+
+BAR_WIDTH = 24
+
+
+class LiveView:
+    """Redraws the study's state while it runs; used as a context."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress()
+        self._live = Live(self._render(), console=console, refresh_per_second=4, get_renderable=self._render)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, event: DriverEvent) -> None:
+        """Takes an event into the picture."""
+        self.progress.hear(event, now=time.monotonic())
+
+    def _render(self) -> RenderableType:
+        return render(self.progress, now=time.monotonic())
+
+
+def render(progress: Progress, *, now: float) -> RenderableType:
+    """The whole picture."""
+    parts: list[RenderableType] = [_teacher(progress)]
+    if progress.phase == "searching":
+        parts += [_counts(progress, now=now), _running(progress), _best(progress)]
+    return Group(*parts)
+
+
+def _teacher(progress: Progress) -> RenderableType:
+    if progress.teacher is not None:
+        line = f"teacher   {progress.teacher.scores.headline()}"
+        return Text(line if progress.phase == "searching" else f"{line}; {progress.phase} …")
+    if progress.teacher_report is None:
+        return Text(f"{progress.phase} …")
+    table = Table.grid(padding=(0, 2))
+    table.add_row("teacher", *_epochs(progress.teacher_report))
+    return table
+
+
+def _counts(progress: Progress, *, now: float) -> RenderableType:
+    counts = progress.counts
+    done = counts.total() - counts["rejected"]
+    left = progress.seconds_left(now=now)
+    time_left = f" · about {_duration(left)} left" if left else ""
+    ended = f"{done} of {progress.target} done, {counts['rejected']} rejected, {counts['failed']} failed"
+    return Text(f"trials    {ended}{time_left}", style="bold")
+
+
+def _running(progress: Progress) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for number, running in sorted(progress.running.items()):
+        table.add_row(f"#{number}", running.started.recipe.path, _size(running), *_epochs(running.report))
+    return table
+
+
+def _size(running: Running) -> str:
+    return f"{format_quantity(running.started.cost.params)} params"
+
+
+def _epochs(report: EpochReport | None) -> tuple[RenderableType, str, str]:
+    if report is None:
+        return ProgressBar(total=1, completed=0, width=BAR_WIDTH), "", ""
+    bar = ProgressBar(total=report.epochs, completed=report.epoch, width=BAR_WIDTH)
+    return bar, f"{report.epoch}/{report.epochs}", f"Dice {100 * report.dice:.1f} %"
+
+
+def _best(progress: Progress) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for name, student in progress.best_by_size():
+        scores = student.scores
+        table.add_row(
+            "best",
+            name,
+            f"Dice {100 * scores.dice:.1f} %",
+            f"{format_quantity(scores.params)} params",
+            student.recipe.path,
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min" if minutes else f"{round(seconds)} s"

@@ -1,0 +1,30 @@
+"""The command line: finds the command, runs it, and prints a user's mistake on one screen."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from kdsearch.cli.parser import build_parser
+from kdsearch.errors import KdsearchError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
+    try:
+        return int(command.run(options))
+    except KdsearchError as error:
+        print(f"kdsearch {options.command}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,60 @@
+"""A study's progress as plain lines, for logs and pipes."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from kdsearch.cli.progress import Progress
+from kdsearch.config.quantity import format_quantity
+from kdsearch.distill.record import TrialRecord
+from kdsearch.search.events import DriverEvent, Ended, Prepared, Reading, Searching, Started, TeacherProgress
+
+
+class PlainView:
+    """Prints a line for each event worth one; used as a context."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show(self, event: DriverEvent) -> None:
+        """Prints the event."""
+        self.progress.hear(event, now=time.monotonic())
+        line = describe(event, self.progress)
+        if line:
+            print(line, flush=True)
+
+
+def describe(event: DriverEvent, progress: Progress) -> str:
+    """One line for the event; empty where it is not worth one."""
+    match event:
+        case Reading():
+            return "reading images"
+        case TeacherProgress(report=report):
+            return f"teacher: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
+        case Prepared(teacher=teacher):
+            return f"teacher: Dice {100 * teacher.scores.dice:.1f} %, {format_quantity(teacher.scores.params)} params"
+        case Searching(records=records, target=target):
+            done = sum(record.outcome != "rejected" for record in records)
+            return f"searching: {done} of {target} trials are done"
+        case Started(number=number, recipe=recipe, cost=cost):
+            return f"trial {number}: started, path {recipe.path}, {format_quantity(cost.params)} params"
+        case Ended(record=record):
+            done = progress.counts.total() - progress.counts["rejected"]
+            return f"{_ended(record)} ({done} of {progress.target})"
+        case _:
+            return ""
+
+
+def _ended(record: TrialRecord) -> str:
+    if record.scores is None:
+        return f"trial {record.number}: {record.outcome}, {record.reason}"
+    return (
+        f"trial {record.number}: Dice {100 * record.scores.dice:.1f} %, {format_quantity(record.scores.params)} params"
+    )

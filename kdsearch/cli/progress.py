@@ -1,0 +1,94 @@
+"""What a person watching a study wants to know, kept up to date from the driver's events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from kdsearch.distill.record import Student, TrialRecord, students_of
+from kdsearch.distill.report import EpochReport
+from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.search.events import DriverEvent, Ended, Prepared, Reading, Searching, Started, TeacherProgress
+from kdsearch.search.executors.tasks import Progressed
+
+SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
+
+
+@dataclass(slots=True)
+class Running:
+    """A trial that is being trained."""
+
+    started: Started
+    report: EpochReport | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a study as its events tell it."""
+
+    phase: str = "starting"
+    teacher_report: EpochReport | None = None
+    prepared: Prepared | None = None
+    target: int = 0
+    experiment_id: str | None = None
+    running: dict[int, Running] = field(default_factory=dict)
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+    searching_since: float = 0.0
+    ended_here: int = 0
+
+    def hear(self, event: DriverEvent, *, now: float) -> None:
+        """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
+        match event:
+            case Reading():
+                self.phase = "reading images"
+            case TeacherProgress(report=report):
+                self.phase, self.teacher_report = "training the teacher", report
+            case Prepared():
+                self.phase, self.prepared = "starting workers", event
+            case Searching(records=records, target=target, experiment_id=experiment_id):
+                self.phase, self.target, self.experiment_id, self.searching_since = (
+                    "searching",
+                    target,
+                    experiment_id,
+                    now,
+                )
+                self.records |= {record.number: record for record in records}
+            case Started():
+                self.running[event.number] = Running(event)
+            case Progressed(number=number, report=report):
+                self.running[number].report = report
+            case Ended(record=record):
+                self.running.pop(record.number, None)
+                self.records[record.number] = record
+                self.ended_here += record.outcome != "rejected"
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Ended trials by outcome."""
+        return Counter(record.outcome for record in self.records.values())
+
+    @property
+    def students(self) -> tuple[Student, ...]:
+        """Finished trials."""
+        return students_of(tuple(self.records.values()))
+
+    @property
+    def teacher(self) -> TrainedTeacher | None:
+        """The teacher, once it is there."""
+        return self.prepared.teacher if self.prepared else None
+
+    def best_by_size(self) -> list[tuple[str, Student]]:
+        """The best student of each size class that has one."""
+        best: dict[str, Student] = {}
+        for student in self.students:
+            name = next(name for name, most in SIZE_CLASSES if most is None or student.scores.params <= most)
+            if name not in best or student.scores.dice > best[name].scores.dice:
+                best[name] = student
+        return [(name, best[name]) for name, _ in SIZE_CLASSES if name in best]
+
+    def seconds_left(self, *, now: float) -> float | None:
+        """An estimate from the pace since the search began here; None before a trial has ended."""
+        if not self.ended_here:
+            return None
+        counted = self.counts.total() - self.counts["rejected"]
+        return (now - self.searching_since) / self.ended_here * max(0, self.target - counted)

@@ -1,0 +1,98 @@
+"""The front as an interactive chart: one HTML page that opens with no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.study import Reference
+from kdsearch.distill.record import Student
+
+COLOURS = {"none": "#7f7f7f", "logits": "#0072b2", "hidden": "#e69f00", "regressor": "#009e73"}
+"""By distillation path; told apart by colour-blind readers too (Okabe and Ito 2008)."""
+SYMBOLS = {"none": "x", "logits": "circle", "hidden": "square", "regressor": "diamond"}
+
+
+def front_page(
+    title: str,
+    students: Sequence[Student],
+    front: Sequence[Student],
+    teacher: tuple[int, float] | None,
+    references: Sequence[Reference],
+) -> str:
+    """HTML with Dice against parameters; ``teacher`` is its parameters and Dice."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[student.scores.params for student in front],
+        y=[100 * student.scores.dice for student in front],
+        mode="lines",
+        line={"color": "#333333", "width": 1, "dash": "dot"},
+        name="front",
+        hoverinfo="skip",
+    )
+    members = {student.number for student in front}
+    for path in COLOURS:
+        _add_path(figure, path, [student for student in students if student.recipe.path == path], members)
+    if teacher is not None:
+        _add_mark(figure, "teacher", *teacher, symbol="star", colour="#cc79a7")
+    for reference in references:
+        _add_mark(figure, reference.label, reference.params, reference.dice, symbol="cross-thin", colour="#555555")
+    figure.update_layout(
+        title=title,
+        template="simple_white",
+        xaxis={"type": "log", "title": "parameters"},
+        yaxis={"title": "Dice on the validation split, %"},
+        legend={"title": "distillation path"},
+        hoverlabel={"align": "left"},
+    )
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    return page
+
+
+def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members: set[int]) -> None:
+    if not students:
+        return
+    figure.add_scatter(
+        x=[student.scores.params for student in students],
+        y=[100 * student.scores.dice for student in students],
+        mode="markers",
+        name=path,
+        text=[_hover(student, on_front=student.number in members) for student in students],
+        hovertemplate="%{text}<extra></extra>",
+        marker={
+            "color": COLOURS[path],
+            "symbol": SYMBOLS[path],
+            "size": [_size(student.scores.macs) for student in students],
+            "opacity": [1.0 if student.number in members else 0.35 for student in students],
+            "line": {"width": [2 if student.number in members else 0 for student in students], "color": "#222222"},
+        },
+    )
+
+
+def _add_mark(figure: go.Figure, label: str, params: int, dice: float, *, symbol: str, colour: str) -> None:
+    figure.add_scatter(
+        x=[params],
+        y=[100 * dice],
+        mode="markers+text",
+        text=[label],
+        textposition="top center",
+        marker={"symbol": symbol, "size": 12, "color": colour, "line": {"width": 2, "color": colour}},
+        hovertemplate=f"{label}<br>Dice {100 * dice:.1f} %<br>{format_quantity(params)} parameters<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _size(macs: int) -> float:
+    """Marker diameter in pixels: grows with the logarithm of the multiply-adds."""
+    return 6 + 3 * max(0.0, math.log10(macs) - 6)
+
+
+def _hover(student: Student, *, on_front: bool) -> str:
+    head = f"<b>trial {student.number}</b>{' · on the front' if on_front else ''}"
+    recipe = "<br>".join(
+        f"{key}: {value}" for key, value in student.recipe.settings().items() if "augmentation" not in key
+    )
+    return f"{head}<br>{student.scores.headline()}<br>{recipe}"

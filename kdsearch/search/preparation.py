@@ -1,0 +1,65 @@
+"""Gets data, teacher and workers ready for a search."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import torch
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.device import choose_device
+from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.search.events import Prepared, TeacherProgress
+from kdsearch.search.executors.inline import InlineExecutor
+from kdsearch.search.executors.processes import ProcessExecutor
+from kdsearch.search.executors.tasks import Executor, Setup
+
+
+def prepare(study: StudyConfig, home: Path) -> Generator[TeacherProgress | Prepared, None, Prepared]:
+    """Reads the images, trains the teacher where it is not cached, and says when both are there.
+
+    Raises KdsearchError where one of them cannot be had.
+    """
+    device = choose_device(study.device)
+    dataset = load_dataset(study.data, home)
+    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    folder = teacher_folder(study, splits.fingerprint, home)
+    teacher = open_teacher(study.teacher, folder, size=study.data.size)
+    if teacher is None:
+        torch.set_num_threads(cores())
+        training = train_teacher(study, training_data(dataset, splits, device), folder)
+        while teacher is None:
+            try:
+                yield TeacherProgress(report=next(training))
+            except StopIteration as stop:
+                teacher = stop.value
+    prepared = Prepared(dataset=dataset, splits=splits, teacher=teacher, device=device.type)
+    yield prepared
+    return prepared
+
+
+def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Executor:
+    """The study's executor; workers have one torch thread each when there are as many as cores."""
+    inline = study.search.executor == "inline"
+    workers = 1 if inline else study.search.workers or (1 if prepared.device != "cpu" else cores())
+    setup = Setup(
+        home=home,
+        data_fingerprint=prepared.dataset.fingerprint,
+        splits=prepared.splits,
+        teacher=study.teacher,
+        teacher_folder=prepared.teacher.folder,
+        size=study.data.size,
+        device=prepared.device,
+        threads=max(1, cores() // workers),
+    )
+    return InlineExecutor(setup) if inline else ProcessExecutor(setup, workers=workers)
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
