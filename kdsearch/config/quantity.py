@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from kdsearch.errors import KdsearchError
 
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-_FORM = re.compile(r"([0-9]+(?:[._][0-9]+)*(?:e[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
+_FORM = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
 
 
 def parse_quantity(text: str) -> int:

@@ -56,11 +56,16 @@ def _rank(group: str, seed: int) -> str:
 def _share_out(
     groups: list[str], members: dict[str, list[int]], shares: dict[str, float], parts: dict[str, list[int]]
 ) -> None:
-    """Gives each group to the part that lacks most of its share so far."""
-    given = dict.fromkeys(PARTS, 0)
+    """Gives each group of one stratum to the part that lacks most of its share, of the stratum and of all images."""
+    before = {part: len(positions) for part, positions in parts.items()}
+    total_before = sum(before.values())
     total = 0
     for group in groups:
         total += len(members[group])
-        part = max(PARTS, key=lambda name: shares[name] * total - given[name])
-        parts[part] += members[group]
-        given[part] += len(members[group])
+
+        def lack(part: str, total: int = total) -> float:
+            here = shares[part] * total - (len(parts[part]) - before[part])
+            overall = shares[part] * (total_before + total) - len(parts[part])
+            return here + overall
+
+        parts[max(PARTS, key=lack)].extend(members[group])

@@ -12,6 +12,8 @@ from kdsearch.config.training import TrainingSpec
 
 MOMENTUM = 0.9
 """Of SGD."""
+SHORTEST_CYCLE = 10
+"""Steps; torch divides by zero in shorter ones. A shorter training ends within the cycle."""
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], spec: TrainingSpec) -> Optimizer:
@@ -35,4 +37,6 @@ def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> L
         case "cosine":
             return CosineAnnealingLR(optimizer, T_max=steps)
         case "onecycle":
-            return OneCycleLR(optimizer, max_lr=spec.learning_rate, total_steps=steps, pct_start=0.2)
+            return OneCycleLR(
+                optimizer, max_lr=spec.learning_rate, total_steps=max(steps, SHORTEST_CYCLE), pct_start=0.2
+            )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from kdsearch.measure.scores import Scores
 
@@ -12,6 +13,8 @@ from kdsearch.measure.scores import Scores
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
     """One epoch of one network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
 
     epoch: int
     """From 1."""

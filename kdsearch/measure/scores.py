@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from kdsearch.config.quantity import format_quantity
@@ -17,6 +18,8 @@ from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_im
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
     """How well masks were predicted on a set of images."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
 
     dice: float
     """Mean over images with a lesion, 0-1."""

@@ -72,7 +72,7 @@ def build_teacher(
         ) from error
     if pretrained:
         load_encoder_weights(network.encoder.model, config.weights)
-    return teacher
+    return teacher.to(memory_format=torch.channels_last)
 
 
 def _decoder_options(config: TeacherConfig) -> dict[str, object]:

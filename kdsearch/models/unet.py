@@ -10,14 +10,17 @@ from kdsearch.errors import ShapeError
 
 
 def build_student(spec: StudentSpec, *, classes: int = 1, seed: int = 0, device: torch.device | str = "cpu") -> UNet:
-    """The student with weights drawn from the seed; on the meta device it has shapes and no weights."""
+    """The student with weights drawn from the seed; on the meta device it has shapes and no weights.
+
+    Its memory format is channels-last, in which the small convolutions of a student train faster on a processor.
+    """
     with torch.device("meta"):
         model = UNet(spec, classes=classes)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")
     initialise(model, torch.Generator().manual_seed(seed))
-    return model.to(device)
+    return model.to(device, memory_format=torch.channels_last)
 
 
 class UNet(nn.Module):

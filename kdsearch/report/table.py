@@ -14,12 +14,15 @@ from kdsearch.distill.record import Student
 
 
 def front_table(students: Sequence[Student]) -> Table:
-    """The students with what a person compares them by; Dice in % with its standard deviation over images."""
+    """The students with what a person compares them by: Dice and its standard deviation over images, both in %.
+
+    A student is width×depth, then how many convolutions of which kind a stage has.
+    """
     table = Table(title="Front: no other student is better, smaller and cheaper at once", title_justify="left")
-    for name in ("trial", "Dice %", "± over images", "params", "MACs"):
-        table.add_column(name, justify="right")
-    for name in ("path", "width × depth", "convolutions"):
-        table.add_column(name)
+    for name in ("trial", "Dice %", "±", "params", "MACs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("path", "student"):
+        table.add_column(name, no_wrap=True)
     for student in students:
         table.add_row(*_cells(student))
     return table
@@ -27,7 +30,7 @@ def front_table(students: Sequence[Student]) -> Table:
 
 def _cells(student: Student) -> tuple[str, ...]:
     scores, spec, distillation = student.scores, student.recipe.student, student.recipe.distillation
-    path = f"{distillation.path} {distillation.loss} {distillation.teacher_view}" if distillation else "none"
+    path = f"{distillation.path} {distillation.loss}" if distillation else "none"
     return (
         str(student.number),
         f"{100 * scores.dice:.1f}",
@@ -35,8 +38,7 @@ def _cells(student: Student) -> tuple[str, ...]:
         format_quantity(scores.params),
         format_quantity(scores.macs),
         path,
-        f"{spec.width} × {spec.depth}",
-        f"{spec.convolutions} {spec.convolution}",
+        f"{spec.width}×{spec.depth}, {spec.convolutions} {spec.convolution}",
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from kdsearch.config.search import SearchConfig
@@ -9,6 +12,12 @@ from kdsearch.config.search import SearchConfig
 
 def build_sampler(config: SearchConfig, *, seed: int) -> BaseSampler:
     """The sampler; ``grid`` draws nothing itself, because the store names every choice for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # NSGA-III is what the user asked for
+        return _build(config, seed)
+
+
+def _build(config: SearchConfig, seed: int) -> BaseSampler:
     match config.sampler:
         case "tpe":
             return TPESampler(seed=seed, n_startup_trials=config.startup_trials)

@@ -15,7 +15,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.home import storage_url
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
@@ -151,13 +151,13 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
     url = storage_url(home, study.name, study.storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-    if path is not None and create:
-        path.parent.mkdir(parents=True, exist_ok=True)
     if path is not None and not create and not path.exists():
         raise SearchError(f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run")
     try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         optuna_study = _open(study, RDBStorage(url), create=create)
-    except (OperationalError, ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, OSError) as error:
         raise SearchError(f"study {study.name}: its storage cannot be opened: {str(error).splitlines()[0]}") from error
     _refuse_changes(study, optuna_study)
     return StudyStore(study, optuna_study)

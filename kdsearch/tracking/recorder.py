@@ -16,6 +16,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch import __version__
 from kdsearch.config.load import dump_study
@@ -49,7 +50,7 @@ class Recorder:
             self._client = MlflowClient(_prepared(tracking))
             self.experiment_id = self._experiment(tracking)
             self._runs = {_key(run): run for run in self._existing_runs()}
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise KdsearchError(f"tracking: {tracking.uri} cannot be used: {str(error).splitlines()[0]}") from error
         self._parent = self._run("study", name=study.name)
         self._client.update_run(self._parent, status="RUNNING")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def _labels(root: Path) -> dict[str, str]:
             f"{root} does not hold the clinical spreadsheet (*.xlsx) with the classification; get the data: {WHERE}"
         )
     try:
-        rows = list(load_workbook(sheets[0], read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True))
+        with contextlib.closing(load_workbook(sheets[0], read_only=True, data_only=True)) as book:
+            rows = list(book.worksheets[0].iter_rows(values_only=True))
     except (OSError, InvalidFileException, zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{sheets[0]}: cannot be read as a spreadsheet: {error}") from error
     header = [str(cell) for cell in rows[0]] if rows else []

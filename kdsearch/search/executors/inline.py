@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from kdsearch.search.executors.tasks import Event, Setup, Task, carry_out, open_workshop
+from kdsearch.search.executors.tasks import Event, Failed, Setup, Succeeded, Task, carry_out, open_workshop
 
 
 class InlineExecutor:
@@ -29,10 +29,9 @@ class InlineExecutor:
         """Trains one epoch and tells of it."""
         if self._events is None:
             return []
-        event = next(self._events, None)
-        if event is None:
+        event = next(self._events)
+        if isinstance(event, Succeeded | Failed):
             self._events = None
-            return []
         return [event]
 
     def close(self) -> None:

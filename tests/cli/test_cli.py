@@ -1,0 +1,184 @@
+"""The command line as a person uses it, each command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from kdsearch import __version__
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.xdist_group("cli")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder as a user's: study file, caches, tracking store."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    return folder
+
+
+def _environment() -> dict[str, str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("KDSEARCH_", "MLFLOW_"))}
+    return environment | {"COLUMNS": "100"}
+
+
+def _run(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kdsearch", *arguments]
+    done = subprocess.run(command, cwd=place, env=_environment(), capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_help_answers_in_under_half_a_second(place):
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        text = _run(place, "--help").stdout
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.5
+    assert all(command in text for command in ("run", "check", "front", "pick", "schema", "doctor"))
+
+
+def test_help_imports_nothing_heavy(place):
+    code = "import sys, kdsearch.cli.parser as p; p.build_parser(); print([m for m in ('torch', 'mlflow', 'optuna', 'rich', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_version(place):
+    assert _run(place, "--version").stdout == f"kdsearch {__version__}\n"
+
+
+def test_doctor_finds_what_is_there(place):
+    done = _run(place, "doctor")
+    assert all(name in done.stdout for name in ("torch", "optuna", "mlflow", "caches and storage", "tracking"))
+
+
+def test_doctor_says_how_to_mend_a_silent_server(place):
+    command = [sys.executable, "-m", "kdsearch", "doctor"]
+    environment = _environment() | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "COLUMNS": "160"}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "does not answer" in done.stdout
+    assert "start the tracking server" in done.stdout
+
+
+def test_check_shows_the_space(place):
+    text = _run(place, "check", "tiny.yaml").stdout
+    assert "tiny.yaml is valid" in text
+    assert "space: 10 different recipes" in text
+    assert "smallest student: 961 params" in text
+    assert "largest student" in text
+
+
+def test_schema_accepts_shipped_studies_and_refuses_typos(place):
+    schema = json.loads(_run(place, "schema").stdout)
+    folder = Path(__file__).parents[2] / "studies"
+    for path in folder.glob("*.yaml"):
+        jsonschema.validate(_plain(path), schema)
+    with pytest.raises(jsonschema.ValidationError, match="widht"):
+        jsonschema.validate({"name": "a", "student": {"widht": 3}}, schema)
+    assert json.loads((folder / "study.schema.json").read_text()) == schema
+
+
+def _plain(path: Path):
+    from kdsearch.config.yaml_file import YamlFile
+
+    return YamlFile(path).content
+
+
+@pytest.mark.parametrize("command", ["run", "check", "front", "pick"])
+def test_typo_in_the_study_is_one_screen_without_a_traceback(place, command):
+    (place / "typo.yaml").write_text(TINY.replace("student: {width", "student: {widht"), encoding="utf-8")
+    done = _run(place, command, "typo.yaml", code=2)
+    assert "typo.yaml:10: student.widht: unknown key" in done.stderr
+    assert "did you mean 'width'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "absent.yaml"], "absent.yaml: no such study file"),
+        (["front", "tiny-never-run.yaml"], "has not been run yet"),
+        (["pick", "tiny.yaml", "--params", "12q"], "'12q' is not a number; write it as 820k"),
+        (["pick", "tiny.yaml", "--min-dice", "80"], "'80' is not a number from 0 to 1"),
+        (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number above zero"),
+        (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
+        (["rnu", "tiny.yaml"], "invalid choice"),
+    ],
+)
+def test_mistake_on_the_command_line_is_told(place, arguments, message):
+    (place / "tiny-never-run.yaml").write_text(TINY.replace("name: tiny", "name: never-run"), encoding="utf-8")
+    done = _run(place, *arguments, code=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_study_from_run_to_pick(place):
+    done = _run(place, "run", "tiny.yaml")
+    for text in ("reading images", "teacher: epoch 1/1", "(3 of 3)", "Front", "mlflow server", "#/experiments/", "kdsearch pick"):
+        assert text in done.stdout
+    assert (place / "mlflow" / "mlflow.db").is_file()
+    assert "is finished" in _run(place, "run", "tiny.yaml").stdout
+    more = _run(place, "run", "tiny.yaml", "--trials", "4").stdout
+    assert "searching: 3 of 4 trials are done" in more
+    _check_front(place)
+    _check_pick(place)
+
+
+def _check_front(place: Path) -> None:
+    members = json.loads(_run(place, "front", "tiny.yaml", "--json", "--html", "out/front.html").stdout)
+    assert 1 <= len(members) <= 4
+    assert len(_run(place, "front", "tiny.yaml", "--csv").stdout.splitlines()) == len(members) + 1
+    assert "Plotly.newPlot" in (place / "out" / "front.html").read_text(encoding="utf-8")
+    assert "Dice %" in _run(place, "front", "tiny.yaml").stdout
+
+
+def _check_pick(place: Path) -> None:
+    done = _run(place, "pick", "tiny.yaml", "--params", "0.82M", "--out", "picked/one")
+    assert "within params ≤ 820k" in done.stdout
+    described = yaml.safe_load((place / "picked" / "one" / "student.yaml").read_text(encoding="utf-8"))
+    assert described["scores"]["params"] <= 820_000
+    assert (place / "picked" / "one" / "model.safetensors").is_file()
+    assert "exists already" in _run(place, "pick", "tiny.yaml", "--out", "picked/one", code=2).stderr
+    nothing = _run(place, "pick", "tiny.yaml", "--params", "10", code=1).stdout
+    assert "is within params ≤ 10. The nearest is trial" in nothing
+
+
+def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
+    text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 400}")
+    (place / "interrupted.yaml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml"]
+    with subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("trial 0: started"):
+                time.sleep(3)
+                os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert "the same command goes on" in "".join(seen)
+    assert "kdsearch run interrupted.yaml" in "".join(seen)
+    (place / "interrupted.yaml").write_text(text.replace("workers: 1", "workers: 2"), encoding="utf-8")
+    again = _run(place, "run", "interrupted.yaml").stdout
+    assert "trial 0: started" in again
+    assert "(3 of 3)" in again
+
+
+def test_broken_pipe_is_quiet(place):
+    done = subprocess.run(
+        f"{sys.executable} -m kdsearch schema | head -1", shell=True, cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""

@@ -1,0 +1,101 @@
+"""Study files: what is refused, and what the error says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.errors import StudyFileError
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("student: {widht: 3}", "study.yaml:2: student.widht: unknown key; allowed here: .*did you mean 'width'"),
+        ("sudent: {width: 3}", "sudent: unknown key; .*did you mean 'student'"),
+        (
+            "student: {convolution: seprable}",
+            "student.convolution: must be one of standard, separable; got 'seprable'; did you mean 'separable'",
+        ),
+        ("distillation: {path: {choice: [logits, hiden]}}", r"path.choice\[1\]: must be one of .*did you mean 'hidden'"),
+        ("student: {width: {int: [8, 4]}}", r"student.width: the lower bound must be below the upper one, got \[8, 4\]"),
+        ("student: {width: {int: [4, 8], log: true, step: 2}}", "log and step exclude each other"),
+        ("student: {width: {int: [4, 8], stp: 2}}", "student.width.stp: unknown key; allowed here: int, log, step"),
+        ("student: {width: 8.5}", "student.width: must be a valid integer; got 8.5"),
+        ("student: {width: true}", "student.width: must be a valid integer; got True"),
+        ("student: {width: '8'}", "student.width: must be a valid integer; got '8'"),
+        ("student: {width: {int: [0, 8]}}", r"student.width.int\[0\]: must be greater than or equal to 2; got 0"),
+        ("student: {width: {choice: []}}", "student.width.choice: "),
+        ("student: {width: {choice: [4, 4]}}", "the values of a choice must differ"),
+        ("training: {learning_rate: {float: [0, 1], log: true}}", r"learning_rate.float\[0\]: must be greater than 0"),
+        ("training: {learning_rate: .nan}", "learning_rate"),
+        ("data: {sources: [{reader: buzi, folder: x}]}", "must be one of phantom, busi.*did you mean 'busi'"),
+        ("data: {sources: [{folder: x}]}", "needs the key reader"),
+        ("data: {sources: [{reader: busi}]}", r"sources\[0\].folder: is missing"),
+        ("data: {sources: [{reader: phantom}, {reader: phantom}]}", "sources must have different names"),
+        ("data: {size: 100}", "data.size: 100 is not divisible by 32.* nearest sizes that work are 96 or 128"),
+        ("data: {split: {validation: 0.5, test: 0.4}}", "must stay below 0.9"),
+        ("distillation: {path: none, loss: mse}", "path none distils nothing, so loss would be without effect"),
+        ("distillation: {loss: mse, temperature: 2}", "temperature has no effect on loss mse"),
+        ("search: {limits: {params: 1x}}", "'1x' is not a number; write it as 820k"),
+        ("search: {sampler: grid}\ntraining: {weight_decay: {float: [0, 1]}}", "grid needs a finite space"),
+        ("search: {objectives: [dice, dice]}", "objectives must differ"),
+        ("teacher: {training: {epochs: {choice: [1, 2]}}}", "epochs: must be a valid integer"),
+        ("teacher: {weights: hub}", "teacher.weights: got 'hub'"),
+        ("teacher: {checkpoint: t.safetensors, training: {epochs: 3}}", "remove either checkpoint or training"),
+    ],
+)
+def test_mistake_is_named_with_its_place(study_file, text, message):
+    with pytest.raises(StudyFileError, match=message):
+        load_study(study_file(f"name: a\n{text}\n"))
+
+
+def test_all_mistakes_are_reported_together_in_file_order(study_file):
+    path = study_file("name: a\nstudent:\n  widht: 3\ntraining:\n  epochs: 1.5\nseed: -1\n")
+    with pytest.raises(StudyFileError) as caught:
+        load_study(path)
+    assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["3", "5", "6"]
+
+
+def test_missing_name_is_said(study_file):
+    with pytest.raises(StudyFileError, match="name: is missing"):
+        load_study(study_file("seed: 0\n"))
+
+
+def test_dumped_study_is_the_same_study(study_file):
+    study = load_study(study_file("name: a\nstudent: {width: {int: [4, 8], log: true}}\nsearch: {limits: {params: 820k}}\n"))
+    assert study.search.limits.params == 820_000
+    assert load_study(study_file(dump_study(study))) == study
+
+
+def test_study_is_frozen(tiny):
+    with pytest.raises(ValueError, match="frozen"):
+        tiny.seed = 3
+
+
+@pytest.mark.parametrize("name", ["pareto", "busi", "busi-small", "behboodi2024"])
+def test_shipped_study_is_valid_and_names_its_schema(name):
+    path = Path(__file__).parents[2] / "studies" / f"{name}.yaml"
+    assert load_study(path).name == name
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=study.schema.json\n")
+
+
+def test_folder_on_the_command_line_replaces_the_file_s(study_file):
+    study = load_study(study_file("name: a\ndata: {sources: [{reader: busi, folder: $NOWHERE}, {reader: phantom}]}\n"))
+    assert with_folders(study, ["/there"]).data.sources[0].folder == "/there"
+    assert with_folders(study, ["busi=/there"]).data.sources[0].folder == "/there"
+    with pytest.raises(StudyFileError, match="the study's sources are: busi; did you mean 'busi'"):
+        with_folders(study, ["buzi=/there"])
+
+
+def test_identity_ignores_what_may_change_and_holds_what_may_not(study_file):
+    def identity(extra: str) -> dict[str, str]:
+        return load_study(study_file(f"name: a\n{extra}\n")).identity()
+
+    plain = identity("")
+    assert identity("search: {trials: 99, workers: 1}\ntracking_uri: x\nstorage: y") == plain
+    assert identity("data: {sources: [{reader: busi, folder: a}]}") == identity("data: {sources: [{reader: busi, folder: b}]}")
+    assert identity("student: {width: 4}") != plain
+    assert identity("seed: 1") != plain

@@ -1,0 +1,99 @@
+"""The search space: conditions, size, enumeration, corners."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.load import load_study
+from kdsearch.config.ranges import Choice, FloatRange, IntRange, values_of
+from kdsearch.config.recipe import Recipe
+from kdsearch.config.space import choose, dimensions, enumerate_choices, extreme_students, size_of
+from kdsearch.config.student import StudentSpace, StudentSpec
+from kdsearch.config.training import AugmentationSpace, AugmentationSpec, TrainingSpace, TrainingSpec
+
+PAPER = """
+name: grid
+distillation:
+  path: {choice: [none, logits, hidden, regressor]}
+  loss: {choice: [mse, kld]}
+  teacher_view: {choice: [same, weak]}
+search: {sampler: grid}
+"""
+
+
+def test_paper_s_grid_is_twelve_variants_and_a_baseline(study_file):
+    study = load_study(study_file(PAPER))
+    recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
+    assert size_of(study) == len(recipes) == 13
+    assert len({recipe.model_dump_json() for recipe in recipes}) == 13
+    assert sum(recipe.distillation is None for recipe in recipes) == 1
+
+
+def test_temperature_exists_only_for_kld(study_file):
+    study = load_study(study_file(PAPER))
+    for choices in enumerate_choices(study):
+        recipe = choose(study, lambda name, _, c=choices: c[name], seed=0)
+        if recipe.distillation is not None:
+            assert (recipe.distillation.temperature is None) == (recipe.distillation.loss == "mse")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "student: {width: {int: [4, 8]}, depth: {choice: [2, 3]}}",
+        "distillation: {path: {choice: [none, logits]}, temperature: {choice: [1, 2, 4]}, loss: {choice: [mse, kld]}}",
+        "distillation: {weight: {float: [0.1, 0.9], step: 0.2}}\ntraining: {augmentation: {noise: {choice: [0, 0.1]}}}",
+        "seed: 1",
+    ],
+)
+def test_size_is_the_number_of_different_recipes(study_file, text):
+    study = load_study(study_file(f"name: a\n{text}\n"))
+    assert size_of(study) == len({tuple(choices.items()) for choices in enumerate_choices(study)})
+
+
+def test_continuous_space_has_no_size(study_file):
+    study = load_study(study_file("name: a\ntraining: {learning_rate: {float: [1e-4, 1e-2], log: true}}\n"))
+    assert size_of(study) is None
+    assert list(dimensions(study)) == ["training.learning_rate"]
+
+
+def test_corners_hold_smallest_and_largest(study_file):
+    study = load_study(study_file("name: a\nstudent: {width: {int: [4, 32]}, depth: {int: [2, 4]}, convolutions: {int: [1, 2]}}\n"))
+    corners = list(extreme_students(study))
+    assert len(corners) == 8
+    assert StudentSpec(width=4, depth=2, convolutions=1, convolution="standard") in corners
+    assert StudentSpec(width=32, depth=4, convolutions=2, convolution="standard") in corners
+
+
+def test_float_range_with_step_reaches_its_upper_bound():
+    values = values_of(FloatRange[float].model_validate_json('{"float": [0.1, 0.5], "step": 0.1}'))
+    assert values == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_int_range_with_step_stops_at_or_below_its_upper_bound():
+    assert values_of(IntRange[int].model_validate_json('{"int": [4, 9], "step": 2}')) == [4, 6, 8]
+    assert values_of(Choice[int](choice=(3, 1))) == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("space", "spec"), [(StudentSpace, StudentSpec), (TrainingSpace, TrainingSpec), (AugmentationSpace, AugmentationSpec)]
+)
+def test_spec_has_the_space_s_fields_and_no_defaults(space, spec):
+    assert list(space.model_fields) == list(spec.model_fields)
+    assert all(field.is_required() for field in spec.model_fields.values())
+
+
+def test_recipe_survives_json(study_file):
+    study = load_study(study_file(PAPER))
+    for choices in enumerate_choices(study):
+        recipe = choose(study, lambda name, _, c=choices: c[name], seed=7)
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_settings_leave_out_what_does_not_apply(study_file):
+    study = load_study(study_file("name: a\ndistillation: {path: none}\n"))
+    settings = choose(study, lambda name, _: name, seed=0).settings()
+    assert settings["distillation.path"] == "none"
+    assert not any(name in settings for name in ("distillation.temperature", "distillation.weight"))
+    assert "temperature" in DistillationSpec.model_fields

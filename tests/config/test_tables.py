@@ -1,0 +1,46 @@
+"""Every name a study file may use has something behind it."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from kdsearch.config.data import PublishedSource
+from kdsearch.config.distillation import Path
+from kdsearch.config.search import Objective, Sampler, SearchConfig
+from kdsearch.config.teacher import Architecture
+from kdsearch.data.source import READERS
+from kdsearch.report.chart import COLOURS, SYMBOLS
+from kdsearch.search.samplers import build_sampler
+from kdsearch.search.store import DIRECTIONS
+
+
+def _names(literal: object) -> set[str]:
+    return set(typing.get_args(literal))
+
+
+def test_every_reader_is_there():
+    assert set(READERS) == _names(PublishedSource.model_fields["reader"].annotation)
+
+
+def test_every_objective_has_a_direction():
+    assert set(DIRECTIONS) == _names(Objective)
+
+
+def test_every_path_has_a_colour_and_a_symbol():
+    assert set(COLOURS) == set(SYMBOLS) == _names(Path)
+
+
+def test_every_architecture_is_known_to_smp():
+    from kdsearch.models.torchvision_operators import declare_missing_operators
+
+    declare_missing_operators()
+    import segmentation_models_pytorch as smp
+
+    assert _names(Architecture) <= set(smp.MODEL_ARCHITECTURES_MAPPING)
+
+
+@pytest.mark.parametrize("sampler", sorted(_names(Sampler)))
+def test_every_sampler_can_be_built(sampler):
+    assert build_sampler(SearchConfig(sampler=sampler), seed=0) is not None

@@ -1,0 +1,60 @@
+"""What tests share: real images where they are, a study small enough for seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdsearch.config.load import load_study
+from kdsearch.config.study import StudyConfig
+
+TINY = """
+name: tiny
+data:
+  sources: [{reader: phantom, images: 40}]
+  size: 32
+teacher:
+  encoder_depth: 3
+  weights: none
+  training: {epochs: 1}
+student: {width: {int: [2, 6]}, depth: 2, convolutions: 1}
+distillation: {path: {choice: [none, logits]}}
+training: {epochs: 2}
+search: {trials: 3, startup_trials: 2, workers: 1}
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images; skips where it is absent."""
+    folder = Path(os.environ.get("KDSEARCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set KDSEARCH_DATA")
+    return folder
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a study file and says where."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(study_file: Callable[[str], Path]) -> StudyConfig:
+    """A study that runs in seconds."""
+    return load_study(study_file(TINY))

@@ -1,0 +1,114 @@
+"""The cache: read once, kept by content, defects listed together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource
+from kdsearch.data.cache import load_dataset, open_dataset
+from kdsearch.errors import DataError
+from tests.data.pictures import write_image, write_mask
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(6):
+        write_image(tmp_path / "data" / "images" / f"{index}.png", seed=index)
+        write_mask(tmp_path / "data" / "masks" / f"{index}.png", box=None if index == 5 else (10, 10, 30, 30))
+    return tmp_path / "data"
+
+
+def _config(folder, **changes):
+    return DataConfig(sources=(FolderSource(reader="folder", folder=str(folder)),), size=32, **changes)
+
+
+def test_images_are_memory_mapped_and_keep_their_names(folder, tmp_path):
+    dataset = load_dataset(_config(folder), tmp_path / "home")
+    assert isinstance(dataset.images, np.memmap)
+    assert dataset.images.shape == dataset.masks.shape == (6, 32, 32)
+    assert dataset.images.dtype == np.uint8
+    assert [info.id for info in dataset.infos] == [f"folder/{index}" for index in range(6)]
+    assert dataset.has_lesion.tolist() == [True] * 5 + [False]
+
+
+def test_second_load_reads_the_cache_and_a_worker_can_open_it(folder, tmp_path):
+    first = load_dataset(_config(folder), tmp_path / "home")
+    stamp = (tmp_path / "home" / "data" / first.fingerprint / "images.npy").stat().st_mtime_ns
+    assert load_dataset(_config(folder), tmp_path / "home").fingerprint == first.fingerprint
+    assert (tmp_path / "home" / "data" / first.fingerprint / "images.npy").stat().st_mtime_ns == stamp
+    np.testing.assert_array_equal(open_dataset(tmp_path / "home", first.fingerprint).images, first.images)
+
+
+def test_fingerprint_follows_content_and_not_place_or_time(folder, tmp_path):
+    before = load_dataset(_config(folder), tmp_path / "home").fingerprint
+    moved = folder.rename(tmp_path / "moved")
+    assert load_dataset(_config(moved), tmp_path / "home").fingerprint == before
+    mask = np.asarray(Image.open(moved / "masks" / "0.png")).copy()
+    mask[20, 20] = 0
+    Image.fromarray(mask).save(moved / "masks" / "0.png")
+    assert load_dataset(_config(moved), tmp_path / "home").fingerprint != before
+
+
+def test_fingerprint_follows_names_and_size(folder, tmp_path):
+    before = load_dataset(_config(folder), tmp_path / "home").fingerprint
+    assert load_dataset(_config(folder).model_copy(update={"size": 48}), tmp_path / "home").fingerprint != before
+    (folder / "images" / "0.png").rename(folder / "images" / "zero.png")
+    (folder / "masks" / "0.png").rename(folder / "masks" / "zero.png")
+    assert load_dataset(_config(folder), tmp_path / "home").fingerprint != before
+
+
+def _break(folder):
+    (folder / "images" / "0.png").write_bytes(b"broken")
+    write_mask(folder / "masks" / "1.png", shape=(10, 10))
+    (folder / "masks" / "2.png").unlink()
+    write_image(folder / "masks" / "3.png")
+
+
+def test_all_defects_are_listed_together_with_paths(folder, tmp_path):
+    _break(folder)
+    with pytest.raises(DataError) as caught:
+        load_dataset(_config(folder), tmp_path / "home")
+    text = str(caught.value)
+    assert "4 files cannot be used as they are" in text
+    for part in ("images/0.png: cannot be decoded", "masks/1.png: mask is", "images/2.png: has no mask", "masks/3.png: mask has"):
+        assert part in text
+    assert "on_defect: skip" in text
+    assert not list((tmp_path / "home").rglob("*.npy"))
+
+
+def test_defects_are_left_out_where_the_study_says_so(folder, tmp_path):
+    _break(folder)
+    dataset = load_dataset(_config(folder, on_defect="skip"), tmp_path / "home")
+    assert [info.id for info in dataset.infos] == ["folder/4", "folder/5"]
+    assert len(dataset.skipped) == 4
+
+
+def test_sources_are_combined_and_kept_apart_by_name(folder, tmp_path):
+    sources = (FolderSource(reader="folder", folder=str(folder), name="ours"), PhantomSource(reader="phantom", images=10))
+    dataset = load_dataset(DataConfig(sources=sources, size=32), tmp_path / "home")
+    assert [info.source for info in dataset.infos] == ["ours"] * 6 + ["phantom"] * 10
+
+
+def test_unset_variable_says_where_to_get_the_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("KDSEARCH_NOWHERE", raising=False)
+    config = DataConfig(sources=(PublishedSource(reader="udiat", folder="$KDSEARCH_NOWHERE/b"),), size=32)
+    with pytest.raises(DataError, match="variable KDSEARCH_NOWHERE is not set; .*--data FOLDER; get the data: UDIAT"):
+        load_dataset(config, tmp_path)
+
+
+def test_variable_in_a_folder_is_filled_in(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDSEARCH_HERE", str(folder.parent))
+    config = DataConfig(sources=(FolderSource(reader="folder", folder="$KDSEARCH_HERE/data"),), size=32)
+    assert len(load_dataset(config, tmp_path / "home").infos) == 6
+
+
+@pytest.mark.realdata
+def test_real_breast_has_one_mask_that_is_not_two_valued(real_data, tmp_path):
+    source = PublishedSource(reader="breast", folder=str(real_data / "breast"))
+    with pytest.raises(DataError, match=r"1 files .*\n.*case010_tumor.png: mask has 3 grey values"):
+        load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
+    dataset = load_dataset(DataConfig(sources=(source,), size=32, on_defect="skip"), tmp_path)
+    assert len(dataset.infos) == 255
+    assert int((~dataset.has_lesion).sum()) == 4

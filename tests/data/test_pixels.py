@@ -1,0 +1,103 @@
+"""Image and mask files of every mode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsearch.data.pixels import read_grey, read_mask, resize_image, resize_mask
+from kdsearch.errors import DataError
+
+RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
+BOX = np.zeros((48, 64), dtype=np.uint8)
+BOX[8:20, 10:30] = 255
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_grey_picture_reads_the_same_in_every_mode(tmp_path, suffix, mode):
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(RAMP).convert(mode).save(path)
+    np.testing.assert_array_equal(read_grey(path), RAMP)
+
+
+def test_jpeg_is_read(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "image.jpg", quality=95)
+    assert np.abs(read_grey(tmp_path / "image.jpg").astype(int) - RAMP).max() < 8
+
+
+def test_transparent_pixels_are_black_whatever_lies_under_them(tmp_path):
+    rgba = np.full((4, 4, 4), 255, dtype=np.uint8)
+    rgba[:2, :, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(read_grey(tmp_path / "image.png")[:, 0], [0, 0, 255, 255])
+
+
+def test_transparency_of_a_palette_is_seen(tmp_path):
+    image = Image.fromarray(RAMP).convert("P")
+    image.save(tmp_path / "image.png", transparency=image.getpixel((63, 0)))
+    assert read_grey(tmp_path / "image.png")[0, 63] == 0
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_deep_image_is_scaled_to_its_brightest_pixel(tmp_path, top):
+    deep = (RAMP.astype(np.float64) / RAMP.max() * top).round().astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "image.png")
+    read = read_grey(tmp_path / "image.png")
+    assert read.max() == 255
+    assert read.min() == 0
+    assert np.abs(read - RAMP / RAMP.max() * 255).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
+@pytest.mark.parametrize("high", [1, 255])
+def test_mask_is_the_higher_of_two_values(tmp_path, mode, high):
+    if mode == "1" or high == 255:
+        Image.fromarray(BOX).convert(mode).save(tmp_path / "mask.png")
+    else:
+        Image.fromarray(BOX // 255).convert(mode).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", shape=(48, 64)), BOX)
+
+
+def test_mask_of_one_value_is_empty_or_full(tmp_path):
+    for value in (0, 255):
+        Image.fromarray(np.full((4, 4), value, dtype=np.uint8)).save(tmp_path / "mask.png")
+        assert (read_mask(tmp_path / "mask.png", shape=(4, 4)) == value).all()
+
+
+def test_mask_of_another_size_is_refused(tmp_path):
+    Image.fromarray(BOX).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="mask is 64×48 pixels, its image 10×12"):
+        read_mask(tmp_path / "mask.png", shape=(12, 10))
+
+
+def test_mask_with_three_values_is_refused(tmp_path):
+    Image.fromarray(BOX // 2 + RAMP // 250).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="grey values, must have two"):
+        read_mask(tmp_path / "mask.png", shape=(48, 64))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\x00" * 20])
+def test_undecodable_file_is_refused(tmp_path, content):
+    (tmp_path / "image.png").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_grey(tmp_path / "image.png")
+
+
+def test_truncated_file_is_refused(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_grey(tmp_path / "cut.png")
+
+
+def test_resizing_keeps_the_lesion_s_share_and_two_values():
+    small = resize_mask(BOX, 32)
+    assert set(np.unique(small)) == {0, 255}
+    assert (small > 0).mean() == pytest.approx((BOX > 0).mean(), rel=0.1)
+
+
+def test_resizing_averages_and_does_not_skip():
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+    assert np.abs(resize_image(stripes, 16)[4:12, 4:12].astype(int) - 127).max() <= 8

@@ -1,0 +1,87 @@
+"""Splits: by group, by label, the same on every machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsearch.config.data import DataConfig, PublishedSource, SplitConfig
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.dataset import Dataset, ImageInfo
+from kdsearch.data.splits import split
+from kdsearch.errors import DataError
+
+
+def _dataset(infos: list[ImageInfo], lesions: list[bool] | None = None) -> Dataset:
+    masks = np.zeros((len(infos), 2, 2), dtype=np.uint8)
+    masks[:, 0, 0] = np.array(lesions if lesions is not None else [True] * len(infos)) * 255
+    return Dataset(images=np.zeros_like(masks), masks=masks, infos=tuple(infos), fingerprint="f")
+
+
+def _infos(count: int, *, group_size: int = 1) -> list[ImageInfo]:
+    return [
+        ImageInfo(id=f"s/{i}", source="s", label="ab"[i % 2], group=None if group_size == 1 else str(i // group_size))
+        for i in range(count)
+    ]
+
+
+@given(st.integers(min_value=40, max_value=200), st.integers(min_value=1, max_value=5), st.integers(min_value=0, max_value=9))
+def test_every_image_is_in_one_part_and_no_group_in_two(count, group_size, seed):
+    infos = _infos(count, group_size=group_size)
+    parts = split(_dataset(infos), SplitConfig(seed=seed), train_without_lesion=True)
+    everything = [*parts.train, *parts.validation, *parts.test]
+    assert sorted(everything) == list(range(count))
+    groups = [{infos[i].group or infos[i].id for i in part} for part in (parts.train, parts.validation, parts.test)]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_labels_keep_their_shares():
+    infos = _infos(200)
+    parts = split(_dataset(infos), SplitConfig(), train_without_lesion=True)
+    for part, size in ((parts.train, 140), (parts.validation, 30), (parts.test, 30)):
+        assert len(part) == size
+        assert Counter(infos[i].label for i in part) == {"a": size // 2, "b": size // 2}
+
+
+def test_split_is_the_same_on_every_machine():
+    parts = split(_dataset(_infos(20)), SplitConfig(), train_without_lesion=True)
+    assert (parts.validation, parts.test) == ((2, 14, 17), (0, 11, 15))
+
+
+def test_another_seed_is_another_split():
+    a, b = (split(_dataset(_infos(50)), SplitConfig(seed=seed), train_without_lesion=True) for seed in (0, 1))
+    assert a.test != b.test
+    assert a.fingerprint != b.fingerprint
+
+
+def test_lesion_free_images_train_only_where_the_study_says_so():
+    dataset = _dataset(_infos(60), [i % 3 != 0 for i in range(60)])
+    without = split(dataset, SplitConfig(), train_without_lesion=False)
+    with_them = split(dataset, SplitConfig(), train_without_lesion=True)
+    assert all(i % 3 for i in without.train)
+    assert any(i % 3 == 0 for i in with_them.train)
+    assert without.validation == with_them.validation
+    assert any(i % 3 == 0 for i in without.validation)
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(DataError, match="the validation split holds no image with a lesion"):
+        split(_dataset(_infos(3)), SplitConfig(), train_without_lesion=True)
+
+
+@pytest.mark.realdata
+def test_real_busi_keeps_near_duplicates_together(real_data, tmp_path):
+    source = PublishedSource(reader="busi", folder=str(real_data / "busi"))
+    dataset = load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
+    sizes = [count for count in Counter(info.group for info in dataset.infos).values() if count > 1]
+    assert len(sizes) == pytest.approx(137, abs=8)
+    assert sum(sizes) == pytest.approx(303, abs=16)
+    group = {info.id: info.group for info in dataset.infos}
+    assert group["busi/benign (433)"] == group["busi/malignant (145)"]
+    parts = split(dataset, SplitConfig(), train_without_lesion=False)
+    sides = [{dataset.infos[i].group for i in part} for part in (parts.train, parts.validation, parts.test)]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])

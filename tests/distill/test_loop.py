@@ -1,0 +1,178 @@
+"""The training loop: reproducible, stops early, keeps the best, says why it cannot go on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.training import TeacherTraining, TrainingSpec
+from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.loop import Best, predict_logits, train
+from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.optimisation import build_optimizer, build_schedule
+from kdsearch.distill.report import EpochReport, TrainingFailed
+from kdsearch.distill.views import strong_view
+from kdsearch.measure.overlap import dice_per_image, predict_classes
+from kdsearch.models.unet import build_student
+
+
+def _images(count: int, seed: int) -> Images:
+    """Dark discs on a bright ground, easy to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    centres = torch.randint(8, 24, (count, 2), generator=generator)
+    masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < 36 for y, x in centres])
+    grey = 180 - 120 * masks.float() + 15 * torch.randn(count, 32, 32, generator=generator)
+    return Images(grey=grey.clamp(0, 255).to(torch.uint8), masks=masks.to(torch.uint8) * 255, sources=("s",) * count)
+
+
+DATA = TrainingData(train=_images(32, 0), validation=_images(16, 1))
+
+
+def _spec(**changes) -> TrainingSpec:
+    return TeacherTraining(**{"epochs": 4, "batch_size": 8, "learning_rate": 1e-2} | changes).spec()
+
+
+def _student(seed: int = 0):
+    return build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=seed)
+
+
+def _fit(spec, *, seed=0, model=None, data=DATA):
+    model = model or _student(seed)
+    reports = []
+    training = train(model, supervised_objective(model, spec.supervised_loss), data, spec, seed=seed)
+    while True:
+        try:
+            reports.append(next(training))
+        except StopIteration as stop:
+            return model, reports, stop.value
+
+
+def test_network_learns():
+    model, reports, fitted = _fit(_spec(epochs=12))
+    assert reports[-1].dice > 0.8
+    assert reports[-1].train_loss < 0.5 * reports[0].train_loss
+    assert [report.epoch for report in reports] == list(range(1, 13))
+    assert fitted.epochs == 12
+    assert model.head.weight.isfinite().all()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+def test_same_seed_gives_the_same_weights_to_the_bit(optimizer, schedule):
+    spec = _spec(epochs=2, optimizer=optimizer, schedule=schedule, gradient_clip=1.0)
+    (a, first, _), (b, second, _) = _fit(spec, seed=3), _fit(spec, seed=3)
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert [r.train_loss for r in first] == [r.train_loss for r in second]
+    other, _, _ = _fit(spec, seed=4)
+    assert not torch.equal(a.head.weight, other.head.weight)
+
+
+def test_global_random_state_plays_no_part():
+    torch.manual_seed(1)
+    a, _, _ = _fit(_spec(epochs=1))
+    torch.manual_seed(2)
+    b, _, _ = _fit(_spec(epochs=1))
+    assert torch.equal(a.head.weight, b.head.weight)
+
+
+def test_best_epoch_s_weights_are_kept():
+    model, reports, fitted = _fit(_spec(epochs=6, learning_rate=5e-2, schedule="constant"))
+    best = max(reports, key=lambda report: report.dice)
+    assert fitted.best_epoch == best.epoch
+    predicted = predict_classes(predict_logits(model, DATA.validation))
+    dice = dice_per_image(predicted, (DATA.validation.masks > 0).long()).nanmean()
+    assert dice.item() == pytest.approx(best.dice)
+
+
+@pytest.mark.parametrize("monitor", ["dice", "loss"])
+def test_training_stops_when_patience_runs_out(monitor):
+    spec = _spec(epochs=50, learning_rate=1e-9, patience=2, monitor=monitor)
+    _, reports, fitted = _fit(spec)
+    assert fitted.epochs == len(reports) < 50
+    assert fitted.epochs - fitted.best_epoch == 2
+
+
+def test_best_keeps_a_copy_and_the_first_of_equals():
+    model, spec = torch.nn.Linear(1, 1), _spec(monitor="dice")
+    best = Best(spec)
+    for epoch, dice in enumerate([0.2, 0.5, 0.5, 0.1], start=1):
+        torch.nn.init.constant_(model.weight, epoch)
+        best.offer(model, _report(epoch, dice))
+    best.restore(model)
+    assert best.epoch == 2
+    assert model.weight.item() == 2
+
+
+def _report(epoch: int, dice: float) -> EpochReport:
+    return EpochReport(epoch=epoch, epochs=9, train_loss=1, validation_loss=1, dice=dice, learning_rate=1, seconds=1)
+
+
+def test_loss_that_is_not_finite_ends_the_training_with_its_epoch():
+    with pytest.raises(TrainingFailed, match=r"the loss became (nan|inf) in epoch 1"):
+        _fit(_spec(learning_rate=1e30, optimizer="sgd", schedule="constant"))
+
+
+def test_closing_the_generator_stops_the_training():
+    model = _student()
+    training = train(model, supervised_objective(model, "cross_entropy"), DATA, _spec(epochs=1000), seed=0)
+    assert next(training).epoch == 1
+    training.close()
+    with pytest.raises(StopIteration):
+        next(training)
+
+
+def test_batch_larger_than_the_data_and_uneven_batches_work():
+    for batch_size in (7, 31, 500):
+        _, reports, _ = _fit(_spec(epochs=1, batch_size=batch_size))
+        assert len(reports) == 1
+
+
+def test_gradients_are_clipped():
+    moved = []
+    for clip in (None, 1e-6):
+        model = _student()
+        before = model.head.weight.clone()
+        _fit(_spec(epochs=1, optimizer="sgd", schedule="constant", weight_decay=0.0, gradient_clip=clip), model=model)
+        moved.append((model.head.weight - before).norm().item())
+    assert moved[1] < 1e-3 * moved[0]
+
+
+def test_schedules_have_their_shapes():
+    rates = {}
+    for name in ("constant", "cosine", "onecycle"):
+        spec = _spec(schedule=name, learning_rate=1.0)
+        optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], spec)
+        schedule = build_schedule(optimizer, spec, steps=100)
+        rates[name] = []
+        for _ in range(100):
+            rates[name].append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+    assert set(rates["constant"]) == {1.0}
+    assert rates["cosine"][0] == 1.0
+    assert rates["cosine"][99] < 0.01
+    assert max(rates["onecycle"]) == pytest.approx(1.0, abs=1e-3)
+    assert rates["onecycle"][0] < 0.1
+    assert rates["onecycle"][99] < 0.01
+
+
+def test_validation_sees_images_without_augmentation():
+    model = _student().eval()
+    logits = predict_logits(model, DATA.validation)
+    nothing = _spec().augmentation.model_copy(update=dict.fromkeys(_spec().augmentation.model_dump(), 0.0))
+    view = strong_view(DATA.validation.grey, DATA.validation.masks, None, nothing, torch.Generator())
+    torch.testing.assert_close(model(view.image), logits, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_network_learns_on_a_gpu(precision):
+    device = torch.device("cuda")
+    train_images, validation = (
+        Images(grey=part.grey.to(device), masks=part.masks.to(device), sources=part.sources) for part in (DATA.train, DATA.validation)
+    )
+    data = TrainingData(train=train_images, validation=validation)
+    _, reports, _ = _fit(_spec(epochs=12, precision=precision), model=_student().to(device), data=data)
+    assert reports[-1].dice > 0.8

@@ -1,0 +1,111 @@
+"""Losses: tiling changes nothing; references agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from kdsearch.distill import losses
+
+KINDS = {
+    "cross_entropy": lambda s, t: losses.cross_entropy(s, _classes(t)),
+    "soft_dice": lambda s, t: losses.soft_dice(s, _classes(t)),
+    "supervised": lambda s, t: losses.supervised(s, _classes(t), "dice_cross_entropy"),
+    "logits_mse": losses.logits_mse,
+    "logits_kld": lambda s, t: losses.logits_kld(s, t, 2.0),
+    "maps_mse": losses.maps_mse,
+    "maps_kld": lambda s, t: losses.maps_kld(s, t, 2.0),
+    "attention_mse": lambda s, t: losses.maps_mse(losses.attention(s), losses.attention(t)),
+    "attention_kld": lambda s, t: losses.maps_kld(losses.attention(s), losses.attention(t), 2.0),
+}
+
+
+def _classes(logits: torch.Tensor) -> torch.Tensor:
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
+def _pair(channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(channels)
+    student, teacher = (2 * torch.randn(3, channels, 4, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    return student, teacher
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", KINDS)
+def test_tiling_the_same_pixels_changes_nothing(name, channels):
+    student, teacher = _pair(channels)
+    once = KINDS[name](student, teacher)
+    tiled = KINDS[name](student.repeat(1, 1, 3, 2), teacher.repeat(1, 1, 3, 2))
+    repeated = KINDS[name](student.repeat(2, 1, 1, 1), teacher.repeat(2, 1, 1, 1))
+    assert tiled.item() == pytest.approx(once.item())
+    assert repeated.item() == pytest.approx(once.item())
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", ["logits_mse", "logits_kld", "maps_mse", "maps_kld", "attention_mse", "attention_kld"])
+def test_agreement_costs_nothing_and_disagreement_something(name, channels):
+    student, teacher = _pair(channels)
+    assert KINDS[name](teacher, teacher).item() == pytest.approx(0, abs=1e-12)
+    assert KINDS[name](student, teacher).item() > 1e-3
+
+
+def test_one_channel_is_the_same_as_two_channels_against_zero():
+    student, teacher = _pair(1)
+    pair = [torch.cat([torch.zeros_like(logits), logits], dim=1) for logits in (student, teacher)]
+    assert losses.logits_kld(student, teacher, 3.0).item() == pytest.approx(losses.logits_kld(*pair, 3.0).item())
+    target = _classes(teacher)
+    assert losses.cross_entropy(student, target).item() == pytest.approx(losses.cross_entropy(pair[0], target).item())
+    assert losses.soft_dice(student, target).item() == pytest.approx(losses.soft_dice(pair[0], target).item())
+
+
+def test_binary_kl_over_channels_would_be_blind():
+    student, teacher = _pair(1)
+    over_channels = functional.kl_div(student.log_softmax(1), teacher.softmax(1), reduction="sum")
+    assert over_channels.item() == 0
+    assert losses.logits_kld(student, teacher, 1.0).item() > 0.1
+
+
+def test_kld_agrees_with_torch():
+    student, teacher = _pair(4)
+    p, q = (teacher / 2).softmax(1), (student / 2).log_softmax(1)
+    expected = functional.kl_div(q, p, reduction="sum") / (3 * 4 * 6) * 4
+    assert losses.logits_kld(student, teacher, 2.0).item() == pytest.approx(expected.item())
+
+
+def test_bernoulli_kl_by_hand():
+    student, teacher = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0).double()
+    p = torch.sigmoid(torch.tensor(3.0, dtype=torch.float64))
+    expected = p * torch.log(p / 0.5) + (1 - p) * torch.log((1 - p) / 0.5)
+    assert losses.logits_kld(student.double(), teacher, 1.0).item() == pytest.approx(expected.item())
+
+
+def test_temperature_keeps_the_gradient_s_scale():
+    _, teacher = _pair(1)
+    norms = []
+    for temperature in (1.0, 4.0):
+        student = (teacher + 0.01).requires_grad_()
+        losses.logits_kld(student, teacher / 50, temperature).backward()
+        norms.append(student.grad.norm().item())
+    assert 0.2 < norms[1] / norms[0] < 5
+
+
+def test_losses_stay_finite_for_sure_networks():
+    sure = torch.full((1, 1, 2, 2), 200.0)
+    for loss in (losses.logits_kld(sure, -sure, 1.0), losses.maps_kld(sure, -sure, 1.0), losses.soft_dice(sure, torch.zeros(1, 2, 2))):
+        assert torch.isfinite(loss)
+
+
+def test_perfect_masks_cost_nothing_and_empty_ones_are_learnt():
+    target = torch.tensor([[[1, 0], [0, 0]]])
+    assert losses.soft_dice((target.unsqueeze(1) * 2.0 - 1) * 50, target).item() == pytest.approx(0, abs=1e-3)
+    logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    losses.soft_dice(logits, torch.zeros(1, 2, 2)).backward()
+    assert (logits.grad > 0).all()
+
+
+def test_attention_has_unit_root_mean_square_and_survives_silence():
+    maps = losses.attention(torch.randn(2, 5, 4, 4))
+    assert maps.shape == (2, 1, 4, 4)
+    assert maps.square().mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
+    assert torch.isfinite(losses.attention(torch.zeros(1, 5, 4, 4))).all()

@@ -1,0 +1,90 @@
+"""The teacher is paid for once, kept whole, and gives maps that fit the training images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdsearch.config.load import load_study
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.distill.views import normalise
+from kdsearch.errors import TeacherError
+from tests.conftest import TINY
+
+
+def _prepare(study, home):
+    dataset = load_dataset(study.data, home)
+    splits = split(dataset, study.data.split, train_without_lesion=False)
+    return training_data(dataset, splits, torch.device("cpu")), teacher_folder(study, splits.fingerprint, home)
+
+
+def _finish(training):
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_teacher_is_kept_with_scores_curve_and_maps(tiny, tmp_path):
+    data, folder = _prepare(tiny, tmp_path)
+    assert open_teacher(tiny.teacher, folder, size=32) is None
+    made = _finish(train_teacher(tiny, data, folder))
+    opened = open_teacher(tiny.teacher, folder, size=32)
+    assert opened == made
+    assert len(opened.curve) == 1
+    assert opened.scores.params > 100_000
+    network = opened.load(torch.device("cpu"))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    maps = opened.maps(torch.device("cpu"))
+    assert maps.logits.dtype == torch.float16
+    assert maps.logits.shape == (len(data.train), 1, 32, 32)
+    with torch.no_grad():
+        logits, hidden = network.with_hidden(normalise(data.train.grey))
+    torch.testing.assert_close(maps.logits.float(), logits, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(maps.hidden.float(), hidden, atol=1e-2, rtol=1e-2)
+    assert not list(folder.parent.glob(".partial-*"))
+
+
+def test_folder_follows_settings_split_and_seed(study_file, tmp_path):
+    def folder(text, fingerprint="a"):
+        return teacher_folder(load_study(study_file(TINY + text)), fingerprint, tmp_path)
+
+    assert folder("") == folder("device: cpu\n")
+    assert len({folder(""), folder("seed: 1\n"), folder("", "b")}) == 3
+    changed = load_study(study_file(TINY.replace("weights: none", "weights: none\n  encoder: resnet18")))
+    assert teacher_folder(changed, "a", tmp_path) != folder("")
+
+
+def test_training_that_is_broken_off_leaves_nothing(tiny, tmp_path):
+    data, folder = _prepare(tiny, tmp_path)
+    training = train_teacher(tiny, data, folder)
+    next(training)
+    training.close()
+    assert not folder.exists()
+    assert not list(tmp_path.glob("teachers/*"))
+
+
+def test_checkpoint_is_used_as_it_is(tiny, study_file, tmp_path):
+    data, folder = _prepare(tiny, tmp_path)
+    first = _finish(train_teacher(tiny, data, folder))
+    checkpoint = first.folder / "teacher.safetensors"
+    text = TINY.replace("  training: {epochs: 1}", f"  checkpoint: {checkpoint}", 1)
+    study = load_study(study_file(text))
+    second_folder = _prepare(study, tmp_path)[1]
+    assert second_folder != folder
+    second = _finish(train_teacher(study, data, second_folder))
+    assert second.curve == ()
+    assert second.scores.overlap == first.scores.overlap
+
+
+def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
+    data, folder = _prepare(tiny, tmp_path)
+    first = _finish(train_teacher(tiny, data, folder))
+    text = TINY.replace("  training: {epochs: 1}", f"  checkpoint: {first.folder / 'teacher.safetensors'}", 1)
+    study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
+    with pytest.raises(TeacherError, match="does not fit unet on efficientnet_lite0 of depth 4"):
+        _finish(train_teacher(study, data, tmp_path / "other"))

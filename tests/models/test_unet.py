@@ -1,0 +1,65 @@
+"""The student family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdsearch.config.student import StudentSpec
+from kdsearch.errors import ShapeError
+from kdsearch.models.unet import build_student
+
+
+def _spec(**changes):
+    return StudentSpec(**{"width": 4, "depth": 2, "convolutions": 1, "convolution": "standard"} | changes)
+
+
+@pytest.mark.parametrize("convolution", ["standard", "separable"])
+@pytest.mark.parametrize("depth", [1, 3, 5])
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("size", [(32, 64), (96, 32)])
+def test_logits_have_the_image_s_size_and_hidden_the_stride_s(convolution, depth, classes, size):
+    model = build_student(_spec(depth=depth, convolution=convolution), classes=classes).eval()
+    logits, hidden = model.with_hidden(torch.zeros(2, 1, *size))
+    assert logits.shape == (2, classes, *size)
+    assert hidden.shape == (2, model.hidden_channels, size[0] // 2**depth, size[1] // 2**depth)
+
+
+def test_size_that_does_not_divide_names_one_that_works():
+    with pytest.raises(ShapeError, match=r"images of 30×45 do not divide by the student's stride 4; .* works is 32×44"):
+        build_student(_spec())(torch.zeros(1, 1, 30, 45))
+
+
+def _params(**changes) -> int:
+    return sum(p.numel() for p in build_student(_spec(**changes), device="meta").parameters())
+
+
+def test_family_reaches_from_two_thousand_to_eight_million():
+    assert _params(width=4, depth=2, convolutions=2, convolution="separable") < 2_000
+    assert 7_500_000 < _params(width=32, depth=4, convolutions=2) < 8_500_000
+
+
+def test_parameters_are_counted_by_hand():
+    # width 2, depth 1: 1→2, 2→4, (4+2)→2 convolutions of 3×3 without bias, batch norms of 2, 4, 2, head of 2+1
+    assert _params(width=2, depth=1) == 9 * (2 + 8 + 12) + 2 * (2 + 4 + 2) + 3
+
+
+def test_every_dimension_makes_it_larger():
+    assert _params(width=5) > _params()
+    assert _params(depth=3) > _params()
+    assert _params(convolutions=2) > _params()
+    assert _params(convolution="separable") < _params()
+
+
+def test_weights_follow_the_seed_and_leave_torch_s_own_alone():
+    before = torch.random.get_rng_state()
+    a, b, other = (build_student(_spec(), seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["head.weight"], other["head.weight"])
+
+
+def test_all_parameters_get_gradients():
+    model = build_student(_spec(convolution="separable", convolutions=2))
+    model(torch.randn(2, 1, 16, 16)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

@@ -1,0 +1,53 @@
+"""The chart opens offline; tables say the same in every form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+from rich.console import Console
+
+from kdsearch.config.study import Reference
+from kdsearch.report.chart import front_page
+from kdsearch.report.table import front_csv, front_json, front_table
+from tests.front.students import student
+
+STUDENTS = [student(0, 0.6, 1_000), student(1, 0.7, 50_000, path="none"), student(2, 0.5, 60_000, path="hidden")]
+FRONT = STUDENTS[:2]
+
+
+def test_page_loads_nothing_from_the_network():
+    page = front_page("t", STUDENTS, FRONT, (3_000_000, 0.85), [])
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+    assert "Plotly.newPlot" in page
+
+
+def test_page_holds_students_teacher_references_and_recipes():
+    reference = Reference.model_validate({"label": "Somebody 2020", "dice": 0.9, "params": "2M"})
+    page = front_page("Study t", STUDENTS, FRONT, (3_000_000, 0.85), [reference])
+    for text in ("Somebody 2020", "teacher", "trial 2", "on the front", "distillation.temperature: 2", "Study t"):
+        assert text in page
+
+
+def test_page_of_a_study_without_students_is_a_page():
+    assert "Plotly.newPlot" in front_page("t", [], [], None, [])
+
+
+def test_forms_agree():
+    rows = json.loads(front_json(FRONT))
+    table = list(csv.DictReader(io.StringIO(front_csv(FRONT))))
+    assert [row["trial"] for row in rows] == [int(row["trial"]) for row in table] == [0, 1]
+    assert [row["scores"]["params"] for row in rows] == [int(row["params"]) for row in table]
+    assert table[1]["distillation.temperature"] == ""
+    assert table[0]["distillation.temperature"] == "2"
+
+
+def test_table_fits_a_terminal_of_eighty_columns():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(front_table(FRONT))
+    text = console.export_text()
+    assert "60.0" in text
+    assert "50k" in text
+    assert "16×3, 2 standard" in text

@@ -1,0 +1,150 @@
+"""The driver, inline: limits, restarts, failures, and what storage and MLflow hold at the end."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient
+
+from kdsearch.config.home import weights_path
+from kdsearch.config.load import load_study
+from kdsearch.config.search import Limits
+from kdsearch.errors import SearchError
+from kdsearch.measure.counts import Cost
+from kdsearch.search.driver import over_limit, run_study
+from kdsearch.search.events import Ended, Prepared, Reading, Searching, Started, TeacherProgress
+from kdsearch.search.executors.tasks import Progressed
+from kdsearch.search.store import open_store
+from kdsearch.tracking.location import Tracking
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.xdist_group("driver")
+
+INLINE = TINY.replace("workers: 1", "executor: inline")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Shared, so that data, teacher and MLflow's tables are made once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def tracking(home):
+    return Tracking(uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+
+
+def _study(study_file, name, text=INLINE):
+    return load_study(study_file(text.replace("name: tiny", f"name: {name}")))
+
+
+def _drive(driver):
+    events = []
+    while True:
+        try:
+            events.append(next(driver))
+        except StopIteration as stop:
+            return events, stop.value
+
+
+def test_study_runs_from_images_to_front(study_file, home, tracking):
+    study = _study(study_file, "whole")
+    events, records = _drive(run_study(study, home, tracking))
+    kinds = [type(event) for event in events]
+    assert kinds[0] is Reading
+    assert kinds[1:4] in ([TeacherProgress, Prepared, Searching], [Prepared, Searching, Started])
+    assert [kinds.count(kind) for kind in (Started, Progressed, Ended)] == [3, 6, 3]
+    assert [record.outcome for record in records] == ["finished"] * 3
+    assert all(weights_path(home, "whole", number).is_file() for number in range(3))
+    client = MlflowClient(tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("whole").experiment_id])
+    kind_of = [run.data.tags["kdsearch.kind"] for run in runs]
+    assert sorted(kind_of) == ["study", "teacher", "trial", "trial", "trial"]
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+
+def test_finished_study_yields_nothing_and_keeps_its_records(study_file, home, tracking):
+    study = _study(study_file, "again")
+    _, first = _drive(run_study(study, home, tracking))
+    events, second = _drive(run_study(study, home, tracking))
+    assert events == []
+    assert second == first
+
+
+def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home, tracking):
+    study = _study(study_file, "broken")
+    driver = run_study(study, home, tracking)
+    ended = 0
+    for event in driver:
+        ended += isinstance(event, Ended)
+        if ended == 1 and isinstance(event, Progressed):
+            break
+    driver.close()
+    before = open_store(study, home, create=False).records()
+    assert [record.outcome for record in before] == ["finished", "running"]
+    events, after = _drive(run_study(study, home, tracking))
+    assert [event.number for event in events if isinstance(event, Started)] == [1, 2]
+    assert [record.outcome for record in after] == ["finished"] * 3
+    assert after[0] == before[0]
+    assert after[1].recipe == before[1].recipe
+
+
+def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking):
+    events, whole = _drive(run_study(_study(study_file, "same-a"), home, tracking))
+    study = _study(study_file, "same-b")
+    driver = run_study(study, home, tracking)
+    next(event for event in driver if isinstance(event, Progressed))
+    driver.close()
+    _, broken = _drive(run_study(study, home, tracking))
+    assert broken[0].recipe == whole[0].recipe
+    assert broken[0].scores.overlap == whole[0].scores.overlap
+    assert events
+
+
+def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tracking):
+    study = _study(study_file, "limited", INLINE.replace("executor: inline", "executor: inline, limits: {params: 1500}"))
+    events, records = _drive(run_study(study, home, tracking))
+    rejected = [record for record in records if record.outcome == "rejected"]
+    assert rejected
+    assert all("params are over the limit of 1.5k" in record.reason for record in rejected)
+    started = {event.number for event in events if isinstance(event, Started)}
+    assert not started & {record.number for record in rejected}
+    assert len(started) == 3
+    assert all(record.scores.params <= 1500 for record in records if record.scores)
+
+
+def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
+    study = _study(study_file, "nothing", INLINE.replace("executor: inline", "executor: inline, limits: {params: 10}"))
+    with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
+        _drive(run_study(study, home, tracking))
+
+
+def test_training_that_fails_is_recorded_and_the_study_goes_on(study_file, home, tracking):
+    text = INLINE.replace("training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}")
+    _, records = _drive(run_study(_study(study_file, "failing", text), home, tracking))
+    assert [record.outcome for record in records] == ["failed"] * 3
+    assert "the loss became" in records[0].reason
+    client = MlflowClient(tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("failing").experiment_id], "tags.`kdsearch.kind` = 'trial'")
+    assert {run.info.status for run in runs} == {"FAILED"}
+    assert all("the loss became" in run.data.tags["kdsearch.reason"] for run in runs)
+
+
+def test_one_objective_and_a_grid(study_file, home, tracking):
+    text = INLINE.replace("width: {int: [2, 6]}", "width: {choice: [2, 3]}").replace("startup_trials: 2", "sampler: grid, objectives: [dice]")
+    events, records = _drive(run_study(_study(study_file, "grid", text.replace("trials: 3", "trials: 50")), home, tracking))
+    assert len(records) == 4
+    assert len({(record.recipe.student.width, record.recipe.path) for record in records}) == 4
+    assert sum(isinstance(event, Started) for event in events) == 4
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({}, ""),
+        ({"params": 100, "macs": 2_000}, ""),
+        ({"params": 99}, "100 params are over the limit of 99"),
+        ({"macs": 1_999}, "2k macs are over the limit of 2k"),
+    ],
+)
+def test_limit_is_inclusive(limits, reason):
+    assert over_limit(Cost(params=100, macs=2_000), Limits(**limits)) == reason

@@ -1,0 +1,153 @@
+"""The storage: nothing lost, nothing mixed, the same command goes on."""
+
+from __future__ import annotations
+
+import json
+
+import optuna
+import pytest
+
+from kdsearch.config.home import storage_url
+from kdsearch.config.load import load_study
+from kdsearch.distill.report import EpochReport
+from kdsearch.errors import SearchError
+from kdsearch.search.store import open_store
+from tests.conftest import TINY
+from tests.front.students import scores
+
+CURVE = (EpochReport(epoch=1, epochs=2, train_loss=1.0, validation_loss=float("nan"), dice=0.4, learning_rate=0.1, seconds=2.0),)
+
+
+def test_what_is_told_comes_back(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    first, second, third, fourth = (store.ask() for _ in range(4))
+    made = scores(dice=0.7, params=10, macs=20)
+    store.finish(first.number, made, CURVE)
+    store.reject(second.number, "too large")
+    store.fail(third.number, "out of memory", CURVE)
+    records = open_store(tiny, tmp_path, create=False).records()
+    assert [record.outcome for record in records] == ["finished", "rejected", "failed", "running"]
+    assert [record.reason for record in records] == ["", "too large", "out of memory", ""]
+    assert records[0].scores == made
+    assert records[0].recipe == first.recipe
+    assert records[0].curve[0].dice == 0.4
+    assert len(records[2].curve) == 1
+    assert records[0].started < records[0].ended
+    assert records[3].recipe == fourth.recipe
+
+
+def test_optuna_sees_objectives_and_states(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    a, b, c = (store.ask() for _ in range(3))
+    store.finish(a.number, scores(dice=0.7, params=10, macs=20), CURVE)
+    store.reject(b.number, "r")
+    store.fail(c.number, "f")
+    study = optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert study.trials[0].values == [0.7, 10, 20]
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+
+
+def test_running_trials_go_on_under_their_numbers(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    asked = [store.ask() for _ in range(2)]
+    again = open_store(tiny, tmp_path, create=False)
+    assert again.abandoned() == asked
+    again.finish(asked[0].number, scores(dice=0.7, params=10, macs=20), CURVE)
+    assert [proposal.number for proposal in again.abandoned()] == [1]
+
+
+def test_trial_without_a_recipe_is_failed(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).ask()
+    assert store.abandoned() == []
+    assert store.records()[0].reason == "the driver ended before the recipe was stored"
+
+
+def test_sampler_does_not_repeat_itself_after_a_restart(tiny, tmp_path):
+    widths = []
+    for _ in range(4):
+        store = open_store(tiny.model_copy(update={"student": tiny.student}), tmp_path, create=True)
+        proposal = store.ask()
+        widths.append((proposal.recipe.student.width, proposal.recipe.path))
+        store.finish(proposal.number, scores(dice=0.5, params=10, macs=20), CURVE)
+    assert len(set(widths)) > 1
+
+
+def test_recipes_have_seeds_of_their_own(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    assert len({store.ask().recipe.seed for _ in range(4)}) == 4
+
+
+def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
+    open_store(tiny, tmp_path, create=True)
+    changed = load_study(study_file(TINY.replace("epochs: 2", "epochs: 3")))
+    with pytest.raises(SearchError, match=r"already has trials, made with other settings:\n  training.epochs: was 2, is 3\n"):
+        open_store(changed, tmp_path, create=True)
+    more = load_study(study_file(TINY.replace("trials: 3", "trials: 9")))
+    assert open_store(more, tmp_path, create=True).records() == ()
+
+
+def test_other_data_are_refused(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    teacher = scores(dice=0.9, params=5, macs=6)
+    store.bind("abc", teacher)
+    store.bind("abc", teacher)
+    assert store.teacher() == teacher
+    with pytest.raises(SearchError, match=r"the images or their split are not those .* \(abc, now xyz\)"):
+        store.bind("xyz", teacher)
+
+
+def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):
+    with pytest.raises(SearchError, match="study tiny has not been run yet"):
+        open_store(tiny, tmp_path, create=False)
+    assert not list(tmp_path.glob("studies/*"))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nodb://x/y", "sqlite:////proc/no/such.db", "postgresql+psycopg://localhost:1/x"])
+def test_storage_that_cannot_be_reached_is_named(tiny, tmp_path, url):
+    with pytest.raises(SearchError, match="study tiny: its storage cannot be opened"):
+        open_store(tiny.model_copy(update={"storage": url}), tmp_path, create=True)
+
+
+GRID = """
+name: grid
+student: {width: {choice: [4, 5]}, depth: 2, convolutions: 1}
+distillation: {path: {choice: [none, logits]}, loss: {choice: [mse, kld]}}
+search: {sampler: grid, trials: 100}
+data: {size: 32}
+"""
+
+
+def test_grid_tries_every_recipe_once_across_restarts(study_file, tmp_path):
+    study = load_study(study_file(GRID))
+    seen = []
+    while True:
+        store = open_store(study, tmp_path, create=True)
+        assert not store.complete()
+        proposal = store.ask()
+        seen.append(proposal.recipe.model_copy(update={"seed": 0}).model_dump_json())
+        store.finish(proposal.number, scores(dice=0.5, params=10, macs=20), CURVE)
+        if len(seen) == 6:
+            break
+    assert len(set(seen)) == 6
+    assert store.ask() is None
+    assert store.complete()
+
+
+def test_study_is_complete_when_wanted_trials_have_ended_and_rejected_ones_do_not_count(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    store.reject(store.ask().number, "too large")
+    for _ in range(3):
+        assert not store.complete()
+        proposal = store.ask()
+        assert not store.complete()
+        store.fail(proposal.number, "f")
+    assert store.complete()
+
+
+def test_optuna_dashboard_names_the_objectives(tiny, tmp_path):
+    open_store(tiny, tmp_path, create=True)
+    study = optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None))
+    assert study.metric_names == ["dice", "params", "macs"]
+    assert json.loads(study.user_attrs["study"])["training.epochs"] == "2"

@@ -1,0 +1,149 @@
+"""The record in a real MLflow store."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import load_text
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.dataset import Dataset, ImageInfo, Splits
+from kdsearch.distill.record import TrialRecord
+from kdsearch.distill.report import EpochReport
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.location import Tracking, answers, choose_tracking
+from kdsearch.tracking.recorder import Recorder
+from tests.front.students import recipe, scores
+
+pytestmark = pytest.mark.xdist_group("driver")
+
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    return Tracking(uri=f"sqlite:///{tmp_path_factory.mktemp('store') / 'deep' / 'mlflow.db'}")
+
+
+def _curve(epochs):
+    return tuple(
+        EpochReport(epoch=e, epochs=epochs, train_loss=1 / e, validation_loss=1 / e, dice=0.5, learning_rate=0.1, seconds=e)
+        for e in range(1, epochs + 1)
+    )
+
+
+def _record(number, *, outcome="finished", epochs=3):
+    made = scores(dice=0.7, params=10, macs=20) if outcome == "finished" else None
+    return TrialRecord(
+        number=number, outcome=outcome, recipe=recipe(), scores=made, curve=_curve(epochs), reason="why", started=NOW, ended=NOW
+    )
+
+
+def _dataset():
+    infos = tuple(ImageInfo(id=f"s/{i}", source="s", label=None, group=None) for i in range(4))
+    arrays = np.zeros((4, 2, 2), dtype=np.uint8)
+    splits = Splits(train=(0, 1), validation=(2,), test=(3,), fingerprint="split")
+    return Dataset(images=arrays, masks=arrays, infos=infos, fingerprint="abc123"), splits
+
+
+def _runs(tracking, name):
+    client = MlflowClient(tracking.uri)
+    return {
+        run.data.tags.get("kdsearch.trial", run.data.tags["kdsearch.kind"]): run
+        for run in client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    }
+
+
+def test_trial_is_recorded_whole(tracking):
+    recorder = Recorder(StudyConfig(name="whole"), tracking)
+    recorder.describe_data(*_dataset())
+    recorder.trial(_record(0, epochs=300))
+    recorder.close(finished=True)
+    runs = _runs(tracking, "whole")
+    trial, study = runs["0"], runs["study"]
+    assert trial.data.params["distillation.path"] == "logits"
+    assert trial.data.params["student.width"] == "16"
+    assert {trial.data.metrics[name] for name in ("dice", "params", "macs", "flops")} == {0.7, 10, 20, 40}
+    assert len(MlflowClient(tracking.uri).get_metric_history(trial.info.run_id, "curve/dice")) == 300
+    assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert trial.info.start_time == trial.info.end_time == int(NOW.timestamp() * 1000)
+    assert trial.inputs.dataset_inputs[0].dataset.digest == "abc123"
+    assert study.data.tags["version.torch"]
+    assert "name: whole" in load_text(f"{study.info.artifact_uri}/study.yaml")
+
+
+def test_writing_twice_changes_nothing(tracking):
+    for _ in range(2):
+        recorder = Recorder(StudyConfig(name="twice"), tracking)
+        for number in range(2):
+            recorder.trial(_record(number))
+            recorder.trial(_record(number))
+        recorder.close(finished=True)
+    runs = _runs(tracking, "twice")
+    assert sorted(runs) == ["0", "1", "study"]
+    assert len(MlflowClient(tracking.uri).get_metric_history(runs["0"].info.run_id, "curve/dice")) == 3
+
+
+def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
+    recorder = Recorder(StudyConfig(name="outcomes"), tracking)
+    for number, outcome in enumerate(("finished", "failed", "rejected", "running")):
+        recorder.trial(_record(number, outcome=outcome))
+    recorder.close(finished=False)
+    runs = _runs(tracking, "outcomes")
+    assert {key: run.info.status for key, run in runs.items()} == {"0": "FINISHED", "1": "FAILED", "2": "KILLED", "study": "KILLED"}
+    assert runs["1"].data.tags["kdsearch.reason"] == "why"
+
+
+def test_front_is_marked_and_unmarked(tracking):
+    recorder = Recorder(StudyConfig(name="front"), tracking)
+    for number in range(3):
+        recorder.trial(_record(number))
+    recorder.front([0, 1])
+    recorder.front([1, 2])
+    again = Recorder(StudyConfig(name="front"), tracking)
+    again.front([1, 2])
+    marked = {key for key, run in _runs(tracking, "front").items() if run.data.tags.get("kdsearch.front") == "true"}
+    assert marked == {"1", "2"}
+
+
+def test_chart_is_replaced(tracking):
+    recorder = Recorder(StudyConfig(name="chart"), tracking)
+    recorder.chart("<p>old</p>")
+    recorder.chart("<p>new</p>")
+    assert load_text(f"{_runs(tracking, 'chart')['study'].info.artifact_uri}/front.html") == "<p>new</p>"
+
+
+def test_artifacts_lie_beside_the_database(tracking):
+    Recorder(StudyConfig(name="beside"), tracking)
+    uri = _runs(tracking, "beside")["study"].info.artifact_uri
+    assert uri.startswith(Tracking(uri=tracking.uri).artifact_location())
+    assert tracking.artifact_location().endswith("/deep/artifacts")
+
+
+def test_store_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*mlflow.db cannot be used"):
+        Recorder(StudyConfig(name="a"), Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+
+
+def test_study_file_then_environment_then_default():
+    environment = {"MLFLOW_TRACKING_URI": "http://b"}
+    assert choose_tracking("http://a", environment).uri == "http://a"
+    assert choose_tracking(None, environment).uri == "http://b"
+    assert choose_tracking(None, {}).uri == "sqlite:///mlflow/mlflow.db"
+
+
+def test_link_and_command_fit_the_store():
+    embedded, server = choose_tracking(None, {}), Tracking(uri="http://host:8080/")
+    assert embedded.command() == "mlflow server --backend-store-uri sqlite:///mlflow/mlflow.db --port 5000"
+    assert embedded.link("3") == "http://127.0.0.1:5000/#/experiments/3/runs"
+    assert server.command() is None
+    assert server.artifact_location() is None
+    assert server.link("3") == "http://host:8080/#/experiments/3/runs"
+
+
+def test_silent_address_does_not_answer():
+    assert not answers("http://127.0.0.1:9", timeout_s=0.5)
