@@ -10,10 +10,12 @@ import plotly.graph_objects as go
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import Reference
 from kdsearch.distill.record import Student
+from kdsearch.front.members import front_of
 
 COLOURS = {"none": "#7f7f7f", "logits": "#0072b2", "hidden": "#e69f00", "regressor": "#009e73"}
 """By distillation path; told apart by colour-blind readers too (Okabe and Ito 2008)."""
-SYMBOLS = {"none": "x", "logits": "circle", "hidden": "square", "regressor": "diamond"}
+SUBTITLE = "Outlined: the front of all objectives. Size: multiply-adds. Hover for the recipe."
+SYMBOLS = {"none": "triangle-up", "logits": "circle", "hidden": "square", "regressor": "diamond"}
 
 
 def front_page(
@@ -25,12 +27,13 @@ def front_page(
 ) -> str:
     """HTML with Dice against parameters; ``teacher`` is its parameters and Dice."""
     figure = go.Figure()
+    steps = front_of(students, ("dice", "params"))
     figure.add_scatter(
-        x=[student.scores.params for student in front],
-        y=[100 * student.scores.dice for student in front],
+        x=[student.scores.params for student in steps],
+        y=[100 * student.scores.dice for student in steps],
         mode="lines",
-        line={"color": "#333333", "width": 1, "dash": "dot"},
-        name="front",
+        line={"color": "#333333", "width": 1, "dash": "dot", "shape": "hv"},
+        name="best Dice for the size",
         hoverinfo="skip",
     )
     members = {student.number for student in front}
@@ -41,7 +44,7 @@ def front_page(
     for reference in references:
         _add_mark(figure, reference.label, reference.params, reference.dice, symbol="cross-thin", colour="#555555")
     figure.update_layout(
-        title=title,
+        title={"text": title, "subtitle": {"text": SUBTITLE}},
         template="simple_white",
         xaxis={"type": "log", "title": "parameters"},
         yaxis={"title": "Dice on the validation split, %"},

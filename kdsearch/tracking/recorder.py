@@ -35,6 +35,8 @@ TRIAL = "kdsearch.trial"
 """Tag: the trial's number in Optuna's storage."""
 FRONT = "kdsearch.front"
 """Tag: ``true`` on the runs of the front's members."""
+EXPERIMENT_KIND = "mlflow.experimentKind"
+"""Tag by which MLflow's UI knows that the experiment's page is about training runs."""
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
 
@@ -128,7 +130,11 @@ class Recorder:
         if experiment is not None:
             self._client.restore_experiment(experiment.experiment_id)
             return str(experiment.experiment_id)
-        return self._client.create_experiment(self._study.name, artifact_location=tracking.artifact_location())
+        return self._client.create_experiment(
+            self._study.name,
+            artifact_location=tracking.artifact_location(),
+            tags={EXPERIMENT_KIND: "custom_model_development"},
+        )
 
     def _existing_runs(self) -> list[Run]:
         runs: list[Run] = []

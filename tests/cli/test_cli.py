@@ -35,7 +35,9 @@ def _environment() -> dict[str, str]:
 
 def _run(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kdsearch", *arguments]
-    done = subprocess.run(command, cwd=place, env=_environment(), capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(
+        command, cwd=place, env=_environment(), capture_output=True, text=True, check=False, timeout=240
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -51,7 +53,8 @@ def test_help_answers_in_under_half_a_second(place):
 
 
 def test_help_imports_nothing_heavy(place):
-    code = "import sys, kdsearch.cli.parser as p; p.build_parser(); print([m for m in ('torch', 'mlflow', 'optuna', 'rich', 'pydantic') if m in sys.modules])"
+    heavy = ("torch", "mlflow", "optuna", "rich", "pydantic")
+    code = f"import sys, kdsearch.cli.parser as p; p.build_parser(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -128,7 +131,15 @@ def test_mistake_on_the_command_line_is_told(place, arguments, message):
 
 def test_study_from_run_to_pick(place):
     done = _run(place, "run", "tiny.yaml")
-    for text in ("reading images", "teacher: epoch 1/1", "(3 of 3)", "Front", "mlflow server", "#/experiments/", "kdsearch pick"):
+    for text in (
+        "reading images",
+        "teacher: epoch 1/1",
+        "(3 of 3)",
+        "Front",
+        "mlflow server",
+        "#/experiments/",
+        "kdsearch pick",
+    ):
         assert text in done.stdout
     assert (place / "mlflow" / "mlflow.db").is_file()
     assert "is finished" in _run(place, "run", "tiny.yaml").stdout
@@ -161,7 +172,9 @@ def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
     text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 400}")
     (place / "interrupted.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml"]
-    with subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         seen = []
         for line in process.stdout:
             seen.append(line)
@@ -179,6 +192,11 @@ def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
 
 def test_broken_pipe_is_quiet(place):
     done = subprocess.run(
-        f"{sys.executable} -m kdsearch schema | head -1", shell=True, cwd=place, capture_output=True, text=True, check=False
+        f"{sys.executable} -m kdsearch schema | head -1",
+        shell=True,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stderr == ""

@@ -19,8 +19,14 @@ from kdsearch.errors import StudyFileError
             "student: {convolution: seprable}",
             "student.convolution: must be one of standard, separable; got 'seprable'; did you mean 'separable'",
         ),
-        ("distillation: {path: {choice: [logits, hiden]}}", r"path.choice\[1\]: must be one of .*did you mean 'hidden'"),
-        ("student: {width: {int: [8, 4]}}", r"student.width: the lower bound must be below the upper one, got \[8, 4\]"),
+        (
+            "distillation: {path: {choice: [logits, hiden]}}",
+            r"path.choice\[1\]: must be one of .*did you mean 'hidden'",
+        ),
+        (
+            "student: {width: {int: [8, 4]}}",
+            r"student.width: the lower bound must be below the upper one, got \[8, 4\]",
+        ),
         ("student: {width: {int: [4, 8], log: true, step: 2}}", "log and step exclude each other"),
         ("student: {width: {int: [4, 8], stp: 2}}", "student.width.stp: unknown key; allowed here: int, log, step"),
         ("student: {width: 8.5}", "student.width: must be a valid integer; got 8.5"),
@@ -65,7 +71,9 @@ def test_missing_name_is_said(study_file):
 
 
 def test_dumped_study_is_the_same_study(study_file):
-    study = load_study(study_file("name: a\nstudent: {width: {int: [4, 8], log: true}}\nsearch: {limits: {params: 820k}}\n"))
+    study = load_study(
+        study_file("name: a\nstudent: {width: {int: [4, 8], log: true}}\nsearch: {limits: {params: 820k}}\n")
+    )
     assert study.search.limits.params == 820_000
     assert load_study(study_file(dump_study(study))) == study
 
@@ -96,6 +104,8 @@ def test_identity_ignores_what_may_change_and_holds_what_may_not(study_file):
 
     plain = identity("")
     assert identity("search: {trials: 99, workers: 1}\ntracking_uri: x\nstorage: y") == plain
-    assert identity("data: {sources: [{reader: busi, folder: a}]}") == identity("data: {sources: [{reader: busi, folder: b}]}")
+    assert identity("data: {sources: [{reader: busi, folder: a}]}") == identity(
+        "data: {sources: [{reader: busi, folder: b}]}"
+    )
     assert identity("student: {width: 4}") != plain
     assert identity("seed: 1") != plain

@@ -59,7 +59,9 @@ def test_continuous_space_has_no_size(study_file):
 
 
 def test_corners_hold_smallest_and_largest(study_file):
-    study = load_study(study_file("name: a\nstudent: {width: {int: [4, 32]}, depth: {int: [2, 4]}, convolutions: {int: [1, 2]}}\n"))
+    study = load_study(
+        study_file("name: a\nstudent: {width: {int: [4, 32]}, depth: {int: [2, 4]}, convolutions: {int: [1, 2]}}\n")
+    )
     corners = list(extreme_students(study))
     assert len(corners) == 8
     assert StudentSpec(width=4, depth=2, convolutions=1, convolution="standard") in corners
@@ -77,7 +79,8 @@ def test_int_range_with_step_stops_at_or_below_its_upper_bound():
 
 
 @pytest.mark.parametrize(
-    ("space", "spec"), [(StudentSpace, StudentSpec), (TrainingSpace, TrainingSpec), (AugmentationSpace, AugmentationSpec)]
+    ("space", "spec"),
+    [(StudentSpace, StudentSpec), (TrainingSpace, TrainingSpec), (AugmentationSpace, AugmentationSpec)],
 )
 def test_spec_has_the_space_s_fields_and_no_defaults(space, spec):
     assert list(space.model_fields) == list(spec.model_fields)

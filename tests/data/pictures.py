@@ -16,7 +16,9 @@ def write_image(path: Path, *, shape: tuple[int, int] = (40, 50), seed: int = 0,
     return path
 
 
-def write_mask(path: Path, *, shape: tuple[int, int] = (40, 50), box: tuple[int, int, int, int] | None = (10, 10, 30, 30)) -> Path:
+def write_mask(
+    path: Path, *, shape: tuple[int, int] = (40, 50), box: tuple[int, int, int, int] | None = (10, 10, 30, 30)
+) -> Path:
     """A two-valued mask with a box (top, left, bottom, right), or an empty one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(shape, dtype=np.uint8)

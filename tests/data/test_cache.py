@@ -72,7 +72,12 @@ def test_all_defects_are_listed_together_with_paths(folder, tmp_path):
         load_dataset(_config(folder), tmp_path / "home")
     text = str(caught.value)
     assert "4 files cannot be used as they are" in text
-    for part in ("images/0.png: cannot be decoded", "masks/1.png: mask is", "images/2.png: has no mask", "masks/3.png: mask has"):
+    for part in (
+        "images/0.png: cannot be decoded",
+        "masks/1.png: mask is",
+        "images/2.png: has no mask",
+        "masks/3.png: mask has",
+    ):
         assert part in text
     assert "on_defect: skip" in text
     assert not list((tmp_path / "home").rglob("*.npy"))
@@ -86,7 +91,10 @@ def test_defects_are_left_out_where_the_study_says_so(folder, tmp_path):
 
 
 def test_sources_are_combined_and_kept_apart_by_name(folder, tmp_path):
-    sources = (FolderSource(reader="folder", folder=str(folder), name="ours"), PhantomSource(reader="phantom", images=10))
+    sources = (
+        FolderSource(reader="folder", folder=str(folder), name="ours"),
+        PhantomSource(reader="phantom", images=10),
+    )
     dataset = load_dataset(DataConfig(sources=sources, size=32), tmp_path / "home")
     assert [info.source for info in dataset.infos] == ["ours"] * 6 + ["phantom"] * 10
 

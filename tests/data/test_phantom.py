@@ -23,7 +23,9 @@ def _snr(detected: np.ndarray) -> float:
 
 
 def test_speckle_widens_with_depth_below_the_focus():
-    detected = np.mean([_lateral_correlation(envelope(EVEN, LOSSLESS, np.random.default_rng(seed))) for seed in range(4)], axis=0)
+    detected = np.mean(
+        [_lateral_correlation(envelope(EVEN, LOSSLESS, np.random.default_rng(seed))) for seed in range(4)], axis=0
+    )
     assert detected[150:].mean() > detected[30:60].mean() + 0.1
 
 

@@ -42,11 +42,15 @@ def test_busi_is_found_inside_the_unpacked_folder(tmp_path):
 def test_busi_image_without_mask_is_a_defect(tmp_path):
     _busi(tmp_path)
     write_image(tmp_path / "normal" / "normal (2).png")
-    assert [str(defect).split(": ")[1] for defect in read_busi(tmp_path).defects] == ["has no mask (normal (2)_mask.png)"]
+    assert [str(defect).split(": ")[1] for defect in read_busi(tmp_path).defects] == [
+        "has no mask (normal (2)_mask.png)"
+    ]
 
 
 def test_missing_folder_says_what_belongs_there_and_where_to_get_it(tmp_path):
-    with pytest.raises(DataError, match="is not a folder; it should hold benign, malignant, normal; get the data: BUSI"):
+    with pytest.raises(
+        DataError, match="is not a folder; it should hold benign, malignant, normal; get the data: BUSI"
+    ):
         read_busi(tmp_path / "absent")
 
 
@@ -56,7 +60,10 @@ def test_udiat_pairs_by_name_and_reads_class_lists(tmp_path):
         write_mask(tmp_path / "GT" / f"{number}.png")
     (tmp_path / "Benign.txt").write_text("000001\n")
     (tmp_path / "Malignant.txt").write_text("2\n")
-    assert [(entry.id, entry.label) for entry in read_udiat(tmp_path).entries] == [("000001", "benign"), ("000002", "malignant")]
+    assert [(entry.id, entry.label) for entry in read_udiat(tmp_path).entries] == [
+        ("000001", "benign"),
+        ("000002", "malignant"),
+    ]
 
 
 def test_busbra_keeps_the_patient_and_the_class(tmp_path):
@@ -66,7 +73,11 @@ def test_busbra_keeps_the_patient_and_the_class(tmp_path):
     rows = ["bus_0001-l,1,benign", "bus_0001-r,1,benign", "bus_0002-l,2,malignant"]
     (tmp_path / "bus_data.csv").write_text("ID,Case,Pathology\n" + "\n".join(rows) + "\n")
     listing = read_busbra(tmp_path)
-    assert [(entry.group, entry.label) for entry in listing.entries] == [("1", "benign"), ("1", "benign"), ("2", "malignant")]
+    assert [(entry.group, entry.label) for entry in listing.entries] == [
+        ("1", "benign"),
+        ("1", "benign"),
+        ("2", "malignant"),
+    ]
     assert not listing.defects
 
 
@@ -114,7 +125,10 @@ def test_folder_pairs_across_formats_and_reads_its_table(tmp_path):
     (tmp_path / "images" / "notes.txt").write_text("not an image")
     (tmp_path / "table.csv").write_text("image,group,label\na.jpg,p1,benign\nb,p2,malignant\n")
     entries = read_folder(tmp_path, csv="table.csv").entries
-    assert [(entry.id, entry.group, entry.label) for entry in entries] == [("a", "p1", "benign"), ("b", "p2", "malignant")]
+    assert [(entry.id, entry.group, entry.label) for entry in entries] == [
+        ("a", "p1", "benign"),
+        ("b", "p2", "malignant"),
+    ]
 
 
 def test_folder_reports_what_does_not_pair(tmp_path):

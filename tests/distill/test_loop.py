@@ -171,7 +171,8 @@ def test_validation_sees_images_without_augmentation():
 def test_network_learns_on_a_gpu(precision):
     device = torch.device("cuda")
     train_images, validation = (
-        Images(grey=part.grey.to(device), masks=part.masks.to(device), sources=part.sources) for part in (DATA.train, DATA.validation)
+        Images(grey=part.grey.to(device), masks=part.masks.to(device), sources=part.sources)
+        for part in (DATA.train, DATA.validation)
     )
     data = TrainingData(train=train_images, validation=validation)
     _, reports, _ = _fit(_spec(epochs=12, precision=precision), model=_student().to(device), data=data)

@@ -92,7 +92,11 @@ def test_temperature_keeps_the_gradient_s_scale():
 
 def test_losses_stay_finite_for_sure_networks():
     sure = torch.full((1, 1, 2, 2), 200.0)
-    for loss in (losses.logits_kld(sure, -sure, 1.0), losses.maps_kld(sure, -sure, 1.0), losses.soft_dice(sure, torch.zeros(1, 2, 2))):
+    for loss in (
+        losses.logits_kld(sure, -sure, 1.0),
+        losses.maps_kld(sure, -sure, 1.0),
+        losses.soft_dice(sure, torch.zeros(1, 2, 2)),
+    ):
         assert torch.isfinite(loss)
 
 

@@ -18,7 +18,9 @@ GRID = list(itertools.product(("logits", "hidden", "regressor"), ("mse", "kld"),
 
 
 def _student(width: int = 4, classes: int = 1):
-    return build_student(StudentSpec(width=width, depth=2, convolutions=1, convolution="standard"), classes=classes, seed=width)
+    return build_student(
+        StudentSpec(width=width, depth=2, convolutions=1, convolution="standard"), classes=classes, seed=width
+    )
 
 
 def _spec(path="logits", loss="kld", view="weak", weight=0.5) -> DistillationSpec:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdsearch.config.ranges import values_of
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.space import choose
 from kdsearch.data.cache import load_dataset
@@ -42,7 +43,7 @@ def _finish(training):
 
 
 def _recipe(study, variant, *, seed=0) -> Recipe:
-    recipe = choose(study, lambda _name, value: getattr(value, "choice", None) and value.choice[0] or value.bounds[0], seed=seed)
+    recipe = choose(study, lambda _name, value: values_of(value)[0], seed=seed)
     if variant is None:
         return recipe
     path, loss, view = variant

@@ -30,7 +30,9 @@ def _view(spec, discs, maps=None, seed=0):
 
 def _maps(discs: torch.Tensor) -> TeacherMaps:
     logits = (discs.float().unsqueeze(1) / 255 * 20 - 10).half()
-    return TeacherMaps(logits=logits, hidden=torch.nn.functional.avg_pool2d(logits.float(), 8).repeat(1, 3, 1, 1).half())
+    return TeacherMaps(
+        logits=logits, hidden=torch.nn.functional.avg_pool2d(logits.float(), 8).repeat(1, 3, 1, 1).half()
+    )
 
 
 def test_without_settings_the_view_is_the_image():

@@ -20,7 +20,9 @@ STUDY = StudyConfig(name="s")
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "w.safetensors"
-    save_file({k: v.contiguous() for k, v in build_student(student(3, 0.7, 10).recipe.student).state_dict().items()}, path)
+    save_file(
+        {k: v.contiguous() for k, v in build_student(student(3, 0.7, 10).recipe.student).state_dict().items()}, path
+    )
     return path
 
 

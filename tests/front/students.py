@@ -36,4 +36,6 @@ def scores(*, dice: float, params: int, macs: int) -> Scores:
 
 def student(number: int, dice: float, params: int, macs: int = 1000, *, path: str = "logits") -> Student:
     """A student with those scores."""
-    return Student(number=number, recipe=recipe(path=path, seed=number), scores=scores(dice=dice, params=params, macs=macs))
+    return Student(
+        number=number, recipe=recipe(path=path, seed=number), scores=scores(dice=dice, params=params, macs=macs)
+    )

@@ -7,7 +7,12 @@ import pytest
 from kdsearch.front.choice import Budget, best_within, nearest_to
 from tests.front.students import student
 
-STUDENTS = [student(0, 0.60, 1_000, 10), student(1, 0.75, 50_000, 80), student(2, 0.80, 820_000, 500), student(3, 0.80, 900_000, 400)]
+STUDENTS = [
+    student(0, 0.60, 1_000, 10),
+    student(1, 0.75, 50_000, 80),
+    student(2, 0.80, 820_000, 500),
+    student(3, 0.80, 900_000, 400),
+]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +37,9 @@ def test_smaller_of_equals_is_taken():
     assert best_within(list(reversed(STUDENTS)), Budget()).number == 2
 
 
-@pytest.mark.parametrize(("budget", "number"), [({"params": 999}, 0), ({"min_dice": 0.81}, 2), ({"params": 45_000, "min_dice": 0.74}, 1)])
+@pytest.mark.parametrize(
+    ("budget", "number"), [({"params": 999}, 0), ({"min_dice": 0.81}, 2), ({"params": 45_000, "min_dice": 0.74}, 1)]
+)
 def test_nearest_student_misses_by_least(budget, number):
     assert nearest_to(STUDENTS, Budget(**budget)).number == number
 

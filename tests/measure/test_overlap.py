@@ -46,7 +46,13 @@ def test_agrees_with_scikit_learn(seed, classes):
     predicted, target = rng.integers(0, classes, (2, 1, 8, 8))
     target[0, 0, 0] = 1
     present = sorted(set(np.unique(target)) - {0})
-    flat = {"y_true": target.ravel(), "y_pred": predicted.ravel(), "labels": present, "average": "macro", "zero_division": 0}
+    flat = {
+        "y_true": target.ravel(),
+        "y_pred": predicted.ravel(),
+        "labels": present,
+        "average": "macro",
+        "zero_division": 0,
+    }
     a, b = torch.from_numpy(predicted), torch.from_numpy(target)
     assert dice_per_image(a, b).item() == pytest.approx(f1_score(**flat))
     assert iou_per_image(a, b).item() == pytest.approx(jaccard_score(**flat))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from mlflow import MlflowClient
 
 from kdsearch.config.home import weights_path
 from kdsearch.config.load import load_study
@@ -15,6 +14,7 @@ from kdsearch.search.events import Ended, Prepared, Reading, Searching, Started,
 from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
+from mlflow import MlflowClient
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.xdist_group("driver")
@@ -101,7 +101,9 @@ def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking
 
 
 def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tracking):
-    study = _study(study_file, "limited", INLINE.replace("executor: inline", "executor: inline, limits: {params: 1500}"))
+    study = _study(
+        study_file, "limited", INLINE.replace("executor: inline", "executor: inline, limits: {params: 1500}")
+    )
     events, records = _drive(run_study(study, home, tracking))
     rejected = [record for record in records if record.outcome == "rejected"]
     assert rejected
@@ -119,19 +121,27 @@ def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
 
 
 def test_training_that_fails_is_recorded_and_the_study_goes_on(study_file, home, tracking):
-    text = INLINE.replace("training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}")
+    text = INLINE.replace(
+        "training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}"
+    )
     _, records = _drive(run_study(_study(study_file, "failing", text), home, tracking))
     assert [record.outcome for record in records] == ["failed"] * 3
     assert "the loss became" in records[0].reason
     client = MlflowClient(tracking.uri)
-    runs = client.search_runs([client.get_experiment_by_name("failing").experiment_id], "tags.`kdsearch.kind` = 'trial'")
+    runs = client.search_runs(
+        [client.get_experiment_by_name("failing").experiment_id], "tags.`kdsearch.kind` = 'trial'"
+    )
     assert {run.info.status for run in runs} == {"FAILED"}
     assert all("the loss became" in run.data.tags["kdsearch.reason"] for run in runs)
 
 
 def test_one_objective_and_a_grid(study_file, home, tracking):
-    text = INLINE.replace("width: {int: [2, 6]}", "width: {choice: [2, 3]}").replace("startup_trials: 2", "sampler: grid, objectives: [dice]")
-    events, records = _drive(run_study(_study(study_file, "grid", text.replace("trials: 3", "trials: 50")), home, tracking))
+    text = INLINE.replace("width: {int: [2, 6]}", "width: {choice: [2, 3]}").replace(
+        "startup_trials: 2", "sampler: grid, objectives: [dice]"
+    )
+    events, records = _drive(
+        run_study(_study(study_file, "grid", text.replace("trials: 3", "trials: 50")), home, tracking)
+    )
     assert len(records) == 4
     assert len({(record.recipe.student.width, record.recipe.path) for record in records}) == 4
     assert sum(isinstance(event, Started) for event in events) == 4

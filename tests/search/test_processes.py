@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 
+from kdsearch.config.ranges import IntRange
 from kdsearch.config.space import choose
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
@@ -43,7 +44,9 @@ def setup(tiny, tmp_path):
 
 
 def _task(tiny, tmp_path, number, *, epochs=2):
-    recipe = choose(tiny, lambda _, value: getattr(value, "bounds", None) and value.bounds[0] or value.choice[1], seed=number)
+    recipe = choose(
+        tiny, lambda _, value: value.bounds[0] if isinstance(value, IntRange) else value.choice[1], seed=number
+    )
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})
     return Task(number=number, recipe=recipe, weights=tmp_path / "out" / f"{number}.safetensors")
 
@@ -101,7 +104,8 @@ def test_worker_that_cannot_start_stops_the_study(setup):
 
 
 def test_worker_imports_neither_optuna_nor_mlflow():
-    code = "import sys, kdsearch.search.executors.worker; print([m for m in ('optuna', 'mlflow', 'timm') if m in sys.modules])"
+    strangers = ("optuna", "mlflow", "timm")
+    code = f"import sys, kdsearch.search.executors.worker; print([m for m in {strangers} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

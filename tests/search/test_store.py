@@ -15,7 +15,11 @@ from kdsearch.search.store import open_store
 from tests.conftest import TINY
 from tests.front.students import scores
 
-CURVE = (EpochReport(epoch=1, epochs=2, train_loss=1.0, validation_loss=float("nan"), dice=0.4, learning_rate=0.1, seconds=2.0),)
+CURVE = (
+    EpochReport(
+        epoch=1, epochs=2, train_loss=1.0, validation_loss=float("nan"), dice=0.4, learning_rate=0.1, seconds=2.0
+    ),
+)
 
 
 def test_what_is_told_comes_back(tiny, tmp_path):
@@ -82,7 +86,9 @@ def test_recipes_have_seeds_of_their_own(tiny, tmp_path):
 def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
     open_store(tiny, tmp_path, create=True)
     changed = load_study(study_file(TINY.replace("epochs: 2", "epochs: 3")))
-    with pytest.raises(SearchError, match=r"already has trials, made with other settings:\n  training.epochs: was 2, is 3\n"):
+    with pytest.raises(
+        SearchError, match=r"already has trials, made with other settings:\n  training.epochs: was 2, is 3\n"
+    ):
         open_store(changed, tmp_path, create=True)
     more = load_study(study_file(TINY.replace("trials: 3", "trials: 9")))
     assert open_store(more, tmp_path, create=True).records() == ()
@@ -104,7 +110,9 @@ def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):
     assert not list(tmp_path.glob("studies/*"))
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nodb://x/y", "sqlite:////proc/no/such.db", "postgresql+psycopg://localhost:1/x"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "nodb://x/y", "sqlite:////proc/no/such.db", "postgresql+psycopg://localhost:1/x"]
+)
 def test_storage_that_cannot_be_reached_is_named(tiny, tmp_path, url):
     with pytest.raises(SearchError, match="study tiny: its storage cannot be opened"):
         open_store(tiny.model_copy(update={"storage": url}), tmp_path, create=True)

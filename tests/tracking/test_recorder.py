@@ -6,7 +6,6 @@ import datetime
 
 import numpy as np
 import pytest
-from mlflow import MlflowClient
 from mlflow.artifacts import load_text
 
 from kdsearch.config.study import StudyConfig
@@ -16,6 +15,7 @@ from kdsearch.distill.report import EpochReport
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
 from kdsearch.tracking.recorder import Recorder
+from mlflow import MlflowClient
 from tests.front.students import recipe, scores
 
 pytestmark = pytest.mark.xdist_group("driver")
@@ -30,7 +30,9 @@ def tracking(tmp_path_factory):
 
 def _curve(epochs):
     return tuple(
-        EpochReport(epoch=e, epochs=epochs, train_loss=1 / e, validation_loss=1 / e, dice=0.5, learning_rate=0.1, seconds=e)
+        EpochReport(
+            epoch=e, epochs=epochs, train_loss=1 / e, validation_loss=1 / e, dice=0.5, learning_rate=0.1, seconds=e
+        )
         for e in range(1, epochs + 1)
     )
 
@@ -38,7 +40,14 @@ def _curve(epochs):
 def _record(number, *, outcome="finished", epochs=3):
     made = scores(dice=0.7, params=10, macs=20) if outcome == "finished" else None
     return TrialRecord(
-        number=number, outcome=outcome, recipe=recipe(), scores=made, curve=_curve(epochs), reason="why", started=NOW, ended=NOW
+        number=number,
+        outcome=outcome,
+        recipe=recipe(),
+        scores=made,
+        curve=_curve(epochs),
+        reason="why",
+        started=NOW,
+        ended=NOW,
     )
 
 
@@ -93,7 +102,12 @@ def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
         recorder.trial(_record(number, outcome=outcome))
     recorder.close(finished=False)
     runs = _runs(tracking, "outcomes")
-    assert {key: run.info.status for key, run in runs.items()} == {"0": "FINISHED", "1": "FAILED", "2": "KILLED", "study": "KILLED"}
+    assert {key: run.info.status for key, run in runs.items()} == {
+        "0": "FINISHED",
+        "1": "FAILED",
+        "2": "KILLED",
+        "study": "KILLED",
+    }
     assert runs["1"].data.tags["kdsearch.reason"] == "why"
 
 

@@ -1,0 +1,118 @@
+"""Times a step with cached teacher maps beside the plain step and the online teacher.
+
+``python tests/benchmarks/step.py``
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.training import TeacherTraining
+from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.loop import draw_batch
+from kdsearch.distill.objective import Distillation, supervised_objective
+from kdsearch.distill.optimisation import build_optimizer
+from kdsearch.distill.views import TeacherMaps, normalise
+from kdsearch.models.teacher import build_teacher
+from kdsearch.models.unet import build_student
+
+BATCH = 16
+
+
+def main() -> None:
+    """Prints milliseconds and ratios, taking turns between the steps so that drift hits all alike."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(
+        f"torch {torch.__version__}, {options.device}, {options.threads} thread(s), "
+        f"{options.size}×{options.size}, batch {BATCH}"
+    )
+    teacher = (
+        build_teacher(TeacherConfig(), size=options.size).eval().requires_grad_(requires_grad=False).to(options.device)
+    )
+    data = _data(teacher, options.size, torch.device(options.device))
+    for width, depth, kind in ((8, 3, "standard"), (16, 3, "standard"), (16, 4, "separable")):
+        spec = StudentSpec(width=width, depth=depth, convolutions=2, convolution=kind)
+        _report(spec, _steps(spec, teacher, data), options.rounds)
+
+
+def _data(teacher: torch.nn.Module, size: int, device: torch.device) -> TrainingData:
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8).to(device)
+    masks = (torch.rand(64, size, size, generator=generator) > 0.8).to(torch.uint8).to(device) * 255
+    images = Images(grey=grey, masks=masks, sources=("s",) * 64)
+    with torch.no_grad():
+        logits, hidden = (part.half() for part in teacher.with_hidden(normalise(grey)))
+    return TrainingData(train=images, validation=images, maps=TeacherMaps(logits=logits, hidden=hidden))
+
+
+def _steps(spec: StudentSpec, teacher: torch.nn.Module, data: TrainingData) -> dict[str, Callable[[], None]]:
+    training = TeacherTraining().spec()
+    plain = TrainingData(train=data.train, validation=data.validation)
+    steps = {}
+    for name, path, view in (
+        ("plain", None, None),
+        ("logits cached", "logits", "weak"),
+        ("hidden cached", "hidden", "weak"),
+        ("regressor cached", "regressor", "weak"),
+        ("logits online", "logits", "same"),
+    ):
+        student = build_student(spec, device=data.device)
+        objective = supervised_objective(student, "dice_cross_entropy")
+        if path is not None:
+            distillation = DistillationSpec(path=path, loss="kld", teacher_view=view, weight=0.5, temperature=2.0)
+            channels = (student.hidden_channels, data.maps.hidden.shape[1])
+            objective = Distillation(
+                student, distillation, "dice_cross_entropy", teacher=teacher, channels=channels
+            ).to(data.device)
+        steps[name] = _step(student, objective, data if view == "weak" else plain, training)
+    return steps
+
+
+def _step(student, objective, data, training) -> Callable[[], None]:
+    optimizer = build_optimizer(student.parameters(), training)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        loss = objective(draw_batch(data, torch.randperm(64, generator=generator)[:BATCH], training, generator))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if data.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _report(spec: StudentSpec, steps: dict[str, Callable[[], None]], rounds: int) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - started)
+    print(f"student {spec.width}×{spec.depth}, 2 {spec.convolution}")
+    for name, taken in seconds.items():
+        ratios = [mine / plain for mine, plain in zip(taken[2:], seconds["plain"][2:], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"  {name:17} {1e3 * statistics.median(taken[2:]):7.1f} ms   "
+            f"{middle:.2f} times plain (quartiles {low:.2f} to {high:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

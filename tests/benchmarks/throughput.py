@@ -1,0 +1,84 @@
+"""Images a second and core by student size, and two one-thread workers beside one two-thread process.
+
+``python tests/benchmarks/throughput.py``
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from multiprocessing.synchronize import Barrier
+
+import torch
+
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.training import TeacherTraining
+from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.loop import train
+from kdsearch.distill.objective import supervised_objective
+from kdsearch.models.unet import build_student
+
+SPECS = (
+    StudentSpec(width=4, depth=2, convolutions=1, convolution="separable"),
+    StudentSpec(width=8, depth=3, convolutions=2, convolution="separable"),
+    StudentSpec(width=8, depth=3, convolutions=2, convolution="standard"),
+    StudentSpec(width=16, depth=3, convolutions=2, convolution="standard"),
+)
+IMAGES = 96
+
+
+def main() -> None:
+    """Prints images a second of training, validation included."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {options.size}×{options.size}, {options.epochs} epochs of {IMAGES} images")
+    print("student                 params  one thread  two workers of one  one process of two  ratio")
+    for spec in SPECS:
+        one = _together(spec, options, workers=1, threads=1)
+        turns = [
+            (_together(spec, options, workers=2, threads=1), _together(spec, options, workers=1, threads=2))
+            for _ in range(2)
+        ]
+        two, wide = (sum(turn[side] for turn in turns) / len(turns) for side in (0, 1))
+        params = sum(p.numel() for p in build_student(spec, device="meta").parameters())
+        name = f"{spec.width}×{spec.depth}, {spec.convolutions} {spec.convolution}"
+        print(f"{name:20} {params:9} {one:11.0f} {two:19.0f} {wide:19.0f} {two / wide:6.2f}")
+
+
+def _together(spec: StudentSpec, options: argparse.Namespace, *, workers: int, threads: int) -> float:
+    """Images a second of all workers, which begin at once."""
+    context = multiprocessing.get_context("spawn")
+    barrier, times = context.Barrier(workers), context.Queue()
+    arguments = (spec, options.size, options.epochs, threads, barrier, times)
+    processes = [context.Process(target=_work, args=arguments) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    slowest = max(times.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return workers * options.epochs * IMAGES / slowest
+
+
+def _work(
+    spec: StudentSpec, size: int, epochs: int, threads: int, barrier: Barrier, times: multiprocessing.Queue
+) -> None:
+    torch.set_num_threads(threads)
+    grey = torch.randint(0, 255, (IMAGES, size, size), dtype=torch.uint8)
+    images = Images(grey=grey, masks=(grey > 200).to(torch.uint8) * 255, sources=("s",) * IMAGES)
+    data = TrainingData(train=images, validation=Images(grey=grey[:16], masks=images.masks[:16], sources=("s",) * 16))
+    training = TeacherTraining(epochs=epochs + 1).spec()
+    student = build_student(spec)
+    reports = train(student, supervised_objective(student, training.supervised_loss), data, training, seed=0)
+    next(reports)
+    barrier.wait()
+    started = time.perf_counter()
+    for _ in reports:
+        pass
+    times.put(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()
