@@ -72,7 +72,8 @@ def build_teacher(
         ) from error
     if pretrained:
         load_encoder_weights(network.encoder.model, config.weights)
-    return teacher.to(memory_format=torch.channels_last)
+    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
+    return teacher
 
 
 def _decoder_options(config: TeacherConfig) -> dict[str, object]:

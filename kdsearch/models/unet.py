@@ -20,7 +20,8 @@ def build_student(spec: StudentSpec, *, classes: int = 1, seed: int = 0, device:
         return model
     model.to_empty(device="cpu")
     initialise(model, torch.Generator().manual_seed(seed))
-    return model.to(device, memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
+    return model.to(device)
 
 
 class UNet(nn.Module):
