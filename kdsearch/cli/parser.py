@@ -74,9 +74,12 @@ def _quantity(text: str) -> int:
     from kdsearch.errors import KdsearchError
 
     try:
-        return parse_quantity(text)
+        quantity = parse_quantity(text)
     except KdsearchError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if quantity < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above zero")
+    return quantity
 
 
 def _share(text: str) -> float:

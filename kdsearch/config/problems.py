@@ -39,8 +39,9 @@ def _in_file(detail: ErrorDetails, content: object) -> Location:
     location: list[str | int] = []
     parts = detail["loc"]
     for index, part in enumerate(parts):
-        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
-            content = content[part]  # type: ignore[index]  # checked on the line above
+        inside_list = isinstance(content, list) and isinstance(part, int) and part < len(content)
+        if inside_list or (isinstance(content, dict) and part in content):
+            content = content[part]  # type: ignore[index]  # checked on the lines above
             location.append(part)
         elif index == len(parts) - 1 and detail["type"] == "missing":
             location.append(part)
@@ -91,10 +92,10 @@ def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iter
             for name, field in candidate.model_fields.items()
             if part in (name, field.alias)
             for inner in _models_in(field.annotation)
-            if _fits(inner, content)
         ]
+        candidates = [inner for inner in candidates if _fits(inner, content)] or candidates
     if isinstance(content, dict):
-        candidates = [candidate for candidate in candidates if _fits(candidate, content)]
+        candidates = [candidate for candidate in candidates if _fits(candidate, content)] or candidates
     for candidate in candidates:
         for name, field in candidate.model_fields.items():
             yield field.alias or name

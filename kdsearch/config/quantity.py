@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -18,7 +19,10 @@ def parse_quantity(text: str) -> int:
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise KdsearchError(f"{text!r} is not a number; write it as 820k, 0.82M or 820000")
-    return round(float(match[1].replace("_", "")) * _FACTORS[match[2].lower()])
+    value = float(match[1].replace("_", "")) * _FACTORS[match[2].lower()]
+    if not math.isfinite(value):
+        raise KdsearchError(f"{text!r} is too large")
+    return round(value)
 
 
 def format_quantity(value: float) -> str:
@@ -30,6 +34,8 @@ def format_quantity(value: float) -> str:
 
 
 def _from_text(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, str):
         return value
     try:

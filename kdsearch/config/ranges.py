@@ -141,6 +141,8 @@ def values_of(value: object) -> list[object] | None:
 
 def extremes_of(value: object) -> list[object]:
     """The values between which the setting moves: all of a choice, both ends of a range, a plain value itself."""
-    if isinstance(value, IntRange | FloatRange):
+    values = values_of(value)
+    if values is None:
+        assert isinstance(value, FloatRange)
         return list(value.bounds)
-    return values_of(value) or []
+    return values if isinstance(value, Choice) else [values[0], values[-1]][: len(values)]

@@ -45,6 +45,9 @@ class TeacherConfig(Section):
 
     @model_validator(mode="after")
     def _checkpoint_is_whole(self) -> TeacherConfig:
-        if self.checkpoint is not None and "training" in self.model_fields_set:
-            raise ValueError("a teacher from a checkpoint is not trained; remove either checkpoint or training")
+        idle = sorted({"training", "weights"} & self.model_fields_set)
+        if self.checkpoint is not None and idle:
+            raise ValueError(
+                f"a teacher from a checkpoint is used as it is; remove either checkpoint or {', '.join(idle)}"
+            )
         return self

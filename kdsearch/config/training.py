@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -99,8 +99,16 @@ class TrainingSpec(Section):
 class TeacherTraining(TrainingSpace):
     """The teacher's training; the same settings, without search ranges."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        ranged = [key for key, value in values.items() if isinstance(value, dict) and key != "augmentation"]
+        if ranged:
+            raise ValueError(f"the teacher is not searched; give {', '.join(ranged)} one value instead of a range")
+        return values
+
     @model_validator(mode="after")
-    def _plain(self) -> TeacherTraining:
+    def _complete(self) -> TeacherTraining:
         self.spec()
         return self
 

@@ -99,7 +99,11 @@ class YamlFile:
 
     def _mapping(self, node: yaml.MappingNode, location: Location, above: tuple[int, ...]) -> dict[str, Plain]:
         self._refuse_repeated_keys(node)
-        self._loader.flatten_mapping(node)
+        try:
+            self._loader.flatten_mapping(node)
+        except yaml.MarkedYAMLError as error:
+            line = node.start_mark.line + 1
+            raise StudyFileError(f"{self.path}:{line}: {error.problem}") from error
         mapping: dict[str, Plain] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value)

@@ -47,7 +47,10 @@ def load_dataset(config: DataConfig, home: Path) -> Dataset:
         gathered = _gather(config, listings)
         _refuse_defects(gathered.defects, config)
         _store(gathered, folder)
-    return _open(folder, fingerprint)
+    dataset = _open(folder, fingerprint)
+    if dataset.skipped:
+        logger.warning("%d images with defects are left out: %s", len(dataset.skipped), folder / "skipped.txt")
+    return dataset
 
 
 def open_dataset(home: Path, fingerprint: str) -> Dataset:
@@ -130,15 +133,12 @@ def _grouped(infos: list[ImageInfo], clusters: list[int]) -> list[ImageInfo]:
 
 
 def _refuse_defects(defects: list[Defect], config: DataConfig) -> None:
-    if not defects:
-        return
-    if config.on_defect == "stop":
+    if defects and config.on_defect == "stop":
         listed = "\n".join(f"  {defect}" for defect in defects)
         raise DataError(
             f"{len(defects)} files cannot be used as they are:\n{listed}\n"
             "Mend them, or leave these images out with `on_defect: skip` in the study file's data section."
         )
-    logger.warning("%d images with defects are left out", len(defects))
 
 
 def _store(gathered: _Gathered, folder: Path) -> None:

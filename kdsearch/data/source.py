@@ -40,8 +40,10 @@ def list_source(source: PublishedSource | FolderSource) -> Listing:
 
 
 def fingerprint_listing(listing: Listing) -> str:
-    """Changes with the content of any file, and with any id, label or group."""
+    """Changes with the content of any file, with any id, label or group, and with what is wrong in the folder."""
     total = hashlib.sha256()
+    for defect in listing.defects:
+        total.update(f"{defect.path.name}: {defect.problem}".encode())
     for entry in listing.entries:
         total.update(repr((entry.id, entry.label, entry.group, len(entry.masks))).encode())
         for path in (entry.image, *entry.masks):

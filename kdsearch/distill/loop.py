@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,14 +44,15 @@ def train(
     """Trains the model in place, yielding one report an epoch, and leaves it with the best epoch's weights.
 
     Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's.
-    Raises TrainingFailed for a loss that is not finite and for memory that runs out.
+    Raises TrainingFailed for a loss that is not finite.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     parameters = [*model.parameters(), *(extra.parameters() if extra is not None else ())]
     optimizer = build_optimizer(parameters, spec)
     steps = math.ceil(len(data.train) / spec.batch_size)
     schedule = build_schedule(optimizer, spec, steps=steps * spec.epochs)
-    scaler = torch.amp.GradScaler(data.device.type, enabled=_precision(spec, data.device) == torch.float16)
+    precision = _mixed_precision(spec, data.device)
+    scaler = torch.amp.GradScaler(data.device.type, enabled=precision == torch.float16)
     best = Best(spec)
     started = time.monotonic()
     epoch = 0
@@ -59,7 +61,7 @@ def train(
         total = torch.zeros((), device=data.device)
         for chosen in torch.randperm(len(data.train), generator=generator).tensor_split(steps):
             batch = draw_batch(data, chosen, spec, generator)
-            with torch.autocast(data.device.type, _precision(spec, data.device), enabled=_mixed(spec, data.device)):
+            with torch.autocast(data.device.type, precision, enabled=precision is not None):
                 loss = objective(batch)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -71,15 +73,9 @@ def train(
             schedule.step()
             total += loss.detach() * len(chosen)
         train_loss = _finite(total / len(data.train), epoch)
-        report = _judge(
-            model,
-            data.validation,
-            spec,
-            epoch=epoch,
-            train_loss=train_loss,
-            rate=float(schedule.get_last_lr()[0]),
-            started=started,
-        )
+        rate = float(schedule.get_last_lr()[0])
+        seconds = time.monotonic() - started
+        report = _judge(model, data.validation, spec, epoch=epoch, train_loss=train_loss, rate=rate, seconds=seconds)
         best.offer(model, report)
         yield report
         if spec.patience is not None and epoch - best.epoch >= spec.patience:
@@ -105,6 +101,19 @@ def predict_logits(model: nn.Module, images: Images) -> Tensor:
     return torch.cat(parts).float()
 
 
+@contextlib.contextmanager
+def reporting_memory() -> Iterator[None]:
+    """Turns running out of memory, on a GPU or on the CPU, into TrainingFailed."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingFailed(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise TrainingFailed(f"this machine ran out of memory: {str(error).splitlines()[0]}") from error
+
+
 class Best:
     """Keeps the weights of the best epoch so far, by validation Dice or loss."""
 
@@ -127,7 +136,7 @@ class Best:
 
 
 def _judge(
-    model: nn.Module, images: Images, spec: TrainingSpec, *, epoch: int, train_loss: float, rate: float, started: float
+    model: nn.Module, images: Images, spec: TrainingSpec, *, epoch: int, train_loss: float, rate: float, seconds: float
 ) -> EpochReport:
     logits = predict_logits(model, images)
     target = (images.masks > 0).long()
@@ -137,9 +146,9 @@ def _judge(
         epochs=spec.epochs,
         train_loss=train_loss,
         validation_loss=loss,
-        dice=float(dice_per_image(predict_classes(logits), target).nanmean()),
+        dice=float(dice_per_image(predict_classes(logits).cpu(), target.cpu()).nanmean()),
         learning_rate=rate,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
 
 
@@ -150,11 +159,8 @@ def _finite(loss: Tensor, epoch: int) -> float:
     return value
 
 
-def _mixed(spec: TrainingSpec, device: torch.device) -> bool:
-    return device.type == "cuda" and spec.precision != "float32"
-
-
-def _precision(spec: TrainingSpec, device: torch.device) -> torch.dtype:
-    if not _mixed(spec, device):
-        return torch.float32 if device.type != "cpu" else torch.bfloat16
+def _mixed_precision(spec: TrainingSpec, device: torch.device) -> torch.dtype | None:
+    """The arithmetic autocast is to use; None for plain float32, which is what any device but CUDA gets."""
+    if device.type != "cuda" or spec.precision == "float32":
+        return None
     return torch.float16 if spec.precision == "fp16" else torch.bfloat16

@@ -11,9 +11,9 @@ from torch import nn
 
 from kdsearch.config.recipe import Recipe
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.loop import Fitted, predict_logits, train
+from kdsearch.distill.loop import Fitted, predict_logits, reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, supervised_objective
-from kdsearch.distill.report import EpochReport, Trained, TrainingFailed
+from kdsearch.distill.report import EpochReport, Trained
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.measure.counts import Cost, count, count_by_tools
 from kdsearch.measure.overlap import predict_classes
@@ -36,13 +36,11 @@ class Workshop:
 
         Raises TrainingFailed with the reason where the training cannot go on.
         """
-        student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
-        objective, extra, data = self._objective(recipe, student)
-        try:
+        with reporting_memory():
+            student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
+            objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(student, objective, data, recipe.training, seed=recipe.seed, extra=extra)
-        except torch.OutOfMemoryError as error:
-            raise TrainingFailed(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
-        return self._finish(student, fitted, weights)
+            return self._finish(student, fitted, weights)
 
     def _objective(self, recipe: Recipe, student: UNet) -> tuple[Objective, nn.Module | None, TrainingData]:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
@@ -71,11 +69,11 @@ class Workshop:
 
     def _finish(self, student: UNet, fitted: Fitted, weights: Path) -> Trained:
         validation = self._data.validation
-        predicted = predict_classes(predict_logits(student, validation))
+        predicted = predict_classes(predict_logits(student, validation)).cpu()
         cost = count(student.cpu(), size=validation.size)
         scores = assemble(
             predicted=predicted,
-            target=(validation.masks > 0).long(),
+            target=(validation.masks > 0).long().cpu(),
             sources=validation.sources,
             cost=cost,
             tool_counts=count_by_tools(student, size=validation.size, cost=cost),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits, train
+from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits, reporting_memory, train
 from kdsearch.distill.objective import supervised_objective
-from kdsearch.distill.report import CURVE, EpochReport
+from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
 from kdsearch.distill.views import TeacherMaps, normalise
 from kdsearch.errors import TeacherError
 from kdsearch.measure.counts import count, count_by_tools
@@ -87,7 +87,13 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
         teacher = build_teacher(study.teacher, size=study.data.size, seed=study.seed).to(data.device)
         spec = study.teacher.training.spec()
         objective = supervised_objective(teacher, spec.supervised_loss)
-        fitted = yield from _recorded(train(teacher, objective, data, spec, seed=study.seed), curve)
+        try:
+            with reporting_memory():
+                fitted = yield from _recorded(train(teacher, objective, data, spec, seed=study.seed), curve)
+        except TrainingFailed as error:
+            raise TeacherError(
+                f"the teacher could not be trained: {error}; lower teacher.training.learning_rate or batch_size"
+            ) from error
     scores = _score(teacher, data, fitted)
     _store(teacher, study, data, scores, tuple(curve), folder)
     trained = open_teacher(study.teacher, folder, size=study.data.size)
@@ -110,12 +116,12 @@ def _recorded(
 
 def _score(teacher: Teacher, data: TrainingData, fitted: Fitted) -> Scores:
     validation = data.validation
-    predicted = predict_classes(predict_logits(teacher, validation))
+    predicted = predict_classes(predict_logits(teacher, validation)).cpu()
     teacher.cpu()
     cost = count(teacher, size=validation.size)
     return assemble(
         predicted=predicted,
-        target=(validation.masks > 0).long(),
+        target=(validation.masks > 0).long().cpu(),
         sources=validation.sources,
         cost=cost,
         tool_counts=count_by_tools(teacher, size=validation.size, cost=cost),
@@ -179,4 +185,4 @@ def _file_state(config: TeacherConfig) -> str:
     """Stands for the content of files the settings name."""
     names = [config.checkpoint, config.weights.removeprefix("file:") if config.weights.startswith("file:") else None]
     paths = [Path(name).expanduser() for name in names if name]
-    return json.dumps([[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()])
+    return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file())

@@ -51,6 +51,7 @@ def describe_student(student: Student, study: StudyConfig) -> str:
         },
         "output": {"classes": 1, "activation": "sigmoid", "lesion_where": "logit > 0"},
         "scores": {"split": "validation", **student.scores.metrics()},
+        "counted_by": [count.describe() for count in student.scores.tool_counts],
         "recipe": student.recipe.model_dump(mode="json"),
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -40,6 +40,11 @@ class ToolCount:
     unit: str
     input_shape: tuple[int, ...]
 
+    def describe(self) -> str:
+        """What the number is of."""
+        shape = "×".join(str(side) for side in self.input_shape)
+        return f"{self.tool} {self.version}: {self.unit}, input {shape}"
+
 
 def count(model: nn.Module, *, size: int) -> Cost:
     """Parameters and multiply-adds for one image 1×1×size×size; on the meta device this takes milliseconds."""

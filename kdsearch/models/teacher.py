@@ -43,7 +43,6 @@ def build_teacher(
     ``size``×``size``.
     """
     declare_missing_operators()
-    import segmentation_models_pytorch as smp
     import timm
 
     if not timm.is_model(config.encoder):
@@ -51,29 +50,39 @@ def build_teacher(
         raise TeacherError(
             f"teacher.encoder: timm {timm.__version__} has no {config.encoder!r}{nearest(config.encoder, known)}"
         )
-    options = {} if config.architecture == "segformer" else {"encoder_depth": config.encoder_depth}
     try:
-        with _seeded(seed):
-            network = smp.create_model(
-                config.architecture,
-                encoder_name=f"tu-{config.encoder}",
-                encoder_weights="imagenet" if pretrained and config.weights == "timm" else None,
-                in_channels=1,
-                classes=classes,
-                **options | _decoder_options(config),
-            )
-            teacher = Teacher(network)
-            with torch.no_grad():
-                teacher.eval()(torch.zeros(1, 1, size, size))
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        with _seeded(seed), torch.no_grad():
+            teacher = Teacher(_create(config, pretrained=pretrained, classes=classes))
+            teacher.eval()(torch.zeros(1, 1, size, size))
+    except OSError as error:
+        raise TeacherError(
+            "teacher.weights: timm's weights could not be downloaded; without a network use an installed package "
+            f"(package:NAME), a file (file:PATH) or none: {str(error).splitlines()[0]}"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise TeacherError(
             f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at "
             f"data.size {size}: {error}"
         ) from error
     if pretrained:
-        load_encoder_weights(network.encoder.model, config.weights)
+        load_encoder_weights(teacher.network.encoder.model, config.weights)  # type: ignore[union-attr, arg-type]  # smp's contract
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
     return teacher
+
+
+def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    network: nn.Module = smp.create_model(
+        config.architecture,
+        encoder_name=f"tu-{config.encoder}",
+        encoder_weights=True if pretrained and config.weights == "timm" else None,
+        encoder_depth=config.encoder_depth,
+        in_channels=1,
+        classes=classes,
+        **_decoder_options(config),
+    )
+    return network
 
 
 def _decoder_options(config: TeacherConfig) -> dict[str, object]:

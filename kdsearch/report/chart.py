@@ -8,24 +8,22 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.study import Reference
+from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.distill.record import Student
 from kdsearch.front.members import front_of
+from kdsearch.measure.scores import Scores
 
 COLOURS = {"none": "#7f7f7f", "logits": "#0072b2", "hidden": "#e69f00", "regressor": "#009e73"}
 """By distillation path; told apart by colour-blind readers too (Okabe and Ito 2008)."""
+MARK_COLOUR = "#a05195"
 SUBTITLE = "Outlined: the front of all objectives. Size: multiply-adds. Hover for the recipe."
 SYMBOLS = {"none": "triangle-up", "logits": "circle", "hidden": "square", "regressor": "diamond"}
 
 
 def front_page(
-    title: str,
-    students: Sequence[Student],
-    front: Sequence[Student],
-    teacher: tuple[int, float] | None,
-    references: Sequence[Reference],
+    study: StudyConfig, *, students: Sequence[Student], front: Sequence[Student], teacher: Scores | None
 ) -> str:
-    """HTML with Dice against parameters; ``teacher`` is its parameters and Dice."""
+    """HTML with Dice against parameters of all students, the front's among them outlined."""
     figure = go.Figure()
     steps = front_of(students, ("dice", "params"))
     figure.add_scatter(
@@ -40,11 +38,11 @@ def front_page(
     for path in COLOURS:
         _add_path(figure, path, [student for student in students if student.recipe.path == path], members)
     if teacher is not None:
-        _add_mark(figure, "teacher", *teacher, symbol="star", colour="#cc79a7")
-    for reference in references:
-        _add_mark(figure, reference.label, reference.params, reference.dice, symbol="cross-thin", colour="#555555")
+        _add_mark(figure, Reference(label="teacher", dice=teacher.dice, params=teacher.params), symbol="star")
+    for reference in study.references:
+        _add_mark(figure, reference, symbol="cross-thin")
     figure.update_layout(
-        title={"text": title, "subtitle": {"text": SUBTITLE}},
+        title={"text": f"Study {study.name}", "subtitle": {"text": SUBTITLE}},
         template="simple_white",
         xaxis={"type": "log", "title": "parameters"},
         yaxis={"title": "Dice on the validation split, %"},
@@ -75,15 +73,16 @@ def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members
     )
 
 
-def _add_mark(figure: go.Figure, label: str, params: int, dice: float, *, symbol: str, colour: str) -> None:
+def _add_mark(figure: go.Figure, point: Reference, *, symbol: str) -> None:
+    figures = f"Dice {100 * point.dice:.1f} %<br>{format_quantity(point.params)} parameters"
     figure.add_scatter(
-        x=[params],
-        y=[100 * dice],
+        x=[point.params],
+        y=[100 * point.dice],
         mode="markers+text",
-        text=[label],
+        text=[point.label],
         textposition="top center",
-        marker={"symbol": symbol, "size": 12, "color": colour, "line": {"width": 2, "color": colour}},
-        hovertemplate=f"{label}<br>Dice {100 * dice:.1f} %<br>{format_quantity(params)} parameters<extra></extra>",
+        marker={"symbol": symbol, "size": 12, "color": MARK_COLOUR, "line": {"width": 2, "color": MARK_COLOUR}},
+        hovertemplate=f"{point.label}<br>{figures}<extra></extra>",
         showlegend=False,
     )
 

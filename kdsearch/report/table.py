@@ -45,7 +45,12 @@ def _cells(student: Student) -> tuple[str, ...]:
 def front_json(students: Sequence[Student]) -> str:
     """The students with every score and setting."""
     rows = [
-        {"trial": student.number, "scores": student.scores.metrics(), "recipe": student.recipe.model_dump(mode="json")}
+        {
+            "trial": student.number,
+            "scores": student.scores.metrics(),
+            "counted_by": [count.describe() for count in student.scores.tool_counts],
+            "recipe": student.recipe.model_dump(mode="json"),
+        }
         for student in students
     ]
     return json.dumps(rows, indent=2)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.home import weights_path
+from kdsearch.config.home import study_folder, weights_path
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.student import cost_of
+from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.front.members import front_of
 from kdsearch.measure.counts import Cost
 from kdsearch.report.chart import front_page
 from kdsearch.search.events import DriverEvent, Ended, Prepared, Reading, Searching, Started
-from kdsearch.search.executors.tasks import Executor, Progressed, Succeeded, Task
+from kdsearch.search.executors.tasks import Event, Executor, Progressed, Succeeded, Task
 from kdsearch.search.ledger import Ledger
+from kdsearch.search.lock import only_driver
 from kdsearch.search.preparation import prepare, start_executor
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.tracking.location import Tracking
@@ -34,45 +38,63 @@ MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """What the driver holds while it searches."""
+
+    study: StudyConfig
+    home: Path
+    store: StudyStore
+    ledger: Ledger
+    executor: Executor
+    recorder: Recorder
+    teacher: TrainedTeacher
+
+
 def run_study(
-    study: StudyConfig, home: Path, tracking: Tracking
+    study: StudyConfig, *, home: Path, tracking: Tracking
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
     """Carries the study out, or on, until its trials are done; returns the records of the ended ones.
 
-    A study that is done yields nothing. Closing the generator, or an interrupt, ends the workers; what was running goes
-    on with the next call. Raises KdsearchError where the study cannot start or go on.
+    A study that is done yields nothing. Closing the generator, or an interrupt, ends the workers; what was running
+    begins again with the next call, under its number. Raises KdsearchError where the study cannot start or go on.
     """
-    store = open_store(study, home, create=True)
-    if store.complete():
-        return store.records()
-    yield Reading()
-    prepared = yield from prepare(study, home)
-    store.bind(prepared.splits.fingerprint, prepared.teacher.scores)
-    waiting = store.abandoned()
-    ledger = Ledger(store.records(), target=study.search.trials)
-    executor = start_executor(study, home, prepared)
-    try:
-        recorder = _open_recorder(study, tracking, prepared, ledger)
-        finished = False
+    with only_driver(study_folder(home, study.name)):
+        store = open_store(study, home, create=True)
+        if store.complete():
+            return store.records()
+        tracking.require()
+        yield Reading()
+        prepared = yield from prepare(study, home)
+        teacher = prepared.teacher
+        store.bind(data=prepared.splits.fingerprint, teacher=teacher.folder.name, scores=teacher.scores)
+        waiting = store.abandoned()
+        ledger = Ledger(store.records(), target=study.search.trials)
+        executor = start_executor(study, home, prepared)
         try:
-            yield Searching(records=ledger.records, target=study.search.trials, experiment_id=recorder.experiment_id)
-            yield from _recorded(
-                _search(study, home, store, executor, ledger, waiting), study, ledger, recorder, prepared
+            recorder = _open_recorder(study, tracking, prepared, ledger, study_id=store.id)
+            session = _Session(
+                study=study,
+                home=home,
+                store=store,
+                ledger=ledger,
+                executor=executor,
+                recorder=recorder,
+                teacher=teacher,
             )
-            finished = True
+            yield from _record_search(session, waiting)
         finally:
-            _refresh_front(study, ledger, recorder, prepared)
-            recorder.close(finished=finished)
-    finally:
-        executor.close()
-    return ledger.records
+            executor.close()
+        return ledger.records
 
 
-def _open_recorder(study: StudyConfig, tracking: Tracking, prepared: Prepared, ledger: Ledger) -> Recorder:
+def _open_recorder(
+    study: StudyConfig, tracking: Tracking, prepared: Prepared, ledger: Ledger, *, study_id: str
+) -> Recorder:
     """The study's record, level with the storage."""
     from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while the workers start
 
-    recorder = Recorder(study, tracking)
+    recorder = Recorder(study, tracking, study_id=study_id)
     recorder.describe_data(prepared.dataset, prepared.splits)
     recorder.teacher(prepared.teacher)
     for record in ledger.records:
@@ -80,68 +102,78 @@ def _open_recorder(study: StudyConfig, tracking: Tracking, prepared: Prepared, l
     return recorder
 
 
-def _recorded(
-    events: Iterator[DriverEvent], study: StudyConfig, ledger: Ledger, recorder: Recorder, prepared: Prepared
-) -> Iterator[DriverEvent]:
-    refreshed = time.monotonic()
-    for event in events:
-        if isinstance(event, Ended):
-            recorder.trial(event.record)
-            if time.monotonic() - refreshed > REFRESH_EVERY_S:
-                _refresh_front(study, ledger, recorder, prepared)
-                refreshed = time.monotonic()
-        yield event
+def _record_search(session: _Session, waiting: list[Proposal]) -> Iterator[DriverEvent]:
+    """Searches, and records what ends; the front in MLflow is brought up to date now and then, and at the end."""
+    recorder = session.recorder
+    target = session.study.search.trials
+    finished = False
+    try:
+        yield Searching(records=session.ledger.records, target=target, experiment_id=recorder.experiment_id)
+        refreshed = time.monotonic()
+        for event in _search(session, waiting):
+            if isinstance(event, Ended):
+                recorder.trial(event.record)
+                if time.monotonic() - refreshed > REFRESH_EVERY_S:
+                    _refresh_front(session)
+                    refreshed = time.monotonic()
+            yield event
+        finished = True
+    finally:
+        _refresh_front(session)
+        recorder.close(finished=finished)
 
 
-def _search(
-    study: StudyConfig, home: Path, store: StudyStore, executor: Executor, ledger: Ledger, waiting: list[Proposal]
-) -> Iterator[DriverEvent]:
+def _search(session: _Session, waiting: list[Proposal]) -> Iterator[DriverEvent]:
     """Asks, dispatches and tells until the study has its trials; ``waiting`` were begun by a former driver."""
+    executor, ledger = session.executor, session.ledger
     exhausted = False
     while True:
         while executor.room() and (waiting or (ledger.remaining and not exhausted)):
-            proposal = waiting.pop(0) if waiting else (yield from _ask_within_limits(study, store, ledger))
+            proposal = waiting.pop(0) if waiting else (yield from _ask_within_limits(session))
             if proposal is None:
                 exhausted = True
-                continue
-            executor.submit(_task(study, home, proposal))
-            ledger.begin(proposal.number)
-            yield Started(
-                number=proposal.number, recipe=proposal.recipe, cost=cost_of(proposal.recipe, size=study.data.size)
-            )
+            else:
+                yield _dispatch(session, proposal)
         if not ledger.running:
             return
         for event in executor.poll(POLL_S):
-            if isinstance(event, Progressed):
-                ledger.report(event.number, event.report)
-                yield event
-                continue
-            if isinstance(event, Succeeded):
-                record = store.finish(event.number, event.trained.scores, ledger.curve(event.number))
-            else:
-                record = store.fail(event.number, event.reason, ledger.curve(event.number))
-            ledger.end(record)
-            yield Ended(record=record)
+            yield _take(session, event)
 
 
-def _task(study: StudyConfig, home: Path, proposal: Proposal) -> Task:
-    weights = weights_path(home, study.name, proposal.number)
-    return Task(number=proposal.number, recipe=proposal.recipe, weights=weights)
+def _dispatch(session: _Session, proposal: Proposal) -> Started:
+    number, recipe = proposal.number, proposal.recipe
+    weights = weights_path(session.home, session.study.name, number)
+    session.executor.submit(Task(number=number, recipe=recipe, weights=weights))
+    session.ledger.begin(number)
+    return Started(number=number, recipe=recipe, cost=cost_of(recipe, size=session.study.data.size))
 
 
-def _ask_within_limits(
-    study: StudyConfig, store: StudyStore, ledger: Ledger
-) -> Generator[DriverEvent, None, Proposal | None]:
+def _take(session: _Session, event: Event) -> DriverEvent:
+    """Writes down what a worker sent."""
+    if isinstance(event, Progressed):
+        session.ledger.report(event.number, event.report)
+        return event
+    curve = session.ledger.curve(event.number)
+    if isinstance(event, Succeeded):
+        record = session.store.finish(event.number, event.trained.scores, curve)
+    else:
+        record = session.store.fail(event.number, event.reason, curve)
+    session.ledger.end(record)
+    return Ended(record=record)
+
+
+def _ask_within_limits(session: _Session) -> Generator[DriverEvent, None, Proposal | None]:
     """The next recipe within the hard limits, None where a grid has no more; others are rejected on the way."""
-    for _ in range(MOST_REJECTIONS):
-        proposal = store.ask()
+    search = session.study.search
+    for _ in itertools.count() if search.sampler == "grid" else range(MOST_REJECTIONS):
+        proposal = session.store.ask()
         if proposal is None:
             return None
-        reason = over_limit(cost_of(proposal.recipe, size=study.data.size), study.search.limits)
+        reason = over_limit(cost_of(proposal.recipe, size=session.study.data.size), search.limits)
         if not reason:
             return proposal
-        record = store.reject(proposal.number, reason)
-        ledger.end(record)
+        record = session.store.reject(proposal.number, reason)
+        session.ledger.end(record)
         yield Ended(record=record)
     raise SearchError(
         f"search.limits: {MOST_REJECTIONS} recipes in a row were over them; widen them, or search smaller students"
@@ -157,12 +189,9 @@ def over_limit(cost: Cost, limits: Limits) -> str:
     return ""
 
 
-def _refresh_front(study: StudyConfig, ledger: Ledger, recorder: Recorder, prepared: Prepared) -> None:
-    students = ledger.students
+def _refresh_front(session: _Session) -> None:
+    study, students = session.study, session.ledger.students
     members = front_of(students, study.search.objectives)
-    recorder.front(student.number for student in members)
-    teacher = prepared.teacher.scores
-    recorder.chart(
-        front_page(f"Study {study.name}", students, members, (teacher.params, teacher.dice), study.references)
-    )
-    recorder.summary({"front_size": len(members), "finished_trials": len(students)})
+    session.recorder.front(student.number for student in members)
+    session.recorder.chart(front_page(study, students=students, front=members, teacher=session.teacher.scores))
+    session.recorder.summary({"front_size": len(members), "finished_trials": len(students)})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 import logging
+import uuid
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from kdsearch.config.home import storage_url
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Objective
-from kdsearch.config.space import choose, enumerate_choices, size_of
+from kdsearch.config.space import choose, enumerate_choices
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.distill.record import Outcome, TrialRecord
 from kdsearch.distill.report import CURVE, EpochReport
@@ -55,9 +56,8 @@ class StudyStore:
 
     def ask(self) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more."""
-        number = len(self._study.get_trials(deepcopy=False))
-        if self._config.search.sampler == "grid":
-            choices = next(itertools.islice(enumerate_choices(self._config), number, None), None)
+        if self._config.search.sampler == "grid" and not self._waiting():
+            choices = next(self._untried(), None)
             if choices is None:
                 return None
             self._study.enqueue_trial(choices)
@@ -113,25 +113,47 @@ class StudyStore:
         """Whether nothing is left to do: every trial ended, and as many as wanted or as the grid has."""
         records = self.records()
         counted = sum(record.outcome != "rejected" for record in records)
-        whole_grid = self._config.search.sampler == "grid" and len(records) >= (size_of(self._config) or 0)
+        whole_grid = self._config.search.sampler == "grid" and next(self._untried(), None) is None
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
-    def bind(self, data_fingerprint: str, teacher: Scores) -> None:
-        """Ties the study to its data and teacher; raises SearchError where its trials were made from other images."""
-        known = self._study.user_attrs.get("data")
-        if known is not None and known != data_fingerprint:
-            raise SearchError(
-                f"study {self._config.name}: the images or their split are not those its trials were made from "
-                f"({known}, now {data_fingerprint}); restore them, or give the study another name"
-            )
-        self._study.set_user_attr("data", data_fingerprint)
-        self._study.set_user_attr("teacher", SCORES.dump_json(teacher).decode())
+    def bind(self, *, data: str, teacher: str, scores: Scores) -> None:
+        """Ties the study to the fingerprints of its data and teacher, and keeps the teacher's scores.
+
+        Raises SearchError where its trials were made from others.
+        """
+        known = self._study.user_attrs
+        has_trials = bool(self._study.get_trials(deepcopy=False))
+        for key, what, now in (
+            ("data", "images or their split", data),
+            ("teacher_id", "teacher or its weights", teacher),
+        ):
+            if has_trials and known.get(key, now) != now:
+                raise SearchError(
+                    f"study {self._config.name}: the {what} are not those its trials were made from "
+                    f"({known[key]}, now {now}); restore them, or give the study another name"
+                )
+            self._study.set_user_attr(key, now)
+        self._study.set_user_attr("teacher", SCORES.dump_json(scores).decode())
+
+    @property
+    def id(self) -> str:
+        """Tells this study from another of the same name."""
+        return str(self._study.user_attrs["id"])
 
     def teacher(self) -> Scores | None:
         """The teacher's scores; None before it was trained."""
         known = self._study.user_attrs.get("teacher")
         return SCORES.validate_json(known) if known else None
+
+    def _untried(self) -> Iterator[dict[str, object]]:
+        """The grid's choices that no trial has taken."""
+        trials = self._study.get_trials(deepcopy=False)
+        taken = {frozenset(trial.params.items()) for trial in trials if "recipe" in trial.user_attrs}
+        return (choices for choices in enumerate_choices(self._config) if frozenset(choices.items()) not in taken)
+
+    def _waiting(self) -> bool:
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _keep(self, number: int, **attributes: str) -> None:
         storage = self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
@@ -164,8 +186,11 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
 
 
 def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:
-    names = optuna.get_all_study_names(storage)
-    if study.name not in names:
+    exists = study.name in optuna.get_all_study_names(storage)
+    if exists and create and _is_blank(study, storage):
+        optuna.delete_study(storage=storage, study_name=study.name)
+        exists = False
+    if not exists:
         if not create:
             raise SearchError(
                 f"study {study.name} has not been run yet: its storage does not hold it; start it with kdsearch run"
@@ -176,10 +201,17 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
             warnings.simplefilter("ignore", ExperimentalWarning)
             made.set_metric_names(list(study.search.objectives))
         made.set_user_attr("study", json.dumps(study.identity()))
+        made.set_user_attr("id", uuid.uuid4().hex)
     opened = optuna.load_study(storage=storage, study_name=study.name)
     asked = len(opened.get_trials(deepcopy=False))
     opened.sampler = build_sampler(study.search, seed=int(digest("sampler", study.seed, asked), 16) % 2**31)
     return opened
+
+
+def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
+    """Whether the study was begun with other settings and no trial was made yet, so that nothing is lost with it."""
+    known = optuna.load_study(storage=storage, study_name=study.name)
+    return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != json.dumps(study.identity())
 
 
 def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:

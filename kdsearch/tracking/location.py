@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kdsearch.errors import KdsearchError
+
 DEFAULT_URI = "sqlite:///mlflow/mlflow.db"
 PORT = 5000
 
@@ -17,6 +19,14 @@ class Tracking:
     """A tracking URI and what a person does with it."""
 
     uri: str
+
+    def require(self) -> None:
+        """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes."""
+        if self.uri.startswith(("http://", "https://")) and not answers(self.uri):
+            raise KdsearchError(
+                f"tracking: {self.uri} does not answer; start the server, or name another in tracking_uri or "
+                "MLFLOW_TRACKING_URI"
+            )
 
     @property
     def embedded(self) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
@@ -26,11 +29,14 @@ from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import KdsearchError
+from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
 
 KIND = "kdsearch.kind"
 """Tag: ``study``, ``teacher`` or ``trial``."""
+STUDY = "kdsearch.study"
+"""Tag: tells a study from another of the same name."""
 TRIAL = "kdsearch.trial"
 """Tag: the trial's number in Optuna's storage."""
 FRONT = "kdsearch.front"
@@ -39,28 +45,41 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 """Tag by which MLflow's UI knows that the experiment's page is about training runs."""
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
+_STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
     """One study's record in MLflow; writing the same thing twice changes nothing."""
 
-    def __init__(self, study: StudyConfig, tracking: Tracking) -> None:
-        """Opens or makes the experiment and the study run; raises KdsearchError where the store cannot be reached."""
+    def __init__(self, study: StudyConfig, tracking: Tracking, *, study_id: str) -> None:
+        """Opens or makes the experiment and the study run; raises KdsearchError where the store cannot be reached.
+
+        ``study_id`` tells the study from another of the same name, whose runs are left alone.
+        """
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._study = study
+        self._study_id = study_id
+        self._away = False
+        self._code_version = _code_version()
+        self._dataset: list[DatasetInput] = []
         try:
             self._client = MlflowClient(_prepared(tracking))
             self.experiment_id = self._experiment(tracking)
             self._runs = {_key(run): run for run in self._existing_runs()}
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self._parent = self._run("study", name=study.name)
+            self._client.update_run(self._parent, status="RUNNING")
+            self._client.log_text(self._parent, dump_study(study), "study.yaml")
+        except _STORE_ERRORS as error:
             raise KdsearchError(f"tracking: {tracking.uri} cannot be used: {str(error).splitlines()[0]}") from error
-        self._parent = self._run("study", name=study.name)
-        self._client.update_run(self._parent, status="RUNNING")
-        self._client.log_text(self._parent, dump_study(study), "study.yaml")
-        self._dataset: list[DatasetInput] = []
 
     def describe_data(self, dataset: Dataset, splits: Splits) -> None:
         """Records the data set's fingerprint, sources and split sizes with the study."""
+        with self._tolerating():
+            self._describe_data(dataset, splits)
+
+    def _describe_data(self, dataset: Dataset, splits: Splits) -> None:
         names = sorted({info.source for info in dataset.infos})
         sizes = {part: len(getattr(splits, part)) for part in ("train", "validation", "test")}
         entity = DatasetEntity(
@@ -75,41 +94,41 @@ class Recorder:
 
     def teacher(self, teacher: TrainedTeacher) -> None:
         """Records the teacher as a run of its own."""
-        if ("teacher", "") in self._runs:
+        if self._is_recorded("teacher", None):
             return
-        run_id = self._run("teacher", name="teacher", parent=True)
-        settings = {
-            "architecture": teacher.config.architecture,
-            "encoder": teacher.config.encoder,
-            "weights": teacher.config.weights,
-        }
-        self._log(run_id, teacher.scores.metrics(), teacher.curve, settings)
-        self._client.log_artifact(run_id, str(teacher.folder / "teacher.yaml"))
-        self._client.set_terminated(run_id)
+        with self._tolerating():
+            run_id = self._run("teacher", name="teacher", tags=_tool_tags(teacher.scores))
+            self._log(run_id, teacher.scores.metrics(), teacher.curve, _flat(teacher.config.model_dump()), moment=None)
+            self._client.log_artifact(run_id, str(teacher.folder / "teacher.yaml"))
+            self._terminate(run_id, "FINISHED", None)
 
     def trial(self, record: TrialRecord) -> None:
         """Records an ended trial: recipe, curve, scores, outcome."""
-        if record.outcome == "running" or ("trial", str(record.number)) in self._runs:
+        if record.outcome == "running" or self._is_recorded("trial", record.number):
             return
         name = f"trial {record.number}" + (f" {record.recipe.path}" if record.recipe else "")
         tags = {"kdsearch.outcome": record.outcome, "kdsearch.reason": record.reason}
-        run_id = self._run("trial", name=name, number=record.number, parent=True, tags=tags, started=record.started)
+        tags |= _tool_tags(record.scores) if record.scores else {}
         metrics = record.scores.metrics() if record.scores else {}
-        self._log(run_id, metrics, record.curve, record.recipe.settings() if record.recipe else {})
-        self._client.set_terminated(run_id, STATUS[record.outcome], _milliseconds(record.ended))
+        params = record.recipe.settings() if record.recipe else {}
+        with self._tolerating():
+            run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
+            self._log(run_id, metrics, record.curve, params, moment=record.ended)
+            self._terminate(run_id, STATUS[record.outcome], record.ended)
 
     def front(self, members: Iterable[int]) -> None:
         """Marks the runs of the front's members, and no others."""
         wanted = {str(number) for number in members}
-        for (kind, number), run in list(self._runs.items()):
-            marked = run.data.tags.get(FRONT) == "true"
-            if kind == "trial" and marked != (number in wanted):
-                self._client.set_tag(run.info.run_id, FRONT, str(number in wanted).lower())
-                run.data.tags[FRONT] = str(number in wanted).lower()
+        with self._tolerating():
+            for (kind, number), run in self._runs.items():
+                marked = run.data.tags.get(FRONT) == "true"
+                if kind == "trial" and marked != (number in wanted):
+                    self._client.set_tag(run.info.run_id, FRONT, str(number in wanted).lower())
+                    run.data.tags[FRONT] = str(number in wanted).lower()
 
     def chart(self, page: str) -> None:
         """Attaches the front's HTML page to the study run, in the place of the last one."""
-        with tempfile.TemporaryDirectory() as folder:
+        with self._tolerating(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "front.html"
             path.write_text(page, encoding="utf-8")
             self._client.log_artifact(self._parent, str(path))
@@ -117,11 +136,37 @@ class Recorder:
     def summary(self, metrics: dict[str, float]) -> None:
         """Figures of the study as a whole."""
         now = _milliseconds(None)
-        self._client.log_batch(self._parent, [Metric(key, value, now, 0) for key, value in metrics.items()])
+        with self._tolerating():
+            self._client.log_batch(self._parent, [Metric(key, value, now, 0) for key, value in metrics.items()])
 
     def close(self, *, finished: bool) -> None:
         """Says in the study run how this driver left it."""
-        self._client.set_terminated(self._parent, "FINISHED" if finished else "KILLED")
+        with self._tolerating():
+            self._client.set_terminated(self._parent, "FINISHED" if finished else "KILLED")
+
+    @contextlib.contextmanager
+    def _tolerating(self) -> Iterator[None]:
+        """A record that fails is said once and does not stop the study; the next run of the study makes up for it."""
+        try:
+            yield
+        except _STORE_ERRORS as error:
+            if not self._away:
+                logger.warning(
+                    "MLflow does not take the record (%s); the study goes on, and running it again completes it",
+                    str(error).splitlines()[0],
+                )
+            self._away = True
+
+    def _is_recorded(self, kind: str, number: int | None) -> bool:
+        """Whether the run is there and whole: one that was broken off is still marked as running."""
+        run = self._runs.get((kind, "" if number is None else str(number)))
+        return run is not None and run.info.status in STATUS.values()
+
+    def _terminate(self, run_id: str, status: str, moment: datetime.datetime | None) -> None:
+        self._client.set_terminated(run_id, status, _milliseconds(moment))
+        for key, run in self._runs.items():
+            if run.info.run_id == run_id:
+                self._runs[key] = self._client.get_run(run_id)
 
     def _experiment(self, tracking: Tracking) -> str:
         experiment = self._client.get_experiment_by_name(self._study.name)
@@ -139,10 +184,9 @@ class Recorder:
     def _existing_runs(self) -> list[Run]:
         runs: list[Run] = []
         token: str | None = None
+        wanted = f"tags.`{STUDY}` = '{self._study_id}'"
         while True:
-            page = self._client.search_runs(
-                [self.experiment_id], f"tags.`{KIND}` LIKE '%'", ViewType.ACTIVE_ONLY, 1000, page_token=token
-            )
+            page = self._client.search_runs([self.experiment_id], wanted, ViewType.ACTIVE_ONLY, 1000, page_token=token)
             runs += page
             token = page.token
             if not token:
@@ -154,7 +198,6 @@ class Recorder:
         *,
         name: str,
         number: int | None = None,
-        parent: bool = False,
         tags: dict[str, str] | None = None,
         started: datetime.datetime | None = None,
     ) -> str:
@@ -162,29 +205,39 @@ class Recorder:
         known = self._runs.get((kind, "" if number is None else str(number)))
         if known is not None:
             return str(known.info.run_id)
-        all_tags = {KIND: kind, MLFLOW_SOURCE_NAME: "kdsearch", "kdsearch.version": __version__, **(tags or {})}
+        all_tags = {KIND: kind, STUDY: self._study_id, MLFLOW_SOURCE_NAME: "kdsearch", "kdsearch.version": __version__}
+        all_tags |= {**self._code_version, **(tags or {})}
         if number is not None:
             all_tags[TRIAL] = str(number)
-        if parent:
-            all_tags[MLFLOW_PARENT_RUN_ID] = self._parent
+        if kind == "study":
+            all_tags |= {
+                **_environment(),
+                MLFLOW_RUN_NOTE: f"`study.yaml` is what ran, `front.html` the front of {name}.",
+            }
         else:
-            all_tags |= _environment()
-            all_tags[MLFLOW_RUN_NOTE] = (
-                f"Study **{self._study.name}**: `study.yaml` is what ran, `front.html` the front."
-            )
+            all_tags[MLFLOW_PARENT_RUN_ID] = self._parent
         run = self._client.create_run(
             self.experiment_id, start_time=_milliseconds(started), tags=all_tags, run_name=name
         )
         self._runs[_key(run)] = run
         return str(run.info.run_id)
 
-    def _log(self, run_id: str, scores: dict[str, float], curve: Iterable[EpochReport], params: dict[str, str]) -> None:
-        now = _milliseconds(None)
+    def _log(
+        self,
+        run_id: str,
+        scores: dict[str, float],
+        curve: Iterable[EpochReport],
+        params: dict[str, str],
+        *,
+        moment: datetime.datetime | None,
+    ) -> None:
+        """Logs in batches, all at one moment, so that logging the same again adds nothing."""
+        now = _milliseconds(moment)
         metrics = [Metric(key, float(value), now, 0) for key, value in scores.items()]
         for report in curve:
             epoch = {"curve/train_loss": report.train_loss, "curve/validation_loss": report.validation_loss}
             epoch |= {"curve/dice": report.dice, "curve/learning_rate": report.learning_rate}
-            metrics += [Metric(key, value, now, report.epoch) for key, value in epoch.items() if value == value]  # noqa: PLR0124 - not NaN
+            metrics += [Metric(key, value, now, report.epoch) for key, value in epoch.items() if not math.isnan(value)]
         self._client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
         for start in range(0, len(metrics), METRICS_PER_BATCH):
             self._client.log_batch(run_id, metrics[start : start + METRICS_PER_BATCH])
@@ -211,7 +264,20 @@ def _environment() -> dict[str, str]:
         f"version.{name}": importlib.metadata.version(name)
         for name in ("torch", "timm", "optuna", "segmentation-models-pytorch")
     }
-    return {"python": platform.python_version(), "processor": platform.machine(), **versions, **_code_version()}
+    return {"python": platform.python_version(), "processor": platform.machine(), **versions}
+
+
+def _tool_tags(scores: Scores) -> dict[str, str]:
+    """What other tools' totals are of: unit, version, input."""
+    return {f"count.{count.tool}": count.describe() for count in scores.tool_counts}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as text by dotted name."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+    return flat
 
 
 def _code_version() -> dict[str, str]:

@@ -116,6 +116,7 @@ def test_typo_in_the_study_is_one_screen_without_a_traceback(place, command):
         (["run", "absent.yaml"], "absent.yaml: no such study file"),
         (["front", "tiny-never-run.yaml"], "has not been run yet"),
         (["pick", "tiny.yaml", "--params", "12q"], "'12q' is not a number; write it as 820k"),
+        (["pick", "tiny.yaml", "--params", "0"], "'0' must be above zero"),
         (["pick", "tiny.yaml", "--min-dice", "80"], "'80' is not a number from 0 to 1"),
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number above zero"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
@@ -164,6 +165,7 @@ def _check_pick(place: Path) -> None:
     assert described["scores"]["params"] <= 820_000
     assert (place / "picked" / "one" / "model.safetensors").is_file()
     assert "exists already" in _run(place, "pick", "tiny.yaml", "--out", "picked/one", code=2).stderr
+    assert "cannot be written" in _run(place, "front", "tiny.yaml", "--html", "picked/one", code=2).stderr
     nothing = _run(place, "pick", "tiny.yaml", "--params", "10", code=1).stdout
     assert "is within params ≤ 10. The nearest is trial" in nothing
 

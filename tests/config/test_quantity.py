@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsearch.config.quantity import format_quantity, parse_quantity
+from kdsearch.config.search import Limits
 from kdsearch.errors import KdsearchError
 
 
@@ -19,6 +20,10 @@ def test_spellings_of_one_number(text):
 def test_anything_else_is_refused(text):
     with pytest.raises(KdsearchError, match="is not a number"):
         parse_quantity(text)
+
+
+def test_whole_float_is_a_number():
+    assert Limits.model_validate_json('{"params": 1e6}').params == 1_000_000
 
 
 @given(st.integers(min_value=1, max_value=10**11))

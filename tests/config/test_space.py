@@ -68,6 +68,11 @@ def test_corners_hold_smallest_and_largest(study_file):
     assert StudentSpec(width=32, depth=4, convolutions=2, convolution="standard") in corners
 
 
+def test_corners_keep_to_the_step(study_file):
+    study = load_study(study_file("name: a\nstudent: {width: {int: [4, 10], step: 4}}\n"))
+    assert [spec.width for spec in extreme_students(study)] == [4, 8]
+
+
 def test_float_range_with_step_reaches_its_upper_bound():
     values = values_of(FloatRange[float].model_validate_json('{"float": [0.1, 0.5], "step": 0.1}'))
     assert values == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])

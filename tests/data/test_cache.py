@@ -90,6 +90,16 @@ def test_defects_are_left_out_where_the_study_says_so(folder, tmp_path):
     assert len(dataset.skipped) == 4
 
 
+def test_defect_that_comes_after_caching_is_seen_and_skipping_is_said_every_time(folder, tmp_path, caplog):
+    load_dataset(_config(folder), tmp_path / "home")
+    write_image(folder / "images" / "late.png")
+    with pytest.raises(DataError, match="late.png: has no mask"):
+        load_dataset(_config(folder), tmp_path / "home")
+    for _ in range(2):
+        load_dataset(_config(folder, on_defect="skip"), tmp_path / "home")
+    assert [record.message[:34] for record in caplog.records] == ["1 images with defects are left out"] * 2
+
+
 def test_sources_are_combined_and_kept_apart_by_name(folder, tmp_path):
     sources = (
         FolderSource(reader="folder", folder=str(folder), name="ours"),

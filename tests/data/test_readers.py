@@ -137,8 +137,19 @@ def test_folder_reports_what_does_not_pair(tmp_path):
     write_image(tmp_path / "images" / "b.bmp")
     write_mask(tmp_path / "masks" / "b.png")
     write_mask(tmp_path / "masks" / "c.png")
+    assert not read_folder(tmp_path).entries
     problems = [(defect.path.name, defect.problem.split(" ")[1]) for defect in read_folder(tmp_path).defects]
     assert problems == [("a.png", "no"), ("b.png", "the"), ("c.png", "no")]
+
+
+def test_image_that_the_table_leaves_out_is_a_defect(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.png")
+        write_mask(tmp_path / "masks" / f"{name}.png")
+    (tmp_path / "table.csv").write_text("image,group\na.png,p1\n")
+    listing = read_folder(tmp_path, csv="table.csv")
+    assert [entry.id for entry in listing.entries] == ["a"]
+    assert "its patient is not known" in listing.defects[0].problem
 
 
 def test_folder_table_that_names_strangers_is_refused(tmp_path):

@@ -68,12 +68,23 @@ def test_training_that_is_broken_off_leaves_nothing(tiny, tmp_path):
     assert not list(tmp_path.glob("teachers/*"))
 
 
+def test_teacher_that_cannot_be_trained_says_what_to_change(study_file, tmp_path):
+    text = TINY.replace("{epochs: 1}", "{epochs: 1, learning_rate: 1e30, optimizer: sgd, schedule: constant}", 1)
+    study = load_study(study_file(text))
+    data, folder = _prepare(study, tmp_path)
+    with pytest.raises(TeacherError, match="could not be trained: the loss became .*; lower teacher.training.learning"):
+        _finish(train_teacher(study, data, folder))
+
+
+def _with_checkpoint(path):
+    return TINY.replace("  weights: none\n  training: {epochs: 1}", f"  checkpoint: {path}", 1)
+
+
 def test_checkpoint_is_used_as_it_is(tiny, study_file, tmp_path):
     data, folder = _prepare(tiny, tmp_path)
     first = _finish(train_teacher(tiny, data, folder))
     checkpoint = first.folder / "teacher.safetensors"
-    text = TINY.replace("  training: {epochs: 1}", f"  checkpoint: {checkpoint}", 1)
-    study = load_study(study_file(text))
+    study = load_study(study_file(_with_checkpoint(checkpoint)))
     second_folder = _prepare(study, tmp_path)[1]
     assert second_folder != folder
     second = _finish(train_teacher(study, data, second_folder))
@@ -84,7 +95,7 @@ def test_checkpoint_is_used_as_it_is(tiny, study_file, tmp_path):
 def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
     data, folder = _prepare(tiny, tmp_path)
     first = _finish(train_teacher(tiny, data, folder))
-    text = TINY.replace("  training: {epochs: 1}", f"  checkpoint: {first.folder / 'teacher.safetensors'}", 1)
+    text = _with_checkpoint(first.folder / "teacher.safetensors")
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
     with pytest.raises(TeacherError, match="does not fit unet on efficientnet_lite0 of depth 4"):
         _finish(train_teacher(study, data, tmp_path / "other"))

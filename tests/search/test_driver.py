@@ -48,7 +48,7 @@ def _drive(driver):
 
 def test_study_runs_from_images_to_front(study_file, home, tracking):
     study = _study(study_file, "whole")
-    events, records = _drive(run_study(study, home, tracking))
+    events, records = _drive(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
     assert kinds[0] is Reading
     assert kinds[1:4] in ([TeacherProgress, Prepared, Searching], [Prepared, Searching, Started])
@@ -64,15 +64,15 @@ def test_study_runs_from_images_to_front(study_file, home, tracking):
 
 def test_finished_study_yields_nothing_and_keeps_its_records(study_file, home, tracking):
     study = _study(study_file, "again")
-    _, first = _drive(run_study(study, home, tracking))
-    events, second = _drive(run_study(study, home, tracking))
+    _, first = _drive(run_study(study, home=home, tracking=tracking))
+    events, second = _drive(run_study(study, home=home, tracking=tracking))
     assert events == []
     assert second == first
 
 
 def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home, tracking):
     study = _study(study_file, "broken")
-    driver = run_study(study, home, tracking)
+    driver = run_study(study, home=home, tracking=tracking)
     ended = 0
     for event in driver:
         ended += isinstance(event, Ended)
@@ -81,7 +81,7 @@ def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home
     driver.close()
     before = open_store(study, home, create=False).records()
     assert [record.outcome for record in before] == ["finished", "running"]
-    events, after = _drive(run_study(study, home, tracking))
+    events, after = _drive(run_study(study, home=home, tracking=tracking))
     assert [event.number for event in events if isinstance(event, Started)] == [1, 2]
     assert [record.outcome for record in after] == ["finished"] * 3
     assert after[0] == before[0]
@@ -89,12 +89,12 @@ def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home
 
 
 def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking):
-    events, whole = _drive(run_study(_study(study_file, "same-a"), home, tracking))
+    events, whole = _drive(run_study(_study(study_file, "same-a"), home=home, tracking=tracking))
     study = _study(study_file, "same-b")
-    driver = run_study(study, home, tracking)
+    driver = run_study(study, home=home, tracking=tracking)
     next(event for event in driver if isinstance(event, Progressed))
     driver.close()
-    _, broken = _drive(run_study(study, home, tracking))
+    _, broken = _drive(run_study(study, home=home, tracking=tracking))
     assert broken[0].recipe == whole[0].recipe
     assert broken[0].scores.overlap == whole[0].scores.overlap
     assert events
@@ -104,7 +104,7 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
     study = _study(
         study_file, "limited", INLINE.replace("executor: inline", "executor: inline, limits: {params: 1500}")
     )
-    events, records = _drive(run_study(study, home, tracking))
+    events, records = _drive(run_study(study, home=home, tracking=tracking))
     rejected = [record for record in records if record.outcome == "rejected"]
     assert rejected
     assert all("params are over the limit of 1.5k" in record.reason for record in rejected)
@@ -117,14 +117,14 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
 def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
     study = _study(study_file, "nothing", INLINE.replace("executor: inline", "executor: inline, limits: {params: 10}"))
     with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
-        _drive(run_study(study, home, tracking))
+        _drive(run_study(study, home=home, tracking=tracking))
 
 
 def test_training_that_fails_is_recorded_and_the_study_goes_on(study_file, home, tracking):
     text = INLINE.replace(
         "training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}"
     )
-    _, records = _drive(run_study(_study(study_file, "failing", text), home, tracking))
+    _, records = _drive(run_study(_study(study_file, "failing", text), home=home, tracking=tracking))
     assert [record.outcome for record in records] == ["failed"] * 3
     assert "the loss became" in records[0].reason
     client = MlflowClient(tracking.uri)
@@ -140,7 +140,7 @@ def test_one_objective_and_a_grid(study_file, home, tracking):
         "startup_trials: 2", "sampler: grid, objectives: [dice]"
     )
     events, records = _drive(
-        run_study(_study(study_file, "grid", text.replace("trials: 3", "trials: 50")), home, tracking)
+        run_study(_study(study_file, "grid", text.replace("trials: 3", "trials: 50")), home=home, tracking=tracking)
     )
     assert len(records) == 4
     assert len({(record.recipe.student.width, record.recipe.path) for record in records}) == 4

@@ -9,6 +9,7 @@ import pytest
 
 from kdsearch.config.home import storage_url
 from kdsearch.config.load import load_study
+from kdsearch.config.space import enumerate_choices
 from kdsearch.distill.report import EpochReport
 from kdsearch.errors import SearchError
 from kdsearch.search.store import open_store
@@ -84,24 +85,30 @@ def test_recipes_have_seeds_of_their_own(tiny, tmp_path):
 
 
 def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
-    open_store(tiny, tmp_path, create=True)
+    first = open_store(tiny, tmp_path, create=True).id
     changed = load_study(study_file(TINY.replace("epochs: 2", "epochs: 3")))
+    assert open_store(changed, tmp_path, create=True).id != first, "nothing is lost without trials"
+    open_store(tiny, tmp_path, create=True).ask()
     with pytest.raises(
         SearchError, match=r"already has trials, made with other settings:\n  training.epochs: was 2, is 3\n"
     ):
         open_store(changed, tmp_path, create=True)
     more = load_study(study_file(TINY.replace("trials: 3", "trials: 9")))
-    assert open_store(more, tmp_path, create=True).records() == ()
+    assert len(open_store(more, tmp_path, create=True).records()) == 1
 
 
 def test_other_data_are_refused(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     teacher = scores(dice=0.9, params=5, macs=6)
-    store.bind("abc", teacher)
-    store.bind("abc", teacher)
+    store.bind(data="before any trial", teacher="t", scores=teacher)
+    store.bind(data="abc", teacher="t", scores=teacher)
+    store.ask()
+    store.bind(data="abc", teacher="t", scores=teacher)
     assert store.teacher() == teacher
     with pytest.raises(SearchError, match=r"the images or their split are not those .* \(abc, now xyz\)"):
-        store.bind("xyz", teacher)
+        store.bind(data="xyz", teacher="t", scores=teacher)
+    with pytest.raises(SearchError, match=r"the teacher or its weights are not those .* \(t, now u\)"):
+        store.bind(data="abc", teacher="u", scores=teacher)
 
 
 def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):
@@ -141,6 +148,16 @@ def test_grid_tries_every_recipe_once_across_restarts(study_file, tmp_path):
     assert len(set(seen)) == 6
     assert store.ask() is None
     assert store.complete()
+
+
+def test_grid_loses_nothing_when_the_driver_dies_between_naming_and_asking(study_file, tmp_path):
+    study = load_study(study_file(GRID))
+    store = open_store(study, tmp_path, create=True)
+    first = next(enumerate_choices(study))
+    optuna.load_study(study_name="grid", storage=storage_url(tmp_path, "grid", None)).enqueue_trial(first)
+    asked = [store.ask() for _ in range(6)]
+    assert len({proposal.recipe.model_copy(update={"seed": 0}).model_dump_json() for proposal in asked}) == 6
+    assert store.ask() is None
 
 
 def test_study_is_complete_when_wanted_trials_have_ended_and_rejected_ones_do_not_count(tiny, tmp_path):

@@ -28,6 +28,10 @@ def tracking(tmp_path_factory):
     return Tracking(uri=f"sqlite:///{tmp_path_factory.mktemp('store') / 'deep' / 'mlflow.db'}")
 
 
+def _recorder(name, tracking, study_id="one"):
+    return Recorder(StudyConfig(name=name), tracking, study_id=study_id)
+
+
 def _curve(epochs):
     return tuple(
         EpochReport(
@@ -67,7 +71,7 @@ def _runs(tracking, name):
 
 
 def test_trial_is_recorded_whole(tracking):
-    recorder = Recorder(StudyConfig(name="whole"), tracking)
+    recorder = _recorder("whole", tracking)
     recorder.describe_data(*_dataset())
     recorder.trial(_record(0, epochs=300))
     recorder.close(finished=True)
@@ -81,12 +85,13 @@ def test_trial_is_recorded_whole(tracking):
     assert trial.info.start_time == trial.info.end_time == int(NOW.timestamp() * 1000)
     assert trial.inputs.dataset_inputs[0].dataset.digest == "abc123"
     assert study.data.tags["version.torch"]
+    assert trial.data.tags["count.fvcore"] == "fvcore 1: multiply-adds, input 1×1×32×32"
     assert "name: whole" in load_text(f"{study.info.artifact_uri}/study.yaml")
 
 
 def test_writing_twice_changes_nothing(tracking):
     for _ in range(2):
-        recorder = Recorder(StudyConfig(name="twice"), tracking)
+        recorder = _recorder("twice", tracking)
         for number in range(2):
             recorder.trial(_record(number))
             recorder.trial(_record(number))
@@ -96,8 +101,51 @@ def test_writing_twice_changes_nothing(tracking):
     assert len(MlflowClient(tracking.uri).get_metric_history(runs["0"].info.run_id, "curve/dice")) == 3
 
 
+def test_run_that_was_broken_off_is_completed_and_nothing_doubled(tracking):
+    client = MlflowClient(tracking.uri)
+    first = _recorder("half", tracking)
+    first.trial(_record(0))
+    run = _runs(tracking, "half")["0"]
+    client.update_run(run.info.run_id, status="RUNNING")
+    _recorder("half", tracking).trial(_record(0))
+    again = _runs(tracking, "half")["0"]
+    assert again.info.run_id == run.info.run_id
+    assert again.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == 3
+
+
+def test_another_study_of_the_same_name_keeps_its_runs(tracking):
+    for study_id in ("one", "two"):
+        recorder = _recorder("namesake", tracking, study_id)
+        recorder.trial(_record(0))
+        recorder.front([0])
+    client = MlflowClient(tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("namesake").experiment_id], "tags.`kdsearch.trial` = '0'")
+    assert {run.data.tags["kdsearch.study"] for run in runs} == {"one", "two"}
+
+
+def test_store_that_goes_away_is_said_once_and_made_up_for(tmp_path, caplog):
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'away' / 'mlflow.db'}")
+    recorder = _recorder("away", tracking)
+    database = tmp_path / "away" / "mlflow.db"
+    database.rename(tmp_path / "elsewhere.db")
+    database.mkdir()
+    recorder.trial(_record(0))
+    recorder.trial(_record(1))
+    recorder.close(finished=False)
+    assert [record.message.split(" (")[0] for record in caplog.records if record.name.startswith("kdsearch")] == [
+        "MLflow does not take the record"
+    ]
+    database.rmdir()
+    (tmp_path / "elsewhere.db").rename(database)
+    again = _recorder("away", tracking)
+    for number in range(2):
+        again.trial(_record(number))
+    assert {"0", "1"} <= set(_runs(tracking, "away"))
+
+
 def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
-    recorder = Recorder(StudyConfig(name="outcomes"), tracking)
+    recorder = _recorder("outcomes", tracking)
     for number, outcome in enumerate(("finished", "failed", "rejected", "running")):
         recorder.trial(_record(number, outcome=outcome))
     recorder.close(finished=False)
@@ -112,26 +160,26 @@ def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
 
 
 def test_front_is_marked_and_unmarked(tracking):
-    recorder = Recorder(StudyConfig(name="front"), tracking)
+    recorder = _recorder("front", tracking)
     for number in range(3):
         recorder.trial(_record(number))
     recorder.front([0, 1])
     recorder.front([1, 2])
-    again = Recorder(StudyConfig(name="front"), tracking)
+    again = _recorder("front", tracking)
     again.front([1, 2])
     marked = {key for key, run in _runs(tracking, "front").items() if run.data.tags.get("kdsearch.front") == "true"}
     assert marked == {"1", "2"}
 
 
 def test_chart_is_replaced(tracking):
-    recorder = Recorder(StudyConfig(name="chart"), tracking)
+    recorder = _recorder("chart", tracking)
     recorder.chart("<p>old</p>")
     recorder.chart("<p>new</p>")
     assert load_text(f"{_runs(tracking, 'chart')['study'].info.artifact_uri}/front.html") == "<p>new</p>"
 
 
 def test_artifacts_lie_beside_the_database(tracking):
-    Recorder(StudyConfig(name="beside"), tracking)
+    _recorder("beside", tracking)
     uri = _runs(tracking, "beside")["study"].info.artifact_uri
     assert uri.startswith(Tracking(uri=tracking.uri).artifact_location())
     assert tracking.artifact_location().endswith("/deep/artifacts")
@@ -140,7 +188,7 @@ def test_artifacts_lie_beside_the_database(tracking):
 def test_store_that_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
     with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*mlflow.db cannot be used"):
-        Recorder(StudyConfig(name="a"), Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+        _recorder("a", Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
 
 
 def test_study_file_then_environment_then_default():
@@ -159,5 +207,8 @@ def test_link_and_command_fit_the_store():
     assert server.link("3") == "http://host:8080/#/experiments/3/runs"
 
 
-def test_silent_address_does_not_answer():
+def test_silent_server_is_refused_before_anything_is_trained():
     assert not answers("http://127.0.0.1:9", timeout_s=0.5)
+    with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):
+        Tracking(uri="http://127.0.0.1:9").require()
+    choose_tracking(None, {}).require()

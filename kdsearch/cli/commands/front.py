@@ -7,6 +7,7 @@ import os
 
 from rich.console import Console
 
+from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study
 from kdsearch.distill.record import students_of
@@ -29,10 +30,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         Console().print(front_table(members))
     if options.html is not None:
-        teacher = store.teacher()
-        point = (teacher.params, teacher.dice) if teacher else None
-        options.html.parent.mkdir(parents=True, exist_ok=True)
-        options.html.write_text(
-            front_page(f"Study {study.name}", students, members, point, study.references), encoding="utf-8"
-        )
+        page = front_page(study, students=students, front=members, teacher=store.teacher())
+        with writing(options.html):
+            options.html.parent.mkdir(parents=True, exist_ok=True)
+            options.html.write_text(page, encoding="utf-8")
     return 0

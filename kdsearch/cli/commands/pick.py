@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder, weights_path
 from kdsearch.config.load import load_study
 from kdsearch.distill.record import Student, students_of
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"No student of {len(students)} is within {budget}. The nearest is {_describe(nearest)}.")
         return NOTHING_WITHIN
     folder = options.out or Path("picked") / f"{study.name}-{student.number}"
-    export_student(student, study, weights_path(home, study.name, student.number), folder)
+    with writing(folder):
+        export_student(student, study, weights_path(home, study.name, student.number), folder)
     console.print(f"Best of {len(students)} students within {budget}: {_describe(student)}.")
     console.print(f"Written to {folder}: model.safetensors, student.yaml")
     return 0

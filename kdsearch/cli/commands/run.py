@@ -10,6 +10,7 @@ import time
 from rich.console import Console
 from rich.logging import RichHandler
 
+from kdsearch.cli.conclusion import failures, next_steps
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.config.home import home_folder
@@ -19,7 +20,9 @@ from kdsearch.distill.record import TrialRecord, students_of
 from kdsearch.front.members import front_of
 from kdsearch.report.table import front_table
 from kdsearch.search.driver import run_study
-from kdsearch.tracking.location import Tracking, choose_tracking
+from kdsearch.tracking.location import choose_tracking
+
+NOTHING_MADE = 1
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     _announce(study, console)
     view = LiveView(console) if console.is_terminal else PlainView()
     started = time.monotonic()
-    driver = run_study(study, home_folder(os.environ), tracking)
+    driver = run_study(study, home=home_folder(os.environ), tracking=tracking)
     try:
         with view:
             while True:
@@ -48,12 +51,20 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"  kdsearch run {options.study}", soft_wrap=True)
         return 130
     if view.progress.experiment_id is None:
-        console.print(
-            f"Study {study.name} is finished: all of its trials are done. For more, say --trials N.", soft_wrap=True
-        )
+        console.print(f"Study {study.name} is finished: its trials are done. For more, say --trials N.", soft_wrap=True)
     else:
         console.print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes.")
-    _conclude(records, study, tracking, view.progress.experiment_id, options, console)
+    for line in failures(records):
+        console.print(line, soft_wrap=True, style="red")
+    members = front_of(students_of(records), study.search.objectives)
+    if not members:
+        console.print("No student was made.")
+        return NOTHING_MADE
+    console.print(front_table(members))
+    for line in next_steps(
+        members, study_file=options.study, tracking=tracking, experiment=view.progress.experiment_id
+    ):
+        console.print(line, soft_wrap=True)
     return 0
 
 
@@ -65,28 +76,16 @@ def _with_options(study: StudyConfig, options: argparse.Namespace) -> StudyConfi
 
 
 def _announce(study: StudyConfig, console: Console) -> None:
-    sources = ", ".join(source.reader for source in study.data.sources)
-    search = study.search
-    limits = ", ".join(f"{name} ≤ {value:,}" for name, value in search.limits.model_dump().items() if value is not None)
-    text = f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler}, {' × '.join(search.objectives)}"
-    console.print(
-        f"{text}, on {sources} at {study.data.size}×{study.data.size}{'; ' + limits if limits else ''}", soft_wrap=True
+    data, search, teacher = study.data, study.search, study.teacher
+    limits = "".join(f"; {name} ≤ {value:,}" for name, value in search.limits.model_dump().items() if value is not None)
+    sources = ", ".join(source.reader for source in data.sources)
+    objectives = ", ".join(search.objectives)
+    workers = f"{search.workers} workers" if search.workers else "one worker a core or GPU"
+    workers = "inline" if search.executor == "inline" else workers
+    lines = (
+        f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler} for {objectives}{limits}",
+        f"images    {sources} at {data.size}×{data.size}; device {study.device}, {workers}",
+        f"teacher   {teacher.architecture} on {teacher.encoder}, {teacher.checkpoint or teacher.weights}",
     )
-
-
-def _conclude(
-    records: tuple[TrialRecord, ...],
-    study: StudyConfig,
-    tracking: Tracking,
-    experiment_id: str | None,
-    options: argparse.Namespace,
-    console: Console,
-) -> None:
-    members = front_of(students_of(records), study.search.objectives)
-    console.print(front_table(members))
-    if experiment_id is not None:
-        if tracking.command():
-            console.print(f"MLflow:  {tracking.command()}", soft_wrap=True)
-        console.print(f"then     {tracking.link(experiment_id)}", soft_wrap=True)
-    budget = f" --params {members[len(members) // 2].scores.params}" if members else ""
-    console.print(f"next:    kdsearch pick {options.study}{budget}", soft_wrap=True)
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)

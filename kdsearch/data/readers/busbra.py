@@ -22,4 +22,5 @@ def read_busbra(folder: Path) -> Listing:
         mask_stem=lambda stem: stem.replace("bus_", "mask_", 1),
         label_of=lambda stem: table.get(stem, {}).get("Pathology"),
         group_of=lambda stem: table.get(stem, {}).get("Case"),
+        known=table,
     )

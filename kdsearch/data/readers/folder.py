@@ -23,6 +23,7 @@ def read_folder(folder: Path, *, csv: str | None = None) -> Listing:
         root / "masks",
         label_of=lambda stem: rows.get(stem, {}).get("label"),
         group_of=lambda stem: rows.get(stem, {}).get("group"),
+        known=rows if csv else None,
     )
     strangers = set(rows) - {entry.id for entry in listing.entries} - {d.path.stem for d in listing.defects}
     if strangers:

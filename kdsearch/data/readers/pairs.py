@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from kdsearch.data.entry import Defect, Entry, Listing
@@ -16,8 +16,13 @@ def pair_by_stem(
     mask_stem: Callable[[str], str] = lambda stem: stem,
     label_of: Callable[[str], str | None] = lambda _: None,
     group_of: Callable[[str], str | None] = lambda _: None,
+    known: Collection[str] | None = None,
 ) -> Listing:
-    """Every image with the mask of the same stem; an image without a mask and a mask without an image are defects."""
+    """Every image with the mask of the same stem.
+
+    An image without a mask, a mask without an image, a stem that stands twice, and an image that is not among the
+    ``known`` are defects.
+    """
     mask_files = _by_stem(masks)
     entries: list[Entry] = []
     defects: list[Defect] = []
@@ -25,7 +30,9 @@ def pair_by_stem(
         found = mask_files.pop(mask_stem(stem), [])
         if len(files) > 1:
             defects.append(Defect(path=files[1], problem=f"has the same name as {files[0].name}"))
-        if found:
+        elif known is not None and stem not in known:
+            defects.append(Defect(path=files[0], problem="is not in the table, so its patient is not known"))
+        elif found:
             entry = Entry(id=stem, image=files[0], masks=tuple(found), label=label_of(stem), group=group_of(stem))
             entries.append(entry)
         else:

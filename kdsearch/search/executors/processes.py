@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -35,7 +38,8 @@ class ProcessExecutor:
         """Sends the task to a worker without one."""
         worker = next(worker for worker in self._workers if worker.task is None)
         worker.task = task
-        worker.connection.send(task)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll hears of its death
+            worker.connection.send(task)
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What workers sent; raises SearchError where a worker cannot even start."""
@@ -60,7 +64,8 @@ class ProcessExecutor:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, self._setup), daemon=True, name="kdsearch worker")
-        process.start()
+        with _deaf_to_interrupts():
+            process.start()
         theirs.close()
         return _Worker(process=process, connection=ours)
 
@@ -84,3 +89,13 @@ class ProcessExecutor:
         self._workers[index] = self._start()
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return [Failed(number=worker.task.number, reason=f"the worker process ended with {how}")] if worker.task else []
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; those started here do not hear it, from their first moment on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

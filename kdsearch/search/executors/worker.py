@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from multiprocessing.connection import Connection
 
 import torch
@@ -11,11 +10,7 @@ from kdsearch.search.executors.tasks import Setup, carry_out, open_workshop
 
 
 def work(connection: Connection, setup: Setup) -> None:
-    """Receives tasks and sends their events over the connection; returns when it closes.
-
-    Ctrl-C reaches the whole terminal; only the driver answers it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Receives tasks and sends their events over the connection; returns when it closes."""
     torch.set_num_threads(setup.threads)
     workshop = open_workshop(setup)
     try:
