@@ -11,13 +11,12 @@ from torch import nn
 
 from kdsearch.config.recipe import Recipe
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.loop import Fitted, predict_logits, reporting_memory, train
+from kdsearch.distill.loop import reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, supervised_objective
 from kdsearch.distill.report import EpochReport, Trained
+from kdsearch.distill.scoring import score
 from kdsearch.distill.teacher import TrainedTeacher
-from kdsearch.measure.counts import Cost, count, count_by_tools
-from kdsearch.measure.overlap import predict_classes
-from kdsearch.measure.scores import assemble
+from kdsearch.measure.counts import Cost, count
 from kdsearch.models.teacher import Teacher
 from kdsearch.models.unet import UNet, build_student, initialise
 
@@ -40,7 +39,9 @@ class Workshop:
             student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
             objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(student, objective, data, recipe.training, seed=recipe.seed, extra=extra)
-            return self._finish(student, fitted, weights)
+            scores = score(student, data.validation, fitted)
+        _write_weights(student, weights)
+        return Trained(scores=scores, weights=str(weights))
 
     def _objective(self, recipe: Recipe, student: UNet) -> tuple[Objective, nn.Module | None, TrainingData]:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
@@ -66,23 +67,6 @@ class Workshop:
         if self._network is None:
             self._network = self._teacher.load(self._data.device)
         return self._network
-
-    def _finish(self, student: UNet, fitted: Fitted, weights: Path) -> Trained:
-        validation = self._data.validation
-        predicted = predict_classes(predict_logits(student, validation)).cpu()
-        cost = count(student.cpu(), size=validation.size)
-        scores = assemble(
-            predicted=predicted,
-            target=(validation.masks > 0).long().cpu(),
-            sources=validation.sources,
-            cost=cost,
-            tool_counts=count_by_tools(student, size=validation.size, cost=cost),
-            train_seconds=fitted.seconds,
-            epochs=fitted.epochs,
-            best_epoch=fitted.best_epoch,
-        )
-        _write_weights(student, weights)
-        return Trained(scores=scores, weights=str(weights))
 
 
 def cost_of(recipe: Recipe, *, size: int) -> Cost:

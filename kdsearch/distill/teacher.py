@@ -17,14 +17,13 @@ from safetensors.torch import save_file
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits, reporting_memory, train
+from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
 from kdsearch.distill.objective import supervised_objective
 from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
+from kdsearch.distill.scoring import score
 from kdsearch.distill.views import TeacherMaps, normalise
 from kdsearch.errors import TeacherError
-from kdsearch.measure.counts import count, count_by_tools
-from kdsearch.measure.overlap import predict_classes
-from kdsearch.measure.scores import SCORES, Scores, assemble
+from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.teacher import Teacher, build_teacher
 
@@ -94,7 +93,7 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
             raise TeacherError(
                 f"the teacher could not be trained: {error}; lower teacher.training.learning_rate or batch_size"
             ) from error
-    scores = _score(teacher, data, fitted)
+    scores = score(teacher, data.validation, fitted)
     _store(teacher, study, data, scores, tuple(curve), folder)
     trained = open_teacher(study.teacher, folder, size=study.data.size)
     assert trained is not None
@@ -112,23 +111,6 @@ def _recorded(
             return fitted
         curve.append(report)
         yield report
-
-
-def _score(teacher: Teacher, data: TrainingData, fitted: Fitted) -> Scores:
-    validation = data.validation
-    predicted = predict_classes(predict_logits(teacher, validation)).cpu()
-    teacher.cpu()
-    cost = count(teacher, size=validation.size)
-    return assemble(
-        predicted=predicted,
-        target=(validation.masks > 0).long().cpu(),
-        sources=validation.sources,
-        cost=cost,
-        tool_counts=count_by_tools(teacher, size=validation.size, cost=cost),
-        train_seconds=fitted.seconds,
-        epochs=fitted.epochs,
-        best_epoch=fitted.best_epoch,
-    )
 
 
 def _store(

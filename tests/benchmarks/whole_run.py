@@ -27,7 +27,7 @@ data:
 teacher: {encoder: efficientnet_lite0, training: {epochs: 1}}
 student: {width: 8, depth: 3, convolutions: 1, convolution: standard}
 distillation: {path: {choice: [hidden]}, loss: {choice: [kld]}, teacher_view: {choice: [VIEW]}}
-training: {epochs: 4, learning_rate: {float: [1e-3, 1e-2]}}
+training: {epochs: 2, learning_rate: {float: [1e-3, 1e-2]}}
 search: {trials: TRIALS, workers: 2}
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         for view in ("weak", "same"):
-            for trials, name in ((1, "cold"), (5, "warm")):
+            for trials, name in ((1, "cold"), (3, "warm")):
                 (Path(place) / f"{view}.yaml").write_text(_study(view, trials), encoding="utf-8")
                 _watch(Path(place), f"{view}.yaml", Path(options.data).resolve(), f"{name}, teacher_view {view}")
 

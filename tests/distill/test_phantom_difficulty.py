@@ -1,0 +1,41 @@
+"""The phantom is hard enough to have a front."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdsearch.config.load import load_study
+from kdsearch.config.student import StudentSpec
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.loop import train
+from kdsearch.distill.objective import supervised_objective
+from kdsearch.models.teacher import build_teacher
+from kdsearch.models.unet import build_student
+
+STUDY = Path(__file__).parents[2] / "studies" / "pareto.yaml"
+
+
+@pytest.mark.slow
+def test_good_teacher_reaches_085_and_the_smallest_student_stays_010_below(tmp_path):
+    torch.set_num_threads(2)
+    study = load_study(STUDY)
+    dataset = load_dataset(study.data, tmp_path)
+    splits = split(dataset, study.data.split, train_without_lesion=False)
+    data = training_data(dataset, splits, torch.device("cpu"))
+    teacher = build_teacher(study.teacher, size=study.data.size)
+    spec = study.teacher.training.spec()
+    best = _best_dice(teacher, data, spec)
+    smallest = build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="separable"))
+    assert best == pytest.approx(0.85, abs=0.03)
+    assert _best_dice(smallest, data, spec) < best - 0.10
+
+
+def _best_dice(model, data, spec):
+    return max(
+        report.dice for report in train(model, supervised_objective(model, spec.supervised_loss), data, spec, seed=0)
+    )
