@@ -144,7 +144,7 @@ def _refuse_defects(defects: list[Defect], config: DataConfig) -> None:
 def _store(gathered: _Gathered, folder: Path) -> None:
     """Writes the arrays beside their final place and moves them there whole."""
     if not gathered.images:
-        raise DataError("data.sources: no image could be read")
+        raise DataError("data.sources: none of the folders holds an image of a known format with a mask that fits")
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:

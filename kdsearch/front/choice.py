@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdsearch.config.quantity import format_quantity
 from kdsearch.distill.record import Student
 
 
@@ -33,8 +32,8 @@ class Budget:
         return max(over)
 
     def __str__(self) -> str:
-        parts = [f"params ≤ {format_quantity(self.params)}" if self.params is not None else ""]
-        parts.append(f"macs ≤ {format_quantity(self.macs)}" if self.macs is not None else "")
+        parts = [f"params ≤ {self.params:,}" if self.params is not None else ""]
+        parts.append(f"macs ≤ {self.macs:,}" if self.macs is not None else "")
         parts.append(f"dice ≥ {self.min_dice:g}" if self.min_dice is not None else "")
         return ", ".join(part for part in parts if part) or "no budget"
 

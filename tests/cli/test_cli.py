@@ -160,7 +160,7 @@ def _check_front(place: Path) -> None:
 
 def _check_pick(place: Path) -> None:
     done = _run(place, "pick", "tiny.yaml", "--params", "0.82M", "--out", "picked/one")
-    assert "within params ≤ 820k" in done.stdout
+    assert "within params ≤ 820,000" in done.stdout
     described = yaml.safe_load((place / "picked" / "one" / "student.yaml").read_text(encoding="utf-8"))
     assert described["scores"]["params"] <= 820_000
     assert (place / "picked" / "one" / "model.safetensors").is_file()
@@ -173,7 +173,7 @@ def _check_pick(place: Path) -> None:
 def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
     text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 400}")
     (place / "interrupted.yaml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml"]
+    command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml", "--trials", "3"]
     with subprocess.Popen(
         command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -185,7 +185,7 @@ def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
                 os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=30) == 130
     assert "the same command goes on" in "".join(seen)
-    assert "kdsearch run interrupted.yaml" in "".join(seen)
+    assert "kdsearch run interrupted.yaml --trials 3" in "".join(seen)
     (place / "interrupted.yaml").write_text(text.replace("workers: 1", "workers: 2"), encoding="utf-8")
     again = _run(place, "run", "interrupted.yaml").stdout
     assert "trial 0: started" in again

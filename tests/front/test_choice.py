@@ -45,5 +45,7 @@ def test_nearest_student_misses_by_least(budget, number):
 
 
 def test_budget_reads_as_it_was_typed():
-    assert str(Budget(params=820_000, macs=50_000_000, min_dice=0.7)) == "params ≤ 820k, macs ≤ 50M, dice ≥ 0.7"
+    assert (
+        str(Budget(params=820_000, macs=50_000_000, min_dice=0.7)) == "params ≤ 820,000, macs ≤ 50,000,000, dice ≥ 0.7"
+    )
     assert str(Budget()) == "no budget"

@@ -34,4 +34,5 @@ def run(options: argparse.Namespace) -> int:
         with writing(options.html):
             options.html.parent.mkdir(parents=True, exist_ok=True)
             options.html.write_text(page, encoding="utf-8")
+        Console(stderr=True).print(f"Written to {options.html}", soft_wrap=True, highlight=False)
     return 0

@@ -43,4 +43,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _describe(student: Student) -> str:
-    return f"trial {student.number} ({student.recipe.path}): validation {student.scores.headline()}"
+    scores = student.scores
+    figures = f"validation Dice {100 * scores.dice:.1f} %, {scores.params:,} params, {scores.macs:,} MACs"
+    return f"trial {student.number} ({student.recipe.path}): {figures}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import time
 
 from rich.console import Console
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         driver.close()
         console.print("\nStopped. What is finished is kept; the same command goes on:")
-        console.print(f"  kdsearch run {options.study}", soft_wrap=True)
+        console.print(f"  {_command(options)}", soft_wrap=True, highlight=False)
         return 130
     if view.progress.experiment_id is None:
         console.print(f"Study {study.name} is finished: its trials are done. For more, say --trials N.", soft_wrap=True)
@@ -68,6 +69,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _command(options: argparse.Namespace) -> str:
+    """What was typed, so that it can be typed again."""
+    words = ["kdsearch", "run", str(options.study)]
+    for name, value in (("--trials", options.trials), ("--workers", options.workers)):
+        words += [name, str(value)] if value is not None else []
+    for folder in options.data:
+        words += ["--data", folder]
+    return shlex.join(words)
+
+
 def _with_options(study: StudyConfig, options: argparse.Namespace) -> StudyConfig:
     given = {
         key: value for key, value in (("trials", options.trials), ("workers", options.workers)) if value is not None
@@ -80,7 +91,7 @@ def _announce(study: StudyConfig, console: Console) -> None:
     limits = "".join(f"; {name} ≤ {value:,}" for name, value in search.limits.model_dump().items() if value is not None)
     sources = ", ".join(source.reader for source in data.sources)
     objectives = ", ".join(search.objectives)
-    workers = f"{search.workers} workers" if search.workers else "one worker a core or GPU"
+    workers = f"{search.workers} worker(s)" if search.workers else "one worker a core or GPU"
     workers = "inline" if search.executor == "inline" else workers
     lines = (
         f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler} for {objectives}{limits}",
