@@ -16,16 +16,19 @@ from kdsearch.errors import SearchError
 @contextlib.contextmanager
 def only_driver(folder: Path) -> Iterator[None]:
     """Holds the study's lock, which goes with the process; raises SearchError where another driver has it."""
+    holder = folder / "driver.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "driver.lock")
-        holder = folder / "driver.txt"
-        with lock.acquire(timeout=0):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            yield
+        lock.acquire(timeout=0)
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     except Timeout:
         raise SearchError(f"the study is being run already, by {holder.read_text(encoding='utf-8')}") from None
     except PermissionError as error:
         raise SearchError(
             f"{folder} cannot be written: {error.strerror}; name another place in KDSEARCH_HOME"
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
