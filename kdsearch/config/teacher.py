@@ -21,6 +21,7 @@ Architecture = Literal[
     "pan",
     "upernet",
     "segformer",
+    "dpt",
 ]
 
 
@@ -28,7 +29,7 @@ class TeacherConfig(Section):
     """The network that students learn from: trained once for the data, the split and these settings, then cached."""
 
     architecture: Architecture = "unet"
-    """Decoder, by its name in segmentation-models-pytorch."""
+    """Decoder, by its name in segmentation-models-pytorch; ``dpt`` needs a vision transformer as encoder."""
     encoder: str = "efficientnet_lite0"
     """Encoder, by its name in timm."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5

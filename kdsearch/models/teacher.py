@@ -27,8 +27,10 @@ class Teacher(nn.Module):
 
     def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits N×C×H×W and the encoder's output N×K×h×w."""
-        features = self.network.encoder(image)  # type: ignore[operator]  # smp's contract: a list of N×K×h×w, coarsest last
-        logits = self.network.segmentation_head(self.network.decoder(features))  # type: ignore[operator]  # likewise
+        encoded = self.network.encoder(image)  # type: ignore[operator]  # smp: maps N×K×h×w, the coarsest last
+        features, *tokens = encoded if isinstance(encoded, tuple) else (encoded,)  # DPT's encoder gives tokens too
+        decoded = self.network.decoder(features, *tokens)  # type: ignore[operator]  # smp's contract
+        logits = self.network.segmentation_head(decoded)  # type: ignore[operator]  # likewise
         if logits.shape[-2:] != image.shape[-2:]:
             logits = nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
         return logits, features[-1]
@@ -86,10 +88,10 @@ def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Modu
 
 
 def _decoder_options(config: TeacherConfig) -> dict[str, object]:
-    """U-Net-like decoders must be told one width for each stage of the encoder."""
+    """U-Net-like decoders must be told one width for each stage, and a vision transformer that any size will do."""
     if config.architecture in ("unet", "unetplusplus", "manet"):
         return {"decoder_channels": (256, 128, 64, 32, 16)[5 - config.encoder_depth :]}
-    return {}
+    return {"dynamic_img_size": True} if config.architecture == "dpt" else {}
 
 
 @contextlib.contextmanager

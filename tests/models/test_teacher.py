@@ -18,9 +18,9 @@ from kdsearch.models.teacher import build_teacher
 @pytest.mark.parametrize("architecture", typing.get_args(Architecture))
 def test_every_architecture_gives_logits_and_a_hidden_map(architecture):
     depth = 3 if architecture == "pan" else 4
-    teacher = build_teacher(
-        TeacherConfig(architecture=architecture, encoder_depth=depth, weights="none"), size=64
-    ).eval()
+    encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "efficientnet_lite0"
+    config = TeacherConfig(architecture=architecture, encoder=encoder, encoder_depth=depth, weights="none")
+    teacher = build_teacher(config, size=64).eval()
     logits, hidden = teacher.with_hidden(torch.zeros(2, 1, 64, 64))
     assert logits.shape == (2, 1, 64, 64)
     assert hidden.shape[0] == 2
