@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from pydantic import BaseModel
 
@@ -50,16 +50,16 @@ def _settle(section: BaseModel, name: str, suggest: Suggest) -> dict[str, object
     for key in type(section).model_fields:
         value = getattr(section, key)
         dotted = f"{name}.{key}"
-        nested = isinstance(value, BaseModel) and not is_range(value)
+        nested = isinstance(value, BaseModel) and not _is_range(value)
         settled[key] = _settle(value, dotted, suggest) if nested else _one(value, dotted, suggest)
     return settled
 
 
 def _one(value: object, name: str, suggest: Suggest) -> object:
-    return suggest(name, value) if isinstance(value, Choice | IntRange | FloatRange) else value
+    return suggest(name, value) if _is_range(value) else value
 
 
-def is_range(value: object) -> bool:
+def _is_range(value: object) -> TypeGuard[AnyRange]:
     """Whether the setting is searched."""
     return isinstance(value, Choice | IntRange | FloatRange)
 
@@ -71,7 +71,7 @@ def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
     def collect(section: BaseModel, name: str) -> None:
         for key in type(section).model_fields:
             value = getattr(section, key)
-            if isinstance(value, Choice | IntRange | FloatRange):
+            if _is_range(value):
                 found[f"{name}.{key}"] = value
             elif isinstance(value, BaseModel):
                 collect(value, f"{name}.{key}")

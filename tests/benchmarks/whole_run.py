@@ -33,7 +33,7 @@ search: {trials: TRIALS, workers: 2}
 
 
 def main() -> None:
-    """Runs a study twice, cold and warm, and prints what was seen of the warm one."""
+    """Runs a study twice for each view of the teacher, cold and warm, and prints what was seen of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="the folder of BUSI")
     options = parser.parse_args()
@@ -49,7 +49,7 @@ def _study(view: str, trials: int) -> str:
 
 
 def _watch(place: Path, study: str, data: Path, name: str) -> None:
-    """Follows one run: when the first epoch of a trial was heard of, and the largest resident sizes."""
+    """Follows one run: when the first training step began, and the largest resident sizes."""
     environment = os.environ | {"BUSI_FOLDER": str(data)}
     command = [sys.executable, "-m", "kdsearch", "run", study]
     started = datetime.datetime.now(datetime.UTC)
