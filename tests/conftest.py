@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
+from tests.postgres import Postgres
 
 TINY = """
 name: tiny
@@ -40,6 +43,19 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set KDSEARCH_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server; skips where none is installed."""
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not on the PATH")
+    with tempfile.TemporaryDirectory(prefix="kdsearch-postgres-") as name:
+        server = Postgres(Path(name))
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture

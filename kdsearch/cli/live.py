@@ -45,7 +45,7 @@ def render(progress: Progress, *, now: float) -> RenderableType:
     """The whole picture."""
     parts: list[RenderableType] = [_teacher(progress)]
     if progress.phase == "searching":
-        parts += [_counts(progress, now=now), _running(progress), _best(progress)]
+        parts += [_counts(progress, now=now), *_troubles(progress), _running(progress), _best(progress)]
     return Group(*parts)
 
 
@@ -65,14 +65,35 @@ def _counts(progress: Progress, *, now: float) -> RenderableType:
     done = counts.total() - counts["rejected"]
     left = progress.seconds_left(now=now)
     time_left = f" · about {_duration(left)} left" if left else ""
-    ended = f"{done} of {progress.target} done, {counts['rejected']} rejected, {counts['failed']} failed"
+    ended = (
+        f"{done} of {progress.target} done, {counts['stopped']} of them stopped early, {counts['failed']} failed; "
+        f"{counts['rejected']} rejected"
+    )
     return Text(f"trials    {ended}{time_left}", style="bold")
+
+
+def _troubles(progress: Progress) -> list[RenderableType]:
+    """What is wrong at present and what becomes of it."""
+    lines = []
+    if progress.waiting:
+        lines.append(
+            f"waiting   the storage does not take the study ({progress.waiting}); trying again, nothing is lost"
+        )
+    if progress.away:
+        lines.append(
+            f"MLflow    does not take the record: {progress.away}; the study goes on, kdsearch sync makes up for it"
+        )
+    if progress.requeued:
+        lines.append(f"workers   {progress.requeued} lost; their trials went on with others")
+    return [Text(line, style="yellow") for line in lines]
 
 
 def _running(progress: Progress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for number, running in sorted(progress.running.items()):
-        table.add_row(f"#{number}", running.started.recipe.path, _size(running), *_epochs(running.report))
+        table.add_row(
+            f"#{number}", running.started.recipe.path, _size(running), *_epochs(running.report), running.hindrance
+        )
     return table
 
 

@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_study(commands, "check", "validate a study file without running it, and show its space")
     _add_front(commands)
     _add_pick(commands)
+    _add_study(commands, "sync", "bring MLflow level with a study's storage")
     commands.add_parser("schema", help="print the JSON Schema of study files")
     commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to mend it")
     return parser

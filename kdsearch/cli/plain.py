@@ -8,7 +8,22 @@ from typing import Self
 from kdsearch.cli.progress import Progress
 from kdsearch.config.quantity import format_quantity
 from kdsearch.distill.record import TrialRecord
-from kdsearch.search.events import DriverEvent, Ended, Prepared, Reading, Searching, Started, TeacherProgress
+from kdsearch.search.events import (
+    DriverEvent,
+    Ended,
+    GoingOn,
+    Prepared,
+    Reading,
+    Requeued,
+    Searching,
+    Started,
+    TeacherProgress,
+    TrackingAway,
+    TrackingBack,
+    Trouble,
+    Waiting,
+)
+from kdsearch.search.executors.tasks import Hindered, Progressed
 
 
 class PlainView:
@@ -48,8 +63,26 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case Ended(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
-        case _:
+        case Progressed():
             return ""
+        case _:
+            return _trouble(event)
+
+
+def _trouble(event: Trouble) -> str:
+    match event:
+        case Hindered(number=number, reason=reason):
+            return f"trial {number}: goes on with {reason}" if reason else f"trial {number}: has a checkpoint again"
+        case Requeued(number=number, reason=reason, attempt=attempt, retries=retries):
+            return f"trial {number}: {reason}; goes on with another worker ({attempt} of {retries})"
+        case Waiting(reason=reason):
+            return f"waiting: the storage does not take the study ({reason}); trying again, nothing is lost"
+        case GoingOn():
+            return "going on: the storage takes the study again"
+        case TrackingAway(reason=reason):
+            return f"MLflow does not take the record ({reason}); the study goes on, kdsearch sync makes up for it"
+        case TrackingBack():
+            return "MLflow takes the record again"
 
 
 def _ended(record: TrialRecord) -> str:

@@ -8,8 +8,22 @@ from dataclasses import dataclass, field
 from kdsearch.distill.record import Student, TrialRecord, students_of
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
-from kdsearch.search.events import DriverEvent, Ended, Prepared, Reading, Searching, Started, TeacherProgress
-from kdsearch.search.executors.tasks import Progressed
+from kdsearch.search.events import (
+    DriverEvent,
+    Ended,
+    GoingOn,
+    Prepared,
+    Reading,
+    Requeued,
+    Searching,
+    Started,
+    TeacherProgress,
+    TrackingAway,
+    TrackingBack,
+    Trouble,
+    Waiting,
+)
+from kdsearch.search.executors.tasks import Hindered, Progressed
 
 SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
 
@@ -20,6 +34,7 @@ class Running:
 
     started: Started
     report: EpochReport | None = None
+    hindrance: str = ""
 
 
 @dataclass(slots=True)
@@ -35,6 +50,12 @@ class Progress:
     records: dict[int, TrialRecord] = field(default_factory=dict)
     searching_since: float = 0.0
     ended_here: int = 0
+    waiting: str = ""
+    """Why the study waits for its storage; empty while it does not."""
+    away: str = ""
+    """Why MLflow does not take the record; empty while it does."""
+    requeued: int = 0
+    """How often a trial lost its worker here."""
 
     def hear(self, event: DriverEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
@@ -61,6 +82,24 @@ class Progress:
                 self.running.pop(record.number, None)
                 self.records[record.number] = record
                 self.ended_here += record.outcome != "rejected"
+            case _:
+                self._hear_trouble(event)
+
+    def _hear_trouble(self, trouble: Trouble) -> None:
+        match trouble:
+            case Hindered(number=number, reason=reason):
+                self.running[number].hindrance = reason
+            case Requeued(number=number):
+                self.running.pop(number, None)
+                self.requeued += 1
+            case Waiting(reason=reason):
+                self.waiting = reason
+            case GoingOn():
+                self.waiting = ""
+            case TrackingAway(reason=reason):
+                self.away = reason
+            case TrackingBack():
+                self.away = ""
 
     @property
     def counts(self) -> Counter[str]:

@@ -21,6 +21,12 @@ def weights_path(home: Path, name: str, number: int) -> Path:
     return study_folder(home, name) / "trials" / f"{number:05d}.safetensors"
 
 
+def checkpoint_url(home: Path, name: str, number: int, configured: str | None) -> str:
+    """Where a trial's state lies while it runs: in the study file's place for checkpoints, or in the study's folder."""
+    place = f"{configured.rstrip('/')}/{name}" if configured else str(study_folder(home, name) / "checkpoints")
+    return f"{place}/{number:05d}.checkpoint"
+
+
 def storage_url(home: Path, name: str, configured: str | None) -> str:
     """The study's Optuna storage: the one the study file names, or an SQLite file in the study's folder."""
     return configured or f"sqlite:///{study_folder(home, name) / 'optuna.db'}"

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from kdsearch.config.pruning import OPTUNAS_OWN, RANKED_ON_ARRIVAL, PruningConfig
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section
 
@@ -36,13 +37,44 @@ class SearchConfig(Section):
     """What the front is made of: ``dice`` goes up, ``params`` and ``macs`` go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
+    pruning: PruningConfig = PruningConfig()
+    """Which trials are stopped before their last epoch."""
     executor: Executor = "processes"
     """``processes``: persistent worker processes; ``inline``: in the driver, for debugging."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; one for each processor core unless given, one in all on a GPU."""
+    deterministic: bool = False
+    """Recipes are drawn in batches, so that the CPU gives the same trials and the same front with any number of
+    workers, however often they are killed."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """How often a trial whose worker was lost goes on with another worker before it counts as failed."""
+    silence: Annotated[float, Field(gt=1)] = 10.0
+    """Usual epochs without a report after which a worker is taken for lost; never less than a minute."""
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 30.0
+    """Least seconds between two checkpoints of a trial; they are written at the end of an epoch."""
+    checkpoints: str | None = None
+    """Where checkpoints are kept, a folder or a URL that fsspec can write such as ``s3://bucket/place``; with the study
+    unless given."""
 
     @model_validator(mode="after")
     def _objectives_differ(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must differ, got {list(self.objectives)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pruner_fits(self) -> SearchConfig:
+        pruner = self.pruning.pruner
+        if pruner in OPTUNAS_OWN and self.objectives != ("dice",):
+            raise ValueError(
+                f"pruning.pruner: Optuna's {pruner} needs objectives: [dice], got {list(self.objectives)}; "
+                "reach and halving take any objectives"
+            )
+        if self.deterministic and pruner in RANKED_ON_ARRIVAL:
+            raise ValueError(
+                f"pruning.pruner: {pruner} depends on which trial is faster, so it cannot be deterministic; "
+                "take reach, halving, median or percentile"
+            )
         return self

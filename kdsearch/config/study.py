@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import DistillationSpace
@@ -58,6 +59,16 @@ class StudyConfig(Section):
     """MLflow tracking URI; ``sqlite:///mlflow/mlflow.db`` unless given here or in ``MLFLOW_TRACKING_URI``."""
     references: tuple[Reference, ...] = ()
     """Published points for the chart."""
+
+    @field_validator("storage", "tracking_uri")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).password is not None:
+            raise ValueError(
+                "a study file must not hold a password; leave it out of the URL and put it in ~/.pgpass or in the "
+                "environment (PGPASSWORD, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
+            )
+        return url
 
     def identity(self) -> dict[str, str]:
         """What must not change once trials exist, as text by dotted name; the data count by content, not by folder."""

@@ -53,4 +53,32 @@ class Splits:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSummary:
+    """What a record of a study says of its images."""
+
+    fingerprint: str
+    split: str
+    """The split's fingerprint."""
+    sources: tuple[str, ...]
+    images: int
+    train: int
+    validation: int
+    test: int
+
+
+def summarise(dataset: Dataset, splits: Splits) -> DataSummary:
+    """The images and their split in a few figures."""
+    return DataSummary(
+        fingerprint=dataset.fingerprint,
+        split=splits.fingerprint,
+        sources=tuple(sorted({info.source for info in dataset.infos})),
+        images=len(dataset.infos),
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test),
+    )
+
+
+SUMMARY = TypeAdapter(DataSummary)
 INFOS = TypeAdapter(tuple[ImageInfo, ...])

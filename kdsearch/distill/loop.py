@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
 from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.objective import Objective
-from kdsearch.distill.optimisation import build_optimizer, build_schedule
-from kdsearch.distill.report import EpochReport, TrainingFailed
+from kdsearch.distill.report import EpochReport, OutOfMemory, TrainingFailed
+from kdsearch.distill.state import TrainingState
 from kdsearch.distill.views import Batch, TeacherMaps, normalise, strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 
@@ -40,48 +41,50 @@ def train(
     *,
     seed: int,
     extra: nn.Module | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Generator[EpochReport, None, Fitted]:
     """Trains the model in place, yielding one report an epoch, and leaves it with the best epoch's weights.
 
     Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's.
-    Raises TrainingFailed for a loss that is not finite.
+    From a checkpoint the epochs that were done are reported again, at once, and the rest is trained: to the same
+    weights, to the bit on a CPU, as without a break. Raises TrainingFailed for a loss that is not finite.
     """
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    parameters = [*model.parameters(), *(extra.parameters() if extra is not None else ())]
-    optimizer = build_optimizer(parameters, spec)
     steps = math.ceil(len(data.train) / spec.batch_size)
-    schedule = build_schedule(optimizer, spec, steps=steps * spec.epochs)
     precision = _mixed_precision(spec, data.device)
-    scaler = torch.amp.GradScaler(data.device.type, enabled=precision == torch.float16)
-    best = Best(spec)
+    state = TrainingState(model, extra, spec, seed=seed, steps=steps * spec.epochs, precision=precision)
+    if checkpoint is not None:
+        checkpoint.resume(state)
+    yield from list(state.curve)
+    before = state.curve[-1].seconds if state.curve else 0.0
     started = time.monotonic()
-    epoch = 0
-    for epoch in range(1, spec.epochs + 1):
+    while not _is_done(state, spec):
+        epoch = len(state.curve) + 1
         model.train()
         total = torch.zeros((), device=data.device)
-        for chosen in torch.randperm(len(data.train), generator=generator).tensor_split(steps):
-            batch = draw_batch(data, chosen, spec, generator)
+        for chosen in torch.randperm(len(data.train), generator=state.generator).tensor_split(steps):
+            batch = draw_batch(data, chosen, spec, state.generator)
             with torch.autocast(data.device.type, precision, enabled=precision is not None):
                 loss = objective(batch)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            state.optimizer.zero_grad(set_to_none=True)
+            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if spec.gradient_clip is not None:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
-            scaler.step(optimizer)
-            scaler.update()
-            schedule.step()
+                state.scaler.unscale_(state.optimizer)
+                nn.utils.clip_grad_norm_(state.parameters, spec.gradient_clip)
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.schedule.step()
             total += loss.detach() * len(chosen)
         train_loss = _finite(total / len(data.train), epoch)
-        rate = float(schedule.get_last_lr()[0])
-        seconds = time.monotonic() - started
+        rate = float(state.schedule.get_last_lr()[0])
+        seconds = before + time.monotonic() - started
         report = _judge(model, data.validation, spec, epoch=epoch, train_loss=train_loss, rate=rate, seconds=seconds)
-        best.offer(model, report)
+        state.best.offer(model, report)
+        state.curve.append(report)
+        if checkpoint is not None:
+            checkpoint.keep(state)
         yield report
-        if spec.patience is not None and epoch - best.epoch >= spec.patience:
-            break
-    best.restore(model)
-    return Fitted(epochs=epoch, best_epoch=best.epoch, seconds=time.monotonic() - started)
+    state.best.restore(model)
+    return Fitted(epochs=len(state.curve), best_epoch=state.best.epoch, seconds=before + time.monotonic() - started)
 
 
 def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
@@ -103,36 +106,20 @@ def predict_logits(model: nn.Module, images: Images) -> Tensor:
 
 @contextlib.contextmanager
 def reporting_memory() -> Iterator[None]:
-    """Turns running out of memory, on a GPU or on the CPU, into TrainingFailed."""
+    """Turns running out of memory, on a GPU or on the CPU, into OutOfMemory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise TrainingFailed(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
+        raise OutOfMemory(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):
             raise
-        raise TrainingFailed(f"this machine ran out of memory: {str(error).splitlines()[0]}") from error
+        raise OutOfMemory(f"this machine ran out of memory: {str(error).splitlines()[0]}") from error
 
 
-class Best:
-    """Keeps the weights of the best epoch so far, by validation Dice or loss."""
-
-    def __init__(self, spec: TrainingSpec) -> None:
-        self.epoch = 0
-        self._monitor = spec.monitor
-        self._value = -math.inf
-        self._weights: dict[str, Tensor] = {}
-
-    def offer(self, model: nn.Module, report: EpochReport) -> None:
-        """Takes the model's weights if the report is better than all before."""
-        value = report.dice if self._monitor == "dice" else -report.validation_loss
-        if value > self._value:
-            self.epoch, self._value = report.epoch, value
-            self._weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-    def restore(self, model: nn.Module) -> None:
-        """Puts the best weights back."""
-        model.load_state_dict(self._weights)
+def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
+    epoch = len(state.curve)
+    return epoch >= spec.epochs or (spec.patience is not None and epoch - state.best.epoch >= spec.patience)
 
 
 def _judge(

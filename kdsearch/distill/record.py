@@ -8,9 +8,10 @@ from typing import Literal
 
 from kdsearch.config.recipe import Recipe
 from kdsearch.distill.report import EpochReport
+from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import Scores
 
-Outcome = Literal["running", "finished", "rejected", "failed"]
+Outcome = Literal["running", "finished", "stopped", "rejected", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,13 @@ class TrialRecord:
     """None where the driver died before the recipe was stored."""
     scores: Scores | None = None
     """None unless finished."""
+    cost: Cost | None = None
+    """None where it was not counted."""
     curve: tuple[EpochReport, ...] = ()
     reason: str = ""
-    """Why it was rejected or failed."""
+    """Why it was stopped, rejected or failed."""
+    lost: tuple[str, ...] = ()
+    """How its workers were lost, one after the other."""
     started: datetime.datetime | None = None
     ended: datetime.datetime | None = None
 

@@ -31,15 +31,19 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A trained network: its scores and where its weights lie."""
+    """A trained network: its scores and its weights."""
 
     scores: Scores
-    weights: str
-    """Path of a safetensors file."""
+    weights: bytes
+    """In safetensors' format."""
 
 
 class TrainingFailed(Exception):  # noqa: N818 - it says what happened
     """A training that cannot go on; the message is the reason that is recorded with the trial."""
+
+
+class OutOfMemory(TrainingFailed):
+    """A training for which there was no room; it may go on where, or when, there is more."""
 
 
 CURVE = TypeAdapter(tuple[EpochReport, ...])

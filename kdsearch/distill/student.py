@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from kdsearch.config.recipe import Recipe
 from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, supervised_objective
 from kdsearch.distill.report import EpochReport, Trained
@@ -30,18 +30,20 @@ class Workshop:
         self._network: Teacher | None = None
         self._with_maps: TrainingData | None = None
 
-    def distil(self, recipe: Recipe, weights: Path) -> Generator[EpochReport, None, Trained]:
-        """Trains the recipe's student, yields one report an epoch, and writes its weights as safetensors.
+    def distil(self, recipe: Recipe, *, checkpoint: Checkpoint | None = None) -> Generator[EpochReport, None, Trained]:
+        """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
 
         Raises TrainingFailed with the reason where the training cannot go on.
         """
         with reporting_memory():
             student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
             objective, extra, data = self._objective(recipe, student)
-            fitted = yield from train(student, objective, data, recipe.training, seed=recipe.seed, extra=extra)
+            fitted = yield from train(
+                student, objective, data, recipe.training, seed=recipe.seed, extra=extra, checkpoint=checkpoint
+            )
             scores = score(student, data.validation, fitted)
-        _write_weights(student, weights)
-        return Trained(scores=scores, weights=str(weights))
+        weights = save({name: tensor.contiguous() for name, tensor in student.state_dict().items()})
+        return Trained(scores=scores, weights=weights)
 
     def _objective(self, recipe: Recipe, student: UNet) -> tuple[Objective, nn.Module | None, TrainingData]:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
@@ -72,10 +74,3 @@ class Workshop:
 def cost_of(recipe: Recipe, *, size: int) -> Cost:
     """Parameters and multiply-adds of the recipe's student for one image, counted without making its weights."""
     return count(build_student(recipe.student, device="meta"), size=size)
-
-
-def _write_weights(student: UNet, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in student.state_dict().items()}, beside)
-    beside.replace(path)

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.atomic import remove
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
 from kdsearch.distill.objective import supervised_objective
 from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
@@ -27,6 +29,7 @@ from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.teacher import Teacher, build_teacher
 
+CHECKPOINT_EVERY_S = 30.0
 FORMAT = 1
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
 
@@ -76,8 +79,18 @@ def open_teacher(config: TeacherConfig, folder: Path, *, size: int) -> TrainedTe
     )
 
 
+def describe_teacher(study: StudyConfig) -> str:
+    """The settings that made the teacher, as YAML."""
+    settings = {"size": study.data.size, "seed": study.seed, "teacher": study.teacher.model_dump(mode="json")}
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
 def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Generator[EpochReport, None, TrainedTeacher]:
-    """Trains the teacher, or takes the study's checkpoint; yields a report an epoch and leaves the folder whole."""
+    """Trains the teacher, or takes the one the study names; yields a report an epoch and leaves the folder whole.
+
+    A training that was killed goes on from its last state, which lies beside the folder until it is whole.
+    """
+    kept = str(folder.with_name(f".{folder.name}.checkpoint"))
     curve: list[EpochReport] = []
     if study.teacher.checkpoint is not None:
         teacher = _load(study.teacher, Path(study.teacher.checkpoint).expanduser(), study.data.size).to(data.device)
@@ -86,15 +99,18 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
         teacher = build_teacher(study.teacher, size=study.data.size, seed=study.seed).to(data.device)
         spec = study.teacher.training.spec()
         objective = supervised_objective(teacher, spec.supervised_loss)
+        checkpoint = Checkpoint(kept, subject=folder.name, every_s=CHECKPOINT_EVERY_S)
+        training = train(teacher, objective, data, spec, seed=study.seed, checkpoint=checkpoint)
         try:
             with reporting_memory():
-                fitted = yield from _recorded(train(teacher, objective, data, spec, seed=study.seed), curve)
+                fitted = yield from _recorded(training, curve)
         except TrainingFailed as error:
             raise TeacherError(
                 f"the teacher could not be trained: {error}; lower teacher.training.learning_rate or batch_size"
             ) from error
     scores = score(teacher, data.validation, fitted)
     _store(teacher, study, data, scores, tuple(curve), folder)
+    remove(kept)
     trained = open_teacher(study.teacher, folder, size=study.data.size)
     assert trained is not None
     return trained
@@ -128,8 +144,7 @@ def _store(
         save_file(
             {name: tensor.contiguous() for name, tensor in teacher.state_dict().items()}, beside / "teacher.safetensors"
         )
-        settings = {"size": study.data.size, "seed": study.seed, "teacher": study.teacher.model_dump(mode="json")}
-        (beside / "teacher.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        (beside / "teacher.yaml").write_text(describe_teacher(study), encoding="utf-8")
         (beside / "curve.json").write_bytes(CURVE.dump_json(curve))
         _store_maps(teacher.to(data.device), data, beside / "maps")
         (beside / "scores.json").write_bytes(SCORES.dump_json(scores))

@@ -17,3 +17,33 @@ def non_dominated(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         somewhere_smaller = (losses < row).any(axis=1)
         keep[index] = not (nowhere_larger & somewhere_smaller).any()
     return keep
+
+
+def preference(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """N, the place of each row of N×M losses from 0: by non-dominated rank, then by crowding, lonelier rows first.
+
+    Deb et al. 2002, as NSGA-II selects.
+    """
+    places = np.empty(len(losses), dtype=np.int64)
+    left = np.arange(len(losses))
+    taken = 0
+    while len(left):
+        best = non_dominated(losses[left])
+        layer = left[best]
+        order = layer[np.argsort(-crowding(losses[layer]), kind="stable")]
+        places[order] = np.arange(taken, taken + len(order))
+        taken += len(order)
+        left = left[~best]
+    return places
+
+
+def crowding(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """N, how far each row's neighbours in each loss are apart, scaled to the loss's range; ends are infinitely far."""
+    distance = np.zeros(len(losses))
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        spread = column[order[-1]] - column[order[0]]
+        distance[order[[0, -1]]] = np.inf
+        if spread > 0:
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / spread
+    return distance

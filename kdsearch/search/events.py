@@ -11,7 +11,7 @@ from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.measure.counts import Cost
-from kdsearch.search.executors.tasks import Progressed
+from kdsearch.search.executors.tasks import Hindered, Progressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,4 +63,42 @@ class Ended:
     record: TrialRecord
 
 
-DriverEvent: TypeAlias = Reading | TeacherProgress | Prepared | Searching | Started | Progressed | Ended
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeued:
+    """A trial lost its worker and waits for another."""
+
+    number: int
+    reason: str
+    attempt: int
+    """How many workers it has lost."""
+    retries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """The study's storage or disk does not take what must be kept; the driver tries again until it does."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoingOn:
+    """What could not be kept is kept now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackingAway:
+    """MLflow does not take the record; the study goes on without it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackingBack:
+    """MLflow is level with the study again."""
+
+
+Trouble: TypeAlias = Hindered | Requeued | Waiting | GoingOn | TrackingAway | TrackingBack
+"""What went wrong and what becomes of it."""
+
+DriverEvent: TypeAlias = Reading | TeacherProgress | Prepared | Searching | Started | Progressed | Ended | Trouble

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from kdsearch.config.recipe import Recipe
 from kdsearch.distill.record import Student, TrialRecord, students_of
 from kdsearch.distill.report import EpochReport
+from kdsearch.measure.counts import Cost
+from kdsearch.search.pruners.course import Course
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A trial that has a worker."""
+
+    recipe: Recipe
+    cost: Cost
+    curve: list[EpochReport] = field(default_factory=list)
 
 
 class Ledger:
@@ -13,20 +26,26 @@ class Ledger:
 
     def __init__(self, records: Iterable[TrialRecord], *, target: int) -> None:
         """``target`` is how many trials there are to be, rejected ones not counted."""
-        self._ended = {record.number: record for record in records if record.outcome != "running"}
-        self._curves: dict[int, list[EpochReport]] = {}
+        known = list(records)
+        self._ended = {record.number: record for record in known if record.outcome != "running"}
+        self._lost = {record.number: record.lost for record in known if record.lost}
+        self._running: dict[int, Running] = {}
         self._target = target
 
     @property
+    def counted(self) -> int:
+        """Trials that ended, rejected ones aside, and those that run."""
+        return sum(record.outcome != "rejected" for record in self._ended.values()) + len(self._running)
+
+    @property
     def remaining(self) -> int:
-        """Trials that have not begun."""
-        counted = sum(record.outcome != "rejected" for record in self._ended.values())
-        return max(0, self._target - counted - len(self._curves))
+        """Trials that have neither begun nor ended."""
+        return max(0, self._target - self.counted)
 
     @property
     def running(self) -> int:
-        """Trials that have begun and not ended."""
-        return len(self._curves)
+        """Trials that have a worker."""
+        return len(self._running)
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:
@@ -38,19 +57,60 @@ class Ledger:
         """Finished trials by number."""
         return students_of(self.records)
 
-    def begin(self, number: int) -> None:
+    def is_running(self, number: int) -> bool:
+        """Whether the trial has a worker."""
+        return number in self._running
+
+    def begin(self, number: int, recipe: Recipe, cost: Cost) -> None:
         """A trial begins, or begins again."""
-        self._curves[number] = []
+        self._running[number] = Running(recipe=recipe, cost=cost)
 
     def report(self, number: int, report: EpochReport) -> None:
         """A running trial finished an epoch."""
-        self._curves[number].append(report)
+        self._running[number].curve.append(report)
+
+    def run_of(self, number: int) -> Running:
+        """A running trial."""
+        return self._running[number]
 
     def curve(self, number: int) -> tuple[EpochReport, ...]:
         """A running trial's reports so far."""
-        return tuple(self._curves[number])
+        return tuple(self._running[number].curve)
+
+    def lose(self, number: int, reason: str) -> tuple[str, ...]:
+        """A trial's worker was lost; returns how all its workers were."""
+        self._running.pop(number)
+        self._lost[number] = (*self._lost.get(number, ()), reason)
+        return self._lost[number]
 
     def end(self, record: TrialRecord) -> None:
         """A trial ended."""
-        self._curves.pop(record.number, None)
+        self._running.pop(record.number, None)
         self._ended[record.number] = record
+
+    def course(self, number: int) -> Course:
+        """A running trial as a pruner sees it."""
+        run = self._running[number]
+        return Course(
+            number=number,
+            params=run.cost.params,
+            macs=run.cost.macs,
+            dice=tuple(report.dice for report in run.curve),
+            epochs=run.recipe.training.epochs,
+            finished=False,
+        )
+
+
+def course_of(record: TrialRecord) -> Course | None:
+    """An ended trial as a pruner sees it; None where it never trained an epoch."""
+    cost = record.scores or record.cost
+    if cost is None or record.recipe is None or not record.curve:
+        return None
+    return Course(
+        number=record.number,
+        params=cost.params,
+        macs=cost.macs,
+        dice=tuple(report.dice for report in record.curve),
+        epochs=record.recipe.training.epochs,
+        finished=record.outcome == "finished",
+    )

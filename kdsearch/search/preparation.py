@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import torch
 
+from kdsearch.config.home import checkpoint_url
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
+from kdsearch.distill.atomic import names_in, remove
 from kdsearch.distill.device import choose_device
+from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.search.events import Prepared, TeacherProgress
 from kdsearch.search.executors.inline import InlineExecutor
@@ -43,8 +46,21 @@ def prepare(study: StudyConfig, home: Path) -> Generator[TeacherProgress | Prepa
     return prepared
 
 
+def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord]) -> None:
+    """Removes the states of ended trials that a killed driver or worker left behind."""
+    ended = {record.number for record in records}
+    folder = checkpoint_url(home, study.name, 0, study.search.checkpoints).rpartition("/")[0]
+    for name in names_in(folder):
+        number = name.partition(".")[0]
+        if number.isdigit() and int(number) in ended:
+            remove(checkpoint_url(home, study.name, int(number), study.search.checkpoints))
+
+
 def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Executor:
-    """The study's executor; workers have one torch thread each when there are as many as cores."""
+    """The study's executor; workers have one torch thread each when there are as many as cores.
+
+    Also when the study is deterministic, because sums depend on how many threads share them.
+    """
     inline = study.search.executor == "inline"
     workers = 1 if inline else study.search.workers or (1 if prepared.device != "cpu" else cores())
     setup = Setup(
@@ -55,7 +71,7 @@ def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Execut
         teacher_folder=prepared.teacher.folder,
         size=study.data.size,
         device=prepared.device,
-        threads=max(1, cores() // workers),
+        threads=1 if study.search.deterministic else max(1, cores() // workers),
     )
     return InlineExecutor(setup) if inline else ProcessExecutor(setup, workers=workers)
 

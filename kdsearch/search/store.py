@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.home import storage_url
@@ -24,9 +25,12 @@ from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Objective
 from kdsearch.config.space import choose, enumerate_choices
 from kdsearch.config.study import StudyConfig, digest
+from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.distill.record import Outcome, TrialRecord
 from kdsearch.distill.report import CURVE, EpochReport
+from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
+from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.search.samplers import build_sampler
 
@@ -37,6 +41,16 @@ DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "params": "minimize",
     "macs": "minimize",
 }
+STATES: dict[Outcome, TrialState] = {
+    "finished": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "rejected": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+"""How Optuna is told."""
+STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
+"""What a storage that cannot be reached, or has no room, raises."""
+COST = TypeAdapter(Cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +67,39 @@ class StudyStore:
     def __init__(self, study: StudyConfig, optuna_study: optuna.Study) -> None:
         self._config = study
         self._study = optuna_study
+        self._broken_ask = True
 
     def ask(self) -> Proposal | None:
-        """The next recipe, already in the storage when it is returned; None where a grid has no more."""
+        """The next recipe, already in the storage when it is returned; None where a grid has no more.
+
+        What is drawn depends on the seed, the trial's number and the trials so far, not on who asks or how often he was
+        killed: an ask that was broken off before its recipe was stored is taken up again under its number.
+        """
+        half_asked = self._half_asked() if self._broken_ask else None
+        self._broken_ask = True
+        number = len(self._study.get_trials(deepcopy=False)) if half_asked is None else half_asked.number
+        self._study.sampler = build_sampler(
+            self._config.search, seed=int(digest("sampler", self._config.seed, number), 16) % 2**31
+        )
+        proposal = self._ask(half_asked)
+        self._broken_ask = False
+        return proposal
+
+    def _ask(self, half_asked: FrozenTrial | None) -> Proposal | None:
+        if half_asked is not None:
+            return self._suggested(optuna.Trial(self._study, half_asked._trial_id))  # noqa: SLF001 - as Study.ask does
         if self._config.search.sampler == "grid" and not self._waiting():
             choices = next(self._untried(), None)
             if choices is None:
                 return None
             self._study.enqueue_trial(choices)
-        trial = self._study.ask()
+        return self._suggested(self._study.ask())
+
+    def _half_asked(self) -> FrozenTrial | None:
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return next((trial for trial in running if "recipe" not in trial.user_attrs), None)
+
+    def _suggested(self, trial: optuna.Trial) -> Proposal:
         seed = int(digest(self._config.seed, trial.number), 16) % 2**31
         recipe = choose(self._config, lambda name, value: _suggest(trial, name, value), seed=seed)
         trial.set_user_attr("recipe", recipe.model_dump_json())
@@ -69,37 +107,49 @@ class StudyStore:
 
     def finish(self, number: int, scores: Scores, curve: tuple[EpochReport, ...]) -> TrialRecord:
         """Tells Optuna the objectives and keeps all that was measured."""
-        self._keep(
-            number, outcome="finished", scores=SCORES.dump_json(scores).decode(), curve=CURVE.dump_json(curve).decode()
-        )
-        values = {"dice": scores.dice, "params": float(scores.params), "macs": float(scores.macs)}
-        self._study.tell(number, [values[objective] for objective in self._config.search.objectives])
-        return self._record(number)
+        return self._end(number, "finished", scores=SCORES.dump_json(scores).decode(), curve=_json(curve))
+
+    def stop(self, number: int, reason: str, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:
+        """A pruned trial: Optuna is told PRUNED, without intermediate values, so that TPE takes it for a worse one."""
+        return self._end(number, "stopped", reason=reason, curve=_json(curve), cost=COST.dump_json(cost).decode())
 
     def reject(self, number: int, reason: str) -> TrialRecord:
-        """An over-budget recipe: Optuna is told PRUNED, which TPE takes for a bad one."""
-        self._keep(number, outcome="rejected", reason=reason)
-        self._study.tell(number, state=TrialState.PRUNED)
-        return self._record(number)
+        """An over-budget recipe: Optuna is told PRUNED, which TPE takes for a worse one."""
+        return self._end(number, "rejected", reason=reason)
 
     def fail(self, number: int, reason: str, curve: tuple[EpochReport, ...] = ()) -> TrialRecord:
         """A training that could not go on: Optuna is told FAIL, from which samplers learn nothing."""
-        self._keep(number, outcome="failed", reason=reason, curve=CURVE.dump_json(curve).decode())
-        self._study.tell(number, state=TrialState.FAIL)
-        return self._record(number)
+        return self._end(number, "failed", reason=reason, curve=_json(curve))
+
+    def lose(self, number: int, reasons: tuple[str, ...]) -> None:
+        """Keeps with a running trial how its workers were lost so far."""
+        self._keep(number, lost=json.dumps(reasons))
+
+    def _end(self, number: int, outcome: Outcome, **attributes: str) -> TrialRecord:
+        """Keeps what is known, the outcome last, and then tells Optuna; after a kill in between, it is told again."""
+        if not self._trial(number).state.is_finished():
+            self._keep(number, **attributes, outcome=outcome)
+        return self._tell(number)
+
+    def _tell(self, number: int) -> TrialRecord:
+        trial = self._trial(number)
+        state = STATES[trial.user_attrs["outcome"]]
+        values = _objectives(trial, self._config.search.objectives) if state == TrialState.COMPLETE else None
+        self._study.tell(number, values, state=state, skip_if_finished=True)
+        return read_record(self._trial(number))
 
     def abandoned(self) -> list[Proposal]:
-        """Trials a former driver left running, to be carried out again under their numbers.
+        """Trials a former driver left running, to be carried out under their numbers.
 
-        One whose recipe never reached the storage is recorded as failed.
+        One that had ended without Optuna knowing is told; one without a recipe is what the next ask takes up.
         """
         proposals = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            record = read_record(trial)
-            if record.recipe is None:
-                self.fail(trial.number, "the driver ended before the recipe was stored")
-            else:
-                proposals.append(Proposal(number=trial.number, recipe=record.recipe))
+            if "outcome" in trial.user_attrs:
+                self._tell(trial.number)
+            elif "recipe" in trial.user_attrs:
+                recipe = Recipe.model_validate_json(trial.user_attrs["recipe"])
+                proposals.append(Proposal(number=trial.number, recipe=recipe))
         return proposals
 
     def records(self) -> tuple[TrialRecord, ...]:
@@ -117,16 +167,16 @@ class StudyStore:
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
-    def bind(self, *, data: str, teacher: str, scores: Scores) -> None:
-        """Ties the study to the fingerprints of its data and teacher, and keeps the teacher's scores.
+    def bind(self, *, data: DataSummary, teacher: TrainedTeacher) -> None:
+        """Ties the study to the fingerprints of its data and teacher, and keeps what a record says of them.
 
         Raises SearchError where its trials were made from others.
         """
         known = self._study.user_attrs
         has_trials = bool(self._study.get_trials(deepcopy=False))
         for key, what, now in (
-            ("data", "images or their split", data),
-            ("teacher_id", "teacher or its weights", teacher),
+            ("data", "images or their split", data.split),
+            ("teacher_id", "teacher or its weights", teacher.folder.name),
         ):
             if has_trials and known.get(key, now) != now:
                 raise SearchError(
@@ -134,7 +184,9 @@ class StudyStore:
                     f"({known[key]}, now {now}); restore them, or give the study another name"
                 )
             self._study.set_user_attr(key, now)
-        self._study.set_user_attr("teacher", SCORES.dump_json(scores).decode())
+        self._study.set_user_attr("teacher", SCORES.dump_json(teacher.scores).decode())
+        self._study.set_user_attr("teacher_curve", _json(teacher.curve))
+        self._study.set_user_attr("data_summary", SUMMARY.dump_json(data).decode())
 
     @property
     def id(self) -> str:
@@ -146,6 +198,15 @@ class StudyStore:
         known = self._study.user_attrs.get("teacher")
         return SCORES.validate_json(known) if known else None
 
+    def teacher_curve(self) -> tuple[EpochReport, ...]:
+        """The teacher's epochs; empty before it was trained."""
+        return CURVE.validate_json(self._study.user_attrs.get("teacher_curve", "[]"))
+
+    def data(self) -> DataSummary | None:
+        """What was bound; None before that."""
+        known = self._study.user_attrs.get("data_summary")
+        return SUMMARY.validate_json(known) if known else None
+
     def _untried(self) -> Iterator[dict[str, object]]:
         """The grid's choices that no trial has taken."""
         trials = self._study.get_trials(deepcopy=False)
@@ -156,13 +217,18 @@ class StudyStore:
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _keep(self, number: int, **attributes: str) -> None:
-        storage = self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001
         for key, value in attributes.items():
-            storage.set_trial_user_attr(trial_id, key, value)
+            self._storage.set_trial_user_attr(self._trial_id(number), key, value)
 
-    def _record(self, number: int) -> TrialRecord:
-        return read_record(self._study.get_trials(deepcopy=False)[number])
+    def _trial(self, number: int) -> FrozenTrial:
+        return self._storage.get_trial(self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001
+
+    @property
+    def _storage(self) -> BaseStorage:
+        return self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
 
 
 def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
@@ -178,8 +244,14 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
     try:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        optuna_study = _open(study, RDBStorage(url), create=create)
-    except (SQLAlchemyError, ImportError, OSError) as error:
+        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        optuna_study = _open(study, storage, create=create)
+    except ImportError as error:
+        raise SearchError(
+            f"study {study.name}: its storage cannot be opened: {error}; for PostgreSQL, write "
+            "postgresql+psycopg://HOST/DATABASE and install kdsearch[postgres]"
+        ) from error
+    except (*STORAGE_ERRORS, OSError) as error:
         raise SearchError(f"study {study.name}: its storage cannot be opened: {str(error).splitlines()[0]}") from error
     _refuse_changes(study, optuna_study)
     return StudyStore(study, optuna_study)
@@ -200,12 +272,9 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             made.set_metric_names(list(study.search.objectives))
-        made.set_user_attr("study", json.dumps(study.identity()))
         made.set_user_attr("id", uuid.uuid4().hex)
-    opened = optuna.load_study(storage=storage, study_name=study.name)
-    asked = len(opened.get_trials(deepcopy=False))
-    opened.sampler = build_sampler(study.search, seed=int(digest("sampler", study.seed, asked), 16) % 2**31)
-    return opened
+        made.set_user_attr("study", json.dumps(study.identity()))
+    return optuna.load_study(storage=storage, study_name=study.name)
 
 
 def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
@@ -237,6 +306,8 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         outcome=outcome,
+        cost=COST.validate_json(attributes["cost"]) if "cost" in attributes else None,
+        lost=tuple(json.loads(attributes.get("lost", "[]"))),
         recipe=Recipe.model_validate_json(attributes["recipe"]) if "recipe" in attributes else None,
         scores=SCORES.validate_json(attributes["scores"]) if outcome == "finished" else None,
         curve=CURVE.validate_json(attributes.get("curve", "[]")),
@@ -244,6 +315,16 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         started=_utc(trial.datetime_start),
         ended=_utc(trial.datetime_complete),
     )
+
+
+def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
+    scores = SCORES.validate_json(trial.user_attrs["scores"])
+    values = {"dice": scores.dice, "params": float(scores.params), "macs": float(scores.macs)}
+    return [values[objective] for objective in objectives]
+
+
+def _json(curve: tuple[EpochReport, ...]) -> str:
+    return CURVE.dump_json(curve).decode()
 
 
 def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:

@@ -24,29 +24,54 @@ class Tracking:
         """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes."""
         if self.uri.startswith(("http://", "https://")) and not answers(self.uri):
             raise KdsearchError(
-                f"tracking: {self.uri} does not answer; start the server, or name another in tracking_uri or "
+                f"tracking: {self.shown} does not answer; start the server, or name another in tracking_uri or "
                 "MLFLOW_TRACKING_URI"
             )
 
+    def require_apart_from(self, storage: str) -> None:
+        """Raises KdsearchError where MLflow and Optuna were to share a database: their tables' versions collide."""
+        if self.database and _place(self.uri) == _place(storage):
+            raise KdsearchError(
+                f"tracking: {self.shown} is the study's storage too; Optuna and MLflow need a database each, such as "
+                "optuna and mlflow on the same server"
+            )
+
     @property
-    def embedded(self) -> bool:
-        """Whether the record is a database file on this machine and not a server."""
-        return self.uri.startswith("sqlite:///")
+    def shown(self) -> str:
+        """The URI as it may be printed, without a password that the environment may have put in it."""
+        parts = urlsplit(self.uri)
+        return self.uri if parts.password is None else self.uri.replace(f":{parts.password}@", ":***@")
+
+    @property
+    def database(self) -> bool:
+        """Whether the record is written into a database and not sent to a tracking server."""
+        return not self.uri.startswith(("http://", "https://"))
+
+    @property
+    def file(self) -> Path | None:
+        """The database's file; None where a server keeps it."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
 
     def artifact_location(self) -> str | None:
-        """Where an embedded record keeps its artifacts: beside the database."""
-        if not self.embedded:
+        """Where a record in a database keeps its artifacts: beside its file, or in the default place."""
+        if not self.database:
             return None
-        return (Path(self.uri.removeprefix("sqlite:///")).resolve().parent / "artifacts").as_uri()
+        database = self.file or Path(DEFAULT_URI.removeprefix("sqlite:///"))
+        return (database.resolve().parent / "artifacts").as_uri()
 
     def command(self) -> str | None:
         """What starts the UI; None where a server already shows it."""
-        return f"mlflow server --backend-store-uri {self.uri} --port {PORT}" if self.embedded else None
+        return f"mlflow server --backend-store-uri {self.shown} --port {PORT}" if self.database else None
 
     def link(self, experiment_id: str) -> str:
         """The page of the study."""
-        base = f"http://127.0.0.1:{PORT}" if self.embedded else self.uri.rstrip("/")
+        base = f"http://127.0.0.1:{PORT}" if self.database else self.shown.rstrip("/")
         return f"{base}/#/experiments/{experiment_id}/runs"
+
+
+def _place(uri: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(uri)
+    return parts.scheme.partition("+")[0], parts.hostname, parts.port, parts.path
 
 
 def choose_tracking(configured: str | None, environment: Mapping[str, str]) -> Tracking:

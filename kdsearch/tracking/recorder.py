@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 import platform
 import subprocess
 import tempfile
@@ -24,10 +25,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from kdsearch import __version__
 from kdsearch.config.load import dump_study
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking
@@ -43,11 +44,11 @@ FRONT = "kdsearch.front"
 """Tag: ``true`` on the runs of the front's members."""
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """Tag by which MLflow's UI knows that the experiment's page is about training runs."""
-STATUS = {"finished": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}
+STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
-_STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
-
-logger = logging.getLogger(__name__)
+IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""MLflow's own settings, unless the environment has others: it would try a server for minutes, and a study waits."""
+_STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, KdsearchError)
 
 
 class Recorder:
@@ -59,9 +60,15 @@ class Recorder:
         ``study_id`` tells the study from another of the same name, whose runs are left alone.
         """
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails is said in ``away``
+        for name, value in IMPATIENCE.items():
+            os.environ.setdefault(name, value)
+        self.away = ""
+        """Why the store took nothing the last time; empty where it did."""
         self._study = study
         self._study_id = study_id
-        self._away = False
+        self._tracking = tracking
+        self._missed: dict[int, TrialRecord] = {}
         self._code_version = _code_version()
         self._dataset: list[DatasetInput] = []
         try:
@@ -72,40 +79,48 @@ class Recorder:
             self._client.update_run(self._parent, status="RUNNING")
             self._client.log_text(self._parent, dump_study(study), "study.yaml")
         except _STORE_ERRORS as error:
-            raise KdsearchError(f"tracking: {tracking.uri} cannot be used: {str(error).splitlines()[0]}") from error
+            raise KdsearchError(f"tracking: {tracking.shown} cannot be used: {str(error).splitlines()[0]}") from error
 
-    def describe_data(self, dataset: Dataset, splits: Splits) -> None:
+    def describe_data(self, data: DataSummary) -> None:
         """Records the data set's fingerprint, sources and split sizes with the study."""
-        with self._tolerating():
-            self._describe_data(dataset, splits)
-
-    def _describe_data(self, dataset: Dataset, splits: Splits) -> None:
-        names = sorted({info.source for info in dataset.infos})
-        sizes = {part: len(getattr(splits, part)) for part in ("train", "validation", "test")}
+        sizes = {"images": data.images, "train": data.train, "validation": data.validation, "test": data.test}
         entity = DatasetEntity(
-            name="+".join(names),
-            digest=dataset.fingerprint,
+            name="+".join(data.sources),
+            digest=data.fingerprint,
             source_type="kdsearch",
-            source=json.dumps({"sources": names, "split": splits.fingerprint}),
-            profile=json.dumps({"images": len(dataset.infos), **sizes}),
+            source=json.dumps({"sources": data.sources, "split": data.split}),
+            profile=json.dumps(sizes),
         )
         self._dataset = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        self._client.log_inputs(self._parent, datasets=self._dataset)
+        with self._tolerating():
+            self._client.log_inputs(self._parent, datasets=self._dataset)
 
-    def teacher(self, teacher: TrainedTeacher) -> None:
+    def teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
         """Records the teacher as a run of its own."""
         if self._is_recorded("teacher", None):
             return
         with self._tolerating():
-            run_id = self._run("teacher", name="teacher", tags=_tool_tags(teacher.scores))
-            self._log(run_id, teacher.scores.metrics(), teacher.curve, _flat(teacher.config.model_dump()), moment=None)
-            self._client.log_artifact(run_id, str(teacher.folder / "teacher.yaml"))
+            run_id = self._run("teacher", name="teacher", tags=_tool_tags(scores))
+            self._log(run_id, scores.metrics(), curve, _flat(self._study.teacher.model_dump()), moment=None)
+            self._client.log_text(run_id, describe_teacher(self._study), "teacher.yaml")
             self._terminate(run_id, "FINISHED", None)
 
     def trial(self, record: TrialRecord) -> None:
-        """Records an ended trial: recipe, curve, scores, outcome."""
+        """Records an ended trial, and those the store did not take before: recipe, curve, scores, outcome."""
         if record.outcome == "running" or self._is_recorded("trial", record.number):
             return
+        self._missed[record.number] = record
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Tries again what the store did not take."""
+        for record in list(self._missed.values()):
+            self._write_trial(record)
+            if self.away:
+                return
+            del self._missed[record.number]
+
+    def _write_trial(self, record: TrialRecord) -> None:
         name = f"trial {record.number}" + (f" {record.recipe.path}" if record.recipe else "")
         tags = {"kdsearch.outcome": record.outcome, "kdsearch.reason": record.reason}
         tags |= _tool_tags(record.scores) if record.scores else {}
@@ -119,12 +134,12 @@ class Recorder:
     def front(self, members: Iterable[int]) -> None:
         """Marks the runs of the front's members, and no others."""
         wanted = {str(number) for number in members}
-        with self._tolerating():
-            for (kind, number), run in self._runs.items():
-                marked = run.data.tags.get(FRONT) == "true"
-                if kind == "trial" and marked != (number in wanted):
-                    self._client.set_tag(run.info.run_id, FRONT, str(number in wanted).lower())
-                    run.data.tags[FRONT] = str(number in wanted).lower()
+        trials = [(number, run) for (kind, number), run in self._runs.items() if kind == "trial"]
+        changed = [(n, run) for n, run in trials if (run.data.tags.get(FRONT) == "true") != (n in wanted)]
+        for number, run in changed:
+            with self._tolerating():
+                self._client.set_tag(run.info.run_id, FRONT, str(number in wanted).lower())
+                run.data.tags[FRONT] = str(number in wanted).lower()
 
     def chart(self, page: str) -> None:
         """Attaches the front's HTML page to the study run, in the place of the last one."""
@@ -146,16 +161,14 @@ class Recorder:
 
     @contextlib.contextmanager
     def _tolerating(self) -> Iterator[None]:
-        """A record that fails is said once and does not stop the study; the next run of the study makes up for it."""
+        """A store that does not take the record is noted in ``away`` and stops nothing."""
         try:
+            self._tracking.require()
             yield
         except _STORE_ERRORS as error:
-            if not self._away:
-                logger.warning(
-                    "MLflow does not take the record (%s); the study goes on, and running it again completes it",
-                    str(error).splitlines()[0],
-                )
-            self._away = True
+            self.away = str(error).splitlines()[0]
+        else:
+            self.away = ""
 
     def _is_recorded(self, kind: str, number: int | None) -> bool:
         """Whether the run is there and whole: one that was broken off is still marked as running."""
@@ -250,8 +263,8 @@ def _key(run: Run) -> tuple[str, str]:
 
 
 def _prepared(tracking: Tracking) -> str:
-    if tracking.embedded:
-        Path(tracking.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if tracking.file is not None:
+        tracking.file.parent.mkdir(parents=True, exist_ok=True)
     return tracking.uri
 
 

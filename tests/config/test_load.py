@@ -118,3 +118,10 @@ def test_identity_ignores_what_may_change_and_holds_what_may_not(study_file):
     )
     assert identity("student: {width: 4}") != plain
     assert identity("seed: 1") != plain
+
+
+@pytest.mark.parametrize("key", ["storage", "tracking_uri"])
+def test_password_in_a_study_file_is_refused_and_not_repeated(study_file, key):
+    with pytest.raises(StudyFileError, match=f"2: {key}: a study file must not hold a password") as refused:
+        load_study(study_file(f"name: a\n{key}: postgresql+psycopg://me:secret@host/db\n"))
+    assert "secret" not in str(refused.value)

@@ -8,10 +8,11 @@ import torch
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.training import TeacherTraining, TrainingSpec
 from kdsearch.distill.arrays import Images, TrainingData
-from kdsearch.distill.loop import Best, predict_logits, train
+from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import supervised_objective
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.report import EpochReport, TrainingFailed
+from kdsearch.distill.state import Best
 from kdsearch.distill.views import strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 from kdsearch.models.unet import build_student

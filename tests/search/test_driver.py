@@ -9,7 +9,8 @@ from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
-from kdsearch.search.driver import over_limit, run_study
+from kdsearch.search.asking import over_limit
+from kdsearch.search.driver import run_study
 from kdsearch.search.events import Ended, Prepared, Reading, Searching, Started, TeacherProgress
 from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.store import open_store
@@ -120,11 +121,14 @@ def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
         _drive(run_study(study, home=home, tracking=tracking))
 
 
-def test_training_that_fails_is_recorded_and_the_study_goes_on(study_file, home, tracking):
+def test_training_that_only_fails_is_recorded_and_stops_the_study(study_file, home, tracking):
     text = INLINE.replace(
         "training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}"
     )
-    _, records = _drive(run_study(_study(study_file, "failing", text), home=home, tracking=tracking))
+    study = _study(study_file, "failing", text.replace("trials: 3", "trials: 30"))
+    with pytest.raises(SearchError, match=r"trials 0, 1, 2 failed in the same way, the last because the loss became"):
+        _drive(run_study(study, home=home, tracking=tracking))
+    records = open_store(study, home, create=False).records()
     assert [record.outcome for record in records] == ["failed"] * 3
     assert "the loss became" in records[0].reason
     client = MlflowClient(tracking.uri)

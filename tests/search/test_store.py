@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import optuna
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from kdsearch.config.home import storage_url
 from kdsearch.config.load import load_study
 from kdsearch.config.space import enumerate_choices
+from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.report import EpochReport
+from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
+from kdsearch.measure.counts import Cost
+from kdsearch.measure.scores import SCORES
 from kdsearch.search.store import open_store
 from tests.conftest import TINY
 from tests.front.students import scores
@@ -62,11 +67,49 @@ def test_running_trials_go_on_under_their_numbers(tiny, tmp_path):
     assert [proposal.number for proposal in again.abandoned()] == [1]
 
 
-def test_trial_without_a_recipe_is_failed(tiny, tmp_path):
+def test_ask_that_was_broken_off_is_taken_up_as_if_it_had_not_been(tiny, tmp_path):
+    whole = open_store(tiny, tmp_path / "whole", create=True)
+    expected = [whole.ask() for _ in range(2)]
+    store = open_store(tiny, tmp_path / "broken", create=True)
+    assert store.ask() == expected[0]
+    optuna.load_study(study_name="tiny", storage=storage_url(tmp_path / "broken", "tiny", None)).ask()
+    again = open_store(tiny, tmp_path / "broken", create=True)
+    assert again.abandoned() == expected[:1]
+    assert again.ask() == expected[1]
+    assert [record.number for record in again.records()] == [0, 1]
+
+
+def test_trial_whose_end_optuna_was_not_told_is_told(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
-    optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).ask()
-    assert store.abandoned() == []
-    assert store.records()[0].reason == "the driver ended before the recipe was stored"
+    made = scores(dice=0.7, params=10, macs=20)
+    for number in range(3):
+        assert store.ask().number == number
+    store._keep(0, scores=SCORES.dump_json(made).decode(), curve="[]", outcome="finished")
+    store._keep(1, reason="slow", outcome="stopped")
+    store._keep(2, scores=SCORES.dump_json(made).decode())
+    again = open_store(tiny, tmp_path, create=True)
+    assert [proposal.number for proposal in again.abandoned()] == [2]
+    assert [record.outcome for record in again.records()] == ["finished", "stopped", "running"]
+    assert again.records()[0].scores == made
+
+
+def test_stopped_trial_keeps_its_curve_and_cost_and_holds_no_intermediate_values(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    store.lose(store.ask().number, ("signal 9",))
+    record = store.stop(0, "why", CURVE, Cost(params=3, macs=4))
+    assert (record.outcome, record.reason, record.cost) == ("stopped", "why", Cost(params=3, macs=4))
+    assert record.curve[0].dice == CURVE[0].dice
+    assert record.lost == ("signal 9",)
+    trial = optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).trials[0]
+    assert trial.state.name == "PRUNED"
+    assert trial.intermediate_values == {}
+
+
+def test_telling_twice_changes_nothing(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    store.ask()
+    made = scores(dice=0.7, params=10, macs=20)
+    assert store.finish(0, made, CURVE).ended == store.finish(0, made, CURVE).ended
 
 
 def test_sampler_does_not_repeat_itself_after_a_restart(tiny, tmp_path):
@@ -97,18 +140,30 @@ def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
     assert len(open_store(more, tmp_path, create=True).records()) == 1
 
 
+def _summary(split):
+    return DataSummary(fingerprint="f", split=split, sources=("s",), images=9, train=5, validation=2, test=2)
+
+
+def _teacher(tiny, folder):
+    made = scores(dice=0.9, params=5, macs=6)
+    return TrainedTeacher(folder=Path(folder), config=tiny.teacher, size=32, scores=made, curve=CURVE)
+
+
 def test_other_data_are_refused(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
-    teacher = scores(dice=0.9, params=5, macs=6)
-    store.bind(data="before any trial", teacher="t", scores=teacher)
-    store.bind(data="abc", teacher="t", scores=teacher)
+    assert (store.teacher(), store.teacher_curve(), store.data()) == (None, (), None)
+    teacher = _teacher(tiny, "t")
+    store.bind(data=_summary("before any trial"), teacher=teacher)
+    store.bind(data=_summary("abc"), teacher=teacher)
     store.ask()
-    store.bind(data="abc", teacher="t", scores=teacher)
-    assert store.teacher() == teacher
+    store.bind(data=_summary("abc"), teacher=teacher)
+    assert store.teacher() == teacher.scores
+    assert store.teacher_curve()[0].dice == CURVE[0].dice
+    assert store.data() == _summary("abc")
     with pytest.raises(SearchError, match=r"the images or their split are not those .* \(abc, now xyz\)"):
-        store.bind(data="xyz", teacher="t", scores=teacher)
+        store.bind(data=_summary("xyz"), teacher=teacher)
     with pytest.raises(SearchError, match=r"the teacher or its weights are not those .* \(t, now u\)"):
-        store.bind(data="abc", teacher="u", scores=teacher)
+        store.bind(data=_summary("abc"), teacher=_teacher(tiny, "u"))
 
 
 def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 
-import numpy as np
 import pytest
 from mlflow.artifacts import load_text
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import Dataset, ImageInfo, Splits
+from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.errors import KdsearchError
@@ -55,11 +54,7 @@ def _record(number, *, outcome="finished", epochs=3):
     )
 
 
-def _dataset():
-    infos = tuple(ImageInfo(id=f"s/{i}", source="s", label=None, group=None) for i in range(4))
-    arrays = np.zeros((4, 2, 2), dtype=np.uint8)
-    splits = Splits(train=(0, 1), validation=(2,), test=(3,), fingerprint="split")
-    return Dataset(images=arrays, masks=arrays, infos=infos, fingerprint="abc123"), splits
+DATA = DataSummary(fingerprint="abc123", split="split", sources=("s",), images=4, train=2, validation=1, test=1)
 
 
 def _runs(tracking, name):
@@ -72,7 +67,7 @@ def _runs(tracking, name):
 
 def test_trial_is_recorded_whole(tracking):
     recorder = _recorder("whole", tracking)
-    recorder.describe_data(*_dataset())
+    recorder.describe_data(DATA)
     recorder.trial(_record(0, epochs=300))
     recorder.close(finished=True)
     runs = _runs(tracking, "whole")
@@ -124,29 +119,28 @@ def test_another_study_of_the_same_name_keeps_its_runs(tracking):
     assert {run.data.tags["kdsearch.study"] for run in runs} == {"one", "two"}
 
 
-def test_store_that_goes_away_is_said_once_and_made_up_for(tmp_path, caplog):
+def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
     tracking = Tracking(uri=f"sqlite:///{tmp_path / 'away' / 'mlflow.db'}")
     recorder = _recorder("away", tracking)
+    recorder.trial(_record(0))
+    assert recorder.away == ""
     database = tmp_path / "away" / "mlflow.db"
     database.rename(tmp_path / "elsewhere.db")
     database.mkdir()
-    recorder.trial(_record(0))
     recorder.trial(_record(1))
-    recorder.close(finished=False)
-    assert [record.message.split(" (")[0] for record in caplog.records if record.name.startswith("kdsearch")] == [
-        "MLflow does not take the record"
-    ]
+    recorder.trial(_record(2))
+    recorder.front([1])
+    assert recorder.away
     database.rmdir()
     (tmp_path / "elsewhere.db").rename(database)
-    again = _recorder("away", tracking)
-    for number in range(2):
-        again.trial(_record(number))
-    assert {"0", "1"} <= set(_runs(tracking, "away"))
+    recorder.trial(_record(3))
+    assert recorder.away == ""
+    assert {"0", "1", "2", "3"} <= set(_runs(tracking, "away"))
 
 
 def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
     recorder = _recorder("outcomes", tracking)
-    for number, outcome in enumerate(("finished", "failed", "rejected", "running")):
+    for number, outcome in enumerate(("finished", "failed", "rejected", "running", "stopped")):
         recorder.trial(_record(number, outcome=outcome))
     recorder.close(finished=False)
     runs = _runs(tracking, "outcomes")
@@ -154,6 +148,7 @@ def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
         "0": "FINISHED",
         "1": "FAILED",
         "2": "KILLED",
+        "4": "KILLED",
         "study": "KILLED",
     }
     assert runs["1"].data.tags["kdsearch.reason"] == "why"
@@ -212,3 +207,13 @@ def test_silent_server_is_refused_before_anything_is_trained():
     with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):
         Tracking(uri="http://127.0.0.1:9").require()
     choose_tracking(None, {}).require()
+
+
+def test_password_in_the_environment_s_uri_is_never_printed():
+    tracking = choose_tracking(None, {"MLFLOW_TRACKING_URI": "postgresql+psycopg://me:secret@host/db"})
+    assert tracking.shown == "postgresql+psycopg://me:***@host/db"
+    assert "secret" not in f"{tracking.command()} {tracking.link('1')}"
+    server = Tracking(uri="http://me:secret@127.0.0.1:9")
+    with pytest.raises(KdsearchError, match=r"http://me:\*\*\*@127.0.0.1:9 does not answer"):
+        server.require()
+    assert "secret" not in server.link("1")

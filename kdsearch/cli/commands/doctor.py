@@ -54,9 +54,7 @@ def run(_options: argparse.Namespace) -> int:
         *_torch(),
         *(_library(name) for name in LIBRARIES),
         _folder("caches and storage", home),
-        _folder("tracking", Path(tracking.uri.removeprefix("sqlite:///")).parent)
-        if tracking.embedded
-        else _server(tracking.uri),
+        _folder("tracking", tracking.file.parent) if tracking.file is not None else _server(tracking.uri),
     ]
     table = Table("", "what", "found", "what to do", title=None)
     for finding in findings:

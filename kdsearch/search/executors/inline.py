@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from kdsearch.search.executors.tasks import Event, Failed, Setup, Succeeded, Task, carry_out, open_workshop
+from kdsearch.distill.atomic import remove
+from kdsearch.search.executors.tasks import ENDS, Event, Setup, Task, carry_out, open_workshop
 
 
 class InlineExecutor:
@@ -15,25 +16,37 @@ class InlineExecutor:
     def __init__(self, setup: Setup) -> None:
         torch.set_num_threads(setup.threads)
         self._workshop = open_workshop(setup)
-        self._events: Iterator[Event] | None = None
+        self._task: Task | None = None
+        self._events: Iterator[Event] = iter(())
 
     def room(self) -> int:
         """One while nothing runs."""
-        return 1 if self._events is None else 0
+        return 1 if self._task is None else 0
 
     def submit(self, task: Task) -> None:
         """Begins the task; it goes on with every poll."""
-        self._events = carry_out(self._workshop, task)
+        self._task, self._events = task, carry_out(self._workshop, task)
+
+    def stop(self, number: int) -> None:
+        """Drops the task and its checkpoint."""
+        if self._task is not None and self._task.number == number:
+            remove(self._task.checkpoint)
+            self.drop(number)
+
+    def drop(self, number: int) -> None:
+        """Drops the task."""
+        if self._task is not None and self._task.number == number:
+            self.close()
 
     def poll(self, timeout_s: float) -> list[Event]:  # noqa: ARG002 - an epoch takes as long as it takes
         """Trains one epoch and tells of it."""
-        if self._events is None:
+        if self._task is None:
             return []
         event = next(self._events)
-        if isinstance(event, Succeeded | Failed):
-            self._events = None
+        if isinstance(event, ENDS):
+            self._task = None
         return [event]
 
     def close(self) -> None:
         """Drops the running task."""
-        self._events = None
+        self._task, self._events = None, iter(())

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from kdsearch.errors import SearchError
-from kdsearch.search.executors.tasks import Event, Failed, Setup, Succeeded, Task
+from kdsearch.search.executors.tasks import ENDS, Event, Lost, Setup, Task
 from kdsearch.search.executors.worker import work
 
 
@@ -21,6 +21,8 @@ class _Worker:
     connection: Connection
     ready: bool = False
     task: Task | None = None
+    stopping: bool = False
+    """Whether its task has been called off and it has not answered yet."""
 
 
 class ProcessExecutor:
@@ -41,6 +43,21 @@ class ProcessExecutor:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll hears of its death
             worker.connection.send(task)
 
+    def stop(self, number: int) -> None:
+        """Asks the task's worker to stop after its epoch; until it answers it has no room."""
+        for worker in self._carrying(number):
+            worker.stopping = True
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                worker.connection.send(number)
+
+    def drop(self, number: int) -> None:
+        """Kills the task's worker and starts another in its place."""
+        for worker in self._carrying(number):
+            worker.process.kill()
+            worker.process.join()
+            worker.connection.close()
+            self._workers[self._workers.index(worker)] = self._start()
+
     def poll(self, timeout_s: float) -> list[Event]:
         """What workers sent; raises SearchError where a worker cannot even start."""
         events: list[Event] = []
@@ -60,6 +77,9 @@ class ProcessExecutor:
             if worker.process.is_alive():
                 worker.process.kill()
 
+    def _carrying(self, number: int) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.task is not None and worker.task.number == number]
+
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -74,21 +94,25 @@ class ProcessExecutor:
             event: Event | None = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             return self._replace(index, worker)
-        if event is None:
+        if event is None and not worker.ready:
             worker.ready = True
             return []
-        if isinstance(event, Succeeded | Failed):
-            worker.task = None
-        return [event]
+        silent = worker.stopping
+        if event is None or isinstance(event, ENDS):
+            worker.task, worker.stopping = None, False
+        return [] if silent or event is None else [event]
 
     def _replace(self, index: int, worker: _Worker) -> list[Event]:
         worker.process.join(timeout=5)
         code = worker.process.exitcode
-        if not worker.ready:
+        killed = code is None or code < 0
+        if not worker.ready and not killed:
             raise SearchError(f"a worker process could not start (exit code {code}); what it printed above says why")
         self._workers[index] = self._start()
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return [Failed(number=worker.task.number, reason=f"the worker process ended with {how}")] if worker.task else []
+        if worker.task is None or worker.stopping:
+            return []
+        how = f"signal {-(code or 0)}" if killed else f"exit code {code}"
+        return [Lost(number=worker.task.number, reason=f"the worker process ended with {how}")]
 
 
 @contextlib.contextmanager

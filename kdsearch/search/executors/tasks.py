@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -14,7 +14,8 @@ from kdsearch.config.teacher import TeacherConfig
 from kdsearch.data.cache import open_dataset
 from kdsearch.data.dataset import Splits
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.report import EpochReport, Trained, TrainingFailed
+from kdsearch.distill.checkpoint import Checkpoint
+from kdsearch.distill.report import EpochReport, OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import open_teacher
 
@@ -40,8 +41,9 @@ class Task:
 
     number: int
     recipe: Recipe
-    weights: Path
-    """Where to put its weights."""
+    checkpoint: str
+    """Where its state lies while it runs: a path or a URL."""
+    checkpoint_every_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +64,31 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A trial could not be carried out."""
+    """A trial cannot be carried out."""
 
     number: int
     reason: str
 
 
-Event: TypeAlias = Progressed | Succeeded | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A trial's worker went away; another may go on from the trial's checkpoint."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hindered:
+    """A trial goes on without something it should have, such as its checkpoint."""
+
+    number: int
+    reason: str
+
+
+Event: TypeAlias = Progressed | Succeeded | Failed | Lost | Hindered
+ENDS = (Succeeded, Failed, Lost)
+"""After one of these a task's worker is free, or gone."""
 
 
 class Executor(Protocol):
@@ -80,6 +100,14 @@ class Executor(Protocol):
 
     def submit(self, task: Task) -> None:
         """Takes a task."""
+        ...
+
+    def stop(self, number: int) -> None:
+        """Ends a task after the epoch it is in; nothing more is told of it, and its checkpoint is removed."""
+        ...
+
+    def drop(self, number: int) -> None:
+        """Ends a task with its worker at once; nothing more is told of it, and its checkpoint stays."""
         ...
 
     def poll(self, timeout_s: float) -> list[Event]:
@@ -99,16 +127,24 @@ def open_workshop(setup: Setup) -> Workshop:
     return Workshop(data, teacher)
 
 
-def carry_out(workshop: Workshop, task: Task) -> Iterator[Event]:
-    """Makes the task's student, telling every epoch and how it ended."""
-    training = workshop.distil(task.recipe, task.weights)
+def carry_out(workshop: Workshop, task: Task) -> Generator[Event, None, None]:
+    """Makes the task's student, from its checkpoint where there is one, telling every epoch and how it ended."""
+    checkpoint = Checkpoint(task.checkpoint, subject=task.recipe.model_dump(), every_s=task.checkpoint_every_s)
+    training = workshop.distil(task.recipe, checkpoint=checkpoint)
+    hindrance = ""
     while True:
         try:
             report = next(training)
         except StopIteration as stop:
             yield Succeeded(number=task.number, trained=stop.value)
             return
+        except OutOfMemory as error:
+            yield Lost(number=task.number, reason=str(error))
+            return
         except TrainingFailed as error:
             yield Failed(number=task.number, reason=str(error))
             return
         yield Progressed(number=task.number, report=report)
+        if checkpoint.hindrance != hindrance:
+            hindrance = checkpoint.hindrance
+            yield Hindered(number=task.number, reason=hindrance)

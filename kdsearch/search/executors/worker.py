@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from multiprocessing.connection import Connection
+import contextlib
+import multiprocessing
+import os
+import threading
+from multiprocessing.connection import Connection, wait
 
 import torch
 
-from kdsearch.search.executors.tasks import Setup, carry_out, open_workshop
+from kdsearch.distill.atomic import remove
+from kdsearch.distill.student import Workshop
+from kdsearch.search.executors.tasks import ENDS, Setup, Task, carry_out, open_workshop
 
 
 def work(connection: Connection, setup: Setup) -> None:
-    """Receives tasks and sends their events over the connection; returns when it closes."""
+    """Receives tasks and sends their events over the connection; returns when it closes.
+
+    A number among the tasks asks to stop the task of that number; None answers when that is done.
+    """
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     torch.set_num_threads(setup.threads)
     workshop = open_workshop(setup)
     try:
         connection.send(None)
         while True:
-            for event in carry_out(workshop, connection.recv()):
-                connection.send(event)
+            message = connection.recv()
+            if isinstance(message, Task):
+                _carry_out(connection, workshop, message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _carry_out(connection: Connection, workshop: Workshop, task: Task) -> None:
+    with contextlib.closing(carry_out(workshop, task)) as events:
+        for event in events:
+            connection.send(event)
+            if not isinstance(event, ENDS) and connection.poll() and connection.recv() == task.number:
+                break
+        else:
+            return
+    remove(task.checkpoint)
+    connection.send(None)
+
+
+def _end_with_driver() -> None:
+    """A driver that is killed leaves no worker behind that would train, and write, beside the next driver's."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    wait([driver.sentinel])
+    os._exit(1)

@@ -1,0 +1,25 @@
+"""``kdsearch sync``: brings MLflow level with a study's storage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+
+from kdsearch.config.home import home_folder
+from kdsearch.config.load import load_study
+from kdsearch.search.bookkeeping import sync_study
+from kdsearch.tracking.location import choose_tracking
+
+
+def run(options: argparse.Namespace) -> int:
+    """Records what MLflow lacks, and says what it holds then."""
+    study = load_study(options.study)
+    tracking = choose_tracking(study.tracking_uri, os.environ)
+    records = sync_study(study, home=home_folder(os.environ), tracking=tracking)
+    counts = Counter(record.outcome for record in records)
+    trials = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no trials yet"
+    print(f"MLflow is level with study {study.name}: {trials}.")
+    if tracking.command():
+        print(f"MLflow:  {tracking.command()}")
+    return 0

@@ -1,0 +1,96 @@
+"""All that a training changes as it goes, as one thing that can be kept and taken up again."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kdsearch.config.training import TrainingSpec
+from kdsearch.distill.optimisation import build_optimizer, build_schedule
+from kdsearch.distill.report import CURVE, EpochReport
+
+
+class TrainingState:
+    """Weights, optimiser, schedule, scaler, random state, the best epoch so far, and the curve."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        extra: nn.Module | None,
+        spec: TrainingSpec,
+        *,
+        seed: int,
+        steps: int,
+        precision: torch.dtype | None,
+    ) -> None:
+        """``extra`` holds parameters that learn along; ``steps`` are those of all epochs together."""
+        self.model = model
+        self.parameters = [*model.parameters(), *(extra.parameters() if extra is not None else ())]
+        self.generator = torch.Generator(device="cpu").manual_seed(seed)
+        self.optimizer = build_optimizer(self.parameters, spec)
+        self.schedule = build_schedule(self.optimizer, spec, steps=steps)
+        self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == torch.float16)
+        self.best = Best(spec)
+        self.curve: list[EpochReport] = []
+        self._extra = extra
+
+    def dump(self) -> bytes:
+        """The state as it is between two epochs."""
+        content = {
+            "model": self.model.state_dict(),
+            "extra": self._extra.state_dict() if self._extra is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": self.generator.get_state(),
+            "best": self.best.state(),
+            "curve": CURVE.dump_json(tuple(self.curve)).decode(),
+        }
+        file = io.BytesIO()
+        torch.save(content, file)
+        return file.getvalue()
+
+    def restore(self, content: bytes) -> None:
+        """Goes back to a dumped state."""
+        kept = torch.load(io.BytesIO(content), map_location=self.parameters[0].device, weights_only=True)
+        self.model.load_state_dict(kept["model"])
+        if self._extra is not None:
+            self._extra.load_state_dict(kept["extra"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.schedule.load_state_dict(kept["schedule"])
+        self.scaler.load_state_dict(kept["scaler"])
+        self.generator.set_state(kept["random"].cpu())
+        self.best.restore_state(kept["best"])
+        self.curve = list(CURVE.validate_json(kept["curve"]))
+
+
+class Best:
+    """Keeps the weights of the best epoch so far, by validation Dice or loss."""
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        self.epoch = 0
+        self._monitor = spec.monitor
+        self._value = -math.inf
+        self._weights: dict[str, Tensor] = {}
+
+    def offer(self, model: nn.Module, report: EpochReport) -> None:
+        """Takes the model's weights if the report is better than all before."""
+        value = report.dice if self._monitor == "dice" else -report.validation_loss
+        if value > self._value:
+            self.epoch, self._value = report.epoch, value
+            self._weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def restore(self, model: nn.Module) -> None:
+        """Puts the best weights back."""
+        model.load_state_dict(self._weights)
+
+    def state(self) -> dict[str, object]:
+        """What ``restore_state`` takes."""
+        return {"epoch": self.epoch, "value": self._value, "weights": self._weights}
+
+    def restore_state(self, state: dict[str, object]) -> None:
+        """Goes back to what ``state`` gave."""
+        self.epoch, self._value, self._weights = state["epoch"], state["value"], state["weights"]  # type: ignore[assignment]  # as written above

@@ -1,0 +1,124 @@
+"""Gets recipes from the sampler and sees that none over a hard limit goes further."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Generator, Iterator
+from functools import partial
+
+from kdsearch.config.home import checkpoint_url
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.search import Limits
+from kdsearch.distill.student import cost_of
+from kdsearch.errors import SearchError
+from kdsearch.measure.counts import Cost
+from kdsearch.search.events import DriverEvent, Ended, Started
+from kdsearch.search.executors.tasks import Task
+from kdsearch.search.ledger import course_of
+from kdsearch.search.persistence import persist
+from kdsearch.search.session import Session
+from kdsearch.search.store import Proposal
+
+MOST_REJECTIONS = 500
+"""In a row; more than that and the limits leave next to nothing of the space."""
+
+
+def take_up(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
+    """Queues what a former driver left running, and lets the pruner know what is already there."""
+    for proposal in abandoned:
+        if not (yield from _rejected(session, proposal)):
+            session.waiting.append(proposal)
+    if not session.study.search.deterministic:
+        _show_pruner(session, until=None)
+    elif session.waiting:
+        yield from _finish_batch(session)
+
+
+def fill(session: Session) -> Iterator[DriverEvent]:
+    """Gives the executor as much to do as it has room for."""
+    search = session.study.search
+    if search.deterministic and not session.waiting and not session.ledger.running:
+        _show_pruner(session, until=None)
+        yield from _ask(session, min(search.batch, session.ledger.remaining))
+    while session.executor.room():
+        if not session.waiting and not search.deterministic:
+            yield from _ask(session, min(1, session.ledger.remaining))
+        if not session.waiting:
+            return
+        yield _dispatch(session, session.waiting.popleft())
+
+
+def over_limit(cost: Cost, limits: Limits) -> str:
+    """Why the cost is over a hard limit; empty where it is not."""
+    for name in ("params", "macs"):
+        limit, value = getattr(limits, name), getattr(cost, name)
+        if limit is not None and value > limit:
+            return f"{format_quantity(value)} {name} are over the limit of {format_quantity(limit)}"
+    return ""
+
+
+def _finish_batch(session: Session) -> Iterator[DriverEvent]:
+    """A driver may have been killed in the middle of drawing a batch, or of training it."""
+    batch = session.study.search.batch
+    before = [record.number for record in session.ledger.records if record.outcome != "rejected"]
+    drawn = sorted([*before, *(proposal.number for proposal in session.waiting)])
+    start = drawn.index(session.waiting[0].number) // batch * batch
+    _show_pruner(session, until=drawn[start])
+    missing = -len(drawn) % batch
+    yield from _ask(session, min(missing, session.ledger.remaining - len(session.waiting)))
+
+
+def _show_pruner(session: Session, *, until: int | None) -> None:
+    """Shows the pruner the trials that ended, with numbers below ``until``."""
+    for record in session.ledger.records:
+        course = course_of(record)
+        if course is not None and (until is None or record.number < until):
+            session.pruner.observe(course)
+
+
+def _ask(session: Session, count: int) -> Iterator[DriverEvent]:
+    """Queues that many more recipes within the limits, or as many as a grid still has."""
+    for _ in range(count):
+        proposal = None if session.exhausted else (yield from _ask_within_limits(session))
+        if proposal is None:
+            session.exhausted = True
+            return
+        session.waiting.append(proposal)
+
+
+def _ask_within_limits(session: Session) -> Generator[DriverEvent, None, Proposal | None]:
+    """The next recipe within the hard limits, None where a grid has no more; others are rejected on the way."""
+    for _ in itertools.count() if session.study.search.sampler == "grid" else range(MOST_REJECTIONS):
+        proposal = yield from persist(session, session.store.ask)
+        if proposal is None or not (yield from _rejected(session, proposal)):
+            return proposal
+    raise SearchError(
+        f"search.limits: {MOST_REJECTIONS} recipes in a row were over them; widen them, or search smaller students"
+    )
+
+
+def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, None, bool]:
+    cost = cost_of(proposal.recipe, size=session.study.data.size)
+    reason = over_limit(cost, session.study.search.limits)
+    if reason:
+        record = yield from persist(session, partial(session.store.reject, proposal.number, reason))
+        session.ledger.end(record)
+        yield Ended(record=record)
+    return bool(reason)
+
+
+def _dispatch(session: Session, proposal: Proposal) -> Started:
+    study, number, recipe = session.study, proposal.number, proposal.recipe
+    cost = cost_of(recipe, size=study.data.size)
+    session.executor.submit(
+        Task(
+            number=number,
+            recipe=recipe,
+            checkpoint=checkpoint_url(session.home, study.name, number, study.search.checkpoints),
+            checkpoint_every_s=study.search.checkpoint_every_s,
+        )
+    )
+    session.ledger.begin(number, recipe, cost)
+    session.vigil.begin(number, macs=cost.macs, now=time.monotonic())
+    return Started(number=number, recipe=recipe, cost=cost)

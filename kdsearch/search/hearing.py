@@ -1,0 +1,132 @@
+"""Takes what workers tell: stops, keeps, requeues or fails their trials."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from kdsearch.config.home import checkpoint_url, weights_path
+from kdsearch.distill.atomic import remove, write_whole
+from kdsearch.distill.record import TrialRecord
+from kdsearch.distill.report import Trained
+from kdsearch.errors import SearchError
+from kdsearch.search.events import DriverEvent, Ended, Requeued
+from kdsearch.search.executors.tasks import Event, Failed, Hindered, Lost, Progressed, Succeeded
+from kdsearch.search.ledger import course_of
+from kdsearch.search.persistence import persist
+from kdsearch.search.session import Session
+from kdsearch.search.store import Proposal
+
+HOPELESS = 3
+"""Failures of one kind after which nothing more is tried."""
+
+
+def take(session: Session, event: Event) -> Iterator[DriverEvent]:
+    """Takes one event of a running trial; raises SearchError where going on makes no sense."""
+    if not session.ledger.is_running(event.number):
+        return
+    match event:
+        case Progressed():
+            yield event
+            yield from _judge(session, event)
+        case Succeeded(number=number, trained=trained):
+            yield from persist(session, partial(_keep_weights, session, number, trained))
+            finish = partial(session.store.finish, number, trained.scores, session.ledger.curve(number))
+            yield from _end(session, (yield from persist(session, finish)))
+        case Failed(number=number, reason=reason):
+            fail = partial(session.store.fail, number, reason, session.ledger.curve(number))
+            yield from _end(session, (yield from persist(session, fail)))
+        case Lost(number=number, reason=reason):
+            yield from _lose(session, number, reason)
+        case Hindered():
+            yield event
+
+
+def drop_silent(session: Session) -> Iterator[DriverEvent]:
+    """Ends workers that no longer report; their trials go on with others."""
+    for number, seconds in session.vigil.silent(now=time.monotonic()):
+        session.executor.drop(number)
+        yield from _lose(session, number, f"its worker was silent for {seconds:.0f} seconds")
+
+
+def _judge(session: Session, event: Progressed) -> Iterator[DriverEvent]:
+    """Takes an epoch into account and stops the trial where the pruner says so."""
+    number, report = event.number, event.report
+    session.ledger.report(number, report)
+    session.vigil.hear(number, report, now=time.monotonic())
+    course = session.ledger.course(number)
+    reason = session.pruner.stops(course)
+    if not session.study.search.deterministic:
+        session.pruner.observe(course)
+    if not reason:
+        return
+    session.executor.stop(number)
+    text = f"after epoch {report.epoch} of {report.epochs}, {reason}"
+    stop = partial(session.store.stop, number, text, session.ledger.curve(number), session.ledger.run_of(number).cost)
+    yield from _end(session, (yield from persist(session, stop)))
+
+
+def _lose(session: Session, number: int, reason: str) -> Iterator[DriverEvent]:
+    """Requeues a trial that lost its worker, or gives it up after too many."""
+    retries, recipe, curve = (
+        session.study.search.retries,
+        session.ledger.run_of(number).recipe,
+        session.ledger.curve(number),
+    )
+    reasons = session.ledger.lose(number, reason)
+    session.vigil.end(number)
+    yield from persist(session, partial(session.store.lose, number, reasons))
+    if len(reasons) <= retries:
+        session.waiting.appendleft(Proposal(number=number, recipe=recipe))
+        yield Requeued(number=number, reason=reason, attempt=len(reasons), retries=retries)
+        return
+    text = f"{reason} (lost {len(reasons)} times)" if len(reasons) > 1 else reason
+    yield from _end(session, (yield from persist(session, partial(session.store.fail, number, text, curve))))
+
+
+def _end(session: Session, record: TrialRecord) -> Iterator[DriverEvent]:
+    study = session.study
+    session.ledger.end(record)
+    session.vigil.end(record.number)
+    course = course_of(record)
+    if course is not None and not study.search.deterministic:
+        session.pruner.observe(course)
+    if record.outcome != "stopped":  # its worker is still in an epoch, and removes it itself
+        place = checkpoint_url(session.home, study.name, record.number, study.search.checkpoints)
+        yield from persist(session, partial(remove, place))
+    yield Ended(record=record)
+    if record.outcome == "failed":
+        _stop_where_hopeless(session, record)
+
+
+def _keep_weights(session: Session, number: int, trained: Trained) -> None:
+    write_whole(str(weights_path(session.home, session.study.name, number)), trained.weights)
+
+
+def _stop_where_hopeless(session: Session, last: TrialRecord) -> None:
+    """Raises SearchError where one recipe, or everything so far, failed in the same way three times."""
+    records = [record for record in session.ledger.records if record.outcome != "rejected"]
+    alike = [record for record in records if record.outcome == "failed" and _kind(record) == _kind(last)]
+    same_recipe = [record for record in alike if _settings(record) == _settings(last)]
+    nothing_else = len(alike) == len(records)
+    if len(same_recipe) < HOPELESS and not (nothing_else and len(alike) >= HOPELESS):
+        return
+    numbers = ", ".join(str(record.number) for record in (alike if nothing_else else same_recipe))
+    settings = last.recipe.settings() if last.recipe else {}
+    recipe = ", ".join(f"{name} {value}" for name, value in settings.items())
+    raise SearchError(
+        f"study {session.study.name} stops: trials {numbers} failed in the same way, the last because {last.reason}; "
+        f"its recipe: {recipe}. Mend the cause, or give the space other bounds under another name; the same command "
+        "goes on"
+    )
+
+
+def _kind(record: TrialRecord) -> str:
+    """The reason without its numbers."""
+    return re.sub(r"\d+", "#", record.reason)
+
+
+def _settings(record: TrialRecord) -> dict[str, str]:
+    return {name: value for name, value in record.recipe.settings().items() if name != "seed"} if record.recipe else {}

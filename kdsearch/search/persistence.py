@@ -1,0 +1,44 @@
+"""Writes that must not be lost: where a disk or a storage does not take them, the study waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from kdsearch.search.events import GoingOn, Waiting
+from kdsearch.search.session import Session
+from kdsearch.search.store import STORAGE_ERRORS
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+
+T = TypeVar("T")
+
+
+def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | GoingOn, None, T]:
+    """Carries the write out, again and again until it is taken; workers go on with their trials meanwhile.
+
+    Raises SearchError where another driver has taken the study over.
+    """
+    pause = FIRST_PAUSE_S
+    waited = False
+    while True:
+        session.lease.check()
+        try:
+            written = write()
+        except (*STORAGE_ERRORS, OSError) as error:
+            waited = True
+            yield Waiting(reason=_first_line(error))
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+            continue
+        if waited:
+            session.vigil.rest(now=time.monotonic())
+            yield GoingOn()
+        return written
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", None) or cause).splitlines()[0]

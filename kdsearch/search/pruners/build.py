@@ -1,0 +1,23 @@
+"""Pruners by their names in a study file."""
+
+from __future__ import annotations
+
+from kdsearch.config.pruning import PruningConfig
+from kdsearch.search.pruners.course import Pruner
+from kdsearch.search.pruners.halving import Halving
+from kdsearch.search.pruners.none import NoPruner
+from kdsearch.search.pruners.reach import Reach
+from kdsearch.search.pruners.single import SingleObjectivePruner
+
+
+def build_pruner(config: PruningConfig) -> Pruner:
+    """The pruner of that name."""
+    match config.pruner:
+        case "none":
+            return NoPruner()
+        case "reach":
+            return Reach(config)
+        case "halving":
+            return Halving(config)
+        case _:
+            return SingleObjectivePruner(config)

@@ -1,0 +1,46 @@
+"""A trial as a pruner sees it, and what a pruner is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One trial's way so far."""
+
+    number: int
+    params: int
+    macs: int
+    dice: tuple[float, ...]
+    """Validation Dice after each epoch, 0-1."""
+    epochs: int
+    """Most epochs there can be."""
+    finished: bool
+    """Whether it was trained to its end."""
+
+    @property
+    def best(self) -> float:
+        """The best Dice so far; what counts in the end, because the best epoch's weights are kept."""
+        return max(self.dice)
+
+    def until(self, epoch: int) -> float:
+        """The best Dice of the first epochs."""
+        return max(self.dice[:epoch])
+
+    def no_larger_than(self, other: Course) -> bool:
+        """Neither in parameters nor in multiply-adds."""
+        return self.params <= other.params and self.macs <= other.macs
+
+
+class Pruner(Protocol):
+    """Decides, after each epoch of a trial, whether it stops."""
+
+    def observe(self, course: Course) -> None:
+        """Takes notice of a trial, in the place of what was known of it."""
+        ...
+
+    def stops(self, course: Course) -> str:
+        """Why the trial stops after its last epoch so far; empty where it goes on."""
+        ...

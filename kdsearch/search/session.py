@@ -1,0 +1,40 @@
+"""What the driver holds while it searches."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.search.executors.tasks import Executor
+from kdsearch.search.lease import Lease
+from kdsearch.search.ledger import Ledger
+from kdsearch.search.pruners.course import Pruner
+from kdsearch.search.store import Proposal, StudyStore
+from kdsearch.search.vigil import Vigil
+
+if TYPE_CHECKING:
+    from kdsearch.tracking.recorder import Recorder
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One driver's parts; only ``waiting`` changes hands."""
+
+    study: StudyConfig
+    home: Path
+    store: StudyStore
+    lease: Lease
+    ledger: Ledger
+    executor: Executor
+    recorder: Recorder
+    teacher: TrainedTeacher
+    pruner: Pruner
+    vigil: Vigil
+    waiting: deque[Proposal] = field(default_factory=deque)
+    """Trials that have a recipe and no worker."""
+    exhausted: bool = False
+    """Whether a grid has no more recipes."""

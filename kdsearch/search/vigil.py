@@ -1,0 +1,53 @@
+"""Notices workers that no longer report."""
+
+from __future__ import annotations
+
+from kdsearch.distill.report import EpochReport
+
+LEAST_S = 60.0
+"""Silence shorter than this is never taken for a loss."""
+FIRST_EPOCH_S = 1800.0
+"""For as long a study's first epoch may take, before anything is known of its pace."""
+
+
+class Vigil:
+    """How long each running trial has been silent, and how long it may be."""
+
+    def __init__(self, *, silence: float, least_s: float = LEAST_S) -> None:
+        """``silence``: usual epochs without a report after which a worker is taken for lost."""
+        self._silence, self._least_s = silence, least_s
+        self._macs: dict[int, int] = {}
+        self._heard: dict[int, float] = {}
+        self._reported: dict[int, float] = {}
+        self._epoch_s: dict[int, float] = {}
+        self._seconds_per_mac = 0.0
+
+    def begin(self, number: int, *, macs: int, now: float) -> None:
+        """A trial begins; ``now`` in seconds of a clock that does not go back."""
+        self._macs[number], self._heard[number] = macs, now
+        self._reported[number] = self._epoch_s[number] = 0.0
+
+    def hear(self, number: int, report: EpochReport, *, now: float) -> None:
+        """A trial reports; how long its epochs take is what the reports themselves say."""
+        took = report.seconds - self._reported[number]
+        self._heard[number], self._reported[number] = now, report.seconds
+        self._epoch_s[number] = max(self._epoch_s[number], took)
+        self._seconds_per_mac = max(self._seconds_per_mac, took / self._macs[number])
+
+    def end(self, number: int) -> None:
+        """A trial ends."""
+        for known in (self._macs, self._heard, self._reported, self._epoch_s):
+            known.pop(number, None)
+
+    def rest(self, *, now: float) -> None:
+        """The driver did not listen until now."""
+        self._heard = dict.fromkeys(self._heard, now)
+
+    def silent(self, *, now: float) -> list[tuple[int, float]]:
+        """Trials silent for too long, and for how many seconds."""
+        return [(number, now - heard) for number, heard in self._heard.items() if now - heard > self._allowed(number)]
+
+    def _allowed(self, number: int) -> float:
+        """From the trial's own slowest epoch; before its first, from the study's slowest pace for one of its size."""
+        usual = self._epoch_s[number] or self._seconds_per_mac * self._macs[number]
+        return max(self._least_s, self._silence * usual) if usual else FIRST_EPOCH_S

@@ -1,0 +1,153 @@
+"""A training that is killed and goes on gives what the same training gives without a break, to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import signal
+import subprocess
+import sys
+import time
+
+import fsspec
+import pytest
+import torch
+
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.training import TeacherTraining
+from kdsearch.distill import atomic
+from kdsearch.distill.atomic import read_whole, remove, write_whole
+from kdsearch.distill.checkpoint import Checkpoint
+from kdsearch.distill.loop import train
+from kdsearch.distill.objective import supervised_objective
+from kdsearch.models.unet import build_student
+from tests.distill.test_loop import DATA
+
+SPEC = TeacherTraining(epochs=5, batch_size=8, learning_rate=1e-2)
+
+
+def _checkpoint(place, **changes):
+    return Checkpoint(str(place), **{"subject": "this", "every_s": 0.0} | changes)
+
+
+def _training(model, spec, checkpoint=None):
+    objective = supervised_objective(model, spec.supervised_loss)
+    return train(model, objective, DATA, spec, seed=3, checkpoint=checkpoint)
+
+
+def _student():
+    return build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=0)
+
+
+def _untimed(reports):
+    return [dataclasses.replace(report, seconds=0.0) for report in reports]
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1, 3, 5])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "schedule": "cosine", "gradient_clip": 1.0},
+        {"optimizer": "adam", "schedule": "constant"},
+        {"patience": 1, "learning_rate": 1e-4},
+    ],
+)
+def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes):
+    spec = SPEC.model_copy(update=changes).spec()
+    whole = _student()
+    reports = list(_training(whole, spec))
+    first = _training(_student(), spec, _checkpoint(tmp_path / "c"))
+    for _ in range(min(epochs_before, len(reports))):
+        next(first)
+    first.close()
+    again = _student()
+    torch.nn.init.zeros_(again.head.weight)
+    told = list(_training(again if epochs_before else _student(), spec, _checkpoint(tmp_path / "c")))
+    assert _untimed(told) == _untimed(reports)
+    if epochs_before:
+        pairs = zip(whole.state_dict().values(), again.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_time_before_the_break_counts(tmp_path):
+    first = _training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c"))
+    spent = [next(first).seconds for _ in range(3)][-1]
+    first.close()
+    seconds = [report.seconds for report in _training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c"))]
+    assert seconds == sorted(seconds)
+    assert seconds[2] == spent
+
+
+def test_state_of_something_else_is_not_taken_up(tmp_path):
+    list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c")))
+    other = _training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c", subject="that"))
+    assert next(other).seconds < 1000
+    assert read_whole(str(tmp_path / "c"))[4:20] == _checkpoint("x", subject="that")._subject
+
+
+@pytest.mark.parametrize("cut", [0, 3, 15, 500, -1])
+def test_damaged_state_is_said_and_left_aside(tmp_path, caplog, cut):
+    reports = list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c")))
+    whole = (tmp_path / "c").read_bytes()
+    (tmp_path / "c").write_bytes(whole[:cut])
+    again = list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c")))
+    assert _untimed(again) == _untimed(reports)
+    assert ("is damaged; the training begins again" in caplog.text) == (cut in {500, -1})
+
+
+def test_state_is_kept_no_more_often_than_asked(tmp_path):
+    list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c", every_s=1000.0)))
+    assert not (tmp_path / "c").exists()
+
+
+def test_place_that_cannot_be_written_hinders_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    checkpoint = _checkpoint(tmp_path / "file" / "c")
+    assert len(list(_training(_student(), SPEC.spec(), checkpoint))) == 5
+    assert checkpoint.hindrance.startswith("no checkpoint: ")
+
+
+def test_disk_that_fills_up_leaves_the_last_state_and_nothing_half(tmp_path):
+    place = tmp_path / "c"
+    write_whole(str(place), b"before")
+    program = (
+        "import resource, signal, sys; from kdsearch.distill.atomic import write_whole\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as a full disk, for this process alone\n"
+        "try: write_whole(sys.argv[1], bytes(100_000))\n"
+        "except OSError as error: sys.exit(error.errno)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(place)], check=False).returncode == errno.EFBIG
+    assert place.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_store_that_is_no_file_system_works_too():
+    place = "memory://students/7.checkpoint"
+    reports = list(_training(_student(), SPEC.spec(), Checkpoint(place, subject="this", every_s=0.0)))
+    assert fsspec.filesystem("memory").exists(place)
+    again = list(_training(_student(), SPEC.spec(), Checkpoint(place, subject="this", every_s=0.0)))
+    assert again == reports
+    remove(place)
+    assert read_whole(place) is None
+
+
+def test_kill_in_the_middle_of_a_write_leaves_the_last_state_and_removal_takes_the_rest(tmp_path):
+    place = tmp_path / "c"
+    write_whole(str(place), b"before")
+    program = (
+        "import sys; from kdsearch.distill.atomic import write_whole\n"
+        "print('up', flush=True)\n"
+        "while True: write_whole(sys.argv[1], b'x' * 50_000_000)\n"
+    )
+    for attempt in range(5):
+        with subprocess.Popen([sys.executable, "-c", program, str(place)], stdout=subprocess.PIPE) as writer:
+            writer.stdout.readline()
+            time.sleep(0.01 + 0.02 * attempt)
+            writer.send_signal(signal.SIGKILL)
+        content = place.read_bytes()
+        assert content in {b"before", b"x" * 50_000_000}
+    place.with_name(f"c.12345678.{atomic.PARTIAL}").write_bytes(b"half")
+    remove(str(place))
+    assert list(tmp_path.iterdir()) == []

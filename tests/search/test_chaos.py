@@ -1,0 +1,148 @@
+"""Workers and drivers are killed at random; every trial is there once and the front is the undisturbed run's."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from kdsearch.config.home import weights_path
+from kdsearch.config.load import load_study
+from kdsearch.distill.record import students_of
+from kdsearch.front.members import front_of
+from kdsearch.search.store import open_store
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+STUDY = """
+name: chaos
+seed: 5
+data:
+  sources: [{{reader: phantom, images: 60}}]
+  size: 32
+teacher:
+  encoder_depth: 3
+  weights: none
+  training: {{epochs: 1}}
+student: {{width: {{int: [2, 6]}}, depth: {{int: [2, 3]}}, convolutions: 1}}
+distillation: {{path: {{choice: [none, logits, regressor]}}}}
+training: {{epochs: {epochs}, learning_rate: {{float: [1e-3, 1e-2], log: true}}}}
+search:
+  trials: {trials}
+  startup_trials: 4
+  limits: {{params: 6k}}
+  workers: {workers}
+  deterministic: true
+  batch: 4
+  retries: 1000
+  checkpoint_every_s: 0
+  pruning: {{pruner: reach, warmup_epochs: 1, finished_trials: 3}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kills", "trials", "epochs"),
+    [
+        pytest.param(8, 8, 8, marks=pytest.mark.slow),
+        pytest.param(50, 24, 24, marks=pytest.mark.endurance),
+    ],
+    ids=["short", "fifty"],
+)
+def test_study_that_is_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path, kills, trials, epochs):
+    quiet, chaos = tmp_path / "quiet", tmp_path / "chaos"
+    _prepare(quiet, trials, epochs, workers=1)
+    assert _start(quiet).wait() == 0
+    _prepare(chaos, trials, epochs, workers=2)
+    hits = _harass(chaos, random.Random(kills), kills)
+    assert sum(hits.values()) == kills
+    assert all(hits.values()), hits
+    expected, got = _records(quiet), _records(chaos)
+    assert [_result(record) for record in got] == [_result(record) for record in expected]
+    assert [record.number for record in got] == list(range(len(got)))
+    assert {record.outcome for record in got} <= {"finished", "stopped", "rejected"}
+    objectives = ("dice", "params", "macs")
+    fronts = [[member.number for member in front_of(students_of(records), objectives)] for records in (expected, got)]
+    assert fronts[0] == fronts[1]
+    for number in fronts[0]:
+        a, b = (load_file(weights_path(place / "home", "chaos", number)) for place in (quiet, chaos))
+        assert all(a[name].equal(b[name]) for name in a)
+    for place in (quiet, chaos):
+        assert list((place / "home" / "studies" / "chaos" / "checkpoints").glob("*")) == []
+    assert _recorded(quiet) == _recorded(chaos) == len(got)
+
+
+def _prepare(place, trials, epochs, *, workers):
+    place.mkdir()
+    (place / "study.yaml").write_text(STUDY.format(trials=trials, epochs=epochs, workers=workers))
+
+
+def _start(place):
+    environment = os.environ | {"KDSEARCH_HOME": str(place / "home"), "OMP_NUM_THREADS": "1"}
+    with (place / "log").open("a") as log:
+        command = [sys.executable, "-m", "kdsearch", "run", "study.yaml"]
+        return subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
+
+
+def _harass(place, chance, kills):
+    """Kills the driver, or one of its workers, at random moments, until the study ends in spite of it."""
+    hits = {"driver": 0, "worker": 0}
+    driver = _start(place)
+    while True:
+        left = kills - sum(hits.values())
+        if driver.poll() == 0:
+            assert not left, f"the study ended with {left} kills to come; make it longer"
+            return hits
+        if driver.poll() is not None:
+            assert driver.returncode == -signal.SIGKILL, (place / "log").read_text()
+            driver = _start(place)
+        time.sleep(chance.choice([chance.uniform(0, 1), chance.uniform(0, 8)]))
+        workers = _workers(driver)
+        if left and workers and chance.random() < 0.6:
+            hits["worker"] += _kill(chance.choice(workers).pid)
+        elif left and driver.poll() is None and (workers or chance.random() < 0.1):
+            hits["driver"] += _kill(driver.pid)
+            driver.wait()
+
+
+def _workers(driver):
+    try:
+        children = psutil.Process(driver.pid).children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+def _records(place):
+    return open_store(load_study(place / "study.yaml"), place / "home", create=False).records()
+
+
+def _result(record):
+    """All of a trial but what is measured in seconds."""
+    curve = [(report.epoch, report.dice, report.train_loss, report.validation_loss) for report in record.curve]
+    return record.number, record.outcome, record.reason, record.recipe, record.scores and record.scores.overlap, curve
+
+
+def _recorded(place):
+    """Trials' runs in MLflow, each number once."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("chaos").experiment_id], "tags.`kdsearch.kind` = 'trial'")
+    numbers = [run.data.tags["kdsearch.trial"] for run in runs]
+    assert len(set(numbers)) == len(numbers)
+    return len(numbers)

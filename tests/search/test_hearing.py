@@ -1,0 +1,310 @@
+"""What the driver does with what workers tell, with an executor that does as the test says."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from kdsearch.config.home import checkpoint_url, weights_path
+from kdsearch.config.load import load_study
+from kdsearch.distill.atomic import write_whole
+from kdsearch.distill.report import EpochReport, Trained
+from kdsearch.errors import SearchError
+from kdsearch.search import persistence
+from kdsearch.search.asking import fill, take_up
+from kdsearch.search.events import Ended, GoingOn, Requeued, Started, Waiting
+from kdsearch.search.executors.tasks import Failed, Lost, Progressed, Succeeded
+from kdsearch.search.hearing import drop_silent, take
+from kdsearch.search.ledger import Ledger
+from kdsearch.search.pruners.none import NoPruner
+from kdsearch.search.session import Session
+from kdsearch.search.store import open_store
+from kdsearch.search.vigil import Vigil
+from tests.conftest import TINY
+from tests.front.students import scores
+
+TWELVE = TINY.replace("trials: 3", "trials: 12")
+
+
+class FakeExecutor:
+    """Takes tasks and does nothing with them."""
+
+    def __init__(self, workers):
+        self.workers, self.tasks, self.stopped, self.dropped = workers, {}, [], []
+
+    def room(self):
+        return self.workers - len(self.tasks)
+
+    def submit(self, task):
+        self.tasks[task.number] = task
+
+    def stop(self, number):
+        self.stopped.append(number)
+        del self.tasks[number]
+
+    def drop(self, number):
+        self.dropped.append(number)
+        del self.tasks[number]
+
+
+class FakeLease:
+    taken_by = ""
+
+    def check(self):
+        if self.taken_by:
+            raise SearchError(f"the study was taken over by {self.taken_by}")
+
+
+class StopsAt:
+    """Stops the trials named, at the epochs named."""
+
+    def __init__(self, epochs):
+        self.epochs, self.seen = epochs, []
+
+    def observe(self, course):
+        self.seen.append((course.number, len(course.dice), course.finished))
+
+    def stops(self, course):
+        return "the test says so" if self.epochs.get(course.number) == len(course.dice) else ""
+
+
+@pytest.fixture
+def session(study_file, tmp_path):
+    def make(*, pruner=None, workers=2, home=None, text=TWELVE, least_s=60.0):
+        study = load_study(study_file(text))
+        store = open_store(study, home or tmp_path, create=True)
+        return Session(
+            study=study,
+            home=home or tmp_path,
+            store=store,
+            lease=FakeLease(),
+            ledger=Ledger(store.records(), target=study.search.trials),
+            executor=FakeExecutor(workers),
+            recorder=None,
+            teacher=None,
+            pruner=pruner or NoPruner(),
+            vigil=Vigil(silence=study.search.silence, least_s=least_s),
+        )
+
+    return make
+
+
+def _report(epoch, dice=0.5):
+    return EpochReport(
+        epoch=epoch, epochs=2, train_loss=1, validation_loss=1, dice=dice, learning_rate=0.1, seconds=epoch
+    )
+
+
+def _succeed(number):
+    made = scores(dice=0.1 * (number + 1), params=100 - number, macs=20)
+    return Succeeded(number=number, trained=Trained(scores=made, weights=b"weights"))
+
+
+def _finish(session, number):
+    session.executor.tasks.pop(number)
+    return list(take(session, _succeed(number)))
+
+
+def _fill(session):
+    return [event.number for event in fill(session) if isinstance(event, Started)]
+
+
+def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_its_retries(session):
+    driver = session(workers=1)
+    assert _fill(driver) == [0]
+    recipe = driver.ledger.run_of(0).recipe
+    for attempt in (1, 2):
+        driver.executor.tasks.pop(0)
+        assert list(take(driver, Lost(number=0, reason="signal 9"))) == [
+            Requeued(number=0, reason="signal 9", attempt=attempt, retries=2)
+        ]
+        assert _fill(driver) == [0]
+        assert driver.ledger.run_of(0).recipe == recipe
+    driver.executor.tasks.pop(0)
+    (ended,) = take(driver, Lost(number=0, reason="signal 9"))
+    assert (ended.record.outcome, ended.record.reason) == ("failed", "signal 9 (lost 3 times)")
+    assert ended.record.lost == ("signal 9",) * 3
+    assert _fill(driver) == [1]
+
+
+def test_losses_are_counted_across_drivers(session):
+    first = session(workers=1)
+    _fill(first)
+    list(take(first, Lost(number=0, reason="a")))
+    second = session(workers=1)
+    list(take_up(second, second.store.abandoned()))
+    assert _fill(second) == [0]
+    (event,) = take(second, Lost(number=0, reason="b"))
+    assert event.attempt == 2
+
+
+def test_silent_worker_is_dropped_and_its_trial_requeued(session):
+    driver = session(least_s=0.0)
+    _fill(driver)
+    for number in (0, 1):
+        list(take(driver, Progressed(number=number, report=_report(1))))
+    assert list(drop_silent(driver)) == []
+    driver.vigil._heard[1] -= 11.0
+    (event,) = drop_silent(driver)
+    assert event.reason == "its worker was silent for 11 seconds"
+    assert driver.executor.dropped == [1]
+    assert _fill(driver) == [1]
+
+
+def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
+    driver = session()
+    _fill(driver)
+    place = checkpoint_url(tmp_path, "tiny", 0, None)
+    write_whole(place, b"state")
+    _finish(driver, 0)
+    assert weights_path(tmp_path, "tiny", 0).read_bytes() == b"weights"
+    assert not list((tmp_path / "studies" / "tiny" / "checkpoints").iterdir())
+
+
+def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session):
+    driver = session(pruner=StopsAt({0: 2}))
+    _fill(driver)
+    for epoch in (1, 2, 3):
+        events = list(take(driver, Progressed(number=0, report=_report(epoch))))
+        assert any(isinstance(event, Ended) for event in events) == (epoch == 2)
+    assert driver.executor.stopped == [0]
+    (record,) = driver.ledger.records
+    assert record.reason == "after epoch 2 of 2, the test says so"
+    assert [report.epoch for report in record.curve] == [1, 2]
+    assert record.cost.params > 0
+    assert list(take(driver, _succeed(0))) == []
+    assert driver.store.records()[0].outcome == "stopped"
+    assert (0, 2, False) in driver.pruner.seen
+
+
+def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
+    driver = session()
+    _fill(driver)
+    monkeypatch.setattr(persistence.time, "sleep", lambda _: None)
+    real, attempts = driver.store.finish, []
+
+    def finish(*arguments):
+        attempts.append(arguments)
+        if len(attempts) < 4:
+            raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+        return real(*arguments)
+
+    driver.store.finish = finish
+    events = _finish(driver, 0)
+    assert [type(event) for event in events] == [Waiting, Waiting, Waiting, GoingOn, Ended]
+    assert events[0].reason == "database or disk is full"
+    assert [record.outcome for record in driver.store.records()] == ["finished", "running"]
+
+
+def test_driver_that_lost_its_lease_writes_nothing_more(session):
+    driver = session()
+    _fill(driver)
+    driver.lease.taken_by = "process 7 on elsewhere"
+    with pytest.raises(SearchError, match="taken over by process 7"):
+        _finish(driver, 0)
+    assert [record.outcome for record in driver.store.records()] == ["running", "running"]
+
+
+def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_others_finish(session):
+    text = TINY.replace("{int: [2, 6]}", "2").replace("{choice: [none, logits]}", "none").replace("3,", "9,")
+    driver = session(text=text)
+    for number in range(4):
+        assert number in _fill(driver) or number in driver.executor.tasks
+        if number == 0:
+            _finish(driver, 0)
+            continue
+        driver.executor.tasks.pop(number)
+        event = Failed(number=number, reason=f"the loss became nan in epoch {number}")
+        if number < 3:
+            list(take(driver, event))
+            continue
+        message = r"stops: trials 1, 2, 3 failed in the same way, the last because .* in epoch 3; its recipe: .*width 2"
+        with pytest.raises(SearchError, match=message):
+            list(take(driver, event))
+    assert driver.store.records()[3].outcome == "failed"
+
+
+def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_students(session):
+    driver = session(workers=1)
+    for number in range(9):
+        assert _fill(driver) == [number]
+        if number % 3 == 0:
+            _finish(driver, number)
+            continue
+        driver.executor.tasks.pop(number)
+        letters = "abcdefghi"[number]
+        list(take(driver, Failed(number=number, reason=f"reason {letters}")))
+
+
+DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, batch: 4")
+
+
+def _run_all(driver, order):
+    """Finishes whatever runs, the last or the first begun first."""
+    begun = []
+    while True:
+        begun += _fill(driver)
+        if not driver.executor.tasks:
+            return begun
+        _finish(driver, order(driver.executor.tasks))
+
+
+def test_batches_make_recipes_independent_of_workers_and_their_order(session, tmp_path):
+    outcomes = []
+    for index, (workers, order) in enumerate([(1, min), (3, max), (8, min)]):
+        driver = session(text=DETERMINISTIC, workers=workers, home=tmp_path / str(index))
+        _run_all(driver, order)
+        outcomes.append([record.recipe for record in driver.ledger.records])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert len(outcomes[0]) == 10
+
+
+@pytest.mark.parametrize("kill_after_asks", range(1, 11))
+def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, tmp_path, kill_after_asks):
+    whole = session(text=DETERMINISTIC, home=tmp_path / "whole")
+    _run_all(whole, min)
+    first = session(text=DETERMINISTIC, home=tmp_path / "killed")
+    real, asks = first.store.ask, []
+
+    def ask():
+        if len(asks) == kill_after_asks:
+            raise KeyboardInterrupt
+        asks.append(1)
+        return real()
+
+    first.store.ask = ask
+    with contextlib.suppress(KeyboardInterrupt):
+        _run_all(first, max)
+    second = session(text=DETERMINISTIC, home=tmp_path / "killed")
+    list(take_up(second, second.store.abandoned()))
+    _run_all(second, max)
+    assert [r.recipe for r in second.ledger.records] == [r.recipe for r in whole.ledger.records]
+
+
+def test_pruner_sees_only_earlier_batches_where_deterministic(session):
+    pruner = StopsAt({})
+    driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
+    begun = _fill(driver)
+    for number in begun:
+        list(take(driver, Progressed(number=number, report=_report(1))))
+        _finish(driver, number)
+    assert pruner.seen == []
+    for number in _fill(driver):
+        list(take(driver, Progressed(number=number, report=_report(1))))
+        _finish(driver, number)
+    _fill(driver)
+    assert {number for number, _, _ in pruner.seen} == {0, 1, 2, 3}
+
+
+def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
+    first = session(workers=1)
+    _fill(first)
+    second = session(workers=1, pruner=StopsAt({0: 1}))
+    list(take_up(second, second.store.abandoned()))
+    _fill(second)
+    for epoch in (1, 2):
+        list(take(second, Progressed(number=0, report=dataclasses.replace(_report(epoch), dice=0.1 * epoch))))
+    assert [len(record.curve) for record in second.ledger.records] == [1]

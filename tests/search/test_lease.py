@@ -1,0 +1,113 @@
+"""A second driver is refused, and a dead one's lease is anyone's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from kdsearch.errors import SearchError
+from kdsearch.search.lease import TABLE, Lease
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'optuna.db'}"
+
+
+def _as_on_another_host(url):
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.update(TABLE).values(host="elsewhere", process=7))
+
+
+def test_second_driver_is_refused_by_the_first_s_name_until_it_ends(url):
+    with Lease(url, "a"):
+        with pytest.raises(SearchError, match=f"run already, by process {os.getpid()} on "), Lease(url, "a"):
+            pass
+        with Lease(url, "b"):
+            pass
+    with Lease(url, "a"):
+        pass
+
+
+def test_dead_process_on_this_machine_holds_nothing(url):
+    program = (
+        "import os, sys; from kdsearch.search.lease import Lease; Lease(sys.argv[1], 'a').__enter__(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, url], check=False).returncode == 9
+    with Lease(url, "a"):
+        pass
+
+
+def test_driver_elsewhere_holds_the_study_until_it_no_longer_renews(url):
+    first = Lease(url, "a", lasts_s=3600, renewed_every_s=3600)
+    with first:
+        _as_on_another_host(url)
+        with pytest.raises(SearchError, match="by process 7 on elsewhere; stop that one, or wait 3600"):
+            Lease(url, "a", lasts_s=3600).__enter__()
+        time.sleep(1.1)
+        with Lease(url, "a", lasts_s=1.0):
+            pass
+
+
+def test_renewal_keeps_it_and_a_driver_that_slept_too_long_hears_of_its_successor(url):
+    with Lease(url, "a", lasts_s=1.0, renewed_every_s=0.2) as first:
+        _as_on_another_host(url)
+        time.sleep(2.2)
+        first.check()
+        with pytest.raises(SearchError, match="run already"):
+            Lease(url, "a", lasts_s=1.9).__enter__()
+        with sa.create_engine(url).begin() as connection:
+            connection.execute(sa.update(TABLE).values(holder="successor"))
+        _until(lambda: first._taken_by)
+        with pytest.raises(SearchError, match="taken over by process 7 on elsewhere; this driver stops"):
+            first.check()
+
+
+def test_lease_whose_row_was_removed_is_taken_again(url):
+    with Lease(url, "a", renewed_every_s=0.1) as lease:
+        with sa.create_engine(url).begin() as connection:
+            connection.execute(sa.delete(TABLE))
+        time.sleep(0.5)
+        lease.check()
+        with pytest.raises(SearchError, match="run already"):
+            Lease(url, "a").__enter__()
+
+
+def test_of_drivers_that_begin_together_one_gets_the_study(url):
+    outcomes = []
+
+    def begin():
+        try:
+            lease = Lease(url, "a").__enter__()
+        except SearchError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("held")
+            held.append(lease)
+
+    held = []
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["held"] + ["refused"] * 7
+    held[0].__exit__()
+
+
+def test_storage_that_cannot_be_used_is_said(tmp_path):
+    with pytest.raises(SearchError, match="study a: its storage cannot be used"):
+        Lease(f"sqlite:///{tmp_path / 'absent' / 'optuna.db'}", "a").__enter__()
+
+
+def _until(happens, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
