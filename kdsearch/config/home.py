@@ -23,7 +23,9 @@ def weights_path(home: Path, name: str, number: int) -> Path:
 
 def checkpoint_url(home: Path, name: str, number: int, configured: str | None) -> str:
     """Where a trial's state lies while it runs: in the study file's place for checkpoints, or in the study's folder."""
-    place = f"{configured.rstrip('/')}/{name}" if configured else str(study_folder(home, name) / "checkpoints")
+    place = (
+        f"{configured.rstrip('/')}/{name}" if configured else str((study_folder(home, name) / "checkpoints").absolute())
+    )
     return f"{place}/{number:05d}.checkpoint"
 
 

@@ -23,7 +23,7 @@ class PruningConfig(Section):
     ``objectives: [dice]``."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 2
     """Epochs every trial may train before it can be stopped."""
-    finished_trials: Annotated[int, Field(ge=1)] = 5
+    finished_trials: Annotated[int, Field(ge=1)] = 3
     """Trials that must have finished before any is stopped."""
     optimism: Annotated[float, Field(ge=0, le=1)] = 0.8
     """``reach``: a trial is trusted to gain as much as the one at this quantile of the finished trials did from the

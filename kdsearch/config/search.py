@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdsearch.config.pruning import OPTUNAS_OWN, RANKED_ON_ARRIVAL, PruningConfig
 from kdsearch.config.quantity import Quantity
@@ -12,7 +12,7 @@ from kdsearch.config.ranges import Section
 
 Sampler = Literal["tpe", "nsga2", "nsga3", "random", "grid"]
 Objective = Literal["dice", "params", "macs"]
-Executor = Literal["processes", "inline"]
+Executor = Literal["processes", "inline", "ray"]
 
 
 class Limits(Section):
@@ -22,6 +22,24 @@ class Limits(Section):
     """Most parameters a student may have, such as ``820k``."""
     macs: Quantity | None = None
     """Most multiply-adds for one image, such as ``200M``."""
+
+
+class RayConfig(Section):
+    """The Ray cluster that ``executor: ray`` uses, and what a trial takes of it."""
+
+    address: Annotated[str, Field(pattern=r"^(auto|local|[^:/\s]+:\d+)$")] = "local"
+    """``auto``: the cluster this machine belongs to; ``HOST:PORT``: the one of that head; ``local``: one made here."""
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    """Processor cores a trial takes; its torch threads, rounded down."""
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs a trial takes; a fraction lets small students share one."""
+
+    @field_validator("cpus_per_trial", "gpus_per_trial")
+    @classmethod
+    def _whole_above_one(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"must be a fraction of one or a whole number, got {value}")
+        return value
 
 
 class SearchConfig(Section):
@@ -40,9 +58,11 @@ class SearchConfig(Section):
     pruning: PruningConfig = PruningConfig()
     """Which trials are stopped before their last epoch."""
     executor: Executor = "processes"
-    """``processes``: persistent worker processes; ``inline``: in the driver, for debugging."""
+    """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Worker processes; one for each processor core unless given, one in all on a GPU."""
+    """Workers; one for each processor core unless given, one in all on a GPU, as many as fit on a Ray cluster."""
+    ray: RayConfig = RayConfig()
+    """The Ray cluster."""
     deterministic: bool = False
     """Recipes are drawn in batches, so that the CPU gives the same trials and the same front with any number of
     workers, however often they are killed."""

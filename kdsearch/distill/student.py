@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Protocol
 
 import torch
 from safetensors.torch import save
@@ -15,16 +16,28 @@ from kdsearch.distill.loop import reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, supervised_objective
 from kdsearch.distill.report import EpochReport, Trained
 from kdsearch.distill.scoring import score
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.views import TeacherMaps
 from kdsearch.measure.counts import Cost, count
 from kdsearch.models.teacher import Teacher
 from kdsearch.models.unet import UNet, build_student, initialise
 
 
+class TeacherAtHand(Protocol):
+    """A trained teacher, wherever it comes from."""
+
+    def load(self, device: torch.device) -> Teacher:
+        """The network, for evaluation only."""
+        ...
+
+    def maps(self, device: torch.device) -> TeacherMaps:
+        """Its maps of the training images in half precision."""
+        ...
+
+
 class Workshop:
     """What one process needs to make students: data, teacher and maps, loaded once and on first need."""
 
-    def __init__(self, data: TrainingData, teacher: TrainedTeacher) -> None:
+    def __init__(self, data: TrainingData, teacher: TeacherAtHand) -> None:
         self._data = data
         self._teacher = teacher
         self._network: Teacher | None = None

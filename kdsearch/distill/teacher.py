@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.config.teacher import TeacherConfig
@@ -29,6 +31,7 @@ from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.teacher import Teacher, build_teacher
 
+Halves: TypeAlias = npt.NDArray[np.float16]
 CHECKPOINT_EVERY_S = 30.0
 FORMAT = 1
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
@@ -53,11 +56,13 @@ class TrainedTeacher:
 
     def maps(self, device: torch.device) -> TeacherMaps:
         """Its maps of the training images in half precision; memory-mapped where the device is the CPU."""
-        logits, hidden = (
-            torch.from_numpy(np.load(self.folder / "maps" / f"{name}.npy", mmap_mode="c")).to(device)
-            for name in ("logits", "hidden")
-        )
+        logits, hidden = (torch.from_numpy(array).to(device) for array in self.map_arrays())
         return TeacherMaps(logits=logits, hidden=hidden)
+
+    def map_arrays(self) -> tuple[Halves, Halves]:
+        """The maps of logits and of the hidden layer as they lie on the disk, memory-mapped."""
+        logits, hidden = (np.load(self.folder / "maps" / f"{name}.npy", mmap_mode="c") for name in ("logits", "hidden"))
+        return logits, hidden
 
 
 def teacher_folder(study: StudyConfig, splits_fingerprint: str, home: Path) -> Path:
@@ -162,6 +167,13 @@ def _store_maps(teacher: Teacher, data: TrainingData, folder: Path) -> None:
     for index, name in enumerate(("logits", "hidden")):
         maps = torch.cat([part[index] for part in parts]).half().cpu().numpy()
         np.save(folder / f"{name}.npy", maps)
+
+
+def unpack_teacher(config: TeacherConfig, weights: bytes, *, size: int) -> Teacher:
+    """The network from its weights as safetensors, for evaluation only."""
+    teacher = build_teacher(config, size=size, pretrained=False)
+    teacher.load_state_dict(load(weights))
+    return teacher.eval().requires_grad_(requires_grad=False)
 
 
 def _load(config: TeacherConfig, path: Path, size: int) -> Teacher:

@@ -13,6 +13,7 @@ from kdsearch.distill.record import TrialRecord
 from kdsearch.search.asking import fill, take_up
 from kdsearch.search.bookkeeping import open_record, refresh_front
 from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack
+from kdsearch.search.executors.ray_cluster import require_ray
 from kdsearch.search.hearing import drop_silent, take
 from kdsearch.search.lease import Lease
 from kdsearch.search.ledger import Ledger
@@ -39,6 +40,7 @@ def run_study(
     """
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
+    require_ray(study.search)
     store = open_store(study, home, create=True)
     with Lease(storage, study.name) as lease:
         abandoned = store.abandoned()

@@ -13,7 +13,7 @@ from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
 from kdsearch.search.events import DriverEvent, Ended, Requeued
-from kdsearch.search.executors.tasks import Event, Failed, Hindered, Lost, Progressed, Succeeded
+from kdsearch.search.executors.tasks import Begun, Event, Failed, Hindered, Lost, Progressed, Succeeded
 from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
@@ -28,6 +28,8 @@ def take(session: Session, event: Event) -> Iterator[DriverEvent]:
     if not session.ledger.is_running(event.number):
         return
     match event:
+        case Begun(number=number):
+            session.vigil.wake(number, now=time.monotonic())
         case Progressed():
             yield event
             yield from _judge(session, event)

@@ -20,6 +20,7 @@ from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.search.events import Prepared, TeacherProgress
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
+from kdsearch.search.executors.ray_cluster import RayExecutor, pack
 from kdsearch.search.executors.tasks import Executor, Setup
 
 
@@ -61,8 +62,11 @@ def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Execut
 
     Also when the study is deterministic, because sums depend on how many threads share them.
     """
-    inline = study.search.executor == "inline"
-    workers = 1 if inline else study.search.workers or (1 if prepared.device != "cpu" else cores())
+    search = study.search
+    if search.executor == "ray":
+        return _start_on_ray(study, prepared)
+    inline = search.executor == "inline"
+    workers = 1 if inline else search.workers or (1 if prepared.device != "cpu" else cores())
     setup = Setup(
         home=home,
         data_fingerprint=prepared.dataset.fingerprint,
@@ -71,9 +75,21 @@ def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Execut
         teacher_folder=prepared.teacher.folder,
         size=study.data.size,
         device=prepared.device,
-        threads=1 if study.search.deterministic else max(1, cores() // workers),
+        threads=1 if search.deterministic else max(1, cores() // workers),
     )
     return InlineExecutor(setup) if inline else ProcessExecutor(setup, workers=workers)
+
+
+def _start_on_ray(study: StudyConfig, prepared: Prepared) -> Executor:
+    search = study.search
+    cargo = pack(
+        prepared.dataset,
+        prepared.splits,
+        prepared.teacher,
+        device="cuda" if search.ray.gpus_per_trial else "cpu",
+        threads=1 if search.deterministic else max(1, int(search.ray.cpus_per_trial)),
+    )
+    return RayExecutor(search.ray, cargo, workers=search.workers)
 
 
 def cores() -> int:

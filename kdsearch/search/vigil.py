@@ -6,8 +6,8 @@ from kdsearch.distill.report import EpochReport
 
 LEAST_S = 60.0
 """Silence shorter than this is never taken for a loss."""
-FIRST_EPOCH_S = 1800.0
-"""For as long a study's first epoch may take, before anything is known of its pace."""
+UNKNOWN_S = 1800.0
+"""For as long a worker may take to start, and a study's first epoch, before anything is known of its pace."""
 
 
 class Vigil:
@@ -17,15 +17,21 @@ class Vigil:
         """``silence``: usual epochs without a report after which a worker is taken for lost."""
         self._silence, self._least_s = silence, least_s
         self._macs: dict[int, int] = {}
+        self._awake: set[int] = set()
         self._heard: dict[int, float] = {}
         self._reported: dict[int, float] = {}
         self._epoch_s: dict[int, float] = {}
         self._seconds_per_mac = 0.0
 
     def begin(self, number: int, *, macs: int, now: float) -> None:
-        """A trial begins; ``now`` in seconds of a clock that does not go back."""
+        """A trial is given to a worker, which may have to start; ``now`` in seconds of a clock that never goes back."""
         self._macs[number], self._heard[number] = macs, now
         self._reported[number] = self._epoch_s[number] = 0.0
+
+    def wake(self, number: int, *, now: float) -> None:
+        """A trial's worker is up."""
+        self._awake.add(number)
+        self._heard[number] = now
 
     def hear(self, number: int, report: EpochReport, *, now: float) -> None:
         """A trial reports; how long its epochs take is what the reports themselves say."""
@@ -35,7 +41,8 @@ class Vigil:
         self._seconds_per_mac = max(self._seconds_per_mac, took / self._macs[number])
 
     def end(self, number: int) -> None:
-        """A trial ends."""
+        """A trial ends, or loses its worker."""
+        self._awake.discard(number)
         for known in (self._macs, self._heard, self._reported, self._epoch_s):
             known.pop(number, None)
 
@@ -50,4 +57,4 @@ class Vigil:
     def _allowed(self, number: int) -> float:
         """From the trial's own slowest epoch; before its first, from the study's slowest pace for one of its size."""
         usual = self._epoch_s[number] or self._seconds_per_mac * self._macs[number]
-        return max(self._least_s, self._silence * usual) if usual else FIRST_EPOCH_S
+        return max(self._least_s, self._silence * usual) if usual and number in self._awake else UNKNOWN_S

@@ -92,6 +92,8 @@ def _announce(study: StudyConfig, console: Console) -> None:
     sources = ", ".join(source.reader for source in data.sources)
     objectives = ", ".join(search.objectives)
     workers = f"{search.workers} worker(s)" if search.workers else "one worker a core or GPU"
+    if search.executor == "ray":
+        workers = f"{search.workers or 'as many as fit'} on Ray ({search.ray.address})"
     workers = "inline" if search.executor == "inline" else workers
     lines = (
         f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler} for {objectives}{limits}",

@@ -47,6 +47,13 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A trial's worker is up and begins."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
     """A trial finished an epoch."""
 
@@ -86,7 +93,7 @@ class Hindered:
     reason: str
 
 
-Event: TypeAlias = Progressed | Succeeded | Failed | Lost | Hindered
+Event: TypeAlias = Begun | Progressed | Succeeded | Failed | Lost | Hindered
 ENDS = (Succeeded, Failed, Lost)
 """After one of these a task's worker is free, or gone."""
 
@@ -132,6 +139,7 @@ def carry_out(workshop: Workshop, task: Task) -> Generator[Event, None, None]:
     checkpoint = Checkpoint(task.checkpoint, subject=task.recipe.model_dump(), every_s=task.checkpoint_every_s)
     training = workshop.distil(task.recipe, checkpoint=checkpoint)
     hindrance = ""
+    yield Begun(number=task.number)
     while True:
         try:
             report = next(training)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.search.pruners.course import Course
@@ -15,37 +15,44 @@ class SingleObjectivePruner:
 
     def __init__(self, config: PruningConfig) -> None:
         self._name = config.pruner
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.create_study(direction="maximize", pruner=_build(config))
         self._running: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._ended: set[int] = set()
 
     def observe(self, course: Course) -> None:
-        """Optuna's pruners learn from trials that ended."""
-        if not course.finished or course.number in self._ended:
+        """Tells the mirror of a trial's end; one that ended before this pruner was made is lived through again."""
+        if course.number in self._ended:
             return
-        self._ended.add(course.number)
-        trial = self._running.pop(course.number, None)
-        if trial is not None:
-            self._study.tell(trial, course.best)
-            return
-        values = dict(enumerate(course.dice, start=1))
-        self._study.add_trial(create_trial(state=TrialState.COMPLETE, value=course.best, intermediate_values=values))
+        if course.number not in self._running:
+            for epoch in range(1, len(course.dice) + 1):
+                self._verdict(course, until=epoch)
+            self._end(course.number, course.best if course.finished else None)
+        elif course.finished:
+            self._end(course.number, course.best)
 
     def stops(self, course: Course) -> str:
         """What Optuna's pruner says."""
+        if not self._verdict(course, until=len(course.dice)):
+            return ""
+        self._end(course.number, None)
+        return f"Optuna's {self._name} pruner"
+
+    def _verdict(self, course: Course, *, until: int) -> bool:
         trial = self._running.get(course.number)
         if trial is None:
             trial = self._running[course.number] = self._study.ask()
         known = self._reported.get(course.number, 0)
-        for epoch, dice in enumerate(course.dice[known:], start=known + 1):
-            trial.report(dice, epoch)
+        for epoch in range(known + 1, until + 1):
+            trial.report(course.dice[epoch - 1], epoch)
             self._reported[course.number] = epoch
-        if not trial.should_prune():
-            return ""
-        self._study.tell(self._running.pop(course.number), state=TrialState.PRUNED)
-        self._ended.add(course.number)
-        return f"Optuna's {self._name} pruner"
+        return trial.should_prune()
+
+    def _end(self, number: int, dice: float | None) -> None:
+        state = TrialState.PRUNED if dice is None else TrialState.COMPLETE
+        self._study.tell(self._running.pop(number), dice, state=state)
+        self._ended.add(number)
 
 
 def _build(config: PruningConfig) -> BasePruner:

@@ -1,0 +1,228 @@
+"""Carries tasks out on a Ray cluster; arrays and the teacher's maps travel once to each node."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdsearch.config.search import RayConfig, SearchConfig
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.atomic import remove
+from kdsearch.distill.student import Workshop
+from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
+from kdsearch.distill.views import TeacherMaps
+from kdsearch.errors import SearchError
+from kdsearch.models.teacher import Teacher
+from kdsearch.search.executors.tasks import ENDS, Event, Lost, Task, carry_out
+
+ANSWERS_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cargo:
+    """What a node needs of a study; kept in Ray's object store."""
+
+    dataset: Dataset
+    splits: Splits
+    logits: Halves
+    hidden: Halves
+    teacher: TeacherConfig
+    weights: bytes
+    """The teacher's, as safetensors."""
+    device: str
+    threads: int
+
+    def load(self, device: torch.device) -> Teacher:
+        """The teacher's network, for evaluation only."""
+        return unpack_teacher(self.teacher, self.weights, size=self.dataset.images.shape[-1]).to(device)
+
+    def maps(self, device: torch.device) -> TeacherMaps:
+        """The teacher's maps; on the CPU they stay in the node's object store."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes there
+            logits, hidden = (torch.from_numpy(array).to(device) for array in (self.logits, self.hidden))
+        return TeacherMaps(logits=logits, hidden=hidden)
+
+
+def pack(dataset: Dataset, splits: Splits, teacher: TrainedTeacher, *, device: str, threads: int) -> Cargo:
+    """The study's data and teacher, ready to travel."""
+    logits, hidden = teacher.map_arrays()
+    in_memory = dataclasses.replace(dataset, images=np.asarray(dataset.images), masks=np.asarray(dataset.masks))
+    return Cargo(
+        dataset=in_memory,
+        splits=splits,
+        logits=np.asarray(logits),
+        hidden=np.asarray(hidden),
+        teacher=teacher.config,
+        weights=(teacher.folder / "teacher.safetensors").read_bytes(),
+        device=device,
+        threads=threads,
+    )
+
+
+class RayWorker:
+    """Lives on a node as a Ray actor: unpacks the cargo once, then makes students."""
+
+    def __init__(self, cargo: Cargo) -> None:
+        torch.set_num_threads(cargo.threads)
+        data = training_data(cargo.dataset, cargo.splits, torch.device(cargo.device))
+        self._workshop = Workshop(data, cargo)
+        self._called_off: set[int] = set()
+
+    def work(self, task: Task) -> Iterator[Event]:
+        """Streams the task's events."""
+        with contextlib.closing(carry_out(self._workshop, task)) as events:
+            for event in events:
+                yield event
+                if task.number in self._called_off and not isinstance(event, ENDS):
+                    remove(task.checkpoint)
+                    return
+
+    def stop(self, number: int) -> None:
+        """Ends that task after the epoch it is in; called beside ``work``."""
+        self._called_off.add(number)
+
+
+@dataclass(slots=True)
+class _Slot:
+    actor: Any
+    """A handle of a RayWorker."""
+    task: Task | None = None
+    events: Any = None
+    """Ray's generator of references to events."""
+    begun: bool = False
+    """Whether its worker has a place on a node and carries the task out."""
+    stopping: bool = False
+
+
+class RayExecutor:
+    """As many workers as fit on the cluster at the moment, or as many as asked."""
+
+    def __init__(self, config: RayConfig, cargo: Cargo, *, workers: int | None) -> None:
+        """Raises SearchError where the cluster cannot be reached."""
+        self._ray = connect(config)
+        self._config, self._most = config, workers
+        self._cargo = self._ray.put(cargo)
+        self._actor = self._ray.remote(
+            num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial, max_concurrency=2, max_restarts=0
+        )(RayWorker)
+        self._slots: list[_Slot] = []
+
+    def room(self) -> int:
+        """What the cluster has room for now, less what runs."""
+        busy = sum(slot.task is not None for slot in self._slots)
+        return max(0, self._capacity() - busy)
+
+    def submit(self, task: Task) -> None:
+        """Gives the task to a worker that is free, or to a new one."""
+        slot = next((slot for slot in self._slots if slot.task is None), None)
+        if slot is None:
+            slot = _Slot(self._actor.remote(self._cargo))
+            self._slots.append(slot)
+        _give(slot, task)
+
+    def stop(self, number: int) -> None:
+        """Asks the task's worker to stop after its epoch; until then it has no room."""
+        for slot in self._carrying(number):
+            slot.stopping = True
+            slot.actor.stop.remote(number)
+
+    def drop(self, number: int) -> None:
+        """Kills the task's worker."""
+        for slot in self._carrying(number):
+            self._ray.kill(slot.actor)
+            self._slots.remove(slot)
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """What workers sent."""
+        self._move_unplaced()
+        by_events = {slot.events: slot for slot in self._slots if slot.task is not None}
+        if not by_events:
+            return []
+        ready, _ = self._ray.wait(list(by_events), timeout=timeout_s, fetch_local=False)
+        return [event for events in ready for event in self._hear(by_events[events])]
+
+    def close(self) -> None:
+        """Ends all workers and leaves the cluster."""
+        for slot in self._slots:
+            self._ray.kill(slot.actor)
+        self._slots = []
+        self._ray.shutdown()
+
+    def _hear(self, slot: _Slot) -> list[Event]:
+        assert slot.task is not None
+        number, silent = slot.task.number, slot.stopping
+        try:
+            event: Event = self._ray.get(next(slot.events))
+        except StopIteration:
+            slot.task = None
+            return []
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError) as error:
+            self._slots.remove(slot)
+            reason = f"its Ray worker was lost: {str(error).strip().splitlines()[0]}"
+            return [] if silent else [Lost(number=number, reason=reason)]
+        slot.begun = True
+        if isinstance(event, ENDS):
+            slot.task = None
+        return [] if silent else [event]
+
+    def _move_unplaced(self) -> None:
+        """A worker for which a lost node left no place gives its task to one that is free."""
+        if len(self._slots) <= self._capacity():
+            return
+        free = [slot for slot in self._slots if slot.task is None]
+        unplaced = [slot for slot in self._slots if slot.task is not None and not slot.begun]
+        for slot, other in zip(unplaced, free, strict=False):
+            assert slot.task is not None
+            self._ray.kill(slot.actor)
+            self._slots.remove(slot)
+            _give(other, slot.task)
+
+    def _carrying(self, number: int) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.task is not None and slot.task.number == number]
+
+    def _capacity(self) -> int:
+        has = self._ray.cluster_resources()
+        needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
+        fits = min(int(has.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
+        return min(fits, self._most) if self._most is not None else fits
+
+
+def _give(slot: _Slot, task: Task) -> None:
+    slot.task, slot.begun, slot.stopping = task, False, False
+    slot.events = slot.actor.work.options(num_returns="streaming").remote(task)
+
+
+def require_ray(search: SearchConfig) -> None:
+    """Raises SearchError where ``executor: ray`` cannot work because Ray is not installed."""
+    if search.executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise SearchError("search.executor: ray is not installed; pip install kdsearch[ray]")
+
+
+def connect(config: RayConfig) -> Any:
+    """The library, connected to the cluster; raises SearchError where it does not answer."""
+    import ray
+
+    try:
+        ray.init(
+            address=None if config.address == "local" else config.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SearchError(
+            f"search.ray.address: no Ray cluster answers at {config.address}: {str(error).splitlines()[0]}; "
+            "start one with ray start --head, or write local"
+        ) from error
+    return ray

@@ -1,0 +1,165 @@
+"""What pruners stop and what they leave alone."""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsearch.config.load import load_study
+from kdsearch.config.pruning import PrunerName, PruningConfig
+from kdsearch.errors import StudyFileError
+from kdsearch.search.pruners.build import build_pruner
+from kdsearch.search.pruners.course import Course
+from kdsearch.search.pruners.halving import is_rung
+
+EPOCHS = 12
+
+
+def _course(number, dice, *, params=100, macs=100, finished=None, epochs=EPOCHS):
+    finished = len(dice) == epochs if finished is None else finished
+    return Course(number=number, params=params, macs=macs, dice=tuple(dice), epochs=epochs, finished=finished)
+
+
+def _rising(to, epochs=EPOCHS):
+    return [to * epoch / EPOCHS for epoch in range(1, epochs + 1)]
+
+
+def _pruner(name, *known, **settings):
+    pruner = build_pruner(PruningConfig.model_validate({"pruner": name, **settings}))
+    for course in known:
+        pruner.observe(course)
+    return pruner
+
+
+EVERY = typing.get_args(PrunerName)
+SIZE_FAIR = ("reach", "halving")
+GOOD = [_course(number, _rising(0.8)) for number in range(3)]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_name_builds_a_pruner_that_never_stops_the_first_trial(name):
+    pruner = _pruner(name)
+    for epochs in range(1, EPOCHS):
+        course = _course(0, _rising(0.1, epochs))
+        assert pruner.stops(course) == ""
+        pruner.observe(course)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "none"])
+def test_hopeless_trial_is_stopped_after_the_warm_up_and_not_before(name):
+    pruner = _pruner(name, *(_course(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=4)
+    stopped_at = None
+    for epochs in range(1, EPOCHS):
+        course = _course(99, [0.01] * epochs)
+        if pruner.stops(course):
+            stopped_at = epochs
+            break
+        pruner.observe(course)
+    assert stopped_at is not None
+    assert stopped_at >= 4
+
+
+@pytest.mark.parametrize("name", SIZE_FAIR)
+def test_nothing_is_stopped_before_enough_trials_have_finished(name):
+    bad = _course(99, [0.01] * 3)
+    assert _pruner(name, *GOOD, finished_trials=4).stops(bad) == ""
+    assert _pruner(name, *GOOD, finished_trials=3).stops(bad) != ""
+
+
+@pytest.mark.parametrize("name", SIZE_FAIR)
+def test_smaller_or_cheaper_trial_is_never_stopped_for_larger_ones_being_better(name):
+    pruner = _pruner(name, *GOOD)
+    assert pruner.stops(_course(99, [0.01] * 3, params=99)) == ""
+    assert pruner.stops(_course(99, [0.01] * 3, macs=99)) == ""
+    assert pruner.stops(_course(99, [0.01] * 3, params=1000, macs=1000)) != ""
+
+
+@pytest.mark.parametrize("name", SIZE_FAIR)
+def test_trial_that_leads_those_no_larger_is_never_stopped(name):
+    pruner = _pruner(name, *GOOD)
+    for epochs in range(1, EPOCHS):
+        assert pruner.stops(_course(99, _rising(0.9, epochs))) == ""
+
+
+def test_reach_is_what_finished_trials_gained_from_the_same_epoch_on():
+    late = [_course(number, [0.1] * 6 + [0.7] * 6) for number in range(4)]
+    rival = _course(9, [0.6] * EPOCHS)
+    pruner = _pruner("reach", *late, rival)
+    assert pruner.stops(_course(99, [0.1] * 4)) == "", "it may still rise as the late ones did"
+    reason = pruner.stops(_course(99, [0.1] * 4 + [0.05] * 4))
+    assert reason == "its reach of 10.0 % Dice is below the 70.0 % of trial 0, which is no larger"
+
+
+def test_reach_compares_trainings_of_different_lengths_by_their_share():
+    short = [_course(number, [0.1, 0.1, 0.7, 0.7], epochs=4) for number in range(4)]
+    pruner = _pruner("reach", *short)
+    assert pruner.stops(_course(99, [0.1] * 6)) == ""
+    assert pruner.stops(_course(99, [0.1] * 9)) != ""
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS), min_size=4, max_size=8),
+    st.lists(st.floats(0, 1), min_size=3, max_size=EPOCHS - 1),
+)
+def test_more_optimism_never_stops_what_less_lets_go_on(curves, curve):
+    known = [_course(number, dice) for number, dice in enumerate(curves)]
+    verdicts = [bool(_pruner("reach", *known, optimism=o).stops(_course(99, curve))) for o in (0.2, 0.5, 0.9)]
+    assert verdicts == sorted(verdicts, reverse=True)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1)), min_size=6, max_size=12), st.integers(0, 5))
+def test_member_of_the_front_at_a_rung_goes_on_where_halving_has_no_larger_rivals_ahead(others, index):
+    rung = 3
+    known = [_course(n, [dice] * EPOCHS, params=size, macs=size) for n, (size, dice) in enumerate(others)]
+    me = known[index]
+    smaller_better = [o for o in known if o is not me and o.no_larger_than(me) and o.dice[0] >= me.dice[0]]
+    if not smaller_better:
+        course = _course(me.number, me.dice[:rung], params=me.params, macs=me.macs)
+        reason = _pruner("halving", *known).stops(course)
+        rivals = sum(o.no_larger_than(me) for o in known)
+        assert reason == "" or rivals > 2
+
+
+def test_rungs_double_from_the_first():
+    assert [epoch for epoch in range(1, 30) if is_rung(epoch, first=3)] == [3, 6, 12, 24]
+
+
+def test_optuna_s_median_decides_as_optuna_does():
+    import optuna
+
+    rng = np.random.default_rng(0)
+    curves = [list(rng.random(EPOCHS)) for _ in range(8)]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(3, 2))
+    pruner = _pruner("median")
+    for number, curve in enumerate(curves):
+        trial = study.ask()
+        for epochs in range(1, EPOCHS + 1):
+            trial.report(curve[epochs - 1], epochs)
+            expected = trial.should_prune()
+            assert bool(pruner.stops(_course(number, curve[:epochs], finished=False))) == expected
+            if expected:
+                break
+        study.tell(trial, max(curve)) if not expected else study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        if not expected:
+            pruner.observe(_course(number, curve))
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("pruning: {pruner: median}", r"Optuna's median needs objectives: \[dice\], got \['dice', 'params', 'macs'\]"),
+        (
+            "objectives: [dice], deterministic: true, pruning: {pruner: hyperband}",
+            "hyperband depends on which trial is faster, so it cannot be deterministic; take reach",
+        ),
+        ("pruning: {pruner: reech}", "must be one of none, reach, halving.*did you mean 'reach'"),
+    ],
+)
+def test_pruner_that_cannot_work_is_refused(study_file, search, message):
+    with pytest.raises(StudyFileError, match=message):
+        load_study(study_file(f"name: a\nsearch: {{{search}}}\n"))

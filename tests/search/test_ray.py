@@ -1,0 +1,99 @@
+"""A real Ray cluster of several nodes on this machine; one of them is lost on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdsearch.config.load import load_study
+from kdsearch.errors import SearchError
+from kdsearch.search.driver import run_study
+from kdsearch.search.events import Ended, Requeued, Started
+from kdsearch.search.executors.tasks import Progressed
+from kdsearch.tracking.location import Tracking
+from mlflow import MlflowClient
+from tests.conftest import TINY
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    yield cluster, nodes
+    cluster.shutdown()
+
+
+def _study(study_file, address, *, trials=6, epochs=6, more=""):
+    text = TINY.replace("training: {epochs: 2}", f"training: {{epochs: {epochs}}}")
+    search = f"trials: {trials}, checkpoint_every_s: 0, executor: ray, ray: {{address: '{address}'}}{more}, workers: 2"
+    return load_study(study_file(text.replace("trials: 3", search).replace(", workers: 1}", "}")))
+
+
+def _drive(driver, hear=lambda _: None):
+    events = []
+    while True:
+        try:
+            events.append(next(driver))
+        except StopIteration as stop:
+            return events, stop.value
+        hear(events[-1])
+
+
+def test_study_outlives_a_node(study_file, cluster, tmp_path):
+    machines, nodes = cluster
+    study = _study(study_file, machines.address, epochs=40)
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    progressed = []
+
+    def lose_a_node(event):
+        progressed.append(isinstance(event, Progressed))
+        if sum(progressed) == 20 and progressed[-1]:
+            machines.remove_node(nodes[1], allow_graceful=False)
+
+    events, records = _drive(run_study(study, home=tmp_path / "home", tracking=tracking), lose_a_node)
+    assert any(isinstance(event, Requeued) and "Ray worker was lost" in event.reason for event in events)
+    assert [record.number for record in records] == list(range(6))
+    assert [record.outcome for record in records] == ["finished"] * 6
+    assert [len(record.curve) for record in records] == [40] * 6
+    ended = [event.record.number for event in events if isinstance(event, Ended)]
+    assert sorted(ended) == list(range(6)), "none twice"
+    assert sum(isinstance(event, Started) for event in events) > 6
+    client = MlflowClient(tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert sorted(run.data.tags["kdsearch.kind"] for run in runs) == ["study", "teacher", *["trial"] * 6]
+
+
+def test_ray_and_processes_make_the_same_students(study_file, tmp_path):
+    batches = ", deterministic: true, batch: 2, pruning: {pruner: reach, warmup_epochs: 1, finished_trials: 1}"
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    results = []
+    for executor in ("ray", "processes"):
+        study = _study(study_file, "local", more=batches)
+        study = study.model_copy(update={"search": study.search.model_copy(update={"executor": executor})})
+        _, records = _drive(run_study(study, home=tmp_path / executor, tracking=tracking))
+        results.append([(r.recipe, r.outcome, r.scores and r.scores.overlap, len(r.curve)) for r in records])
+    assert results[0] == results[1]
+
+
+def test_checkpoints_may_lie_where_fsspec_writes(study_file, tmp_path):
+    place = f"file://{tmp_path / 'elsewhere'}"
+    study = _study(study_file, "local", trials=2, more=f", checkpoints: '{place}'")
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    seen = []
+
+    def look(_):
+        seen.extend(path.name for path in (tmp_path / "elsewhere" / "tiny").glob("*.checkpoint"))
+
+    _drive(run_study(study, home=tmp_path / "home", tracking=tracking), look)
+    assert {"00000.checkpoint", "00001.checkpoint"} <= set(seen)
+    assert not list((tmp_path / "elsewhere" / "tiny").iterdir())
+
+
+def test_cluster_that_is_not_there_is_said_before_anything_is_searched(study_file, tmp_path):
+    study = _study(study_file, "127.0.0.1:1")
+    with pytest.raises(SearchError, match=r"search.ray.address: no Ray cluster answers at 127.0.0.1:1.*start one"):
+        _drive(run_study(study, home=tmp_path, tracking=Tracking(uri=f"sqlite:///{tmp_path / 'm.db'}")))
