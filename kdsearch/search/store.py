@@ -15,7 +15,7 @@ from typing import Literal
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -67,43 +67,62 @@ class StudyStore:
     def __init__(self, study: StudyConfig, optuna_study: optuna.Study) -> None:
         self._config = study
         self._study = optuna_study
-        self._broken_ask = True
+        self._mirror = _mirror(optuna_study)
+        self._drawn: tuple[Proposal, FrozenTrial] | None = None
 
     def ask(self) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more.
 
         What is drawn depends on the seed, the trial's number and the trials so far, not on who asks or how often he was
-        killed: an ask that was broken off before its recipe was stored is taken up again under its number.
+        killed. It is drawn from a mirror in memory, because a sampler reads every running trial again for each value,
+        and reaches the storage whole, in one write.
         """
-        half_asked = self._half_asked() if self._broken_ask else None
-        self._broken_ask = True
-        number = len(self._study.get_trials(deepcopy=False)) if half_asked is None else half_asked.number
-        self._study.sampler = build_sampler(
-            self._config.search, seed=int(digest("sampler", self._config.seed, number), 16) % 2**31
-        )
-        proposal = self._ask(half_asked)
-        self._broken_ask = False
+        retried = self._drawn is not None
+        self._drawn = self._drawn or self._draw()
+        if self._drawn is None:
+            return None
+        proposal, trial = self._drawn
+        if not (retried and self._is_stored(proposal.number)):  # a write may be taken though its answer is lost
+            study_id = self._study._study_id  # noqa: SLF001 - add_trial does not tell the number
+            trial_id = self._storage.create_new_trial(study_id, template_trial=trial)
+            if self._storage.get_trial_number_from_id(trial_id) != proposal.number:
+                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                raise SearchError(
+                    f"study {self._config.name}: trial {proposal.number} was added by somebody else; only its driver "
+                    "may add trials to a study"
+                )
+        self._drawn = None
         return proposal
 
-    def _ask(self, half_asked: FrozenTrial | None) -> Proposal | None:
-        if half_asked is not None:
-            return self._suggested(optuna.Trial(self._study, half_asked._trial_id))  # noqa: SLF001 - as Study.ask does
-        if self._config.search.sampler == "grid" and not self._waiting():
+    def _draw(self) -> tuple[Proposal, FrozenTrial] | None:
+        if self._config.search.sampler == "grid":
             choices = next(self._untried(), None)
             if choices is None:
                 return None
-            self._study.enqueue_trial(choices)
-        return self._suggested(self._study.ask())
-
-    def _half_asked(self) -> FrozenTrial | None:
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return next((trial for trial in running if "recipe" not in trial.user_attrs), None)
-
-    def _suggested(self, trial: optuna.Trial) -> Proposal:
-        seed = int(digest(self._config.seed, trial.number), 16) % 2**31
+            self._mirror.enqueue_trial(choices)
+        number = sum(trial.state != TrialState.WAITING for trial in self._mirror.get_trials(deepcopy=False))
+        sampler_seed, seed = (
+            int(digest(*parts, number), 16) % 2**31 for parts in (("sampler", self._config.seed), (self._config.seed,))
+        )
+        self._mirror.sampler = build_sampler(self._config.search, seed=sampler_seed)
+        trial = self._mirror.ask()
         recipe = choose(self._config, lambda name, value: _suggest(trial, name, value), seed=seed)
-        trial.set_user_attr("recipe", recipe.model_dump_json())
-        return Proposal(number=trial.number, recipe=recipe)
+        drawn = self._mirror.get_trials(deepcopy=False)[trial.number]
+        stored = create_trial(
+            state=TrialState.RUNNING,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs={"recipe": recipe.model_dump_json()},
+            system_attrs=drawn.system_attrs,
+        )
+        return Proposal(number=trial.number, recipe=recipe), stored
+
+    def _is_stored(self, number: int) -> bool:
+        try:
+            self._trial_id(number)
+        except KeyError:
+            return False
+        return True
 
     def finish(self, number: int, scores: Scores, curve: tuple[EpochReport, ...]) -> TrialRecord:
         """Tells Optuna the objectives and keeps all that was measured."""
@@ -135,19 +154,20 @@ class StudyStore:
         trial = self._trial(number)
         state = STATES[trial.user_attrs["outcome"]]
         values = _objectives(trial, self._config.search.objectives) if state == TrialState.COMPLETE else None
-        self._study.tell(number, values, state=state, skip_if_finished=True)
+        for study in (self._study, self._mirror):
+            study.tell(number, values, state=state, skip_if_finished=True)
         return read_record(self._trial(number))
 
     def abandoned(self) -> list[Proposal]:
         """Trials a former driver left running, to be carried out under their numbers.
 
-        One that had ended without Optuna knowing is told; one without a recipe is what the next ask takes up.
+        One that had ended without Optuna knowing is told.
         """
         proposals = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "outcome" in trial.user_attrs:
                 self._tell(trial.number)
-            elif "recipe" in trial.user_attrs:
+            else:
                 recipe = Recipe.model_validate_json(trial.user_attrs["recipe"])
                 proposals.append(Proposal(number=trial.number, recipe=recipe))
         return proposals
@@ -209,12 +229,8 @@ class StudyStore:
 
     def _untried(self) -> Iterator[dict[str, object]]:
         """The grid's choices that no trial has taken."""
-        trials = self._study.get_trials(deepcopy=False)
-        taken = {frozenset(trial.params.items()) for trial in trials if "recipe" in trial.user_attrs}
+        taken = {frozenset(trial.params.items()) for trial in self._mirror.get_trials(deepcopy=False)}
         return (choices for choices in enumerate_choices(self._config) if frozenset(choices.items()) not in taken)
-
-    def _waiting(self) -> bool:
-        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _keep(self, number: int, **attributes: str) -> None:
         for key, value in attributes.items():
@@ -275,6 +291,13 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
         made.set_user_attr("id", uuid.uuid4().hex)
         made.set_user_attr("study", json.dumps(study.identity()))
     return optuna.load_study(storage=storage, study_name=study.name)
+
+
+def _mirror(study: optuna.Study) -> optuna.Study:
+    """The study in memory."""
+    mirror = optuna.create_study(directions=study.directions)
+    mirror.add_trials(study.get_trials(deepcopy=False))
+    return mirror
 
 
 def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:

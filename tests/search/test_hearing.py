@@ -16,7 +16,7 @@ from kdsearch.errors import SearchError
 from kdsearch.search import persistence
 from kdsearch.search.asking import fill, take_up
 from kdsearch.search.events import Ended, GoingOn, Requeued, Started, Waiting
-from kdsearch.search.executors.tasks import Failed, Lost, Progressed, Succeeded
+from kdsearch.search.executors.tasks import Begun, Failed, Lost, Progressed, Succeeded
 from kdsearch.search.hearing import drop_silent, take
 from kdsearch.search.ledger import Ledger
 from kdsearch.search.pruners.none import NoPruner
@@ -145,6 +145,7 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
     driver = session(least_s=0.0)
     _fill(driver)
     for number in (0, 1):
+        list(take(driver, Begun(number=number)))
         list(take(driver, Progressed(number=number, report=_report(1))))
     assert list(drop_silent(driver)) == []
     driver.vigil._heard[1] -= 11.0

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from kdsearch.config.home import storage_url
 from kdsearch.config.load import load_study
-from kdsearch.config.space import enumerate_choices
 from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
@@ -67,16 +67,34 @@ def test_running_trials_go_on_under_their_numbers(tiny, tmp_path):
     assert [proposal.number for proposal in again.abandoned()] == [1]
 
 
-def test_ask_that_was_broken_off_is_taken_up_as_if_it_had_not_been(tiny, tmp_path):
+def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monkeypatch):
     whole = open_store(tiny, tmp_path / "whole", create=True)
-    expected = [whole.ask() for _ in range(2)]
+    expected = [whole.ask() for _ in range(3)]
     store = open_store(tiny, tmp_path / "broken", create=True)
-    assert store.ask() == expected[0]
-    optuna.load_study(study_name="tiny", storage=storage_url(tmp_path / "broken", "tiny", None)).ask()
-    again = open_store(tiny, tmp_path / "broken", create=True)
-    assert again.abandoned() == expected[:1]
-    assert again.ask() == expected[1]
-    assert [record.number for record in again.records()] == [0, 1]
+    real = store._storage.create_new_trial
+
+    def unanswered(*arguments, **named):
+        real(*arguments, **named)
+        raise OperationalError("INSERT", {}, Exception("the connection was lost"))
+
+    def refused(*_, **__):
+        raise OperationalError("INSERT", {}, Exception("disk full"))
+
+    for fake, proposal in zip((refused, unanswered), expected, strict=False):
+        monkeypatch.setattr(store._storage, "create_new_trial", fake)
+        with pytest.raises(OperationalError):
+            store.ask()
+        monkeypatch.setattr(store._storage, "create_new_trial", real)
+        assert store.ask() == proposal
+    assert open_store(tiny, tmp_path / "broken", create=True).ask() == expected[2]
+    assert [record.number for record in store.records()] == [0, 1, 2]
+
+
+def test_trial_somebody_else_added_is_named(tiny, tmp_path):
+    store = open_store(tiny, tmp_path, create=True)
+    optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).ask()
+    with pytest.raises(SearchError, match="study tiny: trial 0 was not added by this driver"):
+        store.ask()
 
 
 def test_trial_whose_end_optuna_was_not_told_is_told(tiny, tmp_path):
@@ -203,16 +221,6 @@ def test_grid_tries_every_recipe_once_across_restarts(study_file, tmp_path):
     assert len(set(seen)) == 6
     assert store.ask() is None
     assert store.complete()
-
-
-def test_grid_loses_nothing_when_the_driver_dies_between_naming_and_asking(study_file, tmp_path):
-    study = load_study(study_file(GRID))
-    store = open_store(study, tmp_path, create=True)
-    first = next(enumerate_choices(study))
-    optuna.load_study(study_name="grid", storage=storage_url(tmp_path, "grid", None)).enqueue_trial(first)
-    asked = [store.ask() for _ in range(6)]
-    assert len({proposal.recipe.model_copy(update={"seed": 0}).model_dump_json() for proposal in asked}) == 6
-    assert store.ask() is None
 
 
 def test_study_is_complete_when_wanted_trials_have_ended_and_rejected_ones_do_not_count(tiny, tmp_path):

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import logging
+import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -214,13 +215,13 @@ def connect(config: RayConfig) -> Any:
     """The library, connected to the cluster; raises SearchError where it does not answer."""
     import ray
 
+    address = None if config.address == "local" else config.address
     try:
-        ray.init(
-            address=None if config.address == "local" else config.address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address not in {None, "auto"}:  # Ray itself would try for minutes
+            host, _, port = str(address).rpartition(":")
+            socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN_S).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
         raise SearchError(
             f"search.ray.address: no Ray cluster answers at {config.address}: {str(error).splitlines()[0]}; "
             "start one with ray start --head, or write local"
