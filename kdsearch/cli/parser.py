@@ -46,6 +46,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="[NAME=]FOLDER",
         help="where a source's images lie, instead of the study file's folder",
     )
+    run.add_argument("--profile", action="store_true", help="say at the end where the search's time went")
 
 
 def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,8 +10,18 @@ from kdsearch.config.search import Limits
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.search.asking import over_limit
+from kdsearch.search.bookkeeping import sync_study
 from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Prepared, Reading, Searching, Started, TeacherProgress
+from kdsearch.search.events import (
+    Ended,
+    Prepared,
+    Reading,
+    Searching,
+    Started,
+    TeacherProgress,
+    TrackingAway,
+    TrackingBack,
+)
 from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
@@ -162,3 +172,79 @@ def test_one_objective_and_a_grid(study_file, home, tracking):
 )
 def test_limit_is_inclusive(limits, reason):
     assert over_limit(Cost(params=100, macs=2_000), Limits(**limits)) == reason
+
+
+def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_file, tmp_path):
+    place = tmp_path / "record"
+    tracking = Tracking(uri=f"sqlite:///{place / 'mlflow.db'}")
+    driver = run_study(_study(study_file, "away"), home=tmp_path, tracking=tracking)
+    kinds = []
+    while True:
+        try:
+            event = next(driver)
+        except StopIteration:
+            break
+        kinds.append(type(event))
+        if kinds.count(Started) == 1 and kinds[-1] is Started:
+            place.rename(tmp_path / "elsewhere")
+            place.write_text("in the way")
+        if kinds[-1] is TrackingAway:
+            place.unlink()
+            (tmp_path / "elsewhere").rename(place)
+    assert kinds.index(TrackingAway) < kinds.index(TrackingBack)
+    assert _trials_recorded(tracking, "away") == ["0", "1", "2"]
+
+
+def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, home, tmp_path):
+    study = _study(study_file, "synced")
+    _drive(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{tmp_path / 'lost.db'}")))
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}")
+    for _ in range(2):
+        records = sync_study(study, home=home, tracking=tracking)
+        assert [record.outcome for record in records] == ["finished"] * 3
+        assert _trials_recorded(tracking, "synced") == ["0", "1", "2"]
+    client = MlflowClient(tracking.uri)
+    runs = {
+        run.data.tags["kdsearch.kind"]: run
+        for run in client.search_runs([client.get_experiment_by_name("synced").experiment_id])
+    }
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert "front.html" in {file.path for file in client.list_artifacts(runs["study"].info.run_id)}
+    assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
+
+
+def test_sync_of_a_study_that_runs_or_never_ran_is_refused(study_file, home, tracking):
+    study = _study(study_file, "unsynced")
+    with pytest.raises(SearchError, match="has not been run yet"):
+        sync_study(study, home=home, tracking=tracking)
+    driver = run_study(study, home=home, tracking=tracking)
+    next(event for event in driver if isinstance(event, Started))
+    with pytest.raises(SearchError, match="run already, by process"):
+        sync_study(study, home=home, tracking=tracking)
+    with pytest.raises(SearchError, match="run already, by process"):
+        next(run_study(study, home=home, tracking=tracking))
+    driver.close()
+
+
+def _trials_recorded(tracking, name):
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(name).experiment_id
+    runs = client.search_runs([experiment], "tags.`kdsearch.kind` = 'trial'")
+    return sorted(run.data.tags["kdsearch.trial"] for run in runs)
+
+
+def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, tracking):
+    text = INLINE.replace("training: {epochs: 2}", "training: {epochs: 6}").replace("trials: 3", "trials: 8")
+    text = text.replace("executor: inline", "executor: inline, pruning: {pruner: halving, warmup_epochs: 0}")
+    events, records = _drive(run_study(_study(study_file, "pruned", text), home=home, tracking=tracking))
+    stopped = [record for record in records if record.outcome == "stopped"]
+    assert stopped
+    assert all(0 < len(record.curve) < 6 and "after epoch" in record.reason for record in stopped)
+    assert sum(isinstance(event, Progressed) for event in events) == sum(len(record.curve) for record in records)
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name("pruned").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`kdsearch.trial` = '{stopped[0].number}'")
+    assert run.info.status == "KILLED"
+    assert run.data.tags["kdsearch.outcome"] == "stopped"
+    assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == len(stopped[0].curve)
+    assert not weights_path(home, "pruned", stopped[0].number).exists()

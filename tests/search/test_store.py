@@ -93,7 +93,7 @@ def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monke
 def test_trial_somebody_else_added_is_named(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).ask()
-    with pytest.raises(SearchError, match="study tiny: trial 0 was not added by this driver"):
+    with pytest.raises(SearchError, match="study tiny: trial 0 was added by somebody else"):
         store.ask()
 
 

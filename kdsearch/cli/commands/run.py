@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from kdsearch.cli.conclusion import failures, next_steps
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
+from kdsearch.cli.profile import Profile
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
@@ -38,12 +39,15 @@ def run(options: argparse.Namespace) -> int:
     )
     _announce(study, console)
     view = LiveView(console) if console.is_terminal else PlainView()
+    profile = Profile()
     started = time.monotonic()
     driver = run_study(study, home=home_folder(os.environ), tracking=tracking)
     try:
         with view:
             while True:
-                view.show(next(driver))
+                event = next(driver)
+                profile.hear(event, now=time.monotonic())
+                view.show(event)
     except StopIteration as stop:
         records: tuple[TrialRecord, ...] = stop.value
     except KeyboardInterrupt:
@@ -55,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"Study {study.name} is finished: its trials are done. For more, say --trials N.", soft_wrap=True)
     else:
         console.print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes.")
+    for line in profile.lines() if options.profile else []:
+        console.print(line, soft_wrap=True, highlight=False)
     for line in failures(records):
         console.print(line, soft_wrap=True, style="red")
     members = front_of(students_of(records), study.search.objectives)
@@ -74,6 +80,7 @@ def _command(options: argparse.Namespace) -> str:
     words = ["kdsearch", "run", str(options.study)]
     for name, value in (("--trials", options.trials), ("--workers", options.workers)):
         words += [name, str(value)] if value is not None else []
+    words += ["--profile"] if options.profile else []
     for folder in options.data:
         words += ["--data", folder]
     return shlex.join(words)

@@ -1,0 +1,63 @@
+"""Where a search's time went, from the driver's events: ``kdsearch run --profile``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kdsearch.search.events import DriverEvent, Ended, Requeued, Searching, Started
+from kdsearch.search.executors.tasks import Progressed
+
+
+@dataclass(slots=True)
+class Profile:
+    """Seconds of workers, split into training and what else they were spent on."""
+
+    began: float | None = None
+    now: float = 0.0
+    workers: int = 0
+    """Most trials that ran at once."""
+    training: float = 0.0
+    trials: int = 0
+    _started: dict[int, float] = field(default_factory=dict)
+    _trained: dict[int, float] = field(default_factory=dict)
+    _running_s: float = 0.0
+
+    def hear(self, event: DriverEvent, *, now: float) -> None:
+        """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
+        self._running_s += len(self._started) * (now - self.now)
+        self.now = now
+        match event:
+            case Searching():
+                self.began = now
+                self._running_s = 0.0
+            case Started(number=number):
+                self._started[number], self._trained[number] = now, 0.0
+                self.workers = max(self.workers, len(self._started))
+            case Progressed(number=number, report=report):
+                self._trained[number] = min(report.seconds, now - self._started[number])
+            case Ended(record=record):
+                self._end(record.number)
+            case Requeued(number=number):
+                self._end(number)
+
+    def _end(self, number: int) -> None:
+        if self._started.pop(number, None) is not None:
+            self.training += self._trained.pop(number)
+            self.trials += 1
+
+    def lines(self) -> list[str]:
+        """The account; empty where nothing was trained."""
+        if self.began is None or not self.training:
+            return []
+        wall = self.now - self.began
+        ideal = self.training / self.workers
+        without_trial = wall - self._running_s / self.workers
+        around_training = (self._running_s - self.training) / self.workers
+        each = self.training / self.trials
+        shares = [100 * seconds / ideal for seconds in (wall - ideal, around_training, without_trial)]
+        return [
+            f"profile: {wall:.1f} s of search for {self.trials} trials on {self.workers} worker(s), {each:.1f} s each",
+            f"  {shares[0]:.1f} % more than training alone, which is {ideal:.1f} s a worker; of that",
+            f"  {shares[1]:.1f} % with a trial but not training: workers starting, scoring, waiting for the driver",
+            f"  {shares[2]:.1f} % without a trial: before the first, after the last, between batches",
+        ]

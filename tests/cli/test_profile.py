@@ -1,0 +1,60 @@
+"""Where a search's time went."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdsearch.cli.profile import Profile
+from kdsearch.distill.record import TrialRecord
+from kdsearch.distill.report import EpochReport
+from kdsearch.measure.counts import Cost
+from kdsearch.search.events import Ended, Reading, Searching, Started
+from kdsearch.search.executors.tasks import Progressed
+from tests.front.students import recipe
+
+
+def _report(seconds):
+    return EpochReport(epoch=1, epochs=9, train_loss=1, validation_loss=1, dice=0.5, learning_rate=0.1, seconds=seconds)
+
+
+def _started(number):
+    return Started(number=number, recipe=recipe(), cost=Cost(params=1, macs=1))
+
+
+def _ended(number, outcome="finished"):
+    return Ended(record=TrialRecord(number=number, outcome=outcome, recipe=recipe()))
+
+
+def test_time_is_split_into_training_its_surroundings_and_waiting():
+    profile = Profile()
+    for event, now in [
+        (Reading(), 5.0),
+        (Searching(records=(), target=2, experiment_id="1"), 10.0),
+        (_ended(9, "rejected"), 10.0),
+        (_started(0), 10.0),
+        (_started(1), 10.0),
+        (Progressed(number=0, report=_report(8.0)), 20.0),
+        (Progressed(number=1, report=_report(18.0)), 29.0),
+        (_ended(0), 20.0 + 10.0),
+        (_ended(1), 30.0 + 10.0),
+    ]:
+        profile.hear(event, now=now)
+    lines = profile.lines()
+    assert lines[0] == "profile: 30.0 s of search for 2 trials on 2 worker(s), 13.0 s each"
+    shares = [float(line.split()[0]) for line in lines[1:]]
+    assert shares[0] == pytest.approx(100 * (30 / 13 - 1), abs=0.1)
+    assert shares[1] + shares[2] == pytest.approx(shares[0], abs=0.2)
+    assert shares[2] == pytest.approx(100 * 5 / 13, abs=0.1)
+
+
+def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here():
+    profile = Profile()
+    profile.hear(Searching(records=(), target=1, experiment_id="1"), now=0.0)
+    profile.hear(_started(0), now=0.0)
+    profile.hear(Progressed(number=0, report=_report(500.0)), now=4.0)
+    profile.hear(_ended(0), now=5.0)
+    assert profile.training == 4.0
+
+
+def test_nothing_trained_has_no_profile():
+    assert Profile().lines() == []
