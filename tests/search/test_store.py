@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import optuna
@@ -239,3 +240,30 @@ def test_optuna_dashboard_names_the_objectives(tiny, tmp_path):
     study = optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None))
     assert study.metric_names == ["dice", "params", "macs"]
     assert json.loads(study.user_attrs["study"])["training.epochs"] == "2"
+
+
+def _share_of_plain_recipes(study, home, end):
+    """Ends every distilled trial in one way and finishes the others; then sees what is asked for next."""
+    store = open_store(study, home, create=True)
+    chance = random.Random(0)
+    for _ in range(30):
+        proposal = store.ask()
+        if proposal.recipe.path == "logits":
+            end(store, proposal.number)
+        else:
+            store.finish(proposal.number, scores(dice=chance.uniform(0.4, 0.6), params=10, macs=20), CURVE)
+    plain = 0
+    for _ in range(40):
+        proposal = store.ask()
+        plain += proposal.recipe.path == "none"
+        store.fail(proposal.number, "looked at")
+    return plain / 40
+
+
+def test_sampler_learns_from_stopped_trials_and_not_from_failed_ones(study_file, tmp_path):
+    study = load_study(study_file(TINY.replace("trials: 3", "trials: 99")))
+    cost = Cost(params=10, macs=20)
+    stopped = _share_of_plain_recipes(study, tmp_path / "a", lambda store, n: store.stop(n, "why", CURVE, cost))
+    failed = _share_of_plain_recipes(study, tmp_path / "b", lambda store, n: store.fail(n, "why"))
+    assert stopped >= 0.8
+    assert failed <= stopped - 0.2
