@@ -21,12 +21,15 @@ def weights_path(home: Path, name: str, number: int) -> Path:
     return study_folder(home, name) / "trials" / f"{number:05d}.safetensors"
 
 
-def checkpoint_url(home: Path, name: str, number: int, configured: str | None) -> str:
-    """Where a trial's state lies while it runs: in the study file's place for checkpoints, or in the study's folder."""
-    place = (
-        f"{configured.rstrip('/')}/{name}" if configured else str((study_folder(home, name) / "checkpoints").absolute())
-    )
-    return f"{place}/{number:05d}.checkpoint"
+def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id: str) -> str:
+    """Where trials' states lie while they run: in the study file's place for checkpoints, or in the study's folder.
+
+    ``study_id`` keeps studies of one name apart that share a place.
+    """
+    place = configured if configured is not None else str(study_folder(home, name) / "checkpoints")
+    if "://" not in place:
+        place = str(Path(place).expanduser().absolute())
+    return place.rstrip("/") if configured is None else f"{place.rstrip('/')}/{name}-{study_id[:8]}"
 
 
 def storage_url(home: Path, name: str, configured: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,9 @@ from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpace
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TrainingSpace
+
+SECRETS = {"password", "sslpassword", "passfile"}
+"""Words of a database URL's query that a study file must not hold."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -63,7 +66,8 @@ class StudyConfig(Section):
     @field_validator("storage", "tracking_uri")
     @classmethod
     def _holds_no_password(cls, url: str | None) -> str | None:
-        if url is not None and urlsplit(url).password is not None:
+        parts = urlsplit(url or "")
+        if parts.password is not None or SECRETS & parse_qs(parts.query).keys():
             raise ValueError(
                 "a study file must not hold a password; leave it out of the URL and put it in ~/.pgpass or in the "
                 "environment (PGPASSWORD, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"

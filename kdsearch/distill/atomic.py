@@ -22,7 +22,10 @@ def write_whole(url: str, content: bytes) -> None:
             if isinstance(filesystem, LocalFileSystem):
                 file.flush()
                 os.fsync(file.fileno())
-        filesystem.mv(beside, path)
+        if isinstance(filesystem, LocalFileSystem):
+            os.replace(beside, path)  # noqa: PTH105 - a path as fsspec has it; its own move may copy
+        else:
+            filesystem.mv(beside, path)
     except OSError:
         _remove(filesystem, beside)
         raise

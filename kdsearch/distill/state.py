@@ -55,14 +55,14 @@ class TrainingState:
 
     def restore(self, content: bytes) -> None:
         """Goes back to a dumped state."""
-        kept = torch.load(io.BytesIO(content), map_location=self.parameters[0].device, weights_only=True)
+        kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # each part goes where it belongs
         self.model.load_state_dict(kept["model"])
         if self._extra is not None:
             self._extra.load_state_dict(kept["extra"])
         self.optimizer.load_state_dict(kept["optimizer"])
         self.schedule.load_state_dict(kept["schedule"])
         self.scaler.load_state_dict(kept["scaler"])
-        self.generator.set_state(kept["random"].cpu())
+        self.generator.set_state(kept["random"])
         self.best.restore_state(kept["best"])
         self.curve = list(CURVE.validate_json(kept["curve"]))
 

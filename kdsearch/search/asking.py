@@ -7,9 +7,11 @@ import time
 from collections.abc import Generator, Iterator
 from functools import partial
 
-from kdsearch.config.home import checkpoint_url
+import torch
+
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
+from kdsearch.config.study import digest
 from kdsearch.distill.student import cost_of
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
@@ -20,6 +22,8 @@ from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
 
+CHECKPOINT_FORMAT = 1
+"""Counts changes to what a checkpoint holds, so that an older one is not taken up."""
 MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
 
@@ -47,6 +51,12 @@ def fill(session: Session) -> Iterator[DriverEvent]:
         if not session.waiting:
             return
         yield _dispatch(session, session.waiting.popleft())
+
+
+def is_done(session: Session) -> bool:
+    """Whether nothing runs, waits or is still to be asked for; a worker that has not stopped yet is not waited for."""
+    ledger = session.ledger
+    return not ledger.running and not session.waiting and (session.exhausted or not ledger.remaining)
 
 
 def over_limit(cost: Cost, limits: Limits) -> str:
@@ -115,7 +125,8 @@ def _dispatch(session: Session, proposal: Proposal) -> Started:
         Task(
             number=number,
             recipe=recipe,
-            checkpoint=checkpoint_url(session.home, study.name, number, study.search.checkpoints),
+            checkpoint=session.checkpoint_of(number),
+            subject=digest(CHECKPOINT_FORMAT, torch.__version__, session.teacher.folder.name, recipe.model_dump_json()),
             checkpoint_every_s=study.search.checkpoint_every_s,
         )
     )

@@ -40,6 +40,8 @@ def refresh_front(recorder: Recorder, study: StudyConfig, students: Sequence[Stu
     """Brings the front's marks, its chart and the study's figures up to date."""
     members = front_of(students, study.search.objectives)
     recorder.catch_up()
+    if recorder.away:
+        return
     recorder.front(student.number for student in members)
     recorder.chart(front_page(study, students=students, front=members, teacher=teacher))
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
@@ -50,9 +52,10 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
 
     Raises SearchError where the study was never run or is being run, KdsearchError where MLflow cannot be reached.
     """
-    store = open_store(study, home, create=False)
+    open_store(study, home, create=False)
     tracking.require()
     with Lease(storage_url(home, study.name, study.storage), study.name):
+        store = open_store(study, home, create=False)
         records = tuple(record for record in store.records() if record.outcome != "running")
         recorder = open_record(study, tracking, store, records)
         refresh_front(recorder, study, students_of(records), store.teacher())

@@ -10,7 +10,7 @@ from kdsearch.config.home import storage_url
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
 from kdsearch.distill.record import TrialRecord
-from kdsearch.search.asking import fill, take_up
+from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.bookkeeping import open_record, refresh_front
 from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.executors.ray_cluster import require_ray
@@ -20,11 +20,14 @@ from kdsearch.search.ledger import Ledger
 from kdsearch.search.preparation import clear_checkpoints, prepare, start_executor
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.session import Session
+from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.vigil import Vigil
 from kdsearch.tracking.location import Tracking
 
 POLL_S = 0.2
+AWAY_S = 10.0
+"""A round that took longer than this, as after a Ctrl-Z, says nothing about the workers' silence."""
 REFRESH_EVERY_S = 20.0
 """How often the front in MLflow is brought up to date."""
 
@@ -41,8 +44,10 @@ def run_study(
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
     require_ray(study.search)
-    store = open_store(study, home, create=True)
+    with explained(study.name):
+        make_place(storage)
     with Lease(storage, study.name) as lease:
+        store = open_store(study, home, create=True)
         abandoned = store.abandoned()
         if store.complete():
             return store.records()
@@ -57,7 +62,7 @@ def _run(
     prepared = yield from prepare(study, home)
     store.bind(data=summarise(prepared.dataset, prepared.splits), teacher=prepared.teacher)
     ledger = Ledger(store.records(), target=study.search.trials)
-    clear_checkpoints(study, home, ledger.records)
+    clear_checkpoints(study, home, ledger.records, study_id=store.id)
     executor = start_executor(study, home, prepared)
     try:
         session = Session(
@@ -83,10 +88,13 @@ def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
     yield from take_up(session, abandoned)
     while True:
         yield from fill(session)
-        if not session.ledger.running and not session.waiting:
+        if is_done(session):
             return
+        polled = time.monotonic()
         for event in session.executor.poll(POLL_S):
             yield from take(session, event)
+        if time.monotonic() - polled > AWAY_S:
+            session.vigil.rest(now=time.monotonic())
         yield from drop_silent(session)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator
 from functools import partial
 
-from kdsearch.config.home import checkpoint_url, weights_path
+from kdsearch.config.home import weights_path
 from kdsearch.distill.atomic import remove, write_whole
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import Trained
@@ -18,6 +19,8 @@ from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
+
+logger = logging.getLogger(__name__)
 
 HOPELESS = 3
 """Failures of one kind after which nothing more is tried."""
@@ -62,7 +65,7 @@ def _judge(session: Session, event: Progressed) -> Iterator[DriverEvent]:
     reason = session.pruner.stops(course)
     if not session.study.search.deterministic:
         session.pruner.observe(course)
-    if not reason:
+    if not reason or report.epoch >= report.epochs:  # a student that is trained is worth more than no student
         return
     session.executor.stop(number)
     text = f"after epoch {report.epoch} of {report.epochs}, {reason}"
@@ -96,11 +99,17 @@ def _end(session: Session, record: TrialRecord) -> Iterator[DriverEvent]:
     if course is not None and not study.search.deterministic:
         session.pruner.observe(course)
     if record.outcome != "stopped":  # its worker is still in an epoch, and removes it itself
-        place = checkpoint_url(session.home, study.name, record.number, study.search.checkpoints)
-        yield from persist(session, partial(remove, place))
+        _clear(session.checkpoint_of(record.number))
     yield Ended(record=record)
     if record.outcome == "failed":
         _stop_where_hopeless(session, record)
+
+
+def _clear(checkpoint: str) -> None:
+    try:
+        remove(checkpoint)
+    except OSError as error:  # the next driver tries again
+        logger.warning("%s could not be removed: %s", checkpoint, error)
 
 
 def _keep_weights(session: Session, number: int, trained: Trained) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from typing import Self
 
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from kdsearch.errors import SearchError
+from kdsearch.search.storage import explained, patience
 
 LASTS_S = 60.0
 """After this long without renewal a lease is anyone's."""
@@ -40,22 +42,19 @@ class Lease:
     def __init__(
         self, url: str, study: str, *, lasts_s: float = LASTS_S, renewed_every_s: float = RENEWED_EVERY_S
     ) -> None:
-        self._engine = sa.create_engine(url, poolclass=sa.NullPool)
-        self._study = study
+        self._url, self._study = url, study
         self._lasts_s, self._renewed_every_s = lasts_s, renewed_every_s
         self._holder = uuid.uuid4().hex
         self._taken_by = ""
+        self._renewed_at = time.time()
         self._done = threading.Event()
         self._renewing = threading.Thread(target=self._keep_renewing, daemon=True, name="kdsearch lease")
 
     def __enter__(self) -> Self:
-        try:
+        with explained(self._study):
+            self._engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=patience(self._url))
             _make_table(self._engine)
             other = self._take()
-        except SQLAlchemyError as error:
-            raise SearchError(
-                f"study {self._study}: its storage cannot be used: {str(error).splitlines()[0]}"
-            ) from error
         if other:
             raise SearchError(
                 f"the study is being run already, by {other}; stop that one, or wait {self._lasts_s:.0f} seconds "
@@ -66,7 +65,7 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._renewing.join()
+        self._renewing.join(timeout=RENEWED_EVERY_S)
         try:
             with self._engine.begin() as connection:
                 connection.execute(sa.delete(TABLE).where(*self._ours()))
@@ -74,7 +73,12 @@ class Lease:
             logger.warning("the study's lease could not be given back and expires by itself: %s", error)
 
     def check(self) -> None:
-        """Raises SearchError where another driver has taken over, as it may after a long sleep of this one."""
+        """Raises SearchError where another driver has taken over, as it may after a long sleep of this one.
+
+        After a time without renewal the storage itself is asked, and its SQLAlchemyError raised where it is away.
+        """
+        if time.time() - self._renewed_at > self._lasts_s / 2:
+            self._renew()
         if self._taken_by:
             raise SearchError(f"the study was taken over by {self._taken_by}; this driver stops")
 
@@ -88,7 +92,9 @@ class Lease:
                 )
         except IntegrityError:
             with self._engine.begin() as connection:
-                row = connection.execute(self._select()).one()
+                row = connection.execute(self._select()).one_or_none()
+                if row is None:
+                    return "another that ended at this moment"
                 if self._holds(row):
                     return _name(row)
                 unchanged = (TABLE.c.study == self._study, TABLE.c.holder == row.holder, TABLE.c.beats == row.beats)
@@ -121,6 +127,7 @@ class Lease:
                 .values(beats=TABLE.c.beats + 1, renewed=sa.func.current_timestamp())
             )
             if renewed.rowcount:
+                self._renewed_at = time.time()
                 return
             row = connection.execute(self._select()).one_or_none()
         if row is not None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from kdsearch.search.events import GoingOn, Waiting
 from kdsearch.search.session import Session
-from kdsearch.search.store import STORAGE_ERRORS
+from kdsearch.search.storage import STORAGE_ERRORS
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -24,8 +24,8 @@ def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | Goi
     pause = FIRST_PAUSE_S
     waited = False
     while True:
-        session.lease.check()
         try:
+            session.lease.check()
             written = write()
         except (*STORAGE_ERRORS, OSError) as error:
             waited = True

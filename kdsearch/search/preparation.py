@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdsearch.config.home import checkpoint_url
+from kdsearch.config.home import checkpoint_folder
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
@@ -17,6 +17,7 @@ from kdsearch.distill.atomic import names_in, remove
 from kdsearch.distill.device import choose_device
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.errors import SearchError
 from kdsearch.search.events import Prepared, TeacherProgress
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
@@ -47,14 +48,23 @@ def prepare(study: StudyConfig, home: Path) -> Generator[TeacherProgress | Prepa
     return prepared
 
 
-def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord]) -> None:
-    """Removes the states of ended trials that a killed driver or worker left behind."""
+def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord], *, study_id: str) -> None:
+    """Removes the states of ended trials that a killed driver or worker left behind.
+
+    Raises SearchError where the place for checkpoints cannot be used.
+    """
+    folder = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
     ended = {record.number for record in records}
-    folder = checkpoint_url(home, study.name, 0, study.search.checkpoints).rpartition("/")[0]
-    for name in names_in(folder):
-        number = name.partition(".")[0]
-        if number.isdigit() and int(number) in ended:
-            remove(checkpoint_url(home, study.name, int(number), study.search.checkpoints))
+    try:
+        for name in names_in(folder):
+            number = name.partition(".")[0]
+            if number.isdigit() and int(number) in ended:
+                remove(f"{folder}/{number}.checkpoint")
+    except (ImportError, ValueError, OSError) as error:
+        raise SearchError(
+            f"search.checkpoints: {folder} cannot be used: {error}; name a folder, or a URL whose fsspec library is "
+            "installed, such as s3fs for s3://"
+        ) from error
 
 
 def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Executor:

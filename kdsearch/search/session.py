@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsearch.config.home import checkpoint_folder
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.search.executors.tasks import Executor
@@ -38,3 +39,8 @@ class Session:
     """Trials that have a recipe and no worker."""
     exhausted: bool = False
     """Whether a grid has no more recipes."""
+
+    def checkpoint_of(self, number: int) -> str:
+        """Where a trial's state lies while it runs."""
+        place = checkpoint_folder(self.home, self.study.name, self.study.search.checkpoints, study_id=self.store.id)
+        return f"{place}/{number:05d}.checkpoint"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import uuid
@@ -13,11 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from pydantic import TypeAdapter
-from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.home import storage_url
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
@@ -32,7 +29,9 @@ from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
+from kdsearch.search.reading import COST, read_record
 from kdsearch.search.samplers import build_sampler
+from kdsearch.search.storage import explained, make_place, patience, sqlite_file
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +47,6 @@ STATES: dict[Outcome, TrialState] = {
     "failed": TrialState.FAIL,
 }
 """How Optuna is told."""
-STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
-"""What a storage that cannot be reached, or has no room, raises."""
-COST = TypeAdapter(Cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,21 +250,13 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
     """
     url = storage_url(home, study.name, study.storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    path = sqlite_file(url)
     if path is not None and not create and not path.exists():
         raise SearchError(f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run")
-    try:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    with explained(study.name):
+        make_place(url)
+        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
         optuna_study = _open(study, storage, create=create)
-    except ImportError as error:
-        raise SearchError(
-            f"study {study.name}: its storage cannot be opened: {error}; for PostgreSQL, write "
-            "postgresql+psycopg://HOST/DATABASE and install kdsearch[postgres]"
-        ) from error
-    except (*STORAGE_ERRORS, OSError) as error:
-        raise SearchError(f"study {study.name}: its storage cannot be opened: {str(error).splitlines()[0]}") from error
     _refuse_changes(study, optuna_study)
     return StudyStore(study, optuna_study)
 
@@ -322,24 +310,6 @@ def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
     )
 
 
-def read_record(trial: FrozenTrial) -> TrialRecord:
-    """What the storage tells of a trial."""
-    attributes = trial.user_attrs
-    outcome: Outcome = "running" if trial.state == TrialState.RUNNING else attributes.get("outcome", "failed")
-    return TrialRecord(
-        number=trial.number,
-        outcome=outcome,
-        cost=COST.validate_json(attributes["cost"]) if "cost" in attributes else None,
-        lost=tuple(json.loads(attributes.get("lost", "[]"))),
-        recipe=Recipe.model_validate_json(attributes["recipe"]) if "recipe" in attributes else None,
-        scores=SCORES.validate_json(attributes["scores"]) if outcome == "finished" else None,
-        curve=CURVE.validate_json(attributes.get("curve", "[]")),
-        reason=attributes.get("reason", ""),
-        started=_utc(trial.datetime_start),
-        ended=_utc(trial.datetime_complete),
-    )
-
-
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
     scores = SCORES.validate_json(trial.user_attrs["scores"])
     values = {"dice": scores.dice, "params": float(scores.params), "macs": float(scores.macs)}
@@ -348,10 +318,6 @@ def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[f
 
 def _json(curve: tuple[EpochReport, ...]) -> str:
     return CURVE.dump_json(curve).decode()
-
-
-def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    return moment.astimezone(datetime.UTC) if moment else None
 
 
 def _suggest(trial: optuna.Trial, name: str, value: AnyRange) -> object:

@@ -6,12 +6,13 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from kdsearch.errors import KdsearchError
 
 DEFAULT_URI = "sqlite:///mlflow/mlflow.db"
 PORT = 5000
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,15 @@ class Tracking:
     @property
     def shown(self) -> str:
         """The URI as it may be printed, without a password that the environment may have put in it."""
+        return self.mask(self.uri)
+
+    def mask(self, text: str) -> str:
+        """The text without that password."""
         parts = urlsplit(self.uri)
-        return self.uri if parts.password is None else self.uri.replace(f":{parts.password}@", ":***@")
+        secrets = [parts.password, *parse_qs(parts.query).get("password", [])]
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***")
+        return text
 
     @property
     def database(self) -> bool:
@@ -82,7 +90,7 @@ def choose_tracking(configured: str | None, environment: Mapping[str, str]) -> T
 def answers(uri: str, *, timeout_s: float = 3.0) -> bool:
     """Whether something listens at a tracking server's address."""
     address = urlsplit(uri)
-    port = address.port or (443 if address.scheme == "https" else 80)
+    port = address.port or PORTS.get(address.scheme.partition("+")[0], 80)
     try:
         with socket.create_connection((address.hostname or "", port), timeout=timeout_s):
             return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -11,8 +10,7 @@ import math
 import os
 import platform
 import subprocess
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +62,12 @@ class Recorder:
         for name, value in IMPATIENCE.items():
             os.environ.setdefault(name, value)
         self.away = ""
-        """Why the store took nothing the last time; empty where it did."""
+        """Why the store lacks something; empty where it is level."""
         self._study = study
         self._study_id = study_id
         self._tracking = tracking
-        self._missed: dict[int, TrialRecord] = {}
+        self._pending: dict[str, Callable[[], object]] = {}
+        self._unanswered: set[tuple[str, str]] = set()
         self._code_version = _code_version()
         self._dataset: list[DatasetInput] = []
         try:
@@ -79,7 +78,9 @@ class Recorder:
             self._client.update_run(self._parent, status="RUNNING")
             self._client.log_text(self._parent, dump_study(study), "study.yaml")
         except _STORE_ERRORS as error:
-            raise KdsearchError(f"tracking: {tracking.shown} cannot be used: {str(error).splitlines()[0]}") from error
+            raise KdsearchError(
+                f"tracking: {tracking.shown} cannot be used: {tracking.mask(str(error).splitlines()[0])}"
+            ) from error
 
     def describe_data(self, data: DataSummary) -> None:
         """Records the data set's fingerprint, sources and split sizes with the study."""
@@ -92,33 +93,64 @@ class Recorder:
             profile=json.dumps(sizes),
         )
         self._dataset = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        with self._tolerating():
-            self._client.log_inputs(self._parent, datasets=self._dataset)
+        self._write("data", lambda: self._client.log_inputs(self._parent, datasets=self._dataset))
 
     def teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
         """Records the teacher as a run of its own."""
-        if self._is_recorded("teacher", None):
-            return
-        with self._tolerating():
-            run_id = self._run("teacher", name="teacher", tags=_tool_tags(scores))
-            self._log(run_id, scores.metrics(), curve, _flat(self._study.teacher.model_dump()), moment=None)
-            self._client.log_text(run_id, describe_teacher(self._study), "teacher.yaml")
-            self._terminate(run_id, "FINISHED", None)
+        if not self._is_recorded("teacher", None):
+            self._write("teacher", lambda: self._write_teacher(scores, curve))
 
     def trial(self, record: TrialRecord) -> None:
-        """Records an ended trial, and those the store did not take before: recipe, curve, scores, outcome."""
-        if record.outcome == "running" or self._is_recorded("trial", record.number):
-            return
-        self._missed[record.number] = record
-        self.catch_up()
+        """Records an ended trial: recipe, curve, scores, outcome."""
+        if record.outcome != "running" and not self._is_recorded("trial", record.number):
+            self._write(f"trial {record.number}", lambda: self._write_trial(record))
+
+    def front(self, members: Iterable[int]) -> None:
+        """Marks the runs of the front's members, and no others."""
+        wanted = {str(number) for number in members}
+        self._write("front", lambda: self._mark(wanted))
+
+    def chart(self, page: str) -> None:
+        """Attaches the front's HTML page to the study run, in the place of the last one."""
+        self._write("chart", lambda: self._client.log_text(self._parent, page, "front.html"))
+
+    def summary(self, metrics: dict[str, float]) -> None:
+        """Figures of the study as a whole."""
+        now = _milliseconds(None)
+        entries = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        self._write("summary", lambda: self._client.log_batch(self._parent, entries))
+
+    def close(self, *, finished: bool) -> None:
+        """Says in the study run how this driver left it."""
+        status = "FINISHED" if finished else "KILLED"
+        self._write("end", lambda: self._client.set_terminated(self._parent, status))
 
     def catch_up(self) -> None:
-        """Tries again what the store did not take."""
-        for record in list(self._missed.values()):
-            self._write_trial(record)
-            if self.away:
-                return
-            del self._missed[record.number]
+        """Tries again what the store has not taken; ``away`` says why where something is left."""
+        reason = ""
+        for key, write in list(self._pending.items()):
+            try:
+                self._tracking.require()
+                write()
+            except KdsearchError as error:
+                reason = str(error)
+                break
+            except _STORE_ERRORS as error:
+                reason = self._tracking.mask(str(error).splitlines()[0])
+            else:
+                del self._pending[key]
+        self.away = reason
+
+    def _write(self, key: str, write: Callable[[], object]) -> None:
+        """Writes what is pending and this; a later write under the same key takes an earlier one's place."""
+        self._pending[key] = write
+        self.catch_up()
+
+    def _write_teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
+        run_id = self._run("teacher", name="teacher", tags=_tool_tags(scores))
+        self._log(run_id, scores.metrics(), curve, _flat(self._study.teacher.model_dump()), moment=None)
+        self._client.log_text(run_id, describe_teacher(self._study), "teacher.yaml")
+        self._terminate(run_id, "FINISHED", None)
 
     def _write_trial(self, record: TrialRecord) -> None:
         name = f"trial {record.number}" + (f" {record.recipe.path}" if record.recipe else "")
@@ -126,49 +158,16 @@ class Recorder:
         tags |= _tool_tags(record.scores) if record.scores else {}
         metrics = record.scores.metrics() if record.scores else {}
         params = record.recipe.settings() if record.recipe else {}
-        with self._tolerating():
-            run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
-            self._log(run_id, metrics, record.curve, params, moment=record.ended)
-            self._terminate(run_id, STATUS[record.outcome], record.ended)
+        run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
+        self._log(run_id, metrics, record.curve, params, moment=record.ended)
+        self._terminate(run_id, STATUS[record.outcome], record.ended)
 
-    def front(self, members: Iterable[int]) -> None:
-        """Marks the runs of the front's members, and no others."""
-        wanted = {str(number) for number in members}
-        trials = [(number, run) for (kind, number), run in self._runs.items() if kind == "trial"]
-        changed = [(n, run) for n, run in trials if (run.data.tags.get(FRONT) == "true") != (n in wanted)]
-        for number, run in changed:
-            with self._tolerating():
+    def _mark(self, wanted: set[str]) -> None:
+        for (kind, number), run in self._runs.items():
+            marked = run.data.tags.get(FRONT) == "true"
+            if kind == "trial" and marked != (number in wanted):
                 self._client.set_tag(run.info.run_id, FRONT, str(number in wanted).lower())
                 run.data.tags[FRONT] = str(number in wanted).lower()
-
-    def chart(self, page: str) -> None:
-        """Attaches the front's HTML page to the study run, in the place of the last one."""
-        with self._tolerating(), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "front.html"
-            path.write_text(page, encoding="utf-8")
-            self._client.log_artifact(self._parent, str(path))
-
-    def summary(self, metrics: dict[str, float]) -> None:
-        """Figures of the study as a whole."""
-        now = _milliseconds(None)
-        with self._tolerating():
-            self._client.log_batch(self._parent, [Metric(key, value, now, 0) for key, value in metrics.items()])
-
-    def close(self, *, finished: bool) -> None:
-        """Says in the study run how this driver left it."""
-        with self._tolerating():
-            self._client.set_terminated(self._parent, "FINISHED" if finished else "KILLED")
-
-    @contextlib.contextmanager
-    def _tolerating(self) -> Iterator[None]:
-        """A store that does not take the record is noted in ``away`` and stops nothing."""
-        try:
-            self._tracking.require()
-            yield
-        except _STORE_ERRORS as error:
-            self.away = str(error).splitlines()[0]
-        else:
-            self.away = ""
 
     def _is_recorded(self, kind: str, number: int | None) -> bool:
         """Whether the run is there and whole: one that was broken off is still marked as running."""
@@ -215,7 +214,10 @@ class Recorder:
         started: datetime.datetime | None = None,
     ) -> str:
         """The run of that kind and number, made where it is missing."""
-        known = self._runs.get((kind, "" if number is None else str(number)))
+        key = (kind, "" if number is None else str(number))
+        if key not in self._runs and key in self._unanswered:  # it may have been made though the answer was lost
+            self._runs = {_key(run): run for run in self._existing_runs()}
+        known = self._runs.get(key)
         if known is not None:
             return str(known.info.run_id)
         all_tags = {KIND: kind, STUDY: self._study_id, MLFLOW_SOURCE_NAME: "kdsearch", "kdsearch.version": __version__}
@@ -229,10 +231,12 @@ class Recorder:
             }
         else:
             all_tags[MLFLOW_PARENT_RUN_ID] = self._parent
+        self._unanswered.add(key)
         run = self._client.create_run(
             self.experiment_id, start_time=_milliseconds(started), tags=all_tags, run_name=name
         )
-        self._runs[_key(run)] = run
+        self._unanswered.discard(key)
+        self._runs[key] = run
         return str(run.info.run_id)
 
     def _log(

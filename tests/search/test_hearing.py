@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kdsearch.config.home import checkpoint_url, weights_path
+from kdsearch.config.home import weights_path
 from kdsearch.config.load import load_study
 from kdsearch.distill.atomic import write_whole
 from kdsearch.distill.report import EpochReport, Trained
 from kdsearch.errors import SearchError
 from kdsearch.search import persistence
-from kdsearch.search.asking import fill, take_up
+from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.events import Ended, GoingOn, Requeued, Started, Waiting
 from kdsearch.search.executors.tasks import Begun, Failed, Lost, Progressed, Succeeded
 from kdsearch.search.hearing import drop_silent, take
@@ -43,7 +45,11 @@ class FakeExecutor:
 
     def stop(self, number):
         self.stopped.append(number)
-        del self.tasks[number]
+
+    def settle(self):
+        """The workers that were asked to stop have done so."""
+        for number in self.stopped:
+            self.tasks.pop(number, None)
 
     def drop(self, number):
         self.dropped.append(number)
@@ -84,7 +90,7 @@ def session(study_file, tmp_path):
             ledger=Ledger(store.records(), target=study.search.trials),
             executor=FakeExecutor(workers),
             recorder=None,
-            teacher=None,
+            teacher=SimpleNamespace(folder=Path("teacher")),
             pruner=pruner or NoPruner(),
             vigil=Vigil(silence=study.search.silence, least_s=least_s),
         )
@@ -94,7 +100,7 @@ def session(study_file, tmp_path):
 
 def _report(epoch, dice=0.5):
     return EpochReport(
-        epoch=epoch, epochs=2, train_loss=1, validation_loss=1, dice=dice, learning_rate=0.1, seconds=epoch
+        epoch=epoch, epochs=3, train_loss=1, validation_loss=1, dice=dice, learning_rate=0.1, seconds=epoch
     )
 
 
@@ -158,7 +164,7 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
 def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
     driver = session()
     _fill(driver)
-    place = checkpoint_url(tmp_path, "tiny", 0, None)
+    place = driver.checkpoint_of(0)
     write_whole(place, b"state")
     _finish(driver, 0)
     assert weights_path(tmp_path, "tiny", 0).read_bytes() == b"weights"
@@ -166,19 +172,32 @@ def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
 
 
 def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session):
-    driver = session(pruner=StopsAt({0: 2}))
+    driver = session(pruner=StopsAt({0: 2, 1: 3}))
     _fill(driver)
     for epoch in (1, 2, 3):
         events = list(take(driver, Progressed(number=0, report=_report(epoch))))
         assert any(isinstance(event, Ended) for event in events) == (epoch == 2)
     assert driver.executor.stopped == [0]
     (record,) = driver.ledger.records
-    assert record.reason == "after epoch 2 of 2, the test says so"
+    assert record.reason == "after epoch 2 of 3, the test says so"
     assert [report.epoch for report in record.curve] == [1, 2]
     assert record.cost.params > 0
     assert list(take(driver, _succeed(0))) == []
     assert driver.store.records()[0].outcome == "stopped"
     assert (0, 2, False) in driver.pruner.seen
+    for epoch in (1, 2, 3):
+        list(take(driver, Progressed(number=1, report=_report(epoch))))
+    assert driver.ledger.is_running(1), "what is trained to its end is not stopped"
+
+
+def test_study_goes_on_while_its_workers_are_still_stopping(session):
+    driver = session(workers=1, pruner=StopsAt({0: 1}))
+    _fill(driver)
+    list(take(driver, Progressed(number=0, report=_report(1))))
+    assert _fill(driver) == []
+    assert not is_done(driver)
+    driver.executor.settle()
+    assert _fill(driver) == [1]
 
 
 def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):

@@ -102,7 +102,7 @@ def test_of_drivers_that_begin_together_one_gets_the_study(url):
 
 
 def test_storage_that_cannot_be_used_is_said(tmp_path):
-    with pytest.raises(SearchError, match="study a: its storage cannot be used"):
+    with pytest.raises(SearchError, match="study a: its storage cannot be opened"):
         Lease(f"sqlite:///{tmp_path / 'absent' / 'optuna.db'}", "a").__enter__()
 
 

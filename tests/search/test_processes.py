@@ -22,7 +22,7 @@ from kdsearch.distill.arrays import training_data
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.processes import ProcessExecutor
-from kdsearch.search.executors.tasks import Lost, Progressed, Setup, Succeeded, Task
+from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Setup, Succeeded, Task
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -51,7 +51,13 @@ def _task(tiny, tmp_path, number, *, epochs=2):
         tiny, lambda _, value: value.bounds[0] if isinstance(value, IntRange) else value.choice[1], seed=number
     )
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})
-    return Task(number=number, recipe=recipe, checkpoint=str(tmp_path / f"{number}.checkpoint"), checkpoint_every_s=0.0)
+    return Task(
+        number=number,
+        recipe=recipe,
+        checkpoint=str(tmp_path / f"{number}.checkpoint"),
+        subject="this",
+        checkpoint_every_s=0.0,
+    )
 
 
 def _until(executor, kind, *, seconds=60):
@@ -70,7 +76,7 @@ def test_workers_make_students_die_and_are_replaced(tiny, setup, tmp_path):
         executor.submit(_task(tiny, tmp_path, 0))
         assert executor.room() == 0
         events = _until(executor, Succeeded)
-        assert [type(event) for event in events] == [Progressed, Progressed, Succeeded]
+        assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
         assert "head.weight" in load(events[-1].trained.weights)
         executor.submit(_task(tiny, tmp_path, 1, epochs=10_000))
         _until(executor, Progressed)
@@ -110,7 +116,7 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, setup,
             assert time.monotonic() < deadline
         assert not list(tmp_path.glob("0.checkpoint*"))
         executor.submit(_task(tiny, tmp_path, 1))
-        assert [type(event) for event in _until(executor, Succeeded)] == [Progressed, Progressed, Succeeded]
+        assert [type(event) for event in _until(executor, Succeeded)] == [Begun, Progressed, Progressed, Succeeded]
         executor.stop(1)  # too late; the next task must not suffer
         executor.submit(_task(tiny, tmp_path, 2))
         assert _until(executor, Succeeded)[-1].number == 2

@@ -19,7 +19,7 @@ from kdsearch.config.home import home_folder
 from kdsearch.distill.device import choose_device
 from kdsearch.models.torchvision_operators import declare_missing_operators
 from kdsearch.search.preparation import cores
-from kdsearch.tracking.location import choose_tracking
+from kdsearch.tracking.location import Tracking, answers, choose_tracking
 
 LIBRARIES = (
     "optuna",
@@ -54,7 +54,7 @@ def run(_options: argparse.Namespace) -> int:
         *_torch(),
         *(_library(name) for name in LIBRARIES),
         _folder("caches and storage", home),
-        _folder("tracking", tracking.file.parent) if tracking.file is not None else _server(tracking.uri),
+        _folder("tracking", tracking.file.parent) if tracking.file is not None else _server(tracking),
     ]
     table = Table("", "what", "found", "what to do", title=None)
     for finding in findings:
@@ -98,8 +98,6 @@ def _folder(name: str, folder: Path) -> Finding:
     return Finding(name=name, found=f"{folder}{state}, {free / 10**9:.0f} GB free", remedy=remedy)
 
 
-def _server(uri: str) -> Finding:
-    from kdsearch.tracking.location import answers
-
-    remedy = "" if answers(uri) else "start the tracking server, or unset MLFLOW_TRACKING_URI"
-    return Finding(name="tracking", found=f"{uri}{' does not answer' if remedy else ''}", remedy=remedy)
+def _server(tracking: Tracking) -> Finding:
+    remedy = "" if answers(tracking.uri) else "start the tracking server, or unset MLFLOW_TRACKING_URI"
+    return Finding(name="tracking", found=f"{tracking.shown}{' does not answer' if remedy else ''}", remedy=remedy)

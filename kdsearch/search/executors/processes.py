@@ -54,7 +54,7 @@ class ProcessExecutor:
         """Kills the task's worker and starts another in its place."""
         for worker in self._carrying(number):
             worker.process.kill()
-            worker.process.join()
+            worker.process.join(timeout=5)
             worker.connection.close()
             self._workers[self._workers.index(worker)] = self._start()
 
@@ -92,7 +92,7 @@ class ProcessExecutor:
     def _hear(self, index: int, worker: _Worker) -> list[Event]:
         try:
             event: Event | None = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # a worker may die in the middle of a message
             return self._replace(index, worker)
         if event is None and not worker.ready:
             worker.ready = True

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import logging
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,6 +120,12 @@ class RayExecutor:
             num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial, max_concurrency=2, max_restarts=0
         )(RayWorker)
         self._slots: list[_Slot] = []
+        if not self._capacity():
+            self.close()
+            raise SearchError(
+                f"search.ray: no node of the cluster has {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} "
+                "GPUs for a trial; ask for less, or start larger nodes"
+            )
 
     def room(self) -> int:
         """What the cluster has room for now, less what runs."""
@@ -150,8 +157,10 @@ class RayExecutor:
         self._move_unplaced()
         by_events = {slot.events: slot for slot in self._slots if slot.task is not None}
         if not by_events:
+            time.sleep(timeout_s)
             return []
-        ready, _ = self._ray.wait(list(by_events), timeout=timeout_s, fetch_local=False)
+        self._ray.wait(list(by_events), timeout=timeout_s, fetch_local=False)
+        ready, _ = self._ray.wait(list(by_events), num_returns=len(by_events), timeout=0, fetch_local=False)
         return [event for events in ready for event in self._hear(by_events[events])]
 
     def close(self) -> None:
@@ -169,7 +178,8 @@ class RayExecutor:
         except StopIteration:
             slot.task = None
             return []
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError) as error:
+        except self._ray.exceptions.RayError as error:
+            self._ray.kill(slot.actor)
             self._slots.remove(slot)
             reason = f"its Ray worker was lost: {str(error).strip().splitlines()[0]}"
             return [] if silent else [Lost(number=number, reason=reason)]
@@ -190,13 +200,15 @@ class RayExecutor:
             self._slots.remove(slot)
             _give(other, slot.task)
 
+    def _fits(self, has: dict[str, float]) -> int:
+        needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
+        return min(int(has.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
+
     def _carrying(self, number: int) -> list[_Slot]:
         return [slot for slot in self._slots if slot.task is not None and slot.task.number == number]
 
     def _capacity(self) -> int:
-        has = self._ray.cluster_resources()
-        needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
-        fits = min(int(has.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
+        fits = sum(self._fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
         return min(fits, self._most) if self._most is not None else fits
 
 

@@ -43,6 +43,8 @@ class Task:
     recipe: Recipe
     checkpoint: str
     """Where its state lies while it runs: a path or a URL."""
+    subject: str
+    """Stands for all its result depends on; a state kept under another is not taken up."""
     checkpoint_every_s: float
 
 
@@ -136,7 +138,7 @@ def open_workshop(setup: Setup) -> Workshop:
 
 def carry_out(workshop: Workshop, task: Task) -> Generator[Event, None, None]:
     """Makes the task's student, from its checkpoint where there is one, telling every epoch and how it ended."""
-    checkpoint = Checkpoint(task.checkpoint, subject=task.recipe.model_dump(), every_s=task.checkpoint_every_s)
+    checkpoint = Checkpoint(task.checkpoint, subject=task.subject, every_s=task.checkpoint_every_s)
     training = workshop.distil(task.recipe, checkpoint=checkpoint)
     hindrance = ""
     yield Begun(number=task.number)

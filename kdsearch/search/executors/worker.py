@@ -23,12 +23,16 @@ def work(connection: Connection, setup: Setup) -> None:
     threading.Thread(target=_end_with_driver, daemon=True).start()
     torch.set_num_threads(setup.threads)
     workshop = open_workshop(setup)
+    task: Task | None = None
     try:
         connection.send(None)
         while True:
             message = connection.recv()
             if isinstance(message, Task):
-                _carry_out(connection, workshop, message)
+                task = message
+                _carry_out(connection, workshop, task)
+            elif task is not None and message == task.number:  # called off in the moment it ended
+                remove(task.checkpoint)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -1,0 +1,39 @@
+"""What Optuna's storage tells of a trial."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter
+
+from kdsearch.config.recipe import Recipe
+from kdsearch.distill.record import Outcome, TrialRecord
+from kdsearch.distill.report import CURVE
+from kdsearch.measure.counts import Cost
+from kdsearch.measure.scores import SCORES
+
+COST = TypeAdapter(Cost)
+
+
+def read_record(trial: FrozenTrial) -> TrialRecord:
+    """What the storage tells of a trial."""
+    attributes = trial.user_attrs
+    outcome: Outcome = "running" if trial.state == TrialState.RUNNING else attributes.get("outcome", "failed")
+    return TrialRecord(
+        number=trial.number,
+        outcome=outcome,
+        cost=COST.validate_json(attributes["cost"]) if "cost" in attributes else None,
+        lost=tuple(json.loads(attributes.get("lost", "[]"))),
+        recipe=Recipe.model_validate_json(attributes["recipe"]) if "recipe" in attributes else None,
+        scores=SCORES.validate_json(attributes["scores"]) if outcome == "finished" else None,
+        curve=CURVE.validate_json(attributes.get("curve", "[]")),
+        reason=attributes.get("reason", ""),
+        started=_utc(trial.datetime_start),
+        ended=_utc(trial.datetime_complete),
+    )
+
+
+def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:
+    return moment.astimezone(datetime.UTC) if moment else None

@@ -1,0 +1,46 @@
+"""What is particular to a storage's place: making it, waiting for it, and saying why it cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004
+
+from kdsearch.errors import SearchError
+
+STORAGE_ERRORS = (OperationalError, InterfaceError, InternalError, TimeoutError, StorageInternalError)
+"""What a storage that cannot be reached, or has no room, raises; what heals when it is back."""
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The database's file; None where a server keeps it."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def make_place(url: str) -> None:
+    """Makes the folder of a database file. Raises OSError."""
+    path = sqlite_file(url)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def patience(url: str) -> dict[str, int]:
+    """Connection settings by which a PostgreSQL that is cut off is noticed within seconds."""
+    return {"connect_timeout": 10, "tcp_user_timeout": 20_000} if url.startswith("postgresql") else {}
+
+
+@contextlib.contextmanager
+def explained(study: str) -> Iterator[None]:
+    """Turns what goes wrong with a storage into SearchError."""
+    try:
+        yield
+    except ImportError as error:
+        raise SearchError(
+            f"study {study}: its storage cannot be opened: {error}; for PostgreSQL, write "
+            "postgresql+psycopg://HOST/DATABASE and install kdsearch[postgres]"
+        ) from error
+    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+        raise SearchError(f"study {study}: its storage cannot be opened: {str(error).splitlines()[0]}") from error
