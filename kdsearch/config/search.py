@@ -85,6 +85,15 @@ class SearchConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _sampler_repeats(self) -> SearchConfig:
+        if self.deterministic and self.sampler == "nsga3":
+            raise ValueError(
+                "sampler: nsga3 draws otherwise when it is broken off within a generation, so it cannot be "
+                "deterministic; take tpe, nsga2, random or grid"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pruner_fits(self) -> SearchConfig:
         pruner = self.pruning.pruner
         if pruner in OPTUNAS_OWN and self.objectives != ("dice",):

@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import DistillationSpace
@@ -73,6 +73,17 @@ class StudyConfig(Section):
                 "environment (PGPASSWORD, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
             )
         return url
+
+    @model_validator(mode="after")
+    def _device_fits_ray(self) -> StudyConfig:
+        search = self.search
+        gpus = search.ray.gpus_per_trial
+        if search.executor == "ray" and ((self.device == "cuda" and not gpus) or (self.device == "cpu" and gpus)):
+            raise ValueError(
+                f"device: {self.device} and search.ray.gpus_per_trial: {gpus:g} contradict each other; on Ray a trial "
+                "trains on CUDA where it is given GPUs, on the CPU where it is not"
+            )
+        return self
 
     def identity(self) -> dict[str, str]:
         """What must not change once trials exist, as text by dotted name; the data count by content, not by folder."""

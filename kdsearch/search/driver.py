@@ -48,9 +48,11 @@ def run_study(
         make_place(storage)
     with Lease(storage, study.name) as lease:
         store = open_store(study, home, create=True)
-        abandoned = store.abandoned()
-        if store.complete():
-            return store.records()
+        with explained(study.name):
+            abandoned = store.abandoned()
+            records = store.records()
+            if store.complete():
+                return records
         tracking.require()
         return (yield from _run(study, home, tracking, store=store, lease=lease, abandoned=abandoned))
 
@@ -60,8 +62,9 @@ def _run(
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
     yield Reading()
     prepared = yield from prepare(study, home)
-    store.bind(data=summarise(prepared.dataset, prepared.splits), teacher=prepared.teacher)
-    ledger = Ledger(store.records(), target=study.search.trials)
+    with explained(study.name):
+        store.bind(data=summarise(prepared.dataset, prepared.splits), teacher=prepared.teacher)
+        ledger = Ledger(store.records(), target=study.search.trials)
     clear_checkpoints(study, home, ledger.records, study_id=store.id)
     executor = start_executor(study, home, prepared)
     try:

@@ -125,3 +125,8 @@ def test_password_in_a_study_file_is_refused_and_not_repeated(study_file, key):
     with pytest.raises(StudyFileError, match=f"2: {key}: a study file must not hold a password") as refused:
         load_study(study_file(f"name: a\n{key}: postgresql+psycopg://me:secret@host/db\n"))
     assert "secret" not in str(refused.value)
+
+
+def test_password_in_a_url_s_query_is_refused_too(study_file):
+    with pytest.raises(StudyFileError, match="must not hold a password"):
+        load_study(study_file("name: a\nstorage: postgresql+psycopg://me@host/db?password=secret\n"))

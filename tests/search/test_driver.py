@@ -248,3 +248,21 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     assert run.data.tags["kdsearch.outcome"] == "stopped"
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == len(stopped[0].curve)
     assert not weights_path(home, "pruned", stopped[0].number).exists()
+
+
+def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):
+    study = _study(study_file, "untouched")
+    driver = run_study(study, home=home, tracking=tracking)
+    assert isinstance(next(driver), Reading)
+    before = open_store(study, home, create=False).id
+    other = study.model_copy(update={"seed": 5})
+    with pytest.raises(SearchError, match="run already, by process"):
+        next(run_study(other, home=home, tracking=tracking))
+    assert open_store(study, home, create=False).id == before
+    driver.close()
+
+
+def test_place_for_checkpoints_that_cannot_be_used_is_named(study_file, home, tracking):
+    text = INLINE.replace("executor: inline", "executor: inline, checkpoints: 'nowhere://bucket/place'")
+    with pytest.raises(SearchError, match=r"search.checkpoints: nowhere://bucket/place/.* cannot be used"):
+        _drive(run_study(_study(study_file, "nowhere", text), home=home, tracking=tracking))

@@ -26,6 +26,13 @@ def test_wrong_values_are_named(study_file, section, message):
         load_study(study_file(f"name: a\nsearch: {{executor: ray, ray: {section}}}\n"))
 
 
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cpu", 0.5)])
+def test_device_that_contradicts_the_gpus_is_refused(study_file, device, gpus):
+    text = f"name: a\ndevice: {device}\nsearch: {{executor: ray, ray: {{gpus_per_trial: {gpus}}}}}\n"
+    with pytest.raises(StudyFileError, match="contradict each other"):
+        load_study(study_file(text))
+
+
 @pytest.mark.parametrize("address", ["auto", "local", "head.example:6379", "10.0.0.7:6379"])
 def test_addresses_that_work(study_file, address):
     study = load_study(
