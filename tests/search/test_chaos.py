@@ -50,8 +50,8 @@ search:
 @pytest.mark.parametrize(
     ("kills", "trials", "epochs"),
     [
-        pytest.param(8, 8, 8, marks=pytest.mark.slow),
-        pytest.param(50, 24, 24, marks=pytest.mark.endurance),
+        pytest.param(8, 8, 60, marks=pytest.mark.slow),
+        pytest.param(50, 40, 60, marks=pytest.mark.endurance),
     ],
     ids=["short", "fifty"],
 )
@@ -102,7 +102,7 @@ def _harass(place, chance, kills):
         if driver.poll() is not None:
             assert driver.returncode == -signal.SIGKILL, (place / "log").read_text()
             driver = _start(place)
-        time.sleep(chance.choice([chance.uniform(0, 1), chance.uniform(0, 8)]))
+        time.sleep(chance.choice([chance.uniform(0, 1), chance.uniform(0, 5)]))
         workers = _workers(driver)
         if left and workers and chance.random() < 0.6:
             hits["worker"] += _kill(chance.choice(workers).pid)
