@@ -65,14 +65,7 @@ def train(
             batch = draw_batch(data, chosen, spec, state.generator)
             with torch.autocast(data.device.type, precision, enabled=precision is not None):
                 loss = objective(batch)
-            state.optimizer.zero_grad(set_to_none=True)
-            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            if spec.gradient_clip is not None:
-                state.scaler.unscale_(state.optimizer)
-                nn.utils.clip_grad_norm_(state.parameters, spec.gradient_clip)
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            state.schedule.step()
+            _step(state, loss, clip=spec.gradient_clip)
             total += loss.detach() * len(chosen)
         train_loss = _finite(total / len(data.train), epoch)
         rate = float(state.schedule.get_last_lr()[0])
@@ -115,6 +108,18 @@ def reporting_memory() -> Iterator[None]:
         if "DefaultCPUAllocator" not in str(error):
             raise
         raise OutOfMemory(f"this machine ran out of memory: {str(error).splitlines()[0]}") from error
+
+
+def _step(state: TrainingState, loss: Tensor, *, clip: float | None) -> None:
+    """One step of optimiser and schedule down the loss."""
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.parameters, clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.schedule.step()
 
 
 def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
