@@ -9,6 +9,9 @@ from optuna.trial import TrialState
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.search.pruners.course import Course
 
+NAME = "mirror"
+"""Always the same, because Hyperband sorts trials into brackets by a hash of it."""
+
 
 class SingleObjectivePruner:
     """Asks an Optuna pruner over a study in memory that mirrors the trials' curves."""
@@ -16,7 +19,7 @@ class SingleObjectivePruner:
     def __init__(self, config: PruningConfig) -> None:
         self._name = config.pruner
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._study = optuna.create_study(direction="maximize", pruner=_build(config))
+        self._study = optuna.create_study(study_name=NAME, direction="maximize", pruner=_build(config))
         self._running: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._ended: set[int] = set()
