@@ -21,6 +21,8 @@ class Profile:
     _started: dict[int, float] = field(default_factory=dict)
     _trained: dict[int, float] = field(default_factory=dict)
     _running_s: float = 0.0
+    _last_start: tuple[float, float] = (0.0, 0.0)
+    """When the newest trial started, and the seconds of running trials until then."""
 
     def hear(self, event: DriverEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
@@ -33,6 +35,7 @@ class Profile:
             case Started(number=number):
                 self._started[number], self._trained[number] = now, 0.0
                 self.workers = max(self.workers, len(self._started))
+                self._last_start = now, self._running_s
             case Progressed(number=number, report=report):
                 self._trained[number] = min(report.seconds, now - self._started[number])
             case Ended(record=record):
@@ -53,11 +56,15 @@ class Profile:
         ideal = self.training / self.workers
         without_trial = wall - self._running_s / self.workers
         around_training = (self._running_s - self.training) / self.workers
+        since_last_start = self.now - self._last_start[0]
+        nothing_left = since_last_start - (self._running_s - self._last_start[1]) / self.workers
         each = self.training / self.trials
-        shares = [100 * seconds / ideal for seconds in (wall - ideal, around_training, without_trial)]
+        parts = (wall - ideal, around_training, without_trial - nothing_left, nothing_left)
+        shares = [100 * seconds / ideal for seconds in parts]
         return [
             f"profile: {wall:.1f} s of search for {self.trials} trials on {self.workers} worker(s), {each:.1f} s each",
             f"  {shares[0]:.1f} % more than training alone, which is {ideal:.1f} s a worker; of that",
             f"  {shares[1]:.1f} % with a trial but not training: workers starting, scoring, waiting for the driver",
-            f"  {shares[2]:.1f} % without a trial: before the first, after the last, between batches",
+            f"  {shares[2]:.1f} % without a trial: before the first, between two",
+            f"  {shares[3]:.1f} % without a trial at the end, while the last ones ran and after them",
         ]

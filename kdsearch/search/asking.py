@@ -36,15 +36,14 @@ def take_up(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
     if not session.study.search.deterministic:
         _show_pruner(session, until=None)
     elif session.waiting:
-        yield from _finish_batch(session)
+        yield from _complete_batch(session)
 
 
 def fill(session: Session) -> Iterator[DriverEvent]:
     """Gives the executor as much to do as it has room for."""
     search = session.study.search
     if search.deterministic and not session.waiting and not session.ledger.running:
-        _show_pruner(session, until=None)
-        yield from _ask(session, min(search.batch, session.ledger.remaining))
+        yield from _complete_batch(session)
     while session.executor.room():
         if not session.waiting and not search.deterministic:
             yield from _ask(session, min(1, session.ledger.remaining))
@@ -68,14 +67,18 @@ def over_limit(cost: Cost, limits: Limits) -> str:
     return ""
 
 
-def _finish_batch(session: Session) -> Iterator[DriverEvent]:
-    """A driver may have been killed in the middle of drawing a batch, or of training it."""
+def _complete_batch(session: Session) -> Iterator[DriverEvent]:
+    """Draws what the batch at hand lacks, a whole one between two; the pruner knows the batches before it.
+
+    Batches begin at multiples of their size, also where a driver was killed in one or ``--trials`` cut one short.
+    """
     batch = session.study.search.batch
     before = [record.number for record in session.ledger.records if record.outcome != "rejected"]
     drawn = sorted([*before, *(proposal.number for proposal in session.waiting)])
-    start = drawn.index(session.waiting[0].number) // batch * batch
-    _show_pruner(session, until=drawn[start])
-    missing = -len(drawn) % batch
+    at_hand = drawn.index(session.waiting[0].number) if session.waiting else len(drawn)
+    start = at_hand // batch * batch
+    _show_pruner(session, until=drawn[start] if start < len(drawn) else None)
+    missing = start + batch - len(drawn)
     yield from _ask(session, min(missing, session.ledger.remaining - len(session.waiting)))
 
 

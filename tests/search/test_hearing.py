@@ -304,6 +304,35 @@ def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, 
     assert [r.recipe for r in second.ledger.records] == [r.recipe for r in whole.ledger.records]
 
 
+@pytest.mark.parametrize("kill_after_asks", range(1, 9))
+def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_path, kill_after_asks):
+    more = DETERMINISTIC.replace("trials: 10", "trials: 14")
+    recipes, shown = [], []
+    for name, kill in (("whole", 99), ("killed", kill_after_asks)):
+        _run_all(session(text=DETERMINISTIC, home=tmp_path / name), min)
+        pruner = StopsAt({})
+        first = session(text=more, home=tmp_path / name, pruner=pruner)
+        real, asks = first.store.ask, []
+
+        def ask(real=real, asks=asks, kill=kill):
+            if len(asks) == kill:
+                raise KeyboardInterrupt
+            asks.append(1)
+            return real()
+
+        first.store.ask = ask
+        with contextlib.suppress(KeyboardInterrupt):
+            _run_all(first, max)
+        pruner = StopsAt({})
+        second = session(text=more, home=tmp_path / name)
+        list(take_up(second, second.store.abandoned()))
+        _run_all(second, max)
+        recipes.append([record.recipe for record in second.ledger.records])
+        shown.append(first.pruner.seen)
+    assert recipes[0] == recipes[1]
+    assert len(recipes[0]) == 14
+
+
 def test_pruner_sees_only_earlier_batches_where_deterministic(session):
     pruner = StopsAt({})
     driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
