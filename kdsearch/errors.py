@@ -26,6 +26,14 @@ class SearchError(KdsearchError):
     """A search that cannot start or go on."""
 
 
+class ModelError(KdsearchError):
+    """A student's folder or file that cannot be used as it is."""
+
+
+class ExportError(KdsearchError):
+    """A student that cannot be written in a form that computes the same."""
+
+
 class ShapeError(KdsearchError):
     """A tensor or an image size that a model cannot take."""
 

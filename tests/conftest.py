@@ -14,21 +14,10 @@ import torch
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from tests.postgres import Postgres
+from tests.shipping import bench, shipped, weights
+from tests.tiny import TINY
 
-TINY = """
-name: tiny
-data:
-  sources: [{reader: phantom, images: 40}]
-  size: 32
-teacher:
-  encoder_depth: 3
-  weights: none
-  training: {epochs: 1}
-student: {width: {int: [2, 6]}, depth: 2, convolutions: 1}
-distillation: {path: {choice: [none, logits]}}
-training: {epochs: 2}
-search: {trials: 3, startup_trials: 2, workers: 1}
-"""
+__all__ = ["bench", "shipped", "weights"]
 
 
 @pytest.fixture(autouse=True, scope="session")

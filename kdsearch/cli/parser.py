@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,6 +19,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_study(commands, "check", "validate a study file without running it, and show its space")
     _add_front(commands)
     _add_pick(commands)
+    _add_bench(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
     _add_study(commands, "sync", "bring MLflow level with a study's storage")
     commands.add_parser("schema", help="print the JSON Schema of study files")
     commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to mend it")
@@ -39,14 +42,18 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
     )
-    run.add_argument(
+    _add_data(run)
+    run.add_argument("--profile", action="store_true", help="say at the end where the search's time went")
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--data",
         action="append",
         default=[],
         metavar="[NAME=]FOLDER",
         help="where a source's images lie, instead of the study file's folder",
     )
-    run.add_argument("--profile", action="store_true", help="say at the end where the search's time went")
 
 
 def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,17 +65,83 @@ def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    pick = _add_study(commands, "pick", "write the best student within a budget to a folder")
-    pick.add_argument("--params", type=_quantity, metavar="N", help="most parameters, such as 820k")
-    pick.add_argument("--macs", type=_quantity, metavar="N", help="most multiply-adds for one image, such as 50M")
-    pick.add_argument("--min-dice", type=_share, metavar="D", help="least Dice, from 0 to 1")
+    pick = _add_study(commands, "pick", "choose a student and write it to a folder, ready to be shipped")
+    budget = pick.add_argument_group("budget, all of it must hold")
+    budget.add_argument("--params", type=_quantity, metavar="N", help="most parameters, such as 820k")
+    budget.add_argument("--macs", type=_quantity, metavar="N", help="most multiply-adds for one image, such as 50M")
+    budget.add_argument("--latency", type=_milliseconds, metavar="MS", help="most ms an image, ONNX on one thread")
+    budget.add_argument("--file-size", type=_quantity, metavar="BYTES", help="largest ONNX file, such as 300k")
+    budget.add_argument("--min-dice", type=_share, metavar="D", help="least Dice, from 0 to 1")
+    rule = pick.add_argument_group("rule").add_mutually_exclusive_group()
+    rule.add_argument("--best", action="store_true", help="the best Dice (unless another rule is named)")
+    rule.add_argument("--smallest-within", type=_share, metavar="D", help="the smallest within D of the best Dice")
+    rule.add_argument("--knee", action="store_true", help="where more parameters begin to buy little")
+    rule.add_argument("--trial", type=_number, metavar="N", help="this one")
     pick.add_argument("--out", type=Path, metavar="FOLDER", help="where to put it; picked/STUDY-TRIAL unless given")
+    pick.add_argument("--with-preprocessing", action="store_true", help="ONNX files that take raw pixels of any size")
+    pick.add_argument(
+        "--int8-bound", type=_share, default=0.01, metavar="D", help="most Dice the 8-bit file may lose unmarked; 0.01"
+    )
+    pick.add_argument("--no-registry", action="store_true", help="leave MLflow's model registry alone")
+    pick.add_argument("--json", action="store_true", help="say what was picked as JSON, and ask nothing")
+    _add_data(pick)
+
+
+def _add_folder(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that kdsearch pick wrote")
+    return command
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = _add_folder(commands, "bench", "measure a picked student's latency on this machine")
+    bench.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    predict = _add_folder(commands, "predict", "mark the lesions in images with a picked student")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or quoted patterns")
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
+    predict.add_argument("--probabilities", action="store_true", help="also as grey pictures of 16 bits")
+    _add_runtime(predict)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = _add_folder(commands, "evaluate", "score a picked student on a data set")
+    evaluate.add_argument("--data", required=True, metavar="READER=FOLDER", help="such as busi=data/busi, or phantom")
+    evaluate.add_argument("--on-defect", choices=("stop", "skip"), default="stop", help="what bad files lead to")
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write a row an image there")
+    _add_runtime(evaluate)
+
+
+def _add_runtime(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--runtime", choices=("onnx", "int8", "torch"), default="onnx", help="which of the folder's models; onnx"
+    )
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a trial's number")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text.removesuffix("ms"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it as 5ms or 0.8")
+    return value
 
 
 def _quantity(text: str) -> int:

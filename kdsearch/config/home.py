@@ -35,3 +35,8 @@ def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id
 def storage_url(home: Path, name: str, configured: str | None) -> str:
     """The study's Optuna storage: the one the study file names, or an SQLite file in the study's folder."""
     return configured or f"sqlite:///{study_folder(home, name) / 'optuna.db'}"
+
+
+def overlays_path(home: Path, name: str, number: int) -> Path:
+    """The overlay sheet of a trial's student."""
+    return study_folder(home, name) / "overlays" / f"{number:05d}.png"

@@ -48,7 +48,7 @@ class YamlFile:
         self._count = 0
         root = self._compose()
         if not isinstance(root, yaml.MappingNode):
-            raise StudyFileError(f"{path}: a study file must be a mapping of sections (name, data, teacher, …)")
+            raise StudyFileError(f"{path}: must hold a mapping, keys with values")
         content = self._value(root, (), ())
         assert isinstance(content, dict)
         self.content: dict[str, Plain] = content
@@ -83,7 +83,7 @@ class YamlFile:
         if self._count > MAX_VALUES or id(node) in above:
             raise StudyFileError(f"{self.path}:{line}: anchors expand to more than {MAX_VALUES:,} values")
         if node.tag not in _PLAIN_TAGS:
-            raise StudyFileError(f"{self.path}:{line}: the tag {node.tag!r} is refused; a study file is plain data")
+            raise StudyFileError(f"{self.path}:{line}: the tag {node.tag!r} is refused; only plain data may stand here")
         above = (*above, id(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location, above)

@@ -25,6 +25,15 @@ def read_grey(path: Path) -> Pixels:
     return np.asarray(_opaque_grey(path))
 
 
+def grey_of(image: Image.Image) -> Pixels:
+    """An opened image as ``read_grey`` gives it; raises DataError where it cannot be decoded."""
+    try:
+        image.load()
+        return np.asarray(_to_grey(image))
+    except _UNREADABLE as error:
+        raise DataError(f"cannot be decoded as an image ({error})") from error
+
+
 def read_mask(path: Path, *, shape: tuple[int, int]) -> Pixels:
     """The mask as H×W of 0 and 255.
 

@@ -29,6 +29,21 @@ READERS: dict[str, tuple[Reader, str]] = {
     "breast": (read_breast, BREAST_WHERE),
 }
 """Published sets: how each is listed, and where to get it."""
+LICENCES: dict[str, str] = {
+    "phantom": "simulated by kdsearch, no licence needed",
+    "busi": "article CC BY 4.0; cite Al-Dhabyani et al. 2020",
+    "udiat": "given out by its authors on request, under their terms; cite Yap et al. 2018",
+    "busbra": "as its record states; cite Gómez-Flores et al. 2024",
+    "breast": "CC BY 4.0; cite Pawłowska et al. 2024",
+    "folder": "not known to kdsearch; its owner says",
+}
+"""Under what terms each reader's images may be used, as far as kdsearch knows."""
+
+
+def origin(reader: str) -> str:
+    """Where a reader's images come from, and under what terms."""
+    where = f"{READERS[reader][1]}; " if reader in READERS else ""
+    return f"{where}{LICENCES[reader]}"
 
 
 def list_source(source: PublishedSource | FolderSource) -> Listing:

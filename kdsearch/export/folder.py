@@ -1,57 +1,236 @@
-"""A picked student as a folder: its weights and all that is needed to use them."""
+"""A picked student as a folder: its weights in every form, what it is, how good it is, and how it was made."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import hashlib
+import importlib.metadata
+import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
+from kdsearch.data.dataset import Dataset, Splits, summarise
+from kdsearch.distill.arrays import Images, training_data
+from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student
-from kdsearch.distill.views import GREY_MEAN, GREY_STD
+from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.views import GREY_MEAN, GREY_STD, normalise
 from kdsearch.errors import KdsearchError
+from kdsearch.export.card import model_card
+from kdsearch.export.checks import lesion_dice, mean_dice, onnx_logits, require_same
+from kdsearch.export.description import (
+    FILE,
+    Description,
+    Input,
+    Int8Check,
+    OnnxCheck,
+    Subgroup,
+    Timing,
+    dump_description,
+)
+from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
+from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
+from kdsearch.export.timing import thread_counts, time_folder, time_torch
+from kdsearch.measure.latency import Latency, processor_name
+from kdsearch.models.unet import UNet, build_student
+from kdsearch.version import __version__
 
 
-def export_student(student: Student, study: StudyConfig, weights: Path, folder: Path) -> None:
-    """Writes ``model.safetensors`` and ``student.yaml`` to a new folder, whole or not at all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """What a student is checked against before it is shipped."""
 
-    Raises KdsearchError where the folder exists or the weights are not there.
+    study: StudyConfig
+    dataset: Dataset
+    splits: Splits
+    teacher: TrainedTeacher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a student is shipped."""
+
+    preprocessing: bool
+    """Whether grey, resize and scale go into the graph."""
+    int8_bound: float
+    """Most Dice the eight-bit model may lose before it is marked."""
+
+
+def ship_student(
+    student: Student, bench: Workbench, *, weights: Path, overlays: bytes, form: Form, folder: Path
+) -> Description:
+    """Writes the student to a new folder, whole or not at all, and says what is in it.
+
+    Raises KdsearchError where the folder exists or the weights are not there, ExportError where ONNX computes something
+    else than torch.
     """
     if folder.exists():
         raise KdsearchError(f"{folder} exists already; remove it, or name another folder with --out")
+    network = load_weights(student, weights)
+    with _whole(folder) as beside:
+        shutil.copyfile(weights, beside / "model.safetensors")
+        checks = _write_models(network, bench, beside, form)
+        (beside / "overlays.png").write_bytes(overlays)
+        (beside / "environment.txt").write_text(_environment(), encoding="utf-8")
+        latency = _latency(network, beside, size=bench.study.data.size)
+        description = _describe(student, bench, network, checks, latency=latency, files=_digests(beside))
+        (beside / FILE).write_text(dump_description(description), encoding="utf-8")
+        card = model_card(description, bench.study, teacher=bench.teacher.scores)
+        (beside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    return description
+
+
+def load_weights(student: Student, weights: Path) -> UNet:
+    """The student's network with its weights, for evaluation; raises KdsearchError where they are not there."""
     if not weights.is_file():
         raise KdsearchError(
             f"the weights of trial {student.number} are not at {weights}; was KDSEARCH_HOME another folder then?"
         )
+    network = build_student(student.recipe.student)
+    try:
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise KdsearchError(f"{weights}: not the weights of trial {student.number}: {error}") from error
+    return network.eval()
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside the one wanted, which takes its place when all is written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
-        shutil.copyfile(weights, beside / "model.safetensors")
-        (beside / "student.yaml").write_text(describe_student(student, study), encoding="utf-8")
+        yield beside
         beside.chmod(0o755)
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def describe_student(student: Student, study: StudyConfig) -> str:
-    """YAML with recipe, input and scores."""
-    size = study.data.size
-    content = {
-        "study": study.name,
-        "trial": student.number,
-        "input": {
-            "size": [size, size],
-            "channels": 1,
-            "grey_values": "0-255, divided by 255",
-            "mean": GREY_MEAN,
-            "std": GREY_STD,
-        },
-        "output": {"classes": 1, "activation": "sigmoid", "lesion_where": "logit > 0"},
-        "scores": {"split": "validation", **student.scores.metrics()},
-        "counted_by": [count.describe() for count in student.scores.tool_counts],
-        "recipe": student.recipe.model_dump(mode="json"),
+def _write_models(network: UNet, bench: Workbench, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
+    size = bench.study.data.size
+    data = training_data(bench.dataset, bench.splits, torch.device("cpu"))
+    expected = _torch_logits(network, data.validation)
+    plain = to_onnx(network, size=size)
+    difference = require_same(expected, onnx_logits(plain, data.validation), data.validation)
+    calibration = data.train.grey[_spread(len(data.train), CALIBRATION_IMAGES)]
+    small = quantise(plain, normalise(calibration).numpy())
+    int8 = _check_int8(expected, onnx_logits(small, data.validation), data.validation, bound=form.int8_bound)
+    int8 = int8.model_copy(update={"calibration_images": len(calibration)})
+    if not int8.within_bound:
+        small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the validation split, more than {int8.bound:g}")
+    if form.preprocessing:
+        plain, small = (with_preprocessing(content, size=size) for content in (plain, small))
+    (folder / "model.onnx").write_bytes(plain)
+    (folder / "model.int8.onnx").write_bytes(small)
+    got = onnx_logits(plain, data.validation, raw=form.preprocessing)
+    check = OnnxCheck(
+        opset=OPSET,
+        largest_difference=max(difference, require_same(expected, got, data.validation)),
+        dice=mean_dice(got, data.validation),
+        preprocessing=form.preprocessing,
+    )
+    return check, int8
+
+
+def _check_int8(expected: Tensor, got: Tensor, images: Images, *, bound: float) -> Int8Check:
+    dice = mean_dice(got, images)
+    drop = mean_dice(expected, images) - dice
+    return Int8Check(dice=dice, drop=drop, bound=bound, within_bound=drop <= bound, calibration_images=0)
+
+
+@torch.inference_mode()
+def _torch_logits(network: UNet, images: Images) -> Tensor:
+    return predict_logits(network, images)
+
+
+def _spread(count: int, wanted: int) -> Tensor:
+    """Positions spread evenly over ``count``, ``wanted`` of them at most."""
+    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)))
+
+
+def _latency(network: UNet, folder: Path, *, size: int) -> list[Latency]:
+    return [*time_folder(folder), *(time_torch(network, size=size, threads=threads) for threads in thread_counts())]
+
+
+def _describe(
+    student: Student,
+    bench: Workbench,
+    network: UNet,
+    checks: tuple[OnnxCheck, Int8Check],
+    *,
+    latency: list[Latency],
+    files: dict[str, str],
+) -> Description:
+    study = bench.study
+    summary = asdict(summarise(bench.dataset, bench.splits))
+    return Description(
+        study=study.name,
+        trial=student.number,
+        recipe=student.recipe,
+        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD),
+        scores=student.scores.metrics(),
+        counted_by=tuple(count.describe() for count in student.scores.tool_counts),
+        subgroups=_subgroups(bench, network),
+        data={**summary, "sources": ", ".join(summary["sources"])},
+        onnx=checks[0],
+        int8=checks[1],
+        latency=tuple(Timing(**asdict(entry)) for entry in latency),
+        made_with=_made_with(),
+        files=files,
+    )
+
+
+def _subgroups(bench: Workbench, network: UNet) -> tuple[Subgroup, ...]:
+    """Dice by label and by source, where there are several."""
+    images = training_data(bench.dataset, bench.splits, torch.device("cpu")).validation
+    dice = lesion_dice(_torch_logits(network, images), images)
+    infos = [bench.dataset.infos[position] for position in bench.splits.validation]
+    found = []
+    for kind, names in (("label", [info.label for info in infos]), ("source", [info.source for info in infos])):
+        for name in sorted({name for name in names if name is not None}):
+            part = dice[torch.tensor([other == name for other in names])]
+            part = part[~part.isnan()]
+            if len(part) and len(set(names)) > 1:
+                spread = float(part.std(correction=0))
+                found.append(
+                    Subgroup(name=f"{kind} {name}", dice=float(part.mean()), dice_std=spread, images=len(part))
+                )
+    return tuple(found)
+
+
+def _made_with() -> dict[str, str]:
+    names = ("torch", "onnx", "onnxruntime", "numpy")
+    return {
+        "kdsearch": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+        "processor": processor_name(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _environment() -> str:
+    """Every installed package in the form pip reads."""
+    found = {(dist.name, dist.version) for dist in importlib.metadata.distributions() if dist.name}
+    lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda entry: entry[0].lower())]
+    return "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *lines, ""])
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".onnx")
+    }

@@ -1,11 +1,27 @@
-"""Chooses a student within a budget."""
+"""Chooses a student within a budget, by a rule."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from kdsearch.config.quantity import format_quantity
 from kdsearch.distill.record import Student
+
+RuleName = Literal["best", "smallest-within", "knee"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A student and what was measured of it for this choice."""
+
+    student: Student
+    file_bytes: int | None = None
+    """Of its ONNX file; None where nobody asked."""
+    latency_ms: float | None = None
+    """Of one image with ONNX Runtime on one thread, here; None where nobody asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,34 +32,113 @@ class Budget:
     """Most parameters."""
     macs: int | None = None
     """Most multiply-adds for one image."""
+    latency_ms: float | None = None
+    """Most milliseconds for one image."""
+    file_bytes: int | None = None
+    """Largest ONNX file."""
     min_dice: float | None = None
     """Least Dice, 0-1."""
 
-    def excess(self, student: Student) -> float:
-        """How far outside the budget the student is, as the largest relative excess; zero within."""
-        scores = student.scores
-        over = [0.0]
-        if self.params is not None:
-            over.append(scores.params / self.params - 1)
-        if self.macs is not None:
-            over.append(scores.macs / self.macs - 1)
+    @property
+    def needs_measuring(self) -> bool:
+        """Whether a candidate must have been exported and timed."""
+        return self.latency_ms is not None or self.file_bytes is not None
+
+    def excess(self, candidate: Candidate) -> float:
+        """How far outside the budget it is, as the largest relative excess; zero within."""
+        scores = candidate.student.scores
+        pairs = (
+            (scores.params, self.params),
+            (scores.macs, self.macs),
+            (candidate.latency_ms, self.latency_ms),
+            (candidate.file_bytes, self.file_bytes),
+        )
+        over = [value / limit - 1 for value, limit in pairs if limit is not None and value is not None]
         if self.min_dice is not None:
             over.append((self.min_dice - scores.dice) / max(self.min_dice, 1e-9))
-        return max(over)
+        return max(0.0, *over) if over else 0.0
+
+    def without_measures(self) -> Budget:
+        """What can be decided before anything is exported."""
+        return Budget(params=self.params, macs=self.macs, min_dice=self.min_dice)
 
     def __str__(self) -> str:
         parts = [f"params ≤ {self.params:,}" if self.params is not None else ""]
         parts.append(f"macs ≤ {self.macs:,}" if self.macs is not None else "")
+        parts.append(f"latency ≤ {self.latency_ms:g} ms" if self.latency_ms is not None else "")
+        parts.append(f"file ≤ {format_quantity(self.file_bytes)}B" if self.file_bytes is not None else "")
         parts.append(f"dice ≥ {self.min_dice:g}" if self.min_dice is not None else "")
         return ", ".join(part for part in parts if part) or "no budget"
 
 
-def best_within(students: Sequence[Student], budget: Budget) -> Student | None:
-    """The student of the best Dice within the budget, the smaller one of equals; None where there is none."""
-    within = [student for student in students if budget.excess(student) <= 0]
-    return max(within, key=lambda s: (s.scores.dice, -s.scores.params, -s.scores.macs, -s.number), default=None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Which of the students within a budget is taken."""
+
+    name: RuleName = "best"
+    tolerance: float = 0.0
+    """Of ``smallest-within``: how much Dice may be given up for size, 0-1."""
+
+    def rank(self, within: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates, the one to take first; those the rule does not consider are left out."""
+        match self.name:
+            case "best":
+                return sorted(within, key=_by_dice)
+            case "smallest-within":
+                floor = max((entry.student.scores.dice for entry in within), default=0.0) - self.tolerance
+                return sorted((entry for entry in within if entry.student.scores.dice >= floor), key=_by_size)
+            case "knee":
+                return _by_knee(within)
+
+    def explain(self, chosen: Candidate, *, count: int, budget: Budget) -> str:
+        """Why it was taken, in one sentence."""
+        among = f"{count} students" if str(budget) == "no budget" else f"{count} students within {budget}"
+        scores = chosen.student.scores
+        match self.name:
+            case "best":
+                return f"Trial {chosen.student.number} has the best validation Dice of {among}: {scores.headline()}."
+            case "smallest-within":
+                return (
+                    f"Trial {chosen.student.number} is the smallest of {among} whose validation Dice is within "
+                    f"{100 * self.tolerance:g} points of the best: {scores.headline()}."
+                )
+            case "knee":
+                return (
+                    f"Trial {chosen.student.number} is the knee of {among}, beyond which parameters buy the least "
+                    f"Dice: {scores.headline()}."
+                )
 
 
-def nearest_to(students: Sequence[Student], budget: Budget) -> Student | None:
-    """The student that misses the budget by least; None where there are no students."""
-    return min(students, key=lambda student: (budget.excess(student), -student.scores.dice), default=None)
+def nearest_to(candidates: Sequence[Candidate], budget: Budget) -> Candidate | None:
+    """The candidate that misses the budget by least; None where there are none."""
+    return min(candidates, key=lambda entry: (budget.excess(entry), -entry.student.scores.dice), default=None)
+
+
+def _by_dice(candidate: Candidate) -> tuple[float, int, int, int]:
+    scores = candidate.student.scores
+    return (-scores.dice, scores.params, scores.macs, candidate.student.number)
+
+
+def _by_size(candidate: Candidate) -> tuple[int, int, float, int]:
+    scores = candidate.student.scores
+    return (scores.params, scores.macs, -scores.dice, candidate.student.number)
+
+
+def _by_knee(within: Sequence[Candidate]) -> list[Candidate]:
+    """By height over the chord from the smallest to the best student, of Dice against the logarithm of parameters.
+
+    Satopaa et al. 2011, on the steps of the front: students that a smaller one beats are left out.
+    """
+    steps: list[Candidate] = []
+    for entry in sorted(within, key=lambda entry: (entry.student.scores.params, *_by_dice(entry))):
+        if not steps or entry.student.scores.dice > steps[-1].student.scores.dice:
+            steps.append(entry)
+    if len(steps) < 3:
+        return sorted(steps, key=_by_dice)
+    sizes = [math.log10(entry.student.scores.params) for entry in steps]
+    dice = [entry.student.scores.dice for entry in steps]
+    heights = {
+        id(entry): (score - dice[0]) / (dice[-1] - dice[0]) - (size - sizes[0]) / (sizes[-1] - sizes[0])
+        for entry, size, score in zip(steps, sizes, dice, strict=True)
+    }
+    return sorted(steps, key=lambda entry: (-heights[id(entry)], *_by_dice(entry)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import pickle
 from pathlib import Path
@@ -32,6 +33,21 @@ def load_encoder_weights(encoder: nn.Module, weights: str) -> None:
     if len(matched) < len(wanted):
         matched = _match_in_order(wanted, found, path)
     encoder.load_state_dict({key: _fit_channels(tensor, wanted[key], key, path) for key, tensor in matched.items()})
+
+
+def licence_of(weights: str) -> str:
+    """Under what terms encoder weights may be used, as far as their package says."""
+    kind, _, name = weights.partition(":")
+    if kind != "package":
+        return {"none": "trained from random weights"}.get(kind, f"the licence of {weights} is not known to kdsearch")
+    distributions = importlib.metadata.packages_distributions().get(name, [])
+    if not distributions:
+        return f"package {name}, whose licence is not known to kdsearch"
+    metadata = importlib.metadata.metadata(distributions[0])
+    stated = next((metadata[key] for key in ("License-Expression", "License") if key in metadata), "UNKNOWN")
+    return f"package {distributions[0]} {metadata['Version']}, " + (
+        "which states no licence" if stated == "UNKNOWN" else f"licence {stated.splitlines()[0]}"
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

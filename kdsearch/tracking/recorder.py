@@ -20,7 +20,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
-from kdsearch import __version__
 from kdsearch.config.load import dump_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
@@ -30,6 +29,7 @@ from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking
+from kdsearch.version import __version__
 from mlflow import MlflowClient
 
 KIND = "kdsearch.kind"

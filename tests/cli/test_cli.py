@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
-from kdsearch import __version__
-from tests.conftest import TINY
+from kdsearch.version import __version__
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -118,6 +118,8 @@ def test_typo_in_the_study_is_one_screen_without_a_traceback(place, command):
         (["pick", "tiny.yaml", "--params", "12q"], "'12q' is not a number; write it as 820k"),
         (["pick", "tiny.yaml", "--params", "0"], "'0' must be above zero"),
         (["pick", "tiny.yaml", "--min-dice", "80"], "'80' is not a number from 0 to 1"),
+        (["pick", "tiny.yaml", "--latency", "10s"], "'10s' is not a time; write it as 5ms or 0.8"),
+        (["pick", "tiny.yaml", "--best", "--knee"], "not allowed with argument"),
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number above zero"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
         (["rnu", "tiny.yaml"], "invalid choice"),
@@ -159,15 +161,24 @@ def _check_front(place: Path) -> None:
 
 
 def _check_pick(place: Path) -> None:
-    done = _run(place, "pick", "tiny.yaml", "--params", "0.82M", "--out", "picked/one")
-    assert "within params ≤ 820,000" in done.stdout
+    done = _run(place, "pick", "tiny.yaml", "--params", "0.82M", "--out", "picked/one", "--int8-bound", "1")
+    assert "students within params ≤ 820,000: Dice" in done.stdout
+    assert "Registered in MLflow as models:/tiny/1" in done.stdout
     described = yaml.safe_load((place / "picked" / "one" / "student.yaml").read_text(encoding="utf-8"))
     assert described["scores"]["params"] <= 820_000
     assert (place / "picked" / "one" / "model.safetensors").is_file()
-    assert "exists already" in _run(place, "pick", "tiny.yaml", "--out", "picked/one", code=2).stderr
+    assert "exists already" in _run(place, "pick", "tiny.yaml", "--best", "--out", "picked/one", code=2).stderr
     assert "cannot be written" in _run(place, "front", "tiny.yaml", "--html", "picked/one", code=2).stderr
     nothing = _run(place, "pick", "tiny.yaml", "--params", "10", code=1).stdout
     assert "is within params ≤ 10. The nearest is trial" in nothing
+    picked = _run(
+        place, "pick", "tiny.yaml", "--latency", "9999ms", "--smallest-within", "1", "--json", "--no-registry"
+    )
+    found = json.loads(picked.stdout)
+    assert found["why"].startswith(f"Trial {found['trial']} is the smallest of 4 students within latency ≤ 9999 ms")
+    assert found["registered"] is None
+    assert (place / found["folder"] / "model.onnx").is_file()
+    assert "no finished student of that number" in _run(place, "pick", "tiny.yaml", "--trial", "77", code=2).stderr
 
 
 def test_interrupted_study_says_how_to_go_on_and_goes_on(place):

@@ -55,8 +55,8 @@ def test_tag_is_refused(study_file, tag):
     [
         ("a: 1\na: 2\n", "study.yaml:2: the key 'a' stands twice"),
         ("a: [1\n", "not valid YAML"),
-        ("- 1\n", "must be a mapping"),
-        ("", "must be a mapping"),
+        ("- 1\n", "must hold a mapping"),
+        ("", "must hold a mapping"),
         ("a: 1\n---\nb: 2\n", "not valid YAML"),
         ("? [a, b]\n: 1\n", "a key must be a word"),
         ("a: &a [*a]\n", "anchors expand"),

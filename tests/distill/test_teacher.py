@@ -12,7 +12,7 @@ from kdsearch.distill.arrays import training_data
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.distill.views import normalise
 from kdsearch.errors import TeacherError
-from tests.conftest import TINY
+from tests.tiny import TINY
 
 
 def _prepare(study, home):

@@ -1,50 +1,149 @@
-"""A picked student's folder is whole or not there."""
+"""A picked student's folder is whole or not there, and what is in it agrees."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+
+import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
 
-from kdsearch.config.recipe import Recipe
-from kdsearch.config.study import StudyConfig
-from kdsearch.errors import KdsearchError
-from kdsearch.export.folder import export_student
-from kdsearch.models.unet import build_student
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.views import normalise
+from kdsearch.errors import ExportError, KdsearchError
+from kdsearch.export.checks import mean_dice, onnx_logits, require_same
+from kdsearch.export.description import read_description
+from kdsearch.export.folder import Form, load_weights, ship_student
+from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
+from kdsearch.export.runtime import session_of
 from tests.front.students import student
+from tests.shipping import PLAIN
 
-STUDY = StudyConfig(name="s")
+NAMES = [
+    "MODEL_CARD.md",
+    "environment.txt",
+    "model.int8.onnx",
+    "model.onnx",
+    "model.safetensors",
+    "overlays.png",
+    "student.yaml",
+]
 
 
 @pytest.fixture
-def weights(tmp_path):
-    path = tmp_path / "w.safetensors"
-    save_file(
-        {k: v.contiguous() for k, v in build_student(student(3, 0.7, 10).recipe.student).state_dict().items()}, path
-    )
-    return path
+def validation(bench):
+    return training_data(bench.dataset, bench.splits, torch.device("cpu")).validation
 
 
-def test_folder_rebuilds_the_student(weights, tmp_path):
-    export_student(student(3, 0.7, 10), STUDY, weights, tmp_path / "out" / "s-3")
-    described = yaml.safe_load((tmp_path / "out" / "s-3" / "student.yaml").read_text())
-    recipe = Recipe.model_validate(described["recipe"])
-    rebuilt = build_student(recipe.student)
-    rebuilt.load_state_dict(load_file(tmp_path / "out" / "s-3" / "model.safetensors"))
-    assert rebuilt(torch.zeros(1, 1, *described["input"]["size"])).shape == (1, 1, 128, 128)
-    assert described["scores"]["dice"] == 0.7
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["s-3"]
+def test_folder_holds_everything_and_describes_it(shipped, validation):
+    assert sorted(path.name for path in shipped.iterdir()) == NAMES
+    assert [path.name for path in shipped.parent.iterdir()] == ["s-3"]
+    found = read_description(shipped)
+    assert (found.study, found.trial, found.recipe) == ("tiny", 3, student(3, 0.7, 10).recipe)
+    for name in ("model.onnx", "model.int8.onnx", "model.safetensors"):
+        assert found.files[name] == hashlib.sha256((shipped / name).read_bytes()).hexdigest()
+    logits = onnx_logits((shipped / "model.onnx").read_bytes(), validation)
+    assert found.onnx.dice == pytest.approx(mean_dice(logits, validation))
+    assert found.onnx.largest_difference < 1e-4
+    assert found.int8.drop == pytest.approx(found.onnx.dice - found.int8.dice)
+    assert {(entry.runtime.split()[0], entry.threads) for entry in found.latency} >= {
+        ("model.onnx,", 1),
+        ("model.int8.onnx,", 1),
+        ("torch", 1),
+    }
+    labels = {group.name for group in found.subgroups}
+    assert labels <= {"label benign", "label malignant"}
+    assert sum(group.images for group in found.subgroups) == int((validation.masks > 0).flatten(1).any(1).sum())
 
 
-def test_existing_folder_is_left_alone(weights, tmp_path):
+def test_model_takes_any_number_of_images_and_names_nothing_of_this_machine(shipped):
+    session = session_of((shipped / "model.onnx").read_bytes(), name="m")
+    for count in (1, 5):
+        assert session.run(None, {"image": np.zeros((count, 1, 32, 32), np.float32)})[0].shape == (count, 1, 32, 32)
+    for name in ("model.onnx", "model.int8.onnx"):
+        content = (shipped / name).read_bytes()
+        onnx.checker.check_model(onnx.load_from_string(content))
+        assert b'.py"' not in content
+        assert b"/site-packages" not in content
+        assert b"kdsearch/" not in content
+
+
+def test_card_states_the_facts(shipped):
+    card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert front_matter["pipeline_tag"] == "image-segmentation"
+    assert "Validation Dice 70.0 % ± 20.0" in card
+    assert "phantom: simulated by kdsearch" in card
+    assert "trained from random weights" in card
+    for heading in ("Intended use", "Data", "Metrics", "Latency", "Limits", "How it was made", "How to run it"):
+        assert f"## {heading}" in card
+    assert not re.search(r"\bnan\b", card)
+
+
+def test_existing_folder_is_left_alone(bench, weights, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(KdsearchError, match="out exists already; remove it, or name another folder with --out"):
-        export_student(student(3, 0.7, 10), STUDY, weights, tmp_path / "out")
+        _ship(bench, weights, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_missing_weights_are_said_and_nothing_is_written(tmp_path):
-    with pytest.raises(KdsearchError, match="the weights of trial 3 are not at"):
-        export_student(student(3, 0.7, 10), STUDY, tmp_path / "absent", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(("content", "message"), [(None, "are not at"), (b"\xff" * 40, "not the weights of trial 3")])
+def test_unusable_weights_are_said_and_nothing_is_written(bench, tmp_path, content, message):
+    weights = tmp_path / "w.safetensors"
+    if content is not None:
+        weights.write_bytes(content)
+    with pytest.raises(KdsearchError, match=message):
+        _ship(bench, weights, tmp_path / "out" / "s-3")
+    assert not (tmp_path / "out" / "s-3").exists()
+
+
+def test_eight_bit_file_that_loses_too_much_is_marked(bench, weights, tmp_path):
+    form = Form(preprocessing=False, int8_bound=-1.0)
+    description = _ship(bench, weights, tmp_path / "out", form=form)
+    assert not description.int8.within_bound
+    notes = {entry.key: entry.value for entry in onnx.load(tmp_path / "out" / "model.int8.onnx").metadata_props}
+    assert "of Dice on the validation split, more than -1" in notes["kdsearch.warning"]
+    assert "the file is marked" in (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_preprocessing_in_the_graph_takes_raw_pixels_and_agrees(bench, weights, tmp_path):
+    form = Form(preprocessing=True, int8_bound=1.0)
+    description = _ship(bench, weights, tmp_path / "out", form=form)
+    assert description.onnx.preprocessing
+    session = session_of((tmp_path / "out" / "model.onnx").read_bytes(), name="m")
+    assert session.get_inputs()[0].type == "tensor(uint8)"
+    pixels = np.zeros((2, 90, 70, 3), np.uint8)
+    assert session.run(None, {"pixels": pixels})[0].shape == (2, 1, 32, 32)
+
+
+def test_models_that_differ_are_refused(weights, validation):
+    network = load_weights(student(3, 0.7, 10), weights)
+    with torch.inference_mode():
+        expected = network(normalise(validation.grey))
+    with pytest.raises(ExportError, match="does not compute what torch does: logits differ by 0.1"):
+        require_same(expected, expected + 0.1, validation)
+
+
+@pytest.mark.realdata
+def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(weights, real_data):
+    from PIL import Image
+
+    from kdsearch.data.pixels import read_grey, resize_image
+
+    plain = to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
+    inside, outside = (session_of(content, name="m") for content in (with_preprocessing(plain, size=64), plain))
+    paths = sorted((real_data / "busi" / "Dataset_BUSI_with_GT" / "malignant").glob("malignant (?).png"))
+    assert paths
+    for path in paths:
+        colours = np.asarray(Image.open(path).convert("RGB"))
+        small = resize_image(read_grey(path), 64)
+        expected = outside.run(None, {"image": normalise(torch.from_numpy(small.copy())[None]).numpy()})[0]
+        got = inside.run(None, {"pixels": colours[None]})[0]
+        assert ((got > 0) != (expected > 0)).mean() < 0.005
+
+
+def _ship(bench, weights, folder, *, form=PLAIN):
+    return ship_student(student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=form, folder=folder)

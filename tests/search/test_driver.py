@@ -26,7 +26,7 @@ from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
-from tests.conftest import TINY
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.xdist_group("driver")
 

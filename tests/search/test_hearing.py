@@ -25,8 +25,8 @@ from kdsearch.search.pruners.none import NoPruner
 from kdsearch.search.session import Session
 from kdsearch.search.store import open_store
 from kdsearch.search.vigil import Vigil
-from tests.conftest import TINY
 from tests.front.students import scores
+from tests.tiny import TINY
 
 TWELVE = TINY.replace("trials: 3", "trials: 12")
 

@@ -18,8 +18,8 @@ from kdsearch.search.lease import TABLE, Lease
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
-from tests.conftest import TINY
 from tests.postgres import PASSWORD
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.xdist_group("driver")
 

@@ -11,7 +11,7 @@ from kdsearch.search.events import Ended, Requeued, Started
 from kdsearch.search.executors.tasks import Progressed
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
-from tests.conftest import TINY
+from tests.tiny import TINY
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]

@@ -19,8 +19,8 @@ from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES
 from kdsearch.search.store import open_store
-from tests.conftest import TINY
 from tests.front.students import scores
+from tests.tiny import TINY
 
 CURVE = (
     EpochReport(

@@ -14,12 +14,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from kdsearch import __version__
 from kdsearch.config.home import home_folder
 from kdsearch.distill.device import choose_device
 from kdsearch.models.torchvision_operators import declare_missing_operators
 from kdsearch.search.preparation import cores
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
+from kdsearch.version import __version__
 
 LIBRARIES = (
     "optuna",

@@ -1,0 +1,126 @@
+"""From a study's students and what was typed to the one that is picked, and to the words that say why."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdsearch.config.home import weights_path
+from kdsearch.distill.record import Student
+from kdsearch.errors import KdsearchError, nearest
+from kdsearch.export.folder import Workbench
+from kdsearch.export.sizes import measure_onnx
+from kdsearch.front.choice import Budget, Candidate, Rule
+from kdsearch.front.noise import paired_difference
+from kdsearch.search.pictures import Pictures
+
+SHOWN_RIVALS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """A student that the rule places after the chosen one."""
+
+    candidate: Candidate
+    behind: float
+    """Mean of the paired differences of Dice, chosen minus rival."""
+    half_width: float
+    """Its 95 % interval is ± this."""
+    within_noise: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was picked and what nearly was."""
+
+    candidate: Candidate
+    sentence: str
+    rivals: tuple[Rival, ...]
+
+    @property
+    def caution(self) -> str:
+        """Says where the runner-up is as good as far as anybody can tell; empty where it is not."""
+        if not self.rivals or not self.rivals[0].within_noise:
+            return ""
+        rival = self.rivals[0]
+        return (
+            f"The runner-up, trial {rival.candidate.student.number}, cannot be told apart from it by these images: the "
+            f"difference is {100 * rival.behind:+.1f} ± {100 * rival.half_width:.1f} points of Dice (paired, 95 %)."
+        )
+
+
+def rule_of(options: argparse.Namespace) -> Rule:
+    """The rule that was typed."""
+    if options.smallest_within is not None:
+        return Rule(name="smallest-within", tolerance=options.smallest_within)
+    return Rule(name="knee" if options.knee else "best")
+
+
+def budget_of(options: argparse.Namespace) -> Budget:
+    """The budget that was typed."""
+    return Budget(
+        params=options.params,
+        macs=options.macs,
+        latency_ms=options.latency,
+        file_bytes=options.file_size,
+        min_dice=options.min_dice,
+    )
+
+
+def candidates_of(
+    students: Sequence[Student], budget: Budget, bench: Workbench, home: Path, *, say: Callable[[str], None]
+) -> list[Candidate]:
+    """The students; where the budget asks for it, those that may be within it with their latency and file size."""
+    plain = [Candidate(student=student) for student in students]
+    if not budget.needs_measuring:
+        return plain
+    possible = [entry for entry in plain if budget.without_measures().excess(entry) <= 0] or plain
+    say(f"measuring {len(possible)} students on this machine")
+    return [_measured(entry.student, bench, home) for entry in possible]
+
+
+def choose(
+    candidates: Sequence[Candidate], budget: Budget, rule: Rule, *, students: int, pictures: Pictures
+) -> Choice | None:
+    """The rule's choice among the candidates within the budget; None where none is."""
+    ranked = rule.rank([entry for entry in candidates if budget.excess(entry) <= 0])
+    if not ranked:
+        return None
+    sentence = rule.explain(ranked[0], count=students, budget=budget)
+    return Choice(candidate=ranked[0], sentence=sentence, rivals=_rivals(ranked[0], ranked[1:], pictures))
+
+
+def choose_trial(number: int, candidates: Sequence[Candidate], pictures: Pictures) -> Choice:
+    """The student of that trial; raises KdsearchError where there is none."""
+    known = {entry.student.number: entry for entry in candidates}
+    if number not in known:
+        hint = nearest(str(number), map(str, known))
+        raise KdsearchError(f"--trial {number}: the study has no finished student of that number{hint}")
+    chosen = known[number]
+    rest = Rule().rank([entry for entry in candidates if entry is not chosen])
+    sentence = f"Trial {number}, as asked for: {chosen.student.scores.headline()}."
+    return Choice(candidate=chosen, sentence=sentence, rivals=_rivals(chosen, rest, pictures))
+
+
+def _rivals(chosen: Candidate, others: Iterable[Candidate], pictures: Pictures) -> tuple[Rival, ...]:
+    own = pictures.dice(chosen.student)
+    found = []
+    for other in list(others)[:SHOWN_RIVALS]:
+        difference = paired_difference(own, pictures.dice(other.student))
+        found.append(
+            Rival(
+                candidate=other,
+                behind=difference.mean,
+                half_width=difference.half_width,
+                within_noise=difference.within_noise,
+            )
+        )
+    return tuple(found)
+
+
+def _measured(student: Student, bench: Workbench, home: Path) -> Candidate:
+    weights = weights_path(home, bench.study.name, student.number)
+    file_bytes, latency = measure_onnx(student, weights, size=bench.study.data.size)
+    return Candidate(student=student, file_bytes=file_bytes, latency_ms=latency.median_ms)

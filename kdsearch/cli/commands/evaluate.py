@@ -1,0 +1,109 @@
+"""``kdsearch evaluate``: how good a picked student is on any data set that a reader knows."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from kdsearch.cli.writing import writing
+from kdsearch.config.data import DataConfig
+from kdsearch.config.home import home_folder
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.dataset import Dataset
+from kdsearch.errors import KdsearchError, nearest
+from kdsearch.export.loading import LoadedStudent, load_student
+from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image, predict_classes
+from kdsearch.measure.scores import measure_overlap
+
+READERS = ("busi", "udiat", "busbra", "breast", "folder", "phantom")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints Dice on all images and by label, and writes a row an image where ``--csv`` says."""
+    student = load_student(options.folder, runtime=options.runtime)
+    dataset = load_dataset(data_of(options.data, options.on_defect, student), home_folder(os.environ))
+    console = Console(soft_wrap=True, highlight=False)
+    if dataset.fingerprint == student.description.data["fingerprint"]:
+        console.print(
+            "These are the images the student was trained on and chosen by: this is not a test.", style="yellow"
+        )
+    predicted = _predict(student, dataset)
+    target = torch.from_numpy(np.asarray(dataset.masks) > 0).long()
+    console.print(_summary(dataset, predicted, target))
+    for defect in dataset.skipped:
+        console.print(f"skipped {defect}", style="red")
+    if options.csv is not None:
+        with writing(options.csv):
+            _write(options.csv, dataset, predicted, target)
+        console.print(f"Written to {options.csv}")
+    return 0
+
+
+def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
+    """The data that ``READER=FOLDER`` stands for, at the student's size; raises KdsearchError where it is none."""
+    reader, _, folder = text.partition("=")
+    if reader not in READERS:
+        raise KdsearchError(
+            f"--data {text}: write READER=FOLDER, such as busi=data/busi; readers: {', '.join(READERS)}"
+            f"{nearest(reader, READERS)}"
+        )
+    if reader != "phantom" and not folder:
+        raise KdsearchError(f"--data {text}: say where the images lie: {reader}=FOLDER")
+    source = {"reader": reader} | ({"folder": folder} if reader != "phantom" else {})
+    try:
+        size = student.description.input.size
+        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_defect": on_defect}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise KdsearchError(f"--data {text}: {first['msg']}") from None
+
+
+def _predict(student: LoadedStudent, dataset: Dataset) -> Tensor:
+    """N×H×W class numbers at the student's size, as during training."""
+    console = Console(stderr=True)
+    images = track(dataset.images, description="predicting", console=console, disable=not console.is_terminal)
+    logits = np.stack([student.small_logits(np.asarray(image)) for image in images])
+    return predict_classes(torch.from_numpy(logits))
+
+
+def _summary(dataset: Dataset, predicted: Tensor, target: Tensor) -> Table:
+    table = Table("images", "with a lesion", "Dice %", "± over images", "IoU %", "empty ones left empty")
+    labels = [info.label for info in dataset.infos]
+    groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
+    named = sorted({label for label in labels if label is not None})
+    groups += [(label, [other == label for other in labels]) for label in named if len(named) > 1]
+    for name, chosen in groups:
+        part = torch.tensor(chosen)
+        overlap = measure_overlap(predicted[part], target[part])
+        empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
+        dice = (overlap.dice, overlap.dice_std, overlap.iou) if overlap.images else ()
+        cells = [f"{100 * value:.1f}" for value in dice] or ["", "", ""]
+        table.add_row(name, str(overlap.images), *cells, empty)
+    return table
+
+
+def _write(path: Path, dataset: Dataset, predicted: Tensor, target: Tensor) -> None:
+    """One row an image; Dice and IoU stay empty where the image holds no lesion."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", "source", "label", "dice", "iou", "nothing_predicted"))
+        columns = (dice_per_image(predicted, target), iou_per_image(predicted, target), empty_per_image(predicted))
+        for info, dice, iou, empty in zip(dataset.infos, *(column.tolist() for column in columns), strict=True):
+            writer.writerow((info.id, info.source, info.label or "", *_figures(dice, iou), str(empty).lower()))
+
+
+def _figures(*values: float) -> Iterable[str]:
+    return ("" if value != value else f"{value:.6f}" for value in values)  # noqa: PLR0124 - NaN differs from itself

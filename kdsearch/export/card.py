@@ -1,0 +1,146 @@
+"""The model card of a picked student: facts of the study, nothing else (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.source import origin
+from kdsearch.export.description import Description
+from kdsearch.measure.scores import Scores
+from kdsearch.models.encoder_weights import licence_of
+
+FRONT_MATTER = """---
+library_name: onnxruntime
+pipeline_tag: image-segmentation
+tags: [ultrasound, segmentation, knowledge-distillation, kdsearch]
+license: other
+metrics: [dice]
+---"""
+"""What model hubs read."""
+
+
+def model_card(description: Description, study: StudyConfig, *, teacher: Scores) -> str:
+    """The card as Markdown."""
+    sections = (
+        FRONT_MATTER,
+        f"# {description.study}, trial {description.trial}",
+        _summary(description),
+        _use(description),
+        _data(description, study),
+        _metrics(description, teacher),
+        _sizes(description),
+        _limits(description),
+        _making(description, study),
+        _running(description),
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(d: Description) -> str:
+    spec = d.recipe.student
+    made = "trained on masks alone" if d.recipe.distillation is None else f"distilled by path `{d.recipe.path}`"
+    return (
+        f"A U-Net of width {spec.width} and depth {spec.depth} with {spec.convolutions} {spec.convolution} "
+        f"convolution(s) a stage, {made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
+        f"for one image of {d.input.size}×{d.input.size}. Validation Dice {100 * d.scores['dice']:.1f} % "
+        f"± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."
+    )
+
+
+def _use(d: Description) -> str:
+    return (
+        "## Intended use\n\n"
+        f"Marks {', '.join(d.classes)} in grey-scale images like those it was trained on, for research. It is not a "
+        "medical device, and nobody has shown that it helps in diagnosis."
+    )
+
+
+def _data(d: Description, study: StudyConfig) -> str:
+    lines = [f"- {source.reader}: {origin(source.reader)}" for source in study.data.sources]
+    return (
+        "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "
+        f"{d.data['validation']} to validate, {d.data['test']} locked away for a test that was not made yet. Groups "
+        "(patients, near-duplicates) stay on one side of the split; images without a lesion may be left out of "
+        "training. "
+        f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
+    )
+
+
+def _metrics(d: Description, teacher: Scores) -> str:
+    rows = [("all", d.scores["dice"], d.scores["dice_std"], "")]
+    rows += [(group.name, group.dice, group.dice_std, str(group.images)) for group in d.subgroups]
+    table = _table(
+        ("images", "Dice %", "± over images", "how many"),
+        ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", count) for name, dice, std, count in rows),
+    )
+    empty = d.scores.get("empty_share")
+    words = f"In {100 * empty:.0f} % of the images without a lesion nothing was marked. " if empty is not None else ""
+    mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
+    return (
+        "## Metrics\n\nOn the validation split, by which this student was also chosen, so that they flatter it:\n\n"
+        f"{table}\n\n{words}The teacher reaches {100 * teacher.dice:.1f} % with "
+        f"{format_quantity(teacher.params)} parameters on the same images. The ONNX file reaches "
+        f"{100 * d.onnx.dice:.2f} %, its logits within {d.onnx.largest_difference:.1g} of torch's; the eight-bit file "
+        f"{100 * d.int8.dice:.2f} %, {-100 * d.int8.drop:+.2f} points.{mark}"
+    )
+
+
+def _sizes(d: Description) -> str:
+    rows = (
+        (
+            t.runtime,
+            str(t.threads),
+            f"{t.median_ms:.2f}",
+            f"{t.p95_ms:.2f}",
+            f"{t.runs}{'' if t.steady else ', unsteady'}",
+        )
+        for t in d.latency
+    )
+    table = _table(("runtime", "threads", "median ms", "95 % within ms", "runs"), rows)
+    where = f"One image, warmed up, on {d.made_with['processor']}; `kdsearch bench` measures it elsewhere."
+    return f"## Latency\n\n{where}\n\n{table}"
+
+
+def _limits(d: Description) -> str:
+    return (
+        "## Limits\n\n"
+        "- No test on locked or external images stands behind these figures.\n"
+        f"- Images are shrunk to {d.input.size}×{d.input.size} without regard to their proportions, "
+        "as were those it learnt from.\n"
+        "- Other machines, probes and patients than those in the data may give other results."
+    )
+
+
+def _making(d: Description, study: StudyConfig) -> str:
+    teacher = study.teacher
+    weights = f"checkpoint {teacher.checkpoint}" if teacher.checkpoint else licence_of(teacher.weights)
+    settings = "\n".join(f"- {name}: {value}" for name, value in d.recipe.settings().items())
+    versions = ", ".join(f"{name} {version}" for name, version in d.made_with.items())
+    return (
+        f"## How it was made\n\nBy kdsearch, study `{d.study}`, trial {d.trial}; {versions}. `environment.txt` "
+        f"lists every package. Teacher: {teacher.architecture} on {teacher.encoder}; weights: {weights}. "
+        f"Recipe:\n\n{settings}"
+    )
+
+
+def _running(d: Description) -> str:
+    name = "pixels" if d.onnx.preprocessing else "image"
+    feed = (
+        f"`{name}`: N×H×W×3 colours of 0-255, of any size"
+        if d.onnx.preprocessing
+        else f"`{name}`: N×1×{d.input.size}×{d.input.size}, grey values as `student.yaml` says"
+    )
+    return (
+        f"## How to run it\n\nWith kdsearch: `kdsearch predict FOLDER image.png --out masks`, or "
+        '`kdsearch.load("FOLDER")(image)` in Python. With ONNX Runtime alone:\n\n'
+        '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
+        f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
+        f"{feed}. A pixel is a lesion where its logit is above zero."
+    )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

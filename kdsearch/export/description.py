@@ -1,0 +1,124 @@
+"""``student.yaml``: all that is needed to run a picked student, and how good it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from kdsearch.config.ranges import Section
+from kdsearch.config.recipe import Recipe
+from kdsearch.config.yaml_file import YamlFile
+from kdsearch.errors import ModelError, StudyFileError
+
+FILE = "student.yaml"
+MAX_BYTES = 1_000_000
+
+
+class Input(Section):
+    """What the network takes, and how an image becomes that."""
+
+    size: Annotated[int, Field(ge=16, le=4096)]
+    """Height and width in pixels."""
+    grey: Literal["Pillow's L"] = "Pillow's L"
+    """Colours to grey as ITU-R 601-2, transparency as black."""
+    resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
+    scale: Literal["grey / 255, minus mean, by std"] = "grey / 255, minus mean, by std"
+    mean: Annotated[float, Field(gt=-10, lt=10)]
+    std: Annotated[float, Field(gt=0, lt=10)]
+
+
+class Subgroup(Section):
+    """Dice on some of the validation images."""
+
+    name: str
+    """Such as ``label malignant`` or ``source busi``."""
+    dice: float
+    dice_std: float
+    images: int
+
+
+class Timing(Section):
+    """A latency of one image on the machine that picked the student."""
+
+    runtime: str
+    threads: int
+    median_ms: float
+    p95_ms: float
+    runs: int
+    steady: bool
+
+
+class OnnxCheck(Section):
+    """How the ONNX file compares with torch on the validation images."""
+
+    opset: int
+    largest_difference: float
+    """Of logits, in any pixel of any image."""
+    dice: float
+    preprocessing: bool
+    """Whether grey, resize and scale are in the graph."""
+
+
+class Int8Check(Section):
+    """How the eight-bit file compares."""
+
+    dice: float
+    drop: float
+    """Dice of the float model minus this one's."""
+    bound: float
+    within_bound: bool
+    calibration_images: int
+    """Of the training split."""
+
+
+class Description(Section):
+    """A picked student."""
+
+    format: Literal[1] = 1
+    study: str
+    trial: Annotated[int, Field(ge=0)]
+    input: Input
+    classes: tuple[str, ...] = ("lesion",)
+    lesion_where: Literal["logit > 0"] = "logit > 0"
+    recipe: Recipe
+    scores: dict[str, float]
+    """On the validation split."""
+    counted_by: tuple[str, ...]
+    subgroups: tuple[Subgroup, ...]
+    data: dict[str, str | int]
+    onnx: OnnxCheck
+    int8: Int8Check
+    latency: tuple[Timing, ...]
+    made_with: dict[str, str]
+    """Versions, processor, date."""
+    files: dict[str, str]
+    """SHA-256 of each file beside this one that a machine reads."""
+
+
+def dump_description(description: Description) -> str:
+    """As YAML."""
+    return yaml.safe_dump(description.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_description(folder: Path) -> Description:
+    """The folder's student; raises ModelError where the folder does not hold one."""
+    path = folder / FILE
+    if not path.is_file():
+        raise ModelError(f"{folder}: holds no {FILE}; name a folder that kdsearch pick wrote")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(
+            f"{path}: {path.stat().st_size:,} bytes; a student's description has no more than {MAX_BYTES:,}"
+        )
+    try:
+        content = YamlFile(path).content
+        return Description.model_validate_json(json.dumps(content))
+    except StudyFileError as error:
+        raise ModelError(f"not a student's description: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{path}: {where}: {first['msg']}; write the folder again with kdsearch pick") from None

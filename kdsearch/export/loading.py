@@ -1,0 +1,149 @@
+"""A picked student's folder as a function from images to masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from kdsearch.data.pixels import grey_of, read_grey, resize_image
+from kdsearch.errors import DataError, ModelError
+from kdsearch.export.description import Description, read_description
+from kdsearch.export.runtime import open_session, run_session
+
+Runtime = Literal["onnx", "int8", "torch"]
+ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
+Floats: TypeAlias = npt.NDArray[np.float32]
+Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
+"""From grey values S×S to logits C×S×S."""
+
+FILES: dict[Runtime, str] = {"onnx": "model.onnx", "int8": "model.int8.onnx", "torch": "model.safetensors"}
+
+
+class LoadedStudent:
+    """A student that is ready to mark images; ``description`` tells what it is and how good."""
+
+    def __init__(self, description: Description, network: Network) -> None:
+        self.description = description
+        self._network = network
+
+    def __call__(self, image: ImageLike) -> npt.NDArray[np.bool_]:
+        """The mask H×W of the image at its own size, true where there is a lesion.
+
+        The image is a file, an opened Pillow image, or uint8 values 0-255 of shape H×W or H×W×3. Raises DataError where
+        it is none of these or cannot be decoded.
+        """
+        return self.logits(image) > 0
+
+    def probabilities(self, image: ImageLike) -> Floats:
+        """The probability of a lesion in each pixel, H×W, 0-1; see ``__call__`` for the image."""
+        return np.asarray(1 / (1 + np.exp(-self.logits(image).astype(np.float64))), dtype=np.float32)
+
+    def logits(self, image: ImageLike) -> Floats:
+        """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
+        grey = _grey(image)
+        small = self._network(resize_image(grey, self.description.input.size))
+        height, width = grey.shape
+        wide = Image.fromarray(small[0]).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(wide, dtype=np.float32)
+
+    def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
+        """Logits C×S×S of grey values S×S that already have the student's size."""
+        return self._network(grey)
+
+
+def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
+    """The student of a folder that ``kdsearch pick`` wrote, run by ONNX Runtime, its eight-bit file, or torch.
+
+    Raises ModelError where the folder does not hold one, or one of its files is not the one that was picked.
+    """
+    folder = Path(folder)
+    if runtime not in FILES:
+        raise ModelError(f"runtime {runtime!r}: choose one of {', '.join(FILES)}")
+    description = read_description(folder)
+    path = folder / FILES[runtime]
+    _require_unchanged(path, description)
+    network = _torch_network(path, description) if runtime == "torch" else _onnx_network(path, description)
+    return LoadedStudent(description, network)
+
+
+def _require_unchanged(path: Path, description: Description) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; kdsearch pick writes it")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if description.files.get(path.name) != found:
+        raise ModelError(f"{path}: not the file that student.yaml describes; pick the student again")
+
+
+def _onnx_network(path: Path, description: Description) -> Network:
+    session = open_session(path)
+    size = description.input.size
+    fed = session.get_inputs()[0]
+    raw = fed.type == "tensor(uint8)"
+
+    def run(grey: npt.NDArray[np.uint8]) -> Floats:
+        image = np.repeat(grey[None, :, :, None], 3, axis=3) if raw else _normalised(grey, description)
+        logits = next(iter(run_session(session, {fed.name: image}, name=str(path)).values()))
+        if logits.ndim != 4 or logits.shape[2:] != (size, size):
+            raise ModelError(f"{path}: gives {logits.shape} where 1×C×{size}×{size} must come; pick the student again")
+        return np.asarray(logits[0], dtype=np.float32)
+
+    return run
+
+
+def _torch_network(path: Path, description: Description) -> Network:
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    from kdsearch.models.unet import build_student
+
+    spec = description.recipe.student
+    wanted = {name: list(tensor.shape) for name, tensor in build_student(spec, device="meta").state_dict().items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        if wrong:
+            name = wrong[0]
+            raise ModelError(f"{path}: {name} has shape {found.get(name)}, student.yaml's network {wanted.get(name)}")
+        network = build_student(spec)
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a safetensors file: {error}") from error
+    network.eval()
+
+    @torch.inference_mode()
+    def run(grey: npt.NDArray[np.uint8]) -> Floats:
+        logits: Floats = network(torch.from_numpy(_normalised(grey, description)))[0].numpy()
+        return logits
+
+    return run
+
+
+def _normalised(grey: npt.NDArray[np.uint8], description: Description) -> Floats:
+    """1×1×S×S."""
+    wanted = description.input
+    return ((grey.astype(np.float32) / np.float32(255) - np.float32(wanted.mean)) / np.float32(wanted.std))[None, None]
+
+
+def _grey(image: ImageLike) -> npt.NDArray[np.uint8]:
+    if isinstance(image, str | Path):
+        try:
+            return read_grey(Path(image))
+        except DataError as error:
+            raise DataError(f"{image}: {error}") from error
+    if isinstance(image, Image.Image):
+        return grey_of(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+        got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(f"an image must be a file, a Pillow image, or uint8 of shape H×W or H×W×3, got {got}")
+    if image.ndim == 3 and image.shape[2] not in (3, 4):
+        raise DataError(f"an image's third dimension must hold 3 or 4 colours, got shape {image.shape}")
+    return grey_of(Image.fromarray(image))

@@ -1,0 +1,115 @@
+"""A student as an ONNX graph, with its preprocessing in the graph where that is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import compose, parser
+
+from kdsearch.distill.views import GREY_MEAN, GREY_STD
+from kdsearch.models.unet import UNet
+
+OPSET = 20
+IMAGE, PIXELS, LOGITS = "image", "pixels", "logits"
+"""Names of the inputs, without and with preprocessing in the graph, and of the output."""
+
+PREPROCESSING = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {size}, {size}] image)
+<float[3, 1] weights = {{0.299, 0.587, 0.114}}, int64[2] size = {{{size}, {size}}},
+ int64[1] last = {{3}}, int64[1] second = {{1}},
+ float mean = {{{mean}}}, float std = {{{std}}}, float white = {{255.0}}>
+{{
+  colours = Cast<to = 1>(pixels)
+  luma = MatMul(colours, weights)
+  grey = Round(luma)
+  flat = Squeeze(grey, last)
+  planes = Unsqueeze(flat, second)
+  small = Resize<mode = "linear", antialias = 1, axes = [2, 3], coordinate_transformation_mode = "half_pixel">
+    (planes, , , size)
+  levels = Round(small)
+  shares = Div(levels, white)
+  centred = Sub(shares, mean)
+  image = Div(centred, std)
+}}
+"""
+"""What ``kdsearch.data.pixels`` and ``normalise`` do, but for a grey level here and there: Pillow rounds more often.
+
+A Transpose in the place of Squeeze and Unsqueeze would break ONNX Runtime 1.32's rearrangement of an eight-bit model.
+"""
+
+
+def to_onnx(network: UNet, *, size: int) -> bytes:
+    """The network as a checked ONNX model: ``image`` N×1×S×S, normalised, to ``logits`` N×C×S×S, for any N."""
+    network.eval()
+    with _quietly(), tempfile.TemporaryDirectory() as folder:
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 1, size, size),),
+            dynamo=True,
+            verbose=False,
+            input_names=[IMAGE],
+            output_names=[LOGITS],
+            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+        )
+        assert program is not None
+        path = Path(folder) / "model.onnx"
+        program.save(str(path), external_data=False)
+        model = onnx.load(path)
+    return _checked(_without_traces(model))
+
+
+def with_preprocessing(content: bytes, *, size: int) -> bytes:
+    """The model of ``to_onnx`` behind its preprocessing: ``pixels`` N×H×W×3 of 0-255, of any size, to ``logits``."""
+    model = onnx.load_from_string(content)
+    text = PREPROCESSING.format(ir=model.ir_version, opset=OPSET, size=size, mean=GREY_MEAN, std=GREY_STD)
+    before = compose.add_prefix(parser.parse_model(text), "preprocessing/", rename_inputs=False, rename_outputs=False)
+    merged = compose.merge_models(before, model, io_map=[(IMAGE, IMAGE)], name="student")
+    return _checked(merged)
+
+
+def mark(content: bytes, **notes: str) -> bytes:
+    """The model with notes in its metadata."""
+    model = onnx.load_from_string(content)
+    for key, value in notes.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"kdsearch.{key}", value
+    return bytes(model.SerializeToString())
+
+
+def _checked(model: onnx.ModelProto) -> bytes:
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drops the exporter's notes, which name files of the machine it ran on."""
+    for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        part.ClearField("metadata_props")
+    for node in model.graph.node:
+        node.ClearField("doc_string")
+    return model
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Hides what torch's exporter warns of in itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

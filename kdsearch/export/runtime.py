@@ -1,0 +1,82 @@
+"""Opens ONNX files with ONNX Runtime; nothing beside it, numpy and the standard library is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kdsearch.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+MAX_BYTES = 2**31
+"""More than ONNX itself can hold in one file."""
+MAX_SIDE = 4096
+"""Pixels."""
+
+
+def open_session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
+    """The model of the file, on the processor; ``threads`` 0 stands for all cores.
+
+    The file is read whole and given to ONNX Runtime as bytes, so that it cannot name other files to be read. Raises
+    ModelError where it is missing or not such a model.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; kdsearch pick writes it")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{path}: {path.stat().st_size:,} bytes are too many for a model")
+    return session_of(path.read_bytes(), name=str(path), threads=threads)
+
+
+def session_of(content: bytes, *, name: str, threads: int = 0) -> onnxruntime.InferenceSession:
+    """The model of ONNX bytes; ``name`` is what an error calls it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ModelError(f"{name}: onnxruntime is not installed; pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except _errors(onnxruntime) as error:
+        raise ModelError(f"{name}: not a model that ONNX Runtime can open: {str(error).splitlines()[0]}") from error
+
+
+def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray[np.generic]]:
+    """One random image as the model wants it: normalised at its own size, or raw colours of that size.
+
+    Raises ModelError where the model says no size.
+    """
+    fed = session.get_inputs()[0]
+    sides = [side for side in session.get_outputs()[0].shape[-2:] if isinstance(side, int)]
+    if len(sides) != 2 or max(sides) > MAX_SIDE:
+        raise ModelError("the model's output has no fixed height and width; write it again with kdsearch pick")
+    random = np.random.default_rng(0)
+    if fed.type == "tensor(uint8)":
+        return {fed.name: random.integers(0, 256, (1, *sides, 3)).astype(np.uint8)}
+    return {fed.name: random.standard_normal((1, 1, *sides), np.float32)}
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, feed: dict[str, npt.NDArray[np.generic]], *, name: str
+) -> dict[str, npt.NDArray[np.generic]]:
+    """All outputs by name; raises ModelError, which calls the model ``name``, where it cannot take the feed."""
+    import onnxruntime
+
+    try:
+        values = session.run(None, feed)
+    except _errors(onnxruntime) as error:
+        raise ModelError(f"{name}: cannot be run: {str(error).splitlines()[0]}") from error
+    return dict(zip((output.name for output in session.get_outputs()), values, strict=True))
+
+
+def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file that is no model it can run."""
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return (*(getattr(state, name) for name in names), RuntimeError, ValueError)

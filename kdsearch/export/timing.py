@@ -1,0 +1,66 @@
+"""Latencies of a student: with torch where it was trained, with ONNX Runtime where it will live."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsearch.errors import ModelError
+from kdsearch.export.runtime import example_feed, open_session, run_session
+from kdsearch.measure.latency import Latency, time_calls
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FILES = ("model.onnx", "model.int8.onnx")
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def time_folder(folder: Path) -> list[Latency]:
+    """One image through each ONNX file of the folder, with one thread and with all; needs onnxruntime and numpy alone.
+
+    Raises ModelError where the folder holds none or one cannot be run.
+    """
+    if not any((folder / name).is_file() for name in FILES):
+        raise ModelError(f"{folder}: holds neither {FILES[0]} nor {FILES[1]}; name a folder that kdsearch pick wrote")
+    return [
+        time_file(folder / name, threads=threads)
+        for name in FILES
+        if (folder / name).is_file()
+        for threads in thread_counts()
+    ]
+
+
+def thread_counts() -> list[int]:
+    """One, and all."""
+    return sorted({1, cores()})
+
+
+def time_file(path: Path, *, threads: int) -> Latency:
+    """One image of the model's own size through it; a model that takes raw pixels gets that size too."""
+    import onnxruntime
+
+    session = open_session(path, threads=threads)
+    feed = example_feed(session)
+    run_session(session, feed, name=str(path))
+    runtime = f"{path.name}, onnxruntime {onnxruntime.__version__}"
+    return time_calls(lambda: session.run(None, feed), runtime=runtime, threads=threads)
+
+
+def time_torch(network: nn.Module, *, size: int, threads: int) -> Latency:
+    """One image through the network in torch, on the processor."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    image = torch.zeros(1, 1, size, size).to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            return time_calls(lambda: network(image), runtime=f"torch {torch.__version__}", threads=threads)
+    finally:
+        torch.set_num_threads(before)

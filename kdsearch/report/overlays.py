@@ -1,0 +1,88 @@
+"""Sheets of images with ground truth in green and predictions in red, as figure 2 of Behboodi et al. 2025."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+TILE = 192
+GAP = 8
+LINE = 22
+TRUTH, PREDICTION = (0, 220, 90), (255, 60, 60)
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+Bits = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One image and what each network says of it."""
+
+    caption: str
+    """Which image, and whether it is easy, typical or hard."""
+    grey: npt.NDArray[np.uint8]
+    """H×W."""
+    truth: Bits
+    """H×W, true inside a lesion."""
+    predictions: tuple[Bits, ...]
+    """One for each network, H×W."""
+    dice: tuple[float, ...]
+    """One for each network."""
+
+
+def overlay_sheet(rows: Sequence[Row], networks: Sequence[str], *, title: str) -> bytes:
+    """PNG with a row for each image: the image alone, then one tile for each network, with its Dice."""
+    columns = 1 + len(networks)
+    width = GAP + columns * (TILE + GAP)
+    height = 3 * LINE + GAP + len(rows) * (TILE + LINE + GAP)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=13)
+    draw.text((GAP, 3), title, fill=INK, font=ImageFont.load_default(size=15))
+    draw.text((GAP, height - LINE), "ground truth", fill=(0, 150, 60), font=font)
+    draw.text((GAP + 110, height - LINE), "prediction", fill=(210, 30, 30), font=font)
+    for column, name in enumerate(("image", *networks)):
+        draw.text((_left(column), LINE + 2), name, fill=INK, font=font)
+    for index, row in enumerate(rows):
+        top = 2 * LINE + index * (TILE + LINE + GAP)
+        sheet.paste(_tile(row.grey), (_left(0), top))
+        draw.text((_left(0), top + TILE + 2), row.caption, fill=INK, font=font)
+        for column, (prediction, dice) in enumerate(zip(row.predictions, row.dice, strict=True), start=1):
+            sheet.paste(outlined(row.grey, row.truth, prediction, side=TILE), (_left(column), top))
+            draw.text((_left(column), top + TILE + 2), f"Dice {100 * dice:.1f} %", fill=INK, font=font)
+    file = io.BytesIO()
+    sheet.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def outlined(grey: npt.NDArray[np.uint8], truth: Bits | None, prediction: Bits, *, side: int) -> Image.Image:
+    """The image in colour, at least ``side`` pixels on its longer side, with the outlines of both masks."""
+    scale = max(1.0, side / max(grey.shape))
+    size = (round(grey.shape[1] * scale), round(grey.shape[0] * scale))
+    pixels = np.array(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
+    for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+        if mask is not None:
+            wide = np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+            pixels[_edge(wide)] = colour
+    return Image.fromarray(pixels)
+
+
+def _tile(grey: npt.NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(grey).resize((TILE, TILE), Image.Resampling.BICUBIC).convert("RGB")
+
+
+def _left(column: int) -> int:
+    return GAP + column * (TILE + GAP)
+
+
+def _edge(mask: Bits) -> Bits:
+    """The mask's rim, two pixels wide, inside of it."""
+    inner = np.pad(mask, 2)
+    for _ in range(2):
+        inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    return np.asarray(mask & ~inner[2:-2, 2:-2])

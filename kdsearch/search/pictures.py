@@ -1,0 +1,82 @@
+"""Shows what networks predict on a few validation images, the same ones for every student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from kdsearch.config.home import weights_path
+from kdsearch.distill.arrays import Images, training_data
+from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.record import Student
+from kdsearch.export.checks import lesion_dice
+from kdsearch.export.folder import Workbench, load_weights
+from kdsearch.front.twins import twin_of
+from kdsearch.measure.overlap import predict_classes
+from kdsearch.report.cases import Case, choose_cases
+from kdsearch.report.overlays import Bits, Row, overlay_sheet
+
+
+class Pictures:
+    """Predictions on the validation images; each network is asked once."""
+
+    def __init__(self, bench: Workbench, home: Path) -> None:
+        self._bench = bench
+        self._home = home
+        self._images: Images | None = None
+        self._known: dict[int | None, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {}
+
+    def dice(self, student: Student) -> npt.NDArray[np.float64]:
+        """N Dice coefficients of the validation images, NaN where an image holds no lesion.
+
+        Raises KdsearchError where the student's weights are not there.
+        """
+        return self._predict(student)[1]
+
+    def sheet(self, student: Student, students: Sequence[Student]) -> bytes:
+        """PNG of the cases as teacher, plain twin (where there is one among the students) and student see them."""
+        twin = twin_of(student, students)
+        networks = [None, *([twin] if twin else []), student]
+        names = ["teacher", *([f"plain twin {twin.number}"] if twin else []), f"trial {student.number}"]
+        rows = [self._row(case, networks) for case in self._cases()]
+        title = f"{self._bench.study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
+        return overlay_sheet(rows, names, title=title)
+
+    def _cases(self) -> tuple[Case, ...]:
+        return choose_cases(self._predict(None)[1])
+
+    def _row(self, case: Case, networks: Sequence[Student | None]) -> Row:
+        images = self._validation()
+        predictions: list[tuple[Bits, npt.NDArray[np.float64]]] = [self._predict(network) for network in networks]
+        info = self._bench.dataset.infos[self._bench.splits.validation[case.position]]
+        return Row(
+            caption=f"{case.kind}: {info.id.rpartition('/')[2]}",
+            grey=images.grey[case.position].numpy(),
+            truth=images.masks[case.position].numpy() > 0,
+            predictions=tuple(masks[case.position] for masks, _ in predictions),
+            dice=tuple(float(dice[case.position]) for _, dice in predictions),
+        )
+
+    @torch.inference_mode()
+    def _predict(self, student: Student | None) -> tuple[Bits, npt.NDArray[np.float64]]:
+        """Masks N×H×W and N Dice coefficients; None is the teacher."""
+        key = None if student is None else student.number
+        if key not in self._known:
+            if student is None:
+                network: torch.nn.Module = self._bench.teacher.load(torch.device("cpu"))
+            else:
+                network = load_weights(student, weights_path(self._home, self._bench.study.name, student.number))
+            images = self._validation()
+            logits = predict_logits(network, images)
+            self._known[key] = (predict_classes(logits) > 0).numpy(), lesion_dice(logits, images).numpy()
+        return self._known[key]
+
+    def _validation(self) -> Images:
+        if self._images is None:
+            data = training_data(self._bench.dataset, self._bench.splits, torch.device("cpu"))
+            self._images = data.validation
+        return self._images

@@ -1,0 +1,123 @@
+"""Puts a picked student into MLflow's model registry."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import mlflow.onnx
+import numpy as np
+import numpy.typing as npt
+import onnx
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from sqlalchemy.exc import SQLAlchemyError
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
+from mlflow import MlflowClient
+
+FILE_DIGEST = "kdsearch.sha256"
+"""Tag: which ``model.onnx`` a version holds."""
+ARTIFACTS = "student"
+"""Where the model lies among its trial's artifacts."""
+
+
+Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What the registry is told of a picked student."""
+
+    folder: Path
+    """As ``kdsearch pick`` wrote it."""
+    study: str
+    study_id: str
+    trial: int
+    scores: dict[str, float]
+    digest: str
+    """SHA-256 of ``model.onnx``."""
+    packages: dict[str, str]
+    """Versions of what a program needs that loads the model."""
+    example: Arrays
+    outputs: Arrays
+    """What the model makes of the example."""
+
+
+def register_student(registration: Registration, tracking: Tracking) -> str:
+    """A version of the model named as the study, with an alias such as ``params-820k``; returns ``models:/STUDY/3``.
+
+    The same ``model.onnx`` is not registered twice. Raises KdsearchError where the registry cannot be reached or
+    holds no run of the trial.
+    """
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    tracking.require()
+    study, scores = registration.study, registration.scores
+    tags = {STUDY: registration.study_id, TRIAL: str(registration.trial), FILE_DIGEST: registration.digest}
+    tags |= {name: f"{scores[name]:.6g}" for name in ("dice", "dice_std", "params", "macs")}
+    try:
+        client = MlflowClient(tracking.uri)
+        run_id = _run_of(client, registration)
+        version = _known(client, registration) or _create(client, registration, run_id)
+        for key, value in tags.items():
+            client.set_model_version_tag(study, version.version, key, value)
+        client.set_registered_model_alias(study, alias_of(scores["params"]), version.version)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = tracking.mask(str(error).splitlines()[0])
+        raise KdsearchError(f"tracking: {tracking.shown} did not take the model: {reason}") from error
+    return f"models:/{study}/{version.version}"
+
+
+def alias_of(params: float) -> str:
+    """``params-820k``; MLflow allows no dots."""
+    return f"params-{format_quantity(params).replace('.', '_')}"
+
+
+def _run_of(client: MlflowClient, wanted: Registration) -> str:
+    experiment = client.get_experiment_by_name(wanted.study)
+    query = f"tags.`{KIND}` = 'trial' AND tags.`{STUDY}` = '{wanted.study_id}' AND tags.`{TRIAL}` = '{wanted.trial}'"
+    runs = client.search_runs([experiment.experiment_id], query) if experiment is not None else []
+    if not runs:
+        raise KdsearchError(
+            f"tracking: the record of study {wanted.study} holds no run of trial {wanted.trial}; kdsearch sync "
+            "brings it level"
+        )
+    return str(runs[0].info.run_id)
+
+
+def _known(client: MlflowClient, wanted: Registration) -> ModelVersion | None:
+    versions = client.search_model_versions(f"name = '{wanted.study}'")
+    return next((version for version in versions if version.tags.get(FILE_DIGEST) == wanted.digest), None)
+
+
+def _create(client: MlflowClient, registration: Registration, run_id: str) -> ModelVersion:
+    name = registration.study
+    place = f"{ARTIFACTS}-{registration.digest[:8]}"
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _save(registration, Path(folder) / place)
+        client.log_artifacts(run_id, str(Path(folder) / place), place)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description=f"Students picked from the kdsearch study {name}.")
+    card = (registration.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    return client.create_model_version(name, f"runs:/{run_id}/{place}", run_id, description=card)
+
+
+def _save(registration: Registration, place: Path) -> None:
+    """As MLflow's ONNX flavour, with signature and example."""
+    mlflow.onnx.save_model(
+        onnx.load(registration.folder / "model.onnx"),
+        str(place),
+        signature=infer_signature(registration.example, registration.outputs),
+        input_example=registration.example,
+        pip_requirements=[f"{package}=={version}" for package, version in registration.packages.items()],
+        save_as_external_data=False,
+    )

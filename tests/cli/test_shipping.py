@@ -1,0 +1,125 @@
+"""From a picked folder to masks, scores and latencies, each command as a person types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.xdist_group("cli")
+
+WRITTEN = ("mask", "probability", "overlay")
+BLOCKED = """
+import sys
+import numpy, onnxruntime  # they may import what they like
+for name in ("torch", "pydantic", "yaml", "rich", "PIL", "safetensors", "onnx", "optuna", "mlflow", "timm", "scipy"):
+    sys.modules[name] = None
+from kdsearch.cli.main import main
+sys.exit(main(["bench", sys.argv[1], "--json"]))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(shipped, tmp_path_factory):
+    """A folder with a student, some pictures and one that is broken."""
+    folder = tmp_path_factory.mktemp("shipping")
+    shutil.copytree(shipped, folder / "student")
+    random = np.random.default_rng(0)
+    for name, size in (("a.png", (70, 50)), ("b.jpg", (33, 90)), ("deep/c.png", (40, 40))):
+        (folder / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        values = random.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+        Image.fromarray(values).save(folder / "pictures" / name)
+    (folder / "bad.png").write_bytes(b"no picture")
+    return folder
+
+
+def _run(place, *arguments, code=0):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("KDSEARCH_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "kdsearch", *arguments],
+        cwd=place,
+        env=environment | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def _pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(place):
+    done = _run(place, "predict", "student", "pictures", "bad.png", "--out", "masks", "--probabilities", code=1)
+    assert "3 of 4 images done, written to masks" in done.stdout
+    assert "skipped bad.png: cannot be decoded as an image" in done.stderr
+    for name, size in (("a", (70, 50)), ("b", (33, 90)), ("deep/c", (40, 40))):
+        mask, shares, overlay = (_pixels(place / "masks" / f"{name}_{what}.png") for what in WRITTEN)
+        assert mask.shape == size[::-1]
+        assert set(np.unique(mask)) <= {0, 255}
+        assert ((shares / (2**16 - 1) > 0.5) == (mask > 0)).mean() > 0.999
+        assert max(overlay.shape) == 256
+    assert not list((place / "masks").glob("bad*"))
+
+
+def test_patterns_are_understood_and_the_same_command_again_is_fine(place):
+    for _ in range(2):
+        assert "1 of 1" in _run(place, "predict", "student", "pictures/*.jpg", "--out", "again").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no image there"),
+        (["predict", "pictures", "pictures", "--out", "m"], "pictures: holds no student.yaml"),
+        (
+            ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
+            "would both be written to m/a_mask.png",
+        ),
+        (["evaluate", "student", "--data", "bussi=x"], "did you mean 'busi'?"),
+        (["evaluate", "student", "--data", "busi"], "say where the images lie: busi=FOLDER"),
+        (["evaluate", "student", "--data", "busi=absent"], "absent"),
+        (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
+    ],
+)
+def test_mistake_is_told_on_one_screen(place, arguments, message):
+    (place / "twice").mkdir(exist_ok=True)
+    shutil.copy(place / "pictures" / "a.png", place / "twice" / "a.png")
+    done = _run(place, *arguments, code=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place / "m").exists()
+
+
+def test_scores_on_a_data_set_come_with_a_row_an_image(place):
+    done = _run(place, "evaluate", "student", "--data", "phantom", "--csv", "out/scores.csv")
+    assert "all" in done.stdout
+    assert "malignant" in done.stdout
+    with (place / "out" / "scores.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 400
+    lesions = [row for row in rows if row["dice"]]
+    assert 0 < len(lesions) < 400
+    assert all(0 <= float(row["dice"]) <= 1 for row in lesions)
+    assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
+
+
+def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
+    command = [sys.executable, "-c", BLOCKED, str(place / "student")]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["processor"]
+    assert {entry["runtime"].partition(",")[0] for entry in found["latency"]} == {"model.onnx", "model.int8.onnx"}
+    assert all(0 < entry["median_ms"] <= entry["p95_ms"] for entry in found["latency"])

@@ -1,0 +1,57 @@
+"""Walking the front with the arrow keys."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import readchar
+from rich.console import Console
+
+from kdsearch.cli.walk import walk
+from kdsearch.config.study import StudyConfig
+from tests.front.students import student
+
+MEMBERS = [student(4, 0.5, 100), student(2, 0.6, 1_000), student(9, 0.7, 10_000)]
+UP, DOWN, ENTER = readchar.key.UP, readchar.key.DOWN, readchar.key.ENTER
+
+
+def _walk(keys, tmp_path):
+    pressed = iter(keys)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=60)
+    number = walk(MEMBERS, StudyConfig(name="s"), tmp_path, console=console, read=lambda: next(pressed))
+    return number, screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("keys", "number"),
+    [
+        ([ENTER], 2),
+        ([DOWN, ENTER], 9),
+        ([UP, ENTER], 4),
+        ([UP, UP, UP, ENTER], 4),
+        (["x", "j", "j", "k", ENTER], 2),
+        (["q"], None),
+        ([readchar.key.CTRL_C], None),
+    ],
+)
+def test_arrows_walk_and_enter_picks(tmp_path, keys, number):
+    assert _walk(keys, tmp_path)[0] == number
+
+
+def test_recipe_and_overlay_of_the_student_are_shown(tmp_path):
+    picture = tmp_path / "studies" / "s" / "overlays" / "00009.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"")
+    _, screen = _walk([DOWN, ENTER], tmp_path)
+    assert "student.width" in screen
+    assert "overlays: made when it is picked" in screen
+    assert "00009.png" in screen
+
+
+def test_interrupt_leaves(tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert walk(MEMBERS, StudyConfig(name="s"), tmp_path, console=Console(file=io.StringIO()), read=interrupted) is None

@@ -1,0 +1,18 @@
+"""A study file that runs in seconds."""
+
+from __future__ import annotations
+
+TINY = """
+name: tiny
+data:
+  sources: [{reader: phantom, images: 40}]
+  size: 32
+teacher:
+  encoder_depth: 3
+  weights: none
+  training: {epochs: 1}
+student: {width: {int: [2, 6]}, depth: 2, convolutions: 1}
+distillation: {path: {choice: [none, logits]}}
+training: {epochs: 2}
+search: {trials: 3, startup_trials: 2, workers: 1}
+"""
