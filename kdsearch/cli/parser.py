@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_study(commands, "check", "validate a study file without running it, and show its space")
     _add_front(commands)
     _add_pick(commands)
+    _add_ui(commands)
     _add_bench(commands)
     _add_predict(commands)
     _add_evaluate(commands)
@@ -93,6 +94,14 @@ def _add_folder(
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that kdsearch pick wrote")
     return command
+
+
+def _add_ui(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "serve MLflow's pages on a study's record, until Ctrl-C"
+    ui = commands.add_parser("ui", help=text, description=text[0].upper() + text[1:] + ".")
+    ui.add_argument("study", type=Path, nargs="?", metavar="STUDY", help="a study file; without it, the whole record")
+    ui.add_argument("--open", action="store_true", help="open the front in a browser")
+    ui.add_argument("--port", type=_positive, metavar="N", help="5000, or a free one if that is taken")
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -15,6 +15,11 @@ RANKED_ON_ARRIVAL: tuple[PrunerName, ...] = ("successive_halving", "hyperband")
 """Those that compare with trials still running, so that their verdicts depend on who is faster."""
 
 
+def named(value: object) -> object:
+    """A pruner's name alone stands for that pruner with its defaults."""
+    return {"pruner": value} if isinstance(value, str) else value
+
+
 class PruningConfig(Section):
     """Which trials are stopped before their last epoch."""
 

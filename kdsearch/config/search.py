@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from kdsearch.config.pruning import OPTUNAS_OWN, RANKED_ON_ARRIVAL, PruningConfig
+from kdsearch.config.pruning import OPTUNAS_OWN, RANKED_ON_ARRIVAL, PrunerName, PruningConfig, named
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section
 
@@ -55,7 +55,9 @@ class SearchConfig(Section):
     """What the front is made of: ``dice`` goes up, ``params`` and ``macs`` go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
-    pruning: PruningConfig = PruningConfig()
+    pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
+        PruningConfig()
+    )
     """Which trials are stopped before their last epoch."""
     executor: Executor = "processes"
     """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""

@@ -42,6 +42,7 @@ from kdsearch.export.description import (
 from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
+from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
 from kdsearch.models.unet import UNet, build_student
 from kdsearch.version import __version__
@@ -82,7 +83,7 @@ def ship_student(
         shutil.copyfile(weights, beside / "model.safetensors")
         checks = _write_models(network, bench, beside, form)
         (beside / "overlays.png").write_bytes(overlays)
-        (beside / "environment.txt").write_text(_environment(), encoding="utf-8")
+        (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
         latency = _latency(network, beside, size=bench.study.data.size)
         description = _describe(student, bench, network, checks, latency=latency, files=_digests(beside))
         (beside / FILE).write_text(dump_description(description), encoding="utf-8")
@@ -219,13 +220,6 @@ def _made_with() -> dict[str, str]:
         "processor": processor_name(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-
-
-def _environment() -> str:
-    """Every installed package in the form pip reads."""
-    found = {(dist.name, dist.version) for dist in importlib.metadata.distributions() if dist.name}
-    lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda entry: entry[0].lower())]
-    return "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *lines, ""])
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -12,12 +12,9 @@ from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.distill.record import Student
 from kdsearch.front.members import front_of
 from kdsearch.measure.scores import Scores
+from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, SYMBOLS
 
-COLOURS = {"none": "#7f7f7f", "logits": "#0072b2", "hidden": "#e69f00", "regressor": "#009e73"}
-"""By distillation path; told apart by colour-blind readers too (Okabe and Ito 2008)."""
-MARK_COLOUR = "#a05195"
 SUBTITLE = "Outlined: the front of all objectives. Size: multiply-adds. Hover for the recipe."
-SYMBOLS = {"none": "triangle-up", "logits": "circle", "hidden": "square", "regressor": "diamond"}
 
 
 def front_page(
@@ -30,7 +27,7 @@ def front_page(
         x=[student.scores.params for student in steps],
         y=[100 * student.scores.dice for student in steps],
         mode="lines",
-        line={"color": "#333333", "width": 1, "dash": "dot", "shape": "hv"},
+        line={"color": LINE_COLOUR, "width": 1, "dash": "dot", "shape": "hv"},
         name="best Dice for the size",
         hoverinfo="skip",
     )
@@ -67,8 +64,8 @@ def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members
             "color": COLOURS[path],
             "symbol": SYMBOLS[path],
             "size": [_size(student.scores.macs) for student in students],
-            "opacity": [1.0 if student.number in members else 0.35 for student in students],
-            "line": {"width": [2 if student.number in members else 0 for student in students], "color": "#222222"},
+            "opacity": [1.0 if student.number in members else FADED for student in students],
+            "line": {"width": [2 if student.number in members else 0 for student in students], "color": EDGE_COLOUR},
         },
     )
 

@@ -1,4 +1,4 @@
-"""Students as tables: for the terminal, as JSON, as CSV."""
+"""Students as tables: for the terminal, as Markdown, as JSON, as CSV."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def _cells(student: Student) -> tuple[str, ...]:
         path,
         f"{spec.width}×{spec.depth}, {spec.convolutions} {spec.convolution}",
     )
+
+
+def front_markdown(students: Sequence[Student]) -> str:
+    """The same table in Markdown."""
+    lines = ["| trial | Dice % | ± over images | params | MACs | path | student |", "|---|---|---|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(_cells(student))} |" for student in students)])
 
 
 def front_json(students: Sequence[Student]) -> str:

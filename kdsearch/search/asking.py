@@ -129,7 +129,9 @@ def _dispatch(session: Session, proposal: Proposal) -> Started:
             number=number,
             recipe=recipe,
             checkpoint=session.checkpoint_of(number),
-            subject=digest(CHECKPOINT_FORMAT, torch.__version__, session.teacher.folder.name, recipe.model_dump_json()),
+            subject=digest(
+                CHECKPOINT_FORMAT, torch.__version__, session.bench.teacher.folder.name, recipe.model_dump_json()
+            ),
             checkpoint_every_s=study.search.checkpoint_every_s,
         )
     )

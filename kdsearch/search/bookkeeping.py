@@ -6,15 +6,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.home import storage_url
+from kdsearch.config.home import overlays_path, storage_url, weights_path
 from kdsearch.config.study import StudyConfig
+from kdsearch.distill.atomic import write_whole
 from kdsearch.distill.record import Student, TrialRecord, students_of
 from kdsearch.errors import KdsearchError
+from kdsearch.export.folder import Workbench
 from kdsearch.front.members import front_of
-from kdsearch.measure.scores import Scores
 from kdsearch.report.chart import front_page
+from kdsearch.report.note import study_note
+from kdsearch.report.picture import front_picture
 from kdsearch.search.lease import Lease
+from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import Tracking
 
 if TYPE_CHECKING:
@@ -36,15 +41,36 @@ def open_record(study: StudyConfig, tracking: Tracking, store: StudyStore, recor
     return recorder
 
 
-def refresh_front(recorder: Recorder, study: StudyConfig, students: Sequence[Student], teacher: Scores | None) -> None:
-    """Brings the front's marks, its chart and the study's figures up to date."""
+def refresh_front(recorder: Recorder, study: StudyConfig, students: Sequence[Student], store: StudyStore) -> None:
+    """Brings the front's marks, its charts, the study's page and its figures up to date."""
+    teacher = store.teacher()
     members = front_of(students, study.search.objectives)
     recorder.catch_up()
     if recorder.away:
         return
     recorder.front(student.number for student in members)
-    recorder.chart(front_page(study, students=students, front=members, teacher=teacher))
+    recorder.chart(
+        front_page(study, students=students, front=members, teacher=teacher),
+        front_picture(study, students=students, front=members, teacher=teacher),
+    )
+    recorder.note(study_note(study, data=store.data(), teacher=teacher, members=members, students=len(students)))
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
+
+
+def show_members(recorder: Recorder, students: Sequence[Student], bench: Workbench, home: Path) -> None:
+    """Gives the runs of the front's members their weights and overlay sheets, where they lack them.
+
+    Raises KdsearchError where the weights of one are not there.
+    """
+    pictures = Pictures(bench, home)
+    name = bench.study.name
+    for member in front_of(students, bench.study.search.objectives):
+        sheet = overlays_path(home, name, member.number)
+        if recorder.lacks_pictures(member.number) or not sheet.is_file():
+            content = pictures.sheet(member, students)
+            write_whole(str(sheet), content)
+            weights = weights_path(home, name, member.number).read_bytes()
+            recorder.member(member.number, weights=weights, overlays=content)
 
 
 def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[TrialRecord, ...]:
@@ -58,8 +84,11 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
         store = open_store(study, home, create=False)
         records = tuple(record for record in store.records() if record.outcome != "running")
         recorder = open_record(study, tracking, store, records)
-        refresh_front(recorder, study, students_of(records), store.teacher())
-        recorder.close(finished=store.complete())
+        students = students_of(records)
+        refresh_front(recorder, study, students, store)
+        if students:
+            show_members(recorder, students, open_workbench(study, home), home)
+        recorder.close(finished=recorder.was_finished or store.complete())
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
     return records

@@ -10,8 +10,9 @@ from kdsearch.config.home import storage_url
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
 from kdsearch.distill.record import TrialRecord
+from kdsearch.export.folder import Workbench
 from kdsearch.search.asking import fill, is_done, take_up
-from kdsearch.search.bookkeeping import open_record, refresh_front
+from kdsearch.search.bookkeeping import open_record, refresh_front, show_members
 from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.executors.ray_cluster import require_ray
 from kdsearch.search.hearing import drop_silent, take
@@ -60,12 +61,12 @@ def run_study(
 def _run(
     study: StudyConfig, home: Path, tracking: Tracking, *, store: StudyStore, lease: Lease, abandoned: list[Proposal]
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
+    clear_checkpoints(study, home, store.records(), study_id=store.id)
     yield Reading()
     prepared = yield from prepare(study, home)
     with explained(study.name):
         store.bind(data=summarise(prepared.dataset, prepared.splits), teacher=prepared.teacher)
         ledger = Ledger(store.records(), target=study.search.trials)
-    clear_checkpoints(study, home, ledger.records, study_id=store.id)
     executor = start_executor(study, home, prepared)
     try:
         session = Session(
@@ -76,7 +77,7 @@ def _run(
             ledger=ledger,
             executor=executor,
             recorder=open_record(study, tracking, store, ledger.records),
-            teacher=prepared.teacher,
+            bench=Workbench(study=study, dataset=prepared.dataset, splits=prepared.splits, teacher=prepared.teacher),
             pruner=build_pruner(study.search.pruning),
             vigil=Vigil(silence=study.search.silence),
         )
@@ -112,7 +113,7 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
             if isinstance(event, Ended):
                 recorder.trial(event.record)
             if time.monotonic() - refreshed > REFRESH_EVERY_S:
-                refresh_front(recorder, study, ledger.students, session.teacher.scores)
+                refresh_front(recorder, study, ledger.students, session.store)
                 refreshed = time.monotonic()
             if recorder.away != away:
                 away = recorder.away
@@ -120,5 +121,7 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
             yield event
         finished = True
     finally:
-        refresh_front(recorder, study, ledger.students, session.teacher.scores)
+        refresh_front(recorder, study, ledger.students, session.store)
+        if finished:
+            show_members(recorder, ledger.students, session.bench, session.home)
         recorder.close(finished=finished)

@@ -126,7 +126,7 @@ def _stop_where_hopeless(session: Session, last: TrialRecord) -> None:
         return
     numbers = ", ".join(str(record.number) for record in (alike if nothing_else else same_recipe))
     settings = last.recipe.settings() if last.recipe else {}
-    recipe = ", ".join(f"{name} {value}" for name, value in settings.items())
+    recipe = ", ".join(f"{name} {value}" for name, value in settings.items() if "augmentation" not in name)
     raise SearchError(
         f"study {session.study.name} stops: trials {numbers} failed in the same way, the last because {last.reason}; "
         f"its recipe: {recipe}. Mend the cause, or give the space other bounds under another name; the same command "

@@ -56,10 +56,7 @@ class Lease:
             _make_table(self._engine)
             other = self._take()
         if other:
-            raise SearchError(
-                f"the study is being run already, by {other}; stop that one, or wait {self._lasts_s:.0f} seconds "
-                "if it has died"
-            )
+            raise SearchError(f"the study is being run already, by {other}")
         self._renewing.start()
         return self
 
@@ -96,7 +93,9 @@ class Lease:
                 if row is None:
                     return "another that ended at this moment"
                 if self._holds(row):
-                    return _name(row)
+                    here = row.host == socket.gethostname()
+                    dead = "" if here else f", or wait {self._lasts_s:.0f} seconds if it has died"
+                    return f"{_name(row)}; stop that one{dead}"
                 unchanged = (TABLE.c.study == self._study, TABLE.c.holder == row.holder, TABLE.c.beats == row.beats)
                 values = {**mine, "renewed": sa.func.current_timestamp()}
                 taken = connection.execute(sa.update(TABLE).where(*unchanged).values(values))

@@ -54,7 +54,7 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
     Raises SearchError where the place for checkpoints cannot be used.
     """
     folder = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
-    ended = {record.number for record in records}
+    ended = {record.number for record in records if record.outcome != "running"}
     try:
         for name in names_in(folder):
             number = name.partition(".")[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdsearch.config.home import checkpoint_folder
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.export.folder import Workbench
 from kdsearch.search.executors.tasks import Executor
 from kdsearch.search.lease import Lease
 from kdsearch.search.ledger import Ledger
@@ -32,7 +32,7 @@ class Session:
     ledger: Ledger
     executor: Executor
     recorder: Recorder
-    teacher: TrainedTeacher
+    bench: Workbench
     pruner: Pruner
     vigil: Vigil
     waiting: deque[Proposal] = field(default_factory=deque)

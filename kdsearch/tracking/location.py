@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from kdsearch.errors import KdsearchError
+from kdsearch.tracking.views import FRONT_VIEW
 
 DEFAULT_URI = "sqlite:///mlflow/mlflow.db"
 PORT = 5000
@@ -67,14 +68,15 @@ class Tracking:
         database = self.file or Path(DEFAULT_URI.removeprefix("sqlite:///"))
         return (database.resolve().parent / "artifacts").as_uri()
 
-    def command(self) -> str | None:
-        """What starts the UI; None where a server already shows it."""
-        return f"mlflow server --backend-store-uri {self.shown} --port {PORT}" if self.database else None
-
     def link(self, experiment_id: str) -> str:
-        """The page of the study."""
+        """The page of the study's front; where no server runs yet, as ``kdsearch ui`` serves it."""
         base = f"http://127.0.0.1:{PORT}" if self.database else self.shown.rstrip("/")
-        return f"{base}/#/experiments/{experiment_id}/runs"
+        return f"{base}{front_page(experiment_id)}"
+
+
+def front_page(experiment_id: str) -> str:
+    """The saved view of a study's front, as a path on any server of its record."""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={FRONT_VIEW}&compareRunsMode=CHART"
 
 
 def _place(uri: str) -> tuple[str, str | None, int | None, str]:

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.load import dump_study
+from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError
+from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.views import saved_views
 from kdsearch.version import __version__
 from mlflow import MlflowClient
 
@@ -38,14 +42,21 @@ STUDY = "kdsearch.study"
 """Tag: tells a study from another of the same name."""
 TRIAL = "kdsearch.trial"
 """Tag: the trial's number in Optuna's storage."""
+PICTURED = "kdsearch.pictured"
+"""Tag: ``true`` on runs that hold weights and overlays."""
 FRONT = "kdsearch.front"
 """Tag: ``true`` on the runs of the front's members."""
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """Tag by which MLflow's UI knows that the experiment's page is about training runs."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
-IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""MLflow's own settings, unless the environment has others: it would try a server for minutes, and a study waits."""
+MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow's own settings, unless the environment has others: it would try a server for minutes while a study waits, and
+print two lines for every run."""
 _STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, KdsearchError)
 
 
@@ -59,10 +70,12 @@ class Recorder:
         """
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails is said in ``away``
-        for name, value in IMPATIENCE.items():
+        for name, value in MANNERS.items():
             os.environ.setdefault(name, value)
         self.away = ""
         """Why the store lacks something; empty where it is level."""
+        self.was_finished = False
+        """Whether the record says that the last driver finished the study."""
         self._study = study
         self._study_id = study_id
         self._tracking = tracking
@@ -75,8 +88,11 @@ class Recorder:
             self.experiment_id = self._experiment(tracking)
             self._runs = {_key(run): run for run in self._existing_runs()}
             self._parent = self._run("study", name=study.name)
+            self.was_finished = self._runs["study", ""].info.status == "FINISHED"
             self._client.update_run(self._parent, status="RUNNING")
             self._client.log_text(self._parent, dump_study(study), "study.yaml")
+            self._client.log_text(self._parent, installed_packages(), "environment.txt")
+            self._write_views()
         except _STORE_ERRORS as error:
             raise KdsearchError(
                 f"tracking: {tracking.shown} cannot be used: {tracking.mask(str(error).splitlines()[0])}"
@@ -110,9 +126,25 @@ class Recorder:
         wanted = {str(number) for number in members}
         self._write("front", lambda: self._mark(wanted))
 
-    def chart(self, page: str) -> None:
-        """Attaches the front's HTML page to the study run, in the place of the last one."""
-        self._write("chart", lambda: self._client.log_text(self._parent, page, "front.html"))
+    def chart(self, page: str, picture: bytes) -> None:
+        """Attaches the front as an HTML page and as PNG to the study run, in the place of the last ones."""
+        self._write(
+            "chart", lambda: self._write_files(self._parent, {"front.html": page.encode(), "front.png": picture})
+        )
+
+    def note(self, text: str) -> None:
+        """What the study run's page says, as Markdown."""
+        self._write("note", lambda: self._client.set_tag(self._parent, MLFLOW_RUN_NOTE, text))
+
+    def lacks_pictures(self, number: int) -> bool:
+        """Whether a recorded trial's run has neither weights nor overlays yet."""
+        run = self._runs.get(("trial", str(number)))
+        return run is not None and run.data.tags.get(PICTURED) != "true"
+
+    def member(self, number: int, *, weights: bytes, overlays: bytes) -> None:
+        """Attaches weights and overlay sheet to the run of a front's member."""
+        files = {"model.safetensors": weights, "overlays.png": overlays}
+        self._write(f"member {number}", lambda: self._write_member(number, files))
 
     def summary(self, metrics: dict[str, float]) -> None:
         """Figures of the study as a whole."""
@@ -156,11 +188,32 @@ class Recorder:
         name = f"trial {record.number}" + (f" {record.recipe.path}" if record.recipe else "")
         tags = {"kdsearch.outcome": record.outcome, "kdsearch.reason": record.reason}
         tags |= _tool_tags(record.scores) if record.scores else {}
-        metrics = record.scores.metrics() if record.scores else {}
+        metrics = record.scores.metrics() | _logarithms(record.scores) if record.scores else {}
         params = record.recipe.settings() if record.recipe else {}
         run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
         self._log(run_id, metrics, record.curve, params, moment=record.ended)
         self._terminate(run_id, STATUS[record.outcome], record.ended)
+
+    def _write_member(self, number: int, files: dict[str, bytes]) -> None:
+        run = self._runs["trial", str(number)]
+        self._write_files(run.info.run_id, files)
+        self._client.set_tag(run.info.run_id, PICTURED, "true")
+        run.data.tags[PICTURED] = "true"
+
+    def _write_files(self, run_id: str, files: dict[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            self._client.log_artifacts(run_id, folder)
+
+    def _write_views(self) -> None:
+        """Keeps the saved views up to date, and no others."""
+        known = self._client.get_experiment(self.experiment_id).tags
+        created = int(self._runs["study", ""].info.start_time)
+        views = saved_views(study_id=self._study_id, searched=list(dimensions(self._study)), created_ms=created)
+        for key, value in views.items():
+            if known.get(key) != value:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
 
     def _mark(self, wanted: set[str]) -> None:
         for (kind, number), run in self._runs.items():
@@ -225,10 +278,7 @@ class Recorder:
         if number is not None:
             all_tags[TRIAL] = str(number)
         if kind == "study":
-            all_tags |= {
-                **_environment(),
-                MLFLOW_RUN_NOTE: f"`study.yaml` is what ran, `front.html` the front of {name}.",
-            }
+            all_tags |= _environment()
         else:
             all_tags[MLFLOW_PARENT_RUN_ID] = self._parent
         self._unanswered.add(key)
@@ -287,6 +337,11 @@ def _environment() -> dict[str, str]:
 def _tool_tags(scores: Scores) -> dict[str, str]:
     """What other tools' totals are of: unit, version, input."""
     return {f"count.{count.tool}": count.describe() for count in scores.tool_counts}
+
+
+def _logarithms(scores: Scores) -> dict[str, float]:
+    """For MLflow's charts, whose scatter has no logarithmic axis."""
+    return {f"log10_{name}": math.log10(value) for name, value in (("params", scores.params), ("macs", scores.macs))}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -139,8 +139,8 @@ def test_study_from_run_to_pick(place):
         "teacher: epoch 1/1",
         "(3 of 3)",
         "Front",
-        "mlflow server",
-        "#/experiments/",
+        "kdsearch ui tiny.yaml",
+        "runs?viewStateShareKey=kdsearch-front",
         "kdsearch pick",
     ):
         assert text in done.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.config.pruning import PruningConfig
 from kdsearch.errors import StudyFileError
 
 
@@ -130,3 +131,10 @@ def test_password_in_a_study_file_is_refused_and_not_repeated(study_file, key):
 def test_password_in_a_url_s_query_is_refused_too(study_file):
     with pytest.raises(StudyFileError, match="must not hold a password"):
         load_study(study_file("name: a\nstorage: postgresql+psycopg://me@host/db?password=secret\n"))
+
+
+def test_pruner_may_be_named_alone(study_file):
+    study = load_study(study_file("name: a\nsearch: {pruning: reach}\n"))
+    assert study.search.pruning == PruningConfig(pruner="reach")
+    with pytest.raises(StudyFileError, match=r"search\.pruning.*reech.*did you mean 'reach'"):
+        load_study(study_file("name: a\nsearch: {pruning: reech}\n"))

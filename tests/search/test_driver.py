@@ -209,7 +209,15 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, h
         for run in client.search_runs([client.get_experiment_by_name("synced").experiment_id])
     }
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    assert "front.html" in {file.path for file in client.list_artifacts(runs["study"].info.run_id)}
+    attached = {file.path for file in client.list_artifacts(runs["study"].info.run_id)}
+    assert attached == {"study.yaml", "environment.txt", "front.html", "front.png"}
+    members = client.search_runs([runs["study"].info.experiment_id], "tags.`kdsearch.front` = 'true'")
+    for member in members:
+        assert {file.path for file in client.list_artifacts(member.info.run_id)} == {"model.safetensors", "overlays.png"}
+    assert f"## Front: {len(members)} of 3 finished students" in runs["study"].data.tags["mlflow.note.content"]
+    more = study.model_copy(update={"search": study.search.model_copy(update={"trials": 9})})
+    sync_study(more, home=home, tracking=tracking)
+    assert client.get_run(runs["study"].info.run_id).info.status == "FINISHED"
     assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
 
 

@@ -90,7 +90,7 @@ def session(study_file, tmp_path):
             ledger=Ledger(store.records(), target=study.search.trials),
             executor=FakeExecutor(workers),
             recorder=None,
-            teacher=SimpleNamespace(folder=Path("teacher")),
+            bench=SimpleNamespace(teacher=SimpleNamespace(folder=Path("teacher"))),
             pruner=pruner or NoPruner(),
             vigil=Vigil(silence=study.search.silence, least_s=least_s),
         )

@@ -57,7 +57,7 @@ def test_study_and_record_live_in_postgres_and_the_password_nowhere(
         assert main(["front", str(path), "--csv"]) == 0
         assert main(["sync", str(path)]) == 0
     shown = capfd.readouterr()
-    assert f"mlflow server --backend-store-uri {record}" in shown.out
+    assert f"browse:  kdsearch ui {path}" in shown.out
     client = MlflowClient(record)
     experiment = client.get_experiment_by_name("tiny").experiment_id
     runs = client.search_runs([experiment])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 
 import pytest
 from mlflow.artifacts import load_text
@@ -14,6 +15,7 @@ from kdsearch.distill.report import EpochReport
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
 from kdsearch.tracking.recorder import Recorder
+from kdsearch.tracking.views import TAG
 from mlflow import MlflowClient
 from tests.front.students import recipe, scores
 
@@ -168,8 +170,8 @@ def test_front_is_marked_and_unmarked(tracking):
 
 def test_chart_is_replaced(tracking):
     recorder = _recorder("chart", tracking)
-    recorder.chart("<p>old</p>")
-    recorder.chart("<p>new</p>")
+    recorder.chart("<p>old</p>", b"old")
+    recorder.chart("<p>new</p>", b"new")
     assert load_text(f"{_runs(tracking, 'chart')['study'].info.artifact_uri}/front.html") == "<p>new</p>"
 
 
@@ -193,13 +195,48 @@ def test_study_file_then_environment_then_default():
     assert choose_tracking(None, {}).uri == "sqlite:///mlflow/mlflow.db"
 
 
-def test_link_and_command_fit_the_store():
+def test_link_opens_the_front_and_fits_the_store():
     embedded, server = choose_tracking(None, {}), Tracking(uri="http://host:8080/")
-    assert embedded.command() == "mlflow server --backend-store-uri sqlite:///mlflow/mlflow.db --port 5000"
-    assert embedded.link("3") == "http://127.0.0.1:5000/#/experiments/3/runs"
-    assert server.command() is None
+    page = "/#/experiments/3/runs?viewStateShareKey=kdsearch-front&compareRunsMode=CHART"
+    assert embedded.link("3") == f"http://127.0.0.1:5000{page}"
     assert server.artifact_location() is None
-    assert server.link("3") == "http://host:8080/#/experiments/3/runs"
+    assert server.link("3") == f"http://host:8080{page}"
+
+
+def test_members_get_weights_and_overlays_once(tracking):
+    recorder = _recorder("members", tracking)
+    recorder.trial(_record(0))
+    assert recorder.lacks_pictures(0)
+    assert not recorder.lacks_pictures(1)
+    recorder.member(0, weights=b"weights", overlays=b"png")
+    assert not recorder.lacks_pictures(0)
+    assert not _recorder("members", tracking).lacks_pictures(0)
+    run = _runs(tracking, "members")["0"]
+    names = {file.path for file in MlflowClient(tracking.uri).list_artifacts(run.info.run_id)}
+    assert names == {"model.safetensors", "overlays.png"}
+
+
+def test_note_and_environment_are_on_the_study_run(tracking):
+    recorder = _recorder("noted", tracking)
+    recorder.note("# noted")
+    run = _runs(tracking, "noted")["study"]
+    assert run.data.tags["mlflow.note.content"] == "# noted"
+    assert "torch==" in load_text(f"{run.info.artifact_uri}/environment.txt")
+
+
+def test_views_are_kept_up_to_date_and_a_persons_left_alone(tracking):
+    _recorder("viewed", tracking)
+    client = MlflowClient(tracking.uri)
+    number = client.get_experiment_by_name("viewed").experiment_id
+    client.set_experiment_tag(number, f"{TAG}mine", "kept")
+    client.set_experiment_tag(number, f"{TAG}kdsearch-front", "spoilt")
+    _recorder("viewed", tracking)
+    tags = client.get_experiment(number).tags
+    assert tags[f"{TAG}mine"] == "kept"
+    assert json.loads(tags[f"{TAG}kdsearch-front"])["name"] == "Pareto front"
+    assert {key for key in tags if key.startswith(TAG)} == {
+        f"{TAG}{name}" for name in ("mine", "kdsearch-front", "kdsearch-curves", "kdsearch-paths")
+    }
 
 
 def test_silent_server_is_refused_before_anything_is_trained():
@@ -212,7 +249,7 @@ def test_silent_server_is_refused_before_anything_is_trained():
 def test_password_in_the_environment_s_uri_is_never_printed():
     tracking = choose_tracking(None, {"MLFLOW_TRACKING_URI": "postgresql+psycopg://me:secret@host/db"})
     assert tracking.shown == "postgresql+psycopg://me:***@host/db"
-    assert "secret" not in f"{tracking.command()} {tracking.link('1')}"
+    assert "secret" not in tracking.link("1")
     server = Tracking(uri="http://me:secret@127.0.0.1:9")
     with pytest.raises(KdsearchError, match=r"http://me:\*\*\*@127.0.0.1:9 does not answer"):
         server.require()

@@ -11,7 +11,7 @@ import time
 from rich.console import Console
 from rich.logging import RichHandler
 
-from kdsearch.cli.conclusion import failures, next_steps
+from kdsearch.cli.conclusion import failures, look, next_steps
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
@@ -22,6 +22,7 @@ from kdsearch.distill.record import TrialRecord, students_of
 from kdsearch.front.members import front_of
 from kdsearch.report.table import front_table
 from kdsearch.search.driver import run_study
+from kdsearch.search.events import Searching
 from kdsearch.tracking.location import choose_tracking
 
 NOTHING_MADE = 1
@@ -48,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
                 event = next(driver)
                 profile.hear(event, now=time.monotonic())
                 view.show(event)
+                if isinstance(event, Searching):
+                    _say(look(study_file=options.study, tracking=tracking, experiment=event.experiment_id), console)
     except StopIteration as stop:
         records: tuple[TrialRecord, ...] = stop.value
     except KeyboardInterrupt:
@@ -68,11 +71,14 @@ def run(options: argparse.Namespace) -> int:
         console.print("No student was made.")
         return NOTHING_MADE
     console.print(front_table(members))
-    for line in next_steps(
-        members, study_file=options.study, tracking=tracking, experiment=view.progress.experiment_id
-    ):
-        console.print(line, soft_wrap=True)
+    experiment = view.progress.experiment_id
+    _say(next_steps(members, study_file=options.study, tracking=tracking, experiment=experiment), console)
     return 0
+
+
+def _say(lines: list[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _command(options: argparse.Namespace) -> str:

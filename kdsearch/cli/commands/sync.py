@@ -20,6 +20,5 @@ def run(options: argparse.Namespace) -> int:
     counts = Counter(record.outcome for record in records)
     trials = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no trials yet"
     print(f"MLflow is level with study {study.name}: {trials}.")
-    if tracking.command():
-        print(f"MLflow:  {tracking.command()}")
+    print(f"browse:  kdsearch ui {options.study}")
     return 0

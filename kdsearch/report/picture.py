@@ -1,0 +1,70 @@
+"""The front as a picture, for pages that show no HTML and for print."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from kdsearch.config.study import Reference, StudyConfig
+from kdsearch.distill.record import Student
+from kdsearch.front.members import front_of
+from kdsearch.measure.scores import Scores
+from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, MARKERS
+
+
+def front_picture(
+    study: StudyConfig, *, students: Sequence[Student], front: Sequence[Student], teacher: Scores | None
+) -> bytes:
+    """PNG with Dice against parameters of all students, the front's among them outlined."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = front_of(students, ("dice", "params"))
+    sizes, dice = _points(steps)
+    axes.step(sizes, dice, where="post", color=LINE_COLOUR, linewidth=1, linestyle=":", label="best Dice for the size")
+    members = {student.number for student in front}
+    for path, colour in COLOURS.items():
+        made = [student for student in students if student.recipe.path == path]
+        for on_front in (False, True):
+            sizes, dice = _points([student for student in made if (student.number in members) == on_front])
+            axes.scatter(
+                sizes,
+                dice,
+                color=colour,
+                marker=MARKERS[path],
+                s=48,
+                alpha=1.0 if on_front else FADED,
+                edgecolors=EDGE_COLOUR if on_front else "none",
+                linewidths=1.2,
+                label=path if on_front else None,
+            )
+    marks = list(study.references)
+    marks += (
+        [Reference(label="teacher", dice=teacher.dice, params=teacher.params)] if teacher and teacher.dice > 0 else []
+    )
+    for mark in marks:
+        axes.scatter([mark.params], [100 * mark.dice], color=MARK_COLOUR, marker="x", s=60)
+        axes.annotate(
+            mark.label,
+            (mark.params, 100 * mark.dice),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("Dice on the validation split, %")
+    axes.set_title(f"Study {study.name}: {len(front)} of {len(students)} students are on the front", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="distillation path", loc="lower right", fontsize=8)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
+
+
+def _points(students: Sequence[Student]) -> tuple[list[float], list[float]]:
+    return [student.scores.params for student in students], [100 * student.scores.dice for student in students]

@@ -1,0 +1,125 @@
+"""MLflow's server on a study's store, for as long as somebody looks."""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.location import PORT, Tracking
+
+HOST = "127.0.0.1"
+READY_WITHIN_S = 120.0
+ENDS_WITHIN_S = 10.0
+
+
+@contextlib.contextmanager
+def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
+    """Starts the server on loopback and gives its address once it answers; afterwards nothing of it is left running.
+
+    The port is the one asked for, else 5000 or a free one. A tracking URI that is a server's is given back as it is.
+    Raises KdsearchError where the server does not come up, with what it said.
+    """
+    if not tracking.database:
+        tracking.require()
+        yield tracking.shown.rstrip("/")
+        return
+    chosen = port or _free_port()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(  # noqa: S603 - our own words
+            _command(chosen), stdout=said, stderr=said, env=_environment(tracking), start_new_session=True
+        )
+        try:
+            address = f"http://{HOST}:{chosen}"
+            _wait(process, chosen)
+            yield address
+        except _NotReadyError as error:
+            said.seek(0)
+            last = said.read().decode(errors="replace").strip().splitlines()[-3:]
+            raise KdsearchError(
+                f"MLflow's server on {tracking.shown} {error}: {tracking.mask(' / '.join(last)) or 'it said nothing'}"
+            ) from None
+        finally:
+            _end(process)
+
+
+class _NotReadyError(Exception):
+    """The server ended or took too long."""
+
+
+def _command(port: int) -> list[str]:
+    hosts = f"localhost:{port},{HOST}:{port}"
+    words = ["server", "--host", HOST, "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", *words]
+
+
+def _environment(tracking: Tracking) -> dict[str, str]:
+    """Tells the server its store where no list of processes shows it: the address may hold a password."""
+    place = tracking.artifact_location() or ""
+    return os.environ | {"MLFLOW_BACKEND_STORE_URI": tracking.uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": place}
+
+
+def _free_port() -> int:
+    for port in (PORT, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return int(probe.getsockname()[1])
+    raise KdsearchError(f"no port is free on {HOST}; name one with --port")
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+    until = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise _NotReadyError(f"ended with exit code {process.returncode}")
+        if _is_healthy(port):
+            return
+        time.sleep(0.2)
+    raise _NotReadyError(f"did not answer within {READY_WITHIN_S:.0f} seconds")
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the server and the workers it started, which share its process group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDS_WITHIN_S)
+            if number == signal.SIGTERM and not _group_lives(process.pid):
+                return
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def store_exists(tracking: Tracking) -> bool:
+    """Whether there is a record to look at."""
+    return tracking.file is None or Path(tracking.file).exists()

@@ -1,0 +1,54 @@
+"""MLflow's server comes up, and goes away with everything it started."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+
+import psutil
+import pytest
+
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.server import HOST, serving
+
+pytestmark = pytest.mark.xdist_group("driver")
+
+
+def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
+    with serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")) as address:
+        port = int(address.rpartition(":")[2])
+        connection = http.client.HTTPConnection(HOST, port, timeout=10)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        connection.close()
+        stranger = http.client.HTTPConnection(HOST, port, timeout=10)
+        stranger.request("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": "evil.example"})
+        assert stranger.getresponse().status == 403
+        stranger.close()
+        processes = psutil.Process().children(recursive=True)
+        listening = {connection.laddr.ip for process in processes for connection in process.net_connections("tcp")}
+        assert listening == {HOST}
+        assert not any(str(tmp_path) in " ".join(process.cmdline()) for process in processes)
+    assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
+
+
+def test_server_that_cannot_start_says_why(tmp_path):
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(KdsearchError, match=r"MLflow's server on sqlite:///.* ended with exit code \d+: .*"),
+            serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"), port=port),
+        ):
+            pass
+
+
+def test_a_server_of_somebody_elses_is_not_started_again():
+    with socket.socket() as server:
+        server.bind((HOST, 0))
+        server.listen()
+        uri = f"http://{HOST}:{server.getsockname()[1]}/"
+        with serving(Tracking(uri=uri)) as address:
+            assert address == uri.rstrip("/")
