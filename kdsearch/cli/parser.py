@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_study(commands, "check", "validate a study file without running it, and show its space")
     _add_front(commands)
     _add_pick(commands)
+    _add_report(commands)
     _add_ui(commands)
     _add_bench(commands)
     _add_predict(commands)
@@ -94,6 +95,15 @@ def _add_folder(
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that kdsearch pick wrote")
     return command
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = _add_study(commands, "report", "write a study as one HTML file that opens with no network")
+    report.add_argument("--out", type=Path, metavar="FILE", help="where to; STUDY-report.html unless given")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print its tables in Markdown instead")
+    form.add_argument("--latex", action="store_true", help="print its tables for LaTeX (booktabs) instead")
+    _add_data(report)
 
 
 def _add_ui(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -21,6 +21,15 @@ def front_page(
     study: StudyConfig, *, students: Sequence[Student], front: Sequence[Student], teacher: Scores | None
 ) -> str:
     """HTML with Dice against parameters of all students, the front's among them outlined."""
+    figure = front_figure(study, students=students, front=front, teacher=teacher)
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    return page
+
+
+def front_figure(
+    study: StudyConfig, *, students: Sequence[Student], front: Sequence[Student], teacher: Scores | None
+) -> go.Figure:
+    """The chart of ``front_page``."""
     figure = go.Figure()
     steps = front_of(students, ("dice", "params"))
     figure.add_scatter(
@@ -46,8 +55,7 @@ def front_page(
         legend={"title": "distillation path"},
         hoverlabel={"align": "left"},
     )
-    page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
-    return page
+    return figure
 
 
 def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""Students as tables: for the terminal, as Markdown, as JSON, as CSV."""
+"""Students as tables: for the terminal, as Markdown, for LaTeX, as JSON, as CSV."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from statistics import fmean, pstdev
 
 from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.distill.record import Student
+
+HEAD = ("trial", "Dice %", "±", "params", "MACs", "path", "student")
+"""± is the standard deviation over images; a student is width×depth, then how many convolutions of which kind."""
+PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 
 def front_table(students: Sequence[Student]) -> Table:
@@ -19,16 +24,15 @@ def front_table(students: Sequence[Student]) -> Table:
     A student is width×depth, then how many convolutions of which kind a stage has.
     """
     table = Table(title="Front: no other student is better, smaller and cheaper at once", title_justify="left")
-    for name in ("trial", "Dice %", "±", "params", "MACs"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("path", "student"):
-        table.add_column(name, no_wrap=True)
+    for name in HEAD:
+        table.add_column(name, justify="left" if name in ("path", "student") else "right", no_wrap=True)
     for student in students:
-        table.add_row(*_cells(student))
+        table.add_row(*row_cells(student))
     return table
 
 
-def _cells(student: Student) -> tuple[str, ...]:
+def row_cells(student: Student) -> tuple[str, ...]:
+    """A student's row under ``HEAD``."""
     scores, spec, distillation = student.scores, student.recipe.student, student.recipe.distillation
     path = f"{distillation.path} {distillation.loss}" if distillation else "none"
     return (
@@ -44,8 +48,57 @@ def _cells(student: Student) -> tuple[str, ...]:
 
 def front_markdown(students: Sequence[Student]) -> str:
     """The same table in Markdown."""
-    lines = ["| trial | Dice % | ± over images | params | MACs | path | student |", "|---|---|---|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(_cells(student))} |" for student in students)])
+    return _markdown(HEAD, [row_cells(student) for student in students])
+
+
+def front_latex(students: Sequence[Student]) -> str:
+    """The same table for LaTeX, with booktabs."""
+    return _latex(HEAD, [row_cells(student) for student in students])
+
+
+def paths_markdown(students: Sequence[Student]) -> str:
+    """Dice by distillation path in Markdown."""
+    return _markdown(PATHS_HEAD, _path_rows(students))
+
+
+def paths_latex(students: Sequence[Student]) -> str:
+    """Dice by distillation path for LaTeX."""
+    return _latex(PATHS_HEAD, _path_rows(students))
+
+
+def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
+    """Mean and standard deviation over students, and the best of each path."""
+    rows: list[tuple[str, ...]] = []
+    for path in sorted({student.recipe.path for student in students}):
+        dice = [100 * student.scores.dice for student in students if student.recipe.path == path]
+        rows.append((path, str(len(dice)), f"{fmean(dice):.1f}", f"{pstdev(dice):.1f}", f"{max(dice):.1f}"))
+    return rows
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = [f"{' & '.join(_escaped(cell) for cell in cells)} \\\\" for cells in (head, *rows)]
+    columns = "r" * len(head)
+    lines = [
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        body[0],
+        "\\midrule",
+        *body[1:],
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    for plain, written in (("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("×", r"$\times$")):
+        text = text.replace(plain, written)
+    return text
 
 
 def front_json(students: Sequence[Student]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import optuna
 
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.front.dominance import non_dominated
+from kdsearch.front.hypervolume import hypervolume
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.pruners.course import Course, Pruner
 
@@ -82,18 +82,13 @@ def replay(trials: list[Course], pruner: Pruner, *, seed: int, workers: int) -> 
                 stopped.add(number)
                 del running[number]
     total = sum(trial.epochs for trial in trials)
-    kept = hypervolume(known[number] for number in finished) / hypervolume(trials)
+    kept = covered(known[number] for number in finished) / covered(trials)
     return Replay(saved=1 - epochs / total, kept=kept, stopped=stopped_by_third(trials, stopped))
 
 
-def hypervolume(trials: Iterable[Course]) -> float:
-    """Area of (Dice, log10 of parameters) that the trials dominate, from the point (0, log10 of a million)."""
-    area = best = 0.0
-    for trial in sorted(trials, key=lambda trial: (trial.params, -trial.best)):
-        if trial.best > best:
-            area += (trial.best - best) * (math.log10(MOST_PARAMS) - math.log10(trial.params))
-            best = trial.best
-    return area
+def covered(trials: Iterable[Course]) -> float:
+    """The hypervolume of the trials."""
+    return hypervolume(((trial.params, trial.best) for trial in trials), most_params=MOST_PARAMS)
 
 
 def front(trials: list[Course]) -> set[int]:

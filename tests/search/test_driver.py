@@ -213,7 +213,10 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, h
     assert attached == {"study.yaml", "environment.txt", "front.html", "front.png"}
     members = client.search_runs([runs["study"].info.experiment_id], "tags.`kdsearch.front` = 'true'")
     for member in members:
-        assert {file.path for file in client.list_artifacts(member.info.run_id)} == {"model.safetensors", "overlays.png"}
+        assert {file.path for file in client.list_artifacts(member.info.run_id)} == {
+            "model.safetensors",
+            "overlays.png",
+        }
     assert f"## Front: {len(members)} of 3 finished students" in runs["study"].data.tags["mlflow.note.content"]
     more = study.model_copy(update={"search": study.search.model_copy(update={"trials": 9})})
     sync_study(more, home=home, tracking=tracking)

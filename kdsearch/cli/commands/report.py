@@ -1,0 +1,56 @@
+"""``kdsearch report``: a study as one HTML file, or its tables for a paper."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from kdsearch.cli.writing import writing
+from kdsearch.config.home import home_folder
+from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.distill.record import students_of
+from kdsearch.errors import KdsearchError
+from kdsearch.front.members import front_of
+from kdsearch.measure.environment import installed_packages
+from kdsearch.report.page import Story, report_page
+from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
+from kdsearch.search.pictures import Pictures
+from kdsearch.search.store import open_store
+from kdsearch.search.workbench import open_workbench
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes the report, or prints the tables."""
+    study = with_folders(load_study(options.study), options.data)
+    home = home_folder(os.environ)
+    store = open_store(study, home, create=False)
+    records = tuple(record for record in store.records() if record.outcome != "running")
+    students = students_of(records)
+    if not students:
+        raise KdsearchError(f"study {study.name} has no finished student yet; go on with kdsearch run {options.study}")
+    front = front_of(students, study.search.objectives)
+    if options.markdown or options.latex:
+        tables = (front_markdown, paths_markdown) if options.markdown else (front_latex, paths_latex)
+        print(f"{tables[0](front)}\n\n{tables[1](students)}")
+        return 0
+    pictures = Pictures(open_workbench(study, home), home)
+    story = Story(
+        study=study,
+        records=records,
+        front=front,
+        teacher=store.teacher(),
+        data=store.data(),
+        importances=store.importances(),
+        overlays={member.number: pictures.sheet(member, students) for member in front},
+        study_text=dump_study(study),
+        environment=installed_packages(),
+    )
+    place = options.out or Path(f"{study.name}-report.html")
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(report_page(story), encoding="utf-8")
+    Console(soft_wrap=True, highlight=False).print(f"Written to {place}")
+    return 0

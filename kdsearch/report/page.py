@@ -1,0 +1,158 @@
+"""A study's report: one HTML file that opens with no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.dataset import DataSummary
+from kdsearch.distill.record import Student, TrialRecord, students_of
+from kdsearch.measure.scores import Scores
+from kdsearch.report.chart import front_figure
+from kdsearch.report.figures import curves_figure, groups_figure, hypervolume_figure, importance_figure
+from kdsearch.report.progress import Step, reference_size, steps_of
+from kdsearch.report.table import HEAD, row_cells
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.7em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ccc }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums } td, th { padding: .2em .8em; text-align: right }
+th { border-bottom: 2px solid #222 } td:nth-last-child(-n+2), th:nth-last-child(-n+2) { text-align: left }
+pre { background: #f6f6f6; padding: 1em; overflow: auto; max-height: 20em; font-size: 12px } img { max-width: 100% }
+.pair { display: flex; flex-wrap: wrap } .pair > div { flex: 0 0 50%; min-width: 0 }
+@media (max-width: 800px) { .pair > div { flex-basis: 100% } }
+@media print { .modebar { display: none } h2 { break-after: avoid } img, .plotly-graph-div { break-inside: avoid } }
+"""
+Sections = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What a report tells."""
+
+    study: StudyConfig
+    records: tuple[TrialRecord, ...]
+    """Ended trials."""
+    front: tuple[Student, ...]
+    teacher: Scores | None
+    data: DataSummary | None
+    importances: Mapping[str, float]
+    overlays: Mapping[int, bytes]
+    """PNG sheets of the front's members, by trial."""
+    study_text: str
+    """The resolved study file."""
+    environment: str
+
+
+def report_page(story: Story) -> str:
+    """The report as HTML."""
+    name = html.escape(story.study.name)
+    sections = "\n".join(
+        f"<section><h2>{title}</h2>\n{content}</section>" for title, content in _sections(story) if content
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>kdsearch: {name}</title>'
+        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head>\n<body><h1>{name}</h1>\n{_summary(story)}\n"
+        f"{sections}\n</body></html>\n"
+    )
+
+
+def _sections(story: Story) -> Sections:
+    students = students_of(story.records)
+    members = {student.number for student in story.front}
+    most = reference_size(story.records, story.study.search.limits.params)
+    steps = steps_of(story.records, most_params=most)
+    chart = front_figure(story.study, students=students, front=story.front, teacher=story.teacher)
+    chart.update_layout(height=560)
+    return [
+        ("Front", _chart(chart)),
+        ("Members of the front", _table(story.front)),
+        ("Learning curves of the front, and where trials were stopped", _curves(story, members)),
+        ("What mattered for Dice", _importance(story)),
+        ("How the search went", _progress(steps, most)),
+        ("Dice by path and by size", _pair(groups_figure(students, by="path"), groups_figure(students, by="size"))),
+        ("Predictions", _overlays(story)),
+        ("Data", _data(story)),
+        ("Study file", f"<pre>{html.escape(story.study_text)}</pre>"),
+        ("Environment", f"<pre>{html.escape(story.environment)}</pre>"),
+    ]
+
+
+def _summary(story: Story) -> str:
+    counts = Counter(record.outcome for record in story.records)
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    teacher = f" Teacher: {html.escape(story.teacher.headline())}." if story.teacher else ""
+    return (
+        f"<p>{sum(counts.values())} trials: {outcomes}. {len(story.front)} students are on the front.{teacher} "
+        "Scores are those of the validation split, by which the students were chosen; the best of many is too good to "
+        "be true.</p>"
+    )
+
+
+def _curves(story: Story, members: set[int]) -> str:
+    stopped = sum(record.outcome == "stopped" for record in story.records)
+    words = f"<p>{stopped} trials were stopped early (dotted, crossed where they ended).</p>" if stopped else ""
+    return words + _chart(curves_figure(story.records, members))
+
+
+def _importance(story: Story) -> str:
+    if not story.importances:
+        return "<p>Too few finished trials, or nothing that varied, to tell.</p>"
+    return (
+        "<p>Share of the spread of Dice over finished trials that each setting explains (fANOVA, Hutter et al. 2014), "
+        "among settings that every recipe has.</p>" + _chart(importance_figure(story.importances))
+    )
+
+
+def _progress(steps: Sequence[Step], most: float) -> str:
+    return (
+        f"<p>Hypervolume of Dice against log10 of parameters, from the point ({most:,.0f} parameters, Dice 0).</p>"
+        + _pair(hypervolume_figure(steps, by="trials"), hypervolume_figure(steps, by="compute"))
+    )
+
+
+def _overlays(story: Story) -> str:
+    if not story.overlays:
+        return ""
+    pictures = (
+        f'<h3>Trial {number}</h3><img alt="predictions of trial {number}" '
+        f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+        for number, content in story.overlays.items()
+    )
+    return "<p>Easy, typical and hard images by the teacher's Dice.</p>" + "\n".join(pictures)
+
+
+def _data(story: Story) -> str:
+    data = story.data
+    if data is None:
+        return ""
+    size = story.study.data.size
+    return (
+        f"<p>{html.escape(', '.join(data.sources))}: {data.images} images at {size}×{size}; {data.train} to train on, "
+        f"{data.validation} to validate, {data.test} locked away. Fingerprint of the images {data.fingerprint}, of the "
+        f"split {data.split}.</p>"
+    )
+
+
+def _table(students: Sequence[Student]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in HEAD)
+    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row_cells(student)) for student in students)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def _pair(left: go.Figure, right: go.Figure) -> str:
+    return f'<div class="pair"><div>{_chart(left)}</div><div>{_chart(right)}</div></div>'
+
+
+def _chart(figure: go.Figure) -> str:
+    chart: str = figure.to_html(
+        include_plotlyjs=False, full_html=False, config={"displaylogo": False, "responsive": True}
+    )
+    return chart

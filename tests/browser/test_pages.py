@@ -1,0 +1,170 @@
+"""What a person sees in a browser: MLflow's saved views, the front and the report with no network, the pictures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from kdsearch.cli.main import main
+from kdsearch.config.load import load_study
+from kdsearch.tracking.experiment import find_experiment
+from kdsearch.tracking.location import Tracking, front_page
+from kdsearch.tracking.server import serving
+from mlflow import MlflowClient
+from tests.tiny import TINY
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+STUDY = TINY.replace("trials: 3", "trials: 12, executor: inline, pruning: none").replace(
+    "depth: 2", "depth: {int: [1, 2]}"
+)
+TRIALS = 12
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a finished study and its report."""
+    folder = tmp_path_factory.mktemp("browsed")
+    (folder / "tiny.yaml").write_text(STUDY, encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["run", "tiny.yaml"]) == 0
+        assert main(["front", "tiny.yaml", "--html", "front.html"]) == 0
+        assert main(["report", "tiny.yaml"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium; skips where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH; install it, for example with apt install chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser, request) -> Iterator[Page]:
+    """A page that fails the test where it shows an error, and leaves a screenshot where KDSEARCH_ARTIFACTS says."""
+    offline = request.node.get_closest_marker("offline") is not None
+    context = browser.new_context(viewport={"width": 1600, "height": 1000}, offline=offline)
+    opened = context.new_page()
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None
+    )
+    yield opened
+    folder = os.environ.get("KDSEARCH_ARTIFACTS")
+    if folder:
+        opened.screenshot(path=Path(folder) / f"{request.node.name}.png")
+    context.close()
+    assert [error for error in wrong if "ResizeObserver" not in error] == []
+
+
+@pytest.fixture(scope="module")
+def site(place) -> Iterator[tuple[str, str, MlflowClient]]:
+    """MLflow's server on the study's record: its address, the experiment's number, and a client of the store."""
+    tracking = Tracking(uri=f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")
+    with serving(tracking) as address:
+        yield address, find_experiment(tracking.uri, "tiny"), MlflowClient(tracking.uri)
+
+
+def test_front_view_draws_a_point_for_every_trial(page, site):
+    address, experiment, _ = site
+    page.goto(f"{address}{front_page(experiment)}")
+    page.get_by_text("(3)").first.wait_for(timeout=PATIENCE_MS)
+    charts = page.locator(".js-plotly-plot")
+    charts.nth(1).locator(".scatterlayer .point").nth(TRIALS - 1).wait_for(state="attached", timeout=PATIENCE_MS)
+    assert [charts.nth(index).locator(".scatterlayer .point").count() for index in range(2)] == [TRIALS, TRIALS]
+    assert page.get_by_text(f"{TRIALS} matching runs").count() == 1
+    assert page.get_by_text("Error").count() == 0
+
+
+def test_curves_view_shows_the_front_alone(page, site):
+    address, experiment, client = site
+    members = client.search_runs([experiment], "tags.`kdsearch.front` = 'true'")
+    page.goto(f"{address}{front_page(experiment)}".replace("kdsearch-front", "kdsearch-curves"))
+    page.get_by_text(f"{len(members)} matching run").wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("curve/dice").first.wait_for(timeout=PATIENCE_MS)
+    page.locator(".js-plotly-plot").nth(1).wait_for(timeout=PATIENCE_MS)
+
+
+def test_paths_view_is_grouped_by_path(page, site):
+    address, experiment, _ = site
+    page.goto(f"{address}{front_page(experiment)}".replace("kdsearch-front", "kdsearch-paths"))
+    page.get_by_text("Group by: distillation.path").wait_for(timeout=PATIENCE_MS)
+    for path in ("none", "logits"):
+        page.get_by_text(f"Group: {path}").wait_for(timeout=PATIENCE_MS)
+
+
+def test_views_are_offered_by_name(page, site):
+    address, experiment, _ = site
+    page.goto(f"{address}{front_page(experiment)}")
+    page.get_by_role("button", name="Pareto front").click(timeout=PATIENCE_MS)
+    for name in ("Learning curves", "Compare paths"):
+        page.get_by_text(name).first.wait_for(timeout=PATIENCE_MS)
+
+
+def test_overlays_load_on_a_members_page(page, site):
+    address, experiment, client = site
+    member = client.search_runs([experiment], "tags.`kdsearch.front` = 'true'")[0].info.run_id
+    page.goto(f"{address}/#/experiments/{experiment}/runs/{member}/artifacts/overlays.png")
+    page.wait_for_function("() => [...document.images].some(image => image.naturalWidth > 400)", timeout=PATIENCE_MS)
+
+
+def test_study_page_says_what_was_studied(page, site):
+    address, experiment, client = site
+    study = client.search_runs([experiment], "tags.`kdsearch.kind` = 'study'")[0].info.run_id
+    page.goto(f"{address}/#/experiments/{experiment}/runs/{study}")
+    page.get_by_text("finished students").first.wait_for(timeout=PATIENCE_MS)
+
+
+@pytest.mark.offline
+def test_front_renders_with_no_network_and_reacts_to_hover(page, place):
+    page.goto((place / "front.html").as_uri())
+    point = page.locator(".scatterlayer .point").last
+    point.wait_for(timeout=PATIENCE_MS)
+    assert page.locator(".scatterlayer .point").count() >= TRIALS
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    centre = point.bounding_box()
+    assert box is not None
+    assert centre is not None
+    page.mouse.move(centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2)
+    page.locator(".hoverlayer .hovertext").first.wait_for(timeout=PATIENCE_MS)
+
+
+@pytest.mark.offline
+def test_report_renders_with_no_network(page, place):
+    page.goto((place / "tiny-report.html").as_uri())
+    page.locator(".js-plotly-plot").nth(6).wait_for(timeout=PATIENCE_MS)
+    widths = page.locator(".pair > div").evaluate_all(
+        "found => found.map(e => [e.clientWidth, e.querySelector('svg').clientWidth])"
+    )
+    assert all(drawn <= room for room, drawn in widths)
+    study = load_study(place / "tiny.yaml")
+    assert page.get_by_role("heading", level=1).inner_text() == study.name
+    broken = page.locator("img").evaluate_all("found => found.filter(image => !image.naturalWidth).length")
+    assert broken == 0
+    assert page.locator("img").count() > 0
