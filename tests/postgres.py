@@ -9,6 +9,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import sqlalchemy as sa
+
 USER, PASSWORD = "searcher", "not-for-anyone"
 
 
@@ -27,6 +29,13 @@ class Postgres:
     def url(self, database: str = "postgres") -> str:
         """Without the password."""
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """Makes a database, and returns its address without the password."""
+        known = {"isolation_level": "AUTOCOMMIT", "poolclass": sa.NullPool, "connect_args": {"password": PASSWORD}}
+        with sa.create_engine(self.url(), **known).connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {database}"))
+        return self.url(database)
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"

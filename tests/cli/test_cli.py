@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 import yaml
 
@@ -118,6 +119,7 @@ def test_typo_in_the_study_is_one_screen_without_a_traceback(place, command):
         (["pick", "tiny.yaml", "--params", "12q"], "'12q' is not a number; write it as 820k"),
         (["pick", "tiny.yaml", "--params", "0"], "'0' must be above zero"),
         (["pick", "tiny.yaml", "--min-dice", "80"], "'80' is not a number from 0 to 1"),
+        (["report", "tiny-never-run.yaml"], "has not been run yet"),
         (["pick", "tiny.yaml", "--latency", "10s"], "'10s' is not a time; write it as 5ms or 0.8"),
         (["pick", "tiny.yaml", "--best", "--knee"], "not allowed with argument"),
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number above zero"),
@@ -149,7 +151,9 @@ def test_study_from_run_to_pick(place):
     more = _run(place, "run", "tiny.yaml", "--trials", "4").stdout
     assert "searching: 3 of 4 trials are done" in more
     _check_front(place)
+    _check_report(place)
     _check_pick(place)
+    _check_ui(place)
 
 
 def _check_front(place: Path) -> None:
@@ -158,6 +162,26 @@ def _check_front(place: Path) -> None:
     assert len(_run(place, "front", "tiny.yaml", "--csv").stdout.splitlines()) == len(members) + 1
     assert "Plotly.newPlot" in (place / "out" / "front.html").read_text(encoding="utf-8")
     assert "Dice %" in _run(place, "front", "tiny.yaml").stdout
+
+
+def _check_report(place: Path) -> None:
+    assert "Written to out/report.html" in _run(place, "report", "tiny.yaml", "--out", "out/report.html").stdout
+    assert "<h1>tiny</h1>" in (place / "out" / "report.html").read_text(encoding="utf-8")
+    assert r"\toprule" in _run(place, "report", "tiny.yaml", "--latex").stdout
+    assert "| path | students |" in _run(place, "report", "tiny.yaml", "--markdown").stdout
+
+
+def _check_ui(place: Path) -> None:
+    assert "does not hold study never-run" in _run(place, "ui", "tiny-never-run.yaml", code=2).stderr
+    command = [sys.executable, "-m", "kdsearch", "ui", "tiny.yaml"]
+    with subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
+        link = process.stdout.readline()
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert "viewStateShareKey=kdsearch-front" in link
+    assert family
+    assert not [member for member in family if member.is_running() and member.status() != "zombie"]
 
 
 def _check_pick(place: Path) -> None:

@@ -34,10 +34,7 @@ def database(postgres, monkeypatch):
 
 
 def _new_database(postgres):
-    name = f"study_{time.monotonic_ns()}"
-    with sa.create_engine(postgres.url(), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    return postgres.url(name)
+    return postgres.create(f"study_{time.monotonic_ns()}")
 
 
 def test_study_and_record_live_in_postgres_and_the_password_nowhere(

@@ -1,0 +1,154 @@
+"""The report, its figures and its tables."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.dataset import DataSummary
+from kdsearch.distill.record import TrialRecord, students_of
+from kdsearch.distill.report import EpochReport
+from kdsearch.front.members import front_of
+from kdsearch.report.figures import curves_figure, groups_figure
+from kdsearch.report.note import study_note
+from kdsearch.report.page import Story, report_page
+from kdsearch.report.progress import reference_size, steps_of
+from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
+from tests.front.students import student
+
+STUDY = StudyConfig(name="s")
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+def _curve(epochs, seconds):
+    return tuple(
+        EpochReport(
+            epoch=e,
+            epochs=9,
+            train_loss=1,
+            validation_loss=1,
+            dice=e / 10,
+            learning_rate=0.1,
+            seconds=seconds * e / epochs,
+        )
+        for e in range(1, epochs + 1)
+    )
+
+
+def _finished(number, dice, params, *, path="logits", minute=0):
+    made = student(number, dice, params, path=path)
+    return TrialRecord(
+        number=number,
+        outcome="finished",
+        recipe=made.recipe,
+        scores=made.scores,
+        curve=_curve(9, 90.0),
+        ended=START + datetime.timedelta(minutes=minute),
+    )
+
+
+RECORDS = (
+    _finished(0, 0.5, 1_000, minute=5),
+    _finished(1, 0.8, 10_000, path="none", minute=3),
+    TrialRecord(
+        number=2,
+        outcome="stopped",
+        recipe=student(2, 0.1, 5).recipe,
+        curve=_curve(3, 30.0),
+        reason="cannot reach <trial 1>",
+        ended=START + datetime.timedelta(minutes=4),
+    ),
+    TrialRecord(number=3, outcome="rejected", recipe=None, ended=START),
+)
+STUDENTS = students_of(RECORDS)
+FRONT = front_of(STUDENTS, STUDY.search.objectives)
+DATA = DataSummary(fingerprint="abc", split="def", sources=("<s>",), images=9, train=5, validation=2, test=2)
+
+
+def _story(**changes):
+    values = {
+        "study": STUDY,
+        "records": RECORDS,
+        "front": FRONT,
+        "teacher": None,
+        "data": DATA,
+        "importances": {"student.width": 0.75, "training.learning_rate": 0.25},
+        "overlays": {0: b"png"},
+        "study_text": "name: s",
+        "environment": "torch==1",
+    }
+    return Story(**(values | changes))
+
+
+def test_page_holds_every_section_and_asks_for_nothing():
+    page = report_page(_story())
+    for title in (
+        "Front",
+        "Learning curves",
+        "What mattered",
+        "How the search went",
+        "Predictions",
+        "Data",
+        "Environment",
+    ):
+        assert f"<h2>{title}" in page
+    assert "<script src" not in page
+    assert "<link" not in page
+    assert "data:image/png;base64,cG5n" in page
+    assert "&lt;s&gt;: 9 images" in page
+    assert "2 finished, 1 stopped, 1 rejected" in page
+
+
+def test_sections_without_content_are_left_out_and_unknown_importances_said():
+    page = report_page(_story(overlays={}, data=None, importances={}))
+    assert "<h2>Predictions" not in page
+    assert "<h2>Data" not in page
+    assert "Too few finished trials, or nothing that varied, to tell." in page
+
+
+def test_hypervolume_grows_in_the_order_in_which_trials_ended_and_counts_stopped_ones_compute():
+    steps = steps_of(RECORDS, most_params=1e6)
+    assert [step.trials for step in steps] == [1, 2, 3]
+    assert [step.compute_s for step in steps] == [90, 120, 210]
+    assert [step.hypervolume for step in steps] == pytest.approx([0.8 * 2, 0.8 * 2, 0.5 * 3 + 0.3 * 2])
+
+
+@pytest.mark.parametrize(("limit", "reference"), [(50_000, 50_000), (None, 100_000)])
+def test_reference_is_the_limit_or_the_next_power_of_ten(limit, reference):
+    assert reference_size(RECORDS, limit) == reference
+
+
+def test_curves_show_members_and_where_others_were_stopped():
+    figure = curves_figure(RECORDS, {0})
+    assert [trace.mode for trace in figure.data] == ["lines", "lines", "markers"]
+    assert list(figure.data[2].x) == [3]
+    assert "cannot reach" in figure.data[2].hovertemplate
+
+
+@pytest.mark.parametrize(("by", "names"), [("path", ["none (1)", "logits (1)"]), ("size", ["up to 10k (2)"])])
+def test_groups_are_counted(by, names):
+    assert [trace.name for trace in groups_figure(STUDENTS, by=by).data] == names
+
+
+def test_tables_for_a_paper():
+    assert front_markdown(FRONT).splitlines()[2].startswith("| 0 | 50.0 | 20.0 | 1k |")
+    assert paths_markdown(STUDENTS).splitlines()[2:] == [
+        "| logits | 1 | 50.0 | 0.0 | 50.0 |",
+        "| none | 1 | 80.0 | 0.0 | 80.0 |",
+    ]
+    latex = front_latex(FRONT)
+    assert latex.startswith(r"\begin{tabular}{rrrrrrr}")
+    assert r"Dice \% & $\pm$" in latex
+    assert r"16$\times$3" in latex
+    assert latex.count(r"\\") == 3
+    assert r"\bottomrule" in paths_latex(STUDENTS)
+
+
+def test_note_stays_within_mlflows_limit_and_names_what_it_leaves_out():
+    many = [student(number, 0.5, 1_000 + number) for number in range(90)]
+    note = study_note(STUDY, data=DATA, teacher=None, members=many, students=90)
+    assert len(note) < 8_000
+    assert "and 50 larger ones" in note
+    assert "kdsearch pick STUDY.yaml" in note
