@@ -10,7 +10,7 @@ from pathlib import Path
 from kdsearch.config.home import weights_path
 from kdsearch.distill.record import Student
 from kdsearch.errors import KdsearchError, nearest
-from kdsearch.export.folder import Workbench
+from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.export.sizes import measure_onnx
 from kdsearch.front.choice import Budget, Candidate, Rule
 from kdsearch.front.noise import paired_difference
@@ -122,5 +122,5 @@ def _rivals(chosen: Candidate, others: Iterable[Candidate], pictures: Pictures) 
 
 def _measured(student: Student, bench: Workbench, home: Path) -> Candidate:
     weights = weights_path(home, bench.study.name, student.number)
-    file_bytes, latency = measure_onnx(student, weights, size=bench.study.data.size)
+    file_bytes, latency = measure_onnx(load_weights(student, weights), size=bench.study.data.size)
     return Candidate(student=student, file_bytes=file_bytes, latency_ms=latency.median_ms)

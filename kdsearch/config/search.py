@@ -11,7 +11,7 @@ from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section
 
 Sampler = Literal["tpe", "nsga2", "nsga3", "random", "grid"]
-Objective = Literal["dice", "params", "macs"]
+Objective = Literal["dice", "params", "macs", "latency_ms"]
 Executor = Literal["processes", "inline", "ray"]
 
 
@@ -52,7 +52,8 @@ class SearchConfig(Section):
     startup_trials: Annotated[int, Field(ge=1)] = 10
     """Trials that are drawn at random before ``tpe`` begins to learn; the population of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
-    """What the front is made of: ``dice`` goes up, ``params`` and ``macs`` go down."""
+    """What the front is made of: ``dice`` goes up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on
+    one thread, on the driver's machine) go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
@@ -84,6 +85,24 @@ class SearchConfig(Section):
     def _objectives_differ(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must differ, got {list(self.objectives)}")
+        return self
+
+    @model_validator(mode="after")
+    def _latency_can_be_measured(self) -> SearchConfig:
+        if "latency_ms" not in self.objectives:
+            return self
+        reasons = {
+            "executor: ray": "workers on other machines cannot be held still while a latency is measured"
+            if self.executor == "ray"
+            else "",
+            "deterministic: true": "a latency is never twice the same" if self.deterministic else "",
+            f"pruning: {self.pruning.pruner}": "a latency is known only when a student is trained"
+            if self.pruning.pruner != "none"
+            else "",
+        }
+        for setting, reason in reasons.items():
+            if reason:
+                raise ValueError(f"objectives: latency_ms and {setting} exclude each other: {reason}")
         return self
 
     @model_validator(mode="after")

@@ -28,3 +28,6 @@ def _loss(student: Student, objective: Objective) -> float:
             return student.scores.params
         case "macs":
             return student.scores.macs
+        case "latency_ms":
+            assert student.scores.latency_ms is not None, "measured for every student of such a study"
+            return student.scores.latency_ms

@@ -60,6 +60,8 @@ class Scores:
     """Epochs trained."""
     best_epoch: int
     """The epoch whose weights were kept."""
+    latency_ms: float | None = None
+    """Median of one image with ONNX Runtime on one thread; None where the study has no such objective."""
 
     @property
     def dice(self) -> float:
@@ -81,6 +83,7 @@ class Scores:
             "best_epoch": self.best_epoch,
         }
         found |= {f"{count.tool}_macs": count.value for count in self.tool_counts}
+        found |= {"latency_ms": self.latency_ms} if self.latency_ms is not None else {}
         found |= _overlap_metrics(self.overlap, "")
         if len(self.by_source) > 1:
             for part in self.by_source:

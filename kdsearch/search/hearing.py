@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import time
 from collections.abc import Iterator
 from functools import partial
 
+from safetensors.torch import load
+
 from kdsearch.config.home import weights_path
 from kdsearch.distill.atomic import remove, write_whole
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
+from kdsearch.export.sizes import prepare_onnx
+from kdsearch.measure.scores import Scores
+from kdsearch.models.unet import build_student
 from kdsearch.search.events import DriverEvent, Ended, Requeued
 from kdsearch.search.executors.tasks import Begun, Event, Failed, Hindered, Lost, Progressed, Succeeded
 from kdsearch.search.ledger import course_of
@@ -38,7 +44,8 @@ def take(session: Session, event: Event) -> Iterator[DriverEvent]:
             yield from _judge(session, event)
         case Succeeded(number=number, trained=trained):
             yield from persist(session, partial(_keep_weights, session, number, trained))
-            finish = partial(session.store.finish, number, trained.scores, session.ledger.curve(number))
+            scores = _with_latency(session, number, trained)
+            finish = partial(session.store.finish, number, scores, session.ledger.curve(number))
             yield from _end(session, (yield from persist(session, finish)))
         case Failed(number=number, reason=reason):
             fail = partial(session.store.fail, number, reason, session.ledger.curve(number))
@@ -110,6 +117,18 @@ def _clear(checkpoint: str) -> None:
         remove(checkpoint)
     except OSError as error:  # the next driver tries again
         logger.warning("%s could not be removed: %s", checkpoint, error)
+
+
+def _with_latency(session: Session, number: int, trained: Trained) -> Scores:
+    """The scores, with the latency where it is an objective: timed while every worker of this machine rests."""
+    if "latency_ms" not in session.study.search.objectives:
+        return trained.scores
+    network = build_student(session.ledger.run_of(number).recipe.student)
+    network.load_state_dict(load(trained.weights))
+    prepared = prepare_onnx(network, size=session.study.data.size)
+    with session.executor.quiet():
+        latency = prepared.time()
+    return dataclasses.replace(trained.scores, latency_ms=latency.median_ms)
 
 
 def _keep_weights(session: Session, number: int, trained: Trained) -> None:

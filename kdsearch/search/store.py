@@ -42,6 +42,7 @@ DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "dice": "maximize",
     "params": "minimize",
     "macs": "minimize",
+    "latency_ms": "minimize",
 }
 STATES: dict[Outcome, TrialState] = {
     "finished": TrialState.COMPLETE,
@@ -334,8 +335,7 @@ def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
 
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
     scores = SCORES.validate_json(trial.user_attrs["scores"])
-    values = {"dice": scores.dice, "params": float(scores.params), "macs": float(scores.macs)}
-    return [values[objective] for objective in objectives]
+    return [scores.metrics()[objective] for objective in objectives]
 
 
 def _json(curve: tuple[EpochReport, ...]) -> str:

@@ -138,3 +138,10 @@ def test_pruner_may_be_named_alone(study_file):
     assert study.search.pruning == PruningConfig(pruner="reach")
     with pytest.raises(StudyFileError, match=r"search\.pruning.*reech.*did you mean 'reach'"):
         load_study(study_file("name: a\nsearch: {pruning: reech}\n"))
+
+
+@pytest.mark.parametrize("other", ["deterministic: true", "executor: ray", "pruning: reach"])
+def test_latency_is_refused_beside_what_cannot_measure_it(study_file, other):
+    text = f"name: a\nsearch: {{objectives: [dice, latency_ms], {other}}}\n"
+    with pytest.raises(StudyFileError, match=f"latency_ms and {other} exclude each other"):
+        load_study(study_file(text))

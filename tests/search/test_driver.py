@@ -7,7 +7,9 @@ import pytest
 from kdsearch.config.home import weights_path
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
+from kdsearch.distill.record import students_of
 from kdsearch.errors import SearchError
+from kdsearch.front.members import front_of
 from kdsearch.measure.counts import Cost
 from kdsearch.search.asking import over_limit
 from kdsearch.search.bookkeeping import sync_study
@@ -277,3 +279,15 @@ def test_place_for_checkpoints_that_cannot_be_used_is_named(study_file, home, tr
     text = INLINE.replace("executor: inline", "executor: inline, checkpoints: 'nowhere://bucket/place'")
     with pytest.raises(SearchError, match=r"search.checkpoints: nowhere://bucket/place/.* cannot be used"):
         _drive(run_study(_study(study_file, "nowhere", text), home=home, tracking=tracking))
+
+
+def test_latency_as_an_objective_is_measured_recorded_and_told(study_file, home, tracking):
+    study = _study(study_file, "timed", INLINE.replace("trials: 3", "trials: 3, objectives: [dice, latency_ms]"))
+    records = _drive(run_study(study, home=home, tracking=tracking))[1]
+    latencies = [record.scores.latency_ms for record in records]
+    assert all(latency > 0 for latency in latencies)
+    client = MlflowClient(tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("timed").experiment_id], "tags.`kdsearch.kind` = 'trial'")
+    assert sorted(run.data.metrics["latency_ms"] for run in runs) == pytest.approx(sorted(latencies))
+    members = front_of(students_of(records), study.search.objectives)
+    assert min(latencies) in {member.scores.latency_ms for member in members}

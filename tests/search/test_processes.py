@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -22,6 +23,7 @@ from kdsearch.distill.arrays import training_data
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.processes import ProcessExecutor
+from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Setup, Succeeded, Task
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -216,3 +218,40 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, setup, tmp_path):
+    executor = ProcessExecutor(setup, workers=2)
+    try:
+        for number in range(2):
+            executor.submit(_task(tiny, tmp_path, number, epochs=10_000))
+        _until_both_progress(executor)
+        processes = [psutil.Process(pid) for pid in _children(executor)]
+        with executor.quiet():
+            before = [sum(process.cpu_times()[:2]) for process in processes]
+            time.sleep(1.0)
+            spent = [sum(process.cpu_times()[:2]) - start for process, start in zip(processes, before, strict=True)]
+        assert max(spent) < 0.2
+        while executor.poll(0.1) == []:
+            continue
+        _until_both_progress(executor)
+    finally:
+        executor.close()
+
+
+def test_worker_whose_driver_never_ends_the_rest_goes_on():
+    rest = Rest(multiprocessing.get_context("spawn"), longest_s=0.2)
+    rest.obey()
+    try:
+        began = time.monotonic()
+        rest.ask(os.getpid())
+        assert 0.1 < time.monotonic() - began < 5
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert not rest.is_resting
+
+
+def _until_both_progress(executor):
+    seen = set()
+    while seen != {0, 1}:
+        seen.add(_until(executor, Progressed)[-1].number)

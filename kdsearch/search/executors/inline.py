@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -46,6 +48,10 @@ class InlineExecutor:
         if isinstance(event, ENDS):
             self._task = None
         return [event]
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Nothing runs between two polls."""
+        return contextlib.nullcontext()
 
     def close(self) -> None:
         """Drops the running task."""

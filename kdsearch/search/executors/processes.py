@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from kdsearch.errors import SearchError
+from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import ENDS, Event, Lost, Setup, Task
 from kdsearch.search.executors.worker import work
+
+logger = logging.getLogger(__name__)
+
+REST_WITHIN_S = 5.0
 
 
 @dataclass(slots=True)
 class _Worker:
     process: SpawnProcess
     connection: Connection
+    rest: Rest
     ready: bool = False
     task: Task | None = None
     stopping: bool = False
@@ -67,6 +75,25 @@ class ProcessExecutor:
                 events += self._hear(index, worker)
         return events
 
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Lets the workers rest between two operations; they go on by themselves if this process dies meanwhile."""
+        training = [worker for worker in self._workers if worker.ready and worker.task is not None]
+        for worker in training:
+            assert worker.process.pid is not None, "it is ready"
+            worker.rest.ask(worker.process.pid)
+        until = time.monotonic() + REST_WITHIN_S
+        while not all(worker.rest.is_resting or not worker.process.is_alive() for worker in training):
+            if time.monotonic() > until:
+                logger.warning("a worker did not rest within %s s; a latency may come out too long", REST_WITHIN_S)
+                break
+            time.sleep(0.005)
+        try:
+            yield
+        finally:
+            for worker in training:
+                worker.rest.end()
+
     def close(self) -> None:
         """Ends all workers."""
         for worker in self._workers:
@@ -83,11 +110,12 @@ class ProcessExecutor:
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self._setup), daemon=True, name="kdsearch worker")
+        rest = Rest(context)
+        process = context.Process(target=work, args=(theirs, self._setup, rest), daemon=True, name="kdsearch worker")
         with _deaf_to_interrupts():
             process.start()
         theirs.close()
-        return _Worker(process=process, connection=ours)
+        return _Worker(process=process, connection=ours, rest=rest)
 
     def _hear(self, index: int, worker: _Worker) -> list[Event]:
         try:

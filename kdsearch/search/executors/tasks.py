@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -121,6 +122,10 @@ class Executor(Protocol):
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What happened, waiting for it at most that long."""
+        ...
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Holds work still for a moment, for something to be timed on an idle processor."""
         ...
 
     def close(self) -> None:

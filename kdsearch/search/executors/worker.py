@@ -12,14 +12,16 @@ import torch
 
 from kdsearch.distill.atomic import remove
 from kdsearch.distill.student import Workshop
+from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import ENDS, Setup, Task, carry_out, open_workshop
 
 
-def work(connection: Connection, setup: Setup) -> None:
+def work(connection: Connection, setup: Setup, rest: Rest) -> None:
     """Receives tasks and sends their events over the connection; returns when it closes.
 
     A number among the tasks asks to stop the task of that number; None answers when that is done.
     """
+    rest.obey()
     threading.Thread(target=_end_with_driver, daemon=True).start()
     torch.set_num_threads(setup.threads)
     workshop = open_workshop(setup)
