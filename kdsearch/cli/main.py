@@ -17,9 +17,14 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
-    command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
     try:
+        command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
         return int(command.run(options))
+    except ModuleNotFoundError as error:
+        if (error.name or "kdsearch").startswith("kdsearch"):
+            raise
+        print(f"kdsearch {options.command}: needs the package {error.name}; pip install kdsearch", file=sys.stderr)
+        return USER_ERROR
     except KdsearchError as error:
         print(f"kdsearch {options.command}: {error}", file=sys.stderr)
         return USER_ERROR

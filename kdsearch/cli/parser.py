@@ -131,6 +131,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate = _add_folder(commands, "evaluate", "score a picked student on a data set")
     evaluate.add_argument("--data", required=True, metavar="READER=FOLDER", help="such as busi=data/busi, or phantom")
     evaluate.add_argument("--on-defect", choices=("stop", "skip"), default="stop", help="what bad files lead to")
+    evaluate.add_argument("--unseen", action="store_true", help="leave out images it was trained on or chosen by")
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write a row an image there")
     _add_runtime(evaluate)
 

@@ -41,6 +41,8 @@ from kdsearch.export.description import (
 )
 from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
+from kdsearch.export.seen import FILE as SEEN
+from kdsearch.export.seen import dump_seen
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
@@ -84,6 +86,7 @@ def ship_student(
         checks = _write_models(network, bench, beside, form)
         (beside / "overlays.png").write_bytes(overlays)
         (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
+        (beside / SEEN).write_text(dump_seen(bench.dataset, bench.splits), encoding="utf-8")
         latency = _latency(network, beside, size=bench.study.data.size)
         description = _describe(student, bench, network, checks, latency=latency, files=_digests(beside))
         (beside / FILE).write_text(dump_description(description), encoding="utf-8")

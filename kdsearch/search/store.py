@@ -13,7 +13,6 @@ from typing import Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -30,12 +29,11 @@ from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
+from kdsearch.search.importance import importances_of
 from kdsearch.search.reading import COST, read_record
 from kdsearch.search.samplers import build_sampler
 from kdsearch.search.storage import explained, make_place, patience, sqlite_file
 
-LEAST_FOR_IMPORTANCE = 8
-"""Fewer finished trials than this say nothing of what mattered."""
 logger = logging.getLogger(__name__)
 
 DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
@@ -209,23 +207,8 @@ class StudyStore:
         self._study.set_user_attr("data_summary", SUMMARY.dump_json(data).decode())
 
     def importances(self) -> dict[str, float]:
-        """How much of the spread of Dice each searched setting explains, 0-1; those that every recipe has.
-
-        Optuna's fANOVA (Hutter et al. 2014) over finished trials; empty where there are too few or nothing varies.
-        """
-        finished = self._mirror.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if "dice" not in self._config.search.objectives or len(finished) < LEAST_FOR_IMPORTANCE:
-            return {}
-        place = self._config.search.objectives.index("dice")
-        try:
-            return get_param_importances(
-                self._mirror,
-                evaluator=FanovaImportanceEvaluator(seed=self._config.seed),
-                target=lambda trial: trial.values[place],
-            )
-        except (ValueError, RuntimeError) as error:  # nothing varies
-            logger.debug("no importances: %s", error)
-            return {}
+        """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
+        return importances_of(self._mirror, self._config)
 
     @property
     def id(self) -> str:

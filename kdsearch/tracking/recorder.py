@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import logging
 import math
 import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
@@ -32,6 +28,7 @@ from kdsearch.errors import KdsearchError
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import saved_views
 from kdsearch.version import __version__
 from mlflow import MlflowClient
@@ -81,7 +78,7 @@ class Recorder:
         self._tracking = tracking
         self._pending: dict[str, Callable[[], object]] = {}
         self._unanswered: set[tuple[str, str]] = set()
-        self._code_version = _code_version()
+        self._code_version = code_version()
         self._dataset: list[DatasetInput] = []
         try:
             self._client = MlflowClient(_prepared(tracking))
@@ -148,7 +145,7 @@ class Recorder:
 
     def summary(self, metrics: dict[str, float]) -> None:
         """Figures of the study as a whole."""
-        now = _milliseconds(None)
+        now = milliseconds(None)
         entries = [Metric(key, value, now, 0) for key, value in metrics.items()]
         self._write("summary", lambda: self._client.log_batch(self._parent, entries))
 
@@ -179,16 +176,16 @@ class Recorder:
         self.catch_up()
 
     def _write_teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
-        run_id = self._run("teacher", name="teacher", tags=_tool_tags(scores))
-        self._log(run_id, scores.metrics(), curve, _flat(self._study.teacher.model_dump()), moment=None)
+        run_id = self._run("teacher", name="teacher", tags=tool_tags(scores))
+        self._log(run_id, scores.metrics(), curve, flatten(self._study.teacher.model_dump()), moment=None)
         self._client.log_text(run_id, describe_teacher(self._study), "teacher.yaml")
         self._terminate(run_id, "FINISHED", None)
 
     def _write_trial(self, record: TrialRecord) -> None:
         name = f"trial {record.number}" + (f" {record.recipe.path}" if record.recipe else "")
         tags = {"kdsearch.outcome": record.outcome, "kdsearch.reason": record.reason}
-        tags |= _tool_tags(record.scores) if record.scores else {}
-        metrics = record.scores.metrics() | _logarithms(record.scores) if record.scores else {}
+        tags |= tool_tags(record.scores) if record.scores else {}
+        metrics = record.scores.metrics() | logarithms(record.scores) if record.scores else {}
         params = record.recipe.settings() if record.recipe else {}
         run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
         self._log(run_id, metrics, record.curve, params, moment=record.ended)
@@ -228,7 +225,7 @@ class Recorder:
         return run is not None and run.info.status in STATUS.values()
 
     def _terminate(self, run_id: str, status: str, moment: datetime.datetime | None) -> None:
-        self._client.set_terminated(run_id, status, _milliseconds(moment))
+        self._client.set_terminated(run_id, status, milliseconds(moment))
         for key, run in self._runs.items():
             if run.info.run_id == run_id:
                 self._runs[key] = self._client.get_run(run_id)
@@ -278,12 +275,12 @@ class Recorder:
         if number is not None:
             all_tags[TRIAL] = str(number)
         if kind == "study":
-            all_tags |= _environment()
+            all_tags |= environment_tags()
         else:
             all_tags[MLFLOW_PARENT_RUN_ID] = self._parent
         self._unanswered.add(key)
         run = self._client.create_run(
-            self.experiment_id, start_time=_milliseconds(started), tags=all_tags, run_name=name
+            self.experiment_id, start_time=milliseconds(started), tags=all_tags, run_name=name
         )
         self._unanswered.discard(key)
         self._runs[key] = run
@@ -299,7 +296,7 @@ class Recorder:
         moment: datetime.datetime | None,
     ) -> None:
         """Logs in batches, all at one moment, so that logging the same again adds nothing."""
-        now = _milliseconds(moment)
+        now = milliseconds(moment)
         metrics = [Metric(key, float(value), now, 0) for key, value in scores.items()]
         for report in curve:
             epoch = {"curve/train_loss": report.train_loss, "curve/validation_loss": report.validation_loss}
@@ -320,43 +317,3 @@ def _prepared(tracking: Tracking) -> str:
     if tracking.file is not None:
         tracking.file.parent.mkdir(parents=True, exist_ok=True)
     return tracking.uri
-
-
-def _milliseconds(moment: datetime.datetime | None) -> int:
-    return int((moment or datetime.datetime.now(datetime.UTC)).timestamp() * 1000)
-
-
-def _environment() -> dict[str, str]:
-    versions = {
-        f"version.{name}": importlib.metadata.version(name)
-        for name in ("torch", "timm", "optuna", "segmentation-models-pytorch")
-    }
-    return {"python": platform.python_version(), "processor": platform.machine(), **versions}
-
-
-def _tool_tags(scores: Scores) -> dict[str, str]:
-    """What other tools' totals are of: unit, version, input."""
-    return {f"count.{count.tool}": count.describe() for count in scores.tool_counts}
-
-
-def _logarithms(scores: Scores) -> dict[str, float]:
-    """For MLflow's charts, whose scatter has no logarithmic axis."""
-    return {f"log10_{name}": math.log10(value) for name, value in (("params", scores.params), ("macs", scores.macs))}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as text by dotted name."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
-    return flat
-
-
-def _code_version() -> dict[str, str]:
-    """The commit of kdsearch's own checkout, where it runs from one."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return {}
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed words
-    return {"mlflow.source.git.commit": commit} if commit else {}

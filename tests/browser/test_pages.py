@@ -109,6 +109,7 @@ def test_curves_view_shows_the_front_alone(page, site):
     page.get_by_text(f"{len(members)} matching run").wait_for(timeout=PATIENCE_MS)
     page.get_by_text("curve/dice").first.wait_for(timeout=PATIENCE_MS)
     page.locator(".js-plotly-plot").nth(1).wait_for(timeout=PATIENCE_MS)
+    assert page.locator(".js-plotly-plot").count() == 2
 
 
 def test_paths_view_is_grouped_by_path(page, site):
@@ -117,6 +118,7 @@ def test_paths_view_is_grouped_by_path(page, site):
     page.get_by_text("Group by: distillation.path").wait_for(timeout=PATIENCE_MS)
     for path in ("none", "logits"):
         page.get_by_text(f"Group: {path}").wait_for(timeout=PATIENCE_MS)
+    assert page.get_by_text("Group: ").count() == 2
 
 
 def test_views_are_offered_by_name(page, site):
@@ -125,13 +127,16 @@ def test_views_are_offered_by_name(page, site):
     page.get_by_role("button", name="Pareto front").click(timeout=PATIENCE_MS)
     for name in ("Learning curves", "Compare paths"):
         page.get_by_text(name).first.wait_for(timeout=PATIENCE_MS)
+        assert page.get_by_text(name).first.is_visible()
 
 
 def test_overlays_load_on_a_members_page(page, site):
     address, experiment, client = site
     member = client.search_runs([experiment], "tags.`kdsearch.front` = 'true'")[0].info.run_id
     page.goto(f"{address}/#/experiments/{experiment}/runs/{member}/artifacts/overlays.png")
-    page.wait_for_function("() => [...document.images].some(image => image.naturalWidth > 400)", timeout=PATIENCE_MS)
+    wide = "() => [...document.images].some(image => image.naturalWidth > 400)"
+    page.wait_for_function(wide, timeout=PATIENCE_MS)
+    assert page.evaluate(wide)
 
 
 def test_study_page_says_what_was_studied(page, site):
@@ -139,6 +144,7 @@ def test_study_page_says_what_was_studied(page, site):
     study = client.search_runs([experiment], "tags.`kdsearch.kind` = 'study'")[0].info.run_id
     page.goto(f"{address}/#/experiments/{experiment}/runs/{study}")
     page.get_by_text("finished students").first.wait_for(timeout=PATIENCE_MS)
+    assert page.get_by_text(f"{TRIALS} students by tpe").count() >= 1
 
 
 @pytest.mark.offline

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("cli")
+pytestmark = pytest.mark.xdist_group("shipping")
 
 WRITTEN = ("mask", "probability", "overlay")
 BLOCKED = """
@@ -22,7 +22,7 @@ import numpy, onnxruntime  # they may import what they like
 for name in ("torch", "pydantic", "yaml", "rich", "PIL", "safetensors", "onnx", "optuna", "mlflow", "timm", "scipy"):
     sys.modules[name] = None
 from kdsearch.cli.main import main
-sys.exit(main(["bench", sys.argv[1], "--json"]))
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -115,11 +115,38 @@ def test_scores_on_a_data_set_come_with_a_row_an_image(place):
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 
 
+def test_images_the_student_learnt_from_are_told_and_can_be_left_out(place, bench):
+    images, masks = place / "own" / "images", place / "own" / "masks"
+    for folder in (images, masks):
+        folder.mkdir(parents=True, exist_ok=True)
+    known, new = bench.splits.train[0], bench.splits.test[0]
+    for name, position in (("known", known), ("new", new)):
+        Image.fromarray(np.asarray(bench.dataset.images[position])).save(images / f"{name}.png")
+        Image.fromarray(np.asarray(bench.dataset.masks[position])).save(masks / f"{name}.png")
+    assert "1 of 2 images were trained on" in _run(place, "evaluate", "student", "--data", "folder=own").stdout
+    _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", "--csv", "unseen.csv")
+    assert [line.split(",")[0] for line in (place / "unseen.csv").read_text().splitlines()] == ["image", "folder/new"]
+    (images / "new.png").unlink()
+    (masks / "new.png").unlink()
+    assert (
+        "nothing is left to score"
+        in _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", code=2).stderr
+    )
+
+
 def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
-    command = [sys.executable, "-c", BLOCKED, str(place / "student")]
+    command = [sys.executable, "-c", BLOCKED, "bench", str(place / "student"), "--json"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["processor"]
     assert {entry["runtime"].partition(",")[0] for entry in found["latency"]} == {"model.onnx", "model.int8.onnx"}
     assert all(0 < entry["median_ms"] <= entry["p95_ms"] for entry in found["latency"])
+
+
+def test_command_whose_packages_are_missing_names_one(place):
+    command = [sys.executable, "-c", BLOCKED, "predict", "student", "pictures", "--out", "masks"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 2
+    assert "kdsearch predict: needs the package " in done.stderr
+    assert "Traceback" not in done.stderr

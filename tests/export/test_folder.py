@@ -29,6 +29,7 @@ NAMES = [
     "model.onnx",
     "model.safetensors",
     "overlays.png",
+    "seen.txt",
     "student.yaml",
 ]
 

@@ -286,18 +286,7 @@ def test_batches_make_recipes_independent_of_workers_and_their_order(session, tm
 def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, tmp_path, kill_after_asks):
     whole = session(text=DETERMINISTIC, home=tmp_path / "whole")
     _run_all(whole, min)
-    first = session(text=DETERMINISTIC, home=tmp_path / "killed")
-    real, asks = first.store.ask, []
-
-    def ask():
-        if len(asks) == kill_after_asks:
-            raise KeyboardInterrupt
-        asks.append(1)
-        return real()
-
-    first.store.ask = ask
-    with contextlib.suppress(KeyboardInterrupt):
-        _run_all(first, max)
+    _run_until_killed(session(text=DETERMINISTIC, home=tmp_path / "killed"), kill_after_asks)
     second = session(text=DETERMINISTIC, home=tmp_path / "killed")
     list(take_up(second, second.store.abandoned()))
     _run_all(second, max)
@@ -307,30 +296,31 @@ def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, 
 @pytest.mark.parametrize("kill_after_asks", range(1, 9))
 def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_path, kill_after_asks):
     more = DETERMINISTIC.replace("trials: 10", "trials: 14")
-    recipes, shown = [], []
+    recipes = []
     for name, kill in (("whole", 99), ("killed", kill_after_asks)):
         _run_all(session(text=DETERMINISTIC, home=tmp_path / name), min)
-        pruner = StopsAt({})
-        first = session(text=more, home=tmp_path / name, pruner=pruner)
-        real, asks = first.store.ask, []
-
-        def ask(real=real, asks=asks, kill=kill):
-            if len(asks) == kill:
-                raise KeyboardInterrupt
-            asks.append(1)
-            return real()
-
-        first.store.ask = ask
-        with contextlib.suppress(KeyboardInterrupt):
-            _run_all(first, max)
-        pruner = StopsAt({})
+        _run_until_killed(session(text=more, home=tmp_path / name), kill)
         second = session(text=more, home=tmp_path / name)
         list(take_up(second, second.store.abandoned()))
         _run_all(second, max)
         recipes.append([record.recipe for record in second.ledger.records])
-        shown.append(first.pruner.seen)
     assert recipes[0] == recipes[1]
     assert len(recipes[0]) == 14
+
+
+def _run_until_killed(driver, asks):
+    """Goes on until that many recipes were drawn, or to the end."""
+    real, drawn = driver.store.ask, []
+
+    def ask():
+        if len(drawn) == asks:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return real()
+
+    driver.store.ask = ask
+    with contextlib.suppress(KeyboardInterrupt):
+        _run_all(driver, max)
 
 
 def test_pruner_sees_only_earlier_batches_where_deterministic(session):

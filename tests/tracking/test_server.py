@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("driver")
 
 
 def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
+    before = set(psutil.Process().children(recursive=True))
     with serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")) as address:
         port = int(address.rpartition(":")[2])
         connection = http.client.HTTPConnection(HOST, port, timeout=10)
@@ -26,7 +27,8 @@ def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
         stranger.request("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": "evil.example"})
         assert stranger.getresponse().status == 403
         stranger.close()
-        processes = psutil.Process().children(recursive=True)
+        processes = set(psutil.Process().children(recursive=True)) - before
+        assert processes
         listening = {connection.laddr.ip for process in processes for connection in process.net_connections("tcp")}
         assert listening == {HOST}
         assert not any(str(tmp_path) in " ".join(process.cmdline()) for process in processes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import os
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.loading import LoadedStudent, load_student
+from kdsearch.export.seen import mark_seen, read_seen
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image, predict_classes
 from kdsearch.measure.scores import measure_overlap
 
@@ -35,10 +37,7 @@ def run(options: argparse.Namespace) -> int:
     student = load_student(options.folder, runtime=options.runtime)
     dataset = load_dataset(data_of(options.data, options.on_defect, student), home_folder(os.environ))
     console = Console(soft_wrap=True, highlight=False)
-    if dataset.fingerprint == student.description.data["fingerprint"]:
-        console.print(
-            "These are the images the student was trained on and chosen by: this is not a test.", style="yellow"
-        )
+    dataset = _without_seen(dataset, options, console)
     predicted = _predict(student, dataset)
     target = torch.from_numpy(np.asarray(dataset.masks) > 0).long()
     console.print(_summary(dataset, predicted, target))
@@ -49,6 +48,27 @@ def run(options: argparse.Namespace) -> int:
             _write(options.csv, dataset, predicted, target)
         console.print(f"Written to {options.csv}")
     return 0
+
+
+def _without_seen(dataset: Dataset, options: argparse.Namespace, console: Console) -> Dataset:
+    """Says how many of the images the student knows already, and leaves them out where ``--unseen`` asks for it."""
+    seen = mark_seen(dataset.images, read_seen(options.folder))
+    if not seen.any():
+        return dataset
+    count = f"{seen.sum()} of {len(seen)} images were trained on, or chosen by"
+    if not options.unseen:
+        console.print(f"{count}: their scores are no test; leave them out with --unseen", style="yellow")
+        return dataset
+    if seen.all():
+        raise KdsearchError(f"--unseen: {count}; nothing is left to score")
+    console.print(f"{count}; they are left out", style="yellow")
+    kept = np.flatnonzero(~seen)
+    return dataclasses.replace(
+        dataset,
+        images=dataset.images[kept],
+        masks=dataset.masks[kept],
+        infos=tuple(dataset.infos[position] for position in kept),
+    )
 
 
 def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
