@@ -17,6 +17,7 @@ from kdsearch.front.noise import paired_difference
 from kdsearch.search.pictures import Pictures
 
 SHOWN_RIVALS = 5
+"""How many of those that the rule places next are compared with the chosen one, image by image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,40 +75,44 @@ def candidates_of(
 ) -> list[Candidate]:
     """The students; where the budget asks for it, those that may be within it with their latency and file size."""
     plain = [Candidate(student=student) for student in students]
-    if not budget.needs_measuring:
+    possible = [entry for entry in plain if budget.without_measures().excess(entry) <= 0]
+    if not budget.needs_measuring or not possible:
         return plain
-    possible = [entry for entry in plain if budget.without_measures().excess(entry) <= 0] or plain
     say(f"measuring {len(possible)} students on this machine")
     return [_measured(entry.student, bench, home) for entry in possible]
 
 
-def choose(
-    candidates: Sequence[Candidate], budget: Budget, rule: Rule, *, students: int, pictures: Pictures
-) -> Choice | None:
+def choose(candidates: Sequence[Candidate], budget: Budget, rule: Rule, *, pictures: Pictures) -> Choice | None:
     """The rule's choice among the candidates within the budget; None where none is."""
-    ranked = rule.rank([entry for entry in candidates if budget.excess(entry) <= 0])
+    within = [entry for entry in candidates if budget.excess(entry) <= 0]
+    ranked = rule.rank(within)
     if not ranked:
         return None
-    sentence = rule.explain(ranked[0], count=students, budget=budget)
+    sentence = rule.explain(ranked[0], count=len(within), budget=budget)
     return Choice(candidate=ranked[0], sentence=sentence, rivals=_rivals(ranked[0], ranked[1:], pictures))
 
 
-def choose_trial(number: int, candidates: Sequence[Candidate], pictures: Pictures) -> Choice:
+def find_trial(number: int, students: Sequence[Student]) -> Student:
     """The student of that trial; raises KdsearchError where there is none."""
-    known = {entry.student.number: entry for entry in candidates}
-    if number not in known:
-        hint = nearest(str(number), map(str, known))
+    found = next((student for student in students if student.number == number), None)
+    if found is None:
+        hint = nearest(str(number), (str(student.number) for student in students))
         raise KdsearchError(f"--trial {number}: the study has no finished student of that number{hint}")
-    chosen = known[number]
-    rest = Rule().rank([entry for entry in candidates if entry is not chosen])
-    sentence = f"Trial {number}, as asked for: {chosen.student.scores.headline()}."
-    return Choice(candidate=chosen, sentence=sentence, rivals=_rivals(chosen, rest, pictures))
+    return found
+
+
+def as_asked_for(choice: Choice, students: Sequence[Student], pictures: Pictures) -> Choice:
+    """The choice of a person: its rivals are the best of all students."""
+    chosen = choice.candidate
+    others = [Candidate(student=student) for student in students if student.number != chosen.student.number]
+    sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
+    return Choice(candidate=chosen, sentence=sentence, rivals=_rivals(chosen, Rule().rank(others), pictures))
 
 
 def _rivals(chosen: Candidate, others: Iterable[Candidate], pictures: Pictures) -> tuple[Rival, ...]:
     own = pictures.dice(chosen.student)
     found = []
-    for other in list(others)[:SHOWN_RIVALS]:
+    for other in [other for other in others if pictures.has_weights(other.student)][:SHOWN_RIVALS]:
         difference = paired_difference(own, pictures.dice(other.student))
         found.append(
             Rival(

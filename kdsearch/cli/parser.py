@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_predict(commands)
     _add_evaluate(commands)
-    _add_study(commands, "sync", "bring MLflow level with a study's storage")
+    _add_data(_add_study(commands, "sync", "bring MLflow level with a study's storage"))
     commands.add_parser("schema", help="print the JSON Schema of study files")
     commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to mend it")
     return parser

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from kdsearch.config.data import PhantomSource, source_name
@@ -14,6 +13,7 @@ from kdsearch.config.problems import describe
 from kdsearch.config.space import size_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.yaml_file import YamlFile
+from kdsearch.config.yaml_text import dump_yaml
 from kdsearch.errors import StudyFileError, nearest
 
 
@@ -80,4 +80,4 @@ def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
 def dump_study(study: StudyConfig) -> str:
     """The resolved study as YAML, every default written out."""
     values = study.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return dump_yaml(values)

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from kdsearch.config.ranges import Section
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.yaml_file import YamlFile
+from kdsearch.config.yaml_text import dump_yaml
 from kdsearch.errors import ModelError, StudyFileError
 
 FILE = "student.yaml"
@@ -101,7 +101,7 @@ class Description(Section):
 
 def dump_description(description: Description) -> str:
     """As YAML."""
-    return yaml.safe_dump(description.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(description.model_dump(mode="json"))
 
 
 def read_description(folder: Path) -> Description:

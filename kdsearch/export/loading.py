@@ -14,7 +14,7 @@ from PIL import Image
 from kdsearch.data.pixels import grey_of, read_grey, resize_image
 from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import Description, read_description
-from kdsearch.export.runtime import open_session, run_session
+from kdsearch.export.runtime import only_input, open_session, run_session
 
 Runtime = Literal["onnx", "int8", "torch"]
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
@@ -84,7 +84,7 @@ def _require_unchanged(path: Path, description: Description) -> None:
 def _onnx_network(path: Path, description: Description) -> Network:
     session = open_session(path)
     size = description.input.size
-    fed = session.get_inputs()[0]
+    fed = only_input(session)
     raw = fed.type == "tensor(uint8)"
 
     def run(grey: npt.NDArray[np.uint8]) -> Floats:

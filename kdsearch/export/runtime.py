@@ -52,7 +52,7 @@ def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray
 
     Raises ModelError where the model says no size.
     """
-    fed = session.get_inputs()[0]
+    fed = only_input(session)
     sides = [side for side in session.get_outputs()[0].shape[-2:] if isinstance(side, int)]
     if len(sides) != 2 or max(sides) > MAX_SIDE:
         raise ModelError("the model's output has no fixed height and width; write it again with kdsearch pick")
@@ -60,6 +60,14 @@ def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray
     if fed.type == "tensor(uint8)":
         return {fed.name: random.integers(0, 256, (1, *sides, 3)).astype(np.uint8)}
     return {fed.name: random.standard_normal((1, 1, *sides), np.float32)}
+
+
+def only_input(session: onnxruntime.InferenceSession) -> Any:
+    """What the model is fed; raises ModelError where that is not one tensor, or where it gives no tensor back."""
+    fed, given = session.get_inputs(), session.get_outputs()
+    if len(fed) != 1 or not given or not all(part.type.startswith("tensor") for part in (*fed, given[0])):
+        raise ModelError("the model must take one tensor and give one; write it again with kdsearch pick")
+    return fed[0]
 
 
 def run_session(
@@ -78,5 +86,13 @@ def run_session(
 def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a file that is no model it can run."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
     return (*(getattr(state, name) for name in names), RuntimeError, ValueError)

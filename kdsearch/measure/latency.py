@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WARM_UP = 10
+LEAST_WARM_UP, LONGEST_WARM_UP_S = 3, 0.5
+"""A slow network is warm sooner, counted in calls."""
 RUNS_AT_ONCE = 50
+LEAST_RUNS = 10
 LONGEST_S = 2.0
 STEADY = 0.02
 """Runs are enough when the medians of their earlier and later halves differ by no more than this share."""
@@ -34,18 +37,22 @@ class Latency:
 def time_calls(
     call: Callable[[], object], *, runtime: str, threads: int, clock: Callable[[], float] = time.perf_counter
 ) -> Latency:
-    """Calls until the median has settled, two seconds at most."""
-    for _ in range(WARM_UP):
+    """Calls until the median has settled, or two seconds are over and there are ten runs."""
+    began = clock()
+    for index in range(WARM_UP):
         call()
+        if index + 1 >= LEAST_WARM_UP and clock() - began > LONGEST_WARM_UP_S:
+            break
     times: list[float] = []
     began = clock()
-    steady = False
-    while not steady and clock() - began < LONGEST_S:
-        for _ in range(RUNS_AT_ONCE):
-            before = clock()
-            call()
-            times.append(clock() - before)
-        steady = len(times) > RUNS_AT_ONCE and _is_steady(times)
+    steady = late = False
+    while not steady and not late:
+        before = clock()
+        call()
+        times.append(clock() - before)
+        late = clock() - began >= LONGEST_S and len(times) >= LEAST_RUNS
+        if late or (len(times) % RUNS_AT_ONCE == 0 and len(times) > RUNS_AT_ONCE):
+            steady = _is_steady(times)
     return Latency(
         runtime=runtime,
         threads=threads,

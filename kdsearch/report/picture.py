@@ -54,11 +54,14 @@ def front_picture(
             textcoords="offset points",
             ha="center",
             fontsize=8,
+            parse_math=False,
         )
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel("Dice on the validation split, %")
-    axes.set_title(f"Study {study.name}: {len(front)} of {len(students)} students are on the front", loc="left")
+    axes.set_title(
+        f"Study {study.name}: {len(front)} of {len(students)} students are on the front", loc="left", parse_math=False
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="distillation path", loc="lower right", fontsize=8)
     file = io.BytesIO()

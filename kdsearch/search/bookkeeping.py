@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from kdsearch.tracking.location import Tracking
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
+
+logger = logging.getLogger(__name__)
 
 
 def open_record(study: StudyConfig, tracking: Tracking, store: StudyStore, records: Iterable[TrialRecord]) -> Recorder:
@@ -60,17 +63,30 @@ def refresh_front(recorder: Recorder, study: StudyConfig, students: Sequence[Stu
 def show_members(recorder: Recorder, students: Sequence[Student], bench: Workbench, home: Path) -> None:
     """Gives the runs of the front's members their weights and overlay sheets, where they lack them.
 
-    Raises KdsearchError where the weights of one are not there.
+    A member whose weights another machine keeps is left out, and said.
     """
     pictures = Pictures(bench, home)
     name = bench.study.name
-    for member in front_of(students, bench.study.search.objectives):
-        sheet = overlays_path(home, name, member.number)
-        if recorder.lacks_pictures(member.number) or not sheet.is_file():
-            content = pictures.sheet(member, students)
-            write_whole(str(sheet), content)
-            weights = weights_path(home, name, member.number).read_bytes()
-            recorder.member(member.number, weights=weights, overlays=content)
+    elsewhere = []
+    for member in _lacking(recorder, students, bench.study, home):
+        if not pictures.has_weights(member):
+            elsewhere.append(str(member.number))
+            continue
+        content = pictures.sheet(member, students)
+        write_whole(str(overlays_path(home, name, member.number)), content)
+        weights = weights_path(home, name, member.number).read_bytes()
+        recorder.member(member.number, weights=weights, overlays=content)
+    if elsewhere:
+        logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
+
+
+def _lacking(recorder: Recorder, students: Sequence[Student], study: StudyConfig, home: Path) -> list[Student]:
+    """The front's members without pictures in the record or here."""
+    return [
+        member
+        for member in front_of(students, study.search.objectives)
+        if recorder.lacks_pictures(member.number) or not overlays_path(home, study.name, member.number).is_file()
+    ]
 
 
 def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[TrialRecord, ...]:
@@ -86,9 +102,9 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
         recorder = open_record(study, tracking, store, records)
         students = students_of(records)
         refresh_front(recorder, study, students, store)
-        if students:
-            show_members(recorder, students, open_workbench(study, home), home)
         recorder.close(finished=recorder.was_finished or store.complete())
+        if _lacking(recorder, students, study, home):
+            show_members(recorder, students, open_workbench(study, home, data=store.data()), home)
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
     return records

@@ -121,7 +121,9 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
             yield event
         finished = True
     finally:
-        refresh_front(recorder, study, ledger.students, session.store)
-        if finished:
-            show_members(recorder, ledger.students, session.bench, session.home)
-        recorder.close(finished=finished)
+        try:
+            refresh_front(recorder, study, ledger.students, session.store)
+            if finished:
+                show_members(recorder, ledger.students, session.bench, session.home)
+        finally:
+            recorder.close(finished=finished)

@@ -37,9 +37,13 @@ class Pictures:
         """
         return self._predict(student)[1]
 
+    def has_weights(self, student: Student) -> bool:
+        """Whether the student can be asked on this machine."""
+        return weights_path(self._home, self._bench.study.name, student.number).is_file()
+
     def sheet(self, student: Student, students: Sequence[Student]) -> bytes:
         """PNG of the cases as teacher, plain twin (where there is one among the students) and student see them."""
-        twin = twin_of(student, students)
+        twin = twin_of(student, [other for other in students if self.has_weights(other)])
         networks = [None, *([twin] if twin else []), student]
         names = ["teacher", *([f"plain twin {twin.number}"] if twin else []), f"trial {student.number}"]
         rows = [self._row(case, networks) for case in self._cases()]

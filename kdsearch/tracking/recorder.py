@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import logging
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,6 +26,7 @@ from kdsearch.errors import KdsearchError
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.manners import mind_manners
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import saved_views
 from kdsearch.version import __version__
@@ -47,13 +46,6 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 """Tag by which MLflow's UI knows that the experiment's page is about training runs."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
-MANNERS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""MLflow's own settings, unless the environment has others: it would try a server for minutes while a study waits, and
-print two lines for every run."""
 _STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, KdsearchError)
 
 
@@ -65,10 +57,7 @@ class Recorder:
 
         ``study_id`` tells the study from another of the same name, whose runs are left alone.
         """
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails is said in ``away``
-        for name, value in MANNERS.items():
-            os.environ.setdefault(name, value)
+        mind_manners()
         self.away = ""
         """Why the store lacks something; empty where it is level."""
         self.was_finished = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -15,17 +15,21 @@ import numpy.typing as npt
 import onnx
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.manners import mind_manners
 from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
 from mlflow import MlflowClient
 
 FILE_DIGEST = "kdsearch.sha256"
 """Tag: which ``model.onnx`` a version holds."""
+MOST_LETTERS = 4_900
+"""Of a version's description, in any of MLflow's databases."""
 ARTIFACTS = "student"
 """Where the model lies among its trial's artifacts."""
 
@@ -48,8 +52,6 @@ class Registration:
     packages: dict[str, str]
     """Versions of what a program needs that loads the model."""
     example: Arrays
-    outputs: Arrays
-    """What the model makes of the example."""
 
 
 def register_student(registration: Registration, tracking: Tracking) -> str:
@@ -58,7 +60,7 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
     The same ``model.onnx`` is not registered twice. Raises KdsearchError where the registry cannot be reached or
     holds no run of the trial.
     """
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mind_manners()
     tracking.require()
     study, scores = registration.study, registration.scores
     tags = {STUDY: registration.study_id, TRIAL: str(registration.trial), FILE_DIGEST: registration.digest}
@@ -107,17 +109,28 @@ def _create(client: MlflowClient, registration: Registration, run_id: str) -> Mo
         client.log_artifacts(run_id, str(Path(folder) / place), place)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=f"Students picked from the kdsearch study {name}.")
-    card = (registration.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    card = (registration.folder / "MODEL_CARD.md").read_text(encoding="utf-8")[:MOST_LETTERS]
     return client.create_model_version(name, f"runs:/{run_id}/{place}", run_id, description=card)
 
 
 def _save(registration: Registration, place: Path) -> None:
     """As MLflow's ONNX flavour, with signature and example."""
+    model = onnx.load(registration.folder / "model.onnx")
     mlflow.onnx.save_model(
-        onnx.load(registration.folder / "model.onnx"),
+        model,
         str(place),
-        signature=infer_signature(registration.example, registration.outputs),
+        signature=ModelSignature(inputs=_schema(model.graph.input), outputs=_schema(model.graph.output)),
         input_example=registration.example,
         pip_requirements=[f"{package}=={version}" for package, version in registration.packages.items()],
         save_as_external_data=False,
     )
+
+
+def _schema(values: Iterable[onnx.ValueInfoProto]) -> Schema:
+    """MLflow's words for a graph's inputs or outputs; -1 stands for a side of any length."""
+    specs: list[ColSpec | TensorSpec] = []
+    for value in values:
+        tensor = value.type.tensor_type
+        shape = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim)
+        specs.append(TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name))
+    return Schema(specs)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.location import PORT, Tracking
+from kdsearch.tracking.location import PORT, Tracking, answers
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 120.0
@@ -34,6 +34,8 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
         tracking.require()
         yield tracking.shown.rstrip("/")
         return
+    if port is not None and answers(f"http://{HOST}:{port}", timeout_s=1.0):
+        raise KdsearchError(f"--port {port}: something answers there already; name another, or none")
     chosen = port or _free_port()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(  # noqa: S603 - our own words

@@ -88,7 +88,7 @@ def site(place) -> Iterator[tuple[str, str, MlflowClient]]:
     """MLflow's server on the study's record: its address, the experiment's number, and a client of the store."""
     tracking = Tracking(uri=f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")
     with serving(tracking) as address:
-        yield address, find_experiment(tracking.uri, "tiny"), MlflowClient(tracking.uri)
+        yield address, find_experiment(tracking, "tiny"), MlflowClient(tracking.uri)
 
 
 def test_front_view_draws_a_point_for_every_trial(page, site):

@@ -173,6 +173,18 @@ def test_model_of_another_size_is_refused(folder, picture):
         loaded(picture)
 
 
+def test_model_without_an_input_is_refused(folder):
+    value = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1])
+    node = helper.make_node("Constant", [], ["logits"], value_floats=[1.0])
+    model = helper.make_model(
+        helper.make_graph([node], "g", [], [value]), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
+    )
+    _replace(folder, "model.onnx", model.SerializeToString())
+    for use in (kdsearch.load, time_folder):
+        with pytest.raises(ModelError, match="must take one tensor and give one"):
+            use(folder)
+
+
 def test_model_without_a_size_has_no_latency(folder):
     _replace(folder, "model.onnx", _identity("n", "c", "h", "w"))
     with pytest.raises(ModelError, match="no fixed height and width"):

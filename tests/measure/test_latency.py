@@ -24,7 +24,7 @@ class Clock:
 
 
 def test_warming_up_is_not_counted():
-    clock = Clock(itertools.chain([1.0] * WARM_UP, itertools.repeat(0.002)))
+    clock = Clock(itertools.chain([0.01] * WARM_UP, itertools.repeat(0.002)))
     found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
     assert found.median_ms == found.p95_ms == pytest.approx(2.0)
     assert found.runs == clock.calls - WARM_UP
@@ -44,6 +44,13 @@ def test_time_that_never_settles_is_said():
     found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
     assert not found.steady
     assert clock.now > LONGEST_S
+
+
+def test_slow_network_is_judged_by_few_runs():
+    clock = Clock(itertools.repeat(0.5))
+    found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
+    assert (found.runs, found.steady, found.median_ms) == (10, True, pytest.approx(500))
+    assert clock.now < 8
 
 
 def test_percentile_is_above_the_median():

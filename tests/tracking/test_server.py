@@ -41,10 +41,16 @@ def test_server_that_cannot_start_says_why(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(KdsearchError, match=r"MLflow's server on sqlite:///.* ended with exit code \d+: .*"),
+            pytest.raises(KdsearchError, match=f"--port {port}: something answers there already"),
             serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"), port=port),
         ):
             pass
+    (tmp_path / "broken.db").write_bytes(b"not a database" * 100)
+    with (
+        pytest.raises(KdsearchError, match=r"MLflow's server on sqlite:///.* ended with exit code \d+: .*"),
+        serving(Tracking(uri=f"sqlite:///{tmp_path / 'broken.db'}")),
+    ):
+        pass
 
 
 def test_a_server_of_somebody_elses_is_not_started_again():

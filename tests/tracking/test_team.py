@@ -51,9 +51,10 @@ def server(postgres, tmp_path):
         _wait(port, process, log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        for member in family:
+        family = psutil.Process(process.pid).children(recursive=True)
+        for member in (*family, process):
             member.terminate()
+        process.wait(timeout=30)
         psutil.wait_procs(family, timeout=20)
 
 

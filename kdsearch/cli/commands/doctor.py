@@ -31,6 +31,11 @@ LIBRARIES = (
     "pydantic",
     "plotly",
     "safetensors",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "readchar",
 )
 LEAST_FREE_BYTES = 2 * 10**9
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     target = torch.from_numpy(np.asarray(dataset.masks) > 0).long()
     console.print(_summary(dataset, predicted, target))
     for defect in dataset.skipped:
-        console.print(f"skipped {defect}", style="red")
+        console.print(f"skipped {defect}", style="red", markup=False)
     if options.csv is not None:
         with writing(options.csv):
             _write(options.csv, dataset, predicted, target)
@@ -110,7 +111,7 @@ def _summary(dataset: Dataset, predicted: Tensor, target: Tensor) -> Table:
         empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
         dice = (overlap.dice, overlap.dice_std, overlap.iou) if overlap.images else ()
         cells = [f"{100 * value:.1f}" for value in dice] or ["", "", ""]
-        table.add_row(name, str(overlap.images), *cells, empty)
+        table.add_row(escape(name), str(overlap.images), *cells, empty)
     return table
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from kdsearch.cli.choosing import Choice, budget_of, candidates_of, choose, choose_trial, rule_of
+from kdsearch.cli.choosing import Choice, as_asked_for, budget_of, candidates_of, choose, find_trial, rule_of
 from kdsearch.cli.walk import walk
 from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder, weights_path
@@ -22,7 +22,7 @@ from kdsearch.distill.record import Student, students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form, Workbench, ship_student
-from kdsearch.export.runtime import example_feed, open_session, run_session
+from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.front.choice import Budget, nearest_to
 from kdsearch.front.members import front_of
 from kdsearch.search.pictures import Pictures
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if not students:
         raise KdsearchError(f"study {study.name} has no finished student yet; go on with kdsearch run {options.study}")
     console = Console(stderr=options.json, soft_wrap=True, highlight=False)
-    bench = open_workbench(study, home)
+    bench = open_workbench(study, home, data=store.data())
     pictures = Pictures(bench, home)
     number = options.trial
     if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     folder = options.out or Path("picked") / f"{study.name}-{choice.candidate.student.number}"
     _say_choice(choice, console)
     console.print("exporting, checking against torch, quantising, timing …", style="dim")
+    if not options.no_registry:
+        choose_tracking(study.tracking_uri, os.environ).require()
     description = _ship(options, choice.candidate.student, students, bench, home, pictures=pictures, folder=folder)
     version = None if options.no_registry else _register(study, store.id, folder, description)
     if options.json:
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 def _asks_nothing(options: argparse.Namespace) -> bool:
     """Whether neither budget nor rule was typed."""
     rules = (options.best, options.smallest_within, options.knee, options.trial)
-    return not options.json and budget_of(options) == Budget() and all(rule in (None, False) for rule in rules)
+    return not options.json and budget_of(options) == Budget() and all(rule is None or rule is False for rule in rules)
 
 
 def _choose(
@@ -84,10 +86,11 @@ def _choose(
     console: Console,
 ) -> Choice | None:
     budget = budget_of(options)
-    candidates = candidates_of(students, budget, bench, home, say=lambda text: console.print(text, style="dim"))
-    if number is not None:
-        return choose_trial(number, candidates, pictures)
-    choice = choose(candidates, budget, rule_of(options), students=len(students), pictures=pictures)
+    wanted = students if number is None else (find_trial(number, students),)
+    candidates = candidates_of(wanted, budget, bench, home, say=lambda text: console.print(text, style="dim"))
+    choice = choose(candidates, budget, rule_of(options), pictures=pictures)
+    if choice is not None and number is not None:
+        choice = as_asked_for(choice, students, pictures)
     if choice is None:
         closest = nearest_to(candidates, budget)
         assert closest is not None
@@ -95,7 +98,7 @@ def _choose(
         if closest.latency_ms is not None and closest.file_bytes is not None:
             figures += f", {closest.latency_ms:.2f} ms, {format_quantity(closest.file_bytes)}B"
         name = f"trial {closest.student.number}"
-        console.print(f"No student of {len(students)} is within {budget}. The nearest is {name}: {figures}.")
+        console.print(f"No student of {len(wanted)} is within {budget}. The nearest is {name}: {figures}.")
     return choice
 
 
@@ -125,7 +128,6 @@ def _register(study: StudyConfig, study_id: str, folder: Path, description: Desc
 
     model = folder / "model.onnx"
     session = open_session(model)
-    example = example_feed(session)
     return register_student(
         Registration(
             folder=folder,
@@ -135,8 +137,7 @@ def _register(study: StudyConfig, study_id: str, folder: Path, description: Desc
             scores=description.scores,
             digest=description.files[model.name],
             packages={name: description.made_with[name] for name in RUNTIME},
-            example=example,
-            outputs=run_session(session, example, name=str(model)),
+            example=example_feed(session),
         ),
         choose_tracking(study.tracking_uri, os.environ),
     )

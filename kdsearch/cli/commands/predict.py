@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         except DataError as error:
             bad.append(f"{job.image}: {error}")
     for line in bad:
-        console.print(f"skipped {line}", style="red")
+        console.print(f"skipped {line}", style="red", markup=False)
     print(f"{len(jobs) - len(bad)} of {len(jobs)} images done, written to {options.out}")
     return SOME_BAD if bad else 0
 

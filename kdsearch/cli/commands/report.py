@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         tables = (front_markdown, paths_markdown) if options.markdown else (front_latex, paths_latex)
         print(f"{tables[0](front)}\n\n{tables[1](students)}")
         return 0
-    pictures = Pictures(open_workbench(study, home), home)
+    pictures = Pictures(open_workbench(study, home, data=store.data()), home)
     story = Story(
         study=study,
         records=records,
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         teacher=store.teacher(),
         data=store.data(),
         importances=store.importances(),
-        overlays={member.number: pictures.sheet(member, students) for member in front},
+        overlays={member.number: pictures.sheet(member, students) for member in front if pictures.has_weights(member)},
         study_text=dump_study(study),
         environment=installed_packages(),
     )

@@ -7,14 +7,14 @@ import os
 from collections import Counter
 
 from kdsearch.config.home import home_folder
-from kdsearch.config.load import load_study
+from kdsearch.config.load import load_study, with_folders
 from kdsearch.search.bookkeeping import sync_study
 from kdsearch.tracking.location import choose_tracking
 
 
 def run(options: argparse.Namespace) -> int:
     """Records what MLflow lacks, and says what it holds then."""
-    study = load_study(options.study)
+    study = with_folders(load_study(options.study), options.data)
     tracking = choose_tracking(study.tracking_uri, os.environ)
     records = sync_study(study, home=home_folder(os.environ), tracking=tracking)
     counts = Counter(record.outcome for record in records)

@@ -9,7 +9,7 @@ import webbrowser
 
 from kdsearch.config.load import load_study
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.location import choose_tracking
+from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.tracking.server import serving, store_exists
 
 
@@ -19,8 +19,9 @@ def run(options: argparse.Namespace) -> int:
     tracking = choose_tracking(study.tracking_uri if study else None, os.environ)
     if not store_exists(tracking):
         raise KdsearchError(f"{tracking.file}: no record yet; kdsearch run makes it, in the folder it is run in")
-    page = _page(study.name, tracking.uri) if study else "/"
-    signal.signal(signal.SIGTERM, _interrupt)
+    page = _page(study.name, tracking) if study else "/"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         with serving(tracking, port=options.port) as address:
             link = f"{address}{page}"
@@ -35,13 +36,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _page(study: str, uri: str) -> str:
+def _page(study: str, tracking: Tracking) -> str:
     """The view of the study's front."""
     from kdsearch.tracking.experiment import find_experiment  # takes seconds to import
     from kdsearch.tracking.location import front_page
 
-    return front_page(find_experiment(uri, study))
+    return front_page(find_experiment(tracking, study))
 
 
 def _interrupt(_number: int, _frame: object) -> None:
+    """Ends the wait; a second signal does not disturb the server's end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
