@@ -13,7 +13,7 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.export.sizes import measure_onnx
 from kdsearch.front.choice import Budget, Candidate, Rule
-from kdsearch.front.noise import paired_difference
+from kdsearch.front.noise import Difference, paired_difference
 from kdsearch.search.pictures import Pictures
 
 SHOWN_RIVALS = 5
@@ -25,11 +25,8 @@ class Rival:
     """A student that the rule places after the chosen one."""
 
     candidate: Candidate
-    behind: float
-    """Mean of the paired differences of Dice, chosen minus rival."""
-    half_width: float
-    """Its 95 % interval is ± this."""
-    within_noise: bool
+    behind: Difference
+    """Of Dice, chosen minus rival."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +40,13 @@ class Choice:
     @property
     def caution(self) -> str:
         """Says where the runner-up is as good as far as anybody can tell; empty where it is not."""
-        if not self.rivals or not self.rivals[0].within_noise:
+        if not self.rivals or not self.rivals[0].behind.within_noise:
             return ""
         rival = self.rivals[0]
+        points = f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f} points of Dice (paired, 95 %)"
         return (
             f"The runner-up, trial {rival.candidate.student.number}, cannot be told apart from it by these images: the "
-            f"difference is {100 * rival.behind:+.1f} ± {100 * rival.half_width:.1f} points of Dice (paired, 95 %)."
+            f"difference is {points}."
         )
 
 
@@ -111,18 +109,11 @@ def as_asked_for(choice: Choice, students: Sequence[Student], pictures: Pictures
 
 def _rivals(chosen: Candidate, others: Iterable[Candidate], pictures: Pictures) -> tuple[Rival, ...]:
     own = pictures.dice(chosen.student)
-    found = []
-    for other in [other for other in others if pictures.has_weights(other.student)][:SHOWN_RIVALS]:
-        difference = paired_difference(own, pictures.dice(other.student))
-        found.append(
-            Rival(
-                candidate=other,
-                behind=difference.mean,
-                half_width=difference.half_width,
-                within_noise=difference.within_noise,
-            )
-        )
-    return tuple(found)
+    here = [other for other in others if pictures.has_weights(other.student)]
+    return tuple(
+        Rival(candidate=other, behind=paired_difference(own, pictures.dice(other.student)))
+        for other in here[:SHOWN_RIVALS]
+    )
 
 
 def _measured(student: Student, bench: Workbench, home: Path) -> Candidate:

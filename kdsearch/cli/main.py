@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "kdsearch").startswith("kdsearch"):
             raise
-        print(f"kdsearch {options.command}: needs the package {error.name}; pip install kdsearch", file=sys.stderr)
+        print(
+            f"kdsearch {options.command}: needs the package {error.name}, which kdsearch brings along", file=sys.stderr
+        )
         return USER_ERROR
     except KdsearchError as error:
         print(f"kdsearch {options.command}: {error}", file=sys.stderr)

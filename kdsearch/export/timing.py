@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import ModelError
 from kdsearch.export.runtime import example_feed, open_session, run_session
-from kdsearch.measure.latency import Latency, time_calls
+from kdsearch.measure.latency import Latency, cores, time_calls
 
 if TYPE_CHECKING:
     from torch import nn
 
 FILES = ("model.onnx", "model.int8.onnx")
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def time_folder(folder: Path) -> list[Latency]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
@@ -67,6 +68,11 @@ def _is_steady(times: list[float]) -> bool:
     middle = len(times) // 2
     earlier, later = statistics.median(times[:middle]), statistics.median(times[middle:])
     return abs(earlier - later) <= STEADY * statistics.median(times)
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def processor_name() -> str:

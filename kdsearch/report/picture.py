@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -41,7 +42,22 @@ def front_picture(
                 linewidths=1.2,
                 label=path if on_front else None,
             )
-    marks = list(study.references)
+    _add_marks(axes, study.references, teacher)
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("Dice on the validation split, %")
+    axes.set_title(
+        f"Study {study.name}: {len(front)} of {len(students)} students are on the front", loc="left", parse_math=False
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="distillation path", loc="lower right", fontsize=8)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
+
+
+def _add_marks(axes: Axes, references: Sequence[Reference], teacher: Scores | None) -> None:
+    marks = list(references)
     marks += (
         [Reference(label="teacher", dice=teacher.dice, params=teacher.params)] if teacher and teacher.dice > 0 else []
     )
@@ -56,17 +72,6 @@ def front_picture(
             fontsize=8,
             parse_math=False,
         )
-    axes.set_xscale("log")
-    axes.set_xlabel("parameters")
-    axes.set_ylabel("Dice on the validation split, %")
-    axes.set_title(
-        f"Study {study.name}: {len(front)} of {len(students)} students are on the front", loc="left", parse_math=False
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="distillation path", loc="lower right", fontsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()
 
 
 def _points(students: Sequence[Student]) -> tuple[list[float], list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from kdsearch.distill.device import choose_device
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.errors import SearchError
+from kdsearch.measure.latency import cores
 from kdsearch.search.events import Prepared, TeacherProgress
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
@@ -100,8 +100,3 @@ def _start_on_ray(study: StudyConfig, prepared: Prepared) -> Executor:
         threads=1 if search.deterministic else max(1, int(search.ray.cpus_per_trial)),
     )
     return RayExecutor(search.ray, cargo, workers=search.workers)
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from kdsearch.config.home import home_folder
 from kdsearch.distill.device import choose_device
+from kdsearch.measure.latency import cores
 from kdsearch.models.torchvision_operators import declare_missing_operators
-from kdsearch.search.preparation import cores
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
 from kdsearch.version import __version__
 

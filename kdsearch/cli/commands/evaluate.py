@@ -24,13 +24,12 @@ from kdsearch.config.data import DataConfig
 from kdsearch.config.home import home_folder
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
+from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import mark_seen, read_seen
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image, predict_classes
 from kdsearch.measure.scores import measure_overlap
-
-READERS = ("busi", "udiat", "busbra", "breast", "folder", "phantom")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,10 +74,10 @@ def _without_seen(dataset: Dataset, options: argparse.Namespace, console: Consol
 def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
     """The data that ``READER=FOLDER`` stands for, at the student's size; raises KdsearchError where it is none."""
     reader, _, folder = text.partition("=")
-    if reader not in READERS:
+    if reader not in LICENCES:
         raise KdsearchError(
-            f"--data {text}: write READER=FOLDER, such as busi=data/busi; readers: {', '.join(READERS)}"
-            f"{nearest(reader, READERS)}"
+            f"--data {text}: write READER=FOLDER, such as busi=data/busi; readers: {', '.join(LICENCES)}"
+            f"{nearest(reader, LICENCES)}"
         )
     if reader != "phantom" and not folder:
         raise KdsearchError(f"--data {text}: say where the images lie: {reader}=FOLDER")

@@ -147,7 +147,7 @@ def _say_choice(choice: Choice, console: Console) -> None:
     console.print(choice.sentence)
     if choice.caution:
         console.print(choice.caution, style="yellow")
-    near = [rival for rival in choice.rivals if rival.within_noise]
+    near = [rival for rival in choice.rivals if rival.behind.within_noise]
     if not near:
         return
     table = Table(
@@ -158,7 +158,7 @@ def _say_choice(choice: Choice, console: Console) -> None:
         table.add_row(
             str(student.number),
             f"{100 * student.scores.dice:.1f}",
-            f"{100 * rival.behind:+.1f} ± {100 * rival.half_width:.1f}",
+            f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f}",
             format_quantity(student.scores.params),
             format_quantity(student.scores.macs),
             student.recipe.path,
@@ -190,7 +190,7 @@ def _as_json(choice: Choice, description: Description, folder: Path, version: st
         "trial": description.trial,
         "why": choice.sentence,
         "caution": choice.caution,
-        "as_good": [rival.candidate.student.number for rival in choice.rivals if rival.within_noise],
+        "as_good": [rival.candidate.student.number for rival in choice.rivals if rival.behind.within_noise],
         "folder": str(folder),
         "registered": version,
         "scores": description.scores,
