@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdsearch.cli.command_line import command_line
 from kdsearch.distill.record import Student, TrialRecord
 from kdsearch.tracking.location import Tracking
 
@@ -17,17 +18,17 @@ def failures(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def next_steps(
-    members: Sequence[Student], *, study_file: Path, tracking: Tracking, experiment: str | None
+    members: Sequence[Student], *, study_file: Path, data: Sequence[str], tracking: Tracking, page: str | None
 ) -> list[str]:
-    """How to look at the record, and what to type next; ``experiment`` is MLflow's number for the study, if known."""
+    """How to look at the record, and what to type next; ``data`` are the folders that were named beside the file."""
     middle = members[len(members) // 2].scores.params
     return [
-        *look(study_file=study_file, tracking=tracking, experiment=experiment),
-        f"pick:    kdsearch pick {study_file} --params {middle}",
+        *look(study_file=study_file, tracking=tracking, page=page),
+        f"pick:    {command_line('pick', study_file, '--params', str(middle), data=data)}",
     ]
 
 
-def look(*, study_file: Path, tracking: Tracking, experiment: str | None) -> list[str]:
-    """How to look at the record."""
-    lines = [f"browse:  kdsearch ui {study_file}"]
-    return [*lines, f"         {tracking.link(experiment)}"] if experiment is not None else lines
+def look(*, study_file: Path, tracking: Tracking, page: str | None) -> list[str]:
+    """How to look at the record; ``page`` is the view of the front, if known."""
+    lines = [f"browse:  {command_line('ui', study_file)}"]
+    return [*lines, f"         {tracking.link(page)}"] if page is not None else lines

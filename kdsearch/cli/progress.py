@@ -45,7 +45,8 @@ class Progress:
     teacher_report: EpochReport | None = None
     prepared: Prepared | None = None
     target: int = 0
-    experiment_id: str | None = None
+    page: str | None = None
+    """The view of the front in MLflow; None where no search was needed."""
     running: dict[int, Running] = field(default_factory=dict)
     records: dict[int, TrialRecord] = field(default_factory=dict)
     searching_since: float = 0.0
@@ -66,13 +67,8 @@ class Progress:
                 self.phase, self.teacher_report = "training the teacher", report
             case Prepared():
                 self.phase, self.prepared = "starting workers", event
-            case Searching(records=records, target=target, experiment_id=experiment_id):
-                self.phase, self.target, self.experiment_id, self.searching_since = (
-                    "searching",
-                    target,
-                    experiment_id,
-                    now,
-                )
+            case Searching(records=records, target=target, page=page):
+                self.phase, self.target, self.page, self.searching_since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}
             case Started():
                 self.running[event.number] = Running(event)

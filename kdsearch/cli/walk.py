@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import readchar
@@ -12,12 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsearch.config.home import overlays_path
-from kdsearch.config.quantity import format_quantity
+from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.record import Student
+from kdsearch.report.table import front_cells
 
 UP, DOWN = (readchar.key.UP, "k"), (readchar.key.DOWN, "j")
-TAKE, LEAVE = (readchar.key.ENTER, "\n", "\r"), ("q", readchar.key.ESC, readchar.key.CTRL_C)
+TAKE = (readchar.key.ENTER, "\n", "\r")
+LEAVE = ("q", readchar.key.ESC * 2, f"{readchar.key.ESC}q", readchar.key.CTRL_C)
+"""After Esc, which begins an arrow key's code too, readchar waits for another key."""
+KEYS = Text("↑ ↓ walk · Enter picks · q leaves", style="dim")
+FRAME = 5
+"""Lines of the table beside its rows: title, head, three rules."""
+FEWEST = 3
+"""Students that are shown however low the terminal is."""
 
 
 def walk(
@@ -32,7 +41,7 @@ def walk(
     place = len(members) // 2
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(_page(members, place, study, home), refresh=True)
+            live.update(_page(members, place, study, home, console=console), refresh=True)
             try:
                 pressed = read()
             except KeyboardInterrupt:
@@ -45,26 +54,28 @@ def walk(
             place = min(max(place, 0), len(members) - 1)
 
 
-def _page(members: Sequence[Student], place: int, study: StudyConfig, home: Path) -> Group:
-    table = Table("", "trial", "Dice %", "±", "params", "MACs", "path", title=f"Front of {study.name}")
-    for index, member in enumerate(members):
-        scores = member.scores
-        table.add_row(
-            "▶" if index == place else "",
-            str(member.number),
-            f"{100 * scores.dice:.1f}",
-            f"{100 * scores.overlap.dice_std:.1f}",
-            format_quantity(scores.params),
-            format_quantity(scores.macs),
-            member.recipe.path,
-            style="bold reverse" if index == place else "",
-        )
-    return Group(table, _details(members[place], study, home), Text("↑ ↓ walk · Enter picks · q leaves", style="dim"))
+def _page(members: Sequence[Student], place: int, study: StudyConfig, home: Path, *, console: Console) -> Group:
+    """As many students around the one at ``place`` as the terminal has lines for."""
+    details = Group(_details(members[place], study, home), KEYS)
+    room = max(FEWEST, console.height - FRAME - len(console.render_lines(details)) - 1)
+    start = min(max(0, place - room // 2), max(0, len(members) - room))
+    shown = range(start, min(start + room, len(members)))
+    counted = "" if len(shown) == len(members) else f", {start + 1} to {shown.stop} of {len(members)}"
+    head, *rows = front_cells(members)
+    table = Table("", *head, title=f"Front of {study.name}{counted}")
+    for index in shown:
+        here = index == place
+        table.add_row("▶" if here else "", *rows[index], style="bold reverse" if here else "")
+    return Group(table, details)
 
 
 def _details(member: Student, study: StudyConfig, home: Path) -> Text:
-    settings = {key: value for key, value in member.recipe.settings().items() if "augmentation" not in key}
-    lines = [f"  {key}: {value}" for key, value in settings.items()]
+    """What was searched of its recipe, a line a section, and where its pictures are."""
+    searched = {name: value for name, value in member.recipe.settings().items() if name in dimensions(study)}
+    lines = [
+        f"{section}: " + ", ".join(f"{name.partition('.')[2]} {searched[name]}" for name in names)
+        for section, names in groupby(searched, key=lambda name: name.partition(".")[0])
+    ]
     overlay = overlays_path(home, study.name, member.number)
-    lines.append(f"  overlays: {overlay if overlay.is_file() else 'made when it is picked'}")
+    lines.append(f"overlays: {overlay if overlay.is_file() else 'made when it is picked'}")
     return Text("\n".join(lines))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import origin
 from kdsearch.export.description import Description
+from kdsearch.markdown import markdown_table
 from kdsearch.measure.scores import Scores
 from kdsearch.models.encoder_weights import licence_of
 
@@ -71,7 +70,7 @@ def _data(d: Description, study: StudyConfig) -> str:
 def _metrics(d: Description, teacher: Scores) -> str:
     rows = [("all", d.scores["dice"], d.scores["dice_std"], "")]
     rows += [(group.name, group.dice, group.dice_std, str(group.images)) for group in d.subgroups]
-    table = _table(
+    table = markdown_table(
         ("images", "Dice %", "± over images", "how many"),
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", count) for name, dice, std, count in rows),
     )
@@ -98,7 +97,7 @@ def _sizes(d: Description) -> str:
         )
         for t in d.latency
     )
-    table = _table(("runtime", "threads", "median ms", "95 % within ms", "runs"), rows)
+    table = markdown_table(("runtime", "threads", "median ms", "95 % within ms", "runs"), rows)
     where = f"One image, warmed up, on {d.made_with['processor']}; `kdsearch bench` measures it elsewhere."
     return f"## Latency\n\n{where}\n\n{table}"
 
@@ -139,8 +138,3 @@ def _running(d: Description) -> str:
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
         f"{feed}. A pixel is a lesion where its logit is above zero."
     )
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -69,8 +69,10 @@ class Scores:
         return self.overlap.dice
 
     def headline(self) -> str:
-        """``Dice 80.1 %, 122k params, 32M MACs``."""
-        return f"Dice {100 * self.dice:.1f} %, {format_quantity(self.params)} params, {format_quantity(self.macs)} MACs"
+        """``Dice 80.1 %, 122k params, 32M MACs``, and ``1.20 ms`` where latency was measured."""
+        latency = f", {self.latency_ms:.2f} ms" if self.latency_ms is not None else ""
+        size = f"{format_quantity(self.params)} params, {format_quantity(self.macs)} MACs"
+        return f"Dice {100 * self.dice:.1f} %, {size}{latency}"
 
     def metrics(self) -> dict[str, float]:
         """Every figure by name, as it is recorded."""

@@ -18,7 +18,7 @@ from kdsearch.measure.scores import Scores
 from kdsearch.report.chart import front_figure
 from kdsearch.report.figures import curves_figure, groups_figure, hypervolume_figure, importance_figure
 from kdsearch.report.progress import Step, reference_size, steps_of
-from kdsearch.report.table import HEAD, row_cells
+from kdsearch.report.table import front_cells
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
@@ -142,9 +142,10 @@ def _data(story: Story) -> str:
 
 
 def _table(students: Sequence[Student]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in HEAD)
-    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row_cells(student)) for student in students)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    head, *rows = front_cells(students)
+    names = "".join(f"<th>{name}</th>" for name in head)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table><tr>{names}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _pair(left: go.Figure, right: go.Figure) -> str:

@@ -12,9 +12,8 @@ from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.distill.record import Student
+from kdsearch.markdown import markdown_table
 
-HEAD = ("trial", "Dice %", "±", "params", "MACs", "path", "student")
-"""± is the standard deviation over images; a student is width×depth, then how many convolutions of which kind."""
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 
@@ -23,42 +22,52 @@ def front_table(students: Sequence[Student]) -> Table:
 
     A student is width×depth, then how many convolutions of which kind a stage has.
     """
+    head, *rows = front_cells(students)
     table = Table(title="Front: no other student is better, smaller and cheaper at once", title_justify="left")
-    for name in HEAD:
+    for name in head:
         table.add_column(name, justify="left" if name in ("path", "student") else "right", no_wrap=True)
-    for student in students:
-        table.add_row(*row_cells(student))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def row_cells(student: Student) -> tuple[str, ...]:
-    """A student's row under ``HEAD``."""
+def front_cells(students: Sequence[Student]) -> list[tuple[str, ...]]:
+    """Head and a row a student; ``ms`` is there where the study measured latency, ± is over images."""
+    timed = any(student.scores.latency_ms is not None for student in students)
+    head = ("trial", "Dice %", "±", "params", "MACs", *(["ms"] if timed else []), "path", "student")
+    return [head, *(_row(student, timed=timed) for student in students)]
+
+
+def _row(student: Student, *, timed: bool) -> tuple[str, ...]:
     scores, spec, distillation = student.scores, student.recipe.student, student.recipe.distillation
-    path = f"{distillation.path} {distillation.loss}" if distillation else "none"
+    latency = f"{scores.latency_ms:.2f}" if scores.latency_ms is not None else ""
     return (
         str(student.number),
         f"{100 * scores.dice:.1f}",
         f"{100 * scores.overlap.dice_std:.1f}",
         format_quantity(scores.params),
         format_quantity(scores.macs),
-        path,
+        *([latency] if timed else []),
+        f"{distillation.path} {distillation.loss}" if distillation else "none",
         f"{spec.width}×{spec.depth}, {spec.convolutions} {spec.convolution}",
     )
 
 
 def front_markdown(students: Sequence[Student]) -> str:
     """The same table in Markdown."""
-    return _markdown(HEAD, [row_cells(student) for student in students])
+    head, *rows = front_cells(students)
+    return markdown_table(head, rows)
 
 
 def front_latex(students: Sequence[Student]) -> str:
     """The same table for LaTeX, with booktabs."""
-    return _latex(HEAD, [row_cells(student) for student in students])
+    head, *rows = front_cells(students)
+    return _latex(head, rows)
 
 
 def paths_markdown(students: Sequence[Student]) -> str:
     """Dice by distillation path in Markdown."""
-    return _markdown(PATHS_HEAD, _path_rows(students))
+    return markdown_table(PATHS_HEAD, _path_rows(students))
 
 
 def paths_latex(students: Sequence[Student]) -> str:
@@ -73,11 +82,6 @@ def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
         dice = [100 * student.scores.dice for student in students if student.recipe.path == path]
         rows.append((path, str(len(dice)), f"{fmean(dice):.1f}", f"{pstdev(dice):.1f}", f"{max(dice):.1f}"))
     return rows
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

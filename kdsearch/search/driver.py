@@ -107,7 +107,7 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
     recorder, study, ledger = session.recorder, session.study, session.ledger
     finished, away = False, ""
     try:
-        yield Searching(records=ledger.records, target=study.search.trials, experiment_id=recorder.experiment_id)
+        yield Searching(records=ledger.records, target=study.search.trials, page=recorder.page)
         refreshed = time.monotonic()
         for event in events:
             if isinstance(event, Ended):

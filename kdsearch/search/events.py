@@ -44,7 +44,8 @@ class Searching:
     """What former drivers left."""
     target: int
     """Trials in all."""
-    experiment_id: str
+    page: str
+    """The view of the front in MLflow, as a path on any server of the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

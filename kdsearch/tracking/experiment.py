@@ -6,20 +6,28 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.location import Tracking, front_page
 from kdsearch.tracking.manners import mind_manners
+from kdsearch.tracking.recorder import KIND, STUDY
 from mlflow import MlflowClient
 
 
-def find_experiment(tracking: Tracking, study: str) -> str:
-    """The experiment's number; raises KdsearchError where the record does not hold the study or cannot be read."""
+def find_front(tracking: Tracking, study: str) -> str:
+    """The view of the study's front, as a path on any server; of several of one name, of the one begun last.
+
+    Raises KdsearchError where the record does not hold the study or cannot be read.
+    """
     mind_manners()
     tracking.require()
     try:
-        found = MlflowClient(tracking.uri).get_experiment_by_name(study)
+        client = MlflowClient(tracking.uri)
+        found = client.get_experiment_by_name(study)
+        numbers = [found.experiment_id] if found is not None else []
+        wanted = f"tags.`{KIND}` = 'study'"
+        runs = client.search_runs(numbers, wanted, max_results=1, order_by=["attributes.start_time DESC"])
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = tracking.mask(str(error).splitlines()[0])
         raise KdsearchError(f"tracking: {tracking.shown} cannot be read: {reason}") from error
-    if found is None:
+    if not runs:
         raise KdsearchError(f"tracking: the record does not hold study {study}; kdsearch sync brings it level")
-    return str(found.experiment_id)
+    return front_page(runs[0].info.experiment_id, runs[0].data.tags[STUDY])

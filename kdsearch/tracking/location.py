@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.views import FRONT_VIEW
+from kdsearch.tracking.views import FRONT, view_id
 
 DEFAULT_URI = "sqlite:///mlflow/mlflow.db"
 PORT = 5000
@@ -68,15 +68,16 @@ class Tracking:
         database = self.file or Path(DEFAULT_URI.removeprefix("sqlite:///"))
         return (database.resolve().parent / "artifacts").as_uri()
 
-    def link(self, experiment_id: str) -> str:
-        """The page of the study's front; where no server runs yet, as ``kdsearch ui`` serves it."""
+    def link(self, page: str) -> str:
+        """The page's address; where no server runs yet, as ``kdsearch ui`` serves it."""
         base = f"http://127.0.0.1:{PORT}" if self.database else self.shown.rstrip("/")
-        return f"{base}{front_page(experiment_id)}"
+        return f"{base}{page}"
 
 
-def front_page(experiment_id: str) -> str:
+def front_page(experiment_id: str, study_id: str) -> str:
     """The saved view of a study's front, as a path on any server of its record."""
-    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={FRONT_VIEW}&compareRunsMode=CHART"
+    view = view_id(FRONT, study_id)
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
 
 
 def _place(uri: str) -> tuple[str, str | None, int | None, str]:

@@ -25,10 +25,10 @@ from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
-from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.location import Tracking, front_page
 from kdsearch.tracking.manners import mind_manners
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
-from kdsearch.tracking.views import saved_views
+from kdsearch.tracking.views import holds_another, saved_views
 from kdsearch.version import __version__
 from mlflow import MlflowClient
 
@@ -71,7 +71,9 @@ class Recorder:
         self._dataset: list[DatasetInput] = []
         try:
             self._client = MlflowClient(_prepared(tracking))
-            self.experiment_id = self._experiment(tracking)
+            self._experiment_id = self._experiment(tracking)
+            self.page = front_page(self._experiment_id, study_id)
+            """The view of the study's front, as a path on any server of the record."""
             self._runs = {_key(run): run for run in self._existing_runs()}
             self._parent = self._run("study", name=study.name)
             self.was_finished = self._runs["study", ""].info.status == "FINISHED"
@@ -194,12 +196,18 @@ class Recorder:
 
     def _write_views(self) -> None:
         """Keeps the saved views up to date, and no others."""
-        known = self._client.get_experiment(self.experiment_id).tags
-        created = int(self._runs["study", ""].info.start_time)
-        views = saved_views(study_id=self._study_id, searched=list(dimensions(self._study)), created_ms=created)
+        known = self._client.get_experiment(self._experiment_id).tags
+        began = self._runs["study", ""].info.start_time
+        views = saved_views(
+            study_id=self._study_id,
+            searched=list(dimensions(self._study)),
+            created=datetime.datetime.fromtimestamp(began / 1000, tz=datetime.UTC),
+            is_alone=not holds_another(known, self._study_id),
+            is_timed="latency_ms" in self._study.search.objectives,
+        )
         for key, value in views.items():
             if known.get(key) != value:
-                self._client.set_experiment_tag(self.experiment_id, key, value)
+                self._client.set_experiment_tag(self._experiment_id, key, value)
 
     def _mark(self, wanted: set[str]) -> None:
         for (kind, number), run in self._runs.items():
@@ -237,7 +245,7 @@ class Recorder:
         token: str | None = None
         wanted = f"tags.`{STUDY}` = '{self._study_id}'"
         while True:
-            page = self._client.search_runs([self.experiment_id], wanted, ViewType.ACTIVE_ONLY, 1000, page_token=token)
+            page = self._client.search_runs([self._experiment_id], wanted, ViewType.ACTIVE_ONLY, 1000, page_token=token)
             runs += page
             token = page.token
             if not token:
@@ -269,7 +277,7 @@ class Recorder:
             all_tags[MLFLOW_PARENT_RUN_ID] = self._parent
         self._unanswered.add(key)
         run = self._client.create_run(
-            self.experiment_id, start_time=milliseconds(started), tags=all_tags, run_name=name
+            self._experiment_id, start_time=milliseconds(started), tags=all_tags, run_name=name
         )
         self._unanswered.discard(key)
         self._runs[key] = run

@@ -1,63 +1,93 @@
 """Saved views of a study's runs for MLflow's own pages, in the form that MLflow 3.17 keeps them in.
 
 A view is a tag of the experiment, ``mlflow.sharedViewState.ID``, that holds the state of the page, deflated. The IDs
-here all begin with ``kdsearch-``, so that a view that a person saved is never touched.
+here begin with ``kdsearch-`` and end with the study's, so that neither a view that a person saved is touched nor one of
+another study of the same name.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 
 TAG = "mlflow.sharedViewState."
-FRONT_VIEW, CURVES_VIEW, PATHS_VIEW = "kdsearch-front", "kdsearch-curves", "kdsearch-paths"
+OURS = "kdsearch-"
+FRONT, CURVES, PATHS = "front", "curves", "paths"
 COLUMNS = ("metrics.`dice`", "metrics.`params`", "metrics.`macs`")
-RECIPE_COLUMNS = ("distillation.path", "student.width", "student.depth")
+LATENCY_COLUMN = "metrics.`latency_ms`"
+RECIPE_COLUMNS = ("params.`distillation.path`", "params.`student.width`", "params.`student.depth`")
+SCATTERS = (("Dice against parameters", "log10_params"), ("Dice against multiply-adds", "log10_macs"))
+LATENCY_SCATTER = ("Dice against latency", "latency_ms")
 SECTION = "kdsearch"
 FOLDED = ("curve", "Model metrics", "System metrics")
 """Sections that MLflow adds for every metric it finds; they stay folded below the view's own."""
 
 
-def saved_views(*, study_id: str, searched: Sequence[str], created_ms: int) -> dict[str, str]:
+def view_id(kind: str, study_id: str) -> str:
+    """What links name a study's view by."""
+    return f"{OURS}{kind}-{study_id[:8]}"
+
+
+def holds_another(tags: Iterable[str], study_id: str) -> bool:
+    """Whether an experiment's tags hold views of another study of the same name."""
+    ours = tuple(view_id(kind, study_id) for kind in (FRONT, CURVES, PATHS))
+    return any(tag.startswith(f"{TAG}{OURS}") and not tag.endswith(ours) for tag in tags)
+
+
+def saved_views(
+    *, study_id: str, searched: Sequence[str], created: datetime.datetime, is_alone: bool = True, is_timed: bool = False
+) -> dict[str, str]:
     """The tags of the three views by name; ``searched`` are the dotted names of the recipe's searched settings.
 
-    ``created_ms`` is when the study began, in milliseconds since 1970: MLflow takes no view without it.
+    Where latency ``is_timed`` there is a scatter and a column of it too. ``created`` is when the study began; it is
+    added to the views' names where the study ``is_alone`` no more in having its name.
     """
+    scatters = [*SCATTERS, *([LATENCY_SCATTER] if is_timed else [])]
+    columns = [*COLUMNS, *([LATENCY_COLUMN] if is_timed else []), *RECIPE_COLUMNS]
     trials = f"tags.`kdsearch.kind` = 'trial' AND tags.`kdsearch.study` = '{study_id}'"
     finished = f"{trials} AND attributes.status = 'FINISHED'"
     everywhere = [name for name in searched if not name.startswith("distillation.") or name == "distillation.path"]
     views = {
-        FRONT_VIEW: _view(
+        FRONT: _view(
             "Pareto front",
+            columns,
             charts=[
-                _scatter("Dice against parameters", "log10_params", "dice"),
-                _scatter("Dice against multiply-adds", "log10_macs", "dice"),
+                *(_scatter(title, metric, "dice") for title, metric in scatters),
                 _parallel("Recipe", everywhere, ["dice", "log10_params"]),
             ],
             search=finished,
             order="tags.`kdsearch.front`",
         ),
-        CURVES_VIEW: _view(
+        CURVES: _view(
             "Learning curves",
+            columns,
             charts=[_line("Dice by epoch", "curve/dice"), _line("Validation loss by epoch", "curve/validation_loss")],
             search=f"{trials} AND tags.`kdsearch.front` = 'true'",
             order="metrics.`params`",
         ),
-        PATHS_VIEW: _view(
+        PATHS: _view(
             "Compare paths",
+            columns,
             charts=[_bar("Dice, mean over a path's students", "dice"), _bar("log10 of parameters", "log10_params")],
             search=finished,
             order="metrics.`dice`",
             group="distillation.path",
         ),
     }
-    times: dict[str, Json] = {"createdAt": created_ms, "updatedAt": created_ms}
-    return {f"{TAG}{name}": json.dumps(view | times, separators=(",", ":")) for name, view in views.items()}
+    moment = int(created.timestamp() * 1000)
+    suffix = "" if is_alone else f" ({created:%Y-%m-%d %H:%M})"
+    return {
+        f"{TAG}{view_id(kind, study_id)}": json.dumps(
+            {"name": name + suffix, "state": state, "createdAt": moment, "updatedAt": moment}, separators=(",", ":")
+        )
+        for kind, (name, state) in views.items()
+    }
 
 
 def unpack(tag_value: str) -> dict[str, Json]:
@@ -68,7 +98,10 @@ def unpack(tag_value: str) -> dict[str, Json]:
     return state
 
 
-def _view(name: str, *, charts: list[Json], search: str, order: str, group: str | None = None) -> dict[str, Json]:
+def _view(
+    name: str, columns: Sequence[str], *, charts: list[Json], search: str, order: str, group: str | None = None
+) -> tuple[str, str]:
+    """A view's name and the state of its page."""
     grouped: Json = (
         {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": group}]} if group else None
     )
@@ -80,7 +113,7 @@ def _view(name: str, *, charts: list[Json], search: str, order: str, group: str 
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
-        "selectedColumns": [*COLUMNS, *(f"params.`{column}`" for column in RECIPE_COLUMNS)],
+        "selectedColumns": [*columns],
         "columnOrder": [],
         "columnWidths": {},
         "runsExpanded": {},
@@ -104,7 +137,7 @@ def _view(name: str, *, charts: list[Json], search: str, order: str, group: str 
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return {"name": name, "state": f"deflate;{packed}"}
+    return name, f"deflate;{packed}"
 
 
 def _section(uuid: str, name: str, *, unfolded: bool) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.tracking.experiment import find_experiment
-from kdsearch.tracking.location import Tracking, front_page
+from kdsearch.tracking.experiment import find_front
+from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.server import serving
 from mlflow import MlflowClient
 from tests.tiny import TINY
@@ -34,7 +35,7 @@ STUDY = TINY.replace("trials: 3", "trials: 12, executor: inline, pruning: none")
     "depth: 2", "depth: {int: [1, 2]}"
 )
 TRIALS = 12
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +84,34 @@ def page(browser, request) -> Iterator[Page]:
     assert [error for error in wrong if "ResizeObserver" not in error] == []
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """MLflow's server on the study's record."""
+
+    front: str
+    """The address of the front's view."""
+    client: MlflowClient
+    experiment: str
+
+    def run(self, tag: str) -> str:
+        """The address of a run's page; ``tag`` is a condition such as ``kind = 'study'`` on kdsearch's tags."""
+        name, _, value = tag.partition(" = ")
+        found = self.client.search_runs([self.experiment], f"tags.`kdsearch.{name}` = {value}")[0]
+        return f"{self.front.partition('/runs')[0]}/runs/{found.info.run_id}"
+
+
 @pytest.fixture(scope="module")
-def site(place) -> Iterator[tuple[str, str, MlflowClient]]:
-    """MLflow's server on the study's record: its address, the experiment's number, and a client of the store."""
+def site(place) -> Iterator[Site]:
+    """A server that is up."""
     tracking = Tracking(uri=f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")
+    client = MlflowClient(tracking.uri)
     with serving(tracking) as address:
-        yield address, find_experiment(tracking, "tiny"), MlflowClient(tracking.uri)
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        yield Site(front=f"{address}{find_front(tracking, 'tiny')}", client=client, experiment=experiment)
 
 
 def test_front_view_draws_a_point_for_every_trial(page, site):
-    address, experiment, _ = site
-    page.goto(f"{address}{front_page(experiment)}")
+    page.goto(site.front)
     page.get_by_text("(3)").first.wait_for(timeout=PATIENCE_MS)
     charts = page.locator(".js-plotly-plot")
     charts.nth(1).locator(".scatterlayer .point").nth(TRIALS - 1).wait_for(state="attached", timeout=PATIENCE_MS)
@@ -103,9 +121,8 @@ def test_front_view_draws_a_point_for_every_trial(page, site):
 
 
 def test_curves_view_shows_the_front_alone(page, site):
-    address, experiment, client = site
-    members = client.search_runs([experiment], "tags.`kdsearch.front` = 'true'")
-    page.goto(f"{address}{front_page(experiment)}".replace("kdsearch-front", "kdsearch-curves"))
+    members = site.client.search_runs([site.experiment], "tags.`kdsearch.front` = 'true'")
+    page.goto(site.front.replace("kdsearch-front", "kdsearch-curves"))
     page.get_by_text(f"{len(members)} matching run").wait_for(timeout=PATIENCE_MS)
     page.get_by_text("curve/dice").first.wait_for(timeout=PATIENCE_MS)
     page.locator(".js-plotly-plot").nth(1).wait_for(timeout=PATIENCE_MS)
@@ -113,8 +130,7 @@ def test_curves_view_shows_the_front_alone(page, site):
 
 
 def test_paths_view_is_grouped_by_path(page, site):
-    address, experiment, _ = site
-    page.goto(f"{address}{front_page(experiment)}".replace("kdsearch-front", "kdsearch-paths"))
+    page.goto(site.front.replace("kdsearch-front", "kdsearch-paths"))
     page.get_by_text("Group by: distillation.path").wait_for(timeout=PATIENCE_MS)
     for path in ("none", "logits"):
         page.get_by_text(f"Group: {path}").wait_for(timeout=PATIENCE_MS)
@@ -122,8 +138,7 @@ def test_paths_view_is_grouped_by_path(page, site):
 
 
 def test_views_are_offered_by_name(page, site):
-    address, experiment, _ = site
-    page.goto(f"{address}{front_page(experiment)}")
+    page.goto(site.front)
     page.get_by_role("button", name="Pareto front").click(timeout=PATIENCE_MS)
     for name in ("Learning curves", "Compare paths"):
         page.get_by_text(name).first.wait_for(timeout=PATIENCE_MS)
@@ -131,18 +146,14 @@ def test_views_are_offered_by_name(page, site):
 
 
 def test_overlays_load_on_a_members_page(page, site):
-    address, experiment, client = site
-    member = client.search_runs([experiment], "tags.`kdsearch.front` = 'true'")[0].info.run_id
-    page.goto(f"{address}/#/experiments/{experiment}/runs/{member}/artifacts/overlays.png")
+    page.goto(site.run("front = 'true'") + "/artifacts/overlays.png")
     wide = "() => [...document.images].some(image => image.naturalWidth > 400)"
     page.wait_for_function(wide, timeout=PATIENCE_MS)
     assert page.evaluate(wide)
 
 
 def test_study_page_says_what_was_studied(page, site):
-    address, experiment, client = site
-    study = client.search_runs([experiment], "tags.`kdsearch.kind` = 'study'")[0].info.run_id
-    page.goto(f"{address}/#/experiments/{experiment}/runs/{study}")
+    page.goto(site.run("kind = 'study'"))
     page.get_by_text("finished students").first.wait_for(timeout=PATIENCE_MS)
     assert page.get_by_text(f"{TRIALS} students by tpe").count() >= 1
 

@@ -143,7 +143,7 @@ def test_study_from_run_to_pick(place):
         "(3 of 3)",
         "Front",
         "kdsearch ui tiny.yaml",
-        "runs?viewStateShareKey=kdsearch-front",
+        "runs?viewStateShareKey=kdsearch-front-",
         "kdsearch pick",
     ):
         assert text in done.stdout
@@ -180,7 +180,7 @@ def _check_ui(place: Path) -> None:
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
-    assert "viewStateShareKey=kdsearch-front" in link
+    assert "viewStateShareKey=kdsearch-front-" in link
     assert family
     assert not [member for member in family if member.is_running() and member.status() != "zombie"]
 

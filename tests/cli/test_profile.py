@@ -29,7 +29,7 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
     profile = Profile()
     for event, now in [
         (Reading(), 5.0),
-        (Searching(records=(), target=2, experiment_id="1"), 10.0),
+        (Searching(records=(), target=2, page="/"), 10.0),
         (_ended(9, "rejected"), 10.0),
         (_started(0), 10.0),
         (_started(1), 10.0),
@@ -50,7 +50,7 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
 
 def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here():
     profile = Profile()
-    profile.hear(Searching(records=(), target=1, experiment_id="1"), now=0.0)
+    profile.hear(Searching(records=(), target=1, page="/"), now=0.0)
     profile.hear(_started(0), now=0.0)
     profile.hear(Progressed(number=0, report=_report(500.0)), now=4.0)
     profile.hear(_ended(0), now=5.0)

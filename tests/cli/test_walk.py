@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 
 import pytest
 import readchar
@@ -16,11 +18,14 @@ MEMBERS = [student(4, 0.5, 100), student(2, 0.6, 1_000), student(9, 0.7, 10_000)
 UP, DOWN, ENTER = readchar.key.UP, readchar.key.DOWN, readchar.key.ENTER
 
 
-def _walk(keys, tmp_path):
+STUDY = StudyConfig.model_validate_json('{"name": "s", "student": {"width": {"int": [2, 32]}}}')
+
+
+def _walk(keys, tmp_path, members=MEMBERS, height=60):
     pressed = iter(keys)
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=100, height=60)
-    number = walk(MEMBERS, StudyConfig(name="s"), tmp_path, console=console, read=lambda: next(pressed))
+    console = Console(file=screen, force_terminal=True, width=100, height=height)
+    number = walk(members, STUDY, tmp_path, console=console, read=lambda: next(pressed))
     return number, screen.getvalue()
 
 
@@ -33,6 +38,7 @@ def _walk(keys, tmp_path):
         ([UP, UP, UP, ENTER], 4),
         (["x", "j", "j", "k", ENTER], 2),
         (["q"], None),
+        ([readchar.key.ESC + "q"], None),
         ([readchar.key.CTRL_C], None),
     ],
 )
@@ -45,7 +51,7 @@ def test_recipe_and_overlay_of_the_student_are_shown(tmp_path):
     picture.parent.mkdir(parents=True)
     picture.write_bytes(b"")
     _, screen = _walk([DOWN, ENTER], tmp_path)
-    assert "student.width" in screen
+    assert "student: width 16\n" in screen.replace("\r", "").replace(" \n", "\n")
     assert "overlays: made when it is picked" in screen
     assert "00009.png" in screen
 
@@ -55,3 +61,20 @@ def test_interrupt_leaves(tmp_path):
         raise KeyboardInterrupt
 
     assert walk(MEMBERS, StudyConfig(name="s"), tmp_path, console=Console(file=io.StringIO()), read=interrupted) is None
+
+
+def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
+    members = [student(number, 0.5, 100 + number) for number in range(40)]
+    number, screen = _walk([DOWN, ENTER], tmp_path, members=members, height=20)
+    assert number == 21
+    assert _windows(screen) == [(16, 26), (17, 27)]
+    assert screen.rpartition("Front of s")[2].count("\n") < 20
+    for keys, window, end in ((UP, (1, 11), 0), (DOWN, (30, 40), 39)):
+        number, screen = _walk([keys] * 40 + [ENTER], tmp_path, members=members, height=20)
+        assert (number, _windows(screen)[-1]) == (end, window)
+
+
+def _windows(screen):
+    """Which students were shown, one after the other."""
+    shown = [(int(first), int(last)) for first, last in re.findall(r", (\d+) to (\d+) of 40", screen)]
+    return [window for window, _ in itertools.groupby(shown)]

@@ -13,7 +13,8 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.location import Tracking, answers, choose_tracking
+from kdsearch.tracking.experiment import find_front
+from kdsearch.tracking.location import Tracking, answers, choose_tracking, front_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG
 from mlflow import MlflowClient
@@ -121,6 +122,17 @@ def test_another_study_of_the_same_name_keeps_its_runs(tracking):
     assert {run.data.tags["kdsearch.study"] for run in runs} == {"one", "two"}
 
 
+def test_namesakes_have_a_view_each_and_the_one_begun_last_is_shown(tracking):
+    for study_id in ("one", "two", "one"):
+        recorder = _recorder("namesakes", tracking, study_id)
+    tags = MlflowClient(tracking.uri).get_experiment_by_name("namesakes").tags
+    names = {key: json.loads(value)["name"] for key, value in tags.items() if key.startswith(f"{TAG}kdsearch-front-")}
+    assert names.keys() == {f"{TAG}kdsearch-front-one", f"{TAG}kdsearch-front-two"}
+    assert all(name.startswith("Pareto front (20") for name in names.values())
+    assert "viewStateShareKey=kdsearch-front-one&" in recorder.page
+    assert find_front(tracking, "namesakes") == recorder.page.replace("-one&", "-two&")
+
+
 def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
     tracking = Tracking(uri=f"sqlite:///{tmp_path / 'away' / 'mlflow.db'}")
     recorder = _recorder("away", tracking)
@@ -197,10 +209,11 @@ def test_study_file_then_environment_then_default():
 
 def test_link_opens_the_front_and_fits_the_store():
     embedded, server = choose_tracking(None, {}), Tracking(uri="http://host:8080/")
-    page = "/#/experiments/3/runs?viewStateShareKey=kdsearch-front&compareRunsMode=CHART"
-    assert embedded.link("3") == f"http://127.0.0.1:5000{page}"
+    page = "/#/experiments/3/runs?viewStateShareKey=kdsearch-front-01234567&compareRunsMode=CHART"
+    assert front_page("3", "0123456789ab") == page
+    assert embedded.link(page) == f"http://127.0.0.1:5000{page}"
     assert server.artifact_location() is None
-    assert server.link("3") == f"http://host:8080{page}"
+    assert server.link(page) == f"http://host:8080{page}"
 
 
 def test_members_get_weights_and_overlays_once(tracking):
@@ -229,13 +242,13 @@ def test_views_are_kept_up_to_date_and_a_persons_left_alone(tracking):
     client = MlflowClient(tracking.uri)
     number = client.get_experiment_by_name("viewed").experiment_id
     client.set_experiment_tag(number, f"{TAG}mine", "kept")
-    client.set_experiment_tag(number, f"{TAG}kdsearch-front", "spoilt")
+    client.set_experiment_tag(number, f"{TAG}kdsearch-front-one", "spoilt")
     _recorder("viewed", tracking)
     tags = client.get_experiment(number).tags
     assert tags[f"{TAG}mine"] == "kept"
-    assert json.loads(tags[f"{TAG}kdsearch-front"])["name"] == "Pareto front"
+    assert json.loads(tags[f"{TAG}kdsearch-front-one"])["name"] == "Pareto front"
     assert {key for key in tags if key.startswith(TAG)} == {
-        f"{TAG}{name}" for name in ("mine", "kdsearch-front", "kdsearch-curves", "kdsearch-paths")
+        f"{TAG}{name}" for name in ("mine", "kdsearch-front-one", "kdsearch-curves-one", "kdsearch-paths-one")
     }
 
 

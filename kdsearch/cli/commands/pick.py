@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdsearch.cli.choosing import Choice, as_asked_for, budget_of, candidates_of, choose, find_trial, rule_of
+from kdsearch.cli.command_line import command_line
 from kdsearch.cli.walk import walk
 from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder, weights_path
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     store = open_store(study, home, create=False)
     students = students_of(store.records())
     if not students:
-        raise KdsearchError(f"study {study.name} has no finished student yet; go on with kdsearch run {options.study}")
+        command = command_line("run", options.study, data=options.data)
+        raise KdsearchError(f"study {study.name} has no finished student yet; go on with {command}")
     console = Console(stderr=options.json, soft_wrap=True, highlight=False)
     bench = open_workbench(study, home, data=store.data())
     pictures = Pictures(bench, home)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kdsearch.cli.command_line import command_line
 from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import dump_study, load_study, with_folders
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     records = tuple(record for record in store.records() if record.outcome != "running")
     students = students_of(records)
     if not students:
-        raise KdsearchError(f"study {study.name} has no finished student yet; go on with kdsearch run {options.study}")
+        command = command_line("run", options.study, data=options.data)
+        raise KdsearchError(f"study {study.name} has no finished student yet; go on with {command}")
     front = front_of(students, study.search.objectives)
     if options.markdown or options.latex:
         tables = (front_markdown, paths_markdown) if options.markdown else (front_latex, paths_latex)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shlex
 import time
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from kdsearch.cli.command_line import command_line
 from kdsearch.cli.conclusion import failures, look, next_steps
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
                 profile.hear(event, now=time.monotonic())
                 view.show(event)
                 if isinstance(event, Searching):
-                    _say(look(study_file=options.study, tracking=tracking, experiment=event.experiment_id), console)
+                    _say(look(study_file=options.study, tracking=tracking, page=event.page), console)
     except StopIteration as stop:
         records: tuple[TrialRecord, ...] = stop.value
     except KeyboardInterrupt:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         console.print("\nStopped. What is finished is kept; the same command goes on:")
         console.print(f"  {_command(options)}", soft_wrap=True, highlight=False)
         return 130
-    if view.progress.experiment_id is None:
+    if view.progress.page is None:
         console.print(f"Study {study.name} is finished: its trials are done. For more, say --trials N.", soft_wrap=True)
     else:
         console.print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes.")
@@ -71,8 +71,11 @@ def run(options: argparse.Namespace) -> int:
         console.print("No student was made.")
         return NOTHING_MADE
     console.print(front_table(members))
-    experiment = view.progress.experiment_id
-    _say(next_steps(members, study_file=options.study, tracking=tracking, experiment=experiment), console)
+    page = view.progress.page
+    _say(
+        next_steps(members, study_file=options.study, data=options.data, tracking=tracking, page=page),
+        console,
+    )
     return 0
 
 
@@ -83,13 +86,11 @@ def _say(lines: list[str], console: Console) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     """What was typed, so that it can be typed again."""
-    words = ["kdsearch", "run", str(options.study)]
+    words = []
     for name, value in (("--trials", options.trials), ("--workers", options.workers)):
         words += [name, str(value)] if value is not None else []
     words += ["--profile"] if options.profile else []
-    for folder in options.data:
-        words += ["--data", folder]
-    return shlex.join(words)
+    return command_line("run", options.study, *words, data=options.data)
 
 
 def _with_options(study: StudyConfig, options: argparse.Namespace) -> StudyConfig:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections import Counter
 
+from kdsearch.cli.command_line import command_line
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.search.bookkeeping import sync_study
@@ -20,5 +21,5 @@ def run(options: argparse.Namespace) -> int:
     counts = Counter(record.outcome for record in records)
     trials = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no trials yet"
     print(f"MLflow is level with study {study.name}: {trials}.")
-    print(f"browse:  kdsearch ui {options.study}")
+    print(f"browse:  {command_line('ui', options.study)}")
     return 0

@@ -37,11 +37,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _page(study: str, tracking: Tracking) -> str:
-    """The view of the study's front."""
-    from kdsearch.tracking.experiment import find_experiment  # takes seconds to import
-    from kdsearch.tracking.location import front_page
+    from kdsearch.tracking.experiment import find_front  # takes seconds to import
 
-    return front_page(find_experiment(tracking, study))
+    return find_front(tracking, study)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
