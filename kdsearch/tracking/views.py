@@ -11,10 +11,11 @@ import base64
 import datetime
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
+Chart: TypeAlias = dict[str, Json]
 
 TAG = "mlflow.sharedViewState."
 OURS = "kdsearch-"
@@ -24,7 +25,8 @@ LATENCY_COLUMN = "metrics.`latency_ms`"
 RECIPE_COLUMNS = ("params.`distillation.path`", "params.`student.width`", "params.`student.depth`")
 SCATTERS = (("Dice against parameters", "log10_params"), ("Dice against multiply-adds", "log10_macs"))
 LATENCY_SCATTER = ("Dice against latency", "latency_ms")
-SECTION = "kdsearch"
+MOST_COLUMNS = 2
+"""Charts side by side; more are too narrow to be read."""
 FOLDED = ("curve", "Model metrics", "System metrics")
 """Sections that MLflow adds for every metric it finds; they stay folded below the view's own."""
 
@@ -57,24 +59,31 @@ def saved_views(
         FRONT: _view(
             "Pareto front",
             columns,
-            charts=[
-                *(_scatter(title, metric, "dice") for title, metric in scatters),
-                _parallel("Recipe", everywhere, ["dice", "log10_params"]),
-            ],
+            sections={
+                "Pareto front": [_scatter(title, metric, "dice") for title, metric in scatters],
+                "Recipe": [_parallel("Recipe", everywhere, ["dice", "log10_params"])],
+            },
             search=finished,
             order="tags.`kdsearch.front`",
         ),
         CURVES: _view(
             "Learning curves",
             columns,
-            charts=[_line("Dice by epoch", "curve/dice"), _line("Validation loss by epoch", "curve/validation_loss")],
+            sections={
+                "Learning curves": [
+                    _line("Dice by epoch", "curve/dice"),
+                    _line("Validation loss by epoch", "curve/validation_loss"),
+                ]
+            },
             search=f"{trials} AND tags.`kdsearch.front` = 'true'",
             order="metrics.`params`",
         ),
         PATHS: _view(
             "Compare paths",
             columns,
-            charts=[_bar("Dice, mean over a path's students", "dice"), _bar("log10 of parameters", "log10_params")],
+            sections={
+                "Means over a path's students": [_bar("Dice", "dice"), _bar("log10 of parameters", "log10_params")]
+            },
             search=finished,
             order="metrics.`dice`",
             group="distillation.path",
@@ -99,9 +108,15 @@ def unpack(tag_value: str) -> dict[str, Json]:
 
 
 def _view(
-    name: str, columns: Sequence[str], *, charts: list[Json], search: str, order: str, group: str | None = None
+    name: str,
+    columns: Sequence[str],
+    *,
+    sections: Mapping[str, Sequence[Chart]],
+    search: str,
+    order: str,
+    group: str | None = None,
 ) -> tuple[str, str]:
-    """A view's name and the state of its page."""
+    """A view's name and the state of its page: the table's columns, and charts in sections by title."""
     grouped: Json = (
         {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": group}]} if group else None
     )
@@ -121,10 +136,12 @@ def _view(
         "runsHidden": [],
         "runsVisibilityMap": {},
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": charts,
+        "compareRunCharts": [
+            chart | {"metricSectionId": _section_id(title)} for title, charts in sections.items() for chart in charts
+        ],
         "compareRunSections": [
-            _section(SECTION, name, unfolded=True),
-            *(_section(f"{SECTION}-{folded}", folded, unfolded=False) for folded in FOLDED),
+            *(_section(title, columns=min(len(charts), MOST_COLUMNS)) for title, charts in sections.items()),
+            *(_section(folded, columns=None) for folded in FOLDED),
         ],
         "viewMaximized": False,
         "runListHidden": False,
@@ -140,24 +157,29 @@ def _view(
     return name, f"deflate;{packed}"
 
 
-def _section(uuid: str, name: str, *, unfolded: bool) -> Json:
+def _section(title: str, *, columns: int | None) -> Json:
+    """One with so many charts side by side; a folded one where there is no number."""
     return {
-        "uuid": uuid,
-        "name": name,
-        "display": unfolded,
+        "uuid": _section_id(title),
+        "name": title,
+        "display": columns is not None,
         "isReordered": True,
         "deleted": False,
-        "isGenerated": not unfolded,
+        "isGenerated": columns is None,
+        **({"columns": columns} if columns is not None else {}),
     }
 
 
-def _chart(kind: str, title: str, **settings: Json) -> Json:
-    name = f"{SECTION}-{kind.lower()}-{title.lower().replace(' ', '-')}"
+def _section_id(title: str) -> str:
+    return f"kdsearch-{title}"
+
+
+def _chart(kind: str, title: str, **settings: Json) -> Chart:
+    name = f"kdsearch-{kind.lower()}-{title.lower().replace(' ', '-')}"
     return {
         "uuid": name,
         "type": kind,
         "displayName": title,
-        "metricSectionId": SECTION,
         "deleted": False,
         "isGenerated": False,
         "runsCountToCompare": 100,
@@ -165,16 +187,16 @@ def _chart(kind: str, title: str, **settings: Json) -> Json:
     }
 
 
-def _scatter(title: str, x: str, y: str) -> Json:
+def _scatter(title: str, x: str, y: str) -> Chart:
     return _chart("SCATTER", title, xaxis={"key": x, "type": "METRIC"}, yaxis={"key": y, "type": "METRIC"})
 
 
-def _parallel(title: str, params: list[str], metrics: list[str]) -> Json:
+def _parallel(title: str, params: list[str], metrics: list[str]) -> Chart:
     selected: list[Json] = [*params]
     return _chart("PARALLEL", title, selectedParams=selected, selectedMetrics=[*metrics], showAllRuns=False)
 
 
-def _line(title: str, metric: str) -> Json:
+def _line(title: str, metric: str) -> Chart:
     return _chart(
         "LINE",
         title,
@@ -194,5 +216,5 @@ def _line(title: str, metric: str) -> Json:
     )
 
 
-def _bar(title: str, metric: str) -> Json:
+def _bar(title: str, metric: str) -> Chart:
     return _chart("BAR", title, metricKey=metric)

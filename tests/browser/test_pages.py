@@ -112,7 +112,7 @@ def site(place) -> Iterator[Site]:
 
 def test_front_view_draws_a_point_for_every_trial(page, site):
     page.goto(site.front)
-    page.get_by_text("(3)").first.wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("Recipe").first.wait_for(timeout=PATIENCE_MS)
     charts = page.locator(".js-plotly-plot")
     charts.nth(1).locator(".scatterlayer .point").nth(TRIALS - 1).wait_for(state="attached", timeout=PATIENCE_MS)
     assert [charts.nth(index).locator(".scatterlayer .point").count() for index in range(2)] == [TRIALS, TRIALS]
