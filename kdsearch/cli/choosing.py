@@ -21,6 +21,28 @@ SHOWN_RIVALS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """A study's finished students, and what they are looked at with."""
+
+    students: tuple[Student, ...]
+    bench: Workbench
+    pictures: Pictures
+    home: Path
+
+    def find(self, number: int) -> Student:
+        """The student of that trial; raises KdsearchError where there is none."""
+        found = next((student for student in self.students if student.number == number), None)
+        if found is None:
+            hint = nearest(str(number), (str(student.number) for student in self.students))
+            raise KdsearchError(f"--trial {number}: the study has no finished student of that number{hint}")
+        return found
+
+    def weights_of(self, student: Student) -> Path:
+        """The file of the student's weights."""
+        return weights_path(self.home, self.bench.study.name, student.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rival:
     """A student that the rule places after the chosen one."""
 
@@ -69,7 +91,7 @@ def budget_of(options: argparse.Namespace) -> Budget:
 
 
 def candidates_of(
-    students: Sequence[Student], budget: Budget, bench: Workbench, home: Path, *, say: Callable[[str], None]
+    gallery: Gallery, students: Sequence[Student], *, budget: Budget, say: Callable[[str], None]
 ) -> list[Candidate]:
     """The students; where the budget asks for it, those that may be within it with their latency and file size."""
     plain = [Candidate(student=student) for student in students]
@@ -77,37 +99,28 @@ def candidates_of(
     if not budget.needs_measuring or not possible:
         return plain
     say(f"measuring {len(possible)} students on this machine")
-    return [_measured(entry.student, bench, home) for entry in possible]
+    return [_measured(gallery, entry.student) for entry in possible]
 
 
-def choose(candidates: Sequence[Candidate], budget: Budget, rule: Rule, *, pictures: Pictures) -> Choice | None:
+def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget, rule: Rule) -> Choice | None:
     """The rule's choice among the candidates within the budget; None where none is."""
     within = [entry for entry in candidates if budget.excess(entry) <= 0]
     ranked = rule.rank(within)
     if not ranked:
         return None
     sentence = rule.explain(ranked[0], count=len(within), budget=budget)
-    return Choice(candidate=ranked[0], sentence=sentence, rivals=_rivals(ranked[0], ranked[1:], pictures))
+    return Choice(candidate=ranked[0], sentence=sentence, rivals=_rivals(gallery, ranked[0], ranked[1:]))
 
 
-def find_trial(number: int, students: Sequence[Student]) -> Student:
-    """The student of that trial; raises KdsearchError where there is none."""
-    found = next((student for student in students if student.number == number), None)
-    if found is None:
-        hint = nearest(str(number), (str(student.number) for student in students))
-        raise KdsearchError(f"--trial {number}: the study has no finished student of that number{hint}")
-    return found
-
-
-def as_asked_for(choice: Choice, students: Sequence[Student], pictures: Pictures) -> Choice:
+def as_asked_for(gallery: Gallery, chosen: Candidate) -> Choice:
     """The choice of a person: its rivals are the best of all students."""
-    chosen = choice.candidate
-    others = [Candidate(student=student) for student in students if student.number != chosen.student.number]
+    others = [Candidate(student=student) for student in gallery.students if student.number != chosen.student.number]
     sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
-    return Choice(candidate=chosen, sentence=sentence, rivals=_rivals(chosen, Rule().rank(others), pictures))
+    return Choice(candidate=chosen, sentence=sentence, rivals=_rivals(gallery, chosen, Rule().rank(others)))
 
 
-def _rivals(chosen: Candidate, others: Iterable[Candidate], pictures: Pictures) -> tuple[Rival, ...]:
+def _rivals(gallery: Gallery, chosen: Candidate, others: Iterable[Candidate]) -> tuple[Rival, ...]:
+    pictures = gallery.pictures
     own = pictures.dice(chosen.student)
     here = [other for other in others if pictures.has_weights(other.student)]
     return tuple(
@@ -116,7 +129,7 @@ def _rivals(chosen: Candidate, others: Iterable[Candidate], pictures: Pictures) 
     )
 
 
-def _measured(student: Student, bench: Workbench, home: Path) -> Candidate:
-    weights = weights_path(home, bench.study.name, student.number)
-    file_bytes, latency = measure_onnx(load_weights(student, weights), size=bench.study.data.size)
+def _measured(gallery: Gallery, student: Student) -> Candidate:
+    network = load_weights(student, gallery.weights_of(student))
+    file_bytes, latency = measure_onnx(network, size=gallery.bench.study.data.size)
     return Candidate(student=student, file_bytes=file_bytes, latency_ms=latency.median_ms)

@@ -31,9 +31,9 @@ FEWEST = 3
 
 def walk(
     members: Sequence[Student],
+    *,
     study: StudyConfig,
     home: Path,
-    *,
     console: Console,
     read: Callable[[], str] = readchar.readkey,
 ) -> int | None:
@@ -41,7 +41,8 @@ def walk(
     place = len(members) // 2
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(_page(members, place, study, home, console=console), refresh=True)
+            details = _details(members[place], study, home)
+            live.update(_page(members, place, details, console=console), refresh=True)
             try:
                 pressed = read()
             except KeyboardInterrupt:
@@ -54,19 +55,19 @@ def walk(
             place = min(max(place, 0), len(members) - 1)
 
 
-def _page(members: Sequence[Student], place: int, study: StudyConfig, home: Path, *, console: Console) -> Group:
+def _page(members: Sequence[Student], place: int, details: Text, *, console: Console) -> Group:
     """As many students around the one at ``place`` as the terminal has lines for."""
-    details = Group(_details(members[place], study, home), KEYS)
-    room = max(FEWEST, console.height - FRAME - len(console.render_lines(details)) - 1)
+    below = Group(details, KEYS)
+    room = max(FEWEST, console.height - FRAME - len(console.render_lines(below)) - 1)
     start = min(max(0, place - room // 2), max(0, len(members) - room))
     shown = range(start, min(start + room, len(members)))
     counted = "" if len(shown) == len(members) else f", {start + 1} to {shown.stop} of {len(members)}"
     head, *rows = front_cells(members)
-    table = Table("", *head, title=f"Front of {study.name}{counted}")
+    table = Table("", *head, title=f"Front{counted}")
     for index in shown:
         here = index == place
         table.add_row("▶" if here else "", *rows[index], style="bold reverse" if here else "")
-    return Group(table, details)
+    return Group(table, below)
 
 
 def _details(member: Student, study: StudyConfig, home: Path) -> Text:

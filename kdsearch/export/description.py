@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from kdsearch.config.yaml_text import dump_yaml
 from kdsearch.errors import ModelError, StudyFileError
 
 FILE = "student.yaml"
+WEIGHTS = "model.safetensors"
 MAX_BYTES = 1_000_000
 
 
@@ -122,3 +124,13 @@ def read_description(folder: Path) -> Description:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"{path}: {where}: {first['msg']}; write the folder again with kdsearch pick") from None
+
+
+def require_unchanged(path: Path, description: Description) -> None:
+    """Raises ModelError where the file is not there, or not the one that was described."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; kdsearch pick writes it")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if description.files.get(path.name) != found:
+        raise ModelError(f"{path}: not the file that {FILE} describes; pick the student again")

@@ -31,6 +31,7 @@ from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, onnx_logits, require_same
 from kdsearch.export.description import (
     FILE,
+    WEIGHTS,
     Description,
     Input,
     Int8Check,
@@ -82,7 +83,7 @@ def ship_student(
         raise KdsearchError(f"{folder} exists already; remove it, or name another folder with --out")
     network = load_weights(student, weights)
     with _whole(folder) as beside:
-        shutil.copyfile(weights, beside / "model.safetensors")
+        shutil.copyfile(weights, beside / WEIGHTS)
         checks = _write_models(network, bench, beside, form)
         (beside / "overlays.png").write_bytes(overlays)
         (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")

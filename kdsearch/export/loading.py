@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,7 +12,7 @@ from PIL import Image
 
 from kdsearch.data.pixels import grey_of, read_grey, resize_image
 from kdsearch.errors import DataError, ModelError
-from kdsearch.export.description import Description, read_description
+from kdsearch.export.description import WEIGHTS, Description, read_description, require_unchanged
 from kdsearch.export.runtime import only_input, open_session, run_session
 
 Runtime = Literal["onnx", "int8", "torch"]
@@ -22,7 +21,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
 """From grey values S×S to logits C×S×S."""
 
-FILES: dict[Runtime, str] = {"onnx": "model.onnx", "int8": "model.int8.onnx", "torch": "model.safetensors"}
+FILES: dict[Runtime, str] = {"onnx": "model.onnx", "int8": "model.int8.onnx", "torch": WEIGHTS}
 
 
 class LoadedStudent:
@@ -67,18 +66,9 @@ def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStud
         raise ModelError(f"runtime {runtime!r}: choose one of {', '.join(FILES)}")
     description = read_description(folder)
     path = folder / FILES[runtime]
-    _require_unchanged(path, description)
+    require_unchanged(path, description)
     network = _torch_network(path, description) if runtime == "torch" else _onnx_network(path, description)
     return LoadedStudent(description, network)
-
-
-def _require_unchanged(path: Path, description: Description) -> None:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; kdsearch pick writes it")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if description.files.get(path.name) != found:
-        raise ModelError(f"{path}: not the file that student.yaml describes; pick the student again")
 
 
 def _onnx_network(path: Path, description: Description) -> Network:

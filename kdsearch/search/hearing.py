@@ -128,6 +128,8 @@ def _with_latency(session: Session, number: int, trained: Trained) -> Scores:
     prepared = prepare_onnx(network, size=session.study.data.size)
     with session.executor.quiet():
         latency = prepared.time()
+    if not latency.steady:
+        logger.warning("trial %s: its latency had not settled after %s runs", number, latency.runs)
     return dataclasses.replace(trained.scores, latency_ms=latency.median_ms)
 
 

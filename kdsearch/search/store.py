@@ -29,7 +29,6 @@ from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
-from kdsearch.search.importance import importances_of
 from kdsearch.search.reading import COST, read_record
 from kdsearch.search.samplers import build_sampler
 from kdsearch.search.storage import explained, make_place, patience, sqlite_file
@@ -208,6 +207,8 @@ class StudyStore:
 
     def importances(self) -> dict[str, float]:
         """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
+        from kdsearch.search.importance import importances_of  # takes a second to import
+
         return importances_of(self._mirror, self._config)
 
     @property

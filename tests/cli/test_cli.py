@@ -1,4 +1,4 @@
-"""The command line as a person uses it, each command in a process of its own."""
+"""The command line as a person uses it; what starts or ends processes runs in one of its own, the rest in this one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
 import psutil
 import pytest
 import yaml
+from _pytest.capture import CaptureResult
 
+from kdsearch.cli.main import main
 from kdsearch.version import __version__
 from tests.tiny import TINY
 
@@ -45,6 +48,34 @@ def _run(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPro
     return done
 
 
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Runs commands in this process, so that libraries are imported once."""
+
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str, code: int = 0) -> CaptureResult[str]:
+        """What the command printed."""
+        try:
+            found = main(arguments)
+        except SystemExit as stop:  # argparse
+            found = int(stop.code or 0)
+        said = self.capsys.readouterr()
+        assert found == code, said.out + said.err
+        return said
+
+
+@pytest.fixture
+def shell(place, capsys, monkeypatch) -> Shell:
+    """A shell in the user's folder."""
+    monkeypatch.chdir(place)
+    for name in os.environ:
+        if name.startswith(("KDSEARCH_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+    return Shell(capsys)
+
+
 def test_help_answers_in_under_half_a_second(place):
     seconds = []
     for _ in range(3):
@@ -62,34 +93,33 @@ def test_help_imports_nothing_heavy(place):
     assert done.stdout == "[]\n"
 
 
-def test_version(place):
-    assert _run(place, "--version").stdout == f"kdsearch {__version__}\n"
+def test_version(shell):
+    assert shell("--version").out == f"kdsearch {__version__}\n"
 
 
-def test_doctor_finds_what_is_there(place):
-    done = _run(place, "doctor")
-    assert all(name in done.stdout for name in ("torch", "optuna", "mlflow", "caches and storage", "tracking"))
+def test_doctor_finds_what_is_there(shell):
+    said = shell("doctor").out
+    assert all(name in said for name in ("torch", "optuna", "mlflow", "caches and storage", "tracking"))
 
 
-def test_doctor_says_how_to_mend_a_silent_server(place):
-    command = [sys.executable, "-m", "kdsearch", "doctor"]
-    environment = _environment() | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "COLUMNS": "160"}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "does not answer" in done.stdout
-    assert "start the tracking server" in done.stdout
+def test_doctor_says_how_to_mend_a_silent_server(shell, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("COLUMNS", "160")
+    said = shell("doctor", code=1).out
+    assert "does not answer" in said
+    assert "start the tracking server" in said
 
 
-def test_check_shows_the_space(place):
-    text = _run(place, "check", "tiny.yaml").stdout
+def test_check_shows_the_space(shell):
+    text = shell("check", "tiny.yaml").out
     assert "tiny.yaml is valid" in text
     assert "space: 10 different recipes" in text
     assert "smallest student: 961 params" in text
     assert "largest student" in text
 
 
-def test_schema_accepts_shipped_studies_and_refuses_typos(place):
-    schema = json.loads(_run(place, "schema").stdout)
+def test_schema_accepts_shipped_studies_and_refuses_typos(shell):
+    schema = json.loads(shell("schema").out)
     folder = Path(__file__).parents[2] / "studies"
     for path in folder.glob("*.yaml"):
         jsonschema.validate(_plain(path), schema)
@@ -105,12 +135,12 @@ def _plain(path: Path):
 
 
 @pytest.mark.parametrize("command", ["run", "check", "front", "pick"])
-def test_typo_in_the_study_is_one_screen_without_a_traceback(place, command):
+def test_typo_in_the_study_is_one_screen_without_a_traceback(shell, place, command):
     (place / "typo.yaml").write_text(TINY.replace("student: {width", "student: {widht"), encoding="utf-8")
-    done = _run(place, command, "typo.yaml", code=2)
-    assert "typo.yaml:10: student.widht: unknown key" in done.stderr
-    assert "did you mean 'width'" in done.stderr
-    assert "Traceback" not in done.stderr
+    said = shell(command, "typo.yaml", code=2).err
+    assert "typo.yaml:10: student.widht: unknown key" in said
+    assert "did you mean 'width'" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
@@ -129,13 +159,13 @@ def test_typo_in_the_study_is_one_screen_without_a_traceback(place, command):
         (["rnu", "tiny.yaml"], "invalid choice"),
     ],
 )
-def test_mistake_on_the_command_line_is_told(place, arguments, message):
-    done = _run(place, *arguments, code=2)
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistake_on_the_command_line_is_told(shell, arguments, message):
+    said = shell(*arguments, code=2).err
+    assert message in said
+    assert "Traceback" not in said
 
 
-def test_study_from_run_to_pick(place):
+def test_study_from_run_to_pick(place, shell):
     done = _run(place, "run", "tiny.yaml")
     for text in (
         "reading images",
@@ -148,28 +178,28 @@ def test_study_from_run_to_pick(place):
     ):
         assert text in done.stdout
     assert (place / "mlflow" / "mlflow.db").is_file()
-    assert "is finished" in _run(place, "run", "tiny.yaml").stdout
-    more = _run(place, "run", "tiny.yaml", "--trials", "4").stdout
+    assert "is finished" in shell("run", "tiny.yaml").out
+    more = shell("run", "tiny.yaml", "--trials", "4").out
     assert "searching: 3 of 4 trials are done" in more
-    _check_front(place)
-    _check_report(place)
-    _check_pick(place)
+    _check_front(place, shell)
+    _check_report(place, shell)
+    _check_pick(place, shell)
     _check_ui(place)
 
 
-def _check_front(place: Path) -> None:
-    members = json.loads(_run(place, "front", "tiny.yaml", "--json", "--html", "out/front.html").stdout)
+def _check_front(place: Path, shell: Shell) -> None:
+    members = json.loads(shell("front", "tiny.yaml", "--json", "--html", "out/front.html").out)
     assert 1 <= len(members) <= 4
-    assert len(_run(place, "front", "tiny.yaml", "--csv").stdout.splitlines()) == len(members) + 1
+    assert len(shell("front", "tiny.yaml", "--csv").out.splitlines()) == len(members) + 1
     assert "Plotly.newPlot" in (place / "out" / "front.html").read_text(encoding="utf-8")
-    assert "Dice %" in _run(place, "front", "tiny.yaml").stdout
+    assert "Dice %" in shell("front", "tiny.yaml").out
 
 
-def _check_report(place: Path) -> None:
-    assert "Written to out/report.html" in _run(place, "report", "tiny.yaml", "--out", "out/report.html").stdout
+def _check_report(place: Path, shell: Shell) -> None:
+    assert "Written to out/report.html" in shell("report", "tiny.yaml", "--out", "out/report.html").out
     assert "<h1>tiny</h1>" in (place / "out" / "report.html").read_text(encoding="utf-8")
-    assert r"\toprule" in _run(place, "report", "tiny.yaml", "--latex").stdout
-    assert "| path | students |" in _run(place, "report", "tiny.yaml", "--markdown").stdout
+    assert r"\toprule" in shell("report", "tiny.yaml", "--latex").out
+    assert "| path | students |" in shell("report", "tiny.yaml", "--markdown").out
 
 
 def _check_ui(place: Path) -> None:
@@ -185,20 +215,24 @@ def _check_ui(place: Path) -> None:
     assert not [member for member in family if member.is_running() and member.status() != "zombie"]
 
 
-def _check_pick(place: Path) -> None:
+def _check_pick(place: Path, shell: Shell) -> None:
     options = ("--params", "0.82M", "--smallest-within", "1", "--out", "picked/one", "--int8-bound", "1", "--json")
-    found = json.loads(_run(place, "pick", "tiny.yaml", *options).stdout)
+    found = json.loads(shell("pick", "tiny.yaml", *options).out)
     assert found["why"].startswith(f"Trial {found['trial']} is the smallest of 4 students within params ≤ 820,000")
     assert found["registered"] == "models:/tiny/1"
     assert found["folder"] == "picked/one"
     described = yaml.safe_load((place / "picked" / "one" / "student.yaml").read_text(encoding="utf-8"))
     assert described["trial"] == found["trial"]
     assert (place / "picked" / "one" / "model.onnx").is_file()
-    assert "exists already" in _run(place, "pick", "tiny.yaml", "--best", "--out", "picked/one", code=2).stderr
-    assert "cannot be written" in _run(place, "front", "tiny.yaml", "--html", "picked/one", code=2).stderr
-    nothing = _run(place, "pick", "tiny.yaml", "--latency", "0.0001ms", code=1).stdout
-    assert re.search(r"is within latency ≤ 0.0001 ms. The nearest is trial \d: Dice .* ms, .*kB", nothing)
-    assert "no finished student of that number" in _run(place, "pick", "tiny.yaml", "--trial", "77", code=2).stderr
+    again = shell("pick", "tiny.yaml", *options)
+    assert "picked/one holds this student already" in again.err
+    assert json.loads(again.out) == found
+    other = shell("pick", "tiny.yaml", *options, "--with-preprocessing", code=2)
+    assert "picked/one exists already (it was written without" in other.err
+    assert "cannot be written" in shell("front", "tiny.yaml", "--html", "picked/one", code=2).err
+    nothing = shell("pick", "tiny.yaml", "--latency", "0.0001ms", code=1).out
+    assert re.search(r"is within latency ≤ 0.0001 ms. The nearest is trial \d: Dice .* ms here, .*kB", nothing)
+    assert "no finished student of that number" in shell("pick", "tiny.yaml", "--trial", "77", code=2).err
 
 
 def test_interrupted_study_says_how_to_go_on_and_goes_on(place):

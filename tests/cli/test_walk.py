@@ -25,7 +25,7 @@ def _walk(keys, tmp_path, members=MEMBERS, height=60):
     pressed = iter(keys)
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, height=height)
-    number = walk(members, STUDY, tmp_path, console=console, read=lambda: next(pressed))
+    number = walk(members, study=STUDY, home=tmp_path, console=console, read=lambda: next(pressed))
     return number, screen.getvalue()
 
 
@@ -60,7 +60,7 @@ def test_interrupt_leaves(tmp_path):
     def interrupted():
         raise KeyboardInterrupt
 
-    assert walk(MEMBERS, StudyConfig(name="s"), tmp_path, console=Console(file=io.StringIO()), read=interrupted) is None
+    assert walk(MEMBERS, study=STUDY, home=tmp_path, console=Console(file=io.StringIO()), read=interrupted) is None
 
 
 def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
@@ -68,7 +68,7 @@ def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
     number, screen = _walk([DOWN, ENTER], tmp_path, members=members, height=20)
     assert number == 21
     assert _windows(screen) == [(16, 26), (17, 27)]
-    assert screen.rpartition("Front of s")[2].count("\n") < 20
+    assert screen.rpartition("Front, ")[2].count("\n") < 20
     for keys, window, end in ((UP, (1, 11), 0), (DOWN, (30, 40), 39)):
         number, screen = _walk([keys] * 40 + [ENTER], tmp_path, members=members, height=20)
         assert (number, _windows(screen)[-1]) == (end, window)

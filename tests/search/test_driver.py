@@ -127,8 +127,10 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
     assert all(record.scores.params <= 1500 for record in records if record.scores)
 
 
+@pytest.mark.slow
 def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
-    study = _study(study_file, "nothing", INLINE.replace("executor: inline", "executor: inline, limits: {params: 10}"))
+    text = INLINE.replace("executor: inline", "executor: inline, sampler: random, limits: {params: 10}")
+    study = _study(study_file, "nothing", text)
     with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
         _drive(run_study(study, home=home, tracking=tracking))
 

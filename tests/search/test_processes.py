@@ -239,6 +239,22 @@ def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, setup,
         executor.close()
 
 
+def test_a_worker_that_starts_up_is_waited_for_and_rests_too(tiny, setup, tmp_path):
+    executor = ProcessExecutor(setup, workers=2)
+    try:
+        for number in range(2):
+            executor.submit(_task(tiny, tmp_path, number, epochs=10_000))
+        processes = [psutil.Process(pid) for pid in _children(executor)]
+        with executor.quiet():
+            before = [sum(process.cpu_times()[:2]) for process in processes]
+            time.sleep(1.0)
+            spent = [sum(process.cpu_times()[:2]) - start for process, start in zip(processes, before, strict=True)]
+        assert max(spent) < 0.2
+        _until_both_progress(executor)
+    finally:
+        executor.close()
+
+
 def test_worker_whose_driver_never_ends_the_rest_goes_on():
     rest = Rest(multiprocessing.get_context("spawn"), longest_s=0.2)
     rest.obey()

@@ -9,25 +9,25 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from kdsearch.cli.choosing import Choice, as_asked_for, budget_of, candidates_of, choose, find_trial, rule_of
+from kdsearch.cli.choosing import Choice, Gallery, as_asked_for, budget_of, candidates_of, choose, rule_of
 from kdsearch.cli.command_line import command_line
+from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
 from kdsearch.cli.walk import walk
 from kdsearch.cli.writing import writing
-from kdsearch.config.home import home_folder, weights_path
+from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.record import Student, students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
-from kdsearch.export.folder import Form, Workbench, ship_student
+from kdsearch.export.folder import Form, ship_student
 from kdsearch.export.runtime import example_feed, open_session
-from kdsearch.front.choice import Budget, nearest_to
+from kdsearch.export.shipped import find_shipped
+from kdsearch.front.choice import Budget
 from kdsearch.front.members import front_of
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.store import open_store
+from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import choose_tracking
 
@@ -40,35 +40,39 @@ RUNTIME = ("numpy", "onnx", "onnxruntime")
 def run(options: argparse.Namespace) -> int:
     """Writes the student's folder and registers it; where nothing is within the budget, says so and returns 1."""
     study = with_folders(load_study(options.study), options.data)
-    home = home_folder(os.environ)
-    store = open_store(study, home, create=False)
+    store = open_store(study, home_folder(os.environ), create=False)
+    gallery = _open_gallery(options, study, store)
+    console = Console(stderr=options.json, soft_wrap=True, highlight=False)
+    number = options.trial
+    if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
+        members = front_of(gallery.students, study.search.objectives)
+        number = walk(members, study=study, home=gallery.home, console=console)
+        if number is None:
+            return INTERRUPTED
+    choice = _choose(gallery, options, number=number, console=console)
+    if choice is None:
+        return NOTHING_WITHIN
+    say_choice(choice, console)
+    if not options.no_registry:
+        choose_tracking(study.tracking_uri, os.environ).require()
+    folder = options.out or Path("picked") / f"{study.name}-{choice.candidate.student.number}"
+    description = _ship(gallery, choice.candidate.student, options, folder=folder, console=console)
+    version = None if options.no_registry else _register(folder, description, study=study, study_id=store.id)
+    if options.json:
+        print(json.dumps(as_json(choice, description, folder=folder, version=version), indent=2))
+    else:
+        say_result(description, folder=folder, version=version, console=console)
+    return 0
+
+
+def _open_gallery(options: argparse.Namespace, study: StudyConfig, store: StudyStore) -> Gallery:
     students = students_of(store.records())
     if not students:
         command = command_line("run", options.study, data=options.data)
         raise KdsearchError(f"study {study.name} has no finished student yet; go on with {command}")
-    console = Console(stderr=options.json, soft_wrap=True, highlight=False)
+    home = home_folder(os.environ)
     bench = open_workbench(study, home, data=store.data())
-    pictures = Pictures(bench, home)
-    number = options.trial
-    if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
-        number = walk(front_of(students, study.search.objectives), study, home, console=console)
-        if number is None:
-            return INTERRUPTED
-    choice = _choose(options, students, bench, home, pictures=pictures, number=number, console=console)
-    if choice is None:
-        return NOTHING_WITHIN
-    folder = options.out or Path("picked") / f"{study.name}-{choice.candidate.student.number}"
-    _say_choice(choice, console)
-    console.print("exporting, checking against torch, quantising, timing …", style="dim")
-    if not options.no_registry:
-        choose_tracking(study.tracking_uri, os.environ).require()
-    description = _ship(options, choice.candidate.student, students, bench, home, pictures=pictures, folder=folder)
-    version = None if options.no_registry else _register(study, store.id, folder, description)
-    if options.json:
-        print(json.dumps(_as_json(choice, description, folder, version), indent=2))
-    else:
-        _say_result(description, folder, version, console)
-    return 0
+    return Gallery(students=students, bench=bench, pictures=Pictures(bench, home), home=home)
 
 
 def _asks_nothing(options: argparse.Namespace) -> bool:
@@ -77,126 +81,49 @@ def _asks_nothing(options: argparse.Namespace) -> bool:
     return not options.json and budget_of(options) == Budget() and all(rule is None or rule is False for rule in rules)
 
 
-def _choose(
-    options: argparse.Namespace,
-    students: tuple[Student, ...],
-    bench: Workbench,
-    home: Path,
-    *,
-    pictures: Pictures,
-    number: int | None,
-    console: Console,
-) -> Choice | None:
+def _choose(gallery: Gallery, options: argparse.Namespace, *, number: int | None, console: Console) -> Choice | None:
+    """The choice; None, and said so, where nothing is within the budget."""
     budget = budget_of(options)
-    wanted = students if number is None else (find_trial(number, students),)
-    candidates = candidates_of(wanted, budget, bench, home, say=lambda text: console.print(text, style="dim"))
-    choice = choose(candidates, budget, rule_of(options), pictures=pictures)
-    if choice is not None and number is not None:
-        choice = as_asked_for(choice, students, pictures)
+    wanted = gallery.students if number is None else (gallery.find(number),)
+    candidates = candidates_of(gallery, wanted, budget=budget, say=lambda text: console.print(text, style="dim"))
+    choice = choose(gallery, candidates, budget=budget, rule=rule_of(options))
     if choice is None:
-        closest = nearest_to(candidates, budget)
-        assert closest is not None
-        figures = closest.student.scores.headline()
-        if closest.latency_ms is not None and closest.file_bytes is not None:
-            figures += f", {closest.latency_ms:.2f} ms, {format_quantity(closest.file_bytes)}B"
-        name = f"trial {closest.student.number}"
-        console.print(f"No student of {len(wanted)} is within {budget}. The nearest is {name}: {figures}.")
-    return choice
+        say_nearest(candidates, budget, among=len(wanted), console=console)
+        return None
+    return choice if number is None else as_asked_for(gallery, choice.candidate)
 
 
 def _ship(
-    options: argparse.Namespace,
-    student: Student,
-    students: tuple[Student, ...],
-    bench: Workbench,
-    home: Path,
-    *,
-    pictures: Pictures,
-    folder: Path,
+    gallery: Gallery, student: Student, options: argparse.Namespace, *, folder: Path, console: Console
 ) -> Description:
+    """Writes the folder, or finds it as the same command left it."""
+    weights = gallery.weights_of(student)
+    form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound)
+    found = find_shipped(folder, student, weights=weights, form=form)
+    if found is not None:
+        console.print(f"{folder} holds this student already", style="dim")
+        return found
+    console.print("exporting, checking against torch, quantising, timing …", style="dim")
+    overlays = gallery.pictures.sheet(student, gallery.students)
     with writing(folder):
-        return ship_student(
-            student,
-            bench,
-            weights=weights_path(home, bench.study.name, student.number),
-            overlays=pictures.sheet(student, students),
-            form=Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound),
-            folder=folder,
-        )
+        return ship_student(student, gallery.bench, weights=weights, overlays=overlays, form=form, folder=folder)
 
 
-def _register(study: StudyConfig, study_id: str, folder: Path, description: Description) -> str:
+def _register(folder: Path, description: Description, *, study: StudyConfig, study_id: str) -> str:
     from kdsearch.tracking.registry import Registration, register_student  # takes seconds to import
 
     model = folder / "model.onnx"
-    session = open_session(model)
-    return register_student(
-        Registration(
-            folder=folder,
-            study=study.name,
-            study_id=study_id,
-            trial=description.trial,
-            scores=description.scores,
-            digest=description.files[model.name],
-            packages={name: description.made_with[name] for name in RUNTIME},
-            example=example_feed(session),
-        ),
-        choose_tracking(study.tracking_uri, os.environ),
+    registration = Registration(
+        folder=folder,
+        study=study.name,
+        study_id=study_id,
+        trial=description.trial,
+        scores=description.scores,
+        digest=description.files[model.name],
+        packages={name: description.made_with[name] for name in RUNTIME},
+        example=example_feed(open_session(model)),
     )
-
-
-def _say_choice(choice: Choice, console: Console) -> None:
-    console.print(choice.sentence)
-    if choice.caution:
-        console.print(choice.caution, style="yellow")
-    near = [rival for rival in choice.rivals if rival.behind.within_noise]
-    if not near:
-        return
-    table = Table(
-        "trial", "Dice %", "behind by", "params", "MACs", "path", title="as good, as far as these images tell"
-    )
-    for rival in near:
-        student = rival.candidate.student
-        table.add_row(
-            str(student.number),
-            f"{100 * student.scores.dice:.1f}",
-            f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f}",
-            format_quantity(student.scores.params),
-            format_quantity(student.scores.macs),
-            student.recipe.path,
-        )
-    console.print(table)
-
-
-def _say_result(description: Description, folder: Path, version: str | None, console: Console) -> None:
-    int8 = description.int8
-    fastest = description.latency[0]
-    console.print(
-        f"ONNX: Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms an image on one thread; "
-        f"8 bits: Dice {100 * int8.dice:.2f} %, {-100 * int8.drop:+.2f} points."
-    )
-    if not int8.within_bound:
-        console.print(
-            f"The 8-bit file loses {100 * int8.drop:.2f} points of Dice, more than {100 * int8.bound:g}: it is "
-            "marked; use model.onnx.",
-            style="bold red",
-        )
-    console.print(f"Written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    if version is not None:
-        console.print(f"Registered in MLflow as {version}")
-    console.print(f"next: kdsearch predict {folder} IMAGE… --out masks")
-
-
-def _as_json(choice: Choice, description: Description, folder: Path, version: str | None) -> dict[str, object]:
-    return {
-        "trial": description.trial,
-        "why": choice.sentence,
-        "caution": choice.caution,
-        "as_good": [rival.candidate.student.number for rival in choice.rivals if rival.behind.within_noise],
-        "folder": str(folder),
-        "registered": version,
-        "scores": description.scores,
-        "onnx": description.onnx.model_dump(),
-        "int8": description.int8.model_dump(),
-        "latency": [timing.model_dump() for timing in description.latency],
-    }
+    try:
+        return register_student(registration, choose_tracking(study.tracking_uri, os.environ))
+    except KdsearchError as error:
+        raise KdsearchError(f"{error}. {folder} is complete; the same command registers it") from error

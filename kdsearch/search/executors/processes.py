@@ -20,6 +20,7 @@ from kdsearch.search.executors.worker import work
 logger = logging.getLogger(__name__)
 
 REST_WITHIN_S = 5.0
+UP_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)
@@ -77,10 +78,17 @@ class ProcessExecutor:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Lets the workers rest between two operations; they go on by themselves if this process dies meanwhile."""
-        training = [worker for worker in self._workers if worker.ready and worker.task is not None]
+        """Lets the workers rest between two operations; they go on by themselves if this process dies meanwhile.
+
+        One that still starts up is waited for: it computes, and cannot be asked before it is up.
+        """
+        began = time.monotonic()
+        for worker in self._workers:
+            if not worker.ready and not worker.connection.poll(max(0.0, began + UP_WITHIN_S - time.monotonic())):
+                logger.warning("a worker still starts up; a latency may come out too long")
+        training = [worker for worker in self._workers if worker.task is not None and self._hears(worker)]
         for worker in training:
-            assert worker.process.pid is not None, "it is ready"
+            assert worker.process.pid is not None, "it was started"
             worker.rest.ask(worker.process.pid)
         until = time.monotonic() + REST_WITHIN_S
         while not all(worker.rest.is_resting or not worker.process.is_alive() for worker in training):
@@ -93,6 +101,11 @@ class ProcessExecutor:
         finally:
             for worker in training:
                 worker.rest.end()
+
+    @staticmethod
+    def _hears(worker: _Worker) -> bool:
+        """Whether the worker is up; before that a signal would end it."""
+        return worker.process.is_alive() and (worker.ready or worker.connection.poll())
 
     def close(self) -> None:
         """Ends all workers."""

@@ -1,0 +1,85 @@
+"""What is said of a picked student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from kdsearch.cli.choosing import Choice
+from kdsearch.config.quantity import format_quantity
+from kdsearch.export.description import Description
+from kdsearch.front.choice import Budget, Candidate, nearest_to
+
+
+def say_choice(choice: Choice, console: Console) -> None:
+    """Why it was chosen, and what these images cannot tell from it."""
+    console.print(choice.sentence)
+    if choice.caution:
+        console.print(choice.caution, style="yellow")
+    near = [rival for rival in choice.rivals if rival.behind.within_noise]
+    if not near:
+        return
+    table = Table(
+        "trial", "Dice %", "behind by", "params", "MACs", "path", title="as good, as far as these images tell"
+    )
+    for rival in near:
+        student = rival.candidate.student
+        table.add_row(
+            str(student.number),
+            f"{100 * student.scores.dice:.1f}",
+            f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f}",
+            format_quantity(student.scores.params),
+            format_quantity(student.scores.macs),
+            student.recipe.path,
+        )
+    console.print(table)
+
+
+def say_nearest(candidates: Sequence[Candidate], budget: Budget, *, among: int, console: Console) -> None:
+    """That nothing is within the budget, and what misses it by least."""
+    closest = nearest_to(candidates, budget)
+    assert closest is not None
+    figures = closest.student.scores.headline()
+    if closest.latency_ms is not None and closest.file_bytes is not None:
+        figures += f", {closest.latency_ms:.2f} ms here, {format_quantity(closest.file_bytes)}B"
+    name = f"trial {closest.student.number}"
+    console.print(f"No student of {among} is within {budget}. The nearest is {name}: {figures}.")
+
+
+def say_result(description: Description, *, folder: Path, version: str | None, console: Console) -> None:
+    """What the folder holds and how good it is."""
+    int8 = description.int8
+    fastest = description.latency[0]
+    console.print(
+        f"ONNX: Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms an image on one thread; "
+        f"8 bits: Dice {100 * int8.dice:.2f} %, {-100 * int8.drop:+.2f} points."
+    )
+    if not int8.within_bound:
+        console.print(
+            f"The 8-bit file loses {100 * int8.drop:.2f} points of Dice, more than {100 * int8.bound:g}: it is "
+            "marked; use model.onnx.",
+            style="bold red",
+        )
+    console.print(f"Written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if version is not None:
+        console.print(f"Registered in MLflow as {version}")
+    console.print(f"next: kdsearch predict {folder} IMAGE… --out masks")
+
+
+def as_json(choice: Choice, description: Description, *, folder: Path, version: str | None) -> dict[str, object]:
+    """The same for a script."""
+    return {
+        "trial": description.trial,
+        "why": choice.sentence,
+        "caution": choice.caution,
+        "as_good": [rival.candidate.student.number for rival in choice.rivals if rival.behind.within_noise],
+        "folder": str(folder),
+        "registered": version,
+        "scores": description.scores,
+        "onnx": description.onnx.model_dump(),
+        "int8": description.int8.model_dump(),
+        "latency": [timing.model_dump() for timing in description.latency],
+    }
