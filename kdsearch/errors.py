@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -42,3 +43,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """``"; did you mean 'width'?"`` where one of the choices is near, else the empty string."""
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def bucket_errors() -> tuple[type[Exception], ...]:
+    """What S3's library raises beside OSError; empty where it is not loaded, and so cannot have raised."""
+    library = sys.modules.get("botocore.exceptions")
+    return (library.BotoCoreError, library.ClientError) if library is not None else ()

@@ -13,11 +13,12 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
+from tests.buckets import bucket
 from tests.postgres import Postgres
 from tests.shipping import bench, shipped, weights
 from tests.tiny import TINY
 
-__all__ = ["bench", "shipped", "weights"]
+__all__ = ["bench", "bucket", "shipped", "weights"]
 
 
 @pytest.fixture(autouse=True, scope="session")

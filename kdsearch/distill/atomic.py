@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from kdsearch.errors import bucket_errors
 
 PARTIAL = "partial"
 
 
+@contextlib.contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """A store that is away is one kind of error, wherever it is."""
+    try:
+        yield
+    except bucket_errors() as error:
+        raise OSError(str(error)) from error
+
+
+@_as_os_errors()
 def write_whole(url: str, content: bytes) -> None:
     """Puts the content beside its place and moves it there; what lay there stays until then. Raises OSError."""
     filesystem, path = url_to_fs(url)
     filesystem.makedirs(filesystem._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
     beside = f"{path}.{uuid.uuid4().hex[:8]}.{PARTIAL}"
     try:
-        with filesystem.open(beside, "wb") as file:
-            file.write(content)
+        with _as_os_errors():
+            _write(filesystem, beside, content)
             if isinstance(filesystem, LocalFileSystem):
-                file.flush()
-                os.fsync(file.fileno())
-        if isinstance(filesystem, LocalFileSystem):
-            os.replace(beside, path)  # noqa: PTH105 - a path as fsspec has it; its own move may copy
-        else:
-            filesystem.mv(beside, path)
+                os.replace(beside, path)  # noqa: PTH105 - a path as fsspec has it; its own move may copy
+            else:
+                filesystem.mv(beside, path)
     except OSError:
-        _remove(filesystem, beside)
+        with contextlib.suppress(OSError), _as_os_errors():
+            _remove(filesystem, beside)
         raise
 
 
+def _write(filesystem: AbstractFileSystem, path: str, content: bytes) -> None:
+    with filesystem.open(path, "wb") as file:
+        file.write(content)
+        if isinstance(filesystem, LocalFileSystem):
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@_as_os_errors()
 def read_whole(url: str) -> bytes | None:
-    """The content; None where there is none."""
+    """The content; None where there is none. Raises OSError."""
     filesystem, path = url_to_fs(url)
     try:
         return bytes(filesystem.cat_file(path))
@@ -40,15 +62,17 @@ def read_whole(url: str) -> bytes | None:
         return None
 
 
+@_as_os_errors()
 def remove(url: str) -> None:
-    """Removes the file and what a killed writer left beside it, where there is any."""
+    """Removes the file and what a killed writer left beside it, where there is any. Raises OSError."""
     filesystem, path = url_to_fs(url)
     for found in (path, *filesystem.glob(f"{path}.*.{PARTIAL}")):
         _remove(filesystem, found)
 
 
+@_as_os_errors()
 def names_in(url: str) -> list[str]:
-    """The names of the files in a folder; none where there is no folder."""
+    """The names of the files in a folder; none where there is no folder. Raises OSError."""
     filesystem, path = url_to_fs(url)
     try:
         return [str(found).rpartition("/")[2] for found in filesystem.ls(path, detail=False)]
@@ -56,8 +80,8 @@ def names_in(url: str) -> list[str]:
         return []
 
 
-def _remove(filesystem: object, path: str) -> None:
+def _remove(filesystem: AbstractFileSystem, path: str) -> None:
     try:
-        filesystem.rm_file(path)  # type: ignore[attr-defined]  # fsspec leaves it untyped
+        filesystem.rm_file(path)
     except FileNotFoundError:
         return

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
-
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking, front_page
-from kdsearch.tracking.manners import mind_manners
+from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY
 from mlflow import MlflowClient
 
@@ -25,7 +22,7 @@ def find_front(tracking: Tracking, study: str) -> str:
         numbers = [found.experiment_id] if found is not None else []
         wanted = f"tags.`{KIND}` = 'study'"
         runs = client.search_runs(numbers, wanted, max_results=1, order_by=["attributes.start_time DESC"])
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except store_errors() as error:
         reason = tracking.mask(str(error).splitlines()[0])
         raise KdsearchError(f"tracking: {tracking.shown} cannot be read: {reason}") from error
     if not runs:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
-from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.load import dump_study
 from kdsearch.config.space import dimensions
@@ -26,7 +24,7 @@ from kdsearch.errors import KdsearchError
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking, front_page
-from kdsearch.tracking.manners import mind_manners
+from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import holds_another, saved_views
 from kdsearch.version import __version__
@@ -46,7 +44,6 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 """Tag by which MLflow's UI knows that the experiment's page is about training runs."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
-_STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, KdsearchError)
 
 
 class Recorder:
@@ -81,7 +78,7 @@ class Recorder:
             self._client.log_text(self._parent, dump_study(study), "study.yaml")
             self._client.log_text(self._parent, installed_packages(), "environment.txt")
             self._write_views()
-        except _STORE_ERRORS as error:
+        except store_errors() as error:
             raise KdsearchError(
                 f"tracking: {tracking.shown} cannot be used: {tracking.mask(str(error).splitlines()[0])}"
             ) from error
@@ -155,7 +152,7 @@ class Recorder:
             except KdsearchError as error:
                 reason = str(error)
                 break
-            except _STORE_ERRORS as error:
+            except store_errors() as error:
                 reason = self._tracking.mask(str(error).splitlines()[0])
             else:
                 del self._pending[key]

@@ -14,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
-from sqlalchemy.exc import SQLAlchemyError
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking
-from kdsearch.tracking.manners import mind_manners
+from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
 from mlflow import MlflowClient
 
@@ -72,7 +70,7 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
         for key, value in tags.items():
             client.set_model_version_tag(study, version.version, key, value)
         client.set_registered_model_alias(study, alias_of(scores["params"]), version.version)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except store_errors() as error:
         reason = tracking.mask(str(error).splitlines()[0])
         raise KdsearchError(f"tracking: {tracking.shown} did not take the model: {reason}") from error
     return f"models:/{study}/{version.version}"

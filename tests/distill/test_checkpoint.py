@@ -16,7 +16,7 @@ import torch
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill import atomic
-from kdsearch.distill.atomic import read_whole, remove, write_whole
+from kdsearch.distill.atomic import names_in, read_whole, remove, write_whole
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import supervised_objective
@@ -151,3 +151,22 @@ def test_kill_in_the_middle_of_a_write_leaves_the_last_state_and_removal_takes_t
     place.with_name(f"c.12345678.{atomic.PARTIAL}").write_bytes(b"half")
     remove(str(place))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):
+    place, spec = "s3://bucket/place/00001.checkpoint", SPEC.spec()
+    reports = list(_training(_student(), spec))
+    first = _training(_student(), spec, _checkpoint(place))
+    for _ in range(3):
+        next(first)
+    first.close()
+    assert names_in("s3://bucket/place") == ["00001.checkpoint"]
+    assert _untimed(_training(_student(), spec, _checkpoint(place))) == _untimed(reports)
+    remove(place)
+    assert names_in("s3://bucket/place") == []
+    bucket.stop()
+    checkpoint = _checkpoint(place)
+    assert len(list(_training(_student(), spec.model_copy(update={"epochs": 1}), checkpoint))) == 1
+    assert "Could not connect" in checkpoint.hindrance
+    with pytest.raises(OSError, match="Could not connect"):
+        remove(place)

@@ -1,4 +1,4 @@
-"""The team's server: a real PostgreSQL, a real MLflow server with logins, two studies logging at once."""
+"""The team's server: a real PostgreSQL, a bucket, a real MLflow server with logins, two studies logging at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
+import boto3
 import psutil
 import pytest
 import yaml
@@ -26,17 +28,16 @@ ADMIN = "correct-horse-battery"
 
 
 @pytest.fixture
-def server(postgres, tmp_path):
+def server(postgres, bucket, tmp_path):  # noqa: ARG001 - the environment tells the server of the bucket
     """The address of a running server; afterwards nothing of it is left."""
-    for name in ("record", "logins"):
-        postgres.create(name)
+    record, logins = (postgres.create(f"{name}_{uuid.uuid4().hex[:8]}") for name in ("record", "logins"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = {
-        "TEAM_DATABASE": postgres.url("record"),
-        "TEAM_LOGINS_DATABASE": postgres.url("logins"),
-        "TEAM_ARTIFACTS": str(tmp_path / "artifacts"),
+        "TEAM_DATABASE": record,
+        "TEAM_LOGINS_DATABASE": logins,
+        "TEAM_ARTIFACTS": "s3://bucket/artifacts",
         "TEAM_HOSTS": f"127.0.0.1:{port}",
         "TEAM_PORT": str(port),
         "PGPASSWORD": PASSWORD,
@@ -88,6 +89,8 @@ def test_two_studies_log_at_once_and_strangers_are_kept_out(server, tmp_path, mo
         assert {run.info.status for run in found} == {"FINISHED"}
         study = next(run for run in found if run.data.tags["kdsearch.kind"] == "study")
         assert "front.html" in {file.path for file in client.list_artifacts(study.info.run_id)}
+        kept = boto3.client("s3").list_objects_v2(Bucket="bucket", Prefix="artifacts/")["Contents"]
+        assert any(entry["Key"].endswith(f"{study.info.run_id}/artifacts/front.html") for entry in kept)
 
 
 @pytest.mark.parametrize("missing", ["TEAM_DATABASE", "MLFLOW_AUTH_ADMIN_PASSWORD", "TEAM_HOSTS"])
