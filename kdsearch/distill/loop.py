@@ -86,7 +86,8 @@ def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator
     maps = None
     if data.maps is not None:
         maps = TeacherMaps(logits=data.maps.logits[chosen], hidden=data.maps.hidden[chosen])
-    return strong_view(data.train.grey[chosen], data.train.masks[chosen], maps, spec.augmentation, generator)
+    grey, masks = data.train.grey[chosen], data.train.masks[chosen]
+    return strong_view(grey, masks, maps, spec=spec.augmentation, generator=generator)
 
 
 @torch.no_grad()

@@ -114,7 +114,7 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
                 f"the teacher could not be trained: {error}; lower teacher.training.learning_rate or batch_size"
             ) from error
     scores = score(teacher, data.validation, fitted)
-    _store(teacher, study, data, scores, tuple(curve), folder)
+    _store(teacher, folder, study=study, data=data, scores=scores, curve=tuple(curve))
     remove(kept)
     trained = open_teacher(study.teacher, folder, size=study.data.size)
     assert trained is not None
@@ -136,11 +136,12 @@ def _recorded(
 
 def _store(
     teacher: Teacher,
+    folder: Path,
+    *,
     study: StudyConfig,
     data: TrainingData,
     scores: Scores,
     curve: tuple[EpochReport, ...],
-    folder: Path,
 ) -> None:
     """Writes everything beside its final place and moves it there whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def strong_view(
-    images: Tensor, masks: Tensor, maps: TeacherMaps | None, spec: AugmentationSpec, generator: torch.Generator
+    images: Tensor, masks: Tensor, maps: TeacherMaps | None, *, spec: AugmentationSpec, generator: torch.Generator
 ) -> Batch:
     """A batch of grey values and masks, both N×H×W uint8, under a random transform of its own for each image.
 

@@ -84,12 +84,13 @@ def ship_student(
     network = load_weights(student, weights)
     with _whole(folder) as beside:
         shutil.copyfile(weights, beside / WEIGHTS)
-        checks = _write_models(network, bench, beside, form)
+        checks = _write_models(network, bench, folder=beside, form=form)
         (beside / "overlays.png").write_bytes(overlays)
         (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
         (beside / SEEN).write_text(dump_seen(bench.dataset, bench.splits), encoding="utf-8")
         latency = _latency(network, beside, size=bench.study.data.size)
-        description = _describe(student, bench, network, checks, latency=latency, files=_digests(beside))
+        files = _digests(beside)
+        description = _describe(student, bench, network=network, checks=checks, latency=latency, files=files)
         (beside / FILE).write_text(dump_description(description), encoding="utf-8")
         card = model_card(description, bench.study, teacher=bench.teacher.scores)
         (beside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
@@ -123,7 +124,7 @@ def _whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write_models(network: UNet, bench: Workbench, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
+def _write_models(network: UNet, bench: Workbench, *, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
     size = bench.study.data.size
     data = training_data(bench.dataset, bench.splits, torch.device("cpu"))
     expected = _torch_logits(network, data.validation)
@@ -172,9 +173,9 @@ def _latency(network: UNet, folder: Path, *, size: int) -> list[Latency]:
 def _describe(
     student: Student,
     bench: Workbench,
+    *,
     network: UNet,
     checks: tuple[OnnxCheck, Int8Check],
-    *,
     latency: list[Latency],
     files: dict[str, str],
 ) -> Description:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def open_record(study: StudyConfig, tracking: Tracking, store: StudyStore, records: Iterable[TrialRecord]) -> Recorder:
+def open_record(
+    study: StudyConfig, tracking: Tracking, *, store: StudyStore, records: Iterable[TrialRecord]
+) -> Recorder:
     """The study's record in MLflow, level with the storage; raises KdsearchError where it cannot be opened."""
     from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while the workers start
 
@@ -44,7 +46,7 @@ def open_record(study: StudyConfig, tracking: Tracking, store: StudyStore, recor
     return recorder
 
 
-def refresh_front(recorder: Recorder, study: StudyConfig, students: Sequence[Student], store: StudyStore) -> None:
+def refresh_front(recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], store: StudyStore) -> None:
     """Brings the front's marks, its charts, the study's page and its figures up to date."""
     teacher = store.teacher()
     members = front_of(students, study.search.objectives)
@@ -60,7 +62,7 @@ def refresh_front(recorder: Recorder, study: StudyConfig, students: Sequence[Stu
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
 
 
-def show_members(recorder: Recorder, students: Sequence[Student], bench: Workbench, home: Path) -> None:
+def show_members(recorder: Recorder, students: Sequence[Student], *, bench: Workbench, home: Path) -> None:
     """Gives the runs of the front's members their weights and overlay sheets, where they lack them.
 
     A member whose weights another machine keeps is left out, and said.
@@ -68,7 +70,7 @@ def show_members(recorder: Recorder, students: Sequence[Student], bench: Workben
     pictures = Pictures(bench, home)
     name = bench.study.name
     elsewhere = []
-    for member in _lacking(recorder, students, bench.study, home):
+    for member in _lacking(recorder, students, study=bench.study, home=home):
         if not pictures.has_weights(member):
             elsewhere.append(str(member.number))
             continue
@@ -80,7 +82,7 @@ def show_members(recorder: Recorder, students: Sequence[Student], bench: Workben
         logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
 
 
-def _lacking(recorder: Recorder, students: Sequence[Student], study: StudyConfig, home: Path) -> list[Student]:
+def _lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, home: Path) -> list[Student]:
     """The front's members without pictures in the record or here."""
     return [
         member
@@ -99,12 +101,13 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
     with Lease(storage_url(home, study.name, study.storage), study.name):
         store = open_store(study, home, create=False)
         records = tuple(record for record in store.records() if record.outcome != "running")
-        recorder = open_record(study, tracking, store, records)
+        recorder = open_record(study, tracking, store=store, records=records)
         students = students_of(records)
-        refresh_front(recorder, study, students, store)
+        refresh_front(recorder, study, students=students, store=store)
         recorder.close(finished=recorder.was_finished or store.complete())
-        if _lacking(recorder, students, study, home):
-            show_members(recorder, students, open_workbench(study, home, data=store.data()), home)
+        if _lacking(recorder, students, study=study, home=home):
+            bench = open_workbench(study, home, data=store.data())
+            show_members(recorder, students, bench=bench, home=home)
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
     return records

@@ -76,7 +76,7 @@ def _run(
             lease=lease,
             ledger=ledger,
             executor=executor,
-            recorder=open_record(study, tracking, store, ledger.records),
+            recorder=open_record(study, tracking, store=store, records=ledger.records),
             bench=Workbench(study=study, dataset=prepared.dataset, splits=prepared.splits, teacher=prepared.teacher),
             pruner=build_pruner(study.search.pruning),
             vigil=Vigil(silence=study.search.silence),
@@ -113,7 +113,7 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
             if isinstance(event, Ended):
                 recorder.trial(event.record)
             if time.monotonic() - refreshed > REFRESH_EVERY_S:
-                refresh_front(recorder, study, ledger.students, session.store)
+                refresh_front(recorder, study, students=ledger.students, store=session.store)
                 refreshed = time.monotonic()
             if recorder.away != away:
                 away = recorder.away
@@ -122,8 +122,8 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
         finished = True
     finally:
         try:
-            refresh_front(recorder, study, ledger.students, session.store)
+            refresh_front(recorder, study, students=ledger.students, store=session.store)
             if finished:
-                show_members(recorder, ledger.students, session.bench, session.home)
+                show_members(recorder, ledger.students, bench=session.bench, home=session.home)
         finally:
             recorder.close(finished=finished)

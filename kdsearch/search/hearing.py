@@ -76,7 +76,8 @@ def _judge(session: Session, event: Progressed) -> Iterator[DriverEvent]:
         return
     session.executor.stop(number)
     text = f"after epoch {report.epoch} of {report.epochs}, {reason}"
-    stop = partial(session.store.stop, number, text, session.ledger.curve(number), session.ledger.run_of(number).cost)
+    curve, cost = session.ledger.curve(number), session.ledger.run_of(number).cost
+    stop = partial(session.store.stop, number, text, curve=curve, cost=cost)
     yield from _end(session, (yield from persist(session, stop)))
 
 

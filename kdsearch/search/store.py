@@ -125,7 +125,7 @@ class StudyStore:
         """Tells Optuna the objectives and keeps all that was measured."""
         return self._end(number, "finished", scores=SCORES.dump_json(scores).decode(), curve=_json(curve))
 
-    def stop(self, number: int, reason: str, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:
+    def stop(self, number: int, reason: str, *, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:
         """A pruned trial: Optuna is told PRUNED, without intermediate values, so that TPE takes it for a worse one."""
         return self._end(number, "stopped", reason=reason, curve=_json(curve), cost=COST.dump_json(cost).decode())
 

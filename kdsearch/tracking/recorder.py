@@ -165,7 +165,8 @@ class Recorder:
 
     def _write_teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
         run_id = self._run("teacher", name="teacher", tags=tool_tags(scores))
-        self._log(run_id, scores.metrics(), curve, flatten(self._study.teacher.model_dump()), moment=None)
+        settings = flatten(self._study.teacher.model_dump())
+        self._log(run_id, scores.metrics(), curve=curve, params=settings, moment=None)
         self._client.log_text(run_id, describe_teacher(self._study), "teacher.yaml")
         self._terminate(run_id, "FINISHED", None)
 
@@ -176,7 +177,7 @@ class Recorder:
         metrics = record.scores.metrics() | logarithms(record.scores) if record.scores else {}
         params = record.recipe.settings() if record.recipe else {}
         run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
-        self._log(run_id, metrics, record.curve, params, moment=record.ended)
+        self._log(run_id, metrics, curve=record.curve, params=params, moment=record.ended)
         self._terminate(run_id, STATUS[record.outcome], record.ended)
 
     def _write_member(self, number: int, files: dict[str, bytes]) -> None:
@@ -284,9 +285,9 @@ class Recorder:
         self,
         run_id: str,
         scores: dict[str, float],
+        *,
         curve: Iterable[EpochReport],
         params: dict[str, str],
-        *,
         moment: datetime.datetime | None,
     ) -> None:
         """Logs in batches, all at one moment, so that logging the same again adds nothing."""

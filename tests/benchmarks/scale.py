@@ -145,7 +145,7 @@ def _measure(
         ledger.end(record)
         _timed(took["record"], lambda record=record: recorder.trial(record))
     front: list[float] = []
-    _timed(front, lambda: refresh_front(recorder, study, ledger.students, None))
+    _timed(front, lambda: refresh_front(recorder, study, students=ledger.students, store=store))
     again: list[float] = []
     _timed(again, lambda: _open_again(study, home, tracking))
     return took, front[0], again[0]

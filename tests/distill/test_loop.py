@@ -163,7 +163,7 @@ def test_validation_sees_images_without_augmentation():
     model = _student().eval()
     logits = predict_logits(model, DATA.validation)
     nothing = _spec().augmentation.model_copy(update=dict.fromkeys(_spec().augmentation.model_dump(), 0.0))
-    view = strong_view(DATA.validation.grey, DATA.validation.masks, None, nothing, torch.Generator())
+    view = strong_view(DATA.validation.grey, DATA.validation.masks, None, spec=nothing, generator=torch.Generator())
     torch.testing.assert_close(model(view.image), logits, atol=1e-3, rtol=1e-3)
 
 

@@ -25,7 +25,7 @@ def _discs(count: int = 6, size: int = 64) -> torch.Tensor:
 
 
 def _view(spec, discs, maps=None, seed=0):
-    return strong_view(discs, discs, maps, spec, torch.Generator().manual_seed(seed))
+    return strong_view(discs, discs, maps, spec=spec, generator=torch.Generator().manual_seed(seed))
 
 
 def _maps(discs: torch.Tensor) -> TeacherMaps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,7 @@ from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES
-from kdsearch.search.store import open_store
+from kdsearch.search.store import StudyStore, open_store
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -115,7 +116,7 @@ def test_trial_whose_end_optuna_was_not_told_is_told(tiny, tmp_path):
 def test_stopped_trial_keeps_its_curve_and_cost_and_holds_no_intermediate_values(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     store.lose(store.ask().number, ("signal 9",))
-    record = store.stop(0, "why", CURVE, Cost(params=3, macs=4))
+    record = store.stop(0, "why", curve=CURVE, cost=Cost(params=3, macs=4))
     assert (record.outcome, record.reason, record.cost) == ("stopped", "why", Cost(params=3, macs=4))
     assert record.curve[0].dice == CURVE[0].dice
     assert record.lost == ("signal 9",)
@@ -263,7 +264,8 @@ def _share_of_plain_recipes(study, home, end):
 def test_sampler_learns_from_stopped_trials_and_not_from_failed_ones(study_file, tmp_path):
     study = load_study(study_file(TINY.replace("trials: 3", "trials: 99")))
     cost = Cost(params=10, macs=20)
-    stopped = _share_of_plain_recipes(study, tmp_path / "a", lambda store, n: store.stop(n, "why", CURVE, cost))
+    stop = partial(StudyStore.stop, reason="why", curve=CURVE, cost=cost)
+    stopped = _share_of_plain_recipes(study, tmp_path / "a", stop)
     failed = _share_of_plain_recipes(study, tmp_path / "b", lambda store, n: store.fail(n, "why"))
     assert stopped >= 0.8
     assert failed <= stopped - 0.2

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"skipped {defect}", style="red", markup=False)
     if options.csv is not None:
         with writing(options.csv):
-            _write(options.csv, dataset, predicted, target)
+            _write(options.csv, dataset, predicted=predicted, target=target)
         console.print(f"Written to {options.csv}")
     return 0
 
@@ -114,7 +114,7 @@ def _summary(dataset: Dataset, predicted: Tensor, target: Tensor) -> Table:
     return table
 
 
-def _write(path: Path, dataset: Dataset, predicted: Tensor, target: Tensor) -> None:
+def _write(path: Path, dataset: Dataset, *, predicted: Tensor, target: Tensor) -> None:
     """One row an image; Dice and IoU stay empty where the image holds no lesion."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
