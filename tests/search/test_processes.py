@@ -226,12 +226,7 @@ def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, setup,
         for number in range(2):
             executor.submit(_task(tiny, tmp_path, number, epochs=10_000))
         _until_both_progress(executor)
-        processes = [psutil.Process(pid) for pid in _children(executor)]
-        with executor.quiet():
-            before = [sum(process.cpu_times()[:2]) for process in processes]
-            time.sleep(1.0)
-            spent = [sum(process.cpu_times()[:2]) - start for process, start in zip(processes, before, strict=True)]
-        assert max(spent) < 0.2
+        assert max(_spent_while_quiet(executor)) < 0.2
         while executor.poll(0.1) == []:
             continue
         _until_both_progress(executor)
@@ -244,12 +239,7 @@ def test_a_worker_that_starts_up_is_waited_for_and_rests_too(tiny, setup, tmp_pa
     try:
         for number in range(2):
             executor.submit(_task(tiny, tmp_path, number, epochs=10_000))
-        processes = [psutil.Process(pid) for pid in _children(executor)]
-        with executor.quiet():
-            before = [sum(process.cpu_times()[:2]) for process in processes]
-            time.sleep(1.0)
-            spent = [sum(process.cpu_times()[:2]) - start for process, start in zip(processes, before, strict=True)]
-        assert max(spent) < 0.2
+        assert max(_spent_while_quiet(executor)) < 0.2
         _until_both_progress(executor)
     finally:
         executor.close()
@@ -265,6 +255,15 @@ def test_worker_whose_driver_never_ends_the_rest_goes_on():
     finally:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     assert not rest.is_resting
+
+
+def _spent_while_quiet(executor):
+    """Seconds of processor time that each worker took in a second of quiet."""
+    processes = [psutil.Process(pid) for pid in _children(executor)]
+    with executor.quiet():
+        before = [sum(process.cpu_times()[:2]) for process in processes]
+        time.sleep(1.0)
+        return [sum(process.cpu_times()[:2]) - start for process, start in zip(processes, before, strict=True)]
 
 
 def _until_both_progress(executor):
