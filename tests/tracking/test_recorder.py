@@ -16,7 +16,7 @@ from kdsearch.errors import KdsearchError
 from kdsearch.tracking.experiment import find_front
 from kdsearch.tracking.location import Tracking, answers, choose_tracking, front_page
 from kdsearch.tracking.recorder import Recorder
-from kdsearch.tracking.views import TAG
+from kdsearch.tracking.views import TAG, unpack
 from mlflow import MlflowClient
 from tests.front.students import recipe, scores
 
@@ -250,6 +250,20 @@ def test_views_are_kept_up_to_date_and_a_persons_left_alone(tracking):
     assert {key for key in tags if key.startswith(TAG)} == {
         f"{TAG}{name}" for name in ("mine", "kdsearch-front-one", "kdsearch-curves-one", "kdsearch-paths-one")
     }
+
+
+def test_front_is_loaded_first_however_many_trials_there_are(tracking):
+    recorder = _recorder("many", tracking)
+    for number in range(110):
+        recorder.trial(_record(number, epochs=1))
+    recorder.front([*range(60)])
+    recorder.front([1, 55, 109])  # others were on it once
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name("many")
+    state = unpack(experiment.tags[f"{TAG}kdsearch-front-one"])
+    order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
+    loaded = client.search_runs([experiment.experiment_id], state["searchFilter"], max_results=100, order_by=[order])
+    assert {run.data.tags["kdsearch.trial"] for run in loaded[:3]} == {"1", "55", "109"}
 
 
 def test_silent_server_is_refused_before_anything_is_trained():
