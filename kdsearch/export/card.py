@@ -40,9 +40,10 @@ def model_card(description: Description, study: StudyConfig, *, teacher: Scores)
 def _summary(d: Description) -> str:
     spec = d.recipe.student
     made = "trained on masks alone" if d.recipe.distillation is None else f"distilled by path `{d.recipe.path}`"
+    convolutions = f"{spec.convolutions} {spec.convolution} convolution{'s' * (spec.convolutions > 1)}"
     return (
-        f"A U-Net of width {spec.width} and depth {spec.depth} with {spec.convolutions} {spec.convolution} "
-        f"convolution(s) a stage, {made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
+        f"A U-Net of width {spec.width} and depth {spec.depth} with {convolutions} a stage, "
+        f"{made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
         f"for one image of {d.input.size}×{d.input.size}. Validation Dice {100 * d.scores['dice']:.1f} % "
         f"± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."
     )
@@ -51,8 +52,8 @@ def _summary(d: Description) -> str:
 def _use(d: Description) -> str:
     return (
         "## Intended use\n\n"
-        f"Marks {', '.join(d.classes)} in grey-scale images like those it was trained on, for research. It is not a "
-        "medical device, and nobody has shown that it helps in diagnosis."
+        f"Marks the class {', '.join(d.classes)} in grey-scale images like those it was trained on, for research. It is "
+        "not a medical device, and nobody has shown that it helps in diagnosis."
     )
 
 
@@ -68,11 +69,11 @@ def _data(d: Description, study: StudyConfig) -> str:
 
 
 def _metrics(d: Description, teacher: Scores) -> str:
-    rows = [("all", d.scores["dice"], d.scores["dice_std"], "")]
-    rows += [(group.name, group.dice, group.dice_std, str(group.images)) for group in d.subgroups]
+    rows = [("all with a lesion", d.scores["dice"], d.scores["dice_std"], d.lesion_images)]
+    rows += [(group.name, group.dice, group.dice_std, group.images) for group in d.subgroups]
     table = markdown_table(
         ("images", "Dice %", "± over images", "how many"),
-        ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", count) for name, dice, std, count in rows),
+        ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
     empty = d.scores.get("empty_share")
     words = f"In {100 * empty:.0f} % of the images without a lesion nothing was marked. " if empty is not None else ""

@@ -89,6 +89,8 @@ class Description(Section):
     recipe: Recipe
     scores: dict[str, float]
     """On the validation split."""
+    lesion_images: int
+    """Of the validation split: those that Dice is a mean of."""
     counted_by: tuple[str, ...]
     subgroups: tuple[Subgroup, ...]
     data: dict[str, str | int]

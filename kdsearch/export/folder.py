@@ -187,6 +187,7 @@ def _describe(
         recipe=student.recipe,
         input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD),
         scores=student.scores.metrics(),
+        lesion_images=student.scores.overlap.images,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(bench, network),
         data={**summary, "sources": ", ".join(summary["sources"])},

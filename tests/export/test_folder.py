@@ -77,6 +77,7 @@ def test_card_states_the_facts(shipped):
     front_matter = yaml.safe_load(card.split("---")[1])
     assert front_matter["pipeline_tag"] == "image-segmentation"
     assert "Validation Dice 70.0 % ± 20.0" in card
+    assert "| all with a lesion | 70.0 | 20.0 | 10 |" in card
     assert "phantom: simulated by kdsearch" in card
     assert "trained from random weights" in card
     for heading in ("Intended use", "Data", "Metrics", "Latency", "Limits", "How it was made", "How to run it"):
