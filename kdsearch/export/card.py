@@ -52,8 +52,8 @@ def _summary(d: Description) -> str:
 def _use(d: Description) -> str:
     return (
         "## Intended use\n\n"
-        f"Marks the class {', '.join(d.classes)} in grey-scale images like those it was trained on, for research. It is "
-        "not a medical device, and nobody has shown that it helps in diagnosis."
+        f"Marks the class {', '.join(d.classes)} in grey-scale images like those it was trained on, for research. It "
+        "is not a medical device, and nobody has shown that it helps in diagnosis."
     )
 
 
