@@ -16,8 +16,8 @@ from kdsearch.front.choice import Budget, Candidate, Rule
 from kdsearch.front.noise import Difference, paired_difference
 from kdsearch.search.pictures import Pictures
 
-SHOWN_RIVALS = 5
-"""How many of those that the rule places next are compared with the chosen one, image by image."""
+MOST_COMPARED = 20
+"""How many students, those nearest in Dice, are compared with the chosen one, image by image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class Gallery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rival:
-    """A student that the rule places after the chosen one."""
+    """A student that the chosen one is compared with, image by image."""
 
-    candidate: Candidate
+    student: Student
     behind: Difference
     """Of Dice, chosen minus rival."""
 
@@ -57,19 +57,36 @@ class Choice:
 
     candidate: Candidate
     sentence: str
+    runner_up: Rival | None
+    """The one that the rule places next; None where a person chose, or there is no other."""
     rivals: tuple[Rival, ...]
+    """Those compared, smallest first."""
+
+    @property
+    def as_good(self) -> tuple[Rival, ...]:
+        """Those that these images cannot tell from the chosen one, smallest first."""
+        return tuple(rival for rival in self.rivals if rival.behind.within_noise)
 
     @property
     def caution(self) -> str:
-        """Says where the runner-up is as good as far as anybody can tell; empty where it is not."""
-        if not self.rivals or not self.rivals[0].behind.within_noise:
-            return ""
-        rival = self.rivals[0]
-        points = f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f} points of Dice (paired, 95 %)"
-        return (
-            f"The runner-up, trial {rival.candidate.student.number}, cannot be told apart from it by these images: the "
-            f"difference is {points}."
-        )
+        """Says where another is as good as far as anybody can tell; empty where none is."""
+        sentences = []
+        if self.runner_up is not None and self.runner_up.behind.within_noise:
+            behind = self.runner_up.behind
+            sentences.append(
+                f"The runner-up, trial {self.runner_up.student.number}, cannot be told apart from it by these images: "
+                f"the difference is {behind} (paired, 95 %)."
+            )
+        chosen = self.candidate.student.scores
+        smaller = [rival for rival in self.as_good if rival.student.scores.params < chosen.params]
+        if smaller:
+            least = smaller[0].student
+            ones = "ones" if len(smaller) > 1 else "one"
+            sentences.append(
+                f"Of {len(self.rivals)} compared, {len(smaller)} smaller {ones} cannot be told apart from it; the "
+                f"smallest is trial {least.number}: {least.scores.headline()}."
+            )
+        return " ".join(sentences)
 
 
 def rule_of(options: argparse.Namespace) -> Rule:
@@ -108,25 +125,31 @@ def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget,
     ranked = rule.rank(within)
     if not ranked:
         return None
-    sentence = rule.explain(ranked[0], count=len(within), budget=budget)
-    return Choice(candidate=ranked[0], sentence=sentence, rivals=_rivals(gallery, ranked[0], ranked[1:]))
+    chosen, others = ranked[0].student, [entry.student for entry in within]
+    sentence = rule.explain(ranked, count=len(within), budget=budget)
+    second = next((entry.student for entry in ranked[1:] if gallery.pictures.has_weights(entry.student)), None)
+    runner_up = _compare(gallery, chosen, second) if second is not None else None
+    return Choice(candidate=ranked[0], sentence=sentence, runner_up=runner_up, rivals=_rivals(gallery, chosen, others))
 
 
 def as_asked_for(gallery: Gallery, chosen: Candidate) -> Choice:
-    """The choice of a person: its rivals are the best of all students."""
-    others = [Candidate(student=student) for student in gallery.students if student.number != chosen.student.number]
+    """The choice of a person, compared with all students."""
     sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
-    return Choice(candidate=chosen, sentence=sentence, rivals=_rivals(gallery, chosen, Rule().rank(others)))
+    rivals = _rivals(gallery, chosen.student, gallery.students)
+    return Choice(candidate=chosen, sentence=sentence, runner_up=None, rivals=rivals)
 
 
-def _rivals(gallery: Gallery, chosen: Candidate, others: Iterable[Candidate]) -> tuple[Rival, ...]:
+def _rivals(gallery: Gallery, chosen: Student, others: Iterable[Student]) -> tuple[Rival, ...]:
+    """Those nearest in Dice, smallest first."""
+    here = [other for other in others if other.number != chosen.number and gallery.pictures.has_weights(other)]
+    nearest_first = sorted(here, key=lambda other: abs(other.scores.dice - chosen.scores.dice))
+    rivals = [_compare(gallery, chosen, other) for other in nearest_first[:MOST_COMPARED]]
+    return tuple(sorted(rivals, key=lambda rival: (rival.student.scores.params, rival.student.number)))
+
+
+def _compare(gallery: Gallery, chosen: Student, other: Student) -> Rival:
     pictures = gallery.pictures
-    own = pictures.dice(chosen.student)
-    here = [other for other in others if pictures.has_weights(other.student)]
-    return tuple(
-        Rival(candidate=other, behind=paired_difference(own, pictures.dice(other.student)))
-        for other in here[:SHOWN_RIVALS]
-    )
+    return Rival(student=other, behind=paired_difference(pictures.dice(chosen), pictures.dice(other)))
 
 
 def _measured(gallery: Gallery, student: Student) -> Candidate:

@@ -13,27 +13,29 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.export.description import Description
 from kdsearch.front.choice import Budget, Candidate, nearest_to
 
+MOST_SHOWN = 5
+"""Students that cannot be told from the chosen one, the smallest."""
+
 
 def say_choice(choice: Choice, console: Console) -> None:
     """Why it was chosen, and what these images cannot tell from it."""
     console.print(choice.sentence)
     if choice.caution:
         console.print(choice.caution, style="yellow")
-    near = [rival for rival in choice.rivals if rival.behind.within_noise]
-    if not near:
+    shown = choice.as_good[:MOST_SHOWN]
+    if not shown:
         return
-    table = Table(
-        "trial", "Dice %", "behind by", "params", "MACs", "path", title="as good, as far as these images tell"
-    )
-    for rival in near:
-        student = rival.candidate.student
+    title = f"as good, as far as these images tell ({len(shown)} smallest of {len(choice.as_good)})"
+    table = Table("trial", "Dice %", "chosen minus it", "params", "MACs", "path", title=title)
+    for rival in shown:
+        scores = rival.student.scores
         table.add_row(
-            str(student.number),
-            f"{100 * student.scores.dice:.1f}",
+            str(rival.student.number),
+            f"{100 * scores.dice:.1f}",
             f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f}",
-            format_quantity(student.scores.params),
-            format_quantity(student.scores.macs),
-            student.recipe.path,
+            format_quantity(scores.params),
+            format_quantity(scores.macs),
+            rival.student.recipe.path,
         )
     console.print(table)
 
@@ -75,7 +77,7 @@ def as_json(choice: Choice, description: Description, *, folder: Path, version: 
         "trial": description.trial,
         "why": choice.sentence,
         "caution": choice.caution,
-        "as_good": [rival.candidate.student.number for rival in choice.rivals if rival.behind.within_noise],
+        "as_good": [rival.student.number for rival in choice.as_good],
         "folder": str(folder),
         "registered": version,
         "scores": description.scores,

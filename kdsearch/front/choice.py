@@ -90,17 +90,19 @@ class Rule:
             case "knee":
                 return _by_knee(within)
 
-    def explain(self, chosen: Candidate, *, count: int, budget: Budget) -> str:
-        """Why it was taken, in one sentence."""
+    def explain(self, ranked: Sequence[Candidate], *, count: int, budget: Budget) -> str:
+        """Why the first of ``rank``'s was taken, in one sentence; ``count`` is how many are within the budget."""
+        chosen = ranked[0]
         among = f"{count} students" if str(budget) == "no budget" else f"{count} students within {budget}"
         scores = chosen.student.scores
         match self.name:
             case "best":
                 return f"Trial {chosen.student.number} has the best validation Dice of {among}: {scores.headline()}."
             case "smallest-within":
+                points = 100 * self.tolerance
                 return (
-                    f"Trial {chosen.student.number} is the smallest of {among} whose validation Dice is within "
-                    f"{100 * self.tolerance:g} points of the best: {scores.headline()}."
+                    f"Trial {chosen.student.number} is the smallest of the {len(ranked)}, among {among}, whose "
+                    f"validation Dice is within {points:g} point{'s' * (points != 1)} of the best: {scores.headline()}."
                 )
             case "knee":
                 return (

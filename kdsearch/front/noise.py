@@ -20,6 +20,9 @@ class Difference:
     half_width: float
     """The interval is the mean ± this, at 95 %."""
 
+    def __str__(self) -> str:
+        return f"{100 * self.mean:+.1f} ± {100 * self.half_width:.1f} points of Dice"
+
     @property
     def within_noise(self) -> bool:
         """Whether zero lies in the interval."""

@@ -73,12 +73,15 @@ def test_knee_of_two_is_the_better_one():
             Rule(),
             "Trial 2 has the best validation Dice of 4 students within params ≤ 900,000: Dice 80.0 %, 820k params",
         ),
-        (Rule(name="smallest-within", tolerance=0.01), "Trial 2 is the smallest of 4 students within params ≤ 900,000"),
-        (Rule(name="knee"), "Trial 2 is the knee of 4 students within params ≤ 900,000"),
+        (
+            Rule(name="smallest-within", tolerance=0.01),
+            "Trial 2 is the smallest of the 2, among 4 students within params ≤ 900,000",
+        ),
+        (Rule(name="knee"), "Trial 1 is the knee of 4 students within params ≤ 900,000"),
     ],
 )
 def test_choice_is_explained_in_a_sentence(rule, words):
-    assert rule.explain(STUDENTS[2], count=4, budget=Budget(params=900_000)).startswith(words)
+    assert rule.explain(rule.rank(STUDENTS), count=4, budget=Budget(params=900_000)).startswith(words)
 
 
 @pytest.mark.parametrize(

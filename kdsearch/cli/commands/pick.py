@@ -43,6 +43,12 @@ def run(options: argparse.Namespace) -> int:
     store = open_store(study, home_folder(os.environ), create=False)
     gallery = _open_gallery(options, study, store)
     console = Console(stderr=options.json, soft_wrap=True, highlight=False)
+    if not store.complete():
+        console.print(
+            f"{len(gallery.students)} students of the {study.search.trials} trials that the file asks for: others may "
+            "be better, and what is timed while they are trained takes too long.",
+            style="yellow",
+        )
     number = options.trial
     if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
         members = front_of(gallery.students, study.search.objectives)

@@ -1,0 +1,82 @@
+"""What is said of a choice: who came second, and whom these images cannot tell from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from kdsearch.cli.choosing import MOST_COMPARED, Gallery, as_asked_for, choose
+from kdsearch.front.choice import Budget, Candidate, Rule
+from tests.front.students import student
+
+IMAGES = np.random.default_rng(0).uniform(-0.05, 0.05, (40, 50))
+
+
+class Scored:
+    """Dice of fifty images for each student, around its mean; nobody knows trial 9's."""
+
+    def dice(self, of):
+        return np.full(50, of.scores.dice) + IMAGES[of.number]
+
+    def has_weights(self, of):
+        return of.number != 9
+
+
+def _gallery(*students):
+    bench = SimpleNamespace(study=SimpleNamespace(name="s"))
+    return Gallery(students=students, bench=bench, pictures=Scored(), home=Path())
+
+
+GALLERY = _gallery(
+    student(0, 0.60, 1_000),
+    student(1, 0.70, 2_000),
+    student(2, 0.701, 5_000),
+    student(3, 0.702, 3_000),
+    student(4, 0.80, 9_000),
+    student(9, 0.702, 10),
+)
+
+
+def _choose(rule, **budget):
+    candidates = [Candidate(student=entry) for entry in GALLERY.students]
+    return choose(GALLERY, candidates, budget=Budget(**budget), rule=rule)
+
+
+def test_those_that_cannot_be_told_from_the_choice_are_named_smallest_first():
+    choice = _choose(Rule(), params=8_000)
+    assert choice.candidate.student.number == 9  # the smaller of two with the same Dice
+    assert choice.runner_up.student.number == 3
+    assert [rival.student.number for rival in choice.as_good] == [1, 3, 2]
+    assert "The runner-up, trial 3, cannot be told apart from it by these images: the difference is " in choice.caution
+
+
+def test_smaller_students_as_good_are_told_with_the_smallest():
+    choice = as_asked_for(GALLERY, Candidate(student=GALLERY.find(2)))
+    assert [rival.student.number for rival in choice.as_good] == [1, 3]
+    assert choice.runner_up is None
+    assert "Of 4 compared, 2 smaller ones cannot be told apart from it" in choice.caution
+    assert "the smallest is trial 1: Dice 70.0 %" in choice.caution
+    assert "runner-up" not in choice.caution
+
+
+def test_nothing_is_said_where_the_choice_stands_out():
+    choice = _choose(Rule())
+    assert choice.candidate.student.number == 4
+    assert choice.runner_up.student.number == 3
+    assert (choice.caution, choice.as_good) == ("", ())
+
+
+def test_smallest_within_counts_those_within():
+    choice = _choose(Rule(name="smallest-within", tolerance=0.01), params=5_000, min_dice=0.65)
+    assert choice.sentence.startswith(
+        "Trial 9 is the smallest of the 4, among 4 students within params ≤ 5,000, dice ≥ 0.65, whose validation Dice "
+        "is within 1 point of the best"
+    )
+
+
+def test_those_nearest_in_dice_are_compared_where_there_are_many():
+    many = _gallery(*(student(number, 0.5 + number / 1000, 100 + number) for number in range(10, 40)))
+    choice = as_asked_for(many, Candidate(student=many.find(39)))
+    assert [rival.student.number for rival in choice.rivals] == list(range(39 - MOST_COMPARED, 39))
