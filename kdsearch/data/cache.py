@@ -22,7 +22,7 @@ from kdsearch.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes to how files become arrays."""
 UNGROUPED_READERS = ("busi",)
 """Sets without patient numbers, whose near-duplicates are kept together instead."""

@@ -13,12 +13,14 @@ from kdsearch.errors import DataError
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
+WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+"""The brightest value of so many bits."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def read_grey(path: Path) -> Pixels:
-    """The image as H×W grey values 0-255; transparency shows black, 16 bits are scaled so that the brightest is 255.
+    """The image as H×W grey values 0-255; transparency shows black, more than 8 bits are scaled by their depth.
 
     Raises DataError where the file cannot be decoded.
     """
@@ -85,8 +87,12 @@ def _to_grey(image: Image.Image) -> Image.Image:
 
 
 def _scale_deep(values: npt.NDArray[np.generic]) -> Pixels:
-    deep = np.asarray(values, dtype=np.float64)
-    top = deep.max(initial=0.0)
-    return (
-        np.zeros(deep.shape, np.uint8) if top <= 0 else np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)
-    )
+    """By the least of the usual depths that holds the brightest pixel: files do not say that theirs is 12 bits.
+
+    Fractions are of one.
+    """
+    deep = np.nan_to_num(np.asarray(values, dtype=np.float64))
+    brightest = deep.max(initial=0.0)
+    fractions = np.issubdtype(values.dtype, np.floating) and brightest <= 1
+    top = 1.0 if fractions else next((white for white in WHITES if brightest <= white), brightest)
+    return np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,11 +102,19 @@ class Description(Section):
     """Versions, processor, date."""
     files: dict[str, str]
     """SHA-256 of each file beside this one that a machine reads."""
+    seal: str = ""
+    """SHA-256 of all the above, so that a file that was edited is not taken for what was picked."""
 
 
 def dump_description(description: Description) -> str:
-    """As YAML."""
-    return dump_yaml(description.model_dump(mode="json"))
+    """As YAML, sealed."""
+    content = description.model_dump(mode="json", exclude={"seal"})
+    return dump_yaml(content | {"seal": seal_of(content)})
+
+
+def seal_of(content: Mapping[str, object]) -> str:
+    """Of a description without its seal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_description(folder: Path) -> Description:
@@ -119,13 +128,16 @@ def read_description(folder: Path) -> Description:
         )
     try:
         content = YamlFile(path).content
-        return Description.model_validate_json(json.dumps(content))
+        found = Description.model_validate_json(json.dumps(content))
     except StudyFileError as error:
         raise ModelError(f"not a student's description: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"{path}: {where}: {first['msg']}; write the folder again with kdsearch pick") from None
+    if found.seal != seal_of({key: value for key, value in content.items() if key != "seal"}):
+        raise ModelError(f"{path}: was changed after kdsearch pick wrote it; pick the student again")
+    return found
 
 
 def require_unchanged(path: Path, description: Description) -> None:

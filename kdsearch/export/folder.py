@@ -136,6 +136,8 @@ def _write_models(network: UNet, bench: Workbench, *, folder: Path, form: Form) 
     int8 = int8.model_copy(update={"calibration_images": len(calibration)})
     if not int8.within_bound:
         small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the validation split, more than {int8.bound:g}")
+    facts = {"study": bench.study.name, "size": str(size), "mean": repr(GREY_MEAN), "std": repr(GREY_STD)}
+    plain, small = (mark(content, **facts) for content in (plain, small))
     if form.preprocessing:
         plain, small = (with_preprocessing(content, size=size) for content in (plain, small))
     (folder / "model.onnx").write_bytes(plain)
@@ -232,5 +234,5 @@ def _digests(folder: Path) -> dict[str, str]:
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.iterdir())
-        if path.suffix in (".safetensors", ".onnx")
+        if path.suffix in (".safetensors", ".onnx") or path.name == SEEN
     }

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.special import expit
 
 from kdsearch.data.pixels import grey_of, read_grey, resize_image
 from kdsearch.errors import DataError, ModelError
@@ -41,7 +42,7 @@ class LoadedStudent:
 
     def probabilities(self, image: ImageLike) -> Floats:
         """The probability of a lesion in each pixel, H×W, 0-1; see ``__call__`` for the image."""
-        return np.asarray(1 / (1 + np.exp(-self.logits(image).astype(np.float64))), dtype=np.float32)
+        return shares_of(self.logits(image))
 
     def logits(self, image: ImageLike) -> Floats:
         """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
@@ -54,6 +55,11 @@ class LoadedStudent:
     def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
         """Logits C×S×S of grey values S×S that already have the student's size."""
         return self._network(grey)
+
+
+def shares_of(logits: Floats) -> Floats:
+    """Probabilities, 0-1, of logits."""
+    return np.asarray(expit(logits), dtype=np.float32)
 
 
 def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
@@ -82,7 +88,7 @@ def _onnx_network(path: Path, description: Description) -> Network:
         logits = next(iter(run_session(session, {fed.name: image}, name=str(path)).values()))
         if logits.ndim != 4 or logits.shape[2:] != (size, size):
             raise ModelError(f"{path}: gives {logits.shape} where 1×C×{size}×{size} must come; pick the student again")
-        return np.asarray(logits[0], dtype=np.float32)
+        return _finite(np.asarray(logits[0], dtype=np.float32), path)
 
     return run
 
@@ -112,9 +118,17 @@ def _torch_network(path: Path, description: Description) -> Network:
     @torch.inference_mode()
     def run(grey: npt.NDArray[np.uint8]) -> Floats:
         logits: Floats = network(torch.from_numpy(_normalised(grey, description)))[0].numpy()
-        return logits
+        return _finite(logits, path)
 
     return run
+
+
+def _finite(logits: Floats, path: Path) -> Floats:
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            f"{path}: gives values that are not finite, from which no mask follows; pick the student again"
+        )
+    return logits
 
 
 def _normalised(grey: npt.NDArray[np.uint8], description: Description) -> Floats:

@@ -40,14 +40,19 @@ def test_transparency_of_a_palette_is_seen(tmp_path):
     assert read_grey(tmp_path / "image.png")[0, 63] == 0
 
 
-@pytest.mark.parametrize("top", [4095, 65535])
-def test_deep_image_is_scaled_to_its_brightest_pixel(tmp_path, top):
-    deep = (RAMP.astype(np.float64) / RAMP.max() * top).round().astype(np.uint16)
-    Image.fromarray(deep).save(tmp_path / "image.png")
-    read = read_grey(tmp_path / "image.png")
-    assert read.max() == 255
-    assert read.min() == 0
-    assert np.abs(read - RAMP / RAMP.max() * 255).max() <= 1
+@pytest.mark.parametrize("white", [1023, 4095, 16383, 65535])
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_deep_image_is_scaled_by_its_depth_and_a_dark_one_stays_dark(tmp_path, white, share):
+    grey = RAMP / RAMP.max() * share
+    Image.fromarray((grey * white).round().astype(np.uint16)).save(tmp_path / "image.png")
+    assert np.abs(read_grey(tmp_path / "image.png") - grey * 255).max() <= 1
+
+
+def test_fractions_are_of_one(tmp_path):
+    grey = (RAMP / RAMP.max() * 0.4).astype(np.float32)
+    grey[0, 0] = np.nan
+    Image.fromarray(grey).save(tmp_path / "image.tiff")
+    assert np.abs(read_grey(tmp_path / "image.tiff") - np.nan_to_num(grey) * 255).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 import kdsearch
 from kdsearch.errors import DataError, ModelError
+from kdsearch.export.description import seal_of
 from kdsearch.export.timing import time_folder
 from kdsearch.models.unet import build_student
 from tests.front.students import student
@@ -74,6 +75,28 @@ def test_changed_file_is_refused(folder):
         file.write(b"x")
     with pytest.raises(ModelError, match=r"model\.onnx: not the file that student.yaml describes"):
         kdsearch.load(folder)
+
+
+@pytest.mark.parametrize(("before", "after"), [("mean: 0.449", "mean: 0.1"), ("size: 32", "size: 64")])
+def test_edited_description_is_refused(folder, before, after):
+    path = folder / "student.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"student\.yaml: was changed after kdsearch pick wrote it"):
+        kdsearch.load(folder, runtime="torch")
+
+
+def test_values_that_are_not_finite_are_no_mask(folder, picture):
+    _replace(folder, "model.onnx", _identity(1, 1, 32, 32, operator="Log"))
+    with pytest.raises(ModelError, match=r"model\.onnx: gives values that are not finite"):
+        kdsearch.load(folder)(picture)
+
+
+def test_other_file_is_not_timed(folder):
+    shutil.copy(folder / "model.onnx", folder / "model.int8.onnx")
+    with pytest.raises(ModelError, match=r"model\.int8\.onnx: not the file that student.yaml describes"):
+        time_folder(folder)
 
 
 def test_folder_without_a_student_is_said(tmp_path):
@@ -208,19 +231,20 @@ def _change(folder, change):
                 into[key] = value
 
     merge(content, change)
+    content["seal"] = seal_of({key: value for key, value in content.items() if key != "seal"})
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 def _replace(folder, name, content):
-    """Puts other content in a file's place, and its digest in the description, as an attacker would."""
+    """Puts other content in a file's place, its digest in the description and seals that, as an attacker would."""
     (folder / name).write_bytes(content)
     digests = yaml.safe_load((folder / "student.yaml").read_text(encoding="utf-8"))["files"]
     _change(folder, {"files": digests | {name: hashlib.sha256(content).hexdigest()}})
 
 
-def _identity(*shape):
+def _identity(*shape, operator="Identity"):
     value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("image", "logits")]
-    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["logits"])], "g", value[:1], value[1:])
+    graph = helper.make_graph([helper.make_node(operator, ["image"], ["logits"])], "g", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     return model.SerializeToString()
 

@@ -27,7 +27,7 @@ from kdsearch.data.dataset import Dataset
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.loading import LoadedStudent, load_student
-from kdsearch.export.seen import mark_seen, read_seen
+from kdsearch.export.seen import mark_known, read_seen
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image, predict_classes
 from kdsearch.measure.scores import measure_overlap
 
@@ -52,8 +52,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _without_seen(dataset: Dataset, options: argparse.Namespace, console: Console) -> Dataset:
     """Says how many of the images the student knows already, and leaves them out where ``--unseen`` asks for it."""
-    seen = mark_seen(dataset.images, read_seen(options.folder))
-    if not seen.any():
+    known = read_seen(options.folder)
+    locked = mark_known(dataset.images, known.locked)
+    if locked.any():
+        console.print(
+            f"{locked.sum()} of {len(locked)} images are the study's locked test images: this opens them. Report that "
+            "score once, and choose nothing by it.",
+            style="yellow",
+        )
+    seen = mark_known(dataset.images, known.learnt)
+    if not seen.any() and not options.unseen:
         return dataset
     count = f"{seen.sum()} of {len(seen)} images were trained on, or chosen by"
     if not options.unseen:
@@ -61,7 +69,7 @@ def _without_seen(dataset: Dataset, options: argparse.Namespace, console: Consol
         return dataset
     if seen.all():
         raise KdsearchError(f"--unseen: {count}; nothing is left to score")
-    console.print(f"{count}; they are left out", style="yellow")
+    console.print(f"{count}{'; they are left out' if seen.any() else ''}", style="yellow" if seen.any() else "")
     kept = np.flatnonzero(~seen)
     return dataclasses.replace(
         dataset,

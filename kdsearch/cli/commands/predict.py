@@ -15,7 +15,7 @@ from rich.progress import track
 from kdsearch.cli.writing import writing
 from kdsearch.data.pixels import SUFFIXES, read_grey
 from kdsearch.errors import DataError, KdsearchError
-from kdsearch.export.loading import LoadedStudent, load_student
+from kdsearch.export.loading import LoadedStudent, load_student, shares_of
 from kdsearch.report.overlays import outlined
 
 SOME_BAD = 1
@@ -83,14 +83,14 @@ def _expand(name: str) -> list[tuple[Path, Path]]:
 
 def _predict(student: LoadedStudent, job: Job, *, probabilities: bool) -> None:
     grey = read_grey(job.image)
-    shares = student.probabilities(grey)
-    mask = shares > 0.5
+    logits = student.logits(grey)
+    mask = logits > 0
     with writing(job.place):
         job.place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask.astype(np.uint8) * 255).save(_named(job.place, "mask"))
         outlined(grey, None, mask, side=LEAST_SIDE).save(_named(job.place, "overlay"))
         if probabilities:
-            Image.fromarray((shares * FULL).round().astype(np.uint16)).save(_named(job.place, "probability"))
+            Image.fromarray((shares_of(logits) * FULL).round().astype(np.uint16)).save(_named(job.place, "probability"))
 
 
 def _named(place: Path, what: str) -> Path:
