@@ -57,5 +57,7 @@ def weights(tmp_path_factory) -> Path:
 def shipped(bench, weights, tmp_path_factory) -> Path:
     """The folder of a picked student; tests that change it copy it first."""
     folder = tmp_path_factory.mktemp("shipped") / "s-3"
-    ship_student(student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=PLAIN, folder=folder)
+    ship_student(
+        student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=PLAIN, chosen="By hand.", folder=folder
+    )
     return folder

@@ -20,11 +20,11 @@ from kdsearch.report.table import front_cells
 
 UP, DOWN = (readchar.key.UP, "k"), (readchar.key.DOWN, "j")
 TAKE = (readchar.key.ENTER, "\n", "\r")
-LEAVE = ("q", readchar.key.ESC * 2, f"{readchar.key.ESC}q", readchar.key.CTRL_C)
+LEAVE = ("q", readchar.key.CTRL_C, *(readchar.key.ESC + key for key in ("q", readchar.key.ESC, readchar.key.CTRL_C)))
 """After Esc, which begins an arrow key's code too, readchar waits for another key."""
 KEYS = Text("↑ ↓ walk · Enter picks · q leaves", style="dim")
-FRAME = 5
-"""Lines of the table beside its rows: title, head, three rules."""
+FRAME = 6
+"""Lines beside rows and details: keys, title, head, three rules."""
 FEWEST = 3
 """Students that are shown however low the terminal is."""
 
@@ -57,17 +57,18 @@ def walk(
 
 def _page(members: Sequence[Student], place: int, details: Text, *, console: Console) -> Group:
     """As many students around the one at ``place`` as the terminal has lines for."""
-    below = Group(details, KEYS)
-    room = max(FEWEST, console.height - FRAME - len(console.render_lines(below)) - 1)
+    room = max(FEWEST, console.height - FRAME - len(console.render_lines(details)) - 1)
     start = min(max(0, place - room // 2), max(0, len(members) - room))
     shown = range(start, min(start + room, len(members)))
     counted = "" if len(shown) == len(members) else f", {start + 1} to {shown.stop} of {len(members)}"
     head, *rows = front_cells(members)
-    table = Table("", *head, title=f"Front{counted}")
+    table = Table(title=f"Front{counted}")
+    for name in ("", *head):
+        table.add_column(name, no_wrap=True)
     for index in shown:
         here = index == place
         table.add_row("▶" if here else "", *rows[index], style="bold reverse" if here else "")
-    return Group(table, below)
+    return Group(KEYS, table, details)
 
 
 def _details(member: Student, study: StudyConfig, home: Path) -> Text:
@@ -75,8 +76,12 @@ def _details(member: Student, study: StudyConfig, home: Path) -> Text:
     searched = {name: value for name, value in member.recipe.settings().items() if name in dimensions(study)}
     lines = [
         f"{section}: " + ", ".join(f"{name.partition('.')[2]} {searched[name]}" for name in names)
-        for section, names in groupby(searched, key=lambda name: name.partition(".")[0])
+        for section, names in groupby(sorted(searched, key=_section), key=_section)
     ]
     overlay = overlays_path(home, study.name, member.number)
     lines.append(f"overlays: {overlay if overlay.is_file() else 'made when it is picked'}")
     return Text("\n".join(lines))
+
+
+def _section(name: str) -> str:
+    return name.partition(".")[0]

@@ -137,7 +137,8 @@ def _refuse_defects(defects: list[Defect], config: DataConfig) -> None:
         listed = "\n".join(f"  {defect}" for defect in defects)
         raise DataError(
             f"{len(defects)} files cannot be used as they are:\n{listed}\n"
-            "Mend them, or leave these images out with `on_defect: skip` in the study file's data section."
+            "Mend them, or leave these images out: on_defect: skip in a study file's data section, --on-defect skip "
+            "for kdsearch evaluate."
         )
 
 

@@ -59,11 +59,13 @@ def _use(d: Description) -> str:
 
 def _data(d: Description, study: StudyConfig) -> str:
     lines = [f"- {source.reader}: {origin(source.reader)}" for source in study.data.sources]
+    counts = [int(d.data[name]) for name in ("images", "train", "validation", "test")]
+    left = counts[0] - sum(counts[1:])
+    left_out = f" {left} without a lesion were left out of training." if left else ""
     return (
         "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "
         f"{d.data['validation']} to validate, {d.data['test']} locked away for a test that was not made yet. Groups "
-        "(patients, near-duplicates) stay on one side of the split; images without a lesion may be left out of "
-        "training. "
+        f"(patients, near-duplicates) stay on one side of the split.{left_out} "
         f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
     )
 
@@ -75,12 +77,13 @@ def _metrics(d: Description, teacher: Scores) -> str:
         ("images", "Dice %", "± over images", "how many"),
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
-    empty = d.scores.get("empty_share")
-    words = f"In {100 * empty:.0f} % of the images without a lesion nothing was marked. " if empty is not None else ""
+    share = d.scores.get("empty_share")
+    right = round(share * d.empty_images) if share is not None else 0
+    words = f"In {right} of the {d.empty_images} images without a lesion nothing was marked. " if d.empty_images else ""
     mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
     return (
-        "## Metrics\n\nOn the validation split, by which this student was also chosen, so that they flatter it:\n\n"
-        f"{table}\n\n{words}The teacher reaches {100 * teacher.dice:.1f} % with "
+        f"## Metrics\n\n{d.chosen}\n\nOn the validation split, by which this student was also chosen, so that they "
+        f"flatter it:\n\n{table}\n\n{words}The teacher reaches {100 * teacher.dice:.1f} % with "
         f"{format_quantity(teacher.params)} parameters on the same images. The ONNX file reaches "
         f"{100 * d.onnx.dice:.2f} %, its logits within {d.onnx.largest_difference:.1g} of torch's; the eight-bit file "
         f"{100 * d.int8.dice:.2f} %, {-100 * d.int8.drop:+.2f} points.{mark}"
@@ -99,7 +102,8 @@ def _sizes(d: Description) -> str:
         for t in d.latency
     )
     table = markdown_table(("runtime", "threads", "median ms", "95 % within ms", "runs"), rows)
-    where = f"One image, warmed up, on {d.made_with['processor']}; `kdsearch bench` measures it elsewhere."
+    size = f"{d.input.size}×{d.input.size}"
+    where = f"One image of {size}, warmed up, on {d.made_with['processor']}; `kdsearch bench` measures it elsewhere."
     return f"## Latency\n\n{where}\n\n{table}"
 
 
@@ -128,7 +132,7 @@ def _making(d: Description, study: StudyConfig) -> str:
 def _running(d: Description) -> str:
     name = "pixels" if d.onnx.preprocessing else "image"
     feed = (
-        f"`{name}`: N×H×W×3 colours of 0-255, of any size"
+        f"`{name}`: N×H×W×3 colours of 0-255 as uint8, of any size"
         if d.onnx.preprocessing
         else f"`{name}`: N×1×{d.input.size}×{d.input.size}, grey values as `student.yaml` says"
     )
@@ -137,5 +141,6 @@ def _running(d: Description) -> str:
         '`kdsearch.load("FOLDER")(image)` in Python. With ONNX Runtime alone:\n\n'
         '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
-        f"{feed}. A pixel is a lesion where its logit is above zero."
+        f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}, to be resized to the image's size (bilinear); a pixel "
+        "is a lesion where its logit is above zero."
     )

@@ -92,6 +92,10 @@ class Description(Section):
     """On the validation split."""
     lesion_images: int
     """Of the validation split: those that Dice is a mean of."""
+    empty_images: int
+    """Of the validation split: those without a lesion."""
+    chosen: str
+    """Why it was picked, and what it could not be told from."""
     counted_by: tuple[str, ...]
     subgroups: tuple[Subgroup, ...]
     data: dict[str, str | int]

@@ -72,9 +72,9 @@ class Form:
 
 
 def ship_student(
-    student: Student, bench: Workbench, *, weights: Path, overlays: bytes, form: Form, folder: Path
+    student: Student, bench: Workbench, *, weights: Path, overlays: bytes, form: Form, chosen: str, folder: Path
 ) -> Description:
-    """Writes the student to a new folder, whole or not at all, and says what is in it.
+    """Writes the student to a new folder, whole or not at all, and says what is in it; ``chosen`` is why it was picked.
 
     Raises KdsearchError where the folder exists or the weights are not there, ExportError where ONNX computes something
     else than torch.
@@ -90,7 +90,9 @@ def ship_student(
         (beside / SEEN).write_text(dump_seen(bench.dataset, bench.splits), encoding="utf-8")
         latency = _latency(network, beside, size=bench.study.data.size)
         files = _digests(beside)
-        description = _describe(student, bench, network=network, checks=checks, latency=latency, files=files)
+        description = _describe(
+            student, bench, network=network, checks=checks, latency=latency, files=files, chosen=chosen
+        )
         (beside / FILE).write_text(dump_description(description), encoding="utf-8")
         card = model_card(description, bench.study, teacher=bench.teacher.scores)
         (beside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
@@ -180,6 +182,7 @@ def _describe(
     checks: tuple[OnnxCheck, Int8Check],
     latency: list[Latency],
     files: dict[str, str],
+    chosen: str,
 ) -> Description:
     study = bench.study
     summary = asdict(summarise(bench.dataset, bench.splits))
@@ -190,6 +193,8 @@ def _describe(
         input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD),
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
+        empty_images=student.scores.overlap.empty_images,
+        chosen=chosen,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(bench, network),
         data={**summary, "sources": ", ".join(summary["sources"])},

@@ -28,7 +28,8 @@ th { border-bottom: 2px solid #222 } td:nth-last-child(-n+2), th:nth-last-child(
 pre { background: #f6f6f6; padding: 1em; overflow: auto; max-height: 20em; font-size: 12px } img { max-width: 100% }
 .pair { display: flex; flex-wrap: wrap } .pair > div { flex: 0 0 50%; min-width: 0 }
 @media (max-width: 800px) { .pair > div { flex-basis: 100% } }
-@media print { .modebar { display: none } h2 { break-after: avoid } img, .plotly-graph-div { break-inside: avoid } }
+@media print { .modebar { display: none } h2, h3 { break-after: avoid } img, .plotly-graph-div { break-inside: avoid }
+pre { max-height: none; white-space: pre-wrap } }
 """
 Sections = list[tuple[str, str]]
 
@@ -89,8 +90,11 @@ def _summary(story: Story) -> str:
     counts = Counter(record.outcome for record in story.records)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     teacher = f" Teacher: {html.escape(story.teacher.headline())}." if story.teacher else ""
+    data = story.study.data
+    images = f"{', '.join(source.reader for source in data.sources)} at {data.size}×{data.size}"
     return (
-        f"<p>{sum(counts.values())} trials: {outcomes}. {len(story.front)} students are on the front.{teacher} "
+        f"<p>Images: {html.escape(images)}. {sum(counts.values())} trials: {outcomes}. {len(story.front)} students are "
+        f"on the front.{teacher} "
         "Scores are those of the validation split, by which the students were chosen; the best of many is too good to "
         "be true.</p>"
     )

@@ -107,8 +107,15 @@ def _create(client: MlflowClient, registration: Registration, run_id: str) -> Mo
         client.log_artifacts(run_id, str(Path(folder) / place), place)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=f"Students picked from the kdsearch study {name}.")
-    card = (registration.folder / "MODEL_CARD.md").read_text(encoding="utf-8")[:MOST_LETTERS]
-    return client.create_model_version(name, f"runs:/{run_id}/{place}", run_id, description=card)
+    card = (registration.folder / "MODEL_CARD.md").read_text(encoding="utf-8").rpartition("---\n\n#")[2]
+    return client.create_model_version(name, f"runs:/{run_id}/{place}", run_id, description=_shortened(f"#{card}"))
+
+
+def _shortened(card: str) -> str:
+    """Whole lines, as many as the registry takes."""
+    if len(card) <= MOST_LETTERS:
+        return card
+    return card[: card.rindex("\n", 0, MOST_LETTERS)] + "\n\n… and more in MODEL_CARD.md."
 
 
 def _save(registration: Registration, place: Path) -> None:

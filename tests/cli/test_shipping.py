@@ -78,10 +78,21 @@ def test_patterns_are_understood_and_the_same_command_again_is_fine(place):
         assert "1 of 1" in _run(place, "predict", "student", "pictures/*.jpg", "--out", "again").stdout
 
 
+def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(place):
+    folder = place / "album"
+    folder.mkdir()
+    shutil.copy(place / "pictures" / "a.png", folder / "a.png")
+    os.mkfifo(folder / "pipe.png")
+    for _ in range(2):
+        assert "1 of 1 images done" in _run(place, "predict", "student", "album", "--out", "album/masks").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no image there"),
+        (["predict", "student", "absent.png", "--out", "m"], "absent.png: no such file or folder"),
+        (["predict", "student", "pictures", "--out", "pictures"], "--out pictures: holds the images to be read"),
         (["predict", "pictures", "pictures", "--out", "m"], "pictures: holds no student.yaml"),
         (
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
@@ -123,7 +134,9 @@ def test_images_the_student_learnt_from_are_told_and_can_be_left_out(place, benc
     for name, position in (("known", known), ("new", new)):
         Image.fromarray(np.asarray(bench.dataset.images[position])).save(images / f"{name}.png")
         Image.fromarray(np.asarray(bench.dataset.masks[position])).save(masks / f"{name}.png")
-    assert "1 of 2 images were trained on" in _run(place, "evaluate", "student", "--data", "folder=own").stdout
+    said = _run(place, "evaluate", "student", "--data", "folder=own").stdout
+    assert "1 of 2 images were trained on" in said
+    assert "1 of 2 images are the study's locked test images: this opens them" in said
     _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", "--csv", "unseen.csv")
     assert [line.split(",")[0] for line in (place / "unseen.csv").read_text().splitlines()] == ["image", "folder/new"]
     (images / "new.png").unlink()

@@ -77,6 +77,7 @@ def test_card_states_the_facts(shipped):
     front_matter = yaml.safe_load(card.split("---")[1])
     assert front_matter["pipeline_tag"] == "image-segmentation"
     assert "Validation Dice 70.0 % ± 20.0" in card
+    assert "By hand." in card
     assert "| all with a lesion | 70.0 | 20.0 | 10 |" in card
     assert "phantom: simulated by kdsearch" in card
     assert "trained from random weights" in card
@@ -148,4 +149,6 @@ def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(weights, rea
 
 
 def _ship(bench, weights, folder, *, form=PLAIN):
-    return ship_student(student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=form, folder=folder)
+    return ship_student(
+        student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=form, chosen="By hand.", folder=folder
+    )

@@ -50,7 +50,7 @@ def test_version_loads_and_predicts_and_is_found_by_its_alias(shipped, tracking)
     client = MlflowClient(tracking.uri)
     version = client.get_model_version_by_alias("tiny", alias_of(registration.scores["params"]))
     assert (version.version, version.tags["kdsearch.trial"]) == (1, "3") or version.version == "1"
-    assert version.description.startswith("---\nlibrary_name")
+    assert version.description.startswith("# tiny, trial 3")
     place = client.download_artifacts(version.run_id, f"student-{registration.digest[:8]}")
     loaded = mlflow.pyfunc.load_model(place)
     assert loaded.metadata.signature.inputs.input_names() == ["image"]

@@ -18,7 +18,7 @@ from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.record import Student, students_of
+from kdsearch.distill.record import students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form, ship_student
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_registry:
         choose_tracking(study.tracking_uri, os.environ).require()
     folder = options.out or Path("picked") / f"{study.name}-{choice.candidate.student.number}"
-    description = _ship(gallery, choice.candidate.student, options, folder=folder, console=console)
+    description = _ship(gallery, choice, options, folder=folder, console=console)
     version = None if options.no_registry else _register(folder, description, study=study, study_id=store.id)
     if options.json:
         print(json.dumps(as_json(choice, description, folder=folder, version=version), indent=2))
@@ -100,9 +100,10 @@ def _choose(gallery: Gallery, options: argparse.Namespace, *, number: int | None
 
 
 def _ship(
-    gallery: Gallery, student: Student, options: argparse.Namespace, *, folder: Path, console: Console
+    gallery: Gallery, choice: Choice, options: argparse.Namespace, *, folder: Path, console: Console
 ) -> Description:
     """Writes the folder, or finds it as the same command left it."""
+    student = choice.candidate.student
     weights = gallery.weights_of(student)
     form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound)
     found = find_shipped(folder, student, weights=weights, form=form)
@@ -112,7 +113,15 @@ def _ship(
     console.print("exporting, checking against torch, quantising, timing …", style="dim")
     overlays = gallery.pictures.sheet(student, gallery.students)
     with writing(folder):
-        return ship_student(student, gallery.bench, weights=weights, overlays=overlays, form=form, folder=folder)
+        return ship_student(
+            student,
+            gallery.bench,
+            weights=weights,
+            overlays=overlays,
+            form=form,
+            chosen=f"{choice.sentence} {choice.caution}".strip(),
+            folder=folder,
+        )
 
 
 def _register(folder: Path, description: Description, *, study: StudyConfig, study_id: str) -> str:

@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
             bad.append(f"{job.image}: {error}")
     for line in bad:
         console.print(f"skipped {line}", style="red", markup=False)
-    print(f"{len(jobs) - len(bad)} of {len(jobs)} images done, written to {options.out}")
+    done = len(jobs) - len(bad)
+    print(f"{done} of {len(jobs)} images done{f', written to {options.out}' if done else ''}")
     return SOME_BAD if bad else 0
 
 
@@ -57,9 +58,11 @@ def find_images(names: list[str], out: Path) -> list[Job]:
     """
     places: dict[Path, Path] = {}
     for name in names:
-        found = _expand(name)
+        found = _expand(name, out)
         if not found:
-            raise KdsearchError(f"{name}: no image there; images end in {', '.join(SUFFIXES)}")
+            missing = not Path(name).exists() and not glob.has_magic(name)
+            what = "no such file or folder" if missing else f"no image there; images end in {', '.join(SUFFIXES)}"
+            raise KdsearchError(f"{name}: {what}")
         for image, below in found:
             place = out / below.with_suffix("")
             if places.setdefault(place, image).resolve() != image.resolve():
@@ -70,11 +73,17 @@ def find_images(names: list[str], out: Path) -> list[Job]:
     return [Job(image=image, place=place) for place, image in places.items()]
 
 
-def _expand(name: str) -> list[tuple[Path, Path]]:
-    """Images and their names below the folder they were found in."""
+def _expand(name: str, out: Path) -> list[tuple[Path, Path]]:
+    """Images and their names below the folder they were found in; what was written below ``out`` is none.
+
+    Raises KdsearchError where a folder's masks would lie among its images.
+    """
     path = Path(name)
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if path.resolve() == out.resolve():
+            raise KdsearchError(f"--out {out}: holds the images to be read; name another folder")
+        images = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        inside = sorted(file for file in images if not file.resolve().is_relative_to(out.resolve()))
         return [(file, file.relative_to(path)) for file in inside]
     if path.exists():
         return [(path, Path(path.name))]
