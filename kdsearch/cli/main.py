@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "kdsearch").startswith("kdsearch"):
             raise
         print(
-            f"kdsearch {options.command}: needs the package {error.name}, which kdsearch brings along", file=sys.stderr
+            f"kdsearch {options.command}: needs the package {error.name}, which is not installed; installing kdsearch "
+            "without --no-deps brings it along",
+            file=sys.stderr,
         )
         return USER_ERROR
     except KdsearchError as error:

@@ -57,7 +57,7 @@ def say_result(description: Description, *, folder: Path, version: str | None, c
     fastest = description.latency[0]
     console.print(
         f"ONNX: Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms an image on one thread; "
-        f"8 bits: Dice {100 * int8.dice:.2f} %, {-100 * int8.drop:+.2f} points."
+        f"8 bits: Dice {100 * int8.dice:.2f} %, {0.0 - 100 * int8.drop:+.2f} points."
     )
     if not int8.within_bound:
         console.print(

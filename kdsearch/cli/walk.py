@@ -25,6 +25,8 @@ LEAVE = ("q", readchar.key.CTRL_C, *(readchar.key.ESC + key for key in ("q", rea
 KEYS = Text("↑ ↓ walk · Enter picks · q leaves", style="dim")
 FRAME = 6
 """Lines beside rows and details: keys, title, head, three rules."""
+CURSOR = 5
+"""Letters of the cursor's column, borders included."""
 FEWEST = 3
 """Students that are shown however low the terminal is."""
 
@@ -61,7 +63,7 @@ def _page(members: Sequence[Student], place: int, details: Text, *, console: Con
     start = min(max(0, place - room // 2), max(0, len(members) - room))
     shown = range(start, min(start + room, len(members)))
     counted = "" if len(shown) == len(members) else f", {start + 1} to {shown.stop} of {len(members)}"
-    head, *rows = front_cells(members)
+    head, *rows = _narrowed(front_cells(members), width=console.width)
     table = Table(title=f"Front{counted}")
     for name in ("", *head):
         table.add_column(name, no_wrap=True)
@@ -69,6 +71,17 @@ def _page(members: Sequence[Student], place: int, details: Text, *, console: Con
         here = index == place
         table.add_row("▶" if here else "", *rows[index], style="bold reverse" if here else "")
     return Group(KEYS, table, details)
+
+
+def _narrowed(cells: list[tuple[str, ...]], *, width: int) -> list[tuple[str, ...]]:
+    """As many columns, from the first, as the terminal has room for beside the cursor's."""
+    room, columns = width - CURSOR, 0
+    for column in zip(*cells, strict=True):
+        room -= max(len(cell) for cell in column) + 3
+        if room < 0:
+            break
+        columns += 1
+    return [row[:columns] for row in cells]
 
 
 def _details(member: Student, study: StudyConfig, home: Path) -> Text:

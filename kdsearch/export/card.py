@@ -86,7 +86,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
         f"flatter it:\n\n{table}\n\n{words}The teacher reaches {100 * teacher.dice:.1f} % with "
         f"{format_quantity(teacher.params)} parameters on the same images. The ONNX file reaches "
         f"{100 * d.onnx.dice:.2f} %, its logits within {d.onnx.largest_difference:.1g} of torch's; the eight-bit file "
-        f"{100 * d.int8.dice:.2f} %, {-100 * d.int8.drop:+.2f} points.{mark}"
+        f"{100 * d.int8.dice:.2f} %, {0.0 - 100 * d.int8.drop:+.2f} points.{mark}"
     )
 
 

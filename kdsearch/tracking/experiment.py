@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.location import Tracking, front_page
+from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY
+from kdsearch.tracking.views import KINDS
 from mlflow import MlflowClient
 
 
-def find_front(tracking: Tracking, study: str) -> str:
-    """The view of the study's front, as a path on any server; of several of one name, of the one begun last.
+def find_views(tracking: Tracking, study: str) -> dict[str, str]:
+    """The study's views by kind, as paths on any server; of several studies of one name, of the one begun last.
 
     Raises KdsearchError where the record does not hold the study or cannot be read.
     """
@@ -27,4 +28,5 @@ def find_front(tracking: Tracking, study: str) -> str:
         raise KdsearchError(f"tracking: {tracking.shown} cannot be read: {reason}") from error
     if not runs:
         raise KdsearchError(f"tracking: the record does not hold study {study}; kdsearch sync brings it level")
-    return front_page(runs[0].info.experiment_id, runs[0].data.tags[STUDY])
+    experiment_id, study_id = runs[0].info.experiment_id, runs[0].data.tags[STUDY]
+    return {kind: view_page(kind, experiment_id, study_id) for kind in KINDS}

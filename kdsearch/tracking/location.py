@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.views import FRONT, view_id
+from kdsearch.tracking.views import view_id
 
 DEFAULT_URI = "sqlite:///mlflow/mlflow.db"
 PORT = 5000
@@ -74,9 +74,9 @@ class Tracking:
         return f"{base}{page}"
 
 
-def front_page(experiment_id: str, study_id: str) -> str:
-    """The saved view of a study's front, as a path on any server of its record."""
-    view = view_id(FRONT, study_id)
+def view_page(kind: str, experiment_id: str, study_id: str) -> str:
+    """A saved view of a study, opened at its charts, as a path on any server of its record."""
+    view = view_id(kind, study_id)
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
 
 

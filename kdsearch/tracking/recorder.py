@@ -23,9 +23,10 @@ from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
-from kdsearch.tracking.location import Tracking, front_page
+from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
+from kdsearch.tracking.views import FRONT as FRONT_VIEW
 from kdsearch.tracking.views import holds_another, saved_views
 from kdsearch.version import __version__
 from mlflow import MlflowClient
@@ -69,7 +70,7 @@ class Recorder:
         try:
             self._client = MlflowClient(_prepared(tracking))
             self._experiment_id = self._experiment(tracking)
-            self.page = front_page(self._experiment_id, study_id)
+            self.page = view_page(FRONT_VIEW, self._experiment_id, study_id)
             """The view of the study's front, as a path on any server of the record."""
             self._runs = {_key(run): run for run in self._existing_runs()}
             self._parent = self._run("study", name=study.name)

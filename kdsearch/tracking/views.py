@@ -19,7 +19,7 @@ Chart: TypeAlias = dict[str, Json]
 
 TAG = "mlflow.sharedViewState."
 OURS = "kdsearch-"
-FRONT, CURVES, PATHS = "front", "curves", "paths"
+KINDS = FRONT, CURVES, PATHS = "front", "curves", "paths"
 COLUMNS = ("metrics.`dice`", "metrics.`params`", "metrics.`macs`")
 LATENCY_COLUMN = "metrics.`latency_ms`"
 RECIPE_COLUMNS = ("params.`distillation.path`", "params.`student.width`", "params.`student.depth`")
@@ -38,7 +38,7 @@ def view_id(kind: str, study_id: str) -> str:
 
 def holds_another(tags: Iterable[str], study_id: str) -> bool:
     """Whether an experiment's tags hold views of another study of the same name."""
-    ours = tuple(view_id(kind, study_id) for kind in (FRONT, CURVES, PATHS))
+    ours = tuple(view_id(kind, study_id) for kind in KINDS)
     return any(tag.startswith(f"{TAG}{OURS}") and not tag.endswith(ours) for tag in tags)
 
 

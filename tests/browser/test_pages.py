@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.tracking.experiment import find_front
+from kdsearch.tracking.experiment import find_views
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.server import serving
 from mlflow import MlflowClient
@@ -107,7 +107,7 @@ def site(place) -> Iterator[Site]:
     client = MlflowClient(tracking.uri)
     with serving(tracking) as address:
         experiment = client.get_experiment_by_name("tiny").experiment_id
-        yield Site(front=f"{address}{find_front(tracking, 'tiny')}", client=client, experiment=experiment)
+        yield Site(front=f"{address}{find_views(tracking, 'tiny')['front']}", client=client, experiment=experiment)
 
 
 def test_front_view_draws_a_point_for_every_trial(page, site):

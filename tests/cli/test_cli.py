@@ -206,11 +206,12 @@ def _check_ui(place: Path) -> None:
     assert "does not hold study never-run" in _run(place, "ui", "tiny-never-run.yaml", code=2).stderr
     command = [sys.executable, "-m", "kdsearch", "ui", "tiny.yaml"]
     with subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
-        link = process.stdout.readline()
+        link, *others = (process.stdout.readline() for _ in range(3))
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
     assert "viewStateShareKey=kdsearch-front-" in link
+    assert ["kdsearch-curves-" in others[0], "kdsearch-paths-" in others[1]] == [True, True]
     assert family
     assert not [member for member in family if member.is_running() and member.status() != "zombie"]
 

@@ -21,10 +21,10 @@ UP, DOWN, ENTER = readchar.key.UP, readchar.key.DOWN, readchar.key.ENTER
 STUDY = StudyConfig.model_validate_json('{"name": "s", "student": {"width": {"int": [2, 32]}}}')
 
 
-def _walk(keys, tmp_path, members=MEMBERS, height=60):
+def _walk(keys, tmp_path, members=MEMBERS, height=60, width=100):
     pressed = iter(keys)
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=100, height=height)
+    console = Console(file=screen, force_terminal=True, width=width, height=height)
     number = walk(members, study=STUDY, home=tmp_path, console=console, read=lambda: next(pressed))
     return number, screen.getvalue()
 
@@ -72,6 +72,15 @@ def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
     for keys, window, end in ((UP, (1, 11), 0), (DOWN, (30, 40), 39)):
         number, screen = _walk([keys] * 40 + [ENTER], tmp_path, members=members, height=20)
         assert (number, _windows(screen)[-1]) == (end, window)
+
+
+def test_cursor_and_keys_stay_on_a_small_screen(tmp_path):
+    members = [student(number, 0.5, 100 + number, path="regressor") for number in range(40)]
+    for keys, number in ((UP, 0), (DOWN, 39)):
+        _, screen = _walk([keys] * 40 + ["q"], tmp_path, members=members, height=12, width=50)
+        last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.rpartition("↑ ↓ walk")[2])
+        assert re.search(rf"▶ +│ {number} ", last)
+        assert last.count("\n") < 12
 
 
 def _windows(screen):

@@ -13,8 +13,8 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.experiment import find_front
-from kdsearch.tracking.location import Tracking, answers, choose_tracking, front_page
+from kdsearch.tracking.experiment import find_views
+from kdsearch.tracking.location import Tracking, answers, choose_tracking, view_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
 from mlflow import MlflowClient
@@ -130,7 +130,7 @@ def test_namesakes_have_a_view_each_and_the_one_begun_last_is_shown(tracking):
     assert names.keys() == {f"{TAG}kdsearch-front-one", f"{TAG}kdsearch-front-two"}
     assert all(name.startswith("Pareto front (20") for name in names.values())
     assert "viewStateShareKey=kdsearch-front-one&" in recorder.page
-    assert find_front(tracking, "namesakes") == recorder.page.replace("-one&", "-two&")
+    assert find_views(tracking, "namesakes")["front"] == recorder.page.replace("-one&", "-two&")
 
 
 def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
@@ -210,7 +210,7 @@ def test_study_file_then_environment_then_default():
 def test_link_opens_the_front_and_fits_the_store():
     embedded, server = choose_tracking(None, {}), Tracking(uri="http://host:8080/")
     page = "/#/experiments/3/runs?viewStateShareKey=kdsearch-front-01234567&compareRunsMode=CHART"
-    assert front_page("3", "0123456789ab") == page
+    assert view_page("front", "3", "0123456789ab") == page
     assert embedded.link(page) == f"http://127.0.0.1:5000{page}"
     assert server.artifact_location() is None
     assert server.link(page) == f"http://host:8080{page}"

@@ -19,27 +19,28 @@ def run(options: argparse.Namespace) -> int:
     tracking = choose_tracking(study.tracking_uri if study else None, os.environ)
     if not store_exists(tracking):
         raise KdsearchError(f"{tracking.file}: no record yet; kdsearch run makes it, in the folder it is run in")
-    page = _page(study.name, tracking) if study else "/"
+    front, *others = _pages(study.name, tracking) if study else ["/"]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         with serving(tracking, port=options.port) as address:
-            link = f"{address}{page}"
-            print(f"{link}", flush=True)
+            link = f"{address}{front}"
+            print("\n".join([link, *(f"{address}{page}" for page in others)]), flush=True)
             if options.open and not webbrowser.open(link):
                 print("no browser could be opened; open the link yourself", flush=True)
             if tracking.database:
                 print("Ctrl-C ends the server.", flush=True)
                 signal.pause()
     except KeyboardInterrupt:
-        print("ended")
+        print("ended", flush=True)
     return 0
 
 
-def _page(study: str, tracking: Tracking) -> str:
-    from kdsearch.tracking.experiment import find_front  # takes seconds to import
+def _pages(study: str, tracking: Tracking) -> list[str]:
+    """The study's views, that of its front first."""
+    from kdsearch.tracking.experiment import find_views  # takes seconds to import
 
-    return find_front(tracking, study)
+    return [*find_views(tracking, study).values()]
 
 
 def _interrupt(_number: int, _frame: object) -> None:
