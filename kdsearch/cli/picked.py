@@ -48,7 +48,10 @@ def say_nearest(candidates: Sequence[Candidate], budget: Budget, *, among: int, 
     if closest.latency_ms is not None and closest.file_bytes is not None:
         figures += f", {closest.latency_ms:.2f} ms here, {format_quantity(closest.file_bytes)}B"
     name = f"trial {closest.student.number}"
-    console.print(f"No student of {among} is within {budget}. The nearest is {name}: {figures}.")
+    if among == 1:
+        console.print(f"{name.capitalize()} is not within {budget}: {figures}.")
+    else:
+        console.print(f"No student of {among} is within {budget}. The nearest is {name}: {figures}.")
 
 
 def say_result(description: Description, *, folder: Path, version: str | None, console: Console) -> None:
@@ -65,7 +68,7 @@ def say_result(description: Description, *, folder: Path, version: str | None, c
             "marked; use model.onnx.",
             style="bold red",
         )
-    console.print(f"Written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    console.print(f"In {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     if version is not None:
         console.print(f"Registered in MLflow as {version}")
     console.print(f"next: kdsearch predict {folder} IMAGE… --out masks")

@@ -89,6 +89,7 @@ def _add_mark(figure: go.Figure, point: Reference, *, symbol: str) -> None:
         marker={"symbol": symbol, "size": 12, "color": MARK_COLOUR, "line": {"width": 2, "color": MARK_COLOUR}},
         hovertemplate=f"{point.label}<br>{figures}<extra></extra>",
         showlegend=False,
+        cliponaxis=False,
     )
 
 

@@ -111,7 +111,8 @@ def _importance(story: Story) -> str:
         return "<p>Too few finished trials, or nothing that varied, to tell.</p>"
     return (
         "<p>Share of the spread of Dice over finished trials that each setting explains (fANOVA, Hutter et al. 2014), "
-        "among settings that every recipe has.</p>" + _chart(importance_figure(story.importances))
+        "among settings that every recipe has; with few trials, or settings tried unevenly, no more than a hint.</p>"
+        + _chart(importance_figure(story.importances))
     )
 
 

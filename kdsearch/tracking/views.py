@@ -25,6 +25,7 @@ LATENCY_COLUMN = "metrics.`latency_ms`"
 RECIPE_COLUMNS = ("params.`distillation.path`", "params.`student.width`", "params.`student.depth`")
 SCATTERS = (("Dice against parameters", "log10_params"), ("Dice against multiply-adds", "log10_macs"))
 LATENCY_SCATTER = ("Dice against latency", "latency_ms")
+FINISHED = "attributes.status = 'FINISHED'"
 MOST_COLUMNS = 2
 """Charts side by side; more are too narrow to be read."""
 FOLDED = ("curve", "Model metrics", "System metrics")
@@ -50,44 +51,12 @@ def saved_views(
     Where latency ``is_timed`` there is a scatter and a column of it too. ``created`` is when the study began; it is
     added to the views' names where the study ``is_alone`` no more in having its name.
     """
-    scatters = [*SCATTERS, *([LATENCY_SCATTER] if is_timed else [])]
     columns = [*COLUMNS, *([LATENCY_COLUMN] if is_timed else []), *RECIPE_COLUMNS]
     trials = f"tags.`kdsearch.kind` = 'trial' AND tags.`kdsearch.study` = '{study_id}'"
-    finished = f"{trials} AND attributes.status = 'FINISHED'"
-    everywhere = [name for name in searched if not name.startswith("distillation.") or name == "distillation.path"]
     views = {
-        FRONT: _view(
-            "Pareto front",
-            columns,
-            sections={
-                "Pareto front": [_scatter(title, metric, "dice") for title, metric in scatters],
-                "Recipe": [_parallel("Recipe", everywhere, ["dice", "log10_params"])],
-            },
-            search=finished,
-            order="tags.`kdsearch.front`",
-        ),
-        CURVES: _view(
-            "Learning curves",
-            columns,
-            sections={
-                "Learning curves": [
-                    _line("Dice by epoch", "curve/dice"),
-                    _line("Validation loss by epoch", "curve/validation_loss"),
-                ]
-            },
-            search=f"{trials} AND tags.`kdsearch.front` = 'true'",
-            order="metrics.`params`",
-        ),
-        PATHS: _view(
-            "Compare paths",
-            columns,
-            sections={
-                "Means over a path's students": [_bar("Dice", "dice"), _bar("log10 of parameters", "log10_params")]
-            },
-            search=finished,
-            order="metrics.`dice`",
-            group="distillation.path",
-        ),
+        FRONT: _front_view(trials, columns, searched=searched, is_timed=is_timed),
+        CURVES: _curves_view(trials, columns),
+        PATHS: _paths_view(trials, columns),
     }
     moment = int(created.timestamp() * 1000)
     suffix = "" if is_alone else f" ({created:%Y-%m-%d %H:%M})"
@@ -97,6 +66,44 @@ def saved_views(
         )
         for kind, (name, state) in views.items()
     }
+
+
+def _front_view(trials: str, columns: Sequence[str], *, searched: Sequence[str], is_timed: bool) -> tuple[str, str]:
+    scatters = [*SCATTERS, *([LATENCY_SCATTER] if is_timed else [])]
+    everywhere = [name for name in searched if not name.startswith("distillation.") or name == "distillation.path"]
+    return _view(
+        "Pareto front",
+        columns,
+        sections={
+            "Pareto front": [_scatter(title, metric, "dice") for title, metric in scatters],
+            "Recipe": [_parallel("Recipe", everywhere, ["dice", "log10_params"])],
+        },
+        search=f"{trials} AND {FINISHED}",
+        order="tags.`kdsearch.front`",
+    )
+
+
+def _curves_view(trials: str, columns: Sequence[str]) -> tuple[str, str]:
+    charts = [_line("Dice by epoch", "curve/dice"), _line("Validation loss by epoch", "curve/validation_loss")]
+    return _view(
+        "Learning curves",
+        columns,
+        sections={"Learning curves": charts},
+        search=f"{trials} AND tags.`kdsearch.front` = 'true'",
+        order="metrics.`params`",
+    )
+
+
+def _paths_view(trials: str, columns: Sequence[str]) -> tuple[str, str]:
+    charts = [_bar("Dice", "dice"), _bar("log10 of parameters", "log10_params")]
+    return _view(
+        "Compare paths",
+        columns,
+        sections={"Means over a path's students": charts},
+        search=f"{trials} AND {FINISHED}",
+        order="metrics.`dice`",
+        group="distillation.path",
+    )
 
 
 def unpack(tag_value: str) -> dict[str, Json]:

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         return NOTHING_WITHIN
     say_choice(choice, console)
     if not options.no_registry:
-        choose_tracking(study.tracking_uri, os.environ).require()
+        _require_tracking(study)
     folder = options.out or Path("picked") / f"{study.name}-{choice.candidate.student.number}"
     description = _ship(gallery, choice, options, folder=folder, console=console)
     version = None if options.no_registry else _register(folder, description, study=study, study_id=store.id)
@@ -122,6 +122,14 @@ def _ship(
             chosen=f"{choice.sentence} {choice.caution}".strip(),
             folder=folder,
         )
+
+
+def _require_tracking(study: StudyConfig) -> None:
+    """Before minutes of work, not after."""
+    try:
+        choose_tracking(study.tracking_uri, os.environ).require()
+    except KdsearchError as error:
+        raise KdsearchError(f"{error}; --no-registry does without") from error
 
 
 def _register(folder: Path, description: Description, *, study: StudyConfig, study_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import webbrowser
 
 from kdsearch.config.load import load_study
@@ -47,4 +48,5 @@ def _interrupt(_number: int, _frame: object) -> None:
     """Ends the wait; a second signal does not disturb the server's end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.write(sys.stdout.fileno(), b"\nending the server ...\n")  # print may be in the middle of a line
     raise KeyboardInterrupt
