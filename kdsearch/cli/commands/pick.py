@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
     console = Console(stderr=options.json, soft_wrap=True, highlight=False)
     if not store.complete():
         console.print(
-            f"{len(gallery.students)} students of the {study.search.trials} trials that the file asks for: others may "
-            "be better, and what is timed while they are trained takes too long.",
+            f"{len(gallery.students)} students so far, of {study.search.trials} trials that the file asks for: others "
+            "may be better. If they are trained now, what is timed beside them takes too long.",
             style="yellow",
         )
     number = options.trial
