@@ -46,6 +46,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def bucket_errors() -> tuple[type[Exception], ...]:
-    """What S3's library raises beside OSError; empty where it is not loaded, and so cannot have raised."""
-    library = sys.modules.get("botocore.exceptions")
-    return (library.BotoCoreError, library.ClientError) if library is not None else ()
+    """What S3's libraries raise beside OSError; empty where they are not loaded, and so cannot have raised."""
+    names = (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"))
+    loaded = [(sys.modules.get(module), name) for module, name in (*names, ("boto3.exceptions", "Boto3Error"))]
+    return tuple(getattr(module, name) for module, name in loaded if module is not None)

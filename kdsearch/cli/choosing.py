@@ -58,7 +58,7 @@ class Choice:
     candidate: Candidate
     sentence: str
     runner_up: Rival | None
-    """The one that the rule places next; None where a person chose, or there is no other."""
+    """The one that the rule places next; None where a person chose, there is no other, or its weights are elsewhere."""
     rivals: tuple[Rival, ...]
     """Those compared, smallest first."""
 
@@ -81,10 +81,9 @@ class Choice:
         smaller = [rival for rival in self.as_good if rival.student.scores.params < chosen.params]
         if smaller:
             least = smaller[0].student
-            ones = "ones" if len(smaller) > 1 else "one"
             sentences.append(
-                f"Of {len(self.rivals)} compared, {len(smaller)} smaller {ones} cannot be told apart from it; the "
-                f"smallest is trial {least.number}: {least.scores.headline()}."
+                f"Of {len(self.rivals)} compared, {len(smaller)} with fewer parameters cannot be told apart from it; "
+                f"the smallest is trial {least.number}: {least.scores.headline()}."
             )
         return " ".join(sentences)
 
@@ -127,9 +126,10 @@ def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget,
         return None
     chosen, others = ranked[0].student, [entry.student for entry in within]
     sentence = rule.explain(ranked, count=len(within), budget=budget)
-    second = next((entry.student for entry in ranked[1:] if gallery.pictures.has_weights(entry.student)), None)
-    runner_up = _compare(gallery, chosen, second) if second is not None else None
-    return Choice(candidate=ranked[0], sentence=sentence, runner_up=runner_up, rivals=_rivals(gallery, chosen, others))
+    second = ranked[1].student.number if len(ranked) > 1 else None
+    rivals = _rivals(gallery, chosen, others, always=second)
+    runner_up = next((rival for rival in rivals if rival.student.number == second), None)
+    return Choice(candidate=ranked[0], sentence=sentence, runner_up=runner_up, rivals=rivals)
 
 
 def as_asked_for(gallery: Gallery, chosen: Candidate) -> Choice:
@@ -139,10 +139,12 @@ def as_asked_for(gallery: Gallery, chosen: Candidate) -> Choice:
     return Choice(candidate=chosen, sentence=sentence, runner_up=None, rivals=rivals)
 
 
-def _rivals(gallery: Gallery, chosen: Student, others: Iterable[Student]) -> tuple[Rival, ...]:
-    """Those nearest in Dice, smallest first."""
+def _rivals(
+    gallery: Gallery, chosen: Student, others: Iterable[Student], *, always: int | None = None
+) -> tuple[Rival, ...]:
+    """Those nearest in Dice and that of the trial ``always``, smallest first."""
     here = [other for other in others if other.number != chosen.number and gallery.pictures.has_weights(other)]
-    nearest_first = sorted(here, key=lambda other: abs(other.scores.dice - chosen.scores.dice))
+    nearest_first = sorted(here, key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
     rivals = [_compare(gallery, chosen, other) for other in nearest_first[:MOST_COMPARED]]
     return tuple(sorted(rivals, key=lambda rival: (rival.student.scores.params, rival.student.number)))
 

@@ -12,6 +12,8 @@ from kdsearch.errors import KdsearchError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+EXTRAS = {"psycopg": "postgres", "boto3": "s3", "s3fs": "s3", "ray": "ray"}
+"""Which of kdsearch's extras a package comes with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,9 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "kdsearch").startswith("kdsearch"):
             raise
+        extra = EXTRAS.get(error.name or "")
+        remedy = (
+            f"the extra {extra} brings it along" if extra else "installing kdsearch without --no-deps brings it along"
+        )
         print(
-            f"kdsearch {options.command}: needs the package {error.name}, which is not installed; installing kdsearch "
-            "without --no-deps brings it along",
+            f"kdsearch {options.command}: needs the package {error.name}, which is not installed; {remedy}",
             file=sys.stderr,
         )
         return USER_ERROR

@@ -25,7 +25,8 @@ def say_choice(choice: Choice, console: Console) -> None:
     shown = choice.as_good[:MOST_SHOWN]
     if not shown:
         return
-    title = f"as good, as far as these images tell ({len(shown)} smallest of {len(choice.as_good)})"
+    count = f" ({len(shown)} smallest of {len(choice.as_good)})" if len(choice.as_good) > len(shown) else ""
+    title = f"as good, as far as these images tell{count}"
     table = Table("trial", "Dice %", "chosen minus it", "params", "MACs", "path", title=title)
     for rival in shown:
         scores = rival.student.scores
@@ -60,7 +61,7 @@ def say_result(description: Description, *, folder: Path, version: str | None, c
     fastest = description.latency[0]
     console.print(
         f"ONNX: Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms an image on one thread; "
-        f"8 bits: Dice {100 * int8.dice:.2f} %, {0.0 - 100 * int8.drop:+.2f} points."
+        f"8 bits: Dice {100 * int8.dice:.2f} %, {-100 * int8.drop:+z.2f} points."
     )
     if not int8.within_bound:
         console.print(

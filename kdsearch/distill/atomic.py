@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from kdsearch.errors import bucket_errors
 
 PARTIAL = "partial"
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -68,6 +71,14 @@ def remove(url: str) -> None:
     filesystem, path = url_to_fs(url)
     for found in (path, *filesystem.glob(f"{path}.*.{PARTIAL}")):
         _remove(filesystem, found)
+
+
+def discard(url: str) -> None:
+    """As ``remove``, for what nobody needs any more: where it cannot be removed, that is logged."""
+    try:
+        remove(url)
+    except OSError as error:
+        logger.warning("%s could not be removed: %s", url, error)
 
 
 @_as_os_errors()

@@ -19,7 +19,7 @@ from safetensors.torch import load, save_file
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.atomic import remove
+from kdsearch.distill.atomic import discard
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
 from kdsearch.distill.objective import supervised_objective
@@ -115,7 +115,7 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
             ) from error
     scores = score(teacher, data.validation, fitted)
     _store(teacher, folder, study=study, data=data, scores=scores, curve=tuple(curve))
-    remove(kept)
+    discard(kept)
     trained = open_teacher(study.teacher, folder, size=study.data.size)
     assert trained is not None
     return trained

@@ -77,8 +77,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
         ("images", "Dice %", "± over images", "how many"),
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
-    share = d.scores.get("empty_share")
-    right = round(share * d.empty_images) if share is not None else 0
+    right = round(d.scores.get("empty_share", 0.0) * d.empty_images)
     words = f"In {right} of the {d.empty_images} images without a lesion nothing was marked. " if d.empty_images else ""
     mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
     return (
@@ -86,7 +85,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
         f"flatter it:\n\n{table}\n\n{words}The teacher reaches {100 * teacher.dice:.1f} % with "
         f"{format_quantity(teacher.params)} parameters on the same images. The ONNX file reaches "
         f"{100 * d.onnx.dice:.2f} %, its logits within {d.onnx.largest_difference:.1g} of torch's; the eight-bit file "
-        f"{100 * d.int8.dice:.2f} %, {0.0 - 100 * d.int8.drop:+.2f} points.{mark}"
+        f"{100 * d.int8.dice:.2f} %, {-100 * d.int8.drop:+z.2f} points.{mark}"
     )
 
 

@@ -138,8 +138,6 @@ def _write_models(network: UNet, bench: Workbench, *, folder: Path, form: Form) 
     int8 = int8.model_copy(update={"calibration_images": len(calibration)})
     if not int8.within_bound:
         small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the validation split, more than {int8.bound:g}")
-    facts = {"study": bench.study.name, "size": str(size), "mean": repr(GREY_MEAN), "std": repr(GREY_STD)}
-    plain, small = (mark(content, **facts) for content in (plain, small))
     if form.preprocessing:
         plain, small = (with_preprocessing(content, size=size) for content in (plain, small))
     (folder / "model.onnx").write_bytes(plain)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kdsearch.data.dataset import Dataset, Splits
 from kdsearch.errors import ModelError
+from kdsearch.export.description import Description, require_unchanged
 
 FILE = "seen.txt"
 DIGITS = 16
@@ -42,11 +43,12 @@ def dump_seen(dataset: Dataset, splits: Splits) -> str:
     return "".join(sorted(lines))
 
 
-def read_seen(folder: Path) -> Seen:
-    """The digests in a picked student's folder; raises ModelError where they are not there or are none."""
+def read_seen(folder: Path, description: Description) -> Seen:
+    """The digests in a picked student's folder; raises ModelError where they are not there or are others."""
     path = folder / FILE
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         raise ModelError(f"{path}: missing or too large; write the folder again with kdsearch pick")
+    require_unchanged(path, description)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     if any(not re.fullmatch(rf"[0-9a-f]{{{DIGITS}}} ({LEARNT}|{LOCKED})", line) for line in lines):
         raise ModelError(f"{path}: must hold {DIGITS} hexadecimal digits and {LEARNT} or {LOCKED} a line")

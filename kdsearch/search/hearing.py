@@ -12,7 +12,7 @@ from functools import partial
 from safetensors.torch import load
 
 from kdsearch.config.home import weights_path
-from kdsearch.distill.atomic import remove, write_whole
+from kdsearch.distill.atomic import discard, write_whole
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
@@ -107,17 +107,10 @@ def _end(session: Session, record: TrialRecord) -> Iterator[DriverEvent]:
     if course is not None and not study.search.deterministic:
         session.pruner.observe(course)
     if record.outcome != "stopped":  # its worker is still in an epoch, and removes it itself
-        _clear(session.checkpoint_of(record.number))
+        discard(session.checkpoint_of(record.number))
     yield Ended(record=record)
     if record.outcome == "failed":
         _stop_where_hopeless(session, record)
-
-
-def _clear(checkpoint: str) -> None:
-    try:
-        remove(checkpoint)
-    except OSError as error:  # the next driver tries again
-        logger.warning("%s could not be removed: %s", checkpoint, error)
 
 
 def _with_latency(session: Session, number: int, trained: Trained) -> Scores:

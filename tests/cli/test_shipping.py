@@ -78,6 +78,10 @@ def test_patterns_are_understood_and_the_same_command_again_is_fine(place):
         assert "1 of 1" in _run(place, "predict", "student", "pictures/*.jpg", "--out", "again").stdout
 
 
+def test_masks_may_lie_above_the_images(place):
+    assert "1 of 1 images done" in _run(place, "predict", "student", "pictures/deep", "--out", ".").stdout
+
+
 def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(place):
     folder = place / "album"
     folder.mkdir()

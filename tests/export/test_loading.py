@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import kdsearch
 from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import seal_of
+from kdsearch.export.seen import read_seen
 from kdsearch.export.timing import time_folder
 from kdsearch.models.unet import build_student
 from tests.front.students import student
@@ -91,6 +92,20 @@ def test_values_that_are_not_finite_are_no_mask(folder, picture):
     _replace(folder, "model.onnx", _identity(1, 1, 32, 32, operator="Log"))
     with pytest.raises(ModelError, match=r"model\.onnx: gives values that are not finite"):
         kdsearch.load(folder)(picture)
+
+
+def test_list_of_images_that_was_emptied_is_refused(folder):
+    description = kdsearch.load(folder).description
+    assert len(read_seen(folder, description).learnt) == 31
+    (folder / "seen.txt").write_text("")
+    with pytest.raises(ModelError, match=r"seen\.txt: not the file that student.yaml describes"):
+        read_seen(folder, description)
+
+
+def test_description_that_is_no_text_is_not_timed(folder):
+    (folder / "student.yaml").write_bytes(b"\xff\xfe" * 100)
+    with pytest.raises(ModelError, match="not the file that student.yaml describes"):
+        time_folder(folder)
 
 
 def test_other_file_is_not_timed(folder):

@@ -266,6 +266,13 @@ def test_front_is_loaded_first_however_many_trials_there_are(tracking):
     assert {run.data.tags["kdsearch.trial"] for run in loaded[:3]} == {"1", "55", "109"}
 
 
+@pytest.mark.usefixtures("bucket")
+def test_bucket_that_refuses_artifacts_is_named(tracking):
+    MlflowClient(tracking.uri).create_experiment("refused", artifact_location="s3://no-such-bucket/place")
+    with pytest.raises(KdsearchError, match="cannot be used: .*NoSuchBucket"):
+        _recorder("refused", tracking)
+
+
 def test_silent_server_is_refused_before_anything_is_trained():
     assert not answers("http://127.0.0.1:9", timeout_s=0.5)
     with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):

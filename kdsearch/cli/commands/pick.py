@@ -31,6 +31,10 @@ from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import choose_tracking
 
+UNFINISHED = (
+    "The study has not all the trials that its file asks for: others may be better. While they are trained, what is "
+    "timed beside them takes too long."
+)
 NOTHING_WITHIN = 1
 INTERRUPTED = 130
 RUNTIME = ("numpy", "onnx", "onnxruntime")
@@ -44,11 +48,7 @@ def run(options: argparse.Namespace) -> int:
     gallery = _open_gallery(options, study, store)
     console = Console(stderr=options.json, soft_wrap=True, highlight=False)
     if not store.complete():
-        console.print(
-            f"{len(gallery.students)} students so far, of {study.search.trials} trials that the file asks for: others "
-            "may be better. If they are trained now, what is timed beside them takes too long.",
-            style="yellow",
-        )
+        console.print(UNFINISHED, style="yellow")
     number = options.trial
     if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
         members = front_of(gallery.students, study.search.objectives)

@@ -80,10 +80,12 @@ def _expand(name: str, out: Path) -> list[tuple[Path, Path]]:
     """
     path = Path(name)
     if path.is_dir():
-        if path.resolve() == out.resolve():
+        whole, written = path.resolve(), out.resolve()
+        if whole == written:
             raise KdsearchError(f"--out {out}: holds the images to be read; name another folder")
         images = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        inside = sorted(file for file in images if not file.resolve().is_relative_to(out.resolve()))
+        below = written.is_relative_to(whole)
+        inside = sorted(file for file in images if not (below and file.resolve().is_relative_to(written)))
         return [(file, file.relative_to(path)) for file in inside]
     if path.exists():
         return [(path, Path(path.name))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -33,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
                 print("Ctrl-C ends the server.", flush=True)
                 signal.pause()
     except KeyboardInterrupt:
-        print("ended", flush=True)
+        with contextlib.suppress(OSError):
+            print("ended", flush=True)
     return 0
 
 
@@ -48,5 +50,6 @@ def _interrupt(_number: int, _frame: object) -> None:
     """Ends the wait; a second signal does not disturb the server's end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.write(sys.stdout.fileno(), b"\nending the server ...\n")  # print may be in the middle of a line
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(sys.stdout.fileno(), b"\nending ...\n")  # print may be in the middle of a line
     raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from kdsearch.distill.atomic import remove
+from kdsearch.distill.atomic import discard
 from kdsearch.search.executors.tasks import ENDS, Event, Setup, Task, carry_out, open_workshop
 
 
@@ -32,7 +32,7 @@ class InlineExecutor:
     def stop(self, number: int) -> None:
         """Drops the task and its checkpoint."""
         if self._task is not None and self._task.number == number:
-            remove(self._task.checkpoint)
+            discard(self._task.checkpoint)
             self.drop(number)
 
     def drop(self, number: int) -> None:

@@ -21,7 +21,7 @@ from kdsearch.config.search import RayConfig, SearchConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.data.dataset import Dataset, Splits
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.atomic import remove
+from kdsearch.distill.atomic import discard
 from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
 from kdsearch.distill.views import TeacherMaps
@@ -89,7 +89,7 @@ class RayWorker:
             for event in events:
                 yield event
                 if task.number in self._called_off and not isinstance(event, ENDS):
-                    remove(task.checkpoint)
+                    discard(task.checkpoint)
                     return
 
     def stop(self, number: int) -> None:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from kdsearch.distill.atomic import remove
+from kdsearch.distill.atomic import discard
 from kdsearch.distill.student import Workshop
 from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import ENDS, Setup, Task, carry_out, open_workshop
@@ -34,7 +34,7 @@ def work(connection: Connection, setup: Setup, rest: Rest) -> None:
                 task = message
                 _carry_out(connection, workshop, task)
             elif task is not None and message == task.number:  # called off in the moment it ended
-                remove(task.checkpoint)
+                discard(task.checkpoint)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
@@ -47,7 +47,7 @@ def _carry_out(connection: Connection, workshop: Workshop, task: Task) -> None:
                 break
         else:
             return
-    remove(task.checkpoint)
+    discard(task.checkpoint)
     connection.send(None)
 
 
