@@ -75,7 +75,7 @@ class Choice:
             behind = self.runner_up.behind
             sentences.append(
                 f"The runner-up, trial {self.runner_up.student.number}, cannot be told apart from it by these images: "
-                f"the difference is {behind} (paired, 95 %)."
+                f"the difference is {behind} points of Dice (paired, 95 %)."
             )
         chosen = self.candidate.student.scores
         smaller = [rival for rival in self.as_good if rival.student.scores.params < chosen.params]

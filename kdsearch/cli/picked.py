@@ -33,7 +33,7 @@ def say_choice(choice: Choice, console: Console) -> None:
         table.add_row(
             str(rival.student.number),
             f"{100 * scores.dice:.1f}",
-            f"{100 * rival.behind.mean:+.1f} ± {100 * rival.behind.half_width:.1f}",
+            str(rival.behind),
             format_quantity(scores.params),
             format_quantity(scores.macs),
             rival.student.recipe.path,

@@ -15,10 +15,7 @@ from kdsearch.config.recipe import Recipe
 from kdsearch.config.yaml_file import YamlFile
 from kdsearch.config.yaml_text import dump_yaml
 from kdsearch.errors import ModelError, StudyFileError
-
-FILE = "student.yaml"
-WEIGHTS = "model.safetensors"
-MAX_BYTES = 1_000_000
+from kdsearch.export.files import DESCRIPTION, MOST_BYTES, digest_of
 
 
 class Input(Section):
@@ -123,12 +120,12 @@ def seal_of(content: Mapping[str, object]) -> str:
 
 def read_description(folder: Path) -> Description:
     """The folder's student; raises ModelError where the folder does not hold one."""
-    path = folder / FILE
+    path = folder / DESCRIPTION
     if not path.is_file():
-        raise ModelError(f"{folder}: holds no {FILE}; name a folder that kdsearch pick wrote")
-    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{folder}: holds no {DESCRIPTION}; name a folder that kdsearch pick wrote")
+    if path.stat().st_size > MOST_BYTES:
         raise ModelError(
-            f"{path}: {path.stat().st_size:,} bytes; a student's description has no more than {MAX_BYTES:,}"
+            f"{path}: {path.stat().st_size:,} bytes; a student's description has no more than {MOST_BYTES:,}"
         )
     try:
         content = YamlFile(path).content
@@ -148,7 +145,5 @@ def require_unchanged(path: Path, description: Description) -> None:
     """Raises ModelError where the file is not there, or not the one that was described."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; kdsearch pick writes it")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if description.files.get(path.name) != found:
-        raise ModelError(f"{path}: not the file that {FILE} describes; pick the student again")
+    if description.files.get(path.name) != digest_of(path):
+        raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; pick the student again")

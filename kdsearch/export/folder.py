@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import importlib.metadata
 import platform
 import shutil
@@ -30,8 +29,6 @@ from kdsearch.errors import KdsearchError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, onnx_logits, require_same
 from kdsearch.export.description import (
-    FILE,
-    WEIGHTS,
     Description,
     Input,
     Int8Check,
@@ -40,6 +37,7 @@ from kdsearch.export.description import (
     Timing,
     dump_description,
 )
+from kdsearch.export.files import DESCRIPTION, INT8, ONNX, WEIGHTS, digest_of
 from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
@@ -93,7 +91,7 @@ def ship_student(
         description = _describe(
             student, bench, network=network, checks=checks, latency=latency, files=files, chosen=chosen
         )
-        (beside / FILE).write_text(dump_description(description), encoding="utf-8")
+        (beside / DESCRIPTION).write_text(dump_description(description), encoding="utf-8")
         card = model_card(description, bench.study, teacher=bench.teacher.scores)
         (beside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return description
@@ -140,8 +138,8 @@ def _write_models(network: UNet, bench: Workbench, *, folder: Path, form: Form) 
         small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the validation split, more than {int8.bound:g}")
     if form.preprocessing:
         plain, small = (with_preprocessing(content, size=size) for content in (plain, small))
-    (folder / "model.onnx").write_bytes(plain)
-    (folder / "model.int8.onnx").write_bytes(small)
+    (folder / ONNX).write_bytes(plain)
+    (folder / INT8).write_bytes(small)
     got = onnx_logits(plain, data.validation, raw=form.preprocessing)
     check = OnnxCheck(
         opset=OPSET,
@@ -235,7 +233,7 @@ def _made_with() -> dict[str, str]:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: digest_of(path)
         for path in sorted(folder.iterdir())
         if path.suffix in (".safetensors", ".onnx") or path.name == SEEN
     }

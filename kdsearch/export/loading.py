@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from kdsearch.data.pixels import grey_of, read_grey, resize_image
 from kdsearch.errors import DataError, ModelError
-from kdsearch.export.description import WEIGHTS, Description, read_description, require_unchanged
+from kdsearch.export.description import Description, read_description, require_unchanged
+from kdsearch.export.files import INT8, ONNX, WEIGHTS
 from kdsearch.export.runtime import only_input, open_session, run_session
 
 Runtime = Literal["onnx", "int8", "torch"]
@@ -22,7 +23,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
 """From grey values S×S to logits C×S×S."""
 
-FILES: dict[Runtime, str] = {"onnx": "model.onnx", "int8": "model.int8.onnx", "torch": WEIGHTS}
+FILES: dict[Runtime, str] = {"onnx": ONNX, "int8": INT8, "torch": WEIGHTS}
 
 
 class LoadedStudent:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import ModelError
+from kdsearch.export.files import DESCRIPTION, INT8, MOST_BYTES, ONNX, digest_of
 from kdsearch.export.runtime import example_feed, open_session, run_session
 from kdsearch.measure.latency import Latency, cores, time_calls
 
 if TYPE_CHECKING:
     from torch import nn
 
-FILES = ("model.onnx", "model.int8.onnx")
-MAX_BYTES = 1_000_000
-"""Of a description; a longer one is none."""
+FILES = (ONNX, INT8)
 
 
 def time_folder(folder: Path) -> list[Latency]:
@@ -34,14 +32,13 @@ def time_folder(folder: Path) -> list[Latency]:
 
 def _require_unchanged(path: Path) -> None:
     """Looks the file's digest up in the description beside it, where there is one, without a YAML library."""
-    description = path.with_name("student.yaml")
+    description = path.with_name(DESCRIPTION)
     if not description.is_file():
         return
     with description.open("rb") as file:
-        text = file.read(MAX_BYTES).decode(errors="replace")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not re.search(rf"^ +{re.escape(path.name)}: {found}$", text, re.MULTILINE):
-        raise ModelError(f"{path}: not the file that student.yaml describes; pick the student again")
+        text = file.read(MOST_BYTES).decode(errors="replace")
+    if not re.search(rf"^ +{re.escape(path.name)}: {digest_of(path)}$", text, re.MULTILINE):
+        raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; pick the student again")
 
 
 def thread_counts() -> list[int]:

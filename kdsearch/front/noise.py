@@ -21,7 +21,8 @@ class Difference:
     """The interval is the mean ± this, at 95 %."""
 
     def __str__(self) -> str:
-        return f"{100 * self.mean:+.1f} ± {100 * self.half_width:.1f} points of Dice"
+        """In points of Dice."""
+        return f"{100 * self.mean:+.1f} ± {100 * self.half_width:.1f}"
 
     @property
     def within_noise(self) -> bool:

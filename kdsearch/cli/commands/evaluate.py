@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     student = load_student(options.folder, runtime=options.runtime)
     dataset = load_dataset(data_of(options.data, options.on_defect, student), home_folder(os.environ))
     console = Console(soft_wrap=True, highlight=False)
-    dataset = _without_seen(dataset, read_seen(options.folder, student.description), options, console)
+    dataset = _without_seen(dataset, options, known=read_seen(options.folder, student.description), console=console)
     predicted = _predict(student, dataset)
     target = torch.from_numpy(np.asarray(dataset.masks) > 0).long()
     console.print(_summary(dataset, predicted, target))
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _without_seen(dataset: Dataset, known: Seen, options: argparse.Namespace, console: Console) -> Dataset:
+def _without_seen(dataset: Dataset, options: argparse.Namespace, *, known: Seen, console: Console) -> Dataset:
     """Says how many of the images the student knows already, and leaves them out where ``--unseen`` asks for it."""
     locked = mark_known(dataset.images, known.locked)
     if locked.any():

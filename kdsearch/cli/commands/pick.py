@@ -21,6 +21,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.record import students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
+from kdsearch.export.files import ONNX
 from kdsearch.export.folder import Form, ship_student
 from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.export.shipped import find_shipped
@@ -135,7 +136,7 @@ def _require_tracking(study: StudyConfig) -> None:
 def _register(folder: Path, description: Description, *, study: StudyConfig, study_id: str) -> str:
     from kdsearch.tracking.registry import Registration, register_student  # takes seconds to import
 
-    model = folder / "model.onnx"
+    model = folder / ONNX
     registration = Registration(
         folder=folder,
         study=study.name,
