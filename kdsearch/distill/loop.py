@@ -18,8 +18,9 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.report import EpochReport, OutOfMemory, TrainingFailed
 from kdsearch.distill.state import TrainingState
-from kdsearch.distill.views import Batch, TeacherMaps, normalise, strong_view
+from kdsearch.distill.views import Batch, TeacherMaps, strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
+from kdsearch.models.normalisation import normalise
 
 EVALUATION_BATCH = 64
 

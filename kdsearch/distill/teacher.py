@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +26,16 @@ from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, tr
 from kdsearch.distill.objective import supervised_objective
 from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
 from kdsearch.distill.scoring import score
-from kdsearch.distill.views import TeacherMaps, normalise
+from kdsearch.distill.views import TeacherMaps
 from kdsearch.errors import TeacherError
 from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
+from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import Teacher, build_teacher
 
 Halves: TypeAlias = npt.NDArray[np.float16]
 CHECKPOINT_EVERY_S = 30.0
-FORMAT = 1
+FORMAT = 2
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
 
 
@@ -180,13 +182,15 @@ def unpack_teacher(config: TeacherConfig, weights: bytes, *, size: int) -> Teach
 def _load(config: TeacherConfig, path: Path, size: int) -> Teacher:
     teacher = build_teacher(config, size=size, pretrained=False)
     tensors = read_tensors(path)
+    wanted = teacher.state_dict()
+    behind = [name for name in tensors if name.startswith("network.encoder.") and name not in wanted]
     try:
-        teacher.load_state_dict(tensors)
+        teacher.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in behind})
     except RuntimeError as error:
-        first = str(error).splitlines()[1:2]
+        first = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
         raise TeacherError(
             f"teacher: {path} does not fit {config.architecture} on {config.encoder} of depth {config.encoder_depth}: "
-            f"{first[0].strip() if first else error}"
+            f"{textwrap.shorten(first, 200)}"
         ) from None
     return teacher
 

@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdsearch.config.training import AugmentationSpec
-
-GREY_MEAN, GREY_STD = 0.449, 0.226
-"""ImageNet's mean and standard deviation, averaged over its three channels."""
+from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +33,6 @@ class Batch:
     """N×H×W class numbers, warped as the image."""
     maps: TeacherMaps | None
     """The teacher's maps, warped as the image; None where they are not cached."""
-
-
-def normalise(images: Tensor) -> Tensor:
-    """N×1×H×W floats for a network from grey values 0-255, N×H×W or N×1×H×W."""
-    images = images if images.ndim == 4 else images.unsqueeze(1)
-    return (images.float() / 255 - GREY_MEAN) / GREY_STD
 
 
 def strong_view(

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import EVALUATION_BATCH
-from kdsearch.distill.views import normalise
 from kdsearch.errors import ExportError
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.export.runtime import session_of
 from kdsearch.measure.overlap import dice_per_image, predict_classes
+from kdsearch.models.normalisation import normalise
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """How far logits may differ: the sum of the first and of the second times the largest logit."""

@@ -24,7 +24,6 @@ from kdsearch.distill.arrays import Images, training_data
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student
 from kdsearch.distill.teacher import TrainedTeacher
-from kdsearch.distill.views import GREY_MEAN, GREY_STD, normalise
 from kdsearch.errors import KdsearchError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, onnx_logits, require_same
@@ -45,6 +44,7 @@ from kdsearch.export.seen import dump_seen
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
+from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
 from kdsearch.models.unet import UNet, build_student
 from kdsearch.version import __version__
 

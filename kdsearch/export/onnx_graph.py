@@ -13,7 +13,7 @@ import onnx
 import torch
 from onnx import compose, parser
 
-from kdsearch.distill.views import GREY_MEAN, GREY_STD
+from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
 from kdsearch.models.unet import UNet
 
 OPSET = 20

@@ -7,26 +7,31 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.errors import TeacherError, nearest
-from kdsearch.models.encoder_weights import load_encoder_weights
+from kdsearch.models.encoder_weights import load_encoder_weights, require_encoder_of
+from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
 from kdsearch.models.torchvision_operators import declare_missing_operators
 
 
 class Teacher(nn.Module):
     """A segmentation-models-pytorch network that also gives its encoder's output."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, mean: float, std: float) -> None:
+        """``mean`` and ``std`` of grey values 0-1 are those that the encoder's weights were trained with."""
         super().__init__()
         self.network = network
+        self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W."""
+        """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
         return self.with_hidden(image)[0]
 
     def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits N×C×H×W and the encoder's output N×K×h×w."""
+        """Logits N×C×H×W and the encoder's output N×K×h×w of images normalised as for a student."""
+        image = image * self._scale + self._shift
         encoded = self.network.encoder(image)  # type: ignore[operator]  # smp: maps N×K×h×w, the coarsest last
         features, *tokens = encoded if isinstance(encoded, tuple) else (encoded,)  # DPT's encoder gives tokens too
         decoded = self.network.decoder(features, *tokens)  # type: ignore[operator]  # smp's contract
@@ -52,9 +57,12 @@ def build_teacher(
         raise TeacherError(
             f"teacher.encoder: timm {timm.__version__} has no {config.encoder!r}{nearest(config.encoder, known)}"
         )
+    require_encoder_of(config.weights, config.encoder)
     try:
         with _seeded(seed), torch.no_grad():
-            teacher = Teacher(_create(config, pretrained=pretrained, classes=classes))
+            mean, std = input_statistics(config.encoder)
+            teacher = Teacher(_create(config, pretrained=pretrained, classes=classes), mean=mean, std=std)
+            drop_unused_stages(teacher.network.encoder, size=size)  # type: ignore[arg-type]  # smp's contract
             teacher.eval()(torch.zeros(1, 1, size, size))
     except OSError as error:
         raise TeacherError(
@@ -70,6 +78,28 @@ def build_teacher(
         load_encoder_weights(teacher.network.encoder.model, config.weights)  # type: ignore[union-attr, arg-type]  # smp's contract
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
     return teacher
+
+
+def input_statistics(encoder: str) -> tuple[float, float]:
+    """Mean and standard deviation of grey values 0-1 that timm's encoder was trained with, averaged over colours."""
+    import timm
+
+    trained = timm.get_pretrained_cfg(encoder)
+    if trained is None:
+        return GREY_MEAN, GREY_STD
+    return sum(trained.mean) / len(trained.mean), sum(trained.std) / len(trained.std)
+
+
+def drop_unused_stages(encoder: nn.Module, *, size: int) -> None:
+    """Removes what stands behind the deepest map that the encoder gives: timm builds some families whole."""
+    with torch.enable_grad():
+        given, _ = tree_flatten(encoder.eval()(torch.zeros(1, 1, size, size)))
+        total = sum(part.sum() for part in given if part.requires_grad)
+        used = torch.autograd.grad(total, list(encoder.parameters()), allow_unused=True)
+    unused = {id(p) for p, gradient in zip(encoder.parameters(), used, strict=True) if gradient is None}
+    for chain in [module for module in encoder.modules() if isinstance(module, nn.Sequential)]:
+        while len(chain) and (last := list(chain[-1].parameters())) and all(id(p) in unused for p in last):
+            del chain[-1]
 
 
 def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Module:

@@ -20,7 +20,8 @@ from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.objective import Distillation, supervised_objective
 from kdsearch.distill.optimisation import build_optimizer
-from kdsearch.distill.views import TeacherMaps, normalise
+from kdsearch.distill.views import TeacherMaps
+from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import build_teacher
 from kdsearch.models.unet import build_student
 

@@ -10,8 +10,8 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
-from kdsearch.distill.views import normalise
 from kdsearch.errors import TeacherError
+from kdsearch.models.normalisation import normalise
 from tests.tiny import TINY
 
 
@@ -97,5 +97,5 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
     first = _finish(train_teacher(tiny, data, folder))
     text = _with_checkpoint(first.folder / "teacher.safetensors")
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
-    with pytest.raises(TeacherError, match="does not fit unet on efficientnet_lite0 of depth 4"):
+    with pytest.raises(TeacherError, match="does not fit unet on tf_efficientnet_lite0 of depth 4"):
         _finish(train_teacher(study, data, tmp_path / "other"))

