@@ -59,7 +59,7 @@ def build_teacher(
         )
     require_encoder_of(config.weights, config.encoder)
     try:
-        with _seeded(seed), torch.no_grad():
+        with _seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
             mean, std = input_statistics(config.encoder)
             teacher = Teacher(_create(config, pretrained=pretrained, classes=classes), mean=mean, std=std)
             drop_unused_stages(teacher.network.encoder, size=size)  # type: ignore[arg-type]  # smp's contract
