@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeGuard
 
 from pydantic import BaseModel
 
-from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.distillation import DistillationSpace, DistillationSpec, DistilledPath, Loss, Path
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange, extremes_of, values_of
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.student import StudentSpec
@@ -29,20 +29,31 @@ def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
 
 def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | None:
     space = study.distillation
-    path = _one(space.path, "distillation.path", suggest)
+    path: Path = _one(space.path, "distillation.path", suggest)  # type: ignore[assignment]  # as the section says
     if path == "none":
         return None
-    loss = _one(space.loss, "distillation.loss", suggest)
-    temperature = _one(space.temperature, "distillation.temperature", suggest) if loss == "kld" else None
+    loss = _loss(space, path, suggest)
+    softened = path == "logits" and loss == "kld"
+    temperature = _one(space.temperature, "distillation.temperature", suggest) if softened else None
     return DistillationSpec.model_validate(
         {
             "path": path,
             "loss": loss,
             "teacher_view": _one(space.teacher_view, "distillation.teacher_view", suggest),
             "weight": _one(space.weight, "distillation.weight", suggest),
+            "balance": space.balance,
             "temperature": temperature,
         }
     )
+
+
+def _loss(space: DistillationSpace, path: DistilledPath, suggest: Suggest) -> object:
+    """Searched among those that the path can be compared by; a sampler needs a name of its own for a part of them."""
+    allowed = space.losses_of(path)
+    if len(allowed) == 1:
+        return allowed[0]
+    whole = isinstance(space.loss, Choice) and allowed == space.loss.choice
+    return suggest("distillation.loss" if whole else f"distillation.loss.{path}", Choice[Loss](choice=allowed))
 
 
 def _settle(section: BaseModel, name: str, suggest: Suggest) -> dict[str, object]:
@@ -95,11 +106,13 @@ def _distillation_count(study: StudyConfig, searched: set[str]) -> int:
     def count(key: str) -> int:
         return len(values_of(getattr(study.distillation, key)) or ()) if key in searched else 1
 
-    paths = values_of(study.distillation.path) or []
-    losses = values_of(study.distillation.loss) or []
-    per_path = sum(count("temperature") if loss == "kld" else 1 for loss in losses)
-    per_path *= count("teacher_view") * count("weight")
-    return sum(1 if path == "none" else per_path for path in paths)
+    def of(path: DistilledPath) -> int:
+        losses = study.distillation.losses_of(path)
+        ways = sum(count("temperature") if (path, loss) == ("logits", "kld") else 1 for loss in losses)
+        return ways * count("teacher_view") * count("weight")
+
+    paths: list[Path] = values_of(study.distillation.path) or []  # type: ignore[assignment]  # as the section says
+    return sum(1 if path == "none" else of(path) for path in paths)
 
 
 def extreme_students(study: StudyConfig) -> Iterator[StudentSpec]:

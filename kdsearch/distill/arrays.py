@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from kdsearch.data.dataset import Dataset, Splits
-from kdsearch.distill.views import TeacherMaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +37,8 @@ class TrainingData:
 
     train: Images
     validation: Images
-    maps: TeacherMaps | None = None
-    """The teacher's maps of the training images, in half precision; None where nothing needs them."""
+    teacher_logits: Tensor | None = None
+    """N×C×H×W, the teacher's of the training images, in half precision; None where nothing needs them."""
 
     @property
     def device(self) -> torch.device:
@@ -47,12 +46,10 @@ class TrainingData:
         return self.train.grey.device
 
 
-def training_data(
-    dataset: Dataset, splits: Splits, device: torch.device, maps: TeacherMaps | None = None
-) -> TrainingData:
+def training_data(dataset: Dataset, splits: Splits, device: torch.device) -> TrainingData:
     """The training and validation images on the device; the test images are not touched."""
     return TrainingData(
-        train=_images(dataset, splits.train, device), validation=_images(dataset, splits.validation, device), maps=maps
+        train=_images(dataset, splits.train, device), validation=_images(dataset, splits.validation, device)
     )
 
 

@@ -18,7 +18,7 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.report import EpochReport, OutOfMemory, TrainingFailed
 from kdsearch.distill.state import TrainingState
-from kdsearch.distill.views import Batch, TeacherMaps, strong_view
+from kdsearch.distill.views import Batch, strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 from kdsearch.models.normalisation import normalise
 
@@ -82,13 +82,11 @@ def train(
 
 
 def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
-    """The chosen training images in the strong view, with the teacher's maps where they are cached."""
+    """The chosen training images in the strong view, with the teacher's logits where they are wanted."""
     chosen = chosen.to(data.device)
-    maps = None
-    if data.maps is not None:
-        maps = TeacherMaps(logits=data.maps.logits[chosen], hidden=data.maps.hidden[chosen])
+    logits = None if data.teacher_logits is None else data.teacher_logits[chosen]
     grey, masks = data.train.grey[chosen], data.train.masks[chosen]
-    return strong_view(grey, masks, maps, spec=spec.augmentation, generator=generator)
+    return strong_view(grey, masks, logits, spec=spec.augmentation, generator=generator)
 
 
 @torch.no_grad()

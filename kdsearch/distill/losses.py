@@ -55,6 +55,24 @@ def logits_kld(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return _kl(student.log_softmax(dim=1), teacher.log_softmax(dim=1)).sum(dim=1).mean() * temperature**2
 
 
+def logits_dml(student: Tensor, teacher: Tensor, kind: SupervisedLoss) -> Tensor:
+    """The supervised loss with the teacher's probabilities in the place of the mask (Wang et al. 2023, DML).
+
+    Cross-entropy of logits N×C×H×W against soft labels and, with ``dice_cross_entropy``, the Dice semimetric
+    ``1 - (a + b - |p - q|) / (a + b)`` of means over places, which is least where both agree.
+    """
+    if student.shape[1] == 1:
+        p, q = student.sigmoid(), teacher.sigmoid()
+        entropy = functional.binary_cross_entropy_with_logits(student, q)
+    else:
+        p, q = student.softmax(dim=1)[:, 1:], teacher.softmax(dim=1)[:, 1:]
+        entropy = functional.cross_entropy(student, teacher.softmax(dim=1))
+    if kind == "cross_entropy":
+        return entropy
+    a, b, apart = (part.mean(dim=(2, 3)) for part in (p, q, (p - q).abs()))
+    return entropy + (1 - (a + b - apart + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
+
+
 def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of maps N×K×h×w."""
     return functional.mse_loss(student, teacher)
@@ -73,6 +91,12 @@ def attention(maps: Tensor) -> Tensor:
     """N×1×h×w: mean over channels of the squares, scaled to a root mean square of 1 (Zagoruyko and Komodakis 2017)."""
     energy = maps.square().mean(dim=1, keepdim=True)
     return energy / energy.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def standardised(maps: Tensor) -> Tensor:
+    """N×K×h×w with mean 0 and standard deviation 1 in each channel, over images and places."""
+    mean = maps.mean(dim=(0, 2, 3), keepdim=True)
+    return (maps - mean) / (maps - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp_min(1e-3)
 
 
 def _kl(student_log: Tensor, teacher_log: Tensor) -> Tensor:

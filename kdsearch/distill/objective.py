@@ -9,13 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.distillation import DistillationSpec, DistilledPath, Loss
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
-from kdsearch.distill.views import Batch, TeacherMaps
+from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.views import Batch
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
 """The loss of one batch."""
+
+SCALES: dict[tuple[DistilledPath, Loss], float] = {
+    ("logits", "mse"): 0.35,
+    ("logits", "kld"): 0.7,
+    ("logits", "dml"): 1.0,
+    ("hidden", "mse"): 1.5,
+    ("hidden", "kld"): 1.5,
+    ("attention", "mse"): 1.5,
+    ("attention", "kld"): 1.5,
+    ("regressor", "mse"): 1.5,
+    ("regressor", "kld"): 3.0,
+}
+"""What brings each path's gradient near that of the supervised loss; from ``tests/benchmarks/gradients.py``."""
 
 
 class Network(Protocol):
@@ -26,15 +40,25 @@ class Network(Protocol):
         ...
 
 
-def supervised_objective(network: Network, kind: SupervisedLoss) -> Objective:
-    """The loss against the masks alone."""
-    return lambda batch: losses.supervised(network.with_hidden(batch.image)[0], batch.target, kind)
+class Supervised:
+    """The loss against the masks alone, in float32 whatever the network computes in."""
+
+    def __init__(self, network: Network, kind: SupervisedLoss) -> None:
+        self._network, self._kind = network, kind
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The loss of one batch."""
+        logits, _ = self._network.with_hidden(batch.image)
+        with torch.autocast(logits.device.type, enabled=False):
+            return losses.supervised(logits.float(), batch.target, self._kind)
 
 
 class Distillation(nn.Module):
-    """w · distillation + (1 - w) · supervised, for one student (Behboodi et al. 2025, equation for L).
+    """The loss against masks and teacher, balanced as the spec says, for one student.
 
-    Its own parameters are the regressor's, which learn along and are thrown away with it.
+    ``shared`` is the paper's, weight · distillation + (1 - weight) · supervised of raw maps (Behboodi et al. 2025,
+    equation for L); ``added`` is supervised + weight · distillation on a common scale. Its own parameters are the
+    regressor's, which learn along and are thrown away with it.
     """
 
     def __init__(
@@ -43,50 +67,76 @@ class Distillation(nn.Module):
         spec: DistillationSpec,
         kind: SupervisedLoss,
         *,
-        teacher: Network | None,
-        channels: tuple[int, int],
+        teacher: Network | None = None,
+        hidden: HiddenMaps | None = None,
+        student_channels: int = 0,
+        logit_std: float = 1.0,
     ) -> None:
-        """``teacher`` answers where batches carry no maps; ``channels``: hidden ones of student and teacher."""
+        """``teacher`` answers where batches carry no logits, ``hidden`` gives its maps where the path compares those.
+
+        ``logit_std`` is the standard deviation of the teacher's logits.
+        """
         super().__init__()
         self._networks = (student, teacher)  # in a tuple, so that neither is registered as a part of this module
-        self._spec, self._kind = spec, kind
-        self.regressor = regressor(*channels) if spec.path == "regressor" else None
+        self._spec, self._kind, self._hidden = spec, kind, hidden
+        self._common = spec.balance == "added"
+        self._logit_std = logit_std if self._common else 1.0
+        self.regressor: nn.Module | None = None
+        if spec.path == "regressor":
+            assert hidden is not None, "the regressor learns the teacher's maps"
+            self.regressor = regressor(student_channels, hidden.mean.shape[1])
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
-        student = self._networks[0]
-        logits, hidden = student.with_hidden(batch.image)
-        target = self._teacher_maps(batch)
-        if self._spec.path == "logits":
-            distilled = self._compare_logits(logits, target.logits)
-        else:
-            distilled = self._compare_hidden(hidden, target.hidden)
+        logits, hidden = self._networks[0].with_hidden(batch.image)
+        with torch.autocast(logits.device.type, enabled=False):
+            logits, hidden = logits.float(), hidden.float()
+            supervised = losses.supervised(logits, batch.target, self._kind)
+            if self._spec.path == "logits":
+                distilled = self._compare_logits(logits, self._teacher_logits(batch))
+            else:
+                distilled = self._compare_hidden(hidden, self._teacher_hidden(batch))
         weight = self._spec.weight
-        return weight * distilled + (1 - weight) * losses.supervised(logits, batch.target, self._kind)
+        if not self._common:
+            return weight * distilled + (1 - weight) * supervised
+        return supervised + weight * SCALES[self._spec.path, self._spec.loss] * distilled
 
-    def _teacher_maps(self, batch: Batch) -> TeacherMaps:
-        if batch.maps is not None:
-            return batch.maps
+    def _view(self, batch: Batch) -> Tensor:
+        return batch.image if self._spec.teacher_view == "same" else batch.weak
+
+    def _teacher_logits(self, batch: Batch) -> Tensor:
+        if batch.teacher_logits is not None:
+            return batch.teacher_logits
         teacher = self._networks[1]
-        assert teacher is not None, "batches carry the teacher's maps or there is a teacher to ask"
+        assert teacher is not None, "batches carry the teacher's logits or there is a teacher to ask"
         with torch.no_grad():
-            logits, hidden = teacher.with_hidden(batch.image)
-        return TeacherMaps(logits=logits, hidden=hidden)
+            return teacher.with_hidden(self._view(batch))[0].float()
+
+    def _teacher_hidden(self, batch: Batch) -> Tensor:
+        assert self._hidden is not None, "the path compares hidden maps"
+        standard = self._common and self._spec.path != "attention"
+        return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
 
     def _compare_logits(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if self._spec.temperature is None:
-            return losses.logits_mse(student, teacher)
-        return losses.logits_kld(student, teacher, self._spec.temperature)
+        match self._spec.loss:
+            case "mse":
+                return losses.logits_mse(student / self._logit_std, teacher / self._logit_std)
+            case "kld":
+                return losses.logits_kld(student, teacher, self._spec.temperature or 1.0)
+            case "dml":
+                return losses.logits_dml(student, teacher, self._kind)
 
     def _compare_hidden(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.regressor is not None:
             student = self.regressor(student)
+        elif self._spec.path == "hidden" and self._common:
+            student = losses.standardised(student)
         student, teacher = on_one_grid(student, teacher)
-        if student.shape[1] != teacher.shape[1]:
+        if self._spec.path == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
-        if self._spec.temperature is None:
+        if self._spec.loss == "mse":
             return losses.maps_mse(student, teacher)
-        return losses.maps_kld(student, teacher, self._spec.temperature)
+        return losses.maps_kld(student, teacher, self._spec.temperature or 1.0)
 
 
 def regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Generator
 from typing import Protocol
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
+from kdsearch.config.ranges import values_of
 from kdsearch.config.recipe import Recipe
+from kdsearch.config.study import StudyConfig
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
+from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import reporting_memory, train
-from kdsearch.distill.objective import Distillation, Objective, supervised_objective
+from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.report import EpochReport, Trained
 from kdsearch.distill.scoring import score
-from kdsearch.distill.views import TeacherMaps
+from kdsearch.errors import StudyFileError
 from kdsearch.measure.counts import Cost, count
-from kdsearch.models.teacher import Teacher
+from kdsearch.models.normalisation import normalise
+from kdsearch.models.teacher import Teacher, hidden_channels
 from kdsearch.models.unet import UNet, build_student, initialise
+
+MEASURED_IMAGES = 128
+"""On which the statistics of the teacher's hidden maps are measured."""
 
 
 class TeacherAtHand(Protocol):
@@ -29,19 +38,21 @@ class TeacherAtHand(Protocol):
         """The network, for evaluation only."""
         ...
 
-    def maps(self, device: torch.device) -> TeacherMaps:
-        """Its maps of the training images in half precision."""
+    def logits(self, device: torch.device) -> Tensor:
+        """N×C×H×W of the training images in half precision."""
         ...
 
 
 class Workshop:
-    """What one process needs to make students: data, teacher and maps, loaded once and on first need."""
+    """What one process needs to make students: data, teacher, its logits and maps, loaded once and on first need."""
 
     def __init__(self, data: TrainingData, teacher: TeacherAtHand) -> None:
         self._data = data
         self._teacher = teacher
         self._network: Teacher | None = None
-        self._with_maps: TrainingData | None = None
+        self._with_logits: TrainingData | None = None
+        self._logit_std = 1.0
+        self._hidden: HiddenMaps | None = None
 
     def distil(self, recipe: Recipe, *, checkpoint: Checkpoint | None = None) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
@@ -61,27 +72,54 @@ class Workshop:
     def _objective(self, recipe: Recipe, student: UNet) -> tuple[Objective, nn.Module | None, TrainingData]:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
         if spec is None:
-            return supervised_objective(student, kind), None, self._data
-        data = self._data_with_maps()
-        assert data.maps is not None
-        channels = (student.hidden_channels, data.maps.hidden.shape[1])
-        online = spec.teacher_view == "same"
+            return Supervised(student, kind), None, self._data
+        data = self._data_with_logits() if spec.path == "logits" else self._data
+        online = spec.path == "logits" and spec.teacher_view == "same"
         distillation = Distillation(
-            student, spec, kind, teacher=self._online_teacher() if online else None, channels=channels
+            student,
+            spec,
+            kind,
+            teacher=self._online_teacher() if online else None,
+            hidden=None if spec.path == "logits" else self._hidden_maps(),
+            student_channels=student.hidden_channels,
+            logit_std=self._logit_std,
         )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))
         return distillation.to(self._data.device), distillation, self._data if online else data
 
-    def _data_with_maps(self) -> TrainingData:
-        if self._with_maps is None:
-            maps = self._teacher.maps(self._data.device)
-            self._with_maps = TrainingData(train=self._data.train, validation=self._data.validation, maps=maps)
-        return self._with_maps
+    def _data_with_logits(self) -> TrainingData:
+        if self._with_logits is None:
+            logits = self._teacher.logits(self._data.device)
+            self._logit_std = float(logits.float().std())
+            self._with_logits = dataclasses.replace(self._data, teacher_logits=logits)
+        return self._with_logits
+
+    def _hidden_maps(self) -> HiddenMaps:
+        if self._hidden is None:
+            measured = normalise(self._data.train.grey[:MEASURED_IMAGES])
+            self._hidden = HiddenMaps(self._online_teacher(), measured)
+        return self._hidden
 
     def _online_teacher(self) -> Teacher:
         if self._network is None:
             self._network = self._teacher.load(self._data.device)
         return self._network
+
+
+def require_equal_channels(study: StudyConfig) -> None:
+    """Raises StudyFileError where path ``hidden`` would compare maps of unequal channels."""
+    if "hidden" not in (values_of(study.distillation.path) or ()):
+        return
+    wanted = hidden_channels(study.teacher, size=study.data.size)
+    widths, depths = (values_of(value) or [] for value in (study.student.width, study.student.depth))
+    for width, depth in itertools.product(widths, depths):
+        got = int(str(width)) * 2 ** int(str(depth))
+        if got != wanted:
+            raise StudyFileError(
+                f"distillation.path: hidden compares the encoders' outputs channel by channel, but the teacher's has "
+                f"{wanted} channels and that of a student of width {width} and depth {depth} {got}; write attention or "
+                "regressor, or search students with as many channels"
+            )
 
 
 def cost_of(recipe: Recipe, *, size: int) -> Cost:

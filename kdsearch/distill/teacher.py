@@ -1,4 +1,4 @@
-"""The teacher of a study: trained once, kept with its scores, and asked once for its maps."""
+"""The teacher of a study: trained once, kept with its scores, and asked once for its logits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 import yaml
 from safetensors.torch import load, save_file
+from torch import Tensor
 
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.config.teacher import TeacherConfig
@@ -23,10 +24,9 @@ from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.atomic import discard
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
-from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.objective import Supervised
 from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
 from kdsearch.distill.scoring import score
-from kdsearch.distill.views import TeacherMaps
 from kdsearch.errors import TeacherError
 from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
@@ -44,7 +44,7 @@ class TrainedTeacher:
     """A cached teacher."""
 
     folder: Path
-    """Holds ``teacher.safetensors``, ``teacher.yaml``, ``scores.json``, ``curve.json`` and ``maps/``."""
+    """Holds ``teacher.safetensors``, ``teacher.yaml``, ``scores.json``, ``curve.json`` and ``logits.npy``."""
     config: TeacherConfig
     size: int
     scores: Scores
@@ -56,15 +56,14 @@ class TrainedTeacher:
         teacher.eval().requires_grad_(requires_grad=False)
         return teacher.to(device)
 
-    def maps(self, device: torch.device) -> TeacherMaps:
-        """Its maps of the training images in half precision; memory-mapped where the device is the CPU."""
-        logits, hidden = (torch.from_numpy(array).to(device) for array in self.map_arrays())
-        return TeacherMaps(logits=logits, hidden=hidden)
+    def logits(self, device: torch.device) -> Tensor:
+        """N×C×H×W of the training images in half precision; memory-mapped where the device is the CPU."""
+        return torch.from_numpy(self.logits_array()).to(device)
 
-    def map_arrays(self) -> tuple[Halves, Halves]:
-        """The maps of logits and of the hidden layer as they lie on the disk, memory-mapped."""
-        logits, hidden = (np.load(self.folder / "maps" / f"{name}.npy", mmap_mode="c") for name in ("logits", "hidden"))
-        return logits, hidden
+    def logits_array(self) -> Halves:
+        """The same as it lies on the disk, memory-mapped."""
+        logits: Halves = np.load(self.folder / "logits.npy", mmap_mode="c")
+        return logits
 
 
 def teacher_folder(study: StudyConfig, splits_fingerprint: str, home: Path) -> Path:
@@ -105,7 +104,7 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
     else:
         teacher = build_teacher(study.teacher, size=study.data.size, seed=study.seed).to(data.device)
         spec = study.teacher.training.spec()
-        objective = supervised_objective(teacher, spec.supervised_loss)
+        objective = Supervised(teacher, spec.supervised_loss)
         checkpoint = Checkpoint(kept, subject=folder.name, every_s=CHECKPOINT_EVERY_S)
         training = train(teacher, objective, data, spec, seed=study.seed, checkpoint=checkpoint)
         try:
@@ -154,7 +153,7 @@ def _store(
         )
         (beside / "teacher.yaml").write_text(describe_teacher(study), encoding="utf-8")
         (beside / "curve.json").write_bytes(CURVE.dump_json(curve))
-        _store_maps(teacher.to(data.device), data, beside / "maps")
+        np.save(beside / "logits.npy", _logits(teacher.to(data.device), data))
         (beside / "scores.json").write_bytes(SCORES.dump_json(scores))
         shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
@@ -163,13 +162,11 @@ def _store(
 
 
 @torch.no_grad()
-def _store_maps(teacher: Teacher, data: TrainingData, folder: Path) -> None:
-    folder.mkdir()
+def _logits(teacher: Teacher, data: TrainingData) -> Halves:
+    """N×C×H×W of the training images, in half precision."""
     teacher.eval()
-    parts = [teacher.with_hidden(normalise(part)) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
-    for index, name in enumerate(("logits", "hidden")):
-        maps = torch.cat([part[index] for part in parts]).half().cpu().numpy()
-        np.save(folder / f"{name}.npy", maps)
+    parts = [teacher(normalise(part)) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
+    return torch.cat(parts).half().cpu().numpy()
 
 
 def unpack_teacher(config: TeacherConfig, weights: bytes, *, size: int) -> Teacher:

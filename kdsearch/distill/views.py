@@ -1,4 +1,4 @@
-"""The student's strong view of a batch, and the teacher's maps carried along by the same transform."""
+"""The student's strong view of a batch, and the teacher's logits carried along by the same transform."""
 
 from __future__ import annotations
 
@@ -14,43 +14,40 @@ from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherMaps:
-    """What the teacher says of images in the weak view."""
-
-    logits: Tensor
-    """N×C×H×W."""
-    hidden: Tensor
-    """N×K×h×w, its encoder's output."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """What one training step sees."""
 
     image: Tensor
     """N×1×H×W, normalised: the strong view."""
+    weak: Tensor
+    """The same without noise and dropout: the weak view."""
     target: Tensor
     """N×H×W class numbers, warped as the image."""
-    maps: TeacherMaps | None
-    """The teacher's maps, warped as the image; None where they are not cached."""
+    teacher_logits: Tensor | None = None
+    """N×C×H×W, the teacher's cached logits, warped as the image; None where nothing needs them."""
 
 
 def strong_view(
-    images: Tensor, masks: Tensor, maps: TeacherMaps | None, *, spec: AugmentationSpec, generator: torch.Generator
+    images: Tensor, masks: Tensor, logits: Tensor | None, *, spec: AugmentationSpec, generator: torch.Generator
 ) -> Batch:
     """A batch of grey values and masks, both N×H×W uint8, under a random transform of its own for each image.
 
-    Random crop, shift, scale, rotation and flip move image, mask and maps together; noise and dropout touch the image
-    alone. Outside the image its mirror image is seen. The same generator state gives the same batch.
+    Random crop, shift, scale, rotation and flip move image, mask and teacher's logits together; noise and dropout touch
+    the image alone. Outside the image its mirror image is seen. The same generator state gives the same batch.
     """
     theta = random_affine(len(images), spec, generator).to(images.device)
     layers = [images.unsqueeze(1).float() / 255, masks.unsqueeze(1).float() / 255]
-    if maps is not None:
-        layers.append(maps.logits.float())
+    if logits is not None:
+        layers.append(logits.float())
     warped = warp(torch.cat(layers, dim=1), theta)
-    carried = None if maps is None else TeacherMaps(logits=warped[:, 2:], hidden=warp(maps.hidden.float(), theta))
-    grey = _add_noise(warped[:, :1], spec, generator)
-    return Batch(image=(grey - GREY_MEAN) / GREY_STD, target=(warped[:, 1] > 0.5).long(), maps=carried)
+    weak = warped[:, :1]
+    strong = _add_noise(weak, spec, generator)
+    return Batch(
+        image=(strong - GREY_MEAN) / GREY_STD,
+        weak=(weak - GREY_MEAN) / GREY_STD,
+        target=(warped[:, 1] > 0.5).long(),
+        teacher_logits=None if logits is None else warped[:, 2:],
+    )
 
 
 def random_affine(count: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:

@@ -31,14 +31,21 @@ class Teacher(nn.Module):
 
     def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits N×C×H×W and the encoder's output N×K×h×w of images normalised as for a student."""
-        image = image * self._scale + self._shift
-        encoded = self.network.encoder(image)  # type: ignore[operator]  # smp: maps N×K×h×w, the coarsest last
-        features, *tokens = encoded if isinstance(encoded, tuple) else (encoded,)  # DPT's encoder gives tokens too
+        features, *tokens = self._encode(image)
         decoded = self.network.decoder(features, *tokens)  # type: ignore[operator]  # smp's contract
         logits = self.network.segmentation_head(decoded)  # type: ignore[operator]  # likewise
         if logits.shape[-2:] != image.shape[-2:]:
             logits = nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
         return logits, features[-1]
+
+    def hidden(self, image: Tensor) -> Tensor:
+        """The encoder's output N×K×h×w alone."""
+        return self._encode(image)[0][-1]
+
+    def _encode(self, image: Tensor) -> tuple[list[Tensor], ...]:
+        """Maps N×K×h×w, the coarsest last; DPT's encoder gives tokens too."""
+        encoded = self.network.encoder(image * self._scale + self._shift)  # type: ignore[operator]  # smp's contract
+        return encoded if isinstance(encoded, tuple) else (encoded,)
 
 
 def build_teacher(
@@ -78,6 +85,14 @@ def build_teacher(
         load_encoder_weights(teacher.network.encoder.model, config.weights)  # type: ignore[union-attr, arg-type]  # smp's contract
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
     return teacher
+
+
+def hidden_channels(config: TeacherConfig, *, size: int) -> int:
+    """Channels of the encoder's output on images of ``size``×``size``, without making its weights."""
+    declare_missing_operators()
+    with torch.device("meta"), torch.no_grad():
+        network = _create(config, pretrained=False, classes=1).eval()
+        return int(Teacher(network, mean=0.0, std=1.0).hidden(torch.zeros(1, 1, size, size)).shape[1])
 
 
 def input_statistics(encoder: str) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from kdsearch.config.home import storage_url
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
 from kdsearch.distill.record import TrialRecord
+from kdsearch.distill.student import require_equal_channels
 from kdsearch.export.folder import Workbench
 from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.bookkeeping import open_record, refresh_front, show_members
@@ -45,6 +46,7 @@ def run_study(
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
     require_ray(study.search)
+    require_equal_channels(study)
     with explained(study.name):
         make_place(storage)
     with Lease(storage, study.name) as lease:

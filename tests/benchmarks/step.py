@@ -1,4 +1,4 @@
-"""Times a step with cached teacher maps beside the plain step and the online teacher.
+"""Times a step with cached teacher logits beside the plain step and the teacher asked every step.
 
 ``python tests/benchmarks/step.py``
 """
@@ -17,10 +17,10 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
-from kdsearch.distill.objective import Distillation, supervised_objective
+from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer
-from kdsearch.distill.views import TeacherMaps
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import build_teacher
 from kdsearch.models.unet import build_student
@@ -56,30 +56,36 @@ def _data(teacher: torch.nn.Module, size: int, device: torch.device) -> Training
     masks = (torch.rand(64, size, size, generator=generator) > 0.8).to(torch.uint8).to(device) * 255
     images = Images(grey=grey, masks=masks, sources=("s",) * 64)
     with torch.no_grad():
-        logits, hidden = (part.half() for part in teacher.with_hidden(normalise(grey)))
-    return TrainingData(train=images, validation=images, maps=TeacherMaps(logits=logits, hidden=hidden))
+        return TrainingData(train=images, validation=images, teacher_logits=teacher(normalise(grey)).half())
 
 
 def _steps(spec: StudentSpec, teacher: torch.nn.Module, data: TrainingData) -> dict[str, Callable[[], None]]:
     training = TeacherTraining().spec()
     plain = TrainingData(train=data.train, validation=data.validation)
+    hidden = HiddenMaps(teacher, normalise(data.train.grey))
     steps = {}
     for name, path, view in (
         ("plain", None, None),
         ("logits cached", "logits", "weak"),
-        ("hidden cached", "hidden", "weak"),
-        ("regressor cached", "regressor", "weak"),
         ("logits online", "logits", "same"),
+        ("attention", "attention", "weak"),
+        ("regressor", "regressor", "weak"),
     ):
         student = build_student(spec, device=data.device)
-        objective = supervised_objective(student, "dice_cross_entropy")
+        objective = Supervised(student, "dice_cross_entropy")
         if path is not None:
-            distillation = DistillationSpec(path=path, loss="kld", teacher_view=view, weight=0.5, temperature=2.0)
-            channels = (student.hidden_channels, data.maps.hidden.shape[1])
+            distillation = DistillationSpec(
+                path=path, loss="kld", teacher_view=view, weight=0.5, balance="added", temperature=None
+            )
             objective = Distillation(
-                student, distillation, "dice_cross_entropy", teacher=teacher, channels=channels
+                student,
+                distillation,
+                "dice_cross_entropy",
+                teacher=teacher,
+                hidden=hidden,
+                student_channels=student.hidden_channels,
             ).to(data.device)
-        steps[name] = _step(student, objective, data if view == "weak" else plain, training)
+        steps[name] = _step(student, objective, data if (path, view) == ("logits", "weak") else plain, training)
     return steps
 
 

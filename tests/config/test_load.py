@@ -45,7 +45,7 @@ from kdsearch.errors import StudyFileError
         ("data: {size: 100}", "data.size: 100 is not divisible by 32.* nearest sizes that work are 96 or 128"),
         ("data: {split: {validation: 0.5, test: 0.4}}", "must stay below 0.9"),
         ("distillation: {path: none, loss: mse}", "path none distils nothing, so loss would be without effect"),
-        ("distillation: {loss: mse, temperature: 2}", "temperature has no effect on loss mse"),
+        ("distillation: {loss: mse, temperature: 3}", "temperature has an effect on path logits with loss kld alone"),
         ("search: {limits: {params: 1x}}", "'1x' is not a number; write it as 820k"),
         ("search: {sampler: grid}\ntraining: {weight_decay: {float: [0, 1]}}", "grid needs a finite space"),
         ("search: {objectives: [dice, dice]}", "objectives must differ"),
@@ -85,6 +85,12 @@ def test_dumped_study_is_the_same_study(study_file):
         study_file("name: a\nstudent: {width: {int: [4, 8], log: true}}\nsearch: {limits: {params: 820k}}\n")
     )
     assert study.search.limits.params == 820_000
+    assert load_study(study_file(dump_study(study))) == study
+
+
+@pytest.mark.parametrize("text", ["{path: none}", "{loss: mse}", "{path: {choice: [none, attention]}, loss: kld}"])
+def test_dumped_study_is_the_same_study_whatever_it_distils(study_file, text):
+    study = load_study(study_file(f"name: a\ndistillation: {text}\n"))
     assert load_study(study_file(dump_study(study))) == study
 
 

@@ -15,7 +15,7 @@ from kdsearch.config.training import AugmentationSpace, AugmentationSpec, Traini
 PAPER = """
 name: grid
 distillation:
-  path: {choice: [none, logits, hidden, regressor]}
+  path: {choice: [none, logits, attention, regressor]}
   loss: {choice: [mse, kld]}
   teacher_view: {choice: [same, weak]}
 search: {sampler: grid}
@@ -30,12 +30,26 @@ def test_paper_s_grid_is_twelve_variants_and_a_baseline(study_file):
     assert sum(recipe.distillation is None for recipe in recipes) == 1
 
 
-def test_temperature_exists_only_for_kld(study_file):
+def test_temperature_exists_only_for_logits_compared_by_kld(study_file):
     study = load_study(study_file(PAPER))
     for choices in enumerate_choices(study):
         recipe = choose(study, lambda name, _, c=choices: c[name], seed=0)
         if recipe.distillation is not None:
-            assert (recipe.distillation.temperature is None) == (recipe.distillation.loss == "mse")
+            softened = (recipe.distillation.path, recipe.distillation.loss) == ("logits", "kld")
+            assert (recipe.distillation.temperature is None) == (not softened)
+
+
+def test_each_path_is_given_the_losses_that_it_can_be_compared_by(study_file):
+    text = "name: a\ndistillation: {path: {choice: [none, logits, attention]}, loss: {choice: [mse, kld, dml]}}\n"
+    study = load_study(study_file(text))
+    recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
+    found = [(r.distillation.path, r.distillation.loss) for r in recipes if r.distillation]
+    assert sorted(found) == [
+        ("attention", "kld"),
+        ("attention", "mse"),
+        *(("logits", x) for x in ("dml", "kld", "mse")),
+    ]
+    assert size_of(study) == 6
 
 
 @pytest.mark.parametrize(

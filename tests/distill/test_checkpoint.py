@@ -19,7 +19,7 @@ from kdsearch.distill import atomic
 from kdsearch.distill.atomic import names_in, read_whole, remove, write_whole
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
-from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.objective import Supervised
 from kdsearch.models.unet import build_student
 from tests.distill.test_loop import DATA
 
@@ -31,7 +31,7 @@ def _checkpoint(place, **changes):
 
 
 def _training(model, spec, checkpoint=None):
-    objective = supervised_objective(model, spec.supervised_loss)
+    objective = Supervised(model, spec.supervised_loss)
     return train(model, objective, DATA, spec, seed=3, checkpoint=checkpoint)
 
 

@@ -9,7 +9,7 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.config.training import TeacherTraining, TrainingSpec
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import predict_logits, train
-from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.report import EpochReport, TrainingFailed
 from kdsearch.distill.state import Best
@@ -42,7 +42,7 @@ def _student(seed: int = 0):
 def _fit(spec, *, seed=0, model=None, data=DATA):
     model = model or _student(seed)
     reports = []
-    training = train(model, supervised_objective(model, spec.supervised_loss), data, spec, seed=seed)
+    training = train(model, Supervised(model, spec.supervised_loss), data, spec, seed=seed)
     while True:
         try:
             reports.append(next(training))
@@ -117,7 +117,7 @@ def test_loss_that_is_not_finite_ends_the_training_with_its_epoch():
 
 def test_closing_the_generator_stops_the_training():
     model = _student()
-    training = train(model, supervised_objective(model, "cross_entropy"), DATA, _spec(epochs=1000), seed=0)
+    training = train(model, Supervised(model, "cross_entropy"), DATA, _spec(epochs=1000), seed=0)
     assert next(training).epoch == 1
     training.close()
     with pytest.raises(StopIteration):

@@ -1,4 +1,4 @@
-"""The twelve variants of the paper, and what must never learn."""
+"""Every path and loss, and what must never learn."""
 
 from __future__ import annotations
 
@@ -7,14 +7,32 @@ import itertools
 import pytest
 import torch
 
-from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.student import StudentSpec
 from kdsearch.distill import losses
-from kdsearch.distill.objective import Distillation, on_one_grid, regressor, supervised_objective
-from kdsearch.distill.views import Batch, TeacherMaps
+from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.objective import SCALES, Distillation, Supervised, on_one_grid, regressor
+from kdsearch.distill.views import Batch
 from kdsearch.models.unet import build_student
 
-GRID = list(itertools.product(("logits", "hidden", "regressor"), ("mse", "kld"), ("same", "weak")))
+PAIRS = [(path, loss) for path, possible in LOSSES.items() for loss in possible]
+GRID = [
+    (*pair, *rest) for pair, rest in itertools.product(PAIRS, itertools.product(("same", "weak"), ("added", "shared")))
+]
+
+
+class _Teacher(torch.nn.Module):
+    """A student in a teacher's place."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def with_hidden(self, image):
+        return self.network.with_hidden(image)
+
+    def hidden(self, image):
+        return self.network.with_hidden(image)[1]
 
 
 def _student(width: int = 4, classes: int = 1):
@@ -23,36 +41,51 @@ def _student(width: int = 4, classes: int = 1):
     )
 
 
-def _spec(path="logits", loss="kld", view="weak", weight=0.5) -> DistillationSpec:
-    temperature = 2.0 if loss == "kld" else None
-    return DistillationSpec(path=path, loss=loss, teacher_view=view, weight=weight, temperature=temperature)
+def _spec(path="logits", loss="kld", view="weak", balance="shared", weight=0.5) -> DistillationSpec:
+    temperature = 2.0 if (path, loss) == ("logits", "kld") else None
+    return DistillationSpec(
+        path=path, loss=loss, teacher_view=view, weight=weight, balance=balance, temperature=temperature
+    )
 
 
-def _batch(*, maps: TeacherMaps | None, classes: int = 1) -> Batch:
+def _batch(*, logits: torch.Tensor | None = None, classes: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(2, 1, 16, 16, generator=generator)
-    return Batch(image=image, target=torch.randint(0, max(2, classes), (2, 16, 16), generator=generator), maps=maps)
+    weak = torch.randn(2, 1, 16, 16, generator=generator)
+    target = torch.randint(0, max(2, classes), (2, 16, 16), generator=generator)
+    return Batch(image=weak + 0.1, weak=weak, target=target, teacher_logits=logits)
+
+
+def _objective(student, teacher, spec, kind="dice_cross_entropy", **settings):
+    hidden = None if spec.path == "logits" else HiddenMaps(teacher, torch.randn(4, 1, 16, 16))
+    channels = student.hidden_channels
+    return Distillation(student, spec, kind, teacher=teacher, hidden=hidden, student_channels=channels, **settings)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize(("path", "loss", "view"), GRID)
-def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, view, classes):
-    student, teacher = _student(classes=classes), _student(width=6, classes=classes).eval()
-    logits, hidden = (part.detach() for part in teacher.with_hidden(torch.randn(2, 1, 16, 16)))
-    maps = TeacherMaps(logits=logits, hidden=hidden) if view == "weak" else None
-    channels = (student.hidden_channels, teacher.hidden_channels)
-    objective = Distillation(student, _spec(path, loss, view), "cross_entropy", teacher=teacher, channels=channels)
-    objective(_batch(maps=maps, classes=classes)).backward()
+@pytest.mark.parametrize(("path", "loss", "view", "balance"), GRID)
+def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, view, balance, classes):
+    student = _student(classes=classes)
+    teacher = _Teacher(_student(width=4 if path == "hidden" else 6, classes=classes)).eval()
+    spec = _spec(path, loss, view, balance, weight=1.0)
+    objective = _objective(student, teacher, spec)
+    batch = _batch(classes=classes)
+    objective(batch).backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert student.encoder[0][0].weight.grad.abs().sum() > 0
+    plain = torch.autograd.grad(Supervised(student, "dice_cross_entropy")(batch), student.encoder[0][0].weight)[0]
+    assert not torch.allclose(plain, student.encoder[0][0].weight.grad)
     assert (objective.regressor is not None) == (path == "regressor")
     if objective.regressor is not None:
         assert all(parameter.grad is not None for parameter in objective.regressor.parameters())
 
 
+def test_every_path_and_loss_has_a_scale():
+    assert set(SCALES) == set(PAIRS)
+
+
 def test_regressor_is_the_only_thing_the_objective_owns():
-    student, teacher = _student(), _student(width=6)
-    objective = Distillation(student, _spec("regressor"), "cross_entropy", teacher=teacher, channels=(16, 24))
+    student, teacher = _student(), _Teacher(_student(width=6))
+    objective = _objective(student, teacher, _spec("regressor"))
     owned = {id(parameter) for parameter in objective.parameters()}
     assert owned == {id(parameter) for parameter in objective.regressor.parameters()}
     assert not owned & {id(parameter) for parameter in student.parameters()}
@@ -65,32 +98,99 @@ def test_regressor_is_two_convolutions_and_a_relu():
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_weight_shares_the_loss_between_teacher_and_masks(weight):
+def test_shared_weight_divides_the_loss_between_teacher_and_masks_as_they_come(weight):
     student = _student().eval()
-    batch = _batch(maps=TeacherMaps(logits=torch.randn(2, 1, 16, 16), hidden=torch.randn(2, 24, 4, 4)))
-    spec = _spec("logits", "mse", weight=weight)
-    loss = Distillation(student, spec, "cross_entropy", teacher=None, channels=(16, 24))(batch)
-    logits = student(batch.image)
-    supervised = supervised_objective(student, "cross_entropy")(batch)
-    expected = weight * losses.logits_mse(logits, batch.maps.logits) + (1 - weight) * supervised
+    batch = _batch(logits=3 * torch.randn(2, 1, 16, 16))
+    loss = _objective(student, None, _spec("logits", "mse", weight=weight), "cross_entropy", logit_std=3.0)(batch)
+    supervised = Supervised(student, "cross_entropy")(batch)
+    expected = weight * losses.logits_mse(student(batch.image), batch.teacher_logits) + (1 - weight) * supervised
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_equal_channels_are_compared_directly_and_unequal_ones_by_attention():
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_added_weight_leaves_the_supervised_loss_whole(weight):
     student = _student().eval()
-    batch = _batch(maps=None)
-    hidden = student.with_hidden(batch.image)[1].detach()
+    batch = _batch(logits=3 * torch.randn(2, 1, 16, 16))
+    loss = _objective(student, None, _spec("logits", "mse", balance="added", weight=weight), logit_std=3.0)(batch)
+    distilled = losses.logits_mse(student(batch.image) / 3, batch.teacher_logits / 3)
+    expected = Supervised(student, "dice_cross_entropy")(batch) + weight * SCALES["logits", "mse"] * distilled
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
-    def distilled(teacher_hidden: torch.Tensor) -> float:
-        maps = TeacherMaps(logits=torch.zeros(2, 1, 16, 16), hidden=teacher_hidden)
-        spec = _spec("hidden", "mse", weight=1.0)
-        objective = Distillation(student, spec, "cross_entropy", teacher=None, channels=(16, teacher_hidden.shape[1]))
-        return objective(Batch(image=batch.image, target=batch.target, maps=maps)).item()
 
-    assert distilled(hidden) == 0
-    assert distilled(2 * hidden) > 0
-    assert distilled(torch.cat([hidden, hidden], dim=1)) == pytest.approx(0, abs=1e-8)
-    assert distilled(2 * torch.cat([hidden, hidden], dim=1)) == pytest.approx(0, abs=1e-8)
+@pytest.mark.parametrize("path", ["hidden", "regressor"])
+def test_common_scale_does_not_depend_on_the_teacher_s(path):
+    class Louder(_Teacher):
+        def hidden(self, image):
+            return 7 * super().hidden(image) + 3
+
+    student, network = _student().eval(), _student().eval()
+    images = torch.randn(4, 1, 16, 16)
+    for balance, same in (("added", True), ("shared", False)):
+        found = []
+        for teacher in (_Teacher(network), Louder(network)):
+            torch.manual_seed(0)
+            hidden = HiddenMaps(teacher, images)
+            objective = Distillation(
+                student, _spec(path, "mse", balance=balance), "cross_entropy", hidden=hidden, student_channels=16
+            )
+            found.append(objective(_batch()).item())
+        assert (found[0] == pytest.approx(found[1], rel=1e-3)) == same
+
+
+def test_attention_tells_places_and_hidden_tells_channels():
+    student = _student().eval()
+    batch = _batch()
+
+    class Teacher(_Teacher):
+        def __init__(self, change):
+            super().__init__(student)
+            self.change = change
+
+        def hidden(self, image):
+            return self.change(super().hidden(image))
+
+    def distilled(path, change) -> float:
+        spec = _spec(path, "mse", view="same", weight=1.0)
+        hidden = HiddenMaps(Teacher(change), batch.image)
+        hidden.offset = 0.0
+        return Distillation(student, spec, "cross_entropy", hidden=hidden)(batch).item()
+
+    assert distilled("hidden", lambda maps: maps) == 0
+    assert distilled("hidden", lambda maps: 2 * maps) > 0
+    assert distilled("hidden", lambda maps: maps.flip(1)) > 0
+    assert distilled("attention", lambda maps: 2 * torch.cat([maps, maps], dim=1)) == pytest.approx(0, abs=1e-8)
+    assert distilled("attention", lambda maps: maps.flip(1)) == pytest.approx(0, abs=1e-8)
+    assert distilled("attention", lambda maps: maps.flip(3)) > 0
+
+
+@pytest.mark.parametrize(("view", "name"), [("weak", "weak"), ("same", "image")])
+def test_teacher_is_asked_about_its_view(view, name):
+    student = _student().eval()
+    batch = _batch()
+    seen = []
+
+    class Teacher(_Teacher):
+        def hidden(self, image):
+            seen.append(image)
+            return super().hidden(image)
+
+    hidden = HiddenMaps(Teacher(_student(width=6).eval()), batch.image)
+    hidden.offset = 0.0
+    Distillation(student, _spec("attention", "mse", view=view), "cross_entropy", hidden=hidden)(batch)
+    assert torch.equal(seen[-1], getattr(batch, name))
+
+
+def test_losses_are_computed_in_float32_under_autocast():
+    student = _student()
+    batch = _batch(logits=torch.randn(2, 1, 16, 16))
+    for objective in (
+        Supervised(student, "dice_cross_entropy"),
+        _objective(student, None, _spec("logits", "kld")),
+        _objective(student, _Teacher(_student(width=6)), _spec("regressor", "mse", balance="added")),
+    ):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert student(batch.image).dtype == torch.bfloat16
+            assert objective(batch).dtype == torch.float32
 
 
 def test_maps_meet_on_the_coarser_grid():

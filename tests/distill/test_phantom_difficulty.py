@@ -13,7 +13,7 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.loop import train
-from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.objective import Supervised
 from kdsearch.models.teacher import build_teacher
 from kdsearch.models.unet import build_student
 
@@ -36,6 +36,4 @@ def test_good_teacher_reaches_085_and_the_smallest_student_stays_010_below(tmp_p
 
 
 def _best_dice(model, data, spec):
-    return max(
-        report.dice for report in train(model, supervised_objective(model, spec.supervised_loss), data, spec, seed=0)
-    )
+    return max(report.dice for report in train(model, Supervised(model, spec.supervised_loss), data, spec, seed=0))

@@ -8,17 +8,26 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from kdsearch.config.distillation import LOSSES
+from kdsearch.config.load import load_study
 from kdsearch.config.ranges import values_of
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.space import choose
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.student import Workshop, cost_of
+from kdsearch.distill.student import Workshop, cost_of, require_equal_channels
 from kdsearch.distill.teacher import teacher_folder, train_teacher
+from kdsearch.errors import StudyFileError
 from kdsearch.models.unet import build_student
 
-VARIANTS = [None, *itertools.product(("logits", "hidden", "regressor"), ("mse", "kld"), ("same", "weak"))]
+VARIANTS = [
+    None,
+    *((path, loss, view, balance)
+      for path, losses in LOSSES.items() if path != "hidden"
+      for loss, view, balance in itertools.product(losses, ("same", "weak"), ("added", "shared"))),
+]  # fmt: skip
+"""``hidden`` needs as many channels in both; see test_objective."""
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +55,15 @@ def _recipe(study, variant, *, seed=0) -> Recipe:
     recipe = choose(study, lambda _name, value: values_of(value)[0], seed=seed)
     if variant is None:
         return recipe
-    path, loss, view = variant
+    path, loss, view, balance = variant
     content = recipe.model_dump()
     content["distillation"] = {
         "path": path,
         "loss": loss,
         "teacher_view": view,
         "weight": 0.5,
-        "temperature": 2.0 if loss == "kld" else None,
+        "balance": balance,
+        "temperature": 2.0 if (path, loss) == ("logits", "kld") else None,
     }
     return Recipe.model_validate(content)
 
@@ -68,8 +78,21 @@ def test_every_variant_makes_the_same_student_twice(tiny, workshop, variant):
     assert first.scores.overlap == second.scores.overlap
 
 
+@pytest.mark.parametrize(("width", "depth", "fits"), [(14, 3, True), (7, 4, True), ("{int: [6, 7]}", 4, False)])
+def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, depth, fits):
+    text = f"name: a\ndata: {{size: 64}}\nteacher: {{encoder_depth: 4}}\nstudent: {{width: {width}, depth: {depth}}}\n"
+    study = load_study(study_file(text + "distillation: {path: {choice: [none, hidden]}, loss: mse}\n"))
+    if fits:
+        require_equal_channels(study)
+        return
+    with pytest.raises(
+        StudyFileError, match="teacher's has 112 channels and that of a student of width 6 .* 96; write"
+    ):
+        require_equal_channels(study)
+
+
 def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, workshop):
-    recipe = _recipe(tiny, ("regressor", "mse", "weak"))
+    recipe = _recipe(tiny, ("regressor", "mse", "weak", "added"))
     trained = _finish(workshop.distil(recipe))
     student = build_student(recipe.student)
     student.load_state_dict(load(trained.weights))
@@ -80,7 +103,7 @@ def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, worksho
 
 def test_distilled_students_differ_from_plain_ones(tiny, workshop):
     weights = []
-    for variant in (None, ("logits", "kld", "weak"), ("logits", "kld", "same")):
+    for variant in (None, ("logits", "kld", "weak", "added"), ("logits", "kld", "same", "added")):
         trained = _finish(workshop.distil(_recipe(tiny, variant)))
         weights.append(load(trained.weights)["head.weight"])
     assert not torch.equal(weights[0], weights[1])

@@ -29,7 +29,7 @@ def _finish(training):
             return stop.value
 
 
-def test_teacher_is_kept_with_scores_curve_and_maps(tiny, tmp_path):
+def test_teacher_is_kept_with_scores_curve_and_logits(tiny, tmp_path):
     data, folder = _prepare(tiny, tmp_path)
     assert open_teacher(tiny.teacher, folder, size=32) is None
     made = _finish(train_teacher(tiny, data, folder))
@@ -39,13 +39,12 @@ def test_teacher_is_kept_with_scores_curve_and_maps(tiny, tmp_path):
     assert opened.scores.params > 100_000
     network = opened.load(torch.device("cpu"))
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    maps = opened.maps(torch.device("cpu"))
-    assert maps.logits.dtype == torch.float16
-    assert maps.logits.shape == (len(data.train), 1, 32, 32)
+    cached = opened.logits(torch.device("cpu"))
+    assert cached.dtype == torch.float16
+    assert cached.shape == (len(data.train), 1, 32, 32)
     with torch.no_grad():
-        logits, hidden = network.with_hidden(normalise(data.train.grey))
-    torch.testing.assert_close(maps.logits.float(), logits, atol=1e-2, rtol=1e-2)
-    torch.testing.assert_close(maps.hidden.float(), hidden, atol=1e-2, rtol=1e-2)
+        logits = network(normalise(data.train.grey))
+    torch.testing.assert_close(cached.float(), logits, atol=1e-2, rtol=1e-2)
     assert not list(folder.parent.glob(".partial-*"))
 
 

@@ -12,6 +12,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
+from kdsearch.distill.student import require_equal_channels
 from kdsearch.measure.counts import Cost, count
 from kdsearch.models.unet import build_student
 
@@ -19,6 +20,7 @@ from kdsearch.models.unet import build_student
 def run(options: argparse.Namespace) -> int:
     """Validates the study file and prints the resolved study, its space, and its smallest and largest student."""
     study = load_study(options.study)
+    require_equal_channels(study)
     console = Console()
     console.print(Syntax(dump_study(study), "yaml", background_color="default"))
     console.print(f"[bold]{options.study} is valid.[/]")

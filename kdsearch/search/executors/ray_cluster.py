@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdsearch.config.search import RayConfig, SearchConfig
 from kdsearch.config.teacher import TeacherConfig
@@ -24,7 +25,6 @@ from kdsearch.distill.arrays import training_data
 from kdsearch.distill.atomic import discard
 from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
-from kdsearch.distill.views import TeacherMaps
 from kdsearch.errors import SearchError
 from kdsearch.models.teacher import Teacher
 from kdsearch.search.executors.tasks import ENDS, Event, Lost, Task, carry_out
@@ -38,8 +38,7 @@ class Cargo:
 
     dataset: Dataset
     splits: Splits
-    logits: Halves
-    hidden: Halves
+    teacher_logits: Halves
     teacher: TeacherConfig
     weights: bytes
     """The teacher's, as safetensors."""
@@ -50,23 +49,20 @@ class Cargo:
         """The teacher's network, for evaluation only."""
         return unpack_teacher(self.teacher, self.weights, size=self.dataset.images.shape[-1]).to(device)
 
-    def maps(self, device: torch.device) -> TeacherMaps:
-        """The teacher's maps; on the CPU they stay in the node's object store."""
+    def logits(self, device: torch.device) -> Tensor:
+        """The teacher's, of the training images; on the CPU they stay in the node's object store."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes there
-            logits, hidden = (torch.from_numpy(array).to(device) for array in (self.logits, self.hidden))
-        return TeacherMaps(logits=logits, hidden=hidden)
+            return torch.from_numpy(self.teacher_logits).to(device)
 
 
 def pack(dataset: Dataset, splits: Splits, teacher: TrainedTeacher, *, device: str, threads: int) -> Cargo:
     """The study's data and teacher, ready to travel."""
-    logits, hidden = teacher.map_arrays()
     in_memory = dataclasses.replace(dataset, images=np.asarray(dataset.images), masks=np.asarray(dataset.masks))
     return Cargo(
         dataset=in_memory,
         splits=splits,
-        logits=np.asarray(logits),
-        hidden=np.asarray(hidden),
+        teacher_logits=np.asarray(teacher.logits_array()),
         teacher=teacher.config,
         weights=(teacher.folder / "teacher.safetensors").read_bytes(),
         device=device,

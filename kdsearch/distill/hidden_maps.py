@@ -1,0 +1,86 @@
+"""The teacher's encoder output, brought to the places and the scale on which a student's is compared with it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kdsearch.distill.views import warp
+
+OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
+"""Cells."""
+LEAST_CELLS = 4
+"""In height and width; fewer say nothing of where they look."""
+LEAST_GAIN = 0.02
+"""Of correlation, over no offset at all."""
+
+
+class Encoder(Protocol):
+    """Gives hidden maps."""
+
+    def hidden(self, image: Tensor) -> Tensor:
+        """N×K×h×w of images N×1×H×W."""
+        ...
+
+
+class HiddenMaps:
+    """Asks a teacher for its hidden maps, each cell of which then stands for the part of the image it lies over.
+
+    A strided convolution on an even size looks half a cell to one side, by its padding: the image is moved by as much
+    before the teacher sees it. ``mean`` and ``std``, 1×K×1×1, are those of each channel over the measured images.
+    """
+
+    def __init__(self, teacher: Encoder, images: Tensor) -> None:
+        """``images`` N×1×H×W, normalised, are what offset and statistics are measured on."""
+        self._teacher = teacher
+        self.offset = measure_offset(teacher, images)
+        maps = self(images)
+        self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
+        self.std = maps.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-3)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """N×K×h×w of images N×1×H×W."""
+        if not self.offset:
+            return self._teacher.hidden(images).float()
+        cells = self._teacher.hidden(images[:1]).shape[-1]
+        return self._teacher.hidden(moved(images, -self.offset, cells=cells)).float()
+
+    def standardised(self, images: Tensor) -> Tensor:
+        """The same with mean 0 and standard deviation 1 in each channel."""
+        return (self(images) - self.mean) / self.std
+
+
+@torch.no_grad()
+def measure_offset(teacher: Encoder, images: Tensor) -> float:
+    """How many cells to the right of its place a cell of the teacher's maps looks, to a quarter; the same downwards.
+
+    The mirror image's maps, mirrored, match the image's own where cells look straight ahead; elsewhere they do after
+    both were moved by the offset. 0.0 where maps have too few cells to tell.
+    """
+    maps, mirrored = teacher.hidden(images).float(), teacher.hidden(images.flip(-1)).float()
+    cells = maps.shape[-1]
+    if min(maps.shape[-2:]) < LEAST_CELLS:
+        return 0.0
+
+    def match(offset: float) -> float:
+        a, b = (moved(part, -offset, cells=cells, down=0.0) for part in (maps, mirrored))
+        return correlation(a, b.flip(-1))
+
+    best = max(OFFSETS, key=match)
+    return best if match(best) > match(0.0) + LEAST_GAIN else 0.0
+
+
+def moved(images: Tensor, right: float, *, cells: int, down: float | None = None) -> Tensor:
+    """Images or maps, looked at ``right`` cells (of ``cells`` a side) to the right, and as much or ``down`` below."""
+    theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
+    theta[:, :, 2] = torch.tensor([right, right if down is None else down], device=images.device) * 2 / cells
+    return warp(images, theta)
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Of maps N×K×h×w, each channel about its own mean."""
+    a, b = (part - part.mean(dim=(0, 2, 3), keepdim=True) for part in (a, b))
+    return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt().clamp_min(1e-12))

@@ -1,0 +1,140 @@
+"""How strongly each path and loss pulls at a student beside the masks: the table from which ``SCALES`` was chosen.
+
+    python tests/benchmarks/gradients.py studies/pareto.yaml
+
+Norms of gradients over the student's parameters, distilled term over supervised loss, at the start and in the middle of
+a plain training; medians over batches, smallest and largest in parentheses. The study's teacher is trained if need be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kdsearch.config.distillation import LOSSES, DistillationSpec
+from kdsearch.config.home import home_folder
+from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.study import StudyConfig
+from kdsearch.config.training import SupervisedLoss
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.distill.arrays import TrainingData, training_data
+from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.loop import draw_batch
+from kdsearch.distill.objective import SCALES, Distillation, Supervised
+from kdsearch.distill.optimisation import build_optimizer, build_schedule
+from kdsearch.distill.student import MEASURED_IMAGES
+from kdsearch.distill.teacher import TrainedTeacher, open_teacher, teacher_folder, train_teacher
+from kdsearch.distill.views import Batch
+from kdsearch.models.normalisation import normalise
+from kdsearch.models.teacher import Teacher
+from kdsearch.models.unet import UNet, build_student, initialise
+
+BATCHES = 8
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--data", action="append", default=[])
+    parser.add_argument("--student", default="8x3")
+    parser.add_argument("--epochs", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    study = with_folders(load_study(options.study), options.data)
+    home = home_folder(os.environ)
+    dataset = load_dataset(study.data, home)
+    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    data = training_data(dataset, splits, torch.device("cpu"))
+    folder = teacher_folder(study, splits.fingerprint, home)
+    teacher = open_teacher(study.teacher, folder, size=study.data.size)
+    training = train_teacher(study, data, folder)
+    while teacher is None:
+        try:
+            next(training)
+        except StopIteration as stop:
+            teacher = stop.value
+    _report(study, data, teacher, options)
+
+
+def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, options: argparse.Namespace) -> None:
+    """Trains a plain student to the middle and prints the ratios there and at the start."""
+    network = teacher.load(torch.device("cpu"))
+    hidden = HiddenMaps(network, normalise(data.train.grey[:MEASURED_IMAGES]))
+    logit_std = float(teacher.logits(torch.device("cpu")).float().std())
+    width, depth = map(int, options.student.split("x"))
+    student = build_student(StudentSpec(width=width, depth=depth, convolutions=2, convolution="standard"), seed=0)
+    recipe = study.teacher.training.model_copy(update={"epochs": options.epochs, "learning_rate": 5e-3}).spec()
+    plain = Supervised(student, recipe.supervised_loss)
+    terms = _terms(student, network, hidden, logit_std, recipe.supervised_loss)
+    optimizer = build_optimizer(student.parameters(), recipe)
+    steps = len(data.train) // recipe.batch_size
+    schedule = build_schedule(optimizer, recipe, steps=steps * recipe.epochs)
+    generator = torch.Generator().manual_seed(0)
+    cells: dict[tuple[str, str, str], list[str]] = {key: [] for key in terms}
+    for epoch in range(options.epochs // 2 + 1):
+        if epoch in (0, options.epochs // 2):
+            chosen = torch.randperm(len(data.train), generator=generator).split(recipe.batch_size)[:BATCHES]
+            batches = [draw_batch(data, part, recipe, generator) for part in chosen]
+            for key, term in terms.items():
+                ratios = [_ratio(student, term, plain, batch) for batch in batches]
+                cells[key].append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
+        for chosen in torch.randperm(len(data.train), generator=generator).tensor_split(steps):
+            loss = plain(draw_batch(data, chosen, recipe, generator))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    print(f"{study.name}, student {options.student}, offset {hidden.offset:+.2f} cells, logits' std {logit_std:.2f}")
+    print("| path | loss | scale | raw: start | raw: middle | common scale: start | common scale: middle |")
+    print("|---|---|---|---|---|---|---|")
+    for path, loss in dict.fromkeys((path, loss) for path, loss, _ in terms):
+        row = [*cells[path, loss, "shared"], *cells[path, loss, "added"]]
+        print(f"| {path} | {loss} | {SCALES[path, loss]:g} | {' | '.join(row)} |")
+
+
+def _terms(
+    student: UNet, network: Teacher, hidden: HiddenMaps, logit_std: float, kind: SupervisedLoss
+) -> dict[tuple[str, str, str], Distillation]:
+    """Every path and loss that this student can have, in both balances."""
+    terms = {}
+    for balance, (path, losses) in itertools.product(("shared", "added"), LOSSES.items()):
+        if path == "hidden" and student.hidden_channels != hidden.mean.shape[1]:
+            continue
+        for loss in losses:
+            temperature = 2.0 if (path, loss) == ("logits", "kld") else None
+            settings = {"path": path, "loss": loss, "balance": balance, "temperature": temperature}
+            spec = DistillationSpec.model_validate({"teacher_view": "weak", "weight": 1.0, **settings})
+            channels = student.hidden_channels
+            term = Distillation(
+                student, spec, kind, teacher=network, hidden=hidden, student_channels=channels, logit_std=logit_std
+            )
+            initialise(term, torch.Generator().manual_seed(0))
+            terms[path, loss, balance] = term
+    return terms
+
+
+def _ratio(student: nn.Module, term: Distillation, plain: Supervised, batch: Batch) -> float:
+    """Of the distilled term's gradient at weight 1 to the supervised one."""
+    supervised = _gradient(student, plain(batch))
+    whole = _gradient(student, term(batch))
+    distilled = whole - supervised if term._common else whole
+    return float(distilled.norm() / supervised.norm())
+
+
+def _gradient(student: nn.Module, loss: torch.Tensor) -> torch.Tensor:
+    gradients = torch.autograd.grad(loss, list(student.parameters()), allow_unused=True)
+    zeros = (torch.zeros_like(p) for p in student.parameters())
+    return torch.cat([(zero if g is None else g).flatten() for g, zero in zip(gradients, zeros, strict=True)])
+
+
+if __name__ == "__main__":
+    main()
