@@ -60,6 +60,9 @@ class SearchConfig(Section):
         PruningConfig()
     )
     """Which trials are stopped before their last epoch."""
+    vary_seed: bool = False
+    """Whether each trial trains with a seed of its own; else all share the study's, so that students differ by their
+    recipes alone. The seed by itself moves a student's Dice by 1 to 2 points (standard deviation)."""
     executor: Executor = "processes"
     """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""
     workers: Annotated[int, Field(ge=1)] | None = None

@@ -41,7 +41,7 @@ class StudyConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
     """The study's name: its folder, its MLflow experiment."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seeds the sampler and every trial."""
+    """Seeds the sampler and every trial; see ``search.vary_seed``."""
     device: Device = "auto"
     """Where networks are trained; ``auto`` takes CUDA, then MPS, then the CPU."""
     data: DataConfig = DataConfig()
@@ -92,7 +92,7 @@ class StudyConfig(Section):
         )
         for source in values["data"]["sources"]:
             source.pop("folder", None)
-        values["search"] = {"objectives": self.search.objectives, "limits": self.search.limits.model_dump()}
+        values["search"] = self.search.model_dump(mode="json", include={"objectives", "limits", "vary_seed"})
         flat: dict[str, str] = {}
         for section, content in values.items():
             fields = content if isinstance(content, dict) else {"": content}

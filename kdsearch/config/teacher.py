@@ -25,6 +25,10 @@ Architecture = Literal[
 ]
 
 
+PRETRAINED_RATE = 0.1
+"""Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``tests/benchmarks/README.md``."""
+
+
 class TeacherConfig(Section):
     """The network that students learn from: trained once for the data, the split and these settings, then cached."""
 
@@ -43,6 +47,12 @@ class TeacherConfig(Section):
     """A teacher you already have, as safetensors of the whole network; it is used as it is and not trained."""
     training: TeacherTraining = TeacherTraining()
     """How the teacher is trained."""
+
+    @property
+    def encoder_rate(self) -> float:
+        """The encoder's learning rate as a fraction of the rest's."""
+        usual = 1.0 if self.weights == "none" else PRETRAINED_RATE
+        return usual if self.training.encoder_rate is None else self.training.encoder_rate
 
     @model_validator(mode="after")
     def _checkpoint_is_whole(self) -> TeacherConfig:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdsearch.config.ranges import FloatSearch, IntSearch, Section, WordSearch
+from kdsearch.config.ranges import Choice, FloatSearch, IntSearch, Section, WordSearch
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -58,13 +58,24 @@ class TrainingSpace(Section):
     gradient_clip: FloatSearch[_Positive] | None = None
     """Largest norm of the gradient; larger ones are scaled down to it."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Epochs without a better ``monitor`` after which training ends early."""
+    """Epochs without a better ``monitor`` after which training ends early; with ``schedule: constant`` alone."""
     monitor: Monitor = "dice"
     """Which validation figure says that an epoch is better; the best epoch's weights are kept."""
     precision: Precision = "float32"
     """Arithmetic on a GPU; the CPU always computes in float32."""
     augmentation: AugmentationSpace = AugmentationSpace()
     """The strong view."""
+
+    @model_validator(mode="after")
+    def _rate_falls_before_the_end(self) -> Self:
+        schedules = self.schedule.choice if isinstance(self.schedule, Choice) else (self.schedule,)
+        falling = [schedule for schedule in schedules if schedule != "constant"]
+        if self.patience is not None and falling:
+            raise ValueError(
+                f"patience ends trainings before the rate of schedule {falling[0]} has fallen, which costs them Dice; "
+                "remove patience, or write schedule: constant"
+            )
+        return self
 
 
 class AugmentationSpec(Section):
@@ -97,7 +108,11 @@ class TrainingSpec(Section):
 
 
 class TeacherTraining(TrainingSpace):
-    """The teacher's training; the same settings, without search ranges."""
+    """The teacher's training; the same settings, without search ranges, and one for the pretrained encoder."""
+
+    encoder_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The encoder's learning rate as a fraction of the rest's; a tenth unless given, and the whole with
+    ``weights: none``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -114,4 +129,4 @@ class TeacherTraining(TrainingSpace):
 
     def spec(self) -> TrainingSpec:
         """The settings as a network's training takes them; raises ValidationError where a range stands."""
-        return TrainingSpec.model_validate(self.model_dump())
+        return TrainingSpec.model_validate(self.model_dump(exclude={"encoder_rate"}))

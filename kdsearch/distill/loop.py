@@ -16,6 +16,7 @@ from kdsearch.distill import losses
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.objective import Objective
+from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.report import EpochReport, OutOfMemory, TrainingFailed
 from kdsearch.distill.state import TrainingState
 from kdsearch.distill.views import Batch, strong_view
@@ -42,17 +43,19 @@ def train(
     *,
     seed: int,
     extra: nn.Module | None = None,
+    slow: Slow | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Generator[EpochReport, None, Fitted]:
     """Trains the model in place, yielding one report an epoch, and leaves it with the best epoch's weights.
 
-    Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's.
+    Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's;
+    ``slow`` is a part of the model that learns at a fraction of the rate.
     From a checkpoint the epochs that were done are reported again, at once, and the rest is trained: to the same
     weights, to the bit on a CPU, as without a break. Raises TrainingFailed for a loss that is not finite.
     """
     steps = math.ceil(len(data.train) / spec.batch_size)
     precision = _mixed_precision(spec, data.device)
-    state = TrainingState(model, extra, spec, seed=seed, steps=steps * spec.epochs, precision=precision)
+    state = TrainingState(model, extra, spec, seed=seed, steps=steps * spec.epochs, precision=precision, slow=slow)
     if checkpoint is not None:
         checkpoint.resume(state)
     yield from list(state.curve)

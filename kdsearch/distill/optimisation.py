@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -16,17 +17,33 @@ SHORTEST_CYCLE = 10
 """Steps; torch divides by zero in shorter ones. A shorter training ends within the cycle."""
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], spec: TrainingSpec) -> Optimizer:
-    """The optimiser at the spec's learning rate and weight decay."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """A part of a network that learns at a fraction of the rate, such as a pretrained encoder."""
+
+    part: nn.Module
+    fraction: float
+
+
+def build_optimizer(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow | None = None) -> Optimizer:
+    """The optimiser at the spec's learning rate and weight decay, in two groups of parameters where a part is slow."""
+    groups = _groups(parameters, spec, slow)
     match spec.optimizer:
         case "adam":
-            return Adam(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+            return Adam(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
         case "adamw":
-            return AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+            return AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
         case "sgd":
-            return SGD(
-                parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=MOMENTUM, nesterov=True
-            )
+            return SGD(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=MOMENTUM, nesterov=True)
+
+
+def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow | None) -> list[dict[str, object]]:
+    held = {id(parameter) for parameter in slow.part.parameters()} if slow is not None else set()
+    usual: dict[str, object] = {"params": [parameter for parameter in parameters if id(parameter) not in held]}
+    if slow is None:
+        return [usual]
+    rest = [parameter for parameter in parameters if id(parameter) in held]
+    return [usual, {"params": rest, "lr": spec.learning_rate * slow.fraction}]
 
 
 def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> LRScheduler:
@@ -37,6 +54,5 @@ def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> L
         case "cosine":
             return CosineAnnealingLR(optimizer, T_max=steps)
         case "onecycle":
-            return OneCycleLR(
-                optimizer, max_lr=spec.learning_rate, total_steps=max(steps, SHORTEST_CYCLE), pct_start=0.2
-            )
+            highest = [group["lr"] for group in optimizer.param_groups]
+            return OneCycleLR(optimizer, max_lr=highest, total_steps=max(steps, SHORTEST_CYCLE), pct_start=0.2)

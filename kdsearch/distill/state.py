@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
-from kdsearch.distill.optimisation import build_optimizer, build_schedule
+from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
 from kdsearch.distill.report import CURVE, EpochReport
 
 
@@ -25,12 +25,13 @@ class TrainingState:
         seed: int,
         steps: int,
         precision: torch.dtype | None,
+        slow: Slow | None = None,
     ) -> None:
         """``extra`` holds parameters that learn along; ``steps`` are those of all epochs together."""
         self.model = model
         self.parameters = [*model.parameters(), *(extra.parameters() if extra is not None else ())]
         self.generator = torch.Generator(device="cpu").manual_seed(seed)
-        self.optimizer = build_optimizer(self.parameters, spec)
+        self.optimizer = build_optimizer(self.parameters, spec, slow)
         self.schedule = build_schedule(self.optimizer, spec, steps=steps)
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == torch.float16)
         self.best = Best(spec)

@@ -25,6 +25,7 @@ from kdsearch.distill.atomic import discard
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
 from kdsearch.distill.objective import Supervised
+from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
 from kdsearch.distill.scoring import score
 from kdsearch.errors import TeacherError
@@ -106,7 +107,8 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
         spec = study.teacher.training.spec()
         objective = Supervised(teacher, spec.supervised_loss)
         checkpoint = Checkpoint(kept, subject=folder.name, every_s=CHECKPOINT_EVERY_S)
-        training = train(teacher, objective, data, spec, seed=study.seed, checkpoint=checkpoint)
+        slow = Slow(part=teacher.network.encoder, fraction=study.teacher.encoder_rate)  # type: ignore[arg-type]  # smp's contract
+        training = train(teacher, objective, data, spec, seed=study.seed, slow=slow, checkpoint=checkpoint)
         try:
             with reporting_memory():
                 fitted = yield from _recorded(training, curve)

@@ -22,7 +22,7 @@ from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 """Counts changes to what a checkpoint holds, so that an older one is not taken up."""
 MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""

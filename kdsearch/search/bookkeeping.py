@@ -74,7 +74,7 @@ def show_members(recorder: Recorder, students: Sequence[Student], *, bench: Work
         if not pictures.has_weights(member):
             elsewhere.append(str(member.number))
             continue
-        content = pictures.sheet(member, students)
+        content = pictures.sheet(member)
         write_whole(str(overlays_path(home, name, member.number)), content)
         weights = weights_path(home, name, member.number).read_bytes()
         recorder.member(member.number, weights=weights, overlays=content)

@@ -15,7 +15,6 @@ from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import Workbench, load_weights
-from kdsearch.front.twins import twin_of
 from kdsearch.measure.overlap import predict_classes
 from kdsearch.report.cases import Case, choose_cases
 from kdsearch.report.overlays import Bits, Row, overlay_sheet
@@ -41,14 +40,11 @@ class Pictures:
         """Whether the student can be asked on this machine."""
         return weights_path(self._home, self._bench.study.name, student.number).is_file()
 
-    def sheet(self, student: Student, students: Sequence[Student]) -> bytes:
-        """PNG of the cases as teacher, plain twin (where there is one among the students) and student see them."""
-        twin = twin_of(student, [other for other in students if self.has_weights(other)])
-        networks = [None, *([twin] if twin else []), student]
-        names = ["teacher", *([f"plain twin {twin.number}"] if twin else []), f"trial {student.number}"]
-        rows = [self._row(case, networks) for case in self._cases()]
+    def sheet(self, student: Student) -> bytes:
+        """PNG of the cases as teacher and student see them."""
+        rows = [self._row(case, (None, student)) for case in self._cases()]
         title = f"{self._bench.study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
-        return overlay_sheet(rows, names, title=title)
+        return overlay_sheet(rows, ("teacher", f"trial {student.number}"), title=title)
 
     def _cases(self) -> tuple[Case, ...]:
         return choose_cases(self._predict(None)[1])

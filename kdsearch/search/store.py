@@ -98,12 +98,12 @@ class StudyStore:
                 return None
             self._mirror.enqueue_trial(choices)
         number = sum(trial.state != TrialState.WAITING for trial in self._mirror.get_trials(deepcopy=False))
-        sampler_seed, seed = (
-            int(digest(*parts, number), 16) % 2**31 for parts in (("sampler", self._config.seed), (self._config.seed,))
-        )
+        seed = self._config.seed
+        sampler_seed = _seed_of("sampler", seed, number)
+        training_seed = _seed_of(seed, number) if self._config.search.vary_seed else seed
         self._mirror.sampler = build_sampler(self._config.search, seed=sampler_seed)
         trial = self._mirror.ask()
-        recipe = choose(self._config, lambda name, value: _suggest(trial, name, value), seed=seed)
+        recipe = choose(self._config, lambda name, value: _suggest(trial, name, value), seed=training_seed)
         drawn = self._mirror.get_trials(deepcopy=False)[trial.number]
         stored = create_trial(
             state=TrialState.RUNNING,
@@ -320,6 +320,10 @@ def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
     scores = SCORES.validate_json(trial.user_attrs["scores"])
     return [scores.metrics()[objective] for objective in objectives]
+
+
+def _seed_of(*parts: object) -> int:
+    return int(digest(*parts), 16) % 2**31
 
 
 def _json(curve: tuple[EpochReport, ...]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kdsearch.config.ranges import Choice
 from kdsearch.config.student import StudentSpec
-from kdsearch.config.training import TeacherTraining, TrainingSpec
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.training import TeacherTraining, TrainingSpace, TrainingSpec
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
-from kdsearch.distill.optimisation import build_optimizer, build_schedule
+from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
 from kdsearch.distill.report import EpochReport, TrainingFailed
-from kdsearch.distill.state import Best
+from kdsearch.distill.state import Best, TrainingState
 from kdsearch.distill.views import strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 from kdsearch.models.unet import build_student
@@ -89,7 +91,7 @@ def test_best_epoch_s_weights_are_kept():
 
 @pytest.mark.parametrize("monitor", ["dice", "loss"])
 def test_training_stops_when_patience_runs_out(monitor):
-    spec = _spec(epochs=50, learning_rate=1e-9, patience=2, monitor=monitor)
+    spec = _spec(epochs=50, learning_rate=1e-9, patience=2, monitor=monitor, schedule="constant")
     _, reports, fitted = _fit(spec)
     assert fitted.epochs == len(reports) < 50
     assert fitted.epochs - fitted.best_epoch == 2
@@ -178,3 +180,35 @@ def test_network_learns_on_a_gpu(precision):
     data = TrainingData(train=train_images, validation=validation)
     _, reports, _ = _fit(_spec(epochs=12, precision=precision), model=_student().to(device), data=data)
     assert reports[-1].dice > 0.8
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+def test_slow_part_learns_at_its_fraction_of_the_rate(optimizer, schedule):
+    model = _student()
+    spec = _spec(optimizer=optimizer, schedule=schedule)
+    slow = Slow(part=model.encoder, fraction=0.1)
+    state = TrainingState(model, None, spec, seed=0, steps=40, precision=None, slow=slow)
+    for _ in range(39):
+        usual, encoder = (group["lr"] for group in state.optimizer.param_groups)
+        assert encoder == pytest.approx(0.1 * usual)
+        state.optimizer.step()
+        state.schedule.step()
+    groups = [{id(p) for p in group["params"]} for group in state.optimizer.param_groups]
+    assert groups[1] == {id(p) for p in model.encoder.parameters()}
+    assert groups[0] | groups[1] == {id(p) for p in model.parameters()}
+
+
+@pytest.mark.parametrize(("teacher", "rate"), [({}, 0.1), ({"weights": "none"}, 1.0)])
+def test_pretrained_encoder_learns_at_a_tenth_unless_told_otherwise(teacher, rate):
+    assert TeacherConfig(**teacher).encoder_rate == rate
+    assert TeacherConfig(**teacher, training=TeacherTraining(encoder_rate=0.5)).encoder_rate == 0.5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+def test_patience_beside_a_falling_rate_is_refused(schedule):
+    with pytest.raises(ValueError, match=f"before the rate of schedule {schedule} has fallen"):
+        TeacherTraining(patience=3, schedule=schedule)
+    with pytest.raises(ValueError, match="before the rate of schedule"):
+        TrainingSpace(patience=3, schedule=Choice(choice=("constant", schedule)))
+    assert TrainingSpace(patience=3, schedule="constant").patience == 3

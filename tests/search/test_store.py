@@ -142,7 +142,13 @@ def test_sampler_does_not_repeat_itself_after_a_restart(tiny, tmp_path):
     assert len(set(widths)) > 1
 
 
-def test_recipes_have_seeds_of_their_own(tiny, tmp_path):
+def test_recipes_share_the_study_s_seed(tiny, tmp_path):
+    store = open_store(tiny.model_copy(update={"seed": 7}), tmp_path, create=True)
+    assert {store.ask().recipe.seed for _ in range(4)} == {7}
+
+
+def test_recipes_have_seeds_of_their_own_where_the_study_varies_them(tiny, tmp_path):
+    tiny = tiny.model_copy(update={"search": tiny.search.model_copy(update={"vary_seed": True})})
     store = open_store(tiny, tmp_path, create=True)
     assert len({store.ask().recipe.seed for _ in range(4)}) == 4
 

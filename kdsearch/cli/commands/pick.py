@@ -112,7 +112,7 @@ def _ship(
         console.print(f"{folder} holds this student already", style="dim")
         return found
     console.print("exporting, checking against torch, quantising, timing …", style="dim")
-    overlays = gallery.pictures.sheet(student, gallery.students)
+    overlays = gallery.pictures.sheet(student)
     with writing(folder):
         return ship_student(
             student,

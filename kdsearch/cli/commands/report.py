@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         teacher=store.teacher(),
         data=store.data(),
         importances=store.importances(),
-        overlays={member.number: pictures.sheet(member, students) for member in front if pictures.has_weights(member)},
+        overlays={member.number: pictures.sheet(member) for member in front if pictures.has_weights(member)},
         study_text=dump_study(study),
         environment=installed_packages(),
     )
