@@ -29,6 +29,8 @@ class TrialRecord:
     curve: tuple[EpochReport, ...] = ()
     reason: str = ""
     """Why it was stopped, rejected or failed."""
+    traceback: str = ""
+    """Of an exception that nobody expected, where that is the reason."""
     lost: tuple[str, ...] = ()
     """How its workers were lost, one after the other."""
     started: datetime.datetime | None = None

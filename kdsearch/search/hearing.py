@@ -48,7 +48,9 @@ def take(session: Session, event: Event) -> Iterator[DriverEvent]:
             finish = partial(session.store.finish, number, scores, session.ledger.curve(number))
             yield from _end(session, (yield from persist(session, finish)))
         case Failed(number=number, reason=reason):
-            fail = partial(session.store.fail, number, reason, session.ledger.curve(number))
+            if event.traceback:
+                logger.error("trial %s failed:\n%s", number, event.traceback)
+            fail = partial(session.store.fail, number, reason, session.ledger.curve(number), traceback=event.traceback)
             yield from _end(session, (yield from persist(session, fail)))
         case Lost(number=number, reason=reason):
             yield from _lose(session, number, reason)
@@ -74,7 +76,7 @@ def _judge(session: Session, event: Progressed) -> Iterator[DriverEvent]:
         session.pruner.observe(course)
     if not reason or report.epoch >= report.epochs:  # a student that is trained is worth more than no student
         return
-    session.executor.stop(number)
+    session.executor.stop(number, within_s=session.vigil.allowed(number))
     text = f"after epoch {report.epoch} of {report.epochs}, {reason}"
     curve, cost = session.ledger.curve(number), session.ledger.run_of(number).cost
     stop = partial(session.store.stop, number, text, curve=curve, cost=cost)

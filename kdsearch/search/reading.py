@@ -30,6 +30,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         scores=SCORES.validate_json(attributes["scores"]) if outcome == "finished" else None,
         curve=CURVE.validate_json(attributes.get("curve", "[]")),
         reason=attributes.get("reason", ""),
+        traceback=attributes.get("traceback", ""),
         started=_utc(trial.datetime_start),
         ended=_utc(trial.datetime_complete),
     )

@@ -133,9 +133,12 @@ class StudyStore:
         """An over-budget recipe: Optuna is told PRUNED, which TPE takes for a worse one."""
         return self._end(number, "rejected", reason=reason)
 
-    def fail(self, number: int, reason: str, curve: tuple[EpochReport, ...] = ()) -> TrialRecord:
+    def fail(
+        self, number: int, reason: str, curve: tuple[EpochReport, ...] = (), *, traceback: str = ""
+    ) -> TrialRecord:
         """A training that could not go on: Optuna is told FAIL, from which samplers learn nothing."""
-        return self._end(number, "failed", reason=reason, curve=_json(curve))
+        where = {"traceback": traceback} if traceback else {}
+        return self._end(number, "failed", reason=reason, curve=_json(curve), **where)
 
     def lose(self, number: int, reasons: tuple[str, ...]) -> None:
         """Keeps with a running trial how its workers were lost so far."""

@@ -52,9 +52,12 @@ class Vigil:
 
     def silent(self, *, now: float) -> list[tuple[int, float]]:
         """Trials silent for too long, and for how many seconds."""
-        return [(number, now - heard) for number, heard in self._heard.items() if now - heard > self._allowed(number)]
+        return [(number, now - heard) for number, heard in self._heard.items() if now - heard > self.allowed(number)]
 
-    def _allowed(self, number: int) -> float:
-        """From the trial's own slowest epoch; before its first, from the study's slowest pace for one of its size."""
+    def allowed(self, number: int) -> float:
+        """Seconds that a trial may be silent.
+
+        From its own slowest epoch; before its first, from the study's slowest pace for one of its size.
+        """
         usual = self._epoch_s[number] or self._seconds_per_mac * self._macs[number]
         return max(self._least_s, self._silence * usual) if usual and number in self._awake else UNKNOWN_S

@@ -179,6 +179,8 @@ class Recorder:
         params = record.recipe.settings() if record.recipe else {}
         run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
         self._log(run_id, metrics, curve=record.curve, params=params, moment=record.ended)
+        if record.traceback:
+            self._client.log_text(run_id, record.traceback, "traceback.txt")
         self._terminate(run_id, STATUS[record.outcome], record.ended)
 
     def _write_member(self, number: int, files: dict[str, bytes]) -> None:

@@ -43,7 +43,8 @@ class FakeExecutor:
     def submit(self, task):
         self.tasks[task.number] = task
 
-    def stop(self, number):
+    def stop(self, number, *, within_s):
+        assert within_s > 0
         self.stopped.append(number)
 
     def settle(self):

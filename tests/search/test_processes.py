@@ -110,7 +110,7 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, setup,
     try:
         executor.submit(_task(tiny, tmp_path, 0, epochs=10_000))
         _until(executor, Progressed)
-        executor.stop(0)
+        executor.stop(0, within_s=60)
         assert executor.room() == 0
         deadline = time.monotonic() + 60
         while not executor.room():
@@ -119,7 +119,7 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, setup,
         assert not list(tmp_path.glob("0.checkpoint*"))
         executor.submit(_task(tiny, tmp_path, 1))
         assert [type(event) for event in _until(executor, Succeeded)] == [Begun, Progressed, Progressed, Succeeded]
-        executor.stop(1)  # too late; the next task must not suffer
+        executor.stop(1, within_s=60)  # too late; the next task must not suffer
         executor.submit(_task(tiny, tmp_path, 2))
         assert _until(executor, Succeeded)[-1].number == 2
     finally:
@@ -270,3 +270,23 @@ def _until_both_progress(executor):
     seen = set()
     while seen != {0, 1}:
         seen.add(_until(executor, Progressed)[-1].number)
+
+
+def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, setup, tmp_path):
+    executor = ProcessExecutor(setup, workers=1)
+    try:
+        executor.submit(_task(tiny, tmp_path, 0, epochs=10_000))
+        _until(executor, Progressed)
+        (child,) = _children(executor)
+        os.kill(child, signal.SIGSTOP)
+        executor.stop(0, within_s=0.5)
+        deadline = time.monotonic() + 30
+        while not executor.room():
+            assert all(event.number == 0 for event in executor.poll(0.2))
+            assert time.monotonic() < deadline, "the slot is lost"
+        assert not _alive(child)
+        assert not list(tmp_path.glob("0.checkpoint*"))
+        executor.submit(_task(tiny, tmp_path, 1))
+        assert _until(executor, Succeeded)[-1].number == 1
+    finally:
+        executor.close()

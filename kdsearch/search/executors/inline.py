@@ -29,7 +29,7 @@ class InlineExecutor:
         """Begins the task; it goes on with every poll."""
         self._task, self._events = task, carry_out(self._workshop, task)
 
-    def stop(self, number: int) -> None:
+    def stop(self, number: int, *, within_s: float) -> None:  # noqa: ARG002 - it ends at once
         """Drops the task and its checkpoint."""
         if self._task is not None and self._task.number == number:
             discard(self._task.checkpoint)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from kdsearch.distill.atomic import discard
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import ENDS, Event, Lost, Setup, Task
@@ -30,8 +31,8 @@ class _Worker:
     rest: Rest
     ready: bool = False
     task: Task | None = None
-    stopping: bool = False
-    """Whether its task has been called off and it has not answered yet."""
+    stop_by: float | None = None
+    """When it is replaced, by the monotonic clock, if its task was called off and it has not answered; else None."""
 
 
 class ProcessExecutor:
@@ -52,24 +53,22 @@ class ProcessExecutor:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll hears of its death
             worker.connection.send(task)
 
-    def stop(self, number: int) -> None:
-        """Asks the task's worker to stop after its epoch; until it answers it has no room."""
+    def stop(self, number: int, *, within_s: float) -> None:
+        """Asks the task's worker to stop after its epoch; until it answers, or is replaced, it has no room."""
         for worker in self._carrying(number):
-            worker.stopping = True
+            worker.stop_by = time.monotonic() + within_s
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 worker.connection.send(number)
 
     def drop(self, number: int) -> None:
         """Kills the task's worker and starts another in its place."""
         for worker in self._carrying(number):
-            worker.process.kill()
-            worker.process.join(timeout=5)
-            worker.connection.close()
-            self._workers[self._workers.index(worker)] = self._start()
+            self._kill(worker)
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What workers sent; raises SearchError where a worker cannot even start."""
         events: list[Event] = []
+        self._replace_hanging()
         heard = wait([worker.connection for worker in self._workers], timeout=timeout_s)
         for index, worker in enumerate(self._workers):
             if worker.connection in heard:
@@ -117,6 +116,20 @@ class ProcessExecutor:
             if worker.process.is_alive():
                 worker.process.kill()
 
+    def _replace_hanging(self) -> None:
+        """Kills workers that were to stop and did not in time."""
+        for worker in list(self._workers):
+            if worker.task is not None and worker.stop_by is not None and time.monotonic() > worker.stop_by:
+                logger.warning("a worker did not stop trial %s in time and is replaced", worker.task.number)
+                self._kill(worker)
+                discard(worker.task.checkpoint)
+
+    def _kill(self, worker: _Worker) -> None:
+        worker.process.kill()
+        worker.process.join(timeout=5)
+        worker.connection.close()
+        self._workers[self._workers.index(worker)] = self._start()
+
     def _carrying(self, number: int) -> list[_Worker]:
         return [worker for worker in self._workers if worker.task is not None and worker.task.number == number]
 
@@ -138,9 +151,9 @@ class ProcessExecutor:
         if event is None and not worker.ready:
             worker.ready = True
             return []
-        silent = worker.stopping
+        silent = worker.stop_by is not None
         if event is None or isinstance(event, ENDS):
-            worker.task, worker.stopping = None, False
+            worker.task, worker.stop_by = None, None
         return [] if silent or event is None else [event]
 
     def _replace(self, index: int, worker: _Worker) -> list[Event]:
@@ -150,7 +163,7 @@ class ProcessExecutor:
         if not worker.ready and not killed:
             raise SearchError(f"a worker process could not start (exit code {code}); what it printed above says why")
         self._workers[index] = self._start()
-        if worker.task is None or worker.stopping:
+        if worker.task is None or worker.stop_by is not None:
             return []
         how = f"signal {-(code or 0)}" if killed else f"exit code {code}"
         return [Lost(number=worker.task.number, reason=f"the worker process ended with {how}")]

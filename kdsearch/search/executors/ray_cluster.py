@@ -31,6 +31,8 @@ from kdsearch.search.executors.tasks import ENDS, Event, Lost, Task, carry_out
 
 ANSWERS_WITHIN_S = 5.0
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cargo:
@@ -102,7 +104,8 @@ class _Slot:
     """Ray's generator of references to events."""
     begun: bool = False
     """Whether its worker has a place on a node and carries the task out."""
-    stopping: bool = False
+    stop_by: float | None = None
+    """As of a worker process."""
 
 
 class RayExecutor:
@@ -137,10 +140,10 @@ class RayExecutor:
             self._slots.append(slot)
         _give(slot, task)
 
-    def stop(self, number: int) -> None:
-        """Asks the task's worker to stop after its epoch; until then it has no room."""
+    def stop(self, number: int, *, within_s: float) -> None:
+        """Asks the task's worker to stop after its epoch; until then, or until it is ended, it has no room."""
         for slot in self._carrying(number):
-            slot.stopping = True
+            slot.stop_by = time.monotonic() + within_s
             slot.actor.stop.remote(number)
 
     def drop(self, number: int) -> None:
@@ -152,6 +155,7 @@ class RayExecutor:
     def poll(self, timeout_s: float) -> list[Event]:
         """What workers sent."""
         self._move_unplaced()
+        self._end_hanging()
         by_events = {slot.events: slot for slot in self._slots if slot.task is not None}
         if not by_events:
             time.sleep(timeout_s)
@@ -173,7 +177,7 @@ class RayExecutor:
 
     def _hear(self, slot: _Slot) -> list[Event]:
         assert slot.task is not None
-        number, silent = slot.task.number, slot.stopping
+        number, silent = slot.task.number, slot.stop_by is not None
         try:
             event: Event = self._ray.get(next(slot.events))
         except StopIteration:
@@ -201,6 +205,15 @@ class RayExecutor:
             self._slots.remove(slot)
             _give(other, slot.task)
 
+    def _end_hanging(self) -> None:
+        """Kills workers that were to stop and did not in time."""
+        for slot in list(self._slots):
+            if slot.task is not None and slot.stop_by is not None and time.monotonic() > slot.stop_by:
+                logger.warning("a Ray worker did not stop trial %s in time and is ended", slot.task.number)
+                self._ray.kill(slot.actor)
+                self._slots.remove(slot)
+                discard(slot.task.checkpoint)
+
     def _fits(self, has: dict[str, float]) -> int:
         needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
         return min(int(has.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
@@ -214,7 +227,7 @@ class RayExecutor:
 
 
 def _give(slot: _Slot, task: Task) -> None:
-    slot.task, slot.begun, slot.stopping = task, False, False
+    slot.task, slot.begun, slot.stop_by = task, False, None
     slot.events = slot.actor.work.options(num_returns="streaming").remote(task)
 
 

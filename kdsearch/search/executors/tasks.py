@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class Failed:
 
     number: int
     reason: str
+    traceback: str = ""
+    """Where the reason is an exception that nobody expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +115,11 @@ class Executor(Protocol):
         """Takes a task."""
         ...
 
-    def stop(self, number: int) -> None:
-        """Ends a task after the epoch it is in; nothing more is told of it, and its checkpoint is removed."""
+    def stop(self, number: int, *, within_s: float) -> None:
+        """Ends a task after the epoch it is in, and its worker where that takes longer than ``within_s``.
+
+        Nothing more is told of the task, and its checkpoint is removed.
+        """
         ...
 
     def drop(self, number: int) -> None:
@@ -158,6 +164,10 @@ def carry_out(workshop: Workshop, task: Task) -> Generator[Event, None, None]:
             return
         except TrainingFailed as error:
             yield Failed(number=task.number, reason=str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever fails in a trial is its result, and would fail again
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield Failed(number=task.number, reason=text, traceback="".join(traceback.format_exception(error)))
             return
         yield Progressed(number=task.number, report=report)
         if checkpoint.hindrance != hindrance:

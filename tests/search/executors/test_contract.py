@@ -1,0 +1,134 @@
+"""What every executor does with a task, whatever carries it out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from kdsearch.config.ranges import IntRange
+from kdsearch.config.search import RayConfig
+from kdsearch.config.space import choose
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.search.executors.inline import InlineExecutor
+from kdsearch.search.executors.processes import ProcessExecutor
+from kdsearch.search.executors.ray_cluster import RayExecutor, pack
+from kdsearch.search.executors.tasks import ENDS, Begun, Failed, Progressed, Setup, Succeeded, Task
+
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])
+def executor(request, tiny, tmp_path):
+    dataset = load_dataset(tiny.data, tmp_path)
+    splits = split(dataset, tiny.data.split, train_without_lesion=False)
+    folder = teacher_folder(tiny, splits.fingerprint, tmp_path)
+    for _ in train_teacher(tiny, training_data(dataset, splits, torch.device("cpu")), folder):
+        pass
+    setup = Setup(
+        home=tmp_path,
+        data_fingerprint=dataset.fingerprint,
+        splits=splits,
+        teacher=tiny.teacher,
+        teacher_folder=folder,
+        size=32,
+        device="cpu",
+        threads=1,
+    )
+    match request.param:
+        case "inline":
+            made = InlineExecutor(setup)
+        case "processes":
+            made = ProcessExecutor(setup, workers=1)
+        case _:
+            pytest.importorskip("ray")
+            cargo = pack(dataset, splits, open_teacher(tiny.teacher, folder, size=32), device="cpu", threads=1)
+            made = RayExecutor(RayConfig(), cargo, workers=1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def task(tiny, tmp_path):
+    def make(number=0, *, epochs=2, **student) -> Task:
+        recipe = choose(tiny, lambda _, v: v.bounds[0] if isinstance(v, IntRange) else v.choice[1], seed=number)
+        training = recipe.training.model_copy(update={"epochs": epochs})
+        spec = recipe.student.model_copy(update=student)
+        return Task(
+            number=number,
+            recipe=recipe.model_copy(update={"training": training, "student": spec}),
+            checkpoint=str(tmp_path / f"{number}.checkpoint"),
+            subject="this",
+            checkpoint_every_s=0.0,
+        )
+
+    return make
+
+
+def _until(executor, kind, *, seconds=120):
+    events = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        events += executor.poll(0.2)
+        if any(isinstance(event, kind) for event in events):
+            return events
+    pytest.fail(f"no {kind} within {seconds} s, but {events}")
+
+
+def _until_room(executor, *, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not executor.room():
+        assert executor.poll(0.2) == []
+        assert time.monotonic() < deadline
+
+
+def test_task_is_told_from_beginning_to_end(executor, task):
+    assert executor.room() == 1
+    executor.submit(task())
+    assert executor.room() == 0
+    events = _until(executor, Succeeded)
+    assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
+    assert "head.weight" in load(events[-1].trained.weights)
+    _until_room(executor)
+
+
+def test_exception_is_the_task_s_result_and_costs_no_worker(executor, task):
+    executor.submit(task(depth=6))
+    failed = _until(executor, ENDS)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith("ShapeError: images of 32×32 do not divide by the student's stride 64")
+    assert "Traceback (most recent call last)" in failed.traceback
+    assert "unet.py" in failed.traceback
+    executor.submit(task(1))
+    assert isinstance(_until(executor, ENDS)[-1], Succeeded)
+
+
+def test_stopped_task_says_no_more_and_leaves_no_checkpoint(executor, task, tmp_path):
+    executor.submit(task(epochs=10_000))
+    _until(executor, Progressed)
+    executor.stop(0, within_s=60)
+    _until_room(executor)
+    assert not list(tmp_path.glob("0.checkpoint*"))
+    executor.submit(task(1))
+    assert {event.number for event in _until(executor, Succeeded)} == {1}
+
+
+def test_dropped_task_goes_on_from_its_checkpoint_to_the_same_student(executor, task, tmp_path):
+    executor.submit(task(epochs=8))
+    whole = _until(executor, Succeeded)[-1]
+    executor.submit(task(1, epochs=8))
+    _until(executor, Progressed)
+    executor.drop(1)
+    executor.submit(task(1, epochs=8))
+    resumed = _until(executor, Succeeded)[-1]
+    executor.submit(task(2, epochs=8))
+    again = _until(executor, Succeeded)[-1]
+    assert again.trained.weights != whole.trained.weights, "another seed"
+    (tmp_path / "1.checkpoint").unlink()
+    executor.submit(task(1, epochs=8))
+    assert _until(executor, Succeeded)[-1].trained.weights == resumed.trained.weights
