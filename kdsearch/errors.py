@@ -45,6 +45,11 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type's name where it has none."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def bucket_errors() -> tuple[type[Exception], ...]:
     """What S3's libraries raise beside OSError; empty where they are not loaded, and so cannot have raised."""
     names = (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"))

@@ -12,13 +12,23 @@ from kdsearch.errors import KdsearchError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+SHORT_SPIN = ("GOMP_SPINCOUNT", "1000")
+"""How long GNU OpenMP's threads spin before they sleep; must be set before torch is loaded.
+
+By default they spin so long that training with several threads slows fifteen-fold beside a process that computes.
+"""
 EXTRAS = {"psycopg": "postgres", "boto3": "s3", "s3fs": "s3", "ray": "ray"}
 """Which of kdsearch's extras a package comes with."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform) -> int:
     """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
+    if platform == "win32":
+        print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
+              file=sys.stderr)  # fmt: skip
+        return USER_ERROR
+    os.environ.setdefault(*SHORT_SPIN)
     try:
         command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
         return int(command.run(options))

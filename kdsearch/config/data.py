@@ -11,6 +11,9 @@ from kdsearch.config.ranges import Section
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 
 
+Bits = Literal[8, 10, 12, 14, 16]
+
+
 class PhantomSource(Section):
     """Simulated breast ultrasound, made on the spot; needs no download."""
 
@@ -33,6 +36,8 @@ class PublishedSource(Section):
     """What the source is called in scores; the reader's name unless given."""
     folder: str
     """The unpacked folder; ``$NAME`` stands for an environment variable. Relative to where the command runs."""
+    bits: Bits | None = None
+    """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
 
 
 class FolderSource(Section):
@@ -44,6 +49,8 @@ class FolderSource(Section):
     """What the source is called in scores."""
     folder: str
     """Holds ``images/`` and ``masks/``; ``$NAME`` stands for an environment variable."""
+    bits: Bits | None = None
+    """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
     csv: str | None = None
     """A table in that folder with a column ``image`` and any of ``group`` (patient) and ``label``."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdsearch.config.ranges import Section
 
@@ -20,6 +20,18 @@ def named(value: object) -> object:
     return {"pruner": value} if isinstance(value, str) else value
 
 
+READS: dict[PrunerName, tuple[str, ...]] = {
+    "none": (),
+    "reach": ("warmup_epochs", "finished_trials", "optimism", "margin"),
+    "halving": ("warmup_epochs", "finished_trials"),
+    "median": ("warmup_epochs", "finished_trials"),
+    "percentile": ("warmup_epochs", "finished_trials"),
+    "successive_halving": ("warmup_epochs",),
+    "hyperband": ("warmup_epochs",),
+}
+"""The settings that mean something to each."""
+
+
 class PruningConfig(Section):
     """Which trials are stopped before their last epoch."""
 
@@ -33,3 +45,18 @@ class PruningConfig(Section):
     optimism: Annotated[float, Field(ge=0, le=1)] = 0.8
     """``reach``: a trial is trusted to gain as much as the one at this quantile of the finished trials did from the
     same epoch on; nearer to 1 stops fewer."""
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """``reach``: how far below its rival's Dice a trial's reach may lie before it is stopped, for the noise of both."""
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        fields = type(self).model_fields
+        given = {name for name in self.model_fields_set - {"pruner"} if getattr(self, name) != fields[name].default}
+        idle = sorted(given - set(READS[self.pruner]))
+        if idle:
+            readers = sorted(name for name, settings in READS.items() if set(idle) <= set(settings))
+            raise ValueError(
+                f"{', '.join(idle)} would be without effect on pruner {self.pruner}; remove it, or take "
+                f"{' or '.join(readers)}"
+            )
+        return self

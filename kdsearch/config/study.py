@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,8 +19,8 @@ from kdsearch.config.student import StudentSpace
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TrainingSpace
 
-SECRETS = {"password", "sslpassword", "passfile"}
-"""Words of a database URL's query that a study file must not hold."""
+SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.IGNORECASE)
+"""Names in a URL's query whose values a study file must not hold."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -67,12 +68,23 @@ class StudyConfig(Section):
     @classmethod
     def _holds_no_password(cls, url: str | None) -> str | None:
         parts = urlsplit(url or "")
-        if parts.password is not None or SECRETS & parse_qs(parts.query).keys():
+        if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
                 "a study file must not hold a password; leave it out of the URL and put it in ~/.pgpass or in the "
                 "environment (PGPASSWORD, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
             )
         return url
+
+    @field_validator("search")
+    @classmethod
+    def _checkpoints_hold_no_password(cls, search: SearchConfig) -> SearchConfig:
+        parts = urlsplit(search.checkpoints or "")
+        if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
+            raise ValueError(
+                "checkpoints: a study file must not hold a password; leave it out of the URL and put it where the "
+                "library of that place looks for it, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return search
 
     @model_validator(mode="after")
     def _device_fits_ray(self) -> StudyConfig:

@@ -33,6 +33,14 @@ for _kind, _pattern, _first in (
     _StudyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
+def _whole_number(loader: _StudyLoader, node: yaml.ScalarNode) -> int:
+    """``010`` is ten; YAML 1.1 made it eight."""
+    return int(str(loader.construct_scalar(node)).replace("_", ""))
+
+
+_StudyLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
 class YamlFile:
     """A YAML mapping and the lines of its values.
 

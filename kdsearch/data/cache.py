@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import shutil
 import tempfile
@@ -9,23 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
 
 from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource, source_name
 from kdsearch.config.study import digest
-from kdsearch.data.dataset import INFOS, Dataset, ImageInfo
+from kdsearch.data.dataset import ACROSS, INFOS, Dataset, ImageInfo
+from kdsearch.data.digests import FileDigests
 from kdsearch.data.entry import Defect, Entry, Listing
-from kdsearch.data.near_duplicates import cluster, hash_image
+from kdsearch.data.near_duplicates import clusters_of, hash_image, similar_pairs, thumbnail
 from kdsearch.data.phantom.simulate import simulate
-from kdsearch.data.pixels import Pixels, read_grey, read_mask, resize_image, resize_mask
+from kdsearch.data.pixels import Pixels, read_grey, read_mask, resize_image, resize_mask, white_of
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source
 from kdsearch.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes to how files become arrays."""
-UNGROUPED_READERS = ("busi",)
-"""Sets without patient numbers, whose near-duplicates are kept together instead."""
 
 
 @dataclass(slots=True)
@@ -36,17 +39,24 @@ class _Gathered:
     masks: list[Pixels] = field(default_factory=list)
     infos: list[ImageInfo] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
+    looks: dict[int, tuple[npt.NDArray[np.bool_], Pixels]] = field(default_factory=dict)
+    """Hash and thumbnail of images from files, by their places."""
+    white: float | None = None
 
 
 def load_dataset(config: DataConfig, home: Path) -> Dataset:
     """The study's images, from the cache where their content is known; raises DataError that lists every defect."""
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
-    fingerprint = _fingerprint(config, listings)
+    digests = FileDigests(home / "data" / "digests.json")
+    fingerprint = _fingerprint(config, listings, digests)
     folder = home / "data" / fingerprint
-    if not folder.is_dir():
-        gathered = _gather(config, listings)
-        _refuse_defects(gathered.defects, config)
-        _store(gathered, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    digests.keep()
+    with FileLock(folder.with_name(f".{fingerprint}.lock")):
+        if not folder.is_dir():
+            gathered = _gather(config, listings)
+            _refuse_defects(gathered.defects, config)
+            _store(gathered, folder)
     dataset = _open(folder, fingerprint)
     if dataset.skipped:
         logger.warning("%d images with defects are left out: %s", len(dataset.skipped), folder / "skipped.txt")
@@ -58,15 +68,16 @@ def open_dataset(home: Path, fingerprint: str) -> Dataset:
     return _open(home / "data" / fingerprint, fingerprint)
 
 
-def _fingerprint(config: DataConfig, listings: list[Listing | None]) -> str:
+def _fingerprint(config: DataConfig, listings: list[Listing | None], digests: FileDigests) -> str:
     parts: list[object] = [FORMAT, config.size, config.on_defect]
     for source, listing in zip(config.sources, listings, strict=True):
         if isinstance(source, PhantomSource):
             content = fingerprint_phantom(source)
         else:
             assert listing is not None
-            content = fingerprint_listing(listing)
-        parts.append((source_name(source), source.reader, content))
+            content = fingerprint_listing(listing, digests)
+        depth = None if isinstance(source, PhantomSource) else source.bits
+        parts.append((source_name(source), source.reader, content, *([depth] if depth else [])))
     return digest(*parts)
 
 
@@ -78,6 +89,7 @@ def _gather(config: DataConfig, listings: list[Listing | None]) -> _Gathered:
         else:
             assert listing is not None
             _read(source, listing, config.size, gathered)
+    gathered.infos = _grouped(gathered)
     return gathered
 
 
@@ -93,25 +105,24 @@ def _simulate(source: PhantomSource, size: int, gathered: _Gathered) -> None:
 def _read(source: PublishedSource | FolderSource, listing: Listing, size: int, gathered: _Gathered) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
-    infos: list[ImageInfo] = []
-    hashes = []
+    white = 2.0**source.bits - 1 if source.bits else white_of(entry.image for entry in listing.entries)
+    gathered.white = max((value for value in (gathered.white, white) if value is not None), default=None)
     for entry in listing.entries:
-        decoded = _decode(entry, gathered.defects)
+        decoded = _decode(entry, gathered.defects, white=white)
         if decoded is None:
             continue
         image, mask = decoded
+        gathered.looks[len(gathered.images)] = hash_image(image), thumbnail(image)
         gathered.images.append(resize_image(image, size))
         gathered.masks.append(resize_mask(mask, size))
-        infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
-        hashes.append(hash_image(image))
-    gathered.infos += _grouped(infos, cluster(hashes)) if hashes and source.reader in UNGROUPED_READERS else infos
+        gathered.infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
 
 
-def _decode(entry: Entry, defects: list[Defect]) -> tuple[Pixels, Pixels] | None:
+def _decode(entry: Entry, defects: list[Defect], *, white: float | None) -> tuple[Pixels, Pixels] | None:
     """Image and mask at their own size; None where a file of theirs was added to the defects."""
     path = entry.image
     try:
-        image = read_grey(path)
+        image = read_grey(path, white=white)
         mask = np.zeros_like(image)
         for path in entry.masks:
             mask |= read_mask(path, shape=(image.shape[0], image.shape[1]))
@@ -121,15 +132,38 @@ def _decode(entry: Entry, defects: list[Defect]) -> tuple[Pixels, Pixels] | None
     return image, mask
 
 
-def _grouped(infos: list[ImageInfo], clusters: list[int]) -> list[ImageInfo]:
-    """The same images, grouped by the first image of their cluster."""
-    first: dict[int, str] = {}
+def _grouped(gathered: _Gathered) -> list[ImageInfo]:
+    """The images, near-duplicates in one group wherever none is given, and across sources.
+
+    Within a source that names its groups, such as patients, those are trusted.
+    """
+    infos, places = gathered.infos, list(gathered.looks)
+    trusted = all(infos[place].group for place in places) and len({infos[place].source for place in places}) == 1
+    if not places or trusted:
+        return infos
+    hashes, thumbnails = zip(*gathered.looks.values(), strict=True)
+    pairs = [(places[a], places[b]) for a, b in similar_pairs(hashes, thumbnails)]
+    pairs = [(a, b) for a, b in pairs if infos[a].source != infos[b].source or not (infos[a].group and infos[b].group)]
+    first: dict[tuple[str, str], int] = {}
+    for place, info in enumerate(infos):
+        if info.group is not None:
+            pairs.append((first.setdefault((info.source, info.group), place), place))
+    named = _named(infos, clusters_of(len(infos), pairs))
+    return [named[place] if place in gathered.looks else info for place, info in enumerate(infos)]
+
+
+def _named(infos: list[ImageInfo], clusters: list[int]) -> list[ImageInfo]:
+    """The images, grouped by their clusters, which are called by a given group or by their first image."""
+    members: dict[int, list[ImageInfo]] = {}
     for info, number in zip(infos, clusters, strict=True):
-        first.setdefault(number, info.id)
-    return [
-        ImageInfo(id=info.id, source=info.source, label=info.label, group=first[number])
-        for info, number in zip(infos, clusters, strict=True)
-    ]
+        members.setdefault(number, []).append(info)
+    names: dict[int, str] = {}
+    for number, together in members.items():
+        given = next((info.group for info in together if info.group is not None), None)
+        name = given or together[0].id
+        across = len({info.source for info in together}) > 1
+        names[number] = f"{ACROSS}{together[0].id}" if across else name
+    return [dataclasses.replace(info, group=names[number]) for info, number in zip(infos, clusters, strict=True)]
 
 
 def _refuse_defects(defects: list[Defect], config: DataConfig) -> None:
@@ -152,6 +186,7 @@ def _store(gathered: _Gathered, folder: Path) -> None:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
         (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos), indent=1))
+        (beside / "depth.json").write_text(json.dumps({"white": gathered.white}), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
         beside.replace(folder)
     finally:
@@ -164,5 +199,6 @@ def _open(folder: Path, fingerprint: str) -> Dataset:
         masks=np.load(folder / "masks.npy", mmap_mode="r"),
         infos=INFOS.validate_json((folder / "infos.json").read_bytes()),
         fingerprint=fingerprint,
+        white=json.loads((folder / "depth.json").read_text(encoding="utf-8"))["white"],
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
     )

@@ -10,6 +10,9 @@ from pydantic import TypeAdapter
 
 from kdsearch.data.pixels import Pixels
 
+ACROSS = "across sources: "
+"""How the name of a group begins that has members in several sources."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
@@ -34,6 +37,8 @@ class Dataset:
     infos: tuple[ImageInfo, ...]
     fingerprint: str
     """Changes with any pixel, name, label or group."""
+    white: float | None = None
+    """What became 255 in images of more than 8 bits; None where there were none."""
     skipped: tuple[str, ...] = ()
     """Defects of images that were left out, as the study file allowed."""
 

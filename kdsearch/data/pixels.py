@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,20 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
-def read_grey(path: Path) -> Pixels:
-    """The image as H×W grey values 0-255; transparency shows black, more than 8 bits are scaled by their depth.
+def read_grey(path: Path, *, white: float | None = None) -> Pixels:
+    """The image as H×W grey values 0-255; transparency shows black.
 
-    Raises DataError where the file cannot be decoded.
+    ``white`` is what becomes 255 in an image of more than 8 bits; None takes the least usual depth that holds this
+    image's brightest pixel. Raises DataError where the file cannot be decoded.
     """
-    return np.asarray(_opaque_grey(path))
+    return np.asarray(_opaque_grey(path, white))
 
 
-def grey_of(image: Image.Image) -> Pixels:
+def grey_of(image: Image.Image, *, white: float | None = None) -> Pixels:
     """An opened image as ``read_grey`` gives it; raises DataError where it cannot be decoded."""
     try:
         image.load()
-        return np.asarray(_to_grey(image))
+        return np.asarray(_to_grey(image, white))
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
 
@@ -62,22 +64,44 @@ def resize_mask(mask: Pixels, size: int) -> Pixels:
     return np.where(shares >= 128, np.uint8(255), np.uint8(0))
 
 
-def _opaque_grey(path: Path) -> Image.Image:
+def white_of(paths: Iterable[Path]) -> float | None:
+    """What is white in a set of images of more than 8 bits: the least usual depth that holds all of their pixels.
+
+    None where none has more than 8 bits. Files that cannot be decoded are passed over.
+    """
+    whites = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                if _is_deep(image) and image.width * image.height <= MAX_PIXELS:
+                    whites.append(_white(np.asarray(image)))
+        except _UNREADABLE:
+            continue
+    return max(whites, default=None)
+
+
+def _opaque_grey(path: Path, white: float | None = None) -> Image.Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()
-            return _to_grey(image)
+            return _to_grey(image, white)
     except FileNotFoundError:
         raise DataError("no such file") from None
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scale_deep(np.asarray(image)))
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _to_grey(image: Image.Image, white: float | None) -> Image.Image:
+    if _is_deep(image):
+        values = np.asarray(image)
+        deep = np.nan_to_num(values.astype(np.float64))
+        return Image.fromarray(np.clip(deep * (255.0 / (white or _white(values))), 0, 255).round().astype(np.uint8))
     if image.mode == "1":
         return image.convert("L")
     if image.has_transparency_data:
@@ -86,13 +110,11 @@ def _to_grey(image: Image.Image) -> Image.Image:
     return image.convert("RGB").convert("L")
 
 
-def _scale_deep(values: npt.NDArray[np.generic]) -> Pixels:
-    """By the least of the usual depths that holds the brightest pixel: files do not say that theirs is 12 bits.
+def _white(values: npt.NDArray[np.generic]) -> float:
+    """The least of the usual depths that holds the brightest pixel: files do not say that theirs is 12 bits.
 
     Fractions are of one.
     """
-    deep = np.nan_to_num(np.asarray(values, dtype=np.float64))
-    brightest = deep.max(initial=0.0)
+    brightest = float(np.nan_to_num(values.astype(np.float64)).max(initial=0.0))
     fractions = np.issubdtype(values.dtype, np.floating) and brightest <= 1
-    top = 1.0 if fractions else next((white for white in WHITES if brightest <= white), brightest)
-    return np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)
+    return 1.0 if fractions else float(next((white for white in WHITES if brightest <= white), brightest))

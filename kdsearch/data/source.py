@@ -8,6 +8,7 @@ import string
 from pathlib import Path
 
 from kdsearch.config.data import FolderSource, PhantomSource, PublishedSource
+from kdsearch.data.digests import FileDigests
 from kdsearch.data.entry import Listing, Reader
 from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
 from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
@@ -54,7 +55,7 @@ def list_source(source: PublishedSource | FolderSource) -> Listing:
     return reader(_folder(source.folder, where))
 
 
-def fingerprint_listing(listing: Listing) -> str:
+def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
     """Changes with the content of any file, with any id, label or group, and with what is wrong in the folder."""
     total = hashlib.sha256()
     for defect in listing.defects:
@@ -62,21 +63,13 @@ def fingerprint_listing(listing: Listing) -> str:
     for entry in listing.entries:
         total.update(repr((entry.id, entry.label, entry.group, len(entry.masks))).encode())
         for path in (entry.image, *entry.masks):
-            total.update(_file_digest(path))
+            total.update(digests.of(path).encode())
     return total.hexdigest()
 
 
 def fingerprint_phantom(source: PhantomSource) -> str:
     """Changes with the seed, the number of images and the simulation."""
     return f"phantom-{PHANTOM_VERSION}-{source.seed}-{source.images}"
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return b"unreadable"
 
 
 def _folder(text: str, where: str) -> Path:

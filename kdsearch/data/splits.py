@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 from kdsearch.config.data import SplitConfig
 from kdsearch.config.study import digest
-from kdsearch.data.dataset import Dataset, ImageInfo, Splits
+from kdsearch.data.dataset import ACROSS, Dataset, ImageInfo, Splits
 from kdsearch.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -35,7 +35,9 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
 
 
 def _group(info: ImageInfo) -> str:
-    return f"{info.source}/group/{info.group}" if info.group is not None else info.id
+    if info.group is None:
+        return info.id
+    return info.group if info.group.startswith(ACROSS) else f"{info.source}/group/{info.group}"
 
 
 def _strata(dataset: Dataset, members: dict[str, list[int]]) -> dict[tuple[str, str], list[str]]:

@@ -20,6 +20,7 @@ from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.report import EpochReport, OutOfMemory, TrainingFailed
 from kdsearch.distill.state import TrainingState
 from kdsearch.distill.views import Batch, strong_view
+from kdsearch.errors import first_line
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 from kdsearch.models.normalisation import normalise
 
@@ -106,11 +107,11 @@ def reporting_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
+        raise OutOfMemory(f"the device ran out of memory: {first_line(error)}") from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):
             raise
-        raise OutOfMemory(f"this machine ran out of memory: {str(error).splitlines()[0]}") from error
+        raise OutOfMemory(f"this machine ran out of memory: {first_line(error)}") from error
 
 
 def _step(state: TrainingState, loss: Tensor, *, clip: float | None) -> None:

@@ -186,7 +186,7 @@ def _describe(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
-        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD),
+        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, white=bench.dataset.white),
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
         empty_images=student.scores.overlap.empty_images,

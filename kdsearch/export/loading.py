@@ -47,7 +47,7 @@ class LoadedStudent:
 
     def logits(self, image: ImageLike) -> Floats:
         """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
-        grey = _grey(image)
+        grey = _grey(image, white=self.description.input.white)
         small = self._network(resize_image(grey, self.description.input.size))
         height, width = grey.shape
         wide = Image.fromarray(small[0]).resize((width, height), Image.Resampling.BILINEAR)
@@ -138,14 +138,14 @@ def _normalised(grey: npt.NDArray[np.uint8], description: Description) -> Floats
     return ((grey.astype(np.float32) / np.float32(255) - np.float32(wanted.mean)) / np.float32(wanted.std))[None, None]
 
 
-def _grey(image: ImageLike) -> npt.NDArray[np.uint8]:
+def _grey(image: ImageLike, *, white: float | None) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | Path):
         try:
-            return read_grey(Path(image))
+            return read_grey(Path(image), white=white)
         except DataError as error:
             raise DataError(f"{image}: {error}") from error
     if isinstance(image, Image.Image):
-        return grey_of(image)
+        return grey_of(image, white=white)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(f"an image must be a file, a Pillow image, or uint8 of shape H×W or H×W×3, got {got}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kdsearch.errors import ModelError
+from kdsearch.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -44,7 +44,7 @@ def session_of(content: bytes, *, name: str, threads: int = 0) -> onnxruntime.In
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _errors(onnxruntime) as error:
-        raise ModelError(f"{name}: not a model that ONNX Runtime can open: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{name}: not a model that ONNX Runtime can open: {first_line(error)}") from error
 
 
 def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray[np.generic]]:
@@ -79,7 +79,7 @@ def run_session(
     try:
         values = session.run(None, feed)
     except _errors(onnxruntime) as error:
-        raise ModelError(f"{name}: cannot be run: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{name}: cannot be run: {first_line(error)}") from error
     return dict(zip((output.name for output in session.get_outputs()), values, strict=True))
 
 

@@ -17,9 +17,10 @@ def predict_classes(logits: Tensor) -> Tensor:
 
 
 def dice_per_image(predicted: Tensor, target: Tensor) -> Tensor:
-    """N Dice coefficients 2·|A∩B| / (|A|+|B|) of class maps N×H×W, averaged over the classes that image holds.
+    """N Dice coefficients 2·|A∩B| / (|A|+|B|) of class maps N×H×W, averaged over the classes held or predicted there.
 
-    NaN for an image whose target holds no lesion: Dice has no meaning there.
+    A class that was predicted and is not there counts as 0. NaN for an image whose target holds no lesion: Dice has no
+    meaning there.
     """
     return _per_image(predicted, target, lambda both, a, b: 2 * both / (a + b))
 
@@ -37,13 +38,14 @@ def empty_per_image(predicted: Tensor) -> Tensor:
 def _per_image(predicted: Tensor, target: Tensor, ratio: _Ratio) -> Tensor:
     _check(predicted, target)
     columns = []
-    for number in range(1, int(target.max()) + 1):
+    for number in range(1, int(torch.maximum(predicted.max(), target.max())) + 1):
         a, b = (predicted == number).flatten(1), (target == number).flatten(1)
         both, size_a, size_b = (part.sum(dim=1).double() for part in (a & b, a, b))
-        columns.append(torch.where(size_b > 0, ratio(both, size_a, size_b), torch.nan))
+        columns.append(torch.where(size_a + size_b > 0, ratio(both, size_a, size_b), torch.nan))
     if not columns:
         return torch.full((len(target),), torch.nan, dtype=torch.float64, device=target.device)
-    return torch.stack(columns).nanmean(dim=0)
+    lesion = (target > 0).flatten(1).any(dim=1)
+    return torch.where(lesion, torch.stack(columns).nanmean(dim=0), torch.nan)
 
 
 def _check(predicted: Tensor, target: Tensor) -> None:

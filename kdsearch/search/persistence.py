@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from kdsearch.errors import SearchError, first_line
 from kdsearch.search.events import GoingOn, Waiting
 from kdsearch.search.session import Session
-from kdsearch.search.storage import STORAGE_ERRORS
+from kdsearch.search.storage import STORAGE_ERRORS, heals
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -19,7 +20,7 @@ T = TypeVar("T")
 def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | GoingOn, None, T]:
     """Carries the write out, again and again until it is taken; workers go on with their trials meanwhile.
 
-    Raises SearchError where another driver has taken the study over.
+    Raises SearchError where another driver has taken the study over, or where waiting would not help.
     """
     pause = FIRST_PAUSE_S
     waited = False
@@ -28,6 +29,11 @@ def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | Goi
             session.lease.check()
             written = write()
         except (*STORAGE_ERRORS, OSError) as error:
+            if not heals(error):
+                raise SearchError(
+                    f"study {session.study.name} stops: {_first_line(error)}; waiting would not mend that. What is "
+                    "finished is kept, and the same command resumes when its cause is mended"
+                ) from error
             waited = True
             yield Waiting(reason=_first_line(error))
             time.sleep(pause)
@@ -41,4 +47,4 @@ def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | Goi
 
 def _first_line(error: Exception) -> str:
     cause = error.__cause__ or error
-    return str(getattr(cause, "orig", None) or cause).splitlines()[0]
+    return first_line(getattr(cause, "orig", None) or cause)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from kdsearch.config.home import checkpoint_folder
 from kdsearch.config.study import StudyConfig
@@ -18,14 +20,16 @@ from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.errors import SearchError
 from kdsearch.measure.latency import cores
-from kdsearch.search.events import Prepared, TeacherProgress
+from kdsearch.search.events import DriverEvent, GoingOn, Prepared, TeacherProgress, Waiting
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.ray_cluster import RayExecutor, pack
 from kdsearch.search.executors.tasks import Executor, Setup
 
+LOCK_POLL_S = 0.5
 
-def prepare(study: StudyConfig, home: Path) -> Generator[TeacherProgress | Prepared, None, Prepared]:
+
+def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Prepared]:
     """Reads the images, trains the teacher where it is not cached, and says when both are there.
 
     Raises KdsearchError where one of them cannot be had.
@@ -34,18 +38,36 @@ def prepare(study: StudyConfig, home: Path) -> Generator[TeacherProgress | Prepa
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     folder = teacher_folder(study, splits.fingerprint, home)
-    teacher = open_teacher(study.teacher, folder, size=study.data.size)
-    if teacher is None:
-        torch.set_num_threads(cores())
-        training = train_teacher(study, training_data(dataset, splits, device), folder)
-        while teacher is None:
-            try:
-                yield TeacherProgress(report=next(training))
-            except StopIteration as stop:
-                teacher = stop.value
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    yield from _acquired(lock)
+    try:
+        teacher = open_teacher(study.teacher, folder, size=study.data.size)
+        if teacher is None:
+            torch.set_num_threads(cores())
+            training = train_teacher(study, training_data(dataset, splits, device), folder)
+            while teacher is None:
+                try:
+                    yield TeacherProgress(report=next(training))
+                except StopIteration as stop:
+                    teacher = stop.value
+    finally:
+        lock.release()
     prepared = Prepared(dataset=dataset, splits=splits, teacher=teacher, device=device.type)
     yield prepared
     return prepared
+
+
+def _acquired(lock: FileLock) -> Iterator[Waiting | GoingOn]:
+    """Takes the lock, once another study that trains the same teacher has done with it."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield Waiting(reason="another study trains this teacher")
+        while not lock.is_locked:
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=LOCK_POLL_S)
+        yield GoingOn()
 
 
 def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord], *, study_id: str) -> None:

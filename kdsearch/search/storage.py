@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004
 
-from kdsearch.errors import SearchError
+from kdsearch.errors import SearchError, first_line
 
 STORAGE_ERRORS = (OperationalError, InterfaceError, InternalError, TimeoutError, StorageInternalError)
 """What a storage that cannot be reached, or has no room, raises; what heals when it is back."""
+
+
+NEVER_HEALS = (
+    "no such table",
+    "no such column",
+    "readonly database",
+    "permission denied",
+    "password authentication failed",
+    "does not exist",
+    "file is not a database",
+    "is malformed",
+)
+"""Parts of messages of databases for which it makes no sense to wait."""
+
+
+def heals(error: Exception) -> bool:
+    """Whether what a storage or a disk refused may be taken later, when a server is back or there is room again."""
+    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
+        return False
+    if isinstance(error, OSError):
+        return error.errno not in (errno.EROFS, errno.ENAMETOOLONG)
+    text = f"{error} {error.__cause__ or ''}".lower()
+    return not any(part in text for part in NEVER_HEALS)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -43,4 +67,4 @@ def explained(study: str) -> Iterator[None]:
             "postgresql+psycopg://HOST/DATABASE and install kdsearch[postgres]"
         ) from error
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
-        raise SearchError(f"study {study}: its storage cannot be opened: {str(error).splitlines()[0]}") from error
+        raise SearchError(f"study {study}: its storage cannot be opened: {first_line(error)}") from error

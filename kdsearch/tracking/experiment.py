@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, first_line
 from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY
@@ -24,7 +24,7 @@ def find_views(tracking: Tracking, study: str) -> dict[str, str]:
         wanted = f"tags.`{KIND}` = 'study'"
         runs = client.search_runs(numbers, wanted, max_results=1, order_by=["attributes.start_time DESC"])
     except store_errors() as error:
-        reason = tracking.mask(str(error).splitlines()[0])
+        reason = tracking.mask(first_line(error))
         raise KdsearchError(f"tracking: {tracking.shown} cannot be read: {reason}") from error
     if not runs:
         raise KdsearchError(f"tracking: the record does not hold study {study}; kdsearch sync brings it level")

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.views import view_id
@@ -44,10 +44,11 @@ class Tracking:
         return self.mask(self.uri)
 
     def mask(self, text: str) -> str:
-        """The text without that password."""
+        """The text without that password, encoded or not."""
         parts = urlsplit(self.uri)
-        secrets = [parts.password, *parse_qs(parts.query).get("password", [])]
-        for secret in filter(None, secrets):
+        secrets = [parts.password or "", *parse_qs(parts.query).get("password", [])]
+        written = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}
+        for secret in sorted(filter(None, written), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 

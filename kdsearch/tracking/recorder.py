@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import describe_teacher
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, first_line
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking, view_page
@@ -45,6 +46,8 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 """Tag by which MLflow's UI knows that the experiment's page is about training runs."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
 
 
 class Recorder:
@@ -64,6 +67,8 @@ class Recorder:
         self._study_id = study_id
         self._tracking = tracking
         self._pending: dict[str, Callable[[], object]] = {}
+        self._pause_s = 0.0
+        self._not_before = 0.0
         self._unanswered: set[tuple[str, str]] = set()
         self._code_version = code_version()
         self._dataset: list[DatasetInput] = []
@@ -81,7 +86,7 @@ class Recorder:
             self._write_views()
         except store_errors() as error:
             raise KdsearchError(
-                f"tracking: {tracking.shown} cannot be used: {tracking.mask(str(error).splitlines()[0])}"
+                f"tracking: {tracking.shown} cannot be used: {tracking.mask(first_line(error))}"
             ) from error
 
     def describe_data(self, data: DataSummary) -> None:
@@ -141,10 +146,16 @@ class Recorder:
     def close(self, *, finished: bool) -> None:
         """Says in the study run how this driver left it."""
         status = "FINISHED" if finished else "KILLED"
-        self._write("end", lambda: self._client.set_terminated(self._parent, status))
+        self._pending["end"] = lambda: self._client.set_terminated(self._parent, status)
+        self.catch_up(at_once=True)
 
-    def catch_up(self) -> None:
-        """Tries again what the store has not taken; ``away`` says why where something is left."""
+    def catch_up(self, *, at_once: bool = False) -> None:
+        """Tries again what the store has not taken, until it refuses; ``away`` says why where something is left.
+
+        After a refusal the store is left alone for a while, longer each time, unless it is to be ``at_once``.
+        """
+        if time.monotonic() < self._not_before and not at_once:
+            return
         reason = ""
         for key, write in list(self._pending.items()):
             try:
@@ -154,10 +165,13 @@ class Recorder:
                 reason = str(error)
                 break
             except store_errors() as error:
-                reason = self._tracking.mask(str(error).splitlines()[0])
+                reason = self._tracking.mask(first_line(error))
+                break
             else:
                 del self._pending[key]
         self.away = reason
+        self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S) if reason else 0.0
+        self._not_before = time.monotonic() + self._pause_s
 
     def _write(self, key: str, write: Callable[[], object]) -> None:
         """Writes what is pending and this; a later write under the same key takes an earlier one's place."""

@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, first_line
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
@@ -71,7 +71,7 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
             client.set_model_version_tag(study, version.version, key, value)
         client.set_registered_model_alias(study, alias_of(scores["params"]), version.version)
     except store_errors() as error:
-        reason = tracking.mask(str(error).splitlines()[0])
+        reason = tracking.mask(first_line(error))
         raise KdsearchError(f"tracking: {tracking.shown} did not take the model: {reason}") from error
     return f"models:/{study}/{version.version}"
 

@@ -24,6 +24,8 @@ from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.pruners.course import Course, Pruner
 
 CURVES = Path(__file__).parent / "curves"
+BUDGETS = (10_000, 100_000, 1_000_000)
+"""Of parameters, for which a user may want the best student."""
 MOST_PARAMS = 1_000_000
 """The studies' limit; with Dice 0 it is the hypervolume's reference point."""
 SETTINGS = PruningConfig()
@@ -38,6 +40,10 @@ class Replay:
     """Hypervolume, as a share of the one without pruning."""
     stopped: tuple[float, float, float]
     """Shares of the full front's members that were stopped, by size third."""
+    regret: tuple[float, ...]
+    """By how much Dice the best finished student of each size budget lies below the best of all."""
+    best_survives: bool
+    """Whether the student of the best Dice was trained to its end."""
 
 
 def load(name: str) -> list[Course]:
@@ -83,7 +89,19 @@ def replay(trials: list[Course], pruner: Pruner, *, seed: int, workers: int) -> 
                 del running[number]
     total = sum(trial.epochs for trial in trials)
     kept = covered(known[number] for number in finished) / covered(trials)
-    return Replay(saved=1 - epochs / total, kept=kept, stopped=stopped_by_third(trials, stopped))
+    done = [known[number] for number in finished]
+    return Replay(
+        saved=1 - epochs / total,
+        kept=kept,
+        stopped=stopped_by_third(trials, stopped),
+        regret=tuple(_best(trials, budget) - _best(done, budget) for budget in BUDGETS),
+        best_survives=max(trials, key=lambda trial: trial.best).number in finished,
+    )
+
+
+def _best(trials: Iterable[Course], budget: int) -> float:
+    """The best Dice within a budget of parameters; 0 where nothing is."""
+    return max((trial.best for trial in trials if trial.params <= budget), default=0.0)
 
 
 def covered(trials: Iterable[Course]) -> float:
@@ -182,17 +200,26 @@ def rules(trials: list[Course]) -> dict[str, Callable[[int], Pruner]]:
         "Optuna's successive halving on Dice": named("successive_halving"),
         "OptunaHub's multi-metric rule, median": lambda seed: MultiMetric(),  # noqa: ARG005
         "`halving`": named("halving"),
-        "`reach`, optimism 0.5": named("reach", optimism=0.5),
-        "`reach`, optimism 0.8 (default)": named("reach"),
-        "`reach`, optimism 0.95": named("reach", optimism=0.95),
+        **{
+            f"`reach`, optimism {optimism:g}, margin {margin:g}{' (default)' * is_default(optimism, margin)}": named(
+                "reach", optimism=optimism, margin=margin
+            )
+            for optimism in (0.8, 0.95, 1.0)
+            for margin in (0.0, 0.01, 0.02, 0.03, 0.05)
+        },
         "hindsight": lambda seed: Hindsight(front(trials)),  # noqa: ARG005
     }
+
+
+def is_default(optimism: float, margin: float) -> bool:
+    """Whether ``reach`` has these settings where a study file says nothing."""
+    return (SETTINGS.optimism, SETTINGS.margin) == (optimism, margin)
 
 
 def main() -> None:
     """Prints a table for each set of curves."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--orders", type=int, default=20)
+    parser.add_argument("--orders", type=int, default=40)
     parser.add_argument("--workers", type=int, default=4)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -201,8 +228,11 @@ def main() -> None:
         trials = load(name)
         sizes = [len(front(trials) & {t.number for t in part}) for part in _thirds(trials)]
         print(f"\n{name}: {len(trials)} trials of {trials[0].epochs} epochs, front members by third {sizes}")
-        print("| rule | epochs saved | hypervolume kept | front members stopped: small, middle, large third |")
-        print("|---|---|---|---|")
+        print(
+            "| rule | epochs saved | hypervolume kept | front stopped by third | best survives "
+            "| regret ≤10k, ≤100k, ≤1M (largest) |"
+        )
+        print("|---|---|---|---|---|---|")
         for rule, build in rules(trials).items():
             runs = [replay(trials, build(seed), seed=seed, workers=options.workers) for seed in range(options.orders)]
             print(_row(rule, runs), flush=True)
@@ -217,9 +247,13 @@ def _row(rule: str, runs: list[Replay]) -> str:
     saved, kept = (np.array([getattr(run, name) for run in runs]) for name in ("saved", "kept"))
     stopped = np.mean([run.stopped for run in runs], axis=0)
     thirds = ", ".join(f"{100 * share:.0f} %" for share in stopped)
+    regret = 100 * np.array([run.regret for run in runs])
+    lost = ", ".join(f"{mean:.1f}" for mean in regret.mean(axis=0))
+    survives = 100 * np.mean([run.best_survives for run in runs])
     return (
         f"| {rule} | {100 * saved.mean():.1f} ± {100 * saved.std():.1f} % "
-        f"| {100 * kept.mean():.1f} ± {100 * kept.std():.1f} % | {thirds} |"
+        f"| {100 * kept.mean():.1f} ± {100 * kept.std():.1f} % | {thirds} | {survives:.0f} % "
+        f"| {lost} ({regret.max():.1f}) |"
     )
 
 

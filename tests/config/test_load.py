@@ -134,6 +134,28 @@ def test_password_in_a_study_file_is_refused_and_not_repeated(study_file, key):
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["s3://key:hidden@bucket/place", "s3://bucket/place?aws_secret_access_key=hidden"])
+def test_password_for_checkpoints_is_refused_and_not_repeated(study_file, url):
+    with pytest.raises(StudyFileError, match="checkpoints: a study file must not hold a password") as refused:
+        load_study(study_file(f"name: a\nsearch: {{checkpoints: '{url}'}}\n"))
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "pruner"),
+    [
+        ("optimism: 0.5", "halving"),
+        ("margin: 0.5", "median"),
+        ("finished_trials: 9", "hyperband"),
+        ("warmup_epochs: 9", "none"),
+    ],
+)
+def test_idle_pruning_setting_is_refused(study_file, setting, pruner):
+    name = setting.partition(":")[0]
+    with pytest.raises(StudyFileError, match=f"{name} would be without effect on pruner {pruner}; remove it, or take"):
+        load_study(study_file(f"name: a\nsearch: {{objectives: [dice], pruning: {{pruner: {pruner}, {setting}}}}}\n"))
+
+
 def test_password_in_a_url_s_query_is_refused_too(study_file):
     with pytest.raises(StudyFileError, match="must not hold a password"):
         load_study(study_file("name: a\nstorage: postgresql+psycopg://me@host/db?password=secret\n"))

@@ -17,6 +17,8 @@ from kdsearch.errors import StudyFileError
         ("3", 3),
         ("1_000", 1000),
         ("3.", 3.0),
+        ("010", 10),
+        ("-007", -7),
         ("no", "no"),
         ("on", "on"),
         ("true", True),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource
+from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource, SplitConfig
 from kdsearch.data.cache import load_dataset, open_dataset
+from kdsearch.data.digests import FileDigests
+from kdsearch.data.splits import split
 from kdsearch.errors import DataError
 from tests.data.pictures import write_image, write_mask
 
@@ -130,3 +136,82 @@ def test_real_breast_has_one_mask_that_is_not_two_valued(real_data, tmp_path):
     dataset = load_dataset(DataConfig(sources=(source,), size=32, on_defect="skip"), tmp_path)
     assert len(dataset.infos) == 255
     assert int((~dataset.has_lesion).sum()) == 4
+
+
+def _copy(folder, other, *, table=""):
+    for part in ("images", "masks"):
+        (other / part).mkdir(parents=True)
+        for path in (folder / part).iterdir():
+            Image.open(path).save(other / part / path.with_suffix(".tiff").name)
+    if table:
+        (other / "table.csv").write_text(table)
+    return other
+
+
+def test_near_duplicates_are_joined_where_no_group_is_given_and_across_sources(folder, tmp_path):
+    table = "image,group\n" + "".join(f"{index},p{index // 2}\n" for index in range(6))
+    other = _copy(folder, tmp_path / "other", table=table)
+    sources = (
+        FolderSource(reader="folder", folder=str(folder), name="ours"),
+        FolderSource(reader="folder", folder=str(other), name="theirs", csv="table.csv"),
+    )
+    dataset = load_dataset(DataConfig(sources=sources, size=32), tmp_path / "home")
+    groups = [info.group for info in dataset.infos]
+    assert groups[:6] == groups[6:], "each image is with its copy"
+    assert groups[0] == groups[1] != groups[2], "and with the rest of its patient"
+    splits = split(dataset, SplitConfig(validation=0.34, test=0.33), train_without_lesion=True)
+    for part in (splits.train, splits.validation, splits.test):
+        assert {position % 6 for position in part} == {position % 6 for position in part if position < 6}
+
+
+def test_images_of_a_source_without_groups_are_joined_by_their_looks(folder, tmp_path):
+    Image.open(folder / "images" / "1.png").save(folder / "images" / "0.png")
+    dataset = load_dataset(_config(folder), tmp_path / "home")
+    assert [info.group for info in dataset.infos] == ["folder/0", "folder/0", *(f"folder/{n}" for n in range(2, 6))]
+
+
+def test_deep_images_share_the_depth_of_their_source_unless_it_is_declared(folder, tmp_path):
+    for index, brightest in enumerate((200, 900, 3000)):
+        ramp = np.linspace(0, brightest, 64 * 64).reshape(64, 64)
+        Image.fromarray(ramp.astype(np.uint16)).save(folder / "images" / f"{index}.png")
+        write_mask(folder / "masks" / f"{index}.png", shape=(64, 64))
+    dataset = load_dataset(_config(folder), tmp_path / "home")
+    assert dataset.white == 4095
+    assert dataset.images[:3].max(axis=(1, 2)) == pytest.approx([200 / 16, 900 / 16, 3000 / 16], abs=4)
+    source = FolderSource(reader="folder", folder=str(folder), bits=16)
+    declared = load_dataset(DataConfig(sources=(source,), size=32), tmp_path / "home")
+    assert declared.white == 65535
+    assert declared.fingerprint != dataset.fingerprint
+
+
+def test_files_are_read_again_only_where_they_changed(folder, tmp_path):
+    digests = FileDigests(tmp_path / "digests.json")
+    path = folder / "images" / "0.png"
+    first = digests.of(path)
+    digests.keep()
+    assert FileDigests(tmp_path / "digests.json").of(path) == first
+    remembered = json.loads((tmp_path / "digests.json").read_text())
+    remembered[str(path)][1] = "remembered"
+    (tmp_path / "digests.json").write_text(json.dumps(remembered))
+    assert FileDigests(tmp_path / "digests.json").of(path) == "remembered"
+    path.write_bytes(path.read_bytes() + b"x")
+    assert FileDigests(tmp_path / "digests.json").of(path) not in (first, "remembered")
+    (tmp_path / "digests.json").write_text("[]")
+    assert FileDigests(tmp_path / "digests.json").of(folder / "images" / "1.png") != "unreadable"
+    assert digests.of(folder / "absent.png") == "unreadable"
+
+
+def test_two_processes_build_one_data_set_once(folder, tmp_path):
+    program = (
+        "import sys, logging; from pathlib import Path\n"
+        "from kdsearch.data import cache; from kdsearch.config.data import DataConfig\n"
+        "store = cache._store\n"
+        "def counted(*parts): print('stored', flush=True); store(*parts)\n"
+        "cache._store = counted\n"
+        "cache.load_dataset(DataConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", program, _config(folder).model_dump_json(), str(tmp_path / "home")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert "".join(said).count("stored") == 1

@@ -83,7 +83,7 @@ def test_real_busi_keeps_near_duplicates_together(real_data, tmp_path):
     dataset = load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
     sizes = [count for count in Counter(info.group for info in dataset.infos).values() if count > 1]
     assert len(sizes) == pytest.approx(137, abs=8)
-    assert sum(sizes) == pytest.approx(303, abs=16)
+    assert sum(sizes) == pytest.approx(323, abs=16)  # 303 by the hashes alone
     group = {info.id: info.group for info in dataset.infos}
     assert group["busi/benign (433)"] == group["busi/malignant (145)"]
     parts = split(dataset, SplitConfig(), train_without_lesion=False)

@@ -66,3 +66,14 @@ def test_one_channel_is_a_threshold_and_several_are_the_largest():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"must have one shape, got \(1, 4, 4\) and \(1, 4, 5\)"):
         dice_per_image(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+
+
+def test_invented_class_costs_dice():
+    target = torch.zeros(2, 4, 4, dtype=torch.long)
+    target[0, 0] = 1
+    predicted = target.clone()
+    predicted[0, 3] = 2
+    predicted[1, 3] = 2
+    assert dice_per_image(predicted, target)[0] == pytest.approx(0.5)
+    assert iou_per_image(predicted, target)[0] == pytest.approx(0.5)
+    assert dice_per_image(predicted, target)[1].isnan()

@@ -16,6 +16,7 @@ from kdsearch.search.bookkeeping import sync_study
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import (
     Ended,
+    GoingOn,
     Prepared,
     Reading,
     Searching,
@@ -23,8 +24,10 @@ from kdsearch.search.events import (
     TeacherProgress,
     TrackingAway,
     TrackingBack,
+    Waiting,
 )
 from kdsearch.search.executors.tasks import Progressed
+from kdsearch.search.preparation import prepare
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
@@ -293,3 +296,16 @@ def test_latency_as_an_objective_is_measured_recorded_and_told(study_file, home,
     assert sorted(run.data.metrics["latency_ms"] for run in runs) == pytest.approx(sorted(latencies))
     members = front_of(students_of(records), study.search.objectives)
     assert min(latencies) in {member.scores.latency_ms for member in members}
+
+
+def test_two_studies_of_one_teacher_train_it_once(tiny, tmp_path):
+    """The second waits for the first and then finds it."""
+    first = prepare(tiny, tmp_path)
+    assert isinstance(next(first), TeacherProgress)
+    second = prepare(tiny.model_copy(update={"name": "other"}), tmp_path)
+    assert next(second) == Waiting(reason="another study trains this teacher")
+    made = list(first)[-1]
+    assert isinstance(made, Prepared)
+    events = list(second)
+    assert [type(event) for event in events] == [GoingOn, Prepared]
+    assert events[-1].teacher.folder == made.teacher.folder

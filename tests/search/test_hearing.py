@@ -220,6 +220,28 @@ def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
     assert [record.outcome for record in driver.store.records()] == ["finished", "running"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("INSERT", {}, Exception("no such table: trials")),
+        OperationalError("INSERT", {}, Exception("attempt to write a readonly database")),
+        PermissionError(13, "Permission denied", "optuna.db"),
+    ],
+)
+def test_error_that_waiting_does_not_mend_ends_the_study(session, error):
+    driver = session()
+    _fill(driver)
+
+    def finish(*_):
+        raise error
+
+    driver.store.finish = finish
+    with pytest.raises(
+        SearchError, match="stops: .*(no such table|readonly|Permission denied).* waiting would not mend"
+    ):
+        _finish(driver, 0)
+
+
 def test_driver_that_lost_its_lease_writes_nothing_more(session):
     driver = session()
     _fill(driver)

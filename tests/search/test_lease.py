@@ -22,7 +22,7 @@ def url(tmp_path):
 
 def _as_on_another_host(url):
     with sa.create_engine(url).begin() as connection:
-        connection.execute(sa.update(TABLE).values(host="elsewhere", process=7))
+        connection.execute(sa.update(TABLE).values(host="elsewhere", process=7, holder="other000-1-12345678"))
 
 
 def test_second_driver_is_refused_by_the_first_s_name_until_it_ends(url):
@@ -44,6 +44,23 @@ def test_dead_process_on_this_machine_holds_nothing(url):
         pass
 
 
+def test_another_process_of_a_dead_one_s_number_holds_nothing(url):
+    with Lease(url, "a", renewed_every_s=3600) as first:
+        machine = first._holder.partition("-")[0]
+        with sa.create_engine(url).begin() as connection:
+            connection.execute(sa.update(TABLE).values(holder=f"{machine}-1-12345678"))
+        with Lease(url, "a", renewed_every_s=3600):
+            pass
+
+
+def test_a_container_of_the_same_name_whose_process_is_not_here_holds_the_study(url):
+    with Lease(url, "a", renewed_every_s=3600):
+        with sa.create_engine(url).begin() as connection:
+            connection.execute(sa.update(TABLE).values(process=2**22 - 1, holder="other000-1-12345678"))
+        with pytest.raises(SearchError, match="or wait 60 seconds if it has died"):
+            Lease(url, "a").__enter__()
+
+
 def test_driver_elsewhere_holds_the_study_until_it_no_longer_renews(url):
     first = Lease(url, "a", lasts_s=3600, renewed_every_s=3600)
     with first:
@@ -58,6 +75,7 @@ def test_driver_elsewhere_holds_the_study_until_it_no_longer_renews(url):
 def test_renewal_keeps_it_and_a_driver_that_slept_too_long_hears_of_its_successor(url):
     with Lease(url, "a", lasts_s=1.0, renewed_every_s=0.2) as first:
         _as_on_another_host(url)
+        first._holder = "other000-1-12345678"
         time.sleep(2.2)
         first.check()
         with pytest.raises(SearchError, match="run already"):

@@ -148,6 +148,7 @@ def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
     database.rmdir()
     (tmp_path / "elsewhere.db").rename(database)
     recorder.trial(_record(3))
+    recorder.catch_up(at_once=True)
     assert recorder.away == ""
     assert {"0", "1", "2", "3"} <= set(_runs(tracking, "away"))
 
@@ -288,3 +289,30 @@ def test_password_in_the_environment_s_uri_is_never_printed():
     with pytest.raises(KdsearchError, match=r"http://me:\*\*\*@127.0.0.1:9 does not answer"):
         server.require()
     assert "secret" not in server.link("1")
+
+
+@pytest.mark.parametrize("secret", ["p%40ss", "p%2Fs%20s"])
+def test_password_is_masked_encoded_and_decoded(secret):
+    from urllib.parse import unquote
+
+    tracking = Tracking(uri=f"https://me:{secret}@mlflow.example")
+    assert tracking.mask(f"refused {unquote(secret)} and {secret}") == "refused *** and ***"
+
+
+def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(tmp_path):
+    recorder = _recorder("refuses", Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    asked = []
+
+    def refuse(name):
+        asked.append(name)
+        raise KdsearchError("no")
+
+    for name in "abc":
+        recorder._write(name, lambda name=name: refuse(name))
+    assert asked == ["a"]
+    recorder.catch_up(at_once=True)
+    assert asked == ["a", "a"]
+    assert recorder.away == "no"
+    recorder._pending = {"d": lambda: asked.append("d")}
+    recorder.catch_up(at_once=True)
+    assert (asked[-1], recorder.away) == ("d", "")

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from kdsearch.config.home import home_folder
 from kdsearch.distill.device import choose_device
+from kdsearch.errors import first_line
 from kdsearch.measure.latency import cores
 from kdsearch.models.torchvision_operators import declare_missing_operators
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
@@ -79,7 +80,7 @@ def _torch() -> list[Finding]:
         import torchvision
     except (ImportError, RuntimeError) as error:
         remedy = "install the torchvision that belongs to this torch: pip install --force-reinstall torch torchvision"
-        return [*findings, Finding(name="torchvision", found=str(error).splitlines()[0], remedy=remedy)]
+        return [*findings, Finding(name="torchvision", found=first_line(error), remedy=remedy)]
     note = "; built for another torch, its operators stay unused" if declared else ""
     return [*findings, Finding(name="torchvision", found=f"{torchvision.__version__}{note}")]
 

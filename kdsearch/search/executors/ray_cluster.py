@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import logging
+import os
 import socket
 import time
 import warnings
@@ -25,11 +26,13 @@ from kdsearch.distill.arrays import training_data
 from kdsearch.distill.atomic import discard
 from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
-from kdsearch.errors import SearchError
+from kdsearch.errors import SearchError, first_line
 from kdsearch.models.teacher import Teacher
 from kdsearch.search.executors.tasks import ENDS, Event, Lost, Task, carry_out
 
 ANSWERS_WITHIN_S = 5.0
+PASSED_ON = ("GOMP_SPINCOUNT",)
+"""Environment variables that workers on other nodes are given too."""
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +189,7 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
-            reason = f"its Ray worker was lost: {str(error).strip().splitlines()[0]}"
+            reason = f"its Ray worker was lost: {first_line(error)}"
             return [] if silent else [Lost(number=number, reason=reason)]
         slot.begun = True
         if isinstance(event, ENDS):
@@ -246,10 +249,13 @@ def connect(config: RayConfig) -> Any:
         if address not in {None, "auto"}:  # Ray itself would try for minutes
             host, _, port = str(address).rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN_S).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        passed = {"env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ}}
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=passed if address else None
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise SearchError(
-            f"search.ray.address: no Ray cluster answers at {config.address}: {str(error).splitlines()[0]}; "
+            f"search.ray.address: no Ray cluster answers at {config.address}: {first_line(error)}; "
             "start one with ray start --head, or write local"
         ) from error
     return ray

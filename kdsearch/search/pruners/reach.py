@@ -18,7 +18,7 @@ class Reach:
 
     def __init__(self, config: PruningConfig) -> None:
         self._warmup, self._least_finished = config.warmup_epochs, config.finished_trials
-        self._optimism = config.optimism
+        self._optimism, self._margin = config.optimism, config.margin
         self._finished: dict[int, Course] = {}
 
     def observe(self, course: Course) -> None:
@@ -38,7 +38,7 @@ class Reach:
         share = len(course.dice) / course.epochs
         gains = [other.best - other.until(max(1, round(share * other.epochs))) for other in others]
         reach = course.best + float(np.quantile(gains, self._optimism))
-        if reach >= rival.best:
+        if reach >= rival.best - self._margin:
             return ""
         return (
             f"its reach of {100 * reach:.1f} % Dice is below the {100 * rival.best:.1f} % of trial {rival.number}, "

@@ -59,14 +59,15 @@ class SingleObjectivePruner:
 
 
 def _build(config: PruningConfig) -> BasePruner:
+    first = config.warmup_epochs + 1  # the first epoch after which a trial may stop, as Optuna counts steps
     match config.pruner:
         case "median":
-            return MedianPruner(n_startup_trials=config.finished_trials, n_warmup_steps=config.warmup_epochs)
+            return MedianPruner(n_startup_trials=config.finished_trials, n_warmup_steps=first)
         case "percentile":
-            return PercentilePruner(25.0, n_startup_trials=config.finished_trials, n_warmup_steps=config.warmup_epochs)
+            return PercentilePruner(25.0, n_startup_trials=config.finished_trials, n_warmup_steps=first)
         case "successive_halving":
-            return SuccessiveHalvingPruner(min_resource=max(1, config.warmup_epochs))
+            return SuccessiveHalvingPruner(min_resource=first)
         case "hyperband":
-            return HyperbandPruner(min_resource=max(1, config.warmup_epochs))
+            return HyperbandPruner(min_resource=first)
         case _:
             raise AssertionError(config.pruner)

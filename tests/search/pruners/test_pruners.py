@@ -164,3 +164,20 @@ def test_optuna_s_median_decides_as_optuna_does():
 def test_pruner_that_cannot_work_is_refused(study_file, search, message):
     with pytest.raises(StudyFileError, match=message):
         load_study(study_file(f"name: a\nsearch: {{{search}}}\n"))
+
+
+@pytest.mark.parametrize("warmup", [1, 3, 5])
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in ("none", "hyperband")])
+def test_warm_up_means_the_same_to_every_pruner(name, warmup):
+    pruner = _pruner(
+        name, *(_course(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=warmup
+    )
+    stopped_at = next(epochs for epochs in range(1, EPOCHS) if pruner.stops(_course(90, [0.01] * epochs)))
+    assert stopped_at == warmup + 1
+
+
+def test_margin_trusts_a_trial_whose_reach_is_a_little_below():
+    known = [_course(number, _rising(0.8)) for number in range(3)]
+    behind = _course(9, [0.12, 0.19, 0.19, 0.19])
+    assert _pruner("reach", *known, margin=0.0, optimism=0.0).stops(behind)
+    assert not _pruner("reach", *known, margin=0.2, optimism=0.0).stops(behind)

@@ -1,0 +1,59 @@
+"""Digests of files, remembered by path, size and times, so that unchanged files are not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TypeAlias
+
+State: TypeAlias = tuple[int, int, int, int]
+"""Size in bytes, times of the content's and of the entry's change in nanoseconds, inode."""
+
+
+class FileDigests:
+    """SHA-256 of files; a file of another size, time or inode than remembered is read anew."""
+
+    def __init__(self, store: Path) -> None:
+        """``store`` is where they are remembered; one that cannot be read is made anew."""
+        self._store = store
+        self._known: dict[str, tuple[State, str]] = {}
+        self._changed = False
+        try:
+            content = json.loads(store.read_text(encoding="utf-8"))
+            self._known = {path: (tuple(state), digest) for path, (state, digest) in content.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            self._known = {}
+
+    def of(self, path: Path) -> str:
+        """Hexadecimal digits, or ``unreadable``."""
+        try:
+            state = _state(path)
+            known = self._known.get(str(path.absolute()))
+            if known is not None and known[0] == state:
+                return known[1]
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return "unreadable"
+        self._known[str(path.absolute())] = (state, digest)
+        self._changed = True
+        return digest
+
+    def keep(self) -> None:
+        """Writes what was learnt, whole; raises OSError."""
+        if not self._changed:
+            return
+        self._store.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=self._store.parent, prefix=".partial-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(self._known, file)
+        Path(beside).replace(self._store)
+        self._changed = False
+
+
+def _state(path: Path) -> State:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
