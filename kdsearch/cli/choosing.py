@@ -13,9 +13,14 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.export.sizes import measure_onnx
 from kdsearch.front.choice import Budget, Candidate, Rule
-from kdsearch.front.noise import Difference, paired_difference
+from kdsearch.front.noise import Difference, flattery, simultaneous_differences
 from kdsearch.search.pictures import Pictures
 
+INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
+SEED_SPREAD = "Another training seed alone would move a student's Dice by 1 to 2 points (standard deviation)."
+LEAST_FLATTERY = 0.001
+MOST_RESAMPLED = 40
+"""How many students, the best, are chosen among again and again to see how much that flatters."""
 MOST_COMPARED = 20
 """How many students, those nearest in Dice, are compared with the chosen one, image by image."""
 
@@ -61,10 +66,12 @@ class Choice:
     """The one that the rule places next; None where a person chose, there is no other, or its weights are elsewhere."""
     rivals: tuple[Rival, ...]
     """Those compared, smallest first."""
+    flattery: float = 0.0
+    """By how much Dice the best of those within the budget looks better than it is; 0 where a person chose."""
 
     @property
     def as_good(self) -> tuple[Rival, ...]:
-        """Those that these images cannot tell from the chosen one, smallest first."""
+        """Those not distinguishable from the chosen one, smallest first."""
         return tuple(rival for rival in self.rivals if rival.behind.within_noise)
 
     @property
@@ -74,16 +81,23 @@ class Choice:
         if self.runner_up is not None and self.runner_up.behind.within_noise:
             behind = self.runner_up.behind
             sentences.append(
-                f"The runner-up, trial {self.runner_up.student.number}, cannot be told apart from it by these images: "
-                f"the difference is {behind} points of Dice (paired, 95 %)."
+                f"The runner-up, trial {self.runner_up.student.number}, is {INDISTINGUISHABLE}: "
+                f"the difference is {behind} points of Dice (95 % over all comparisons)."
             )
         chosen = self.candidate.student.scores
         smaller = [rival for rival in self.as_good if rival.student.scores.params < chosen.params]
         if smaller:
             least = smaller[0].student
             sentences.append(
-                f"Of {len(self.rivals)} compared, {len(smaller)} with fewer parameters cannot be told apart from it; "
+                f"Of {len(self.rivals)} compared, {len(smaller)} with fewer parameters are {INDISTINGUISHABLE}; "
                 f"the smallest is trial {least.number}: {least.scores.headline()}."
+            )
+        if self.as_good:
+            sentences.append(SEED_SPREAD)
+        if self.flattery >= LEAST_FLATTERY:
+            sentences.append(
+                f"Choosing the best by these images flatters it by about {100 * self.flattery:.1f} points of Dice "
+                "(bootstrap over groups of images)."
             )
         return " ".join(sentences)
 
@@ -129,7 +143,13 @@ def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget,
     second = ranked[1].student.number if len(ranked) > 1 else None
     rivals = _rivals(gallery, chosen, others, always=second)
     runner_up = next((rival for rival in rivals if rival.student.number == second), None)
-    return Choice(candidate=ranked[0], sentence=sentence, runner_up=runner_up, rivals=rivals)
+    return Choice(
+        candidate=ranked[0],
+        sentence=sentence,
+        runner_up=runner_up,
+        rivals=rivals,
+        flattery=_flattery(gallery, [chosen, *others]),
+    )
 
 
 def as_asked_for(gallery: Gallery, chosen: Candidate) -> Choice:
@@ -145,13 +165,20 @@ def _rivals(
     """Those nearest in Dice and that of the trial ``always``, smallest first."""
     here = [other for other in others if other.number != chosen.number and gallery.pictures.has_weights(other)]
     nearest_first = sorted(here, key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
-    rivals = [_compare(gallery, chosen, other) for other in nearest_first[:MOST_COMPARED]]
+    compared, pictures = nearest_first[:MOST_COMPARED], gallery.pictures
+    if not compared:
+        return ()
+    dice = [pictures.dice(other) for other in compared]
+    behind = simultaneous_differences(pictures.dice(chosen), dice, pictures.groups)
+    rivals = [Rival(student=other, behind=found) for other, found in zip(compared, behind, strict=True)]
     return tuple(sorted(rivals, key=lambda rival: (rival.student.scores.params, rival.student.number)))
 
 
-def _compare(gallery: Gallery, chosen: Student, other: Student) -> Rival:
-    pictures = gallery.pictures
-    return Rival(student=other, behind=paired_difference(pictures.dice(chosen), pictures.dice(other)))
+def _flattery(gallery: Gallery, students: Iterable[Student]) -> float:
+    """Of the best of the students whose weights are here."""
+    here = {student.number: student for student in students if gallery.pictures.has_weights(student)}
+    best = sorted(here.values(), key=lambda student: -student.scores.dice)[:MOST_RESAMPLED]
+    return flattery([gallery.pictures.dice(student) for student in best], gallery.pictures.groups) if best else 0.0
 
 
 def _measured(gallery: Gallery, student: Student) -> Candidate:

@@ -14,11 +14,11 @@ from kdsearch.export.description import Description
 from kdsearch.front.choice import Budget, Candidate, nearest_to
 
 MOST_SHOWN = 5
-"""Students that cannot be told from the chosen one, the smallest."""
+"""Students not distinguishable from the chosen one, the smallest."""
 
 
 def say_choice(choice: Choice, console: Console) -> None:
-    """Why it was chosen, and what these images cannot tell from it."""
+    """Why it was chosen, and what is not distinguishable from it."""
     console.print(choice.sentence)
     if choice.caution:
         console.print(choice.caution, style="yellow")
@@ -26,7 +26,7 @@ def say_choice(choice: Choice, console: Console) -> None:
     if not shown:
         return
     count = f" ({len(shown)} smallest of {len(choice.as_good)})" if len(choice.as_good) > len(shown) else ""
-    title = f"as good, as far as these images tell{count}"
+    title = f"not distinguishable from it by these images and these weights{count}"
     table = Table("trial", "Dice %", "chosen minus it", "params", "MACs", "path", title=title)
     for rival in shown:
         scores = rival.student.scores
@@ -63,6 +63,12 @@ def say_result(description: Description, *, folder: Path, version: str | None, c
         f"ONNX: Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms an image on one thread; "
         f"8 bits: Dice {100 * int8.dice:.2f} %, {-100 * int8.drop:+z.2f} points."
     )
+    if description.native is not None:
+        native = description.native
+        console.print(
+            f"At their files' size the {native.images} validation images give Dice {100 * native.dice:.1f} % "
+            f"± {100 * native.dice_std:.1f}."
+        )
     if not int8.within_bound:
         console.print(
             f"The 8-bit file loses {100 * int8.drop:.2f} points of Dice, more than {100 * int8.bound:g}: it is "
@@ -85,6 +91,7 @@ def as_json(choice: Choice, description: Description, *, folder: Path, version: 
         "folder": str(folder),
         "registered": version,
         "scores": description.scores,
+        "native": description.native.model_dump() if description.native is not None else None,
         "onnx": description.onnx.model_dump(),
         "int8": description.int8.model_dump(),
         "latency": [timing.model_dump() for timing in description.latency],

@@ -72,6 +72,8 @@ def _data(d: Description, study: StudyConfig) -> str:
 
 def _metrics(d: Description, teacher: Scores) -> str:
     rows = [("all with a lesion", d.scores["dice"], d.scores["dice_std"], d.lesion_images)]
+    if d.native is not None:
+        rows.append(("the same, at their files' size", d.native.dice, d.native.dice_std, d.native.images))
     rows += [(group.name, group.dice, group.dice_std, group.images) for group in d.subgroups]
     table = markdown_table(
         ("images", "Dice %", "± over images", "how many"),

@@ -43,6 +43,15 @@ class Subgroup(Section):
     images: int
 
 
+class NativeScore(Section):
+    """Dice on the validation images at the size of their files."""
+
+    dice: float
+    dice_std: float
+    images: int
+    """Those with a lesion."""
+
+
 class Timing(Section):
     """A latency of one image on the machine that picked the student."""
 
@@ -97,6 +106,8 @@ class Description(Section):
     """Why it was picked, and what it could not be told from."""
     counted_by: tuple[str, ...]
     subgroups: tuple[Subgroup, ...]
+    native: NativeScore | None = None
+    """None in folders written before it was measured."""
     data: dict[str, str | int]
     onnx: OnnxCheck
     int8: Int8Check

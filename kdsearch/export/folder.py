@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import Dataset, Splits, summarise
+from kdsearch.data.native import native_images
 from kdsearch.distill.arrays import Images, training_data
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student
@@ -31,6 +32,7 @@ from kdsearch.export.description import (
     Description,
     Input,
     Int8Check,
+    NativeScore,
     OnnxCheck,
     Subgroup,
     Timing,
@@ -38,6 +40,8 @@ from kdsearch.export.description import (
 )
 from kdsearch.export.files import DESCRIPTION, INT8, ONNX, WEIGHTS, digest_of
 from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
+from kdsearch.export.loading import torch_network
+from kdsearch.export.native import native_dice
 from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
 from kdsearch.export.seen import dump_seen
@@ -193,6 +197,7 @@ def _describe(
         chosen=chosen,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(bench, network),
+        native=_native(bench, network),
         data={**summary, "sources": ", ".join(summary["sources"])},
         onnx=checks[0],
         int8=checks[1],
@@ -218,6 +223,15 @@ def _subgroups(bench: Workbench, network: UNet) -> tuple[Subgroup, ...]:
                     Subgroup(name=f"{kind} {name}", dice=float(part.mean()), dice_std=spread, images=len(part))
                 )
     return tuple(found)
+
+
+def _native(bench: Workbench, network: UNet) -> NativeScore:
+    """Dice of the validation images at the size of their files."""
+    ids = {bench.dataset.infos[position].id for position in bench.splits.validation}
+    run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
+    found = native_dice(run, native_images(bench.study.data, ids), size=bench.study.data.size)
+    dice = np.array([value for value in found.values() if not np.isnan(value)])
+    return NativeScore(dice=float(dice.mean()), dice_std=float(dice.std()), images=len(dice))
 
 
 def _made_with() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
 from kdsearch.export.files import INT8, ONNX, WEIGHTS
 from kdsearch.export.runtime import only_input, open_session, run_session
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Runtime = Literal["onnx", "int8", "torch"]
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
@@ -48,14 +51,18 @@ class LoadedStudent:
     def logits(self, image: ImageLike) -> Floats:
         """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
         grey = _grey(image, white=self.description.input.white)
-        small = self._network(resize_image(grey, self.description.input.size))
-        height, width = grey.shape
-        wide = Image.fromarray(small[0]).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(wide, dtype=np.float32)
+        return logits_at_own_size(self._network, grey, size=self.description.input.size)
 
     def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
         """Logits C×S×S of grey values S×S that already have the student's size."""
         return self._network(grey)
+
+
+def logits_at_own_size(network: Network, grey: npt.NDArray[np.uint8], *, size: int) -> Floats:
+    """H×W logits of grey values H×W, from a network that takes S×S."""
+    small = network(resize_image(grey, size))
+    height, width = grey.shape
+    return np.asarray(Image.fromarray(small[0]).resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def shares_of(logits: Floats) -> Floats:
@@ -80,12 +87,12 @@ def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStud
 
 def _onnx_network(path: Path, description: Description) -> Network:
     session = open_session(path)
-    size = description.input.size
+    size, mean, std = description.input.size, description.input.mean, description.input.std
     fed = only_input(session)
     raw = fed.type == "tensor(uint8)"
 
     def run(grey: npt.NDArray[np.uint8]) -> Floats:
-        image = np.repeat(grey[None, :, :, None], 3, axis=3) if raw else _normalised(grey, description)
+        image = np.repeat(grey[None, :, :, None], 3, axis=3) if raw else _normalised(grey, mean=mean, std=std)
         logits = next(iter(run_session(session, {fed.name: image}, name=str(path)).values()))
         if logits.ndim != 4 or logits.shape[2:] != (size, size):
             raise ModelError(f"{path}: gives {logits.shape} where 1×C×{size}×{size} must come; pick the student again")
@@ -95,7 +102,6 @@ def _onnx_network(path: Path, description: Description) -> Network:
 
 
 def _torch_network(path: Path, description: Description) -> Network:
-    import torch
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -114,12 +120,18 @@ def _torch_network(path: Path, description: Description) -> Network:
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a safetensors file: {error}") from error
-    network.eval()
+    run_torch = torch_network(network.eval(), mean=description.input.mean, std=description.input.std)
+    return lambda grey: _finite(run_torch(grey), path)
+
+
+def torch_network(network: nn.Module, *, mean: float, std: float) -> Network:
+    """A network of torch as a function from grey values S×S to logits C×S×S."""
+    import torch
 
     @torch.inference_mode()
     def run(grey: npt.NDArray[np.uint8]) -> Floats:
-        logits: Floats = network(torch.from_numpy(_normalised(grey, description)))[0].numpy()
-        return _finite(logits, path)
+        logits: Floats = network(torch.from_numpy(_normalised(grey, mean=mean, std=std)))[0].numpy()
+        return logits
 
     return run
 
@@ -132,10 +144,9 @@ def _finite(logits: Floats, path: Path) -> Floats:
     return logits
 
 
-def _normalised(grey: npt.NDArray[np.uint8], description: Description) -> Floats:
+def _normalised(grey: npt.NDArray[np.uint8], *, mean: float, std: float) -> Floats:
     """1×1×S×S."""
-    wanted = description.input
-    return ((grey.astype(np.float32) / np.float32(255) - np.float32(wanted.mean)) / np.float32(wanted.std))[None, None]
+    return ((grey.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std))[None, None]
 
 
 def _grey(image: ImageLike, *, white: float | None) -> npt.NDArray[np.uint8]:

@@ -32,8 +32,8 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {size}
   grey = Round(luma)
   flat = Squeeze(grey, last)
   planes = Unsqueeze(flat, second)
-  small = Resize<mode = "linear", antialias = 1, axes = [2, 3], coordinate_transformation_mode = "half_pixel">
-    (planes, , , size)
+  small = Resize<mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3],
+                 coordinate_transformation_mode = "half_pixel">(planes, , , size)
   levels = Round(small)
   shares = Div(levels, white)
   centred = Sub(shares, mean)

@@ -36,6 +36,12 @@ class Pictures:
         """
         return self._predict(student)[1]
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """N names of what the validation images belong to; such as patients, or each to itself."""
+        infos = [self._bench.dataset.infos[position] for position in self._bench.splits.validation]
+        return tuple(info.group or info.id for info in infos)
+
     def has_weights(self, student: Student) -> bool:
         """Whether the student can be asked on this machine."""
         return weights_path(self._home, self._bench.study.name, student.number).is_file()

@@ -20,6 +20,8 @@ class Scored:
     def dice(self, of):
         return np.full(50, of.scores.dice) + IMAGES[of.number]
 
+    groups = tuple(map(str, range(50)))
+
     def has_weights(self, of):
         return of.number != 9
 
@@ -49,16 +51,28 @@ def test_those_that_cannot_be_told_from_the_choice_are_named_smallest_first():
     assert choice.candidate.student.number == 9  # the smaller of two with the same Dice
     assert choice.runner_up.student.number == 3
     assert [rival.student.number for rival in choice.as_good] == [1, 3, 2]
-    assert "The runner-up, trial 3, cannot be told apart from it by these images: the difference is " in choice.caution
+    assert (
+        "The runner-up, trial 3, is not distinguishable from it by these images and these weights: the "
+        in choice.caution
+    )
 
 
 def test_smaller_students_as_good_are_told_with_the_smallest():
     choice = as_asked_for(GALLERY, Candidate(student=GALLERY.find(2)))
     assert [rival.student.number for rival in choice.as_good] == [1, 3]
     assert choice.runner_up is None
-    assert "Of 4 compared, 2 with fewer parameters cannot be told apart from it" in choice.caution
+    assert "Of 4 compared, 2 with fewer parameters are not distinguishable from it by these images" in choice.caution
     assert "the smallest is trial 1: Dice 70.0 %" in choice.caution
     assert "runner-up" not in choice.caution
+    assert "Another training seed alone would move a student's Dice" in choice.caution
+    assert "flatters" not in choice.caution, "a person chose"
+
+
+def test_flattery_of_the_best_is_told():
+    many = _gallery(*(student(number, 0.5, 100 + number) for number in range(8)))
+    choice = choose(many, [Candidate(student=one) for one in many.students], budget=Budget(), rule=Rule())
+    assert 0.001 < choice.flattery < 0.03
+    assert f"flatters it by about {100 * choice.flattery:.1f} points of Dice" in choice.caution
 
 
 def test_nothing_is_said_where_the_choice_stands_out():

@@ -127,6 +127,9 @@ def test_scores_on_a_data_set_come_with_a_row_an_image(place):
     lesions = [row for row in rows if row["dice"]]
     assert 0 < len(lesions) < 400
     assert all(0 <= float(row["dice"]) <= 1 for row in lesions)
+    assert all(0 <= float(row["native_dice"]) <= 1 for row in lesions)
+    assert [row["native_dice"] for row in lesions] != [row["dice"] for row in lesions]
+    assert "at files" in done.stdout
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 
 

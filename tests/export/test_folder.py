@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from kdsearch.data.pixels import resize_image
 from kdsearch.distill.arrays import training_data
 from kdsearch.errors import ExportError, KdsearchError
 from kdsearch.export.checks import mean_dice, onnx_logits, require_same
@@ -130,11 +131,33 @@ def test_models_that_differ_are_refused(weights, validation):
         require_same(expected, expected + 0.1, validation)
 
 
+def _image_of(content):
+    """A session that gives what the graph's preprocessing hands to the network."""
+    model = onnx.load_from_string(content)
+    resized = next(node for node in model.graph.node if node.op_type == "Resize")
+    rounded = next(node for node in model.graph.node if node.op_type == "Round" and node.input[0] == resized.output[0])
+    model.graph.output.append(onnx.helper.make_tensor_value_info(rounded.output[0], onnx.TensorProto.FLOAT, None))
+    return session_of(model.SerializeToString(), name="m"), rounded.output[0]
+
+
+@pytest.mark.parametrize("shape", [(90, 70), (200, 333), (64, 64), (40, 500), (31, 33), (481, 640)])
+def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included(weights, shape):
+    plain = to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
+    session, name = _image_of(with_preprocessing(plain, size=64))
+    grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    got = session.run([name], {"pixels": np.repeat(grey[None, :, :, None], 3, axis=3)})[0][0, 0]
+    apart = np.abs(got - resize_image(grey, 64).astype(float))
+    border = np.ones((64, 64), bool)
+    border[2:-2, 2:-2] = False
+    assert apart.max() <= 1
+    assert apart[border].mean() < 0.3  # 1.6 with pixels outside the image
+
+
 @pytest.mark.realdata
 def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(weights, real_data):
     from PIL import Image
 
-    from kdsearch.data.pixels import read_grey, resize_image
+    from kdsearch.data.pixels import read_grey
 
     plain = to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
     inside, outside = (session_of(content, name="m") for content in (with_preprocessing(plain, size=64), plain))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 from rich.console import Console
@@ -24,9 +25,11 @@ from kdsearch.config.data import DataConfig
 from kdsearch.config.home import home_folder
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
+from kdsearch.data.native import native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.loading import LoadedStudent, load_student
+from kdsearch.export.native import native_dice
 from kdsearch.export.seen import Seen, mark_known, read_seen
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image, predict_classes
 from kdsearch.measure.scores import measure_overlap
@@ -35,17 +38,19 @@ from kdsearch.measure.scores import measure_overlap
 def run(options: argparse.Namespace) -> int:
     """Prints Dice on all images and by label, and writes a row an image where ``--csv`` says."""
     student = load_student(options.folder, runtime=options.runtime)
-    dataset = load_dataset(data_of(options.data, options.on_defect, student), home_folder(os.environ))
+    data = data_of(options.data, options.on_defect, student)
+    dataset = load_dataset(data, home_folder(os.environ))
     console = Console(soft_wrap=True, highlight=False)
     dataset = _without_seen(dataset, options, known=read_seen(options.folder, student.description), console=console)
     predicted = _predict(student, dataset)
+    native = _native(student, dataset, data)
     target = torch.from_numpy(np.asarray(dataset.masks) > 0).long()
-    console.print(_summary(dataset, predicted, target))
+    console.print(_summary(dataset, predicted, target, native=native))
     for defect in dataset.skipped:
         console.print(f"skipped {defect}", style="red", markup=False)
     if options.csv is not None:
         with writing(options.csv):
-            _write(options.csv, dataset, predicted=predicted, target=target)
+            _write(options.csv, dataset, predicted=predicted, target=target, native=native)
         console.print(f"Written to {options.csv}")
     return 0
 
@@ -105,8 +110,17 @@ def _predict(student: LoadedStudent, dataset: Dataset) -> Tensor:
     return predict_classes(torch.from_numpy(logits))
 
 
-def _summary(dataset: Dataset, predicted: Tensor, target: Tensor) -> Table:
-    table = Table("images", "with a lesion", "Dice %", "± over images", "IoU %", "empty ones left empty")
+def _native(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> npt.NDArray[np.float64]:
+    """N Dice coefficients at the size of the files, NaN where there is no lesion."""
+    images = native_images(data, {info.id for info in dataset.infos})
+    found = native_dice(student.small_logits, images, size=student.description.input.size)
+    return np.array([found[info.id] for info in dataset.infos])
+
+
+def _summary(dataset: Dataset, predicted: Tensor, target: Tensor, *, native: npt.NDArray[np.float64]) -> Table:
+    table = Table(
+        "images", "with a lesion", "Dice %", "± over images", "at files' size %", "IoU %", "empty ones left empty"
+    )
     labels = [info.label for info in dataset.infos]
     groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
     named = sorted({label for label in labels if label is not None})
@@ -115,21 +129,23 @@ def _summary(dataset: Dataset, predicted: Tensor, target: Tensor) -> Table:
         part = torch.tensor(chosen)
         overlap = measure_overlap(predicted[part], target[part])
         empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
-        dice = (overlap.dice, overlap.dice_std, overlap.iou) if overlap.images else ()
-        cells = [f"{100 * value:.1f}" for value in dice] or ["", "", ""]
+        own = float(np.nanmean(native[np.array(chosen)])) if overlap.images else 0.0
+        dice = (overlap.dice, overlap.dice_std, own, overlap.iou) if overlap.images else ()
+        cells = [f"{100 * value:.1f}" for value in dice] or [""] * 4
         table.add_row(escape(name), str(overlap.images), *cells, empty)
     return table
 
 
-def _write(path: Path, dataset: Dataset, *, predicted: Tensor, target: Tensor) -> None:
+def _write(path: Path, dataset: Dataset, *, predicted: Tensor, target: Tensor, native: npt.NDArray[np.float64]) -> None:
     """One row an image; Dice and IoU stay empty where the image holds no lesion."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "source", "label", "dice", "iou", "nothing_predicted"))
-        columns = (dice_per_image(predicted, target), iou_per_image(predicted, target), empty_per_image(predicted))
-        for info, dice, iou, empty in zip(dataset.infos, *(column.tolist() for column in columns), strict=True):
-            writer.writerow((info.id, info.source, info.label or "", *_figures(dice, iou), str(empty).lower()))
+        writer.writerow(("image", "source", "label", "dice", "native_dice", "iou", "nothing_predicted"))
+        figures = (dice_per_image(predicted, target), torch.from_numpy(native), iou_per_image(predicted, target))
+        columns = [column.tolist() for column in (*figures, empty_per_image(predicted))]
+        for info, *values, empty in zip(dataset.infos, *columns, strict=True):
+            writer.writerow((info.id, info.source, info.label or "", *_figures(*values), str(empty).lower()))
 
 
 def _figures(*values: float) -> Iterable[str]:

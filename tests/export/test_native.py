@@ -1,0 +1,54 @@
+"""Scores at the size of the files."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsearch.config.data import DataConfig, FolderSource, PhantomSource
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.native import NativeImage, native_images
+from kdsearch.errors import DataError
+from kdsearch.export.native import native_dice
+from tests.data.pictures import write_image, write_mask
+
+
+def test_native_images_are_those_of_the_data_set_before_they_are_resized(tmp_path):
+    for index in range(3):
+        write_image(tmp_path / "images" / f"{index}.png", shape=(50, 70), seed=index)
+        write_mask(tmp_path / "masks" / f"{index}.png", shape=(50, 70), box=(10, 10, 30, 30))
+    sources = (FolderSource(reader="folder", folder=str(tmp_path)), PhantomSource(reader="phantom", images=10))
+    config = DataConfig(sources=sources, size=32)
+    dataset = load_dataset(config, tmp_path / "home")
+    wanted = [info.id for info in dataset.infos][1:6]
+    found = list(native_images(config, set(wanted)))
+    assert [image.id for image in found] == wanted
+    assert found[0].grey.shape == found[0].mask.shape == (50, 70)
+    small = np.asarray(Image.fromarray(found[0].grey).resize((32, 32), Image.Resampling.BILINEAR))
+    assert np.array_equal(small, dataset.images[1])
+
+
+def test_file_that_went_bad_is_named(tmp_path):
+    write_image(tmp_path / "images" / "0.png")
+    write_mask(tmp_path / "masks" / "0.png", shape=(3, 3))
+    config = DataConfig(sources=(FolderSource(reader="folder", folder=str(tmp_path)),), size=32)
+    with pytest.raises(DataError, match=r"images/0.png: mask is 3×3 pixels"):
+        list(native_images(config, {"folder/0"}))
+
+
+def test_logits_are_resized_and_then_cut():
+    """A student that marks its right half, by hand on an image of 10×40 whose lesion is the rightmost quarter."""
+    mask = np.zeros((10, 40), np.uint8)
+    mask[:, 30:] = 255
+    images = [
+        NativeImage(id="a", grey=np.zeros((10, 40), np.uint8), mask=mask),
+        NativeImage(id="empty", grey=np.zeros((10, 40), np.uint8), mask=np.zeros((10, 40), np.uint8)),
+    ]
+    logits = np.full((1, 4, 4), -1.0, np.float32)
+    logits[:, :, 2:] = 1.0
+    found = native_dice(lambda _: logits, images, size=4)
+    assert found["a"] == pytest.approx(2 * 100 / (100 + 200))
+    assert math.isnan(found["empty"])
