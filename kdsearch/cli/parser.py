@@ -74,6 +74,9 @@ def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     budget.add_argument("--latency", type=_milliseconds, metavar="MS", help="most ms an image, ONNX on one thread")
     budget.add_argument("--file-size", type=_quantity, metavar="BYTES", help="largest ONNX file, such as 300k")
     budget.add_argument("--min-dice", type=_share, metavar="D", help="least Dice, from 0 to 1")
+    budget.add_argument(
+        "--min-empty-share", type=_share, metavar="E", help="least share of images without a lesion left empty, 0 to 1"
+    )
     rule = pick.add_argument_group("rule").add_mutually_exclusive_group()
     rule.add_argument("--best", action="store_true", help="the best Dice (unless another rule is named)")
     rule.add_argument("--smallest-within", type=_share, metavar="D", help="the smallest within D of the best Dice")

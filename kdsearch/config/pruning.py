@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,10 @@ READS: dict[PrunerName, tuple[str, ...]] = {
 """The settings that mean something to each."""
 
 
+USUAL: dict[str, dict[str, int]] = {"reach": {"warmup_epochs": 8, "finished_trials": 10}}
+"""Defaults of a pruner that differ from the rest's: with these ``reach`` spared the best student in all replays."""
+
+
 class PruningConfig(Section):
     """Which trials are stopped before their last epoch."""
 
@@ -39,14 +43,19 @@ class PruningConfig(Section):
     """``reach`` and ``halving`` serve any objectives and compare a student with none larger; Optuna's own need
     ``objectives: [dice]``."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 2
-    """Epochs every trial may train before it can be stopped."""
+    """Epochs every trial may train before it can be stopped; 8 for ``reach`` unless given."""
     finished_trials: Annotated[int, Field(ge=1)] = 3
-    """Trials that must have finished before any is stopped."""
-    optimism: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Trials that must have finished before any is stopped; 10 for ``reach`` unless given."""
+    optimism: Annotated[float, Field(ge=0, le=1)] = 1.0
     """``reach``: a trial is trusted to gain as much as the one at this quantile of the finished trials did from the
     same epoch on; nearer to 1 stops fewer."""
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.02
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.03
     """``reach``: how far below its rival's Dice a trial's reach may lie before it is stopped, for the noise of both."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_for_the_pruner(cls, values: Any) -> Any:
+        return USUAL.get(str(values.get("pruner")), {}) | values if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:

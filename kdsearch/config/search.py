@@ -10,18 +10,20 @@ from kdsearch.config.pruning import OPTUNAS_OWN, RANKED_ON_ARRIVAL, PrunerName, 
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section
 
-Sampler = Literal["tpe", "nsga2", "nsga3", "random", "grid"]
-Objective = Literal["dice", "params", "macs", "latency_ms"]
+Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
+Objective = Literal["dice", "params", "macs", "latency_ms", "empty_share"]
 Executor = Literal["processes", "inline", "ray"]
 
 
 class Limits(Section):
-    """Hard limits: a recipe over one is rejected before any training."""
+    """Hard limits: too large a recipe is rejected untrained, a student that marks too much is not on the front."""
 
     params: Quantity | None = None
     """Most parameters a student may have, such as ``820k``."""
     macs: Quantity | None = None
     """Most multiply-adds for one image, such as ``200M``."""
+    empty_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least share of validation images without a lesion in which nothing is marked; known when a student is trained."""
 
 
 class RayConfig(Section):
@@ -52,8 +54,9 @@ class SearchConfig(Section):
     startup_trials: Annotated[int, Field(ge=1)] = 10
     """Trials that are drawn at random before ``tpe`` begins to learn; the population of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
-    """What the front is made of: ``dice`` goes up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on
-    one thread, on the driver's machine) go down."""
+    """What the front is made of: ``dice`` and ``empty_share`` (of validation images without a lesion, those in which
+    nothing is marked) go up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread, on the
+    driver's machine) go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (

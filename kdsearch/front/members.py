@@ -6,18 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdsearch.config.search import Objective
+from kdsearch.config.search import Limits, Objective
 from kdsearch.distill.record import Student
 from kdsearch.front.dominance import non_dominated
 
 
-def front_of(students: Sequence[Student], objectives: Sequence[Objective]) -> tuple[Student, ...]:
-    """The non-dominated students, smallest first; ties stay in."""
+def front_of(
+    students: Sequence[Student], objectives: Sequence[Objective], limits: Limits | None = None
+) -> tuple[Student, ...]:
+    """The non-dominated of the students within the limits, smallest first; ties stay in."""
+    students = [student for student in students if limits is None or is_within(student, limits)]
     if not students:
         return ()
     losses = np.array([[_loss(student, objective) for objective in objectives] for student in students])
     members = [student for student, kept in zip(students, non_dominated(losses), strict=True) if kept]
     return tuple(sorted(members, key=lambda student: (student.scores.params, student.scores.macs, student.number)))
+
+
+def is_within(student: Student, limits: Limits) -> bool:
+    """Whether the student leaves empty images empty as often as the limits ask; sizes were checked before training."""
+    return limits.empty_share is None or (student.scores.overlap.empty_share or 0.0) >= limits.empty_share
 
 
 def _loss(student: Student, objective: Objective) -> float:
@@ -31,3 +39,6 @@ def _loss(student: Student, objective: Objective) -> float:
         case "latency_ms":
             assert student.scores.latency_ms is not None, "measured for every student of such a study"
             return student.scores.latency_ms
+        case "empty_share":
+            assert student.scores.overlap.empty_share is not None, "there are such images in such a study"
+            return -student.scores.overlap.empty_share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -67,6 +68,12 @@ def over_limit(cost: Cost, limits: Limits) -> str:
     return ""
 
 
+def how_far_over(cost: Cost, limits: Limits) -> float:
+    """The decimal logarithm of the largest excess over a limit on size; not above 0 where there is none."""
+    pairs = ((cost.params, limits.params), (cost.macs, limits.macs))
+    return max((math.log10(value / limit) for value, limit in pairs if limit is not None), default=0.0)
+
+
 def _complete_batch(session: Session) -> Iterator[DriverEvent]:
     """Draws what the batch at hand lacks, a whole one between two; the pruner knows the batches before it.
 
@@ -115,7 +122,9 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
     cost = cost_of(proposal.recipe, size=session.study.data.size)
     reason = over_limit(cost, session.study.search.limits)
     if reason:
-        record = yield from persist(session, partial(session.store.reject, proposal.number, reason))
+        violation = how_far_over(cost, session.study.search.limits)
+        reject = partial(session.store.reject, proposal.number, reason, violation=violation)
+        record = yield from persist(session, reject)
         session.ledger.end(record)
         yield Ended(record=record)
     return bool(reason)

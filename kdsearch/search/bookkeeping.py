@@ -49,7 +49,7 @@ def open_record(
 def refresh_front(recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], store: StudyStore) -> None:
     """Brings the front's marks, its charts, the study's page and its figures up to date."""
     teacher = store.teacher()
-    members = front_of(students, study.search.objectives)
+    members = front_of(students, study.search.objectives, study.search.limits)
     recorder.catch_up()
     if recorder.away:
         return
@@ -86,7 +86,7 @@ def _lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyCon
     """The front's members without pictures in the record or here."""
     return [
         member
-        for member in front_of(students, study.search.objectives)
+        for member in front_of(students, study.search.objectives, study.search.limits)
         if recorder.lacks_pictures(member.number) or not overlays_path(home, study.name, member.number).is_file()
     ]
 

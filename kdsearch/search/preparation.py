@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from kdsearch.config.home import checkpoint_folder
+from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
@@ -37,6 +38,7 @@ def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Prep
     device = choose_device(study.device)
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
     folder = teacher_folder(study, splits.fingerprint, home)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
@@ -56,6 +58,15 @@ def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Prep
     prepared = Prepared(dataset=dataset, splits=splits, teacher=teacher, device=device.type)
     yield prepared
     return prepared
+
+
+def _require_empty_images(search: SearchConfig, lesions: list[bool]) -> None:
+    """Raises SearchError where ``empty_share`` would be of no images."""
+    if all(lesions) and ("empty_share" in search.objectives or search.limits.empty_share is not None):
+        raise SearchError(
+            "search: empty_share is of validation images without a lesion, and there is none; remove it from "
+            "objectives and limits, or add such images to data.sources"
+        )
 
 
 def _acquired(lock: FileLock) -> Iterator[Waiting | GoingOn]:

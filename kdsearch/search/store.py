@@ -17,10 +17,9 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsearch.config.home import storage_url
-from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Objective
-from kdsearch.config.space import choose, enumerate_choices
+from kdsearch.config.space import enumerate_choices
 from kdsearch.config.study import StudyConfig, digest
 from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.distill.record import Outcome, TrialRecord
@@ -29,8 +28,8 @@ from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
+from kdsearch.search.mirror import Mirror
 from kdsearch.search.reading import COST, read_record
-from kdsearch.search.samplers import build_sampler
 from kdsearch.search.storage import explained, make_place, patience, sqlite_file
 
 logger = logging.getLogger(__name__)
@@ -40,11 +39,12 @@ DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "params": "minimize",
     "macs": "minimize",
     "latency_ms": "minimize",
+    "empty_share": "maximize",
 }
 STATES: dict[Outcome, TrialState] = {
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
-    "rejected": TrialState.PRUNED,
+    "rejected": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
 """How Optuna is told."""
@@ -64,7 +64,7 @@ class StudyStore:
     def __init__(self, study: StudyConfig, optuna_study: optuna.Study) -> None:
         self._config = study
         self._study = optuna_study
-        self._mirror = _mirror(optuna_study)
+        self._mirror = Mirror(study, optuna_study)
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
 
     def ask(self) -> Proposal | None:
@@ -92,19 +92,15 @@ class StudyStore:
         return proposal
 
     def _draw(self) -> tuple[Proposal, FrozenTrial] | None:
+        choices = None
         if self._config.search.sampler == "grid":
             choices = next(self._untried(), None)
             if choices is None:
                 return None
-            self._mirror.enqueue_trial(choices)
-        number = sum(trial.state != TrialState.WAITING for trial in self._mirror.get_trials(deepcopy=False))
-        seed = self._config.seed
+        number, seed = self._mirror.number, self._config.seed
         sampler_seed = _seed_of("sampler", seed, number)
         training_seed = _seed_of(seed, number) if self._config.search.vary_seed else seed
-        self._mirror.sampler = build_sampler(self._config.search, seed=sampler_seed)
-        trial = self._mirror.ask()
-        recipe = choose(self._config, lambda name, value: _suggest(trial, name, value), seed=training_seed)
-        drawn = self._mirror.get_trials(deepcopy=False)[trial.number]
+        recipe, drawn = self._mirror.draw(sampler_seed=sampler_seed, seed=training_seed, choices=choices)
         stored = create_trial(
             state=TrialState.RUNNING,
             params=drawn.params,
@@ -112,7 +108,7 @@ class StudyStore:
             user_attrs={"recipe": recipe.model_dump_json()},
             system_attrs=drawn.system_attrs,
         )
-        return Proposal(number=trial.number, recipe=recipe), stored
+        return Proposal(number=number, recipe=recipe), stored
 
     def _is_stored(self, number: int) -> bool:
         try:
@@ -123,15 +119,17 @@ class StudyStore:
 
     def finish(self, number: int, scores: Scores, curve: tuple[EpochReport, ...]) -> TrialRecord:
         """Tells Optuna the objectives and keeps all that was measured."""
-        return self._end(number, "finished", scores=SCORES.dump_json(scores).decode(), curve=_json(curve))
+        share = scores.overlap.empty_share
+        known = {} if share is None else {"empty_share": repr(share)}
+        return self._end(number, "finished", scores=SCORES.dump_json(scores).decode(), curve=_json(curve), **known)
 
     def stop(self, number: int, reason: str, *, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:
         """A pruned trial: Optuna is told PRUNED, without intermediate values, so that TPE takes it for a worse one."""
         return self._end(number, "stopped", reason=reason, curve=_json(curve), cost=COST.dump_json(cost).decode())
 
-    def reject(self, number: int, reason: str) -> TrialRecord:
-        """An over-budget recipe: Optuna is told PRUNED, which TPE takes for a worse one."""
-        return self._end(number, "rejected", reason=reason)
+    def reject(self, number: int, reason: str, *, violation: float) -> TrialRecord:
+        """An over-budget recipe: Optuna is told FAIL, the sampler of a constraint violated by so much, above 0."""
+        return self._end(number, "rejected", reason=reason, violation=repr(violation))
 
     def fail(
         self, number: int, reason: str, curve: tuple[EpochReport, ...] = (), *, traceback: str = ""
@@ -154,9 +152,10 @@ class StudyStore:
         trial = self._trial(number)
         state = STATES[trial.user_attrs["outcome"]]
         values = _objectives(trial, self._config.search.objectives) if state == TrialState.COMPLETE else None
-        for study in (self._study, self._mirror):
-            study.tell(number, values, state=state, skip_if_finished=True)
-        return read_record(self._trial(number))
+        self._study.tell(number, values, state=state, skip_if_finished=True)
+        told = self._trial(number)
+        self._mirror.end(told)
+        return read_record(told)
 
     def abandoned(self) -> list[Proposal]:
         """Trials a former driver left running, to be carried out under their numbers.
@@ -212,7 +211,7 @@ class StudyStore:
         """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
         from kdsearch.search.importance import importances_of  # takes a second to import
 
-        return importances_of(self._mirror, self._config)
+        return importances_of(self._study, self._config)
 
     @property
     def id(self) -> str:
@@ -235,7 +234,7 @@ class StudyStore:
 
     def _untried(self) -> Iterator[dict[str, object]]:
         """The grid's choices that no trial has taken."""
-        taken = {frozenset(trial.params.items()) for trial in self._mirror.get_trials(deepcopy=False)}
+        taken = {frozenset(trial.params.items()) for trial in self._mirror.trials}
         return (choices for choices in enumerate_choices(self._config) if frozenset(choices.items()) not in taken)
 
     def _keep(self, number: int, **attributes: str) -> None:
@@ -291,13 +290,6 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
     return optuna.load_study(storage=storage, study_name=study.name)
 
 
-def _mirror(study: optuna.Study) -> optuna.Study:
-    """The study in memory."""
-    mirror = optuna.create_study(directions=study.directions)
-    mirror.add_trials(study.get_trials(deepcopy=False))
-    return mirror
-
-
 def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
     """Whether the study was begun with other settings and no trial was made yet, so that nothing is lost with it."""
     known = optuna.load_study(storage=storage, study_name=study.name)
@@ -331,13 +323,3 @@ def _seed_of(*parts: object) -> int:
 
 def _json(curve: tuple[EpochReport, ...]) -> str:
     return CURVE.dump_json(curve).decode()
-
-
-def _suggest(trial: optuna.Trial, name: str, value: AnyRange) -> object:
-    match value:
-        case Choice(choice=choice):
-            return trial.suggest_categorical(name, choice)
-        case IntRange(bounds=(low, high), log=log, step=step):
-            return trial.suggest_int(name, low, high, log=log, step=step)
-        case FloatRange(bounds=(low, high), log=log, step=step):
-            return trial.suggest_float(name, low, high, log=log, step=step)

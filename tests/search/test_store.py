@@ -35,7 +35,7 @@ def test_what_is_told_comes_back(tiny, tmp_path):
     first, second, third, fourth = (store.ask() for _ in range(4))
     made = scores(dice=0.7, params=10, macs=20)
     store.finish(first.number, made, CURVE)
-    store.reject(second.number, "too large")
+    store.reject(second.number, "too large", violation=0.5)
     store.fail(third.number, "out of memory", CURVE)
     records = open_store(tiny, tmp_path, create=False).records()
     assert [record.outcome for record in records] == ["finished", "rejected", "failed", "running"]
@@ -52,10 +52,10 @@ def test_optuna_sees_objectives_and_states(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     a, b, c = (store.ask() for _ in range(3))
     store.finish(a.number, scores(dice=0.7, params=10, macs=20), CURVE)
-    store.reject(b.number, "r")
+    store.reject(b.number, "r", violation=0.5)
     store.fail(c.number, "f")
     study = optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None))
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL"]
     assert study.trials[0].values == [0.7, 10, 20]
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
 
@@ -233,7 +233,7 @@ def test_grid_tries_every_recipe_once_across_restarts(study_file, tmp_path):
 
 def test_study_is_complete_when_wanted_trials_have_ended_and_rejected_ones_do_not_count(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
-    store.reject(store.ask().number, "too large")
+    store.reject(store.ask().number, "too large", violation=0.5)
     for _ in range(3):
         assert not store.complete()
         proposal = store.ask()

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     study = load_study(options.study)
     store = open_store(study, home_folder(os.environ), create=False)
     students = students_of(store.records())
-    members = front_of(students, study.search.objectives)
+    members = front_of(students, study.search.objectives, study.search.limits)
     if options.json:
         print(front_json(members))
     elif options.csv:

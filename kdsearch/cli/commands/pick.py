@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(UNFINISHED, style="yellow")
     number = options.trial
     if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
-        members = front_of(gallery.students, study.search.objectives)
+        members = front_of(gallery.students, study.search.objectives, study.search.limits)
         number = walk(members, study=study, home=gallery.home, console=console)
         if number is None:
             return INTERRUPTED

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     if not students:
         command = command_line("run", options.study, data=options.data)
         raise KdsearchError(f"study {study.name} has no finished student yet; go on with {command}")
-    front = front_of(students, study.search.objectives)
+    front = front_of(students, study.search.objectives, study.search.limits)
     if options.markdown or options.latex:
         tables = (front_markdown, paths_markdown) if options.markdown else (front_latex, paths_latex)
         print(f"{tables[0](front)}\n\n{tables[1](students)}")

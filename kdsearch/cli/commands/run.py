@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(line, soft_wrap=True, highlight=False)
     for line in failures(records):
         console.print(line, soft_wrap=True, style="red")
-    members = front_of(students_of(records), study.search.objectives)
+    members = front_of(students_of(records), study.search.objectives, study.search.limits)
     if not members:
         console.print("No student was made.")
         return NOTHING_MADE

@@ -29,7 +29,8 @@ def _rising(to, epochs=EPOCHS):
 
 
 def _pruner(name, *known, **settings):
-    pruner = build_pruner(PruningConfig.model_validate({"pruner": name, **settings}))
+    eager = {"warmup_epochs": 2, "finished_trials": 3, "optimism": 0.8, "margin": 0.0} if name == "reach" else {}
+    pruner = build_pruner(PruningConfig.model_validate({"pruner": name, **eager, **settings}))
     for course in known:
         pruner.observe(course)
     return pruner
@@ -174,6 +175,13 @@ def test_warm_up_means_the_same_to_every_pruner(name, warmup):
     )
     stopped_at = next(epochs for epochs in range(1, EPOCHS) if pruner.stops(_course(90, [0.01] * epochs)))
     assert stopped_at == warmup + 1
+
+
+def test_reach_is_patient_unless_told_otherwise():
+    config = PruningConfig(pruner="reach")
+    assert (config.warmup_epochs, config.finished_trials, config.optimism, config.margin) == (8, 10, 1.0, 0.03)
+    assert PruningConfig(pruner="reach", warmup_epochs=1).warmup_epochs == 1
+    assert PruningConfig(pruner="halving").warmup_epochs == 2
 
 
 def test_margin_trusts_a_trial_whose_reach_is_a_little_below():

@@ -1,0 +1,183 @@
+"""The study in memory, as a sampler is to see it.
+
+A sampler reads every running trial again for each value, so it does not read the storage. Sizes are on logarithmic
+scales, because a front from two thousand to a million parameters is none on a linear one; recipes over a limit are
+violated constraints and no bad results.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
+from kdsearch.config.recipe import Recipe
+from kdsearch.config.search import Objective
+from kdsearch.config.space import choose, extreme_students
+from kdsearch.config.study import StudyConfig
+from kdsearch.distill.student import cost_of
+from kdsearch.measure.counts import Cost, count
+from kdsearch.models.unet import build_student
+from kdsearch.search.samplers import build_sampler
+
+LEARNING = ("tpe", "gp")
+"""Samplers whose first trials are spread over the sizes; the others have their own first generation."""
+CANDIDATES = 32
+"""Random recipes of which the one nearest to the wanted size begins a study."""
+UNKNOWN_VIOLATION = 1.0
+"""Of a recipe that an older release rejected."""
+
+
+class Mirror:
+    """An Optuna study in memory with the trials of another."""
+
+    def __init__(self, config: StudyConfig, study: optuna.Study) -> None:
+        self._config = config
+        self._study = optuna.create_study(directions=study.directions)
+        self._study.add_trials([self._seen(trial) for trial in study.get_trials(deepcopy=False)])
+        self._sizes: tuple[float, float] | None = None
+
+    @property
+    def number(self) -> int:
+        """Of the next trial."""
+        return sum(trial.state != TrialState.WAITING for trial in self.trials)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """As samplers see them."""
+        return self._study.get_trials(deepcopy=False)
+
+    def draw(self, *, sampler_seed: int, seed: int, choices: dict[str, object] | None) -> tuple[Recipe, FrozenTrial]:
+        """The next recipe, trained with ``seed``, and its trial; ``choices`` names every value where a grid does."""
+        search = self._config.search
+        drawn = [trial for trial in self.trials if "rejected" not in trial.user_attrs]
+        finished = sum(trial.state == TrialState.COMPLETE for trial in drawn)
+        if choices is None and search.sampler in LEARNING and finished < search.startup_trials:
+            choices = self._spread(len(drawn), np.random.default_rng(sampler_seed))
+        if choices is not None:
+            self._study.enqueue_trial(choices)
+        others = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials) - finished
+        self._study.sampler = build_sampler(search, seed=sampler_seed, unfinished=others)
+        trial = self._study.ask()
+        recipe = choose(self._config, lambda name, value: suggest(trial, name, value), seed=seed)
+        return recipe, self.trials[trial.number]
+
+    def end(self, trial: FrozenTrial) -> None:
+        """The other study's trial ended."""
+        mine = self.trials[trial.number]
+        if mine.state.is_finished():
+            return
+        seen = self._seen(trial)
+        for key, value in seen.system_attrs.items():
+            self._study._storage.set_trial_system_attr(mine._trial_id, key, value)  # noqa: SLF001 - no public way by number
+        for key, value in seen.user_attrs.items():
+            self._study._storage.set_trial_user_attr(mine._trial_id, key, value)  # noqa: SLF001 - likewise
+        self._study.tell(trial.number, seen.values, state=seen.state)
+
+    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial with its values on the sampler's scales."""
+        objectives, limits = self._config.search.objectives, self._config.search.limits
+        state, values, constraints, notes = trial.state, None, {}, {}
+        if trial.user_attrs.get("outcome") == "rejected":
+            notes = {"rejected": True}
+            state = TrialState.COMPLETE if self._config.search.sampler == "tpe" else TrialState.FAIL
+            values = [0.0] * len(objectives) if state == TrialState.COMPLETE else None
+            constraints = {"constraints:limits": float(trial.user_attrs.get("violation", UNKNOWN_VIOLATION))}
+        elif trial.state == TrialState.COMPLETE:
+            values = [_scaled(name, value) for name, value in zip(objectives, trial.values, strict=True)]
+            if limits.empty_share is not None:
+                share = float(trial.user_attrs.get("empty_share", 0.0))
+                constraints = {"constraints:empty_share": limits.empty_share - share}
+        return create_trial(
+            state=state,
+            values=values,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=notes,
+            system_attrs={**trial.system_attrs, **constraints},
+        )
+
+    def _spread(self, place: int, rng: np.random.Generator) -> dict[str, object] | None:
+        """Choices of the random recipe nearest to the place's size; None where none is within the limits.
+
+        Places follow van der Corput's sequence from the smallest to the largest size on a logarithmic scale, so that
+        the first few already span it.
+        """
+        low, high = self._span()
+        wanted = low + van_der_corput(place + 1) * (high - low)
+        best: tuple[float, dict[str, object]] | None = None
+        for _ in range(CANDIDATES):
+            choices: dict[str, object] = {}
+
+            def pick(name: str, value: AnyRange, choices: dict[str, object] = choices) -> object:
+                choices[name] = random_value(value, rng)
+                return choices[name]
+
+            cost = cost_of(choose(self._config, pick, seed=0), size=self._config.data.size)
+            apart = abs(math.log10(cost.params) - wanted)
+            if self._allows(cost) and (best is None or apart < best[0]):
+                best = apart, choices
+        return best[1] if best is not None else None
+
+    def _span(self) -> tuple[float, float]:
+        """Logarithms of the smallest and the largest number of parameters within the limits."""
+        if self._sizes is None:
+            size = self._config.data.size
+            costs = [count(build_student(spec, device="meta"), size=size) for spec in extreme_students(self._config)]
+            params = [cost.params for cost in costs]
+            most = self._config.search.limits.params
+            largest = max(params) if most is None else min(max(params), most)
+            self._sizes = math.log10(min(params)), math.log10(max(largest, min(params)))
+        return self._sizes
+
+    def _allows(self, cost: Cost) -> bool:
+        limits = self._config.search.limits
+        pairs = ((cost.params, limits.params), (cost.macs, limits.macs))
+        return all(limit is None or value <= limit for value, limit in pairs)
+
+
+def suggest(trial: optuna.Trial, name: str, value: AnyRange) -> object:
+    """One value of a range, from the sampler."""
+    match value:
+        case Choice(choice=choice):
+            return trial.suggest_categorical(name, choice)
+        case IntRange(bounds=(low, high), log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case FloatRange(bounds=(low, high), log=log, step=step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+
+
+def random_value(value: AnyRange, rng: np.random.Generator) -> object:
+    """One value of a range, uniformly on its own scale."""
+    match value:
+        case Choice(choice=choice):
+            return choice[int(rng.integers(len(choice)))]
+        case IntRange(bounds=(low, high), log=True):
+            drawn = round(math.exp(rng.uniform(math.log(low - 0.5), math.log(high + 0.5))))
+            return int(min(max(drawn, low), high))
+        case IntRange(bounds=(low, high), step=step):
+            return int(low + step * rng.integers((high - low) // step + 1))
+        case FloatRange(bounds=(low, high), log=True):
+            return float(min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high))
+        case FloatRange(bounds=(low, high), step=None):
+            return float(rng.uniform(low, high))
+        case FloatRange(bounds=(low, high), step=step):
+            assert step is not None, "without a step it is the case above"
+            return float(low + step * rng.integers(math.floor((high - low) / step + 1e-9) + 1))
+
+
+def van_der_corput(index: int) -> float:
+    """The index's binary digits mirrored at the point: 1/2, 1/4, 3/4, 1/8, … from 1 on."""
+    value, part = 0.0, 0.5
+    while index:
+        value += part * (index % 2)
+        index //= 2
+        part /= 2
+    return value
+
+
+def _scaled(objective: Objective, value: float) -> float:
+    return math.log10(max(value, 1e-9)) if objective in ("params", "macs", "latency_ms") else value

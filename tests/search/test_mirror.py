@@ -1,0 +1,108 @@
+"""What a sampler sees of a study."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsearch.config.load import load_study
+from kdsearch.config.ranges import Choice, FloatRange, IntRange
+from kdsearch.distill.student import cost_of
+from kdsearch.search.asking import how_far_over
+from kdsearch.search.mirror import random_value, van_der_corput
+from kdsearch.search.store import open_store
+from tests.front.students import scores
+from tests.tiny import TINY
+
+WIDE = TINY.replace("{int: [2, 6]}", "{int: [2, 64], log: true}").replace(
+    "startup_trials: 2", "startup_trials: 8, limits: {params: 100k}"
+)
+
+
+def _finish(store, proposal, *, size=32):
+    cost = cost_of(proposal.recipe, size=size)
+    store.finish(proposal.number, scores(dice=0.5, params=cost.params, macs=cost.macs), ())
+    return cost
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_first_trials_span_the_sizes_within_the_limits(study_file, tmp_path, sampler):
+    study = load_study(study_file(WIDE.replace("trials: 3", f"trials: 30, sampler: {sampler}")))
+    store = open_store(study, tmp_path, create=True)
+    params = [_finish(store, store.ask()).params for _ in range(8)]
+    assert max(params) <= 100_000
+    halves = np.histogram(np.log10(params), bins=np.linspace(math.log10(min(params)), 5, 5))[0]
+    assert (halves >= 1).all(), params
+    assert max(params[:4]) > 8 * min(params[:4])
+
+
+def test_sizes_are_on_logarithmic_scales_and_over_limit_recipes_violate_a_constraint(study_file, tmp_path):
+    study = load_study(study_file(WIDE))
+    store = open_store(study, tmp_path, create=True)
+    store.finish(store.ask().number, scores(dice=0.5, params=1000, macs=100), ())
+    store.reject(store.ask().number, "too large", violation=0.7)
+    for mirror in (store._mirror, open_store(study, tmp_path, create=False)._mirror):
+        finished, rejected = mirror.trials
+        assert finished.values == [0.5, pytest.approx(3), pytest.approx(2)]
+        assert rejected.constraints == {"limits": 0.7}
+    stored = optuna.load_study(study_name="tiny", storage=f"sqlite:///{tmp_path}/studies/tiny/optuna.db").trials
+    assert stored[0].values == [0.5, 1000, 100]
+    assert stored[1].state.name == "FAIL"
+
+
+def test_rejected_recipes_are_no_experience(study_file, tmp_path):
+    study = load_study(study_file(WIDE.replace("trials: 3", "trials: 30")))
+    store = open_store(study, tmp_path, create=True)
+    for _ in range(12):
+        store.reject(store.ask().number, "too large", violation=0.1)
+    sizes = [cost_of(store.ask().recipe, size=32).params for _ in range(4)]
+    assert max(sizes) <= 100_000, "still spread within the limits, not learnt"
+
+
+def test_student_that_marks_empty_images_violates_the_limit(study_file, tmp_path):
+    import dataclasses
+
+    text = WIDE.replace("limits: {params: 100k}", "limits: {empty_share: 0.8}")
+    store = open_store(load_study(study_file(text)), tmp_path, create=True)
+    made = scores(dice=0.5, params=1000, macs=100)
+    for share in (0.5, 0.9):
+        overlap = dataclasses.replace(made.overlap, empty_share=share, empty_images=10)
+        store.finish(store.ask().number, dataclasses.replace(made, overlap=overlap), ())
+    violated, kept = (trial.constraints["empty_share"] for trial in store._mirror.trials)
+    assert (violated, kept) == (pytest.approx(0.3), pytest.approx(-0.1))
+
+
+def test_how_far_over_is_a_logarithm(study_file):
+    study = load_study(study_file(WIDE))
+    big = type("Cost", (), {"params": 1_000_000, "macs": 1})()
+    assert how_far_over(big, study.search.limits) == pytest.approx(1.0)
+
+
+def test_van_der_corput_by_hand():
+    assert [van_der_corput(index) for index in range(1, 8)] == [0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
+
+
+RANGES = [
+    Choice(choice=("a", "b")),
+    IntRange[int].model_validate({"int": (2, 9), "log": True}),
+    IntRange[int].model_validate({"int": (2, 8), "step": 3}),
+    FloatRange[float].model_validate({"float": (0.1, 10.0), "log": True}),
+    FloatRange[float].model_validate({"float": (0.1, 0.9)}),
+    FloatRange[float].model_validate({"float": (0.1, 0.5), "step": 0.1}),
+]
+
+
+@pytest.mark.parametrize("value", RANGES)
+@given(seed=st.integers(0, 10_000))
+def test_random_value_is_one_that_optuna_takes(value, seed):
+    from kdsearch.search.mirror import suggest
+
+    drawn = random_value(value, np.random.default_rng(seed))
+    study = optuna.create_study()
+    study.enqueue_trial({"x": drawn})
+    assert suggest(study.ask(), "x", value) == pytest.approx(drawn) if not isinstance(drawn, str) else drawn
