@@ -64,6 +64,7 @@ def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     form.add_argument("--json", action="store_true", help="as JSON")
     form.add_argument("--csv", action="store_true", help="as CSV")
     front.add_argument("--html", type=Path, metavar="FILE", help="write the interactive chart there")
+    _add_data(front)
 
 
 def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

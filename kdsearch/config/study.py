@@ -61,6 +61,11 @@ class StudyConfig(Section):
     """Optuna storage URL; an SQLite file under ``.kdsearch/`` unless given."""
     tracking_uri: str | None = None
     """MLflow tracking URI; ``sqlite:///mlflow/mlflow.db`` unless given here or in ``MLFLOW_TRACKING_URI``."""
+    repeats: Annotated[int, Field(ge=1, le=20)] = 1
+    """How often the study is run, each time with the next split and seed; tables then average. Needs ``sampler: grid``,
+    so that each repeat trains the same recipes."""
+    score_test: bool = False
+    """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
     references: tuple[Reference, ...] = ()
     """Published points for the chart."""
 
@@ -87,6 +92,15 @@ class StudyConfig(Section):
         return search
 
     @model_validator(mode="after")
+    def _repeats_the_same(self) -> StudyConfig:
+        if self.repeats > 1 and self.search.sampler != "grid":
+            raise ValueError(
+                f"repeats: {self.repeats} needs search.sampler: grid, so that each repeat trains the same recipes; got "
+                f"{self.search.sampler}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _device_fits_ray(self) -> StudyConfig:
         search = self.search
         gpus = search.ray.gpus_per_trial
@@ -110,6 +124,22 @@ class StudyConfig(Section):
             fields = content if isinstance(content, dict) else {"": content}
             flat |= {f"{section}.{key}".rstrip("."): json.dumps(value, sort_keys=True) for key, value in fields.items()}
         return flat
+
+
+def repeats_of(study: StudyConfig) -> tuple[StudyConfig, ...]:
+    """The study, and those that repeat it with the next splits and seeds under names of their own."""
+    return tuple(study if index == 0 else _repeated(study, index) for index in range(study.repeats))
+
+
+def _repeated(study: StudyConfig, index: int) -> StudyConfig:
+    split = study.data.split.model_copy(update={"seed": study.data.split.seed + index})
+    return study.model_copy(
+        update={
+            "name": f"{study.name}.repeat-{index + 1}",
+            "seed": study.seed + index,
+            "data": study.data.model_copy(update={"split": split}),
+        }
+    )
 
 
 def digest(*parts: object) -> str:

@@ -49,11 +49,12 @@ class TrainingData:
 def training_data(dataset: Dataset, splits: Splits, device: torch.device) -> TrainingData:
     """The training and validation images on the device; the test images are not touched."""
     return TrainingData(
-        train=_images(dataset, splits.train, device), validation=_images(dataset, splits.validation, device)
+        train=images_at(dataset, splits.train, device), validation=images_at(dataset, splits.validation, device)
     )
 
 
-def _images(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:
+def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:
+    """The images at those positions of the data set, on the device."""
     chosen = np.asarray(positions)
     return Images(
         grey=torch.from_numpy(dataset.images[chosen]).to(device),

@@ -18,6 +18,8 @@ from kdsearch.measure.scores import Scores
 from kdsearch.report.chart import front_figure
 from kdsearch.report.figures import curves_figure, groups_figure, hypervolume_figure, importance_figure
 from kdsearch.report.progress import Step, reference_size, steps_of
+from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
+from kdsearch.report.repeats import Variant, variant_rows
 from kdsearch.report.table import front_cells
 
 STYLE = """
@@ -50,6 +52,8 @@ class Story:
     study_text: str
     """The resolved study file."""
     environment: str
+    variants: tuple[Variant, ...] = ()
+    """Recipes over repeats, where the study was repeated."""
 
 
 def report_page(story: Story) -> str:
@@ -75,6 +79,7 @@ def _sections(story: Story) -> Sections:
     return [
         ("Front", _chart(chart)),
         ("Members of the front", _table(story.front)),
+        ("Over repeats, each with another split and seed", _variants(story)),
         ("Learning curves of the front, and where trials were stopped", _curves(story, members)),
         ("What mattered for Dice", _importance(story)),
         ("How the search went", _progress(steps, most)),
@@ -84,6 +89,17 @@ def _sections(story: Story) -> Sections:
         ("Study file", f"<pre>{html.escape(story.study_text)}</pre>"),
         ("Environment", f"<pre>{html.escape(story.environment)}</pre>"),
     ]
+
+
+def _variants(story: Story) -> str:
+    if not story.variants:
+        return ""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in VARIANTS_HEAD)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in variant_rows(story.variants)
+    )
+    note = "p-values are of paired t-tests over all repeats' images."
+    return f"<table><tr>{head}</tr>{rows}</table><p>{note}</p>"
 
 
 def _summary(story: Story) -> str:

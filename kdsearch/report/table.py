@@ -62,7 +62,7 @@ def front_markdown(students: Sequence[Student]) -> str:
 def front_latex(students: Sequence[Student]) -> str:
     """The same table for LaTeX, with booktabs."""
     head, *rows = front_cells(students)
-    return _latex(head, rows)
+    return latex_table(head, rows)
 
 
 def paths_markdown(students: Sequence[Student]) -> str:
@@ -72,7 +72,7 @@ def paths_markdown(students: Sequence[Student]) -> str:
 
 def paths_latex(students: Sequence[Student]) -> str:
     """Dice by distillation path for LaTeX."""
-    return _latex(PATHS_HEAD, _path_rows(students))
+    return latex_table(PATHS_HEAD, _path_rows(students))
 
 
 def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
@@ -84,7 +84,8 @@ def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for LaTeX, with booktabs."""
     body = [f"{' & '.join(_escaped(cell) for cell in cells)} \\\\" for cells in (head, *rows)]
     columns = "r" * len(head)
     lines = [

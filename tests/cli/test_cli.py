@@ -268,3 +268,34 @@ def test_broken_pipe_is_quiet(place):
         check=False,
     )
     assert done.stderr == ""
+
+
+REPEATED = """
+name: repeated
+repeats: 2
+score_test: true
+data:
+  sources: [{reader: phantom, images: 40}]
+  size: 32
+teacher: {encoder_depth: 3, weights: none, training: {epochs: 1}}
+student: {width: 4, depth: 2, convolutions: 1}
+distillation: {path: {choice: [none, logits]}}
+training: {epochs: 2}
+search: {sampler: grid, trials: 9, workers: 1, objectives: [dice]}
+"""
+
+
+def test_repeated_study_is_averaged_over_splits_and_seeds(place):
+    (place / "repeated.yaml").write_text(REPEATED, encoding="utf-8")
+    said = _run(place, "run", "repeated.yaml").stdout
+    assert "Study repeated.repeat-2: " in said
+    assert "Over repeats: each with another split and another seed" in said
+    again = _run(place, "front", "repeated.yaml").stdout
+    for name in ("teacher", "none", "logits dml weak", "p, plain"):
+        assert name in again
+    splits = [json.loads((place / ".kdsearch" / "studies" / name / "test-dice.json").read_text())["of"]
+              for name in ("repeated", "repeated.repeat-2")]  # fmt: skip
+    assert splits[0] != splits[1]
+    assert "| none |" in _run(place, "report", "repeated.yaml", "--markdown").stdout
+    (place / "tpe.yaml").write_text(REPEATED.replace("sampler: grid, ", ""), encoding="utf-8")
+    assert "repeats: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr

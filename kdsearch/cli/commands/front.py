@@ -9,19 +9,23 @@ from rich.console import Console
 
 from kdsearch.cli.writing import writing
 from kdsearch.config.home import home_folder
-from kdsearch.config.load import load_study
+from kdsearch.config.load import load_study, with_folders
 from kdsearch.distill.record import students_of
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
+from kdsearch.report.repeats import averaged, variants_of, variants_table
 from kdsearch.report.table import front_csv, front_json, front_table
+from kdsearch.search.repeats import gather_repeats
 from kdsearch.search.store import open_store
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the front in the form asked for, and writes the chart where ``--html`` says."""
-    study = load_study(options.study)
-    store = open_store(study, home_folder(os.environ), create=False)
-    students = students_of(store.records())
+    study = with_folders(load_study(options.study), options.data)
+    home = home_folder(os.environ)
+    store = open_store(study, home, create=False)
+    repeats = gather_repeats(study, home) if study.repeats > 1 else ()
+    students = averaged(repeats) if repeats else students_of(store.records())
     members = front_of(students, study.search.objectives, study.search.limits)
     if options.json:
         print(front_json(members))
@@ -29,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
         print(front_csv(members), end="")
     else:
         Console().print(front_table(members))
+        if repeats:
+            Console().print(variants_table(variants_of(repeats)))
     if options.html is not None:
         page = front_page(study, students=students, front=members, teacher=store.teacher())
         with writing(options.html):

@@ -17,8 +17,10 @@ from kdsearch.errors import KdsearchError
 from kdsearch.front.members import front_of
 from kdsearch.measure.environment import installed_packages
 from kdsearch.report.page import Story, report_page
+from kdsearch.report.repeats import averaged, variants_latex, variants_markdown, variants_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
 from kdsearch.search.pictures import Pictures
+from kdsearch.search.repeats import gather_repeats
 from kdsearch.search.store import open_store
 from kdsearch.search.workbench import open_workbench
 
@@ -33,10 +35,14 @@ def run(options: argparse.Namespace) -> int:
     if not students:
         command = command_line("run", options.study, data=options.data)
         raise KdsearchError(f"study {study.name} has no finished student yet; go on with {command}")
-    front = front_of(students, study.search.objectives, study.search.limits)
+    repeats = gather_repeats(study, home) if study.repeats > 1 else ()
+    shown = averaged(repeats) if repeats else students
+    front = front_of(shown, study.search.objectives, study.search.limits)
     if options.markdown or options.latex:
         tables = (front_markdown, paths_markdown) if options.markdown else (front_latex, paths_latex)
-        print(f"{tables[0](front)}\n\n{tables[1](students)}")
+        print(f"{tables[0](front)}\n\n{tables[1](shown)}")
+        if repeats:
+            print(f"\n{(variants_markdown if options.markdown else variants_latex)(variants_of(repeats))}")
         return 0
     pictures = Pictures(open_workbench(study, home, data=store.data()), home)
     story = Story(
@@ -49,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         overlays={member.number: pictures.sheet(member) for member in front if pictures.has_weights(member)},
         study_text=dump_study(study),
         environment=installed_packages(),
+        variants=variants_of(repeats) if repeats else (),
     )
     place = options.out or Path(f"{study.name}-report.html")
     with writing(place):

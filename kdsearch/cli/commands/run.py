@@ -17,12 +17,14 @@ from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.study import StudyConfig
+from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.distill.record import TrialRecord, students_of
 from kdsearch.front.members import front_of
+from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import Searching
+from kdsearch.search.repeats import gather_repeats
 from kdsearch.tracking.location import choose_tracking
 
 NOTHING_MADE = 1
@@ -31,6 +33,14 @@ NOTHING_MADE = 1
 def run(options: argparse.Namespace) -> int:
     """Runs the study to its end; Ctrl-C stops it so that the same command goes on."""
     study = _with_options(with_folders(load_study(options.study), options.data), options)
+    codes = [_run_once(one, options) for one in repeats_of(study)]
+    if study.repeats > 1 and not any(codes):
+        Console().print(variants_table(variants_of(gather_repeats(study, home_folder(os.environ)))))
+    return max(codes)
+
+
+def _run_once(study: StudyConfig, options: argparse.Namespace) -> int:
+    """Runs one repeat; raises KeyboardInterrupt where it was stopped."""
     tracking = choose_tracking(study.tracking_uri, os.environ)
     console = Console()
     logging.basicConfig(
@@ -57,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         driver.close()
         console.print("\nStopped. What is finished is kept; the same command goes on:")
         console.print(f"  {_command(options)}", soft_wrap=True, highlight=False)
-        return 130
+        raise
     if view.progress.page is None:
         console.print(f"Study {study.name} is finished: its trials are done. For more, say --trials N.", soft_wrap=True)
     else:

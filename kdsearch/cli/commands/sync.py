@@ -9,6 +9,7 @@ from collections import Counter
 from kdsearch.cli.command_line import command_line
 from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.study import repeats_of
 from kdsearch.search.bookkeeping import sync_study
 from kdsearch.tracking.location import choose_tracking
 
@@ -17,9 +18,10 @@ def run(options: argparse.Namespace) -> int:
     """Records what MLflow lacks, and says what it holds then."""
     study = with_folders(load_study(options.study), options.data)
     tracking = choose_tracking(study.tracking_uri, os.environ)
-    records = sync_study(study, home=home_folder(os.environ), tracking=tracking)
-    counts = Counter(record.outcome for record in records)
-    trials = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no trials yet"
-    print(f"MLflow is level with study {study.name}: {trials}.")
+    for one in repeats_of(study):
+        records = sync_study(one, home=home_folder(os.environ), tracking=tracking)
+        counts = Counter(record.outcome for record in records)
+        trials = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no trials yet"
+        print(f"MLflow is level with study {one.name}: {trials}.")
     print(f"browse:  {command_line('ui', options.study)}")
     return 0

@@ -1,0 +1,172 @@
+"""A study that was repeated with other splits and seeds, as one table: means, spreads, and p-values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+from scipy import stats
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.recipe import Recipe
+from kdsearch.distill.record import Student
+from kdsearch.markdown import markdown_table
+from kdsearch.report.table import latex_table
+
+Floats = npt.NDArray[np.float64]
+
+HEAD = ("variant", "Dice %", "± over images", "± over repeats", "repeats", "p, teacher", "p, plain", "params")
+
+
+LEAST_SPREAD = 1e-9
+"""Of differences; below it there is nothing to test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """One run of the study: its split, its seed, its students."""
+
+    students: tuple[Student, ...]
+    dice: dict[int, Floats]
+    """Of each scored image with a lesion, by trial."""
+    teacher: Floats
+    """Of the same images."""
+    teacher_params: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One recipe over the repeats; p-values are of paired t-tests over all repeats' images."""
+
+    name: str
+    repeats: int
+    dice: float
+    image_std: float
+    repeat_std: float | None
+    """Of the repeats' means; None with a single one."""
+    params: int
+    p_teacher: float | None
+    p_plain: float | None
+    """None where there is nothing to compare with, or no difference at all."""
+
+
+def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
+    """The teacher, then each recipe in the order of its trials."""
+    by_recipe = _by_recipe(repeats)
+    plain = next((found for recipe, found in by_recipe.items() if recipe.distillation is None), {})
+    teacher = dict(enumerate(repeat.teacher for repeat in repeats))
+    rows = [_variant("teacher", teacher, params=repeats[0].teacher_params, teacher={}, plain=_dice(plain, repeats))]
+    for recipe, found in by_recipe.items():
+        others = {} if recipe.distillation is None else _dice(plain, repeats)
+        params = next(iter(found.values())).scores.params
+        rows.append(_variant(name_of(recipe), _dice(found, repeats), params=params, teacher=teacher, plain=others))
+    return tuple(rows)
+
+
+def averaged(repeats: Sequence[Repeat]) -> tuple[Student, ...]:
+    """A student for each recipe, under the number of its first trial, with the mean scores of its repeats."""
+    return tuple(_averaged(tuple(found.values())) for found in _by_recipe(repeats).values())
+
+
+def name_of(recipe: Recipe) -> str:
+    """``logits kld weak``; ``none`` without distillation."""
+    spec = recipe.distillation
+    return f"{spec.path} {spec.loss} {spec.teacher_view}" if spec is not None else "none"
+
+
+def variants_table(variants: Sequence[Variant]) -> Table:
+    """For the terminal."""
+    table = Table(title="Over repeats: each with another split and another seed", title_justify="left")
+    for index, name in enumerate(HEAD):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in variant_rows(variants):
+        table.add_row(*row)
+    return table
+
+
+def variants_markdown(variants: Sequence[Variant]) -> str:
+    """The same in Markdown."""
+    return markdown_table(HEAD, variant_rows(variants))
+
+
+def variants_latex(variants: Sequence[Variant]) -> str:
+    """The same for LaTeX, with booktabs."""
+    return latex_table(HEAD, variant_rows(variants))
+
+
+def variant_rows(variants: Sequence[Variant]) -> list[tuple[str, ...]]:
+    """A row a variant, as HEAD names the cells."""
+    return [
+        (
+            row.name,
+            f"{100 * row.dice:.2f}",
+            f"{100 * row.image_std:.2f}",
+            "" if row.repeat_std is None else f"{100 * row.repeat_std:.2f}",
+            str(row.repeats),
+            _p(row.p_teacher),
+            _p(row.p_plain),
+            format_quantity(row.params),
+        )
+        for row in variants
+    ]
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _by_recipe(repeats: Sequence[Repeat]) -> dict[Recipe, dict[int, Student]]:
+    """Students by recipe, seeds aside, and by repeat."""
+    found: dict[Recipe, dict[int, Student]] = defaultdict(dict)
+    for index, repeat in enumerate(repeats):
+        for student in repeat.students:
+            if student.number in repeat.dice:
+                found[student.recipe.model_copy(update={"seed": 0})].setdefault(index, student)
+    return dict(found)
+
+
+def _dice(found: dict[int, Student], repeats: Sequence[Repeat]) -> dict[int, Floats]:
+    return {index: repeats[index].dice[student.number] for index, student in found.items()}
+
+
+def _variant(
+    name: str, dice: dict[int, Floats], *, params: int, teacher: dict[int, Floats], plain: dict[int, Floats]
+) -> Variant:
+    images = np.concatenate(list(dice.values()))
+    means = [float(values.mean()) for values in dice.values()]
+    return Variant(
+        name=name,
+        repeats=len(dice),
+        dice=float(images.mean()),
+        image_std=float(images.std()),
+        repeat_std=float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        params=params,
+        p_teacher=_paired(dice, teacher),
+        p_plain=_paired(dice, plain),
+    )
+
+
+def _paired(a: dict[int, Floats], b: dict[int, Floats]) -> float | None:
+    """Of a paired t-test over the images of the repeats that both have."""
+    common = sorted(a.keys() & b.keys())
+    if not common:
+        return None
+    apart = np.concatenate([a[index] - b[index] for index in common])
+    if len(apart) < 2 or np.ptp(apart) < LEAST_SPREAD:
+        return None
+    return float(stats.ttest_1samp(apart, 0.0).pvalue)
+
+
+def _averaged(students: tuple[Student, ...]) -> Student:
+    first = students[0]
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(student.scores.overlap, name) for student in students]))
+
+    overlap = dataclasses.replace(first.scores.overlap, dice=mean("dice"), dice_std=mean("dice_std"), iou=mean("iou"))
+    return dataclasses.replace(first, scores=dataclasses.replace(first.scores, overlap=overlap, by_source=()))

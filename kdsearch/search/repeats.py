@@ -1,0 +1,83 @@
+"""Brings together what a repeated study left: its students' Dice on the images that its table is of."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdsearch.config.home import study_folder, weights_path
+from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.data.dataset import Splits
+from kdsearch.distill.arrays import Images, images_at
+from kdsearch.distill.atomic import write_whole
+from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.record import Student, students_of
+from kdsearch.export.checks import lesion_dice
+from kdsearch.export.folder import Workbench, load_weights
+from kdsearch.report.repeats import Floats, Repeat
+from kdsearch.search.store import open_store
+from kdsearch.search.workbench import open_workbench
+
+TEACHER = "teacher"
+
+logger = logging.getLogger(__name__)
+
+
+def gather_repeats(study: StudyConfig, home: Path) -> tuple[Repeat, ...]:
+    """Every repeat that has finished students; test images are scored where the study says ``score_test``.
+
+    Scores are kept beside the study's weights, so that each network is asked once. Raises KdsearchError where images,
+    teacher or a study are not there.
+    """
+    return tuple(repeat for one in repeats_of(study) if (repeat := _gather(one, home)) is not None)
+
+
+def _gather(study: StudyConfig, home: Path) -> Repeat | None:
+    store = open_store(study, home, create=False)
+    students = [student for student in students_of(store.records()) if _weights(study, home, student).is_file()]
+    if not students:
+        logger.warning("repeat %s has no finished student yet", study.name)
+        return None
+    bench = open_workbench(study, home, data=store.data())
+    part = "test" if study.score_test else "validation"
+    dice = _scored(bench, home, students, part=part)
+    return Repeat(
+        students=tuple(students),
+        dice={student.number: dice[str(student.number)] for student in students},
+        teacher=dice[TEACHER],
+        teacher_params=bench.teacher.scores.params,
+    )
+
+
+def _scored(bench: Workbench, home: Path, students: list[Student], *, part: str) -> dict[str, Floats]:
+    """Dice of the part's images with a lesion, by trial and for the teacher."""
+    place = study_folder(home, bench.study.name) / f"{part}-dice.json"
+    key = f"{bench.splits.fingerprint} {bench.teacher.folder.name}"
+    kept = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    known: dict[str, list[float]] = kept.get("dice", {}) if kept.get("of") == key else {}
+    lacking = [student for student in students if str(student.number) not in known]
+    if lacking or TEACHER not in known:
+        images = images_at(bench.dataset, _positions(bench.splits, part), torch.device("cpu"))
+        known[TEACHER] = _dice(bench.teacher.load(torch.device("cpu")), images)
+        for student in lacking:
+            known[str(student.number)] = _dice(load_weights(student, _weights(bench.study, home, student)), images)
+        write_whole(str(place), json.dumps({"of": key, "dice": known}).encode())
+    return {name: np.array(values) for name, values in known.items()}
+
+
+def _positions(splits: Splits, part: str) -> tuple[int, ...]:
+    return splits.test if part == "test" else splits.validation
+
+
+@torch.inference_mode()
+def _dice(network: torch.nn.Module, images: Images) -> list[float]:
+    dice = lesion_dice(predict_logits(network, images), images)
+    return [float(value) for value in dice[~dice.isnan()]]
+
+
+def _weights(study: StudyConfig, home: Path, student: Student) -> Path:
+    return weights_path(home, study.name, student.number)

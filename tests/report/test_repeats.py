@@ -1,0 +1,69 @@
+"""Means, spreads and p-values over repeats."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kdsearch.report.repeats import Repeat, averaged, variants_latex, variants_markdown, variants_of
+from tests.front.students import student
+
+RNG = np.random.default_rng(0)
+
+
+def _repeat(seed):
+    """A teacher at 0.8, a plain student at 0.6, and a distilled one that is 0.1 better on each image."""
+    plain = 0.6 + 0.2 * np.random.default_rng(seed).standard_normal(20)
+    made = [student(0, 0.6, 800, path="none"), student(1, 0.7, 800)]
+    made = [dataclasses.replace(one, recipe=one.recipe.model_copy(update={"seed": seed})) for one in made]
+    noise = 0.01 * np.random.default_rng(seed + 9).standard_normal(20)
+    dice = {0: plain, 1: plain + 0.1 + noise}
+    return Repeat(students=tuple(made), dice=dice, teacher=plain + 0.2 + noise[::-1], teacher_params=80_000)
+
+
+REPEATS = [_repeat(seed) for seed in range(3)]
+
+
+def test_variants_are_recipes_whatever_their_seed():
+    teacher, plain, distilled = variants_of(REPEATS)
+    assert (teacher.name, plain.name, distilled.name) == ("teacher", "none", "logits kld weak")
+    assert [row.repeats for row in (teacher, plain, distilled)] == [3, 3, 3]
+    assert (teacher.params, plain.params) == (80_000, 800)
+    images = np.concatenate([repeat.dice[1] for repeat in REPEATS])
+    assert distilled.dice == pytest.approx(images.mean())
+    assert distilled.image_std == pytest.approx(images.std())
+    assert distilled.repeat_std == pytest.approx(np.std([repeat.dice[1].mean() for repeat in REPEATS], ddof=1))
+
+
+def test_p_values_are_scipy_s_paired_ones():
+    teacher, plain, distilled = variants_of(REPEATS)
+    a, b = (np.concatenate([repeat.dice[number] for repeat in REPEATS]) for number in (1, 0))
+    assert distilled.p_plain == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    of_teacher = np.concatenate([repeat.teacher for repeat in REPEATS])
+    assert distilled.p_teacher == pytest.approx(stats.ttest_rel(a, of_teacher).pvalue)
+    assert plain.p_plain is None
+    assert plain.p_teacher == teacher.p_plain
+    assert teacher.p_teacher is None
+
+
+def test_a_repeat_that_lacks_a_variant_is_left_out_of_its_row():
+    short = dataclasses.replace(REPEATS[2], students=REPEATS[2].students[:1])
+    _, plain, distilled = variants_of([*REPEATS[:2], short])
+    assert (plain.repeats, distilled.repeats) == (3, 2)
+
+
+def test_averaged_students_carry_the_mean_of_their_repeats():
+    other = [dataclasses.replace(one, scores=student(0, 0.9, 800).scores) for one in REPEATS[1].students]
+    plain, distilled = averaged([REPEATS[0], dataclasses.replace(REPEATS[1], students=tuple(other))])
+    assert (plain.number, distilled.number) == (0, 1)
+    assert plain.scores.dice == pytest.approx((0.6 + 0.9) / 2)
+    assert distilled.scores.dice == pytest.approx((0.7 + 0.9) / 2)
+
+
+def test_tables_hold_every_variant():
+    rows = variants_of(REPEATS)
+    assert "| logits kld weak |" in variants_markdown(rows)
+    assert "logits kld weak &" in variants_latex(rows)
