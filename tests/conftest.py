@@ -13,6 +13,7 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
+from tests.absent import absent
 from tests.buckets import bucket
 from tests.postgres import Postgres
 from tests.shipping import bench, shipped, weights
@@ -31,7 +32,7 @@ def real_data() -> Path:
     """The folder of real images; skips where it is absent."""
     folder = Path(os.environ.get("KDSEARCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
-        pytest.skip(f"no real images at {folder}; set KDSEARCH_DATA")
+        absent("realdata", f"no real images at {folder}; set KDSEARCH_DATA")
     return folder
 
 
@@ -39,7 +40,7 @@ def real_data() -> Path:
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server; skips where none is installed."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not on the PATH")
+        absent("postgres", "PostgreSQL's initdb and pg_ctl are not on the PATH")
     with tempfile.TemporaryDirectory(prefix="kdsearch-postgres-") as name:
         server = Postgres(Path(name))
         try:

@@ -17,6 +17,7 @@ from kdsearch.tracking.experiment import find_views
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.server import serving
 from mlflow import MlflowClient
+from tests.absent import absent
 from tests.tiny import TINY
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -58,7 +59,7 @@ def place(tmp_path_factory) -> Path:
 def browser() -> Iterator[Browser]:
     """The system's Chromium; skips where there is none."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH; install it, for example with apt install chromium")
+        absent("browser", "no Chromium on the PATH; install it, for example with apt install chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdsearch.config.search import Limits
+from kdsearch.front.choice import Budget, Candidate
 from kdsearch.front.dominance import non_dominated
 from kdsearch.front.members import front_of
 from tests.front.students import student
@@ -50,3 +53,22 @@ def test_dice_goes_up_and_sizes_go_down():
     assert [member.number for member in front_of(students, ("dice",))] == [3]
     assert [member.number for member in front_of(students, ("params",))] == [0, 1]
     assert front_of([], ("dice",)) == ()
+
+
+def test_students_that_mark_empty_images_are_no_members():
+    def marking(number, dice, share):
+        made = student(number, dice, 100 + number)
+        overlap = dataclasses.replace(made.scores.overlap, empty_share=share, empty_images=10)
+        return dataclasses.replace(made, scores=dataclasses.replace(made.scores, overlap=overlap))
+
+    students = [marking(0, 0.7, 0.9), marking(1, 0.8, 0.3), marking(2, 0.75, 0.8), student(3, 0.9, 500)]
+    limits = Limits(empty_share=0.8)
+    assert [member.number for member in front_of(students, ("dice", "params"), limits)] == [0, 2]
+    assert [member.number for member in front_of(students, ("dice", "params"))] == [0, 1, 3]
+    measured = students[:3]
+    assert [member.number for member in front_of(measured, ("dice", "empty_share"))] == [0, 1, 2]
+    assert [member.number for member in front_of(measured, ("empty_share",))] == [0]
+    within = [one.number for one in measured if Budget(min_empty_share=0.8).excess(Candidate(student=one)) <= 0]
+    assert within == [0, 2]
+    assert Budget(min_empty_share=0.8).excess(Candidate(student=students[3])) > 0, "nobody knows"
+    assert str(Budget(min_empty_share=0.8)) == "empty_share ≥ 0.8"
