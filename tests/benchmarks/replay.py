@@ -193,6 +193,9 @@ def rules(trials: list[Course]) -> dict[str, Callable[[int], Pruner]]:
         config = PruningConfig.model_validate({"pruner": name, **changes})
         return lambda seed: build_pruner(config)  # noqa: ARG005 - these draw nothing
 
+    def reach(optimism: float, margin: float, finished: int, warmup: int) -> Callable[[int], Pruner]:
+        return named("reach", optimism=optimism, margin=margin, finished_trials=finished, warmup_epochs=warmup)
+
     return {
         "none": named("none"),
         "random": lambda seed: Random(share=0.75, seed=seed),
@@ -200,26 +203,20 @@ def rules(trials: list[Course]) -> dict[str, Callable[[int], Pruner]]:
         "Optuna's successive halving on Dice": named("successive_halving"),
         "OptunaHub's multi-metric rule, median": lambda seed: MultiMetric(),  # noqa: ARG005
         "`halving`": named("halving"),
-        **{
-            f"`reach`, optimism {optimism:g}, margin {margin:g}{' (default)' * is_default(optimism, margin)}": named(
-                "reach", optimism=optimism, margin=margin
-            )
-            for optimism in (0.8, 0.95, 1.0)
-            for margin in (0.0, 0.01, 0.02, 0.03, 0.05)
-        },
+        "`reach` as it was: 0.8, 0, 3, 2": reach(0.8, 0.0, 3, 2),
+        "`reach` 1, 0, 3, 2": reach(1.0, 0.0, 3, 2),
+        "`reach` 1, 0.05, 3, 2": reach(1.0, 0.05, 3, 2),
+        "`reach` 1, 0.05, 10, 2": reach(1.0, 0.05, 10, 2),
+        "`reach` 0.95, 0.03, 10, 8": reach(0.95, 0.03, 10, 8),
+        "`reach` 1, 0.03, 10, 8 (default)": named("reach"),
         "hindsight": lambda seed: Hindsight(front(trials)),  # noqa: ARG005
     }
-
-
-def is_default(optimism: float, margin: float) -> bool:
-    """Whether ``reach`` has these settings where a study file says nothing."""
-    return (SETTINGS.optimism, SETTINGS.margin) == (optimism, margin)
 
 
 def main() -> None:
     """Prints a table for each set of curves."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--orders", type=int, default=40)
+    parser.add_argument("--orders", type=int, default=20)
     parser.add_argument("--workers", type=int, default=4)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
