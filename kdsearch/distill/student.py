@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Generator
 from typing import Protocol
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.ranges import values_of
 from kdsearch.config.recipe import Recipe
+from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
@@ -124,4 +126,10 @@ def require_equal_channels(study: StudyConfig) -> None:
 
 def cost_of(recipe: Recipe, *, size: int) -> Cost:
     """Parameters and multiply-adds of the recipe's student for one image, counted without making its weights."""
-    return count(build_student(recipe.student, device="meta"), size=size)
+    return _cost_of(recipe.student, size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _cost_of(spec: StudentSpec, size: int) -> Cost:
+    """Counting takes milliseconds, and samplers ask about the same few hundred students again and again."""
+    return count(build_student(spec, device="meta"), size=size)

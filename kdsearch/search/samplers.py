@@ -31,6 +31,8 @@ def _build(config: SearchConfig, seed: int, unfinished: int) -> BaseSampler:
             return TPESampler(
                 seed=seed,
                 n_startup_trials=config.startup_trials + unfinished,
+                multivariate=True,
+                group=True,
                 gamma=lambda trials: min(math.ceil(GOOD_SHARE * max(0, trials - unfinished)), MOST_GOOD),
             )
         case "gp":

@@ -10,6 +10,8 @@ from kdsearch.config.load import dump_study, load_study, with_folders
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.errors import StudyFileError
 
+STUDIES = Path(__file__).parents[2] / "studies"
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -173,3 +175,13 @@ def test_latency_is_refused_beside_what_cannot_measure_it(study_file, other):
     text = f"name: a\nsearch: {{objectives: [dice, latency_ms], {other}}}\n"
     with pytest.raises(StudyFileError, match=f"latency_ms and {other} exclude each other"):
         load_study(study_file(text))
+
+
+@pytest.mark.parametrize("weights", ["none", "timm"])
+@pytest.mark.parametrize("name", sorted(path.name for path in STUDIES.glob("*.yaml")))
+def test_shipped_studies_do_without_the_package_of_weights(study_file, name, weights):
+    """Which states no licence, so that somebody may have to."""
+    text = (STUDIES / name).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("  weights:")]
+    lines.insert(lines.index("teacher:") + 1, f"  weights: {weights}")
+    assert load_study(study_file("\n".join(lines))).teacher.weights == weights
