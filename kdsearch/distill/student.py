@@ -98,8 +98,9 @@ class Workshop:
 
     def _hidden_maps(self) -> HiddenMaps:
         if self._hidden is None:
-            measured = normalise(self._data.train.grey[:MEASURED_IMAGES])
-            self._hidden = HiddenMaps(self._online_teacher(), measured)
+            grey = self._data.train.grey
+            spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # of every label and source
+            self._hidden = HiddenMaps(self._online_teacher(), normalise(grey[spread]))
         return self._hidden
 
     def _online_teacher(self) -> Teacher:

@@ -22,6 +22,7 @@ def build_sampler(config: SearchConfig, *, seed: int, unfinished: int = 0) -> Ba
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # what the user asked for may be experimental
+        warnings.filterwarnings("ignore", message=".*gamma.*deprecated", category=FutureWarning)  # until Optuna 6
         return _build(config, seed, unfinished)
 
 

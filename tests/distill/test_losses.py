@@ -14,6 +14,9 @@ KINDS = {
     "supervised": lambda s, t: losses.supervised(s, _classes(t), "dice_cross_entropy"),
     "logits_mse": losses.logits_mse,
     "logits_kld": lambda s, t: losses.logits_kld(s, t, 2.0),
+    "logits_dml": lambda s, t: losses.logits_dml(s, t, "dice_cross_entropy"),
+    "logits_dml_cross_entropy": lambda s, t: losses.logits_dml(s, t, "cross_entropy"),
+    "standardised": lambda s, t: losses.maps_mse(losses.standardised(s), losses.standardised(t)),
     "maps_mse": losses.maps_mse,
     "maps_kld": lambda s, t: losses.maps_kld(s, t, 2.0),
     "attention_mse": lambda s, t: losses.maps_mse(losses.attention(s), losses.attention(t)),
@@ -113,3 +116,42 @@ def test_attention_has_unit_root_mean_square_and_survives_silence():
     assert maps.shape == (2, 1, 4, 4)
     assert maps.square().mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
     assert torch.isfinite(losses.attention(torch.zeros(1, 5, 4, 4))).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dml_is_the_supervised_loss_where_the_teacher_is_sure(channels):
+    """With probabilities of 0 and 1 the semimetric is soft Dice's 1 - 2·both / (a + b)."""
+    student, _ = _pair(channels)
+    target = torch.randint(0, max(2, channels), (3, 4, 6), generator=torch.Generator().manual_seed(0))
+    if channels == 1:
+        sure = 60 * (2.0 * target[:, None].double() - 1)
+    else:
+        sure = 60 * functional.one_hot(target, channels).permute(0, 3, 1, 2).double()
+    for kind in ("cross_entropy", "dice_cross_entropy"):
+        expected = losses.supervised(student, target, kind)
+        assert losses.logits_dml(student, sure, kind).item() == pytest.approx(expected.item(), rel=2e-3)
+
+
+def test_dml_semimetric_by_hand():
+    """Places of 0.5 and 0.25 against 1 and 0: 1 - (0.375 + 0.5 - 0.375) / (0.375 + 0.5)."""
+    student = torch.logit(torch.tensor([[[[0.5, 0.25]]]], dtype=torch.float64))
+    teacher = torch.tensor([[[[60.0, -60.0]]]], dtype=torch.float64)
+    both = losses.logits_dml(student, teacher, "dice_cross_entropy")
+    entropy = losses.logits_dml(student, teacher, "cross_entropy")
+    assert (both - entropy).item() == pytest.approx(1 - 0.5 / 0.875, abs=2e-3)
+
+
+def test_dml_is_least_where_student_and_teacher_agree():
+    _, teacher = _pair(1)
+    student = teacher.clone().requires_grad_()
+    losses.logits_dml(student, teacher, "dice_cross_entropy").backward()
+    assert student.grad.abs().max() < 0.2
+    apart = losses.logits_dml(teacher + 0.3, teacher, "dice_cross_entropy")
+    assert apart > losses.logits_dml(teacher, teacher, "dice_cross_entropy")
+
+
+def test_standardised_channels_do_not_depend_on_scale_or_place():
+    maps, _ = _pair(4)
+    scaled = losses.standardised(7 * maps + torch.arange(4.0)[None, :, None, None])
+    torch.testing.assert_close(losses.standardised(maps), scaled)
+    assert scaled.square().mean(dim=(0, 2, 3)).tolist() == pytest.approx([1.0] * 4)

@@ -9,6 +9,7 @@ from kdsearch.config.load import load_study
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
+from kdsearch.distill.losses import supervised
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.errors import TeacherError
 from kdsearch.models.normalisation import normalise
@@ -98,3 +99,18 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
     with pytest.raises(TeacherError, match="does not fit unet on tf_efficientnet_lite0 of depth 4"):
         _finish(train_teacher(study, data, tmp_path / "other"))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_images_without_a_lesion_train_the_teacher_where_the_study_says_so(tiny, tmp_path, wanted):
+    dataset = load_dataset(tiny.data, tmp_path)
+    splits = split(dataset, tiny.data.split, train_without_lesion=wanted)
+    data = training_data(dataset, splits, torch.device("cpu"))
+    empty = ~(data.train.masks > 0).flatten(1).any(dim=1)
+    assert bool(empty.any()) == wanted
+
+
+def test_marking_an_image_without_a_lesion_costs():
+    masks = torch.zeros(1, 8, 8, dtype=torch.long)
+    marked, blank = torch.full((1, 1, 8, 8), 2.0), torch.full((1, 1, 8, 8), -6.0)
+    assert supervised(marked, masks, "dice_cross_entropy") > supervised(blank, masks, "dice_cross_entropy") + 1
