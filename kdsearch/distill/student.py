@@ -99,7 +99,7 @@ class Workshop:
     def _hidden_maps(self) -> HiddenMaps:
         if self._hidden is None:
             grey = self._data.train.grey
-            spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # of every label and source
+            spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
             self._hidden = HiddenMaps(self._online_teacher(), normalise(grey[spread]))
         return self._hidden
 
