@@ -27,6 +27,10 @@ class SearchError(KdsearchError):
     """A search that cannot start or go on."""
 
 
+class NotRunYetError(SearchError):
+    """A study that has no storage yet."""
+
+
 class ModelError(KdsearchError):
     """A student's folder or file that cannot be used as it is."""
 

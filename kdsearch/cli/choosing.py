@@ -39,7 +39,9 @@ class Gallery:
         found = next((student for student in self.students if student.number == number), None)
         if found is None:
             hint = nearest(str(number), (str(student.number) for student in self.students))
-            raise KdsearchError(f"--trial {number}: the study has no finished student of that number{hint}")
+            raise KdsearchError(
+                f"--trial {number}: the study has no finished student of that number within its limits{hint}"
+            )
         return found
 
     def weights_of(self, student: Student) -> Path:
@@ -67,7 +69,7 @@ class Choice:
     rivals: tuple[Rival, ...]
     """Those compared, smallest first."""
     flattery: float = 0.0
-    """By how much Dice the best of those within the budget looks better than it is; 0 where a person chose."""
+    """By how much Dice the best of those within the budget looks better than it is; 0 where another rule chose."""
 
     @property
     def as_good(self) -> tuple[Rival, ...]:
@@ -149,7 +151,7 @@ def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget,
         sentence=sentence,
         runner_up=runner_up,
         rivals=rivals,
-        flattery=_flattery(gallery, [chosen, *others]),
+        flattery=_flattery(gallery, [chosen, *others]) if rule.name == "best" else 0.0,
     )
 
 

@@ -76,9 +76,7 @@ def _troubles(progress: Progress) -> list[RenderableType]:
     """What is wrong at present and what becomes of it."""
     lines = []
     if progress.waiting:
-        lines.append(
-            f"waiting   the storage does not take the study ({progress.waiting}); trying again, nothing is lost"
-        )
+        lines.append(f"waiting   {progress.waiting}; trying again, nothing is lost")
     if progress.away:
         lines.append(
             f"MLflow    does not take the record: {progress.away}; the study goes on, kdsearch sync makes up for it"

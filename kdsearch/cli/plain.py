@@ -75,10 +75,10 @@ def _trouble(event: Trouble) -> str:
             return f"trial {number}: goes on with {reason}" if reason else f"trial {number}: has a checkpoint again"
         case Requeued(number=number, reason=reason, attempt=attempt, retries=retries):
             return f"trial {number}: {reason}; goes on with another worker ({attempt} of {retries})"
-        case Waiting(reason=reason):
-            return f"waiting: the storage does not take the study ({reason}); trying again, nothing is lost"
+        case Waiting(reason=reason, what=what):
+            return f"waiting: {what} ({reason}); trying again, nothing is lost"
         case GoingOn():
-            return "going on: the storage takes the study again"
+            return "going on: what was waited for is there"
         case TrackingAway(reason=reason):
             return f"MLflow does not take the record ({reason}); the study goes on, kdsearch sync makes up for it"
         case TrackingBack():

@@ -88,8 +88,8 @@ class Progress:
             case Requeued(number=number):
                 self.running.pop(number, None)
                 self.requeued += 1
-            case Waiting(reason=reason):
-                self.waiting = reason
+            case Waiting(reason=reason, what=what):
+                self.waiting = f"{what} ({reason})"
             case GoingOn():
                 self.waiting = ""
             case TrackingAway(reason=reason):

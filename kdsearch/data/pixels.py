@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +16,26 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
 WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 """The brightest value of so many bits."""
+MOST_OF_A_FRACTION = 1.1
+"""Resampling overshoots a little."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
-def read_grey(path: Path, *, white: float | None = None) -> Pixels:
+def read_grey(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
     """The image as H×W grey values 0-255; transparency shows black.
 
-    ``white`` is what becomes 255 in an image of more than 8 bits; None takes the least usual depth that holds this
-    image's brightest pixel. Raises DataError where the file cannot be decoded.
+    In an image of more than 8 bits, the least of the ``whites`` that holds its brightest pixel becomes 255; without
+    any, the least usual depth does. Raises DataError where the file cannot be decoded.
     """
-    return np.asarray(_opaque_grey(path, white))
+    return np.asarray(_opaque_grey(path, whites))
 
 
-def grey_of(image: Image.Image, *, white: float | None = None) -> Pixels:
+def grey_of(image: Image.Image, *, whites: Sequence[float] = ()) -> Pixels:
     """An opened image as ``read_grey`` gives it; raises DataError where it cannot be decoded."""
     try:
         image.load()
-        return np.asarray(_to_grey(image, white))
+        return np.asarray(_to_grey(image, whites))
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
 
@@ -64,29 +66,43 @@ def resize_mask(mask: Pixels, size: int) -> Pixels:
     return np.where(shares >= 128, np.uint8(255), np.uint8(0))
 
 
-def white_of(paths: Iterable[Path]) -> float | None:
-    """What is white in a set of images of more than 8 bits: the least usual depth that holds all of their pixels.
+def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
+    """What is white in a source's images of more than 8 bits: by its ``bits``, or the least depth that holds them all.
 
-    None where none has more than 8 bits. Files that cannot be decoded are passed over.
+    None where none has more than 8 bits. Files that cannot be decoded are passed over. Raises DataError where some hold
+    fractions and others whole numbers, or fractions are to have a number of bits.
     """
-    whites = []
+    fractions: dict[bool, float] = {}
     for path in paths:
         try:
             with Image.open(path) as image:
                 if _is_deep(image) and image.width * image.height <= MAX_PIXELS:
-                    whites.append(_white(np.asarray(image)))
+                    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+                    kind = image.mode == "F" and values.max(initial=0.0) <= MOST_OF_A_FRACTION
+                    fractions[kind] = max(fractions.get(kind, 0.0), float(values.max(initial=0.0)))
         except _UNREADABLE:
             continue
-    return max(whites, default=None)
+    if len(fractions) > 1:
+        raise DataError(
+            "data.sources: some of its images hold fractions of one, others whole numbers; make them alike, or name "
+            "them as two sources"
+        )
+    if True in fractions:
+        if bits is not None:
+            raise DataError(f"data.sources.bits: {bits} is for whole numbers, but its images hold fractions; remove it")
+        return 1.0
+    if bits is not None:
+        return 2.0**bits - 1
+    return _depth(fractions[False]) if fractions else None
 
 
-def _opaque_grey(path: Path, white: float | None = None) -> Image.Image:
+def _opaque_grey(path: Path, whites: Sequence[float] = ()) -> Image.Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()
-            return _to_grey(image, white)
+            return _to_grey(image, whites)
     except FileNotFoundError:
         raise DataError("no such file") from None
     except _UNREADABLE as error:
@@ -97,11 +113,11 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _to_grey(image: Image.Image, white: float | None) -> Image.Image:
+def _to_grey(image: Image.Image, whites: Sequence[float]) -> Image.Image:
     if _is_deep(image):
-        values = np.asarray(image)
-        deep = np.nan_to_num(values.astype(np.float64))
-        return Image.fromarray(np.clip(deep * (255.0 / (white or _white(values))), 0, 255).round().astype(np.uint8))
+        deep = np.nan_to_num(np.asarray(image).astype(np.float64))
+        white = _white(deep, whites, fractions=image.mode == "F")
+        return Image.fromarray(np.clip(deep * (255.0 / white), 0, 255).round().astype(np.uint8))
     if image.mode == "1":
         return image.convert("L")
     if image.has_transparency_data:
@@ -110,11 +126,14 @@ def _to_grey(image: Image.Image, white: float | None) -> Image.Image:
     return image.convert("RGB").convert("L")
 
 
-def _white(values: npt.NDArray[np.generic]) -> float:
-    """The least of the usual depths that holds the brightest pixel: files do not say that theirs is 12 bits.
+def _white(values: npt.NDArray[np.float64], whites: Sequence[float], *, fractions: bool) -> float:
+    """The least of the ``whites`` that holds the brightest value, else their largest; without any, a usual depth."""
+    brightest = float(values.max(initial=0.0))
+    if whites:
+        return next((white for white in sorted(whites) if brightest <= white), max(whites))
+    return 1.0 if fractions and brightest <= MOST_OF_A_FRACTION else _depth(brightest)
 
-    Fractions are of one.
-    """
-    brightest = float(np.nan_to_num(values.astype(np.float64)).max(initial=0.0))
-    fractions = np.issubdtype(values.dtype, np.floating) and brightest <= 1
-    return 1.0 if fractions else float(next((white for white in WHITES if brightest <= white), brightest))
+
+def _depth(brightest: float) -> float:
+    """The least of the usual depths that holds it: files do not say that theirs is 12 bits."""
+    return float(next((white for white in WHITES if brightest <= white), brightest))

@@ -17,7 +17,7 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
     """The three parts; raises DataError where one of them would hold no lesion."""
     members: dict[str, list[int]] = defaultdict(list)
     for position, info in enumerate(dataset.infos):
-        members[_group(info)].append(position)
+        members[group_of(info)].append(position)
     shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     for groups in _strata(dataset, members).values():
@@ -34,7 +34,8 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
     return Splits(**ordered, fingerprint=digest(dataset.fingerprint, ordered))
 
 
-def _group(info: ImageInfo) -> str:
+def group_of(info: ImageInfo) -> str:
+    """What the image belongs to, such as a patient of its source; itself where nothing is known."""
     if info.group is None:
         return info.id
     return info.group if info.group.startswith(ACROSS) else f"{info.source}/group/{info.group}"

@@ -14,7 +14,7 @@ OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
 LEAST_CELLS = 4
 """In height and width; fewer say nothing of where they look."""
 LEAST_GAIN = 0.02
-"""Of correlation, over no offset at all."""
+"""Of correlation, over no offset at all and over the opposite one."""
 
 
 class Encoder(Protocol):
@@ -70,7 +70,7 @@ def measure_offset(teacher: Encoder, images: Tensor) -> float:
         return correlation(a, b.flip(-1))
 
     best = max(OFFSETS, key=match)
-    return best if match(best) > match(0.0) + LEAST_GAIN else 0.0
+    return best if match(best) > max(match(0.0), match(-best)) + LEAST_GAIN else 0.0
 
 
 def moved(images: Tensor, right: float, *, cells: int, down: float | None = None) -> Tensor:

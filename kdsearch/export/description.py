@@ -29,8 +29,9 @@ class Input(Section):
     scale: Literal["grey / 255, minus mean, by std"] = "grey / 255, minus mean, by std"
     mean: Annotated[float, Field(gt=-10, lt=10)]
     std: Annotated[float, Field(gt=0, lt=10)]
-    white: Annotated[float, Field(gt=0)] | None = None
-    """What becomes 255 in an image of more than 8 bits; None where the study had none: each image's own depth."""
+    whites: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """The least of these that holds its brightest pixel becomes 255 in an image of more than 8 bits; where the study
+    had no such images, each image's own depth does."""
 
 
 class Subgroup(Section):

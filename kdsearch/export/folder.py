@@ -190,7 +190,7 @@ def _describe(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
-        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, white=bench.dataset.white),
+        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=bench.dataset.whites),
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
         empty_images=student.scores.overlap.empty_images,

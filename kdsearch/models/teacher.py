@@ -11,9 +11,12 @@ from torch.utils._pytree import tree_flatten
 
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.errors import TeacherError, first_line, nearest
-from kdsearch.models.encoder_weights import load_encoder_weights, require_encoder_of
+from kdsearch.models.encoder_weights import load_encoder_weights
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
 from kdsearch.models.torchvision_operators import declare_missing_operators
+
+_UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
+"""What libraries raise for an architecture, an encoder and a size that do not go together."""
 
 
 class Teacher(nn.Module):
@@ -56,15 +59,7 @@ def build_teacher(
     Raises TeacherError for an encoder that timm does not have, or that the architecture cannot use on images of
     ``size``×``size``.
     """
-    declare_missing_operators()
-    import timm
-
-    if not timm.is_model(config.encoder):
-        known = timm.list_models()
-        raise TeacherError(
-            f"teacher.encoder: timm {timm.__version__} has no {config.encoder!r}{nearest(config.encoder, known)}"
-        )
-    require_encoder_of(config.weights, config.encoder)
+    _require_known(config.encoder)
     try:
         with _seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
             mean, std = input_statistics(config.encoder)
@@ -76,11 +71,8 @@ def build_teacher(
             "teacher.weights: timm's weights could not be downloaded; without a network use an installed package "
             f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise TeacherError(
-            f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at "
-            f"data.size {size}: {error}"
-        ) from error
+    except _UNFIT as error:
+        raise _does_not_work(config, size, error) from error
     if pretrained:
         load_encoder_weights(teacher.network.encoder.model, config.weights)  # type: ignore[union-attr, arg-type]  # smp's contract
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
@@ -89,10 +81,31 @@ def build_teacher(
 
 def hidden_channels(config: TeacherConfig, *, size: int) -> int:
     """Channels of the encoder's output on images of ``size``×``size``, without making its weights."""
+    _require_known(config.encoder)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            network = _create(config, pretrained=False, classes=1).eval()
+            return int(Teacher(network, mean=0.0, std=1.0).hidden(torch.zeros(1, 1, size, size)).shape[1])
+    except _UNFIT as error:
+        raise _does_not_work(config, size, error) from error
+
+
+def _require_known(encoder: str) -> None:
+    """Raises TeacherError for an encoder that timm does not have."""
     declare_missing_operators()
-    with torch.device("meta"), torch.no_grad():
-        network = _create(config, pretrained=False, classes=1).eval()
-        return int(Teacher(network, mean=0.0, std=1.0).hidden(torch.zeros(1, 1, size, size)).shape[1])
+    import timm
+
+    if not timm.is_model(encoder):
+        raise TeacherError(
+            f"teacher.encoder: timm {timm.__version__} has no {encoder!r}{nearest(encoder, timm.list_models())}"
+        )
+
+
+def _does_not_work(config: TeacherConfig, size: int, error: Exception) -> TeacherError:
+    return TeacherError(
+        f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at "
+        f"data.size {size}: {error}"
+    )
 
 
 def input_statistics(encoder: str) -> tuple[float, float]:

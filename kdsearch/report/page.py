@@ -79,7 +79,10 @@ def _sections(story: Story) -> Sections:
     return [
         ("Front", _chart(chart)),
         ("Members of the front", _table(story.front)),
-        ("Over repeats, each with another split and seed", _variants(story)),
+        (
+            f"Over repeats, each with another split and seed: {_part(story)} images",
+            _variants(story),
+        ),
         ("Learning curves of the front, and where trials were stopped", _curves(story, members)),
         ("What mattered for Dice", _importance(story)),
         ("How the search went", _progress(steps, most)),
@@ -89,6 +92,10 @@ def _sections(story: Story) -> Sections:
         ("Study file", f"<pre>{html.escape(story.study_text)}</pre>"),
         ("Environment", f"<pre>{html.escape(story.environment)}</pre>"),
     ]
+
+
+def _part(story: Story) -> str:
+    return "test" if story.study.score_test else "validation"
 
 
 def _variants(story: Story) -> str:

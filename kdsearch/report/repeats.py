@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from kdsearch.report.table import latex_table
 
 Floats = npt.NDArray[np.float64]
 
-HEAD = ("variant", "Dice %", "± over images", "± over repeats", "repeats", "p, teacher", "p, plain", "params")
+HEAD = ("variant", "Dice %", "± images", "± repeats", "n", "p teacher", "p plain", "params")
+"""Spreads are standard deviations over images and over the means of repeats, of which there are n."""
 
 
 LEAST_SPREAD = 1e-9
@@ -32,6 +33,8 @@ class Repeat:
     """One run of the study: its split, its seed, its students."""
 
     students: tuple[Student, ...]
+    part: str
+    """``validation`` or ``test``: the images that ``dice`` is of."""
     dice: dict[int, Floats]
     """Of each scored image with a lesion, by trial."""
     teacher: Floats
@@ -70,7 +73,7 @@ def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
 
 def averaged(repeats: Sequence[Repeat]) -> tuple[Student, ...]:
     """A student for each recipe, under the number of its first trial, with the mean scores of its repeats."""
-    return tuple(_averaged(tuple(found.values())) for found in _by_recipe(repeats).values())
+    return tuple(_averaged(found, repeats) for found in _by_recipe(repeats).values())
 
 
 def name_of(recipe: Recipe) -> str:
@@ -79,11 +82,12 @@ def name_of(recipe: Recipe) -> str:
     return f"{spec.path} {spec.loss} {spec.teacher_view}" if spec is not None else "none"
 
 
-def variants_table(variants: Sequence[Variant]) -> Table:
-    """For the terminal."""
-    table = Table(title="Over repeats: each with another split and another seed", title_justify="left")
+def variants_table(variants: Sequence[Variant], *, part: str) -> Table:
+    """For the terminal; ``part`` says which images it is of."""
+    title = f"Over repeats, each with another split and another seed; {part} images"
+    table = Table(title=title, title_justify="left")
     for index, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in variant_rows(variants):
         table.add_row(*row)
     return table
@@ -162,11 +166,24 @@ def _paired(a: dict[int, Floats], b: dict[int, Floats]) -> float | None:
     return float(stats.ttest_1samp(apart, 0.0).pvalue)
 
 
-def _averaged(students: tuple[Student, ...]) -> Student:
-    first = students[0]
+def _averaged(found: dict[int, Student], repeats: Sequence[Repeat]) -> Student:
+    """The first student with the means over repeats of all that can be an objective; Dice is of the repeats' images."""
+    students, dice = list(found.values()), list(_dice(found, repeats).values())
+    scores = students[0].scores
+    overlap = dataclasses.replace(
+        scores.overlap,
+        dice=float(np.mean([values.mean() for values in dice])),
+        dice_std=float(np.mean([values.std() for values in dice])),
+        iou=float(np.mean([student.scores.overlap.iou for student in students])),
+        images=len(dice[0]),
+        empty_share=_mean(student.scores.overlap.empty_share for student in students),
+    )
+    latency = _mean(student.scores.latency_ms for student in students)
+    return dataclasses.replace(
+        students[0], scores=dataclasses.replace(scores, overlap=overlap, by_source=(), latency_ms=latency)
+    )
 
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(student.scores.overlap, name) for student in students]))
 
-    overlap = dataclasses.replace(first.scores.overlap, dice=mean("dice"), dice_std=mean("dice_std"), iou=mean("iou"))
-    return dataclasses.replace(first, scores=dataclasses.replace(first.scores, overlap=overlap, by_source=()))
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -17,13 +17,13 @@ from kdsearch.markdown import markdown_table
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 
-def front_table(students: Sequence[Student]) -> Table:
+def front_table(students: Sequence[Student], *, part: str = "") -> Table:
     """The students with what a person compares them by: Dice and its standard deviation over images, both in %.
 
-    A student is width×depth, then how many convolutions of which kind a stage has.
+    A student is width×depth, then how many convolutions of which kind a stage has. ``part`` ends the title.
     """
     head, *rows = front_cells(students)
-    table = Table(title="Front: no other student is better, smaller and cheaper at once", title_justify="left")
+    table = Table(title=f"Front: no other student is better, smaller and cheaper at once{part}", title_justify="left")
     for name in head:
         table.add_column(name, justify="left" if name in ("path", "student") else "right", no_wrap=True)
     for row in rows:

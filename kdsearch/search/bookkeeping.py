@@ -46,11 +46,16 @@ def open_record(
     return recorder
 
 
-def refresh_front(recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], store: StudyStore) -> None:
-    """Brings the front's marks, its charts, the study's page and its figures up to date."""
+def refresh_front(
+    recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], store: StudyStore, at_once: bool = False
+) -> None:
+    """Brings the front's marks, its charts, the study's page and its figures up to date.
+
+    A store that refused a moment ago is left alone, unless it is to be ``at_once``.
+    """
     teacher = store.teacher()
     members = front_of(students, study.search.objectives, study.search.limits)
-    recorder.catch_up()
+    recorder.catch_up(at_once=at_once)
     if recorder.away:
         return
     recorder.front(student.number for student in members)
@@ -103,7 +108,7 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
         records = tuple(record for record in store.records() if record.outcome != "running")
         recorder = open_record(study, tracking, store=store, records=records)
         students = students_of(records)
-        refresh_front(recorder, study, students=students, store=store)
+        refresh_front(recorder, study, students=students, store=store, at_once=True)
         recorder.close(finished=recorder.was_finished or store.complete())
         if _lacking(recorder, students, study=study, home=home):
             bench = open_workbench(study, home, data=store.data())

@@ -124,7 +124,7 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
         finished = True
     finally:
         try:
-            refresh_front(recorder, study, students=ledger.students, store=session.store)
+            refresh_front(recorder, study, students=ledger.students, store=session.store, at_once=True)
             if finished:
                 show_members(recorder, ledger.students, bench=session.bench, home=session.home)
         finally:

@@ -77,14 +77,15 @@ class Requeued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The study's storage or disk does not take what must be kept; the driver tries again until it does."""
+    """Something must be there before the study goes on; the driver tries again until it is."""
 
     reason: str
+    what: str = "the storage does not take the study"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoingOn:
-    """What could not be kept is kept now."""
+    """What was waited for is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from kdsearch.config.home import storage_url
 from kdsearch.errors import SearchError, first_line
 from kdsearch.search.events import GoingOn, Waiting
 from kdsearch.search.session import Session
@@ -29,7 +30,8 @@ def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | Goi
             session.lease.check()
             written = write()
         except (*STORAGE_ERRORS, OSError) as error:
-            if not heals(error):
+            study = session.study
+            if not heals(error, storage_url(session.home, study.name, study.storage)):
                 raise SearchError(
                     f"study {session.study.name} stops: {_first_line(error)}; waiting would not mend that. What is "
                     "finished is kept, and the same command resumes when its cause is mended"

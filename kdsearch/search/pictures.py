@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from kdsearch.config.home import weights_path
+from kdsearch.data.splits import group_of
 from kdsearch.distill.arrays import Images, training_data
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student
@@ -39,8 +40,8 @@ class Pictures:
     @property
     def groups(self) -> tuple[str, ...]:
         """N names of what the validation images belong to; such as patients, or each to itself."""
-        infos = [self._bench.dataset.infos[position] for position in self._bench.splits.validation]
-        return tuple(info.group or info.id for info in infos)
+        infos = self._bench.dataset.infos
+        return tuple(group_of(infos[position]) for position in self._bench.splits.validation)
 
     def has_weights(self, student: Student) -> bool:
         """Whether the student can be asked on this machine."""

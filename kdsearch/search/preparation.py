@@ -74,7 +74,7 @@ def _acquired(lock: FileLock) -> Iterator[Waiting | GoingOn]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        yield Waiting(reason="another study trains this teacher")
+        yield Waiting(reason="it takes it from there", what="another study trains this teacher")
         while not lock.is_locked:
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=LOCK_POLL_S)

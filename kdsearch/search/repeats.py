@@ -16,7 +16,9 @@ from kdsearch.distill.arrays import Images, images_at
 from kdsearch.distill.atomic import write_whole
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student, students_of
+from kdsearch.errors import NotRunYetError
 from kdsearch.export.checks import lesion_dice
+from kdsearch.export.files import digest_of
 from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.report.repeats import Floats, Repeat
 from kdsearch.search.store import open_store
@@ -37,7 +39,11 @@ def gather_repeats(study: StudyConfig, home: Path) -> tuple[Repeat, ...]:
 
 
 def _gather(study: StudyConfig, home: Path) -> Repeat | None:
-    store = open_store(study, home, create=False)
+    try:
+        store = open_store(study, home, create=False)
+    except NotRunYetError:
+        logger.warning("repeat %s has not been run yet", study.name)
+        return None
     students = [student for student in students_of(store.records()) if _weights(study, home, student).is_file()]
     if not students:
         logger.warning("repeat %s has no finished student yet", study.name)
@@ -47,24 +53,27 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
     dice = _scored(bench, home, students, part=part)
     return Repeat(
         students=tuple(students),
-        dice={student.number: dice[str(student.number)] for student in students},
+        part=part,
+        dice={student.number: dice[digest_of(_weights(study, home, student))] for student in students},
         teacher=dice[TEACHER],
         teacher_params=bench.teacher.scores.params,
     )
 
 
 def _scored(bench: Workbench, home: Path, students: list[Student], *, part: str) -> dict[str, Floats]:
-    """Dice of the part's images with a lesion, by trial and for the teacher."""
+    """Dice of the part's images with a lesion, by the digest of a student's weights and for the teacher."""
     place = study_folder(home, bench.study.name) / f"{part}-dice.json"
     key = f"{bench.splits.fingerprint} {bench.teacher.folder.name}"
     kept = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     known: dict[str, list[float]] = kept.get("dice", {}) if kept.get("of") == key else {}
-    lacking = [student for student in students if str(student.number) not in known]
+    weights = {student.number: _weights(bench.study, home, student) for student in students}
+    digests = {number: digest_of(path) for number, path in weights.items()}
+    lacking = [student for student in students if digests[student.number] not in known]
     if lacking or TEACHER not in known:
         images = images_at(bench.dataset, _positions(bench.splits, part), torch.device("cpu"))
         known[TEACHER] = _dice(bench.teacher.load(torch.device("cpu")), images)
         for student in lacking:
-            known[str(student.number)] = _dice(load_weights(student, _weights(bench.study, home, student)), images)
+            known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
         write_whole(str(place), json.dumps({"of": key, "dice": known}).encode())
     return {name: np.array(values) for name, values in known.items()}
 

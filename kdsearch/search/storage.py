@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,13 +30,19 @@ NEVER_HEALS = (
 """Parts of messages of databases for which it makes no sense to wait."""
 
 
-def heals(error: Exception) -> bool:
-    """Whether what a storage or a disk refused may be taken later, when a server is back or there is room again."""
+def heals(error: Exception, url: str) -> bool:
+    """Whether what a storage or a disk refused may be taken later, when a server is back or there is room again.
+
+    ``url`` is the storage's.
+    """
     if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
         return False
     if isinstance(error, OSError):
         return error.errno not in (errno.EROFS, errno.ENAMETOOLONG)
     text = f"{error} {error.__cause__ or ''}".lower()
+    path = sqlite_file(url)
+    if path is not None and "unable to open database file" in text:
+        return path.parent.is_dir() and os.access(path.parent, os.W_OK)
     return not any(part in text for part in NEVER_HEALS)
 
 

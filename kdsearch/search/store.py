@@ -25,7 +25,7 @@ from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.distill.record import Outcome, TrialRecord
 from kdsearch.distill.report import CURVE, EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
-from kdsearch.errors import SearchError
+from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.search.mirror import Mirror
@@ -261,7 +261,9 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = sqlite_file(url)
     if path is not None and not create and not path.exists():
-        raise SearchError(f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run")
+        raise NotRunYetError(
+            f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run"
+        )
     with explained(study.name):
         make_place(url)
         storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
@@ -277,7 +279,7 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
         exists = False
     if not exists:
         if not create:
-            raise SearchError(
+            raise NotRunYetError(
                 f"study {study.name} has not been run yet: its storage does not hold it; start it with kdsearch run"
             )
         directions = [DIRECTIONS[objective] for objective in study.search.objectives]
@@ -307,7 +309,9 @@ def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
         if known.get(key) != now.get(key)
     ]
     raise SearchError(
-        f"study {study.name} already has trials, made with other settings:\n" + "\n".join(changed) + "\n"
+        f"study {study.name} already has trials, made with other settings or by an older release:\n"
+        + "\n".join(changed)
+        + "\n"
         "Undo the change, or give the study another name."
     )
 

@@ -166,6 +166,7 @@ class Recorder:
                 break
             except store_errors() as error:
                 reason = self._tracking.mask(first_line(error))
+                self._pending[key] = self._pending.pop(key)  # others come first the next time
                 break
             else:
                 del self._pending[key]
@@ -193,9 +194,9 @@ class Recorder:
         params = record.recipe.settings() if record.recipe else {}
         run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
         self._log(run_id, metrics, curve=record.curve, params=params, moment=record.ended)
+        self._terminate(run_id, STATUS[record.outcome], record.ended)
         if record.traceback:
             self._client.log_text(run_id, record.traceback, "traceback.txt")
-        self._terminate(run_id, STATUS[record.outcome], record.ended)
 
     def _write_member(self, number: int, files: dict[str, bytes]) -> None:
         run = self._runs["trial", str(number)]

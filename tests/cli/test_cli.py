@@ -289,9 +289,9 @@ def test_repeated_study_is_averaged_over_splits_and_seeds(place):
     (place / "repeated.yaml").write_text(REPEATED, encoding="utf-8")
     said = _run(place, "run", "repeated.yaml").stdout
     assert "Study repeated.repeat-2: " in said
-    assert "Over repeats: each with another split and another seed" in said
+    assert "Over repeats, each with another split and another seed; test images" in said
     again = _run(place, "front", "repeated.yaml").stdout
-    for name in ("teacher", "none", "logits dml weak", "p, plain"):
+    for name in ("teacher", "none", "logits dml weak", "p plain"):
         assert name in again
     splits = [json.loads((place / ".kdsearch" / "studies" / name / "test-dice.json").read_text())["of"]
               for name in ("repeated", "repeated.repeat-2")]  # fmt: skip

@@ -176,11 +176,11 @@ def test_deep_images_share_the_depth_of_their_source_unless_it_is_declared(folde
         Image.fromarray(ramp.astype(np.uint16)).save(folder / "images" / f"{index}.png")
         write_mask(folder / "masks" / f"{index}.png", shape=(64, 64))
     dataset = load_dataset(_config(folder), tmp_path / "home")
-    assert dataset.white == 4095
+    assert dataset.whites == (4095,)
     assert dataset.images[:3].max(axis=(1, 2)) == pytest.approx([200 / 16, 900 / 16, 3000 / 16], abs=4)
     source = FolderSource(reader="folder", folder=str(folder), bits=16)
     declared = load_dataset(DataConfig(sources=(source,), size=32), tmp_path / "home")
-    assert declared.white == 65535
+    assert declared.whites == (65535,)
     assert declared.fingerprint != dataset.fingerprint
 
 

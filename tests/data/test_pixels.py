@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.data.pixels import read_grey, read_mask, resize_image, resize_mask
+from kdsearch.data.pixels import read_grey, read_mask, resize_image, resize_mask, white_of
 from kdsearch.errors import DataError
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
@@ -106,3 +106,30 @@ def test_resizing_keeps_the_lesion_s_share_and_two_values():
 def test_resizing_averages_and_does_not_skip():
     stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
     assert np.abs(resize_image(stripes, 16)[4:12, 4:12].astype(int) - 127).max() <= 8
+
+
+def _save(path, values):
+    Image.fromarray(values).save(path)
+    return path
+
+
+def test_fractions_may_overshoot_and_are_not_mixed_with_whole_numbers(tmp_path):
+    ramp = np.linspace(0, 1.01, 64, dtype=np.float32).reshape(8, 8)
+    files = [_save(tmp_path / "a.tiff", ramp), _save(tmp_path / "b.tiff", ramp / 2)]
+    assert white_of(files, bits=None) == 1.0
+    assert read_grey(files[1], whites=(1.0,)).max() == pytest.approx(0.505 * 255, abs=1)
+    with pytest.raises(DataError, match="bits: 16 is for whole numbers, but its images hold fractions"):
+        white_of(files, bits=16)
+    whole = _save(tmp_path / "c.png", (np.arange(64).reshape(8, 8) * 60).astype(np.uint16))
+    with pytest.raises(DataError, match="some of its images hold fractions of one, others whole numbers"):
+        white_of([*files, whole], bits=None)
+    assert white_of([whole], bits=None) == 4095
+    assert white_of([tmp_path / "absent.png"], bits=None) is None
+
+
+def test_of_several_sources_depths_the_least_that_holds_the_image_is_taken(tmp_path):
+    dim = _save(tmp_path / "dim.png", np.full((4, 4), 2048, np.uint16))
+    bright = _save(tmp_path / "bright.png", np.full((4, 4), 32768, np.uint16))
+    assert read_grey(dim, whites=(65535.0, 4095.0)).max() == 128
+    assert read_grey(bright, whites=(65535.0, 4095.0)).max() == 128
+    assert read_grey(bright, whites=(4095.0,)).max() == 255

@@ -115,3 +115,27 @@ def test_standardised_maps_have_mean_zero_and_deviation_one_in_each_channel(phan
     maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images).standardised(images)
     torch.testing.assert_close(maps.mean(dim=(0, 2, 3)), torch.zeros(112), atol=1e-4, rtol=0)
     torch.testing.assert_close(maps.std(dim=(0, 2, 3)), torch.ones(112), atol=1e-3, rtol=0)
+
+
+class _Looking:
+    """An encoder whose cells of 8 pixels look a known number of pixels to the right and down."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def hidden(self, image):
+        seen = torch.nn.functional.pad(image, (16, 16, 16, 16), mode="reflect")
+        start = 16 + self.pixels
+        seen = seen[:, :, start : start + image.shape[-2], start : start + image.shape[-1]]
+        pooled = torch.nn.functional.avg_pool2d(seen, 8)
+        return torch.cat([pooled, pooled.square()], dim=1)
+
+
+@pytest.mark.parametrize("pixels", [-4, -2, 0, 2, 4])
+def test_known_offset_is_found_and_undone(pixels, phantoms):
+    images = normalise(phantoms[0])
+    hidden = HiddenMaps(_Looking(pixels), images)
+    assert hidden.offset == pixels / 8
+    straight = _Looking(0).hidden(images)
+    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(hidden(images)[inside], straight[inside], atol=1e-3, rtol=1e-3)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdsearch.config.teacher import Architecture, TeacherConfig
+from kdsearch.config.teacher import PACKAGES, Architecture, TeacherConfig
 from kdsearch.errors import TeacherError
-from kdsearch.models.encoder_weights import PACKAGES, load_encoder_weights, read_tensors
+from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import build_teacher, drop_unused_stages, input_statistics
 
@@ -147,8 +147,9 @@ def test_packaged_weights_recognise_photographs_in_the_encoder_they_belong_to(nu
 
 
 def test_packaged_weights_are_refused_in_another_encoder():
-    with pytest.raises(TeacherError, match="belong to tf_efficientnet_lite0 .* write encoder: tf_efficientnet_lite0"):
-        build_teacher(TeacherConfig(encoder="efficientnet_lite0", encoder_depth=3), size=32)
+    with pytest.raises(ValueError, match="belong to tf_efficientnet_lite0, .* write encoder: tf_efficientnet_lite0"):
+        TeacherConfig(encoder="efficientnet_lite0")
+    assert TeacherConfig(encoder="efficientnet_lite0", checkpoint="mine.safetensors").encoder == "efficientnet_lite0"
 
 
 def test_default_encoder_is_normalised_and_built_as_its_weights_were_trained():

@@ -24,7 +24,6 @@ from kdsearch.search.events import (
     TeacherProgress,
     TrackingAway,
     TrackingBack,
-    Waiting,
 )
 from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.preparation import prepare
@@ -303,7 +302,7 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tmp_path):
     first = prepare(tiny, tmp_path)
     assert isinstance(next(first), TeacherProgress)
     second = prepare(tiny.model_copy(update={"name": "other"}), tmp_path)
-    assert next(second) == Waiting(reason="another study trains this teacher")
+    assert next(second).what == "another study trains this teacher"
     made = list(first)[-1]
     assert isinstance(made, Prepared)
     events = list(second)

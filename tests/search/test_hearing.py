@@ -225,6 +225,7 @@ def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
     [
         OperationalError("INSERT", {}, Exception("no such table: trials")),
         OperationalError("INSERT", {}, Exception("attempt to write a readonly database")),
+        OperationalError("INSERT", {}, Exception("unable to open database file")),
         PermissionError(13, "Permission denied", "optuna.db"),
     ],
 )
@@ -236,9 +237,9 @@ def test_error_that_waiting_does_not_mend_ends_the_study(session, error):
         raise error
 
     driver.store.finish = finish
-    with pytest.raises(
-        SearchError, match="stops: .*(no such table|readonly|Permission denied).* waiting would not mend"
-    ):
+    driver.study = driver.study.model_copy(update={"storage": "sqlite:////gone/optuna.db"})
+    named = "(no such table|readonly|unable to open|Permission denied)"
+    with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting would not mend"):
         _finish(driver, 0)
 
 

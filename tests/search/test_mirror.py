@@ -105,4 +105,5 @@ def test_random_value_is_one_that_optuna_takes(value, seed):
     drawn = random_value(value, np.random.default_rng(seed))
     study = optuna.create_study()
     study.enqueue_trial({"x": drawn})
-    assert suggest(study.ask(), "x", value) == pytest.approx(drawn) if not isinstance(drawn, str) else drawn
+    got = suggest(study.ask(), "x", value)
+    assert got == (drawn if isinstance(drawn, str) else pytest.approx(drawn))

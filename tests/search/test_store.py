@@ -159,7 +159,8 @@ def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
     assert open_store(changed, tmp_path, create=True).id != first, "nothing is lost without trials"
     open_store(tiny, tmp_path, create=True).ask()
     with pytest.raises(
-        SearchError, match=r"already has trials, made with other settings:\n  training.epochs: was 2, is 3\n"
+        SearchError,
+        match=r"already has trials, made with other settings or by an older release:\n  training.epochs: was 2, is 3\n",
     ):
         open_store(changed, tmp_path, create=True)
     more = load_study(study_file(TINY.replace("trials: 3", "trials: 9")))

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from mlflow.artifacts import load_text
+from mlflow.exceptions import MlflowException
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
@@ -311,8 +312,22 @@ def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(tmp_pa
         recorder._write(name, lambda name=name: refuse(name))
     assert asked == ["a"]
     recorder.catch_up(at_once=True)
-    assert asked == ["a", "a"]
     assert recorder.away == "no"
+    assert len(asked) == 2
     recorder._pending = {"d": lambda: asked.append("d")}
     recorder.catch_up(at_once=True)
     assert (asked[-1], recorder.away) == ("d", "")
+
+
+def test_one_write_that_is_always_refused_does_not_keep_back_the_others(tmp_path):
+    recorder = _recorder("one", Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    written = []
+
+    def refuse():
+        raise MlflowException("never")
+
+    recorder._pending = {"a": refuse, "b": lambda: written.append("b"), "c": lambda: written.append("c")}
+    recorder.catch_up(at_once=True)
+    recorder.catch_up(at_once=True)
+    assert written == ["b", "c"]
+    assert list(recorder._pending) == ["a"]

@@ -32,9 +32,10 @@ def run(options: argparse.Namespace) -> int:
     elif options.csv:
         print(front_csv(members), end="")
     else:
-        Console().print(front_table(members))
+        part = f", means of {len(repeats)} repeats on {repeats[0].part} images" if repeats else ""
+        Console().print(front_table(members, part=part))
         if repeats:
-            Console().print(variants_table(variants_of(repeats)))
+            Console().print(variants_table(variants_of(repeats), part=repeats[0].part))
     if options.html is not None:
         page = front_page(study, students=students, front=members, teacher=store.teacher())
         with writing(options.html):

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kdsearch.cli.choosing import Choice, Gallery, as_asked_for, budget_of, candidates_of, choose, rule_of
 from kdsearch.cli.command_line import command_line
+from kdsearch.cli.conclusion import none_within
 from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
 from kdsearch.cli.walk import walk
 from kdsearch.cli.writing import writing
@@ -26,7 +27,7 @@ from kdsearch.export.folder import Form, ship_student
 from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.export.shipped import find_shipped
 from kdsearch.front.choice import Budget
-from kdsearch.front.members import front_of
+from kdsearch.front.members import front_of, is_within
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.workbench import open_workbench
@@ -73,10 +74,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _open_gallery(options: argparse.Namespace, study: StudyConfig, store: StudyStore) -> Gallery:
-    students = students_of(store.records())
-    if not students:
+    finished = students_of(store.records())
+    if not finished:
         command = command_line("run", options.study, data=options.data)
         raise KdsearchError(f"study {study.name} has no finished student yet; go on with {command}")
+    students = tuple(student for student in finished if is_within(student, study.search.limits))
+    if not students:
+        raise KdsearchError(none_within(finished, study))
     home = home_folder(os.environ)
     bench = open_workbench(study, home, data=store.data())
     return Gallery(students=students, bench=bench, pictures=Pictures(bench, home), home=home)

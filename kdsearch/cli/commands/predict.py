@@ -93,7 +93,7 @@ def _expand(name: str, out: Path) -> list[tuple[Path, Path]]:
 
 
 def _predict(student: LoadedStudent, job: Job, *, probabilities: bool) -> None:
-    grey = read_grey(job.image, white=student.description.input.white)
+    grey = read_grey(job.image, whites=student.description.input.whites)
     logits = student.logits(grey)
     mask = logits > 0
     with writing(job.place):

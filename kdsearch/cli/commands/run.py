@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from kdsearch.cli.command_line import command_line
-from kdsearch.cli.conclusion import failures, look, next_steps
+from kdsearch.cli.conclusion import failures, look, next_steps, none_within
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
@@ -35,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     study = _with_options(with_folders(load_study(options.study), options.data), options)
     codes = [_run_once(one, options) for one in repeats_of(study)]
     if study.repeats > 1 and not any(codes):
-        Console().print(variants_table(variants_of(gather_repeats(study, home_folder(os.environ)))))
+        repeats = gather_repeats(study, home_folder(os.environ))
+        Console().print(variants_table(variants_of(repeats), part=repeats[0].part))
     return max(codes)
 
 
@@ -76,9 +77,10 @@ def _run_once(study: StudyConfig, options: argparse.Namespace) -> int:
         console.print(line, soft_wrap=True, highlight=False)
     for line in failures(records):
         console.print(line, soft_wrap=True, style="red")
-    members = front_of(students_of(records), study.search.objectives, study.search.limits)
+    students = students_of(records)
+    members = front_of(students, study.search.objectives, study.search.limits)
     if not members:
-        console.print("No student was made.")
+        console.print(none_within(students, study) if students else "No student was made.", soft_wrap=True)
         return NOTHING_MADE
     console.print(front_table(members))
     page = view.progress.page
@@ -112,7 +114,9 @@ def _with_options(study: StudyConfig, options: argparse.Namespace) -> StudyConfi
 
 def _announce(study: StudyConfig, console: Console) -> None:
     data, search, teacher = study.data, study.search, study.teacher
-    limits = "".join(f"; {name} ≤ {value:,}" for name, value in search.limits.model_dump().items() if value is not None)
+    signs = {"empty_share": "≥"}
+    given = {name: value for name, value in search.limits.model_dump().items() if value is not None}
+    limits = "".join(f"; {name} {signs.get(name, '≤')} {value:,}" for name, value in given.items())
     sources = ", ".join(source.reader for source in data.sources)
     objectives = ", ".join(search.objectives)
     workers = f"{search.workers} worker(s)" if search.workers else "one worker a core or GPU"

@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnProcess
 from kdsearch.distill.atomic import discard
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import ENDS, Event, Lost, Setup, Task
+from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Setup, Task
 from kdsearch.search.executors.worker import work
 
 logger = logging.getLogger(__name__)
@@ -154,6 +154,8 @@ class ProcessExecutor:
         silent = worker.stop_by is not None
         if event is None or isinstance(event, ENDS):
             worker.task, worker.stop_by = None, None
+        if isinstance(event, Failed) and event.traceback:  # it may have spoilt the process, such as its CUDA context
+            self._kill(worker)
         return [] if silent or event is None else [event]
 
     def _replace(self, index: int, worker: _Worker) -> list[Event]:

@@ -28,7 +28,7 @@ from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
 from kdsearch.errors import SearchError, first_line
 from kdsearch.models.teacher import Teacher
-from kdsearch.search.executors.tasks import ENDS, Event, Lost, Task, carry_out
+from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Task, carry_out
 
 ANSWERS_WITHIN_S = 5.0
 PASSED_ON = ("GOMP_SPINCOUNT",)
@@ -194,6 +194,9 @@ class RayExecutor:
         slot.begun = True
         if isinstance(event, ENDS):
             slot.task = None
+        if isinstance(event, Failed) and event.traceback:  # as of a worker process
+            self._ray.kill(slot.actor)
+            self._slots.remove(slot)
         return [] if silent else [event]
 
     def _move_unplaced(self) -> None:

@@ -9,11 +9,12 @@ from kdsearch.search.pruners.course import Course
 
 
 class Reach:
-    """A trial stops when a finished one, no larger than itself, is out of its reach.
+    """A trial stops when a finished one, no larger than itself, is out of its reach by more than the margin.
 
     Its reach is its best Dice so far plus the gain that only a share of ``1 - optimism`` of the finished trials
-    exceeded from the same part of their training on. Whoever ends behind a student that is no larger in any way is not
-    on the front, so size never tells against a trial; and how late students still improve is learnt from the study.
+    exceeded from the same part of their training on; the margin is for the noise of both. Whoever ends behind a student
+    that is no larger in any way is not on the front, so size never tells against a trial; and how late students still
+    improve is learnt from the study.
     """
 
     def __init__(self, config: PruningConfig) -> None:
@@ -41,6 +42,6 @@ class Reach:
         if reach >= rival.best - self._margin:
             return ""
         return (
-            f"its reach of {100 * reach:.1f} % Dice is below the {100 * rival.best:.1f} % of trial {rival.number}, "
-            "which is no larger"
+            f"its reach of {100 * reach:.1f} % Dice is {100 * (rival.best - reach):.1f} points below the "
+            f"{100 * rival.best:.1f} % of trial {rival.number}, which is no larger"
         )
