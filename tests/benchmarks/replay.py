@@ -207,8 +207,8 @@ def rules(trials: list[Course], *, slow_ones: bool) -> dict[str, Callable[[int],
         "`reach` 1, 0, 3, 2": reach(1.0, 0.0, 3, 2),
         "`reach` 1, 0.05, 3, 2": reach(1.0, 0.05, 3, 2),
         "`reach` 1, 0.05, 10, 2": reach(1.0, 0.05, 10, 2),
-        "`reach` 0.95, 0.03, 10, 8": reach(0.95, 0.03, 10, 8),
-        "`reach` 1, 0.03, 10, 8 (default)": named("reach"),
+        "`reach` 1, 0.03, 10, 8": reach(1.0, 0.03, 10, 8),
+        "`reach` 0.95, 0.03, 10, 8 (default)": named("reach"),
         "hindsight": lambda seed: Hindsight(front(trials)),  # noqa: ARG005
     }
 

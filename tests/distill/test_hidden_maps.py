@@ -54,6 +54,7 @@ def _corr(a: torch.Tensor, b: torch.Tensor) -> float:
         ("tf_efficientnet_lite0", 3, "unet"),
         ("tf_efficientnet_lite0", 5, "fpn"),
         ("resnet18", 4, "unet"),
+        ("resnet152", 5, "unetplusplus"),
         ("resnet101", 4, "deeplabv3plus"),
     ],
 )

@@ -179,7 +179,7 @@ def test_warm_up_means_the_same_to_every_pruner(name, warmup):
 
 def test_reach_is_patient_unless_told_otherwise():
     config = PruningConfig(pruner="reach")
-    assert (config.warmup_epochs, config.finished_trials, config.optimism, config.margin) == (8, 10, 1.0, 0.03)
+    assert (config.warmup_epochs, config.finished_trials, config.optimism, config.margin) == (8, 10, 0.95, 0.03)
     assert PruningConfig(pruner="reach", warmup_epochs=1).warmup_epochs == 1
     assert PruningConfig(pruner="halving").warmup_epochs == 2
 
