@@ -121,6 +121,10 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
                 away = recorder.away
                 yield TrackingAway(reason=away) if away else TrackingBack()
             yield event
+        if away:
+            recorder.catch_up(at_once=True)
+            if not recorder.away:
+                yield TrackingBack()
         finished = True
     finally:
         try:

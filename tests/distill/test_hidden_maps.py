@@ -86,7 +86,7 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
     assert aligned > (0.4 if encoder == "resnet18" else 0.6)
     assert aligned >= raw - 0.03
     if encoder == "resnet18":
-        assert aligned > raw + 0.2
+        assert aligned > raw + 0.08
 
 
 def test_cached_logits_agree_with_the_teacher_asked_online(phantoms):

@@ -117,7 +117,9 @@ def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking
 
 def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tracking):
     study = _study(
-        study_file, "limited", INLINE.replace("executor: inline", "executor: inline, limits: {params: 1500}")
+        study_file,
+        "limited",
+        INLINE.replace("executor: inline", "executor: inline, sampler: random, limits: {params: 1500}"),
     )
     events, records = _drive(run_study(study, home=home, tracking=tracking))
     rejected = [record for record in records if record.outcome == "rejected"]
