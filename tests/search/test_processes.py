@@ -12,40 +12,22 @@ import time
 
 import psutil
 import pytest
-import torch
 from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.space import choose
-from kdsearch.data.cache import load_dataset
-from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
-from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Setup, Succeeded, Task
+from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Succeeded, Task
+from tests.search.setups import make_setup
 
 pytestmark = pytest.mark.xdist_group("processes")
 
 
 @pytest.fixture
 def setup(tiny, tmp_path):
-    dataset = load_dataset(tiny.data, tmp_path)
-    splits = split(dataset, tiny.data.split, train_without_lesion=False)
-    folder = teacher_folder(tiny, splits.fingerprint, tmp_path)
-    for _ in train_teacher(tiny, training_data(dataset, splits, torch.device("cpu")), folder):
-        pass
-    return Setup(
-        home=tmp_path,
-        data_fingerprint=dataset.fingerprint,
-        splits=splits,
-        teacher=tiny.teacher,
-        teacher_folder=folder,
-        size=32,
-        device="cpu",
-        threads=1,
-    )
+    return make_setup(tiny, tmp_path)
 
 
 def _task(tiny, tmp_path, number, *, epochs=2):

@@ -5,41 +5,25 @@ from __future__ import annotations
 import time
 
 import pytest
-import torch
 from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
 from kdsearch.config.space import choose
-from kdsearch.data.cache import load_dataset
-from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
-from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.data.cache import open_dataset
+from kdsearch.distill.teacher import open_teacher
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.ray_cluster import RayExecutor, pack
-from kdsearch.search.executors.tasks import ENDS, Begun, Failed, Progressed, Setup, Succeeded, Task
+from kdsearch.search.executors.tasks import ENDS, Begun, Failed, Progressed, Succeeded, Task
+from tests.search.setups import make_setup
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request, tiny, tmp_path):
-    dataset = load_dataset(tiny.data, tmp_path)
-    splits = split(dataset, tiny.data.split, train_without_lesion=False)
-    folder = teacher_folder(tiny, splits.fingerprint, tmp_path)
-    for _ in train_teacher(tiny, training_data(dataset, splits, torch.device("cpu")), folder):
-        pass
-    setup = Setup(
-        home=tmp_path,
-        data_fingerprint=dataset.fingerprint,
-        splits=splits,
-        teacher=tiny.teacher,
-        teacher_folder=folder,
-        size=32,
-        device="cpu",
-        threads=1,
-    )
+    setup = make_setup(tiny, tmp_path)
     match request.param:
         case "inline":
             made = InlineExecutor(setup)
@@ -47,7 +31,9 @@ def executor(request, tiny, tmp_path):
             made = ProcessExecutor(setup, workers=1)
         case _:
             pytest.importorskip("ray")
-            cargo = pack(dataset, splits, open_teacher(tiny.teacher, folder, size=32), device="cpu", threads=1)
+            dataset = open_dataset(tmp_path, setup.data_fingerprint)
+            teacher = open_teacher(tiny.teacher, setup.teacher_folder, size=32)
+            cargo = pack(dataset, setup.splits, teacher, device="cpu", threads=1)
             made = RayExecutor(RayConfig(), cargo, workers=1)
     yield made
     made.close()
