@@ -21,6 +21,9 @@ LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
     "regressor": ("mse", "kld"),
 }
 """What each path can be compared by."""
+LossWord = Literal["usual", "mse", "kld", "dml"]
+USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
+"""What each path is compared by where nothing is said."""
 
 
 class DistillationSpace(Section):
@@ -29,9 +32,10 @@ class DistillationSpace(Section):
     path: WordSearch[Path] = "logits"
     """What is matched: nothing, the logits, the encoders' outputs channel by channel (``hidden``; needs as many in
     both), where in the image those are active (``attention``), or the teacher's through a learned ``regressor``."""
-    loss: WordSearch[Loss] = "dml"
-    """Mean squared error, Kullback-Leibler divergence, or ``dml`` (``logits`` only): cross-entropy and Dice against the
-    teacher's probabilities. Of a choice, each path is given those that it can be compared by."""
+    loss: WordSearch[LossWord] = "usual"
+    """``usual`` (``dml`` for ``logits``, ``mse`` for the others), mean squared error, Kullback-Leibler divergence, or
+    ``dml`` (``logits`` only): cross-entropy and Dice against the teacher's probabilities. Of a choice, each path is
+    given those that it can be compared by."""
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
     Logits in the weak view are computed once a study, everything else every step."""
@@ -63,7 +67,8 @@ class DistillationSpace(Section):
 
     def losses_of(self, path: DistilledPath) -> tuple[Loss, ...]:
         """The losses of this section that the path can be compared by."""
-        return tuple(loss for loss in _choices(self.loss) if loss in LOSSES[path])
+        named = [USUAL[path] if loss == "usual" else loss for loss in _choices(self.loss)]
+        return tuple(dict.fromkeys(loss for loss in named if loss in LOSSES[path]))
 
 
 def _choices(value: Any) -> tuple[Any, ...]:

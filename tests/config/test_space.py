@@ -119,3 +119,11 @@ def test_settings_leave_out_what_does_not_apply(study_file):
     assert settings["distillation.path"] == "none"
     assert not any(name in settings for name in ("distillation.temperature", "distillation.weight"))
     assert "temperature" in DistillationSpec.model_fields
+
+
+def test_each_path_has_a_usual_loss(study_file):
+    study = load_study(study_file("name: a\ndistillation: {path: {choice: [none, logits, attention, regressor]}}\n"))
+    recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
+    found = {r.distillation.path: r.distillation.loss for r in recipes if r.distillation}
+    assert found == {"logits": "dml", "attention": "mse", "regressor": "mse"}
+    assert size_of(study) == 4
