@@ -49,8 +49,8 @@ def test_another_process_of_a_dead_one_s_number_holds_nothing(url):
         machine = first._holder.partition("-")[0]
         with sa.create_engine(url).begin() as connection:
             connection.execute(sa.update(TABLE).values(holder=f"{machine}-1-12345678"))
-        with Lease(url, "a", renewed_every_s=3600):
-            pass
+        with Lease(url, "a", renewed_every_s=3600) as second, sa.create_engine(url).begin() as connection:
+            assert connection.execute(sa.select(TABLE.c.holder)).scalar_one() == second._holder
 
 
 def test_a_container_of_the_same_name_whose_process_is_not_here_holds_the_study(url):
