@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsearch.config.home import weights_path
 from kdsearch.distill.record import Student
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.export.sizes import measure_onnx
+from kdsearch.files.home import weights_path
 from kdsearch.front.choice import Budget, Candidate, Rule
 from kdsearch.front.noise import Difference, flattery, simultaneous_differences
 from kdsearch.search.pictures import Pictures

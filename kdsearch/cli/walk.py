@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.config.home import overlays_path
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.record import Student
+from kdsearch.files.home import overlays_path
 from kdsearch.report.table import front_cells
 
 UP, DOWN = (readchar.key.UP, "k"), (readchar.key.DOWN, "j")

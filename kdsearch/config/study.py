@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Annotated, Literal
@@ -140,9 +139,3 @@ def _repeated(study: StudyConfig, index: int) -> StudyConfig:
             "data": study.data.model_copy(update={"split": split}),
         }
     )
-
-
-def digest(*parts: object) -> str:
-    """Sixteen hexadecimal digits that stand for the parts, the same on every machine."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

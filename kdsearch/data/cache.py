@@ -6,25 +6,22 @@ import contextlib
 import dataclasses
 import json
 import logging
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource, source_name
-from kdsearch.config.study import digest
 from kdsearch.data.dataset import ACROSS, INFOS, Dataset, ImageInfo
-from kdsearch.data.digests import FileDigests
 from kdsearch.data.entry import Defect, Entry, Listing
 from kdsearch.data.near_duplicates import clusters_of, hash_image, similar_pairs, thumbnail
 from kdsearch.data.phantom.simulate import simulate
 from kdsearch.data.pixels import Pixels, read_grey, read_mask, resize_image, resize_mask, white_of
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source
 from kdsearch.errors import DataError
+from kdsearch.files.digests import FileDigests, digest
+from kdsearch.files.folders import lock_of, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +51,7 @@ def load_dataset(config: DataConfig, home: Path) -> Dataset:
     with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
         digests.keep()
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{fingerprint}.lock")):
+        with lock_of(folder):
             if not folder.is_dir():
                 gathered = _gather(config, listings)
                 _refuse_defects(gathered.defects, config)
@@ -181,20 +177,15 @@ def _refuse_defects(defects: list[Defect], config: DataConfig) -> None:
 
 
 def _store(gathered: _Gathered, folder: Path) -> None:
-    """Writes the arrays beside their final place and moves them there whole."""
+    """Writes the arrays, or raises DataError where there are none."""
     if not gathered.images:
         raise DataError("data.sources: none of the folders holds an image of a known format with a mask that fits")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
+    with whole_folder(folder) as beside:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
         (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos), indent=1))
         (beside / "depth.json").write_text(json.dumps({"whites": sorted(gathered.whites)}), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _open(folder: Path, fingerprint: str) -> Dataset:

@@ -8,7 +8,6 @@ import string
 from pathlib import Path
 
 from kdsearch.config.data import FolderSource, PhantomSource, PublishedSource
-from kdsearch.data.digests import FileDigests
 from kdsearch.data.entry import Listing, Reader
 from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
 from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
@@ -22,6 +21,7 @@ from kdsearch.data.readers.folder import read_folder
 from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
 from kdsearch.data.readers.udiat import read_udiat
 from kdsearch.errors import DataError
+from kdsearch.files.digests import FileDigests
 
 READERS: dict[str, tuple[Reader, str]] = {
     "busi": (read_busi, BUSI_WHERE),

@@ -6,9 +6,9 @@ import hashlib
 from collections import Counter, defaultdict
 
 from kdsearch.config.data import SplitConfig
-from kdsearch.config.study import digest
 from kdsearch.data.dataset import ACROSS, Dataset, ImageInfo, Splits
 from kdsearch.errors import DataError
+from kdsearch.files.digests import digest
 
 PARTS = ("train", "validation", "test")
 

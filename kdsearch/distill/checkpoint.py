@@ -6,9 +6,9 @@ import logging
 import time
 import zlib
 
-from kdsearch.config.study import digest
-from kdsearch.distill.atomic import read_whole, write_whole
 from kdsearch.distill.state import TrainingState
+from kdsearch.files.digests import digest
+from kdsearch.files.whole import read_whole, write_whole
 
 SEAL_BYTES = 4 + 16
 """A checksum and the digest of what is trained, before the state itself."""

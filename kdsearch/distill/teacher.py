@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
 import textwrap
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -18,10 +15,9 @@ import yaml
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from kdsearch.config.study import StudyConfig, digest
+from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.atomic import discard
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
 from kdsearch.distill.objective import Supervised
@@ -29,6 +25,9 @@ from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
 from kdsearch.distill.scoring import score
 from kdsearch.errors import TeacherError
+from kdsearch.files.digests import digest, digest_file
+from kdsearch.files.folders import whole_folder
+from kdsearch.files.whole import discard
 from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.normalisation import normalise
@@ -146,10 +145,7 @@ def _store(
     scores: Scores,
     curve: tuple[EpochReport, ...],
 ) -> None:
-    """Writes everything beside its final place and moves it there whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
+    with whole_folder(folder, replace=True) as beside:
         save_file(
             {name: tensor.contiguous() for name, tensor in teacher.state_dict().items()}, beside / "teacher.safetensors"
         )
@@ -157,10 +153,6 @@ def _store(
         (beside / "curve.json").write_bytes(CURVE.dump_json(curve))
         np.save(beside / "logits.npy", _logits(teacher.to(data.device), data))
         (beside / "scores.json").write_bytes(SCORES.dump_json(scores))
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 @torch.no_grad()
@@ -198,4 +190,4 @@ def _file_state(config: TeacherConfig) -> str:
     """Stands for the content of files the settings name."""
     names = [config.checkpoint, config.weights.removeprefix("file:") if config.weights.startswith("file:") else None]
     paths = [Path(name).expanduser() for name in names if name]
-    return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file())
+    return " ".join(digest_file(path) for path in paths if path.is_file())

@@ -15,7 +15,8 @@ from kdsearch.config.recipe import Recipe
 from kdsearch.config.yaml_file import YamlFile
 from kdsearch.config.yaml_text import dump_yaml
 from kdsearch.errors import ModelError, StudyFileError
-from kdsearch.export.files import DESCRIPTION, MOST_BYTES, digest_of
+from kdsearch.export.files import DESCRIPTION, MOST_BYTES
+from kdsearch.files.digests import digest_file
 
 
 class Input(Section):
@@ -159,5 +160,5 @@ def require_unchanged(path: Path, description: Description) -> None:
     """Raises ModelError where the file is not there, or not the one that was described."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; kdsearch pick writes it")
-    if description.files.get(path.name) != digest_of(path):
+    if description.files.get(path.name) != digest_file(path):
         raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; pick the student again")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib.metadata
 import platform
 import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,7 +35,7 @@ from kdsearch.export.description import (
     Timing,
     dump_description,
 )
-from kdsearch.export.files import DESCRIPTION, INT8, ONNX, WEIGHTS, digest_of
+from kdsearch.export.files import DESCRIPTION, INT8, ONNX, WEIGHTS
 from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.loading import torch_network
 from kdsearch.export.native import native_dice
@@ -46,6 +43,8 @@ from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
 from kdsearch.export.seen import dump_seen
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
+from kdsearch.files.digests import digest_file
+from kdsearch.files.folders import whole_folder
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
@@ -84,7 +83,7 @@ def ship_student(
     if folder.exists():
         raise KdsearchError(f"{folder} exists already; remove it, or name another folder with --out")
     network = load_weights(student, weights)
-    with _whole(folder) as beside:
+    with whole_folder(folder) as beside:
         shutil.copyfile(weights, beside / WEIGHTS)
         checks = _write_models(network, bench, folder=beside, form=form)
         (beside / "overlays.png").write_bytes(overlays)
@@ -113,19 +112,6 @@ def load_weights(student: Student, weights: Path) -> UNet:
     except (SafetensorError, RuntimeError) as error:
         raise KdsearchError(f"{weights}: not the weights of trial {student.number}: {error}") from error
     return network.eval()
-
-
-@contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside the one wanted, which takes its place when all is written."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        yield beside
-        beside.chmod(0o755)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_models(network: UNet, bench: Workbench, *, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
@@ -247,7 +233,7 @@ def _made_with() -> dict[str, str]:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {
-        path.name: digest_of(path)
+        path.name: digest_file(path)
         for path in sorted(folder.iterdir())
         if path.suffix in (".safetensors", ".onnx") or path.name == SEEN
     }

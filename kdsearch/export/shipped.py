@@ -7,8 +7,9 @@ from pathlib import Path
 from kdsearch.distill.record import Student
 from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
-from kdsearch.export.files import WEIGHTS, digest_of
+from kdsearch.export.files import WEIGHTS
 from kdsearch.export.folder import Form
+from kdsearch.files.digests import digest_file
 
 
 def find_shipped(folder: Path, student: Student, *, weights: Path, form: Form) -> Description | None:
@@ -32,7 +33,7 @@ def find_shipped(folder: Path, student: Student, *, weights: Path, form: Form) -
 
 def _difference(found: Description, student: Student, *, weights: Path, form: Form) -> str:
     """What the folder holds else; empty where it is the same."""
-    if found.trial != student.number or found.files.get(WEIGHTS) != digest_of(weights):
+    if found.trial != student.number or found.files.get(WEIGHTS) != digest_file(weights):
         return f"it holds trial {found.trial} of a study {found.study}, not these weights"
     if found.onnx.preprocessing != form.preprocessing:
         return f"it was written with{'' if found.onnx.preprocessing else 'out'} --with-preprocessing"

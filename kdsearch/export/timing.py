@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import ModelError
-from kdsearch.export.files import DESCRIPTION, INT8, MOST_BYTES, ONNX, digest_of
+from kdsearch.export.files import DESCRIPTION, INT8, MOST_BYTES, ONNX
 from kdsearch.export.runtime import example_feed, open_session, run_session
+from kdsearch.files.digests import digest_file
 from kdsearch.measure.latency import Latency, cores, time_calls
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _require_unchanged(path: Path) -> None:
         return
     with description.open("rb") as file:
         text = file.read(MOST_BYTES).decode(errors="replace")
-    if not re.search(rf"^ +{re.escape(path.name)}: {digest_of(path)}$", text, re.MULTILINE):
+    if not re.search(rf"^ +{re.escape(path.name)}: {digest_file(path)}$", text, re.MULTILINE):
         raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; pick the student again")
 
 

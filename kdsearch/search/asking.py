@@ -12,9 +12,9 @@ import torch
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
-from kdsearch.config.study import digest
 from kdsearch.distill.student import cost_of
 from kdsearch.errors import SearchError
+from kdsearch.files.digests import digest
 from kdsearch.measure.counts import Cost
 from kdsearch.search.events import DriverEvent, Ended, Started
 from kdsearch.search.executors.tasks import Task

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.home import overlays_path, storage_url, weights_path
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.atomic import write_whole
 from kdsearch.distill.record import Student, TrialRecord, students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.folder import Workbench
+from kdsearch.files.home import overlays_path, storage_url, weights_path
+from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note

@@ -11,12 +11,12 @@ from functools import partial
 
 from safetensors.torch import load
 
-from kdsearch.config.home import weights_path
-from kdsearch.distill.atomic import discard, write_whole
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
 from kdsearch.export.sizes import prepare_onnx
+from kdsearch.files.home import weights_path
+from kdsearch.files.whole import discard, write_whole
 from kdsearch.measure.scores import Scores
 from kdsearch.models.unet import build_student
 from kdsearch.search.events import DriverEvent, Ended, Requeued

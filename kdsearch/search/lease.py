@@ -15,8 +15,8 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from kdsearch.config.study import digest
 from kdsearch.errors import SearchError
+from kdsearch.files.digests import digest
 from kdsearch.search.storage import explained, patience
 
 LASTS_S = 60.0

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from kdsearch.config.home import storage_url
 from kdsearch.errors import SearchError, first_line
+from kdsearch.files.home import storage_url
 from kdsearch.search.events import GoingOn, Waiting
 from kdsearch.search.session import Session
 from kdsearch.search.storage import STORAGE_ERRORS, heals

@@ -9,17 +9,18 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from kdsearch.config.home import checkpoint_folder
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.atomic import names_in, remove
 from kdsearch.distill.device import choose_device
 from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.errors import SearchError
+from kdsearch.files.folders import lock_of
+from kdsearch.files.home import checkpoint_folder
+from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
 from kdsearch.search.events import DriverEvent, GoingOn, Prepared, TeacherProgress, Waiting
 from kdsearch.search.executors.inline import InlineExecutor
@@ -40,8 +41,7 @@ def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Prep
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
     folder = teacher_folder(study, splits.fingerprint, home)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = lock_of(folder)
     yield from _acquired(lock)
     try:
         teacher = open_teacher(study.teacher, folder, size=study.data.size)

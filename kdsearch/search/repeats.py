@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdsearch.config.home import study_folder, weights_path
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.data.dataset import Splits
 from kdsearch.distill.arrays import Images, images_at
-from kdsearch.distill.atomic import write_whole
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.record import Student, students_of
 from kdsearch.errors import NotRunYetError
 from kdsearch.export.checks import lesion_dice
-from kdsearch.export.files import digest_of
 from kdsearch.export.folder import Workbench, load_weights
+from kdsearch.files.digests import digest_file
+from kdsearch.files.home import study_folder, weights_path
+from kdsearch.files.whole import write_whole
 from kdsearch.report.repeats import Floats, Repeat
 from kdsearch.search.store import open_store
 from kdsearch.search.workbench import open_workbench
@@ -54,7 +54,7 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
     return Repeat(
         students=tuple(students),
         part=part,
-        dice={student.number: dice[digest_of(_weights(study, home, student))] for student in students},
+        dice={student.number: dice[digest_file(_weights(study, home, student))] for student in students},
         teacher=dice[TEACHER],
         teacher_params=bench.teacher.scores.params,
     )
@@ -67,7 +67,7 @@ def _scored(bench: Workbench, home: Path, students: list[Student], *, part: str)
     kept = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     known: dict[str, list[float]] = kept.get("dice", {}) if kept.get("of") == key else {}
     weights = {student.number: _weights(bench.study, home, student) for student in students}
-    digests = {number: digest_of(path) for number, path in weights.items()}
+    digests = {number: digest_file(path) for number, path in weights.items()}
     lacking = [student for student in students if digests[student.number] not in known]
     if lacking or TEACHER not in known:
         images = images_at(bench.dataset, _positions(bench.splits, part), torch.device("cpu"))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.home import checkpoint_folder
 from kdsearch.config.study import StudyConfig
 from kdsearch.export.folder import Workbench
+from kdsearch.files.home import checkpoint_folder
 from kdsearch.search.executors.tasks import Executor
 from kdsearch.search.lease import Lease
 from kdsearch.search.ledger import Ledger

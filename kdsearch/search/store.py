@@ -16,16 +16,17 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.config.home import storage_url
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Objective
 from kdsearch.config.space import enumerate_choices
-from kdsearch.config.study import StudyConfig, digest
+from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.distill.record import Outcome, TrialRecord
 from kdsearch.distill.report import CURVE, EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import NotRunYetError, SearchError
+from kdsearch.files.digests import digest
+from kdsearch.files.home import storage_url
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.search.mirror import Mirror

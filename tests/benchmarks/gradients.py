@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from kdsearch.config.distillation import LOSSES, DistillationSpec
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
@@ -33,6 +32,7 @@ from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TrainedTeacher, open_teacher, teacher_folder, train_teacher
 from kdsearch.distill.views import Batch
+from kdsearch.files.home import home_folder
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import Teacher
 from kdsearch.models.unet import UNet, build_student, initialise

@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study
+from kdsearch.files.home import home_folder
 from kdsearch.search.store import open_store
 
 

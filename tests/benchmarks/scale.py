@@ -23,13 +23,13 @@ from typing import TypeVar
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from kdsearch.config.home import storage_url
 from kdsearch.config.load import load_study
 from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.report import CURVE, EpochReport
 from kdsearch.distill.student import cost_of
+from kdsearch.files.home import storage_url
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES, Overlap, Scores
 from kdsearch.search.bookkeeping import refresh_front

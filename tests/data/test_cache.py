@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -12,7 +11,6 @@ from PIL import Image
 
 from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource, SplitConfig
 from kdsearch.data.cache import load_dataset, open_dataset
-from kdsearch.data.digests import FileDigests
 from kdsearch.data.splits import split
 from kdsearch.errors import DataError
 from tests.data.pictures import write_image, write_mask
@@ -182,23 +180,6 @@ def test_deep_images_share_the_depth_of_their_source_unless_it_is_declared(folde
     declared = load_dataset(DataConfig(sources=(source,), size=32), tmp_path / "home")
     assert declared.whites == (65535,)
     assert declared.fingerprint != dataset.fingerprint
-
-
-def test_files_are_read_again_only_where_they_changed(folder, tmp_path):
-    digests = FileDigests(tmp_path / "digests.json")
-    path = folder / "images" / "0.png"
-    first = digests.of(path)
-    digests.keep()
-    assert FileDigests(tmp_path / "digests.json").of(path) == first
-    remembered = json.loads((tmp_path / "digests.json").read_text())
-    remembered[str(path)][1] = "remembered"
-    (tmp_path / "digests.json").write_text(json.dumps(remembered))
-    assert FileDigests(tmp_path / "digests.json").of(path) == "remembered"
-    path.write_bytes(path.read_bytes() + b"x")
-    assert FileDigests(tmp_path / "digests.json").of(path) not in (first, "remembered")
-    (tmp_path / "digests.json").write_text("[]")
-    assert FileDigests(tmp_path / "digests.json").of(folder / "images" / "1.png") != "unreadable"
-    assert digests.of(folder / "absent.png") == "unreadable"
 
 
 def test_two_processes_build_one_data_set_once(folder, tmp_path):

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import signal
-import subprocess
-import sys
-import time
 
 import fsspec
 import pytest
@@ -15,11 +10,10 @@ import torch
 
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.training import TeacherTraining
-from kdsearch.distill import atomic
-from kdsearch.distill.atomic import names_in, read_whole, remove, write_whole
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
+from kdsearch.files.whole import names_in, read_whole, remove
 from kdsearch.models.unet import build_student
 from tests.distill.test_loop import DATA
 
@@ -108,21 +102,6 @@ def test_place_that_cannot_be_written_hinders_nothing(tmp_path):
     assert checkpoint.hindrance.startswith("no checkpoint: ")
 
 
-def test_disk_that_fills_up_leaves_the_last_state_and_nothing_half(tmp_path):
-    place = tmp_path / "c"
-    write_whole(str(place), b"before")
-    program = (
-        "import resource, signal, sys; from kdsearch.distill.atomic import write_whole\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as a full disk, for this process alone\n"
-        "try: write_whole(sys.argv[1], bytes(100_000))\n"
-        "except OSError as error: sys.exit(error.errno)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", program, str(place)], check=False).returncode == errno.EFBIG
-    assert place.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [place]
-
-
 def test_store_that_is_no_file_system_works_too():
     place = "memory://students/7.checkpoint"
     reports = list(_training(_student(), SPEC.spec(), Checkpoint(place, subject="this", every_s=0.0)))
@@ -131,26 +110,6 @@ def test_store_that_is_no_file_system_works_too():
     assert again == reports
     remove(place)
     assert read_whole(place) is None
-
-
-def test_kill_in_the_middle_of_a_write_leaves_the_last_state_and_removal_takes_the_rest(tmp_path):
-    place = tmp_path / "c"
-    write_whole(str(place), b"before")
-    program = (
-        "import sys; from kdsearch.distill.atomic import write_whole\n"
-        "print('up', flush=True)\n"
-        "while True: write_whole(sys.argv[1], b'x' * 50_000_000)\n"
-    )
-    for attempt in range(5):
-        with subprocess.Popen([sys.executable, "-c", program, str(place)], stdout=subprocess.PIPE) as writer:
-            writer.stdout.readline()
-            time.sleep(0.01 + 0.02 * attempt)
-            writer.send_signal(signal.SIGKILL)
-        content = place.read_bytes()
-        assert content in {b"before", b"x" * 50_000_000}
-    place.with_name(f"c.12345678.{atomic.PARTIAL}").write_bytes(b"half")
-    remove(str(place))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from kdsearch.config.home import weights_path
 from kdsearch.config.load import load_study
 from kdsearch.distill.record import students_of
+from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
 from kdsearch.search.store import open_store
 

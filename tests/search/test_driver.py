@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.config.home import weights_path
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
 from kdsearch.distill.record import students_of
 from kdsearch.errors import SearchError
+from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
 from kdsearch.measure.counts import Cost
 from kdsearch.search.asking import over_limit

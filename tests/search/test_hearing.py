@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kdsearch.config.home import weights_path
 from kdsearch.config.load import load_study
-from kdsearch.distill.atomic import write_whole
 from kdsearch.distill.report import EpochReport, Trained
 from kdsearch.errors import SearchError
+from kdsearch.files.home import weights_path
+from kdsearch.files.whole import write_whole
 from kdsearch.search import persistence
 from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.events import Ended, GoingOn, Requeued, Started, Waiting

@@ -11,12 +11,12 @@ import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kdsearch.config.home import storage_url
 from kdsearch.config.load import load_study
 from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
+from kdsearch.files.home import storage_url
 from kdsearch.measure.counts import Cost
 from kdsearch.measure.scores import SCORES
 from kdsearch.search.store import StudyStore, open_store

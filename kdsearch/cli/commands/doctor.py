@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from kdsearch.config.home import home_folder
 from kdsearch.distill.device import choose_device
 from kdsearch.errors import first_line
+from kdsearch.files.home import home_folder
 from kdsearch.measure.latency import cores
 from kdsearch.models.torchvision_operators import declare_missing_operators
 from kdsearch.tracking.location import Tracking, answers, choose_tracking

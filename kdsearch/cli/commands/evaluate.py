@@ -22,7 +22,6 @@ from torch import Tensor
 
 from kdsearch.cli.writing import writing
 from kdsearch.config.data import DataConfig
-from kdsearch.config.home import home_folder
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.native import native_images
@@ -31,6 +30,7 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.native import native_dice
 from kdsearch.export.seen import Seen, mark_known, read_seen
+from kdsearch.files.home import home_folder
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image, predict_classes
 from kdsearch.measure.scores import measure_overlap
 

@@ -8,9 +8,9 @@ import os
 from rich.console import Console
 
 from kdsearch.cli.writing import writing
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.distill.record import students_of
+from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.repeats import averaged, variants_of, variants_table

@@ -16,7 +16,6 @@ from kdsearch.cli.conclusion import none_within
 from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
 from kdsearch.cli.walk import walk
 from kdsearch.cli.writing import writing
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.record import students_of
@@ -26,6 +25,7 @@ from kdsearch.export.files import ONNX
 from kdsearch.export.folder import Form, ship_student
 from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.export.shipped import find_shipped
+from kdsearch.files.home import home_folder
 from kdsearch.front.choice import Budget
 from kdsearch.front.members import front_of, is_within
 from kdsearch.search.pictures import Pictures

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from kdsearch.cli.command_line import command_line
 from kdsearch.cli.writing import writing
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import dump_study, load_study, with_folders
 from kdsearch.distill.record import students_of
 from kdsearch.errors import KdsearchError
+from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
 from kdsearch.measure.environment import installed_packages
 from kdsearch.report.page import Story, report_page

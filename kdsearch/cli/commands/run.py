@@ -15,10 +15,10 @@ from kdsearch.cli.conclusion import failures, look, next_steps, none_within
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.distill.record import TrialRecord, students_of
+from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
 from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table

@@ -7,10 +7,10 @@ import os
 from collections import Counter
 
 from kdsearch.cli.command_line import command_line
-from kdsearch.config.home import home_folder
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import repeats_of
 from kdsearch.errors import NotRunYetError
+from kdsearch.files.home import home_folder
 from kdsearch.search.bookkeeping import sync_study
 from kdsearch.tracking.location import choose_tracking
 

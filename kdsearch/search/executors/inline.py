@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from kdsearch.distill.atomic import discard
+from kdsearch.files.whole import discard
 from kdsearch.search.executors.tasks import ENDS, Event, Setup, Task, carry_out, open_workshop
 
 

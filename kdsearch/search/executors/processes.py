@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from kdsearch.distill.atomic import discard
 from kdsearch.errors import SearchError
+from kdsearch.files.whole import discard
 from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Setup, Task
 from kdsearch.search.executors.worker import work

@@ -23,10 +23,10 @@ from kdsearch.config.search import RayConfig, SearchConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.data.dataset import Dataset, Splits
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.atomic import discard
 from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
 from kdsearch.errors import SearchError, first_line
+from kdsearch.files.whole import discard
 from kdsearch.models.teacher import Teacher
 from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Task, carry_out
 

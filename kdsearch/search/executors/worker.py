@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from kdsearch.distill.atomic import discard
 from kdsearch.distill.student import Workshop
+from kdsearch.files.whole import discard
 from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import ENDS, Setup, Task, carry_out, open_workshop
 

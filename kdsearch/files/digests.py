@@ -1,4 +1,4 @@
-"""Digests of files, remembered by path, size and times, so that unchanged files are not read again."""
+"""Digests: of settings, of files, and of files that are remembered so that unchanged ones are not read again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ State: TypeAlias = tuple[int, int, int, int]
 """Size in bytes, times of the content's and of the entry's change in nanoseconds, inode."""
 
 
+def digest(*parts: object) -> str:
+    """Sixteen hexadecimal digits that stand for the parts, the same on every machine."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_file(path: Path) -> str:
+    """The file's SHA-256. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class FileDigests:
     """SHA-256 of files; a file of another size, time or inode than remembered is read anew."""
 
@@ -23,7 +35,7 @@ class FileDigests:
         self._changed = False
         try:
             content = json.loads(store.read_text(encoding="utf-8"))
-            self._known = {path: (tuple(state), digest) for path, (state, digest) in content.items()}
+            self._known = {path: (tuple(state), found) for path, (state, found) in content.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             self._known = {}
 
@@ -34,13 +46,12 @@ class FileDigests:
             known = self._known.get(str(path.absolute()))
             if known is not None and known[0] == state:
                 return known[1]
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found = digest_file(path)
         except OSError:
             return "unreadable"
-        self._known[str(path.absolute())] = (state, digest)
+        self._known[str(path.absolute())] = (state, found)
         self._changed = True
-        return digest
+        return found
 
     def keep(self) -> None:
         """Writes what was learnt, whole; raises OSError."""

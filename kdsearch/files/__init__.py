@@ -1,0 +1,1 @@
+"""The ground floor: where files lie, whole writes, digests, locks."""
