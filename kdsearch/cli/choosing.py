@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsearch.distill.record import Student
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.export.sizes import measure_onnx
@@ -15,6 +14,7 @@ from kdsearch.files.home import weights_path
 from kdsearch.front.choice import Budget, Candidate, Rule
 from kdsearch.front.noise import Difference, flattery, simultaneous_differences
 from kdsearch.search.pictures import Pictures
+from kdsearch.trials.record import Student
 
 INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
 SEED_SPREAD = "Another training seed alone would move a student's Dice by 1 to 2 points (standard deviation)."

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kdsearch.cli.command_line import command_line
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.record import Student, TrialRecord
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.record import Student, TrialRecord
 
 
 def failures(records: Sequence[TrialRecord]) -> list[str]:

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from kdsearch.cli.progress import Progress, Running
 from kdsearch.config.quantity import format_quantity
-from kdsearch.distill.report import EpochReport
 from kdsearch.search.events import DriverEvent
+from kdsearch.trials.curve import EpochReport
 
 BAR_WIDTH = 24
 

@@ -7,7 +7,6 @@ from typing import Self
 
 from kdsearch.cli.progress import Progress
 from kdsearch.config.quantity import format_quantity
-from kdsearch.distill.record import TrialRecord
 from kdsearch.search.events import (
     DriverEvent,
     Ended,
@@ -24,6 +23,7 @@ from kdsearch.search.events import (
     Waiting,
 )
 from kdsearch.search.executors.tasks import Hindered, Progressed
+from kdsearch.trials.record import TrialRecord
 
 
 class PlainView:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from kdsearch.distill.record import Student, TrialRecord, students_of
-from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.search.events import (
     DriverEvent,
@@ -24,6 +22,8 @@ from kdsearch.search.events import (
     Waiting,
 )
 from kdsearch.search.executors.tasks import Hindered, Progressed
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import Student, TrialRecord, students_of
 
 SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
 

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.record import Student
 from kdsearch.files.home import overlays_path
 from kdsearch.report.table import front_cells
+from kdsearch.trials.record import Student
 
 UP, DOWN = (readchar.key.UP, "k"), (readchar.key.DOWN, "j")
 TAKE = (readchar.key.ENTER, "\n", "\r")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -122,6 +122,11 @@ else:
         def __class_getitem__(cls, item: Any) -> Any:
             members = Annotated[item, Tag("value")] | Annotated[Choice[item], Tag("choice")]
             return Annotated[members | Annotated[FloatRange[item], Tag("range")], Discriminator(_float_kind)]
+
+
+def is_range(value: object) -> TypeGuard[AnyRange]:
+    """Whether the setting is searched."""
+    return isinstance(value, Choice | IntRange | FloatRange)
 
 
 def values_of(value: object) -> list[object] | None:

@@ -17,12 +17,13 @@ from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.report import EpochReport, OutOfMemory, TrainingFailed
+from kdsearch.distill.report import OutOfMemory, TrainingFailed
 from kdsearch.distill.state import TrainingState
 from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 from kdsearch.models.normalisation import normalise
+from kdsearch.trials.curve import EpochReport
 
 EVALUATION_BATCH = 64
 

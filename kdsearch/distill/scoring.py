@@ -8,7 +8,8 @@ from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import Fitted, predict_logits
 from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.measure.overlap import predict_classes
-from kdsearch.measure.scores import Scores, assemble
+from kdsearch.measure.scores import assemble
+from kdsearch.trials.scores import Scores
 
 
 def score(network: nn.Module, images: Images, fitted: Fitted) -> Scores:

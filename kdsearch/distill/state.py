@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
-from kdsearch.distill.report import CURVE, EpochReport
+from kdsearch.trials.curve import CURVE, EpochReport
 
 
 class TrainingState:

@@ -13,7 +13,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from kdsearch.config.ranges import values_of
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.arrays import TrainingData
@@ -21,13 +20,16 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
-from kdsearch.distill.report import EpochReport, Trained
+from kdsearch.distill.report import Trained
 from kdsearch.distill.scoring import score
 from kdsearch.errors import StudyFileError
-from kdsearch.measure.counts import Cost, count
+from kdsearch.measure.counts import count
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import Teacher, hidden_channels
 from kdsearch.models.unet import UNet, build_student, initialise
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.scores import Cost
 
 MEASURED_IMAGES = 128
 """On which the statistics of the teacher's hidden maps are measured."""

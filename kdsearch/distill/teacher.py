@@ -22,16 +22,17 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.report import CURVE, EpochReport, TrainingFailed
+from kdsearch.distill.report import TrainingFailed
 from kdsearch.distill.scoring import score
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.folders import whole_folder
 from kdsearch.files.whole import discard
-from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import Teacher, build_teacher
+from kdsearch.trials.curve import CURVE, EpochReport
+from kdsearch.trials.scores import SCORES, Scores
 
 Halves: TypeAlias = npt.NDArray[np.float16]
 CHECKPOINT_EVERY_S = 30.0

@@ -7,8 +7,8 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import origin
 from kdsearch.export.description import Description
 from kdsearch.markdown import markdown_table
-from kdsearch.measure.scores import Scores
 from kdsearch.models.encoder_weights import licence_of
+from kdsearch.trials.scores import Scores
 
 FRONT_MATTER = """---
 library_name: onnxruntime

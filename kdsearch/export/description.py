@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from kdsearch.config.ranges import Section
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.yaml_file import YamlFile
 from kdsearch.config.yaml_text import dump_yaml
 from kdsearch.errors import ModelError, StudyFileError
 from kdsearch.export.files import DESCRIPTION, MOST_BYTES
 from kdsearch.files.digests import digest_file
+from kdsearch.trials.recipe import Recipe
 
 
 class Input(Section):

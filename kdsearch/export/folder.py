@@ -20,7 +20,6 @@ from kdsearch.data.dataset import Dataset, Splits, summarise
 from kdsearch.data.native import native_images
 from kdsearch.distill.arrays import Images, training_data
 from kdsearch.distill.loop import predict_logits
-from kdsearch.distill.record import Student
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import KdsearchError
 from kdsearch.export.card import model_card
@@ -49,6 +48,7 @@ from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
 from kdsearch.models.unet import UNet, build_student
+from kdsearch.trials.record import Student
 from kdsearch.version import __version__
 
 

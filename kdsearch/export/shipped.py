@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdsearch.distill.record import Student
 from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
 from kdsearch.export.files import WEIGHTS
 from kdsearch.export.folder import Form
 from kdsearch.files.digests import digest_file
+from kdsearch.trials.record import Student
 
 
 def find_shipped(folder: Path, student: Student, *, weights: Path, form: Form) -> Description | None:

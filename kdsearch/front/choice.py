@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.distill.record import Student
+from kdsearch.trials.record import Student
 
 RuleName = Literal["best", "smallest-within", "knee"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdsearch.config.search import Limits, Objective
-from kdsearch.distill.record import Student
 from kdsearch.front.dominance import non_dominated
+from kdsearch.trials.record import Student
 
 
 def front_of(

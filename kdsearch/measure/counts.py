@@ -7,44 +7,14 @@ import importlib.metadata
 import io
 import logging
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdsearch.trials.scores import Cost, ToolCount
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a network costs for one image."""
-
-    params: int
-    """Trainable numbers, ``p.numel()`` summed."""
-    macs: int
-    """Multiply-adds of convolutions, linear layers and attention."""
-
-    @property
-    def flops(self) -> int:
-        """Two for each multiply-add."""
-        return 2 * self.macs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCount:
-    """Another tool's own total, as it counts."""
-
-    tool: str
-    version: str
-    value: int
-    unit: str
-    input_shape: tuple[int, ...]
-
-    def describe(self) -> str:
-        """What the number is of."""
-        shape = "×".join(str(side) for side in self.input_shape)
-        return f"{self.tool} {self.version}: {self.unit}, input {shape}"
 
 
 def count(model: nn.Module, *, size: int) -> Cost:

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import Reference, StudyConfig
-from kdsearch.distill.record import Student
 from kdsearch.front.members import front_of
-from kdsearch.measure.scores import Scores
 from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, SYMBOLS
+from kdsearch.trials.record import Student
+from kdsearch.trials.scores import Scores
 
 SUBTITLE = "Outlined: the front of all objectives. Size: multiply-adds. Hover for the recipe."
 

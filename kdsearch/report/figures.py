@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from kdsearch.distill.record import Student, TrialRecord
 from kdsearch.report.progress import Step
 from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, SYMBOLS
+from kdsearch.trials.record import Student, TrialRecord
 
 SIZES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", float("inf")))
 """Size classes by parameters."""

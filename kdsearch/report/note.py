@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.record import Student
-from kdsearch.measure.scores import Scores
 from kdsearch.report.table import front_markdown
+from kdsearch.trials.record import Student
+from kdsearch.trials.scores import Scores
 
 MOST_ROWS = 40
 """MLflow keeps no more than eight thousand letters."""

@@ -13,14 +13,14 @@ from plotly.offline import get_plotlyjs
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.record import Student, TrialRecord, students_of
-from kdsearch.measure.scores import Scores
 from kdsearch.report.chart import front_figure
 from kdsearch.report.figures import curves_figure, groups_figure, hypervolume_figure, importance_figure
 from kdsearch.report.progress import Step, reference_size, steps_of
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
 from kdsearch.report.repeats import Variant, variant_rows
 from kdsearch.report.table import front_cells
+from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.trials.scores import Scores
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }

@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kdsearch.config.study import Reference, StudyConfig
-from kdsearch.distill.record import Student
 from kdsearch.front.members import front_of
-from kdsearch.measure.scores import Scores
 from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, MARKERS
+from kdsearch.trials.record import Student
+from kdsearch.trials.scores import Scores
 
 
 def front_picture(

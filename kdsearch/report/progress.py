@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdsearch.distill.record import TrialRecord
 from kdsearch.front.hypervolume import hypervolume
+from kdsearch.trials.record import TrialRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

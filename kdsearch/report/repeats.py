@@ -13,10 +13,10 @@ from rich.table import Table
 from scipy import stats
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.recipe import Recipe
-from kdsearch.distill.record import Student
 from kdsearch.markdown import markdown_table
 from kdsearch.report.table import latex_table
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import Student
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from statistics import fmean, pstdev
 from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.distill.record import Student
 from kdsearch.markdown import markdown_table
+from kdsearch.trials.record import Student
 
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 

@@ -15,13 +15,13 @@ from kdsearch.config.search import Limits
 from kdsearch.distill.student import cost_of
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
-from kdsearch.measure.counts import Cost
 from kdsearch.search.events import DriverEvent, Ended, Started
 from kdsearch.search.executors.tasks import Task
 from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
+from kdsearch.trials.scores import Cost
 
 CHECKPOINT_FORMAT = 2
 """Counts changes to what a checkpoint holds, so that an older one is not taken up."""

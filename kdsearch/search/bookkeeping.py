@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.record import Student, TrialRecord, students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.folder import Workbench
 from kdsearch.files.home import overlays_path, storage_url, weights_path
@@ -22,6 +21,7 @@ from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.record import Student, TrialRecord, students_of
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder

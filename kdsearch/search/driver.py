@@ -8,7 +8,6 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
-from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.student import require_equal_channels
 from kdsearch.export.folder import Workbench
 from kdsearch.files.home import storage_url
@@ -26,6 +25,7 @@ from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.vigil import Vigil
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.record import TrialRecord
 
 POLL_S = 0.2
 AWAY_S = 10.0

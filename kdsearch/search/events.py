@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kdsearch.config.recipe import Recipe
 from kdsearch.data.dataset import Dataset, Splits
-from kdsearch.distill.record import TrialRecord
-from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
-from kdsearch.measure.counts import Cost
 from kdsearch.search.executors.tasks import Hindered, Progressed
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.scores import Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,11 @@ from functools import partial
 
 from safetensors.torch import load
 
-from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
 from kdsearch.export.sizes import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
-from kdsearch.measure.scores import Scores
 from kdsearch.models.unet import build_student
 from kdsearch.search.events import DriverEvent, Ended, Requeued
 from kdsearch.search.executors.tasks import Begun, Event, Failed, Hindered, Lost, Progressed, Succeeded
@@ -25,6 +23,8 @@ from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
+from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.scores import Scores
 
 logger = logging.getLogger(__name__)
 

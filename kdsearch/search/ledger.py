@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kdsearch.config.recipe import Recipe
-from kdsearch.distill.record import Student, TrialRecord, students_of
-from kdsearch.distill.report import EpochReport
-from kdsearch.measure.counts import Cost
 from kdsearch.search.pruners.course import Course
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.trials.scores import Cost
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,14 +14,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Objective
-from kdsearch.config.space import choose, extreme_students
+from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.student import cost_of
-from kdsearch.measure.counts import Cost, count
+from kdsearch.measure.counts import count
 from kdsearch.models.unet import build_student
+from kdsearch.search.recipes import choose
 from kdsearch.search.samplers import build_sampler
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.scores import Cost
 
 LEARNING = ("tpe", "gp")
 """Samplers whose first trials are spread over the sizes; the others have their own first generation."""

@@ -12,13 +12,13 @@ import torch
 from kdsearch.data.splits import group_of
 from kdsearch.distill.arrays import Images, training_data
 from kdsearch.distill.loop import predict_logits
-from kdsearch.distill.record import Student
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import Workbench, load_weights
 from kdsearch.files.home import weights_path
 from kdsearch.measure.overlap import predict_classes
 from kdsearch.report.cases import Case, choose_cases
 from kdsearch.report.overlays import Bits, Row, overlay_sheet
+from kdsearch.trials.record import Student
 
 
 class Pictures:

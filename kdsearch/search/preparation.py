@@ -15,7 +15,6 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.device import choose_device
-from kdsearch.distill.record import TrialRecord
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
 from kdsearch.errors import SearchError
 from kdsearch.files.folders import lock_of
@@ -27,6 +26,7 @@ from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.ray_cluster import RayExecutor, pack
 from kdsearch.search.executors.tasks import Executor, Setup
+from kdsearch.trials.record import TrialRecord
 
 LOCK_POLL_S = 0.5
 

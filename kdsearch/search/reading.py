@@ -8,11 +8,10 @@ import json
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter
 
-from kdsearch.config.recipe import Recipe
-from kdsearch.distill.record import Outcome, TrialRecord
-from kdsearch.distill.report import CURVE
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import SCORES
+from kdsearch.trials.curve import CURVE
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import Outcome, TrialRecord
+from kdsearch.trials.scores import SCORES, Cost
 
 COST = TypeAdapter(Cost)
 

@@ -13,7 +13,6 @@ from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.data.dataset import Splits
 from kdsearch.distill.arrays import Images, images_at
 from kdsearch.distill.loop import predict_logits
-from kdsearch.distill.record import Student, students_of
 from kdsearch.errors import NotRunYetError
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import Workbench, load_weights
@@ -23,6 +22,7 @@ from kdsearch.files.whole import write_whole
 from kdsearch.report.repeats import Floats, Repeat
 from kdsearch.search.store import open_store
 from kdsearch.search.workbench import open_workbench
+from kdsearch.trials.record import Student, students_of
 
 TEACHER = "teacher"
 

@@ -16,22 +16,21 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Objective
-from kdsearch.config.space import enumerate_choices
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
-from kdsearch.distill.record import Outcome, TrialRecord
-from kdsearch.distill.report import CURVE, EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import digest
 from kdsearch.files.home import storage_url
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import SCORES, Scores
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.reading import COST, read_record
+from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, make_place, patience, sqlite_file
+from kdsearch.trials.curve import CURVE, EpochReport
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import Outcome, TrialRecord
+from kdsearch.trials.scores import SCORES, Cost, Scores
 
 logger = logging.getLogger(__name__)
 

@@ -18,17 +18,17 @@ from kdsearch.config.load import dump_study
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.record import TrialRecord
-from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError, first_line
 from kdsearch.measure.environment import installed_packages
-from kdsearch.measure.scores import Scores
 from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import FRONT as FRONT_VIEW
 from kdsearch.tracking.views import holds_another, saved_views
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__
 from mlflow import MlflowClient
 

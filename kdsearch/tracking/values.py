@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from kdsearch.measure.scores import Scores
+from kdsearch.trials.scores import Scores
 
 
 def milliseconds(moment: datetime.datetime | None) -> int:

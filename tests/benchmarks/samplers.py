@@ -22,14 +22,13 @@ import numpy as np
 import optuna
 
 from kdsearch.config.load import load_study
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.student import cost_of
 from kdsearch.front.hypervolume import hypervolume
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import Overlap, Scores
 from kdsearch.search.asking import how_far_over
 from kdsearch.search.store import DIRECTIONS, StudyStore
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.scores import Cost, Overlap, Scores
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = (26, 40, 100, 200)

@@ -24,19 +24,18 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from kdsearch.config.load import load_study
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.report import CURVE, EpochReport
 from kdsearch.distill.student import cost_of
 from kdsearch.files.home import storage_url
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import SCORES, Overlap, Scores
 from kdsearch.search.bookkeeping import refresh_front
 from kdsearch.search.ledger import Ledger
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
+from kdsearch.trials.curve import CURVE, EpochReport
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.scores import SCORES, Cost, Overlap, Scores
 
 EPOCHS = 30
 T = TypeVar("T")

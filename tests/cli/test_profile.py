@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kdsearch.cli.profile import Profile
-from kdsearch.distill.record import TrialRecord
-from kdsearch.distill.report import EpochReport
-from kdsearch.measure.counts import Cost
 from kdsearch.search.events import Ended, Reading, Searching, Started
 from kdsearch.search.executors.tasks import Progressed
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.scores import Cost
 from tests.front.students import recipe
 
 

@@ -7,10 +7,11 @@ import pytest
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, values_of
-from kdsearch.config.recipe import Recipe
-from kdsearch.config.space import choose, dimensions, enumerate_choices, extreme_students, size_of
+from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpace, StudentSpec
 from kdsearch.config.training import AugmentationSpace, AugmentationSpec, TrainingSpace, TrainingSpec
+from kdsearch.search.recipes import choose, enumerate_choices
+from kdsearch.trials.recipe import Recipe
 
 PAPER = """
 name: grid

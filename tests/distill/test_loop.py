@@ -13,11 +13,12 @@ from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
-from kdsearch.distill.report import EpochReport, TrainingFailed
+from kdsearch.distill.report import TrainingFailed
 from kdsearch.distill.state import Best, TrainingState
 from kdsearch.distill.views import strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
 from kdsearch.models.unet import build_student
+from kdsearch.trials.curve import EpochReport
 
 
 def _images(count: int, seed: int) -> Images:

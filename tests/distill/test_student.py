@@ -11,8 +11,6 @@ from safetensors.torch import load
 from kdsearch.config.distillation import LOSSES
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import values_of
-from kdsearch.config.recipe import Recipe
-from kdsearch.config.space import choose
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
@@ -20,6 +18,8 @@ from kdsearch.distill.student import Workshop, cost_of, require_equal_channels
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import StudyFileError
 from kdsearch.models.unet import build_student
+from kdsearch.search.recipes import choose
+from kdsearch.trials.recipe import Recipe
 
 VARIANTS = [
     None,

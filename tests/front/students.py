@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kdsearch.config.recipe import Recipe
-from kdsearch.config.space import choose
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.record import Student
-from kdsearch.measure.counts import ToolCount
-from kdsearch.measure.scores import Overlap, Scores
+from kdsearch.search.recipes import choose
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import Student
+from kdsearch.trials.scores import Overlap, Scores, ToolCount
 
 
 def recipe(*, path: str = "logits", seed: int = 0) -> Recipe:

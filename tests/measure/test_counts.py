@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from kdsearch.config.student import StudentSpec
-from kdsearch.measure.counts import Cost, count, count_by_tools
+from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.models.unet import build_student
+from kdsearch.trials.scores import Cost
 
 
 def test_one_convolution_by_hand():

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import SCORES, assemble, measure_overlap
+from kdsearch.measure.scores import assemble, measure_overlap
+from kdsearch.trials.scores import SCORES, Cost
 
 
 def _maps(rows: list[list[int]]) -> torch.Tensor:

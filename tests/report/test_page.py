@@ -8,14 +8,14 @@ import pytest
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.record import TrialRecord, students_of
-from kdsearch.distill.report import EpochReport
 from kdsearch.front.members import front_of
 from kdsearch.report.figures import curves_figure, groups_figure
 from kdsearch.report.note import study_note
 from kdsearch.report.page import Story, report_page
 from kdsearch.report.progress import reference_size, steps_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import TrialRecord, students_of
 from tests.front.students import student
 
 STUDY = StudyConfig(name="s")

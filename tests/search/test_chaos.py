@@ -14,10 +14,10 @@ import pytest
 from safetensors.torch import load_file
 
 from kdsearch.config.load import load_study
-from kdsearch.distill.record import students_of
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
 from kdsearch.search.store import open_store
+from kdsearch.trials.record import students_of
 
 pytestmark = pytest.mark.xdist_group("processes")
 

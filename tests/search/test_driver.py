@@ -6,11 +6,9 @@ import pytest
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
-from kdsearch.distill.record import students_of
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
-from kdsearch.measure.counts import Cost
 from kdsearch.search.asking import over_limit
 from kdsearch.search.bookkeeping import sync_study
 from kdsearch.search.driver import run_study
@@ -29,6 +27,8 @@ from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.preparation import prepare
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.record import students_of
+from kdsearch.trials.scores import Cost
 from mlflow import MlflowClient
 from tests.tiny import TINY
 

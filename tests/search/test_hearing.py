@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from kdsearch.config.load import load_study
-from kdsearch.distill.report import EpochReport, Trained
+from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
@@ -25,6 +25,7 @@ from kdsearch.search.pruners.none import NoPruner
 from kdsearch.search.session import Session
 from kdsearch.search.store import open_store
 from kdsearch.search.vigil import Vigil
+from kdsearch.trials.curve import EpochReport
 from tests.front.students import scores
 from tests.tiny import TINY
 

@@ -15,11 +15,11 @@ import pytest
 from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
-from kdsearch.config.space import choose
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.rest import Rest
 from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Succeeded, Task
+from kdsearch.search.recipes import choose
 from tests.search.setups import make_setup
 
 pytestmark = pytest.mark.xdist_group("processes")

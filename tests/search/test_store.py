@@ -13,13 +13,12 @@ from sqlalchemy.exc import OperationalError
 
 from kdsearch.config.load import load_study
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.report import EpochReport
 from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.files.home import storage_url
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import SCORES
 from kdsearch.search.store import StudyStore, open_store
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.scores import SCORES, Cost
 from tests.front.students import scores
 from tests.tiny import TINY
 

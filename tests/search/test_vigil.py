@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdsearch.distill.report import EpochReport
 from kdsearch.search.vigil import UNKNOWN_S, Vigil
+from kdsearch.trials.curve import EpochReport
 
 
 def _report(epoch, seconds):

@@ -25,7 +25,7 @@ from PIL import Image
 from kdsearch.config.load import load_study
 from kdsearch.data.phantom.simulate import simulate
 from kdsearch.data.pixels import resize_image, resize_mask
-from kdsearch.distill.record import students_of
+from kdsearch.trials.record import students_of
 from kdsearch.search.store import open_store
 
 STUDY = """\

@@ -11,13 +11,13 @@ from mlflow.exceptions import MlflowException
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.record import TrialRecord
-from kdsearch.distill.report import EpochReport
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.experiment import find_views
 from kdsearch.tracking.location import Tracking, answers, choose_tracking, view_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import TrialRecord
 from mlflow import MlflowClient
 from tests.front.students import recipe, scores
 

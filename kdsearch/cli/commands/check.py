@@ -13,8 +13,9 @@ from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.student import require_equal_channels
-from kdsearch.measure.counts import Cost, count
+from kdsearch.measure.counts import count
 from kdsearch.models.unet import build_student
+from kdsearch.trials.scores import Cost
 
 
 def run(options: argparse.Namespace) -> int:

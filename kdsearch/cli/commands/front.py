@@ -9,7 +9,6 @@ from rich.console import Console
 
 from kdsearch.cli.writing import writing
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.distill.record import students_of
 from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
@@ -17,6 +16,7 @@ from kdsearch.report.repeats import averaged, variants_of, variants_table
 from kdsearch.report.table import front_csv, front_json, front_table
 from kdsearch.search.repeats import gather_repeats
 from kdsearch.search.store import open_store
+from kdsearch.trials.record import students_of
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,7 +18,6 @@ from kdsearch.cli.walk import walk
 from kdsearch.cli.writing import writing
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.record import students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.files import ONNX
@@ -32,6 +31,7 @@ from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import choose_tracking
+from kdsearch.trials.record import students_of
 
 UNFINISHED = (
     "The study has not all the trials that its file asks for: others may be better. While they are trained, what is "

@@ -11,7 +11,6 @@ from rich.console import Console
 from kdsearch.cli.command_line import command_line
 from kdsearch.cli.writing import writing
 from kdsearch.config.load import dump_study, load_study, with_folders
-from kdsearch.distill.record import students_of
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
@@ -23,6 +22,7 @@ from kdsearch.search.pictures import Pictures
 from kdsearch.search.repeats import gather_repeats
 from kdsearch.search.store import open_store
 from kdsearch.search.workbench import open_workbench
+from kdsearch.trials.record import students_of
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,7 +17,6 @@ from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig, repeats_of
-from kdsearch.distill.record import TrialRecord, students_of
 from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
 from kdsearch.report.repeats import variants_of, variants_table
@@ -26,6 +25,7 @@ from kdsearch.search.driver import run_study
 from kdsearch.search.events import Searching
 from kdsearch.search.repeats import gather_repeats
 from kdsearch.tracking.location import choose_tracking
+from kdsearch.trials.record import TrialRecord, students_of
 
 NOTHING_MADE = 1
 

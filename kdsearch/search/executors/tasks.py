@@ -11,15 +11,16 @@ from typing import Protocol, TypeAlias
 
 import torch
 
-from kdsearch.config.recipe import Recipe
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.data.cache import open_dataset
 from kdsearch.data.dataset import Splits
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.checkpoint import Checkpoint
-from kdsearch.distill.report import EpochReport, OutOfMemory, Trained, TrainingFailed
+from kdsearch.distill.report import OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import open_teacher
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

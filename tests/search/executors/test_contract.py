@@ -9,13 +9,13 @@ from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
-from kdsearch.config.space import choose
 from kdsearch.data.cache import open_dataset
 from kdsearch.distill.teacher import open_teacher
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.ray_cluster import RayExecutor, pack
 from kdsearch.search.executors.tasks import ENDS, Begun, Failed, Progressed, Succeeded, Task
+from kdsearch.search.recipes import choose
 from tests.search.setups import make_setup
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]

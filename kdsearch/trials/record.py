@@ -6,10 +6,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Literal
 
-from kdsearch.config.recipe import Recipe
-from kdsearch.distill.report import EpochReport
-from kdsearch.measure.counts import Cost
-from kdsearch.measure.scores import Scores
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.scores import Cost, Scores
 
 Outcome = Literal["running", "finished", "stopped", "rejected", "failed"]
 

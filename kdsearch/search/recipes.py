@@ -1,0 +1,94 @@
+"""The recipe that a choice of values makes, and all the choices of a finite space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from pydantic import BaseModel
+
+from kdsearch.config.distillation import DistillationSpace, DistillationSpec, DistilledPath, Loss, Path
+from kdsearch.config.ranges import AnyRange, Choice, is_range, values_of
+from kdsearch.config.student import StudentSpec
+from kdsearch.config.study import StudyConfig
+from kdsearch.config.training import TrainingSpec
+from kdsearch.trials.recipe import Recipe
+
+Suggest: TypeAlias = Callable[[str, AnyRange], object]
+"""Names one value of a range; the sampler's side of the bargain."""
+
+
+def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
+    """The recipe that ``suggest``'s choices make; it is asked only for settings that have a meaning in that recipe."""
+    student = StudentSpec.model_validate(_settle(study.student, "student", suggest))
+    training = TrainingSpec.model_validate(_settle(study.training, "training", suggest))
+    return Recipe(student=student, distillation=_distillation(study, suggest), training=training, seed=seed)
+
+
+def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | None:
+    space = study.distillation
+    path: Path = _one(space.path, "distillation.path", suggest)  # type: ignore[assignment]  # as the section says
+    if path == "none":
+        return None
+    loss = _loss(space, path, suggest)
+    softened = path == "logits" and loss == "kld"
+    temperature = _one(space.temperature, "distillation.temperature", suggest) if softened else None
+    return DistillationSpec.model_validate(
+        {
+            "path": path,
+            "loss": loss,
+            "teacher_view": _one(space.teacher_view, "distillation.teacher_view", suggest),
+            "weight": _one(space.weight, "distillation.weight", suggest),
+            "balance": space.balance,
+            "temperature": temperature,
+        }
+    )
+
+
+def _loss(space: DistillationSpace, path: DistilledPath, suggest: Suggest) -> object:
+    """Searched among those that the path can be compared by; a sampler needs a name of its own for a part of them."""
+    allowed = space.losses_of(path)
+    if len(allowed) == 1:
+        return allowed[0]
+    whole = isinstance(space.loss, Choice) and allowed == space.loss.choice
+    return suggest("distillation.loss" if whole else f"distillation.loss.{path}", Choice[Loss](choice=allowed))
+
+
+def _settle(section: BaseModel, name: str, suggest: Suggest) -> dict[str, object]:
+    settled: dict[str, object] = {}
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        dotted = f"{name}.{key}"
+        nested = isinstance(value, BaseModel) and not is_range(value)
+        settled[key] = _settle(value, dotted, suggest) if nested else _one(value, dotted, suggest)
+    return settled
+
+
+def _one(value: object, name: str, suggest: Suggest) -> object:
+    return suggest(name, value) if is_range(value) else value
+
+
+def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
+    """The choices of every different recipe of a finite space, in a fixed order."""
+    pending: list[tuple[tuple[str, object], ...]] = [()]
+    while pending:
+        prefix = pending.pop()
+        taken: list[tuple[str, object]] = []
+
+        def suggest(
+            name: str,
+            value: AnyRange,
+            prefix: tuple[tuple[str, object], ...] = prefix,
+            taken: list[tuple[str, object]] = taken,
+        ) -> object:
+            options = values_of(value)
+            assert options is not None, f"{name} is not finite"
+            if len(taken) < len(prefix):
+                taken.append(prefix[len(taken)])
+            else:
+                pending.extend((*taken, (name, option)) for option in reversed(options[1:]))
+                taken.append((name, options[0]))
+            return taken[-1][1]
+
+        choose(study, suggest, seed=0)
+        yield dict(taken)

@@ -1,0 +1,129 @@
+"""What is known of a trained network: how good, how large, how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
+
+from kdsearch.config.quantity import format_quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a network costs for one image."""
+
+    params: int
+    """Trainable numbers, ``p.numel()`` summed."""
+    macs: int
+    """Multiply-adds of convolutions, linear layers and attention."""
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add."""
+        return 2 * self.macs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCount:
+    """Another tool's own total, as it counts."""
+
+    tool: str
+    version: str
+    value: int
+    unit: str
+    input_shape: tuple[int, ...]
+
+    def describe(self) -> str:
+        """What the number is of."""
+        shape = "×".join(str(side) for side in self.input_shape)
+        return f"{self.tool} {self.version}: {self.unit}, input {shape}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """How well masks were predicted on a set of images."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
+
+    dice: float
+    """Mean over images with a lesion, 0-1."""
+    dice_std: float
+    """Standard deviation over those images."""
+    iou: float
+    """Mean Jaccard index over those images, 0-1."""
+    images: int
+    """How many images with a lesion."""
+    empty_share: float | None
+    """Share of the images without a lesion in which nothing was predicted; None where there are none."""
+    empty_images: int
+    """How many images without a lesion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOverlap:
+    """The overlap on one source's images."""
+
+    source: str
+    overlap: Overlap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Everything measured of one trained network, on the validation split."""
+
+    overlap: Overlap
+    by_source: tuple[SourceOverlap, ...]
+    params: int
+    macs: int
+    """Multiply-adds for one image at the study's size."""
+    flops: int
+    """Twice ``macs``."""
+    tool_counts: tuple[ToolCount, ...]
+    train_seconds: float
+    epochs: int
+    """Epochs trained."""
+    best_epoch: int
+    """The epoch whose weights were kept."""
+    latency_ms: float | None = None
+    """Median of one image with ONNX Runtime on one thread; None where the study has no such objective."""
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over images with a lesion, 0-1."""
+        return self.overlap.dice
+
+    def headline(self) -> str:
+        """``Dice 80.1 %, 122k params, 32M MACs``, and ``1.20 ms`` where latency was measured."""
+        latency = f", {self.latency_ms:.2f} ms" if self.latency_ms is not None else ""
+        size = f"{format_quantity(self.params)} params, {format_quantity(self.macs)} MACs"
+        return f"Dice {100 * self.dice:.1f} %, {size}{latency}"
+
+    def metrics(self) -> dict[str, float]:
+        """Every figure by name, as it is recorded."""
+        found = {
+            "params": self.params,
+            "macs": self.macs,
+            "flops": self.flops,
+            "train_seconds": self.train_seconds,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+        }
+        found |= {f"{count.tool}_macs": count.value for count in self.tool_counts}
+        found |= {"latency_ms": self.latency_ms} if self.latency_ms is not None else {}
+        found |= _overlap_metrics(self.overlap, "")
+        if len(self.by_source) > 1:
+            for part in self.by_source:
+                found |= _overlap_metrics(part.overlap, f"{part.source}/")
+        return found
+
+
+def _overlap_metrics(overlap: Overlap, prefix: str) -> dict[str, float]:
+    found = {"dice": overlap.dice, "dice_std": overlap.dice_std, "iou": overlap.iou}
+    if overlap.empty_share is not None:
+        found["empty_share"] = overlap.empty_share
+    return {f"{prefix}{name}": value for name, value in found.items() if value == value}  # noqa: PLR0124 - NaN differs from itself
+
+
+SCORES = TypeAdapter(Scores)
