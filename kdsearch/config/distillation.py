@@ -82,7 +82,6 @@ class DistillationSpec(Section):
     loss: Loss
     teacher_view: View
     weight: float
-    balance: Balance = "shared"
-    """As in recipes that were written before there was another."""
+    balance: Balance
     temperature: float | None
     """None but for logits compared by ``kld``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -109,20 +108,6 @@ class StudyConfig(Section):
                 "trains on CUDA where it is given GPUs, on the CPU where it is not"
             )
         return self
-
-    def identity(self) -> dict[str, str]:
-        """What must not change once trials exist, as text by dotted name; the data count by content, not by folder."""
-        values = self.model_dump(
-            mode="json", include={"seed", "data", "teacher", "student", "distillation", "training"}
-        )
-        for source in values["data"]["sources"]:
-            source.pop("folder", None)
-        values["search"] = self.search.model_dump(mode="json", include={"objectives", "limits", "vary_seed"})
-        flat: dict[str, str] = {}
-        for section, content in values.items():
-            fields = content if isinstance(content, dict) else {"": content}
-            flat |= {f"{section}.{key}".rstrip("."): json.dumps(value, sort_keys=True) for key, value in fields.items()}
-        return flat
 
 
 def repeats_of(study: StudyConfig) -> tuple[StudyConfig, ...]:

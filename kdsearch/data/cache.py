@@ -22,11 +22,13 @@ from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests, digest
 from kdsearch.files.folders import lock_of, whole_folder
+from kdsearch.files.schema import Schema, unchanged
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
-"""Counts changes to how files become arrays."""
+"""Counts changes to how files become arrays; those of another are others."""
+SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
 
 
 @dataclass(slots=True)
@@ -184,16 +186,18 @@ def _store(gathered: _Gathered, folder: Path) -> None:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
         (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos), indent=1))
-        (beside / "depth.json").write_text(json.dumps({"whites": sorted(gathered.whites)}), encoding="utf-8")
+        depth = SCHEMA.stamped({"whites": sorted(gathered.whites)})
+        (beside / "depth.json").write_text(json.dumps(depth), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
 
 
 def _open(folder: Path, fingerprint: str) -> Dataset:
+    depth = SCHEMA.upgraded(json.loads((folder / "depth.json").read_text(encoding="utf-8")))
     return Dataset(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         masks=np.load(folder / "masks.npy", mmap_mode="r"),
         infos=INFOS.validate_json((folder / "infos.json").read_bytes()),
         fingerprint=fingerprint,
-        whites=tuple(json.loads((folder / "depth.json").read_text(encoding="utf-8"))["whites"]),
+        whites=tuple(depth["whites"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
-from kdsearch.trials.curve import CURVE, EpochReport
+from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
 
 
 class TrainingState:
@@ -48,7 +48,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
             "random": self.generator.get_state(),
             "best": self.best.state(),
-            "curve": CURVE.dump_json(tuple(self.curve)).decode(),
+            "curve": dump_curve(self.curve),
         }
         file = io.BytesIO()
         torch.save(content, file)
@@ -65,7 +65,7 @@ class TrainingState:
         self.scaler.load_state_dict(kept["scaler"])
         self.generator.set_state(kept["random"])
         self.best.restore_state(kept["best"])
-        self.curve = list(CURVE.validate_json(kept["curve"]))
+        self.curve = list(read_curve(kept["curve"]))
 
 
 class Best:

@@ -27,17 +27,19 @@ from kdsearch.distill.scoring import score
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.folders import whole_folder
+from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import discard
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import Teacher, build_teacher
-from kdsearch.trials.curve import CURVE, EpochReport
-from kdsearch.trials.scores import SCORES, Scores
+from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
+from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 Halves: TypeAlias = npt.NDArray[np.float16]
 CHECKPOINT_EVERY_S = 30.0
-FORMAT = 2
+FORMAT = 3
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
+SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,28 +70,42 @@ class TrainedTeacher:
 
 
 def teacher_folder(study: StudyConfig, splits_fingerprint: str, home: Path) -> Path:
-    """Where the teacher for this data, this split, these settings and this seed lies."""
-    settings = study.teacher.model_dump(mode="json")
-    return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, _file_state(study.teacher), study.seed)
+    """Where the teacher for this data, this split, these settings and this seed lies, or is to lie.
+
+    It is named by the settings that differ from their defaults; one of schema 0 was named by all of them.
+    """
+    made_of = (_file_state(study.teacher), study.seed)
+    settings = study.teacher.model_dump(mode="json", exclude_defaults=True)
+    folder = home / "teachers" / digest(FORMAT, splits_fingerprint, settings, *made_of)
+    older = home / "teachers" / digest(2, splits_fingerprint, study.teacher.model_dump(mode="json"), *made_of)
+    return older if _is_whole(older) and not _is_whole(folder) else folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "scores.json").is_file()
 
 
 def open_teacher(config: TeacherConfig, folder: Path, *, size: int) -> TrainedTeacher | None:
-    """The cached teacher of that folder, or None where it was never finished."""
-    if not (folder / "scores.json").is_file():
+    """The cached teacher of that folder, or None where it was never finished.
+
+    Raises KdsearchError where a newer release wrote it.
+    """
+    if not _is_whole(folder):
         return None
+    SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
     return TrainedTeacher(
         folder=folder,
         config=config,
         size=size,
-        scores=SCORES.validate_json((folder / "scores.json").read_bytes()),
-        curve=CURVE.validate_json((folder / "curve.json").read_bytes()),
+        scores=read_scores((folder / "scores.json").read_bytes()),
+        curve=read_curve((folder / "curve.json").read_bytes()),
     )
 
 
 def describe_teacher(study: StudyConfig) -> str:
     """The settings that made the teacher, as YAML."""
     settings = {"size": study.data.size, "seed": study.seed, "teacher": study.teacher.model_dump(mode="json")}
-    return yaml.safe_dump(settings, sort_keys=False)
+    return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 
 
 def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Generator[EpochReport, None, TrainedTeacher]:
@@ -151,9 +167,9 @@ def _store(
             {name: tensor.contiguous() for name, tensor in teacher.state_dict().items()}, beside / "teacher.safetensors"
         )
         (beside / "teacher.yaml").write_text(describe_teacher(study), encoding="utf-8")
-        (beside / "curve.json").write_bytes(CURVE.dump_json(curve))
+        (beside / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
         np.save(beside / "logits.npy", _logits(teacher.to(data.device), data))
-        (beside / "scores.json").write_bytes(SCORES.dump_json(scores))
+        (beside / "scores.json").write_text(dump_scores(scores), encoding="utf-8")
 
 
 @torch.no_grad()

@@ -6,16 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from kdsearch.config.ranges import Section
 from kdsearch.config.yaml_file import YamlFile
 from kdsearch.config.yaml_text import dump_yaml
-from kdsearch.errors import ModelError, StudyFileError
+from kdsearch.errors import KdsearchError, ModelError, StudyFileError
 from kdsearch.export.files import DESCRIPTION, MOST_BYTES
 from kdsearch.files.digests import digest_file
+from kdsearch.files.schema import Content, Schema
+from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
 
 
@@ -91,7 +93,6 @@ class Int8Check(Section):
 class Description(Section):
     """A picked student."""
 
-    format: Literal[1] = 1
     study: str
     trial: Annotated[int, Field(ge=0)]
     input: Input
@@ -124,8 +125,24 @@ class Description(Section):
 
 def dump_description(description: Description) -> str:
     """As YAML, sealed."""
-    content = description.model_dump(mode="json", exclude={"seal"})
+    values = description.model_dump(mode="json", exclude={"seal"})
+    content = SCHEMA.stamped(values | {"recipe": RECIPE.stamped(values["recipe"])})
     return dump_yaml(content | {"seal": seal_of(content)})
+
+
+def _without_format(content: Content) -> Content:
+    """Schema 0 called its number a format."""
+    return {key: value for key, value in content.items() if key != "format"}
+
+
+SCHEMA = Schema(what=DESCRIPTION, upgrades=(_without_format,))
+
+
+def _up_to_date(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    found = SCHEMA.upgraded(content)
+    return found | {"recipe": RECIPE.upgraded(found["recipe"])} if isinstance(found.get("recipe"), dict) else found
 
 
 def seal_of(content: Mapping[str, object]) -> str:
@@ -144,9 +161,11 @@ def read_description(folder: Path) -> Description:
         )
     try:
         content = YamlFile(path).content
-        found = Description.model_validate_json(json.dumps(content))
+        found = Description.model_validate_json(json.dumps(_up_to_date(content)))
     except StudyFileError as error:
         raise ModelError(f"not a student's description: {error}") from error
+    except KdsearchError as error:
+        raise ModelError(f"{path}: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

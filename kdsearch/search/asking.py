@@ -21,9 +21,10 @@ from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
+from kdsearch.trials.recipe import dump_recipe
 from kdsearch.trials.scores import Cost
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 """Counts changes to what a checkpoint holds, so that an older one is not taken up."""
 MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
@@ -139,7 +140,7 @@ def _dispatch(session: Session, proposal: Proposal) -> Started:
             recipe=recipe,
             checkpoint=session.checkpoint_of(number),
             subject=digest(
-                CHECKPOINT_FORMAT, torch.__version__, session.bench.teacher.folder.name, recipe.model_dump_json()
+                CHECKPOINT_FORMAT, torch.__version__, session.bench.teacher.folder.name, dump_recipe(recipe)
             ),
             checkpoint_every_s=study.search.checkpoint_every_s,
         )

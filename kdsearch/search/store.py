@@ -16,6 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kdsearch.config.identity import dump_identity, identity_of, read_identity
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
@@ -24,13 +25,13 @@ from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import digest
 from kdsearch.files.home import storage_url
 from kdsearch.search.mirror import Mirror
-from kdsearch.search.reading import COST, read_record
+from kdsearch.search.reading import record_of
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, make_place, patience, sqlite_file
-from kdsearch.trials.curve import CURVE, EpochReport
-from kdsearch.trials.recipe import Recipe
-from kdsearch.trials.record import Outcome, TrialRecord
-from kdsearch.trials.scores import SCORES, Cost, Scores
+from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
+from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
+from kdsearch.trials.record import SCHEMA, Outcome, TrialRecord, dump_cost
+from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class StudyStore:
             state=TrialState.RUNNING,
             params=drawn.params,
             distributions=drawn.distributions,
-            user_attrs={"recipe": recipe.model_dump_json()},
+            user_attrs=SCHEMA.stamped({"recipe": dump_recipe(recipe)}),
             system_attrs=drawn.system_attrs,
         )
         return Proposal(number=number, recipe=recipe), stored
@@ -121,11 +122,11 @@ class StudyStore:
         """Tells Optuna the objectives and keeps all that was measured."""
         share = scores.overlap.empty_share
         known = {} if share is None else {"empty_share": repr(share)}
-        return self._end(number, "finished", scores=SCORES.dump_json(scores).decode(), curve=_json(curve), **known)
+        return self._end(number, "finished", scores=dump_scores(scores), curve=dump_curve(curve), **known)
 
     def stop(self, number: int, reason: str, *, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:
         """A pruned trial: Optuna is told PRUNED, without intermediate values, so that TPE takes it for a worse one."""
-        return self._end(number, "stopped", reason=reason, curve=_json(curve), cost=COST.dump_json(cost).decode())
+        return self._end(number, "stopped", reason=reason, curve=dump_curve(curve), cost=dump_cost(cost))
 
     def reject(self, number: int, reason: str, *, violation: float) -> TrialRecord:
         """An over-budget recipe: Optuna is told FAIL, the sampler of a constraint violated by so much, above 0."""
@@ -136,7 +137,7 @@ class StudyStore:
     ) -> TrialRecord:
         """A training that could not go on: Optuna is told FAIL, from which samplers learn nothing."""
         where = {"traceback": traceback} if traceback else {}
-        return self._end(number, "failed", reason=reason, curve=_json(curve), **where)
+        return self._end(number, "failed", reason=reason, curve=dump_curve(curve), **where)
 
     def lose(self, number: int, reasons: tuple[str, ...]) -> None:
         """Keeps with a running trial how its workers were lost so far."""
@@ -155,7 +156,7 @@ class StudyStore:
         self._study.tell(number, values, state=state, skip_if_finished=True)
         told = self._trial(number)
         self._mirror.end(told)
-        return read_record(told)
+        return record_of(told)
 
     def abandoned(self) -> list[Proposal]:
         """Trials a former driver left running, to be carried out under their numbers.
@@ -167,7 +168,7 @@ class StudyStore:
             if "outcome" in trial.user_attrs:
                 self._tell(trial.number)
             else:
-                recipe = Recipe.model_validate_json(trial.user_attrs["recipe"])
+                recipe = read_recipe(trial.user_attrs["recipe"])
                 proposals.append(Proposal(number=trial.number, recipe=recipe))
         return proposals
 
@@ -176,7 +177,7 @@ class StudyStore:
         trials = self._study.get_trials(
             deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         )
-        return tuple(read_record(trial) for trial in trials)
+        return tuple(record_of(trial) for trial in trials)
 
     def complete(self) -> bool:
         """Whether nothing is left to do: every trial ended, and as many as wanted or as the grid has."""
@@ -203,8 +204,8 @@ class StudyStore:
                     f"({known[key]}, now {now}); restore them, or give the study another name"
                 )
             self._study.set_user_attr(key, now)
-        self._study.set_user_attr("teacher", SCORES.dump_json(teacher.scores).decode())
-        self._study.set_user_attr("teacher_curve", _json(teacher.curve))
+        self._study.set_user_attr("teacher", dump_scores(teacher.scores))
+        self._study.set_user_attr("teacher_curve", dump_curve(teacher.curve))
         self._study.set_user_attr("data_summary", SUMMARY.dump_json(data).decode())
 
     def importances(self) -> dict[str, float]:
@@ -221,11 +222,11 @@ class StudyStore:
     def teacher(self) -> Scores | None:
         """The teacher's scores; None before it was trained."""
         known = self._study.user_attrs.get("teacher")
-        return SCORES.validate_json(known) if known else None
+        return read_scores(known) if known else None
 
     def teacher_curve(self) -> tuple[EpochReport, ...]:
         """The teacher's epochs; empty before it was trained."""
-        return CURVE.validate_json(self._study.user_attrs.get("teacher_curve", "[]"))
+        return read_curve(self._study.user_attrs.get("teacher_curve", "[]"))
 
     def data(self) -> DataSummary | None:
         """What was bound; None before that."""
@@ -288,42 +289,38 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
             warnings.simplefilter("ignore", ExperimentalWarning)
             made.set_metric_names(list(study.search.objectives))
         made.set_user_attr("id", uuid.uuid4().hex)
-        made.set_user_attr("study", json.dumps(study.identity()))
+        made.set_user_attr("study", dump_identity(study))
     return optuna.load_study(storage=storage, study_name=study.name)
 
 
 def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
     """Whether the study was begun with other settings and no trial was made yet, so that nothing is lost with it."""
     known = optuna.load_study(storage=storage, study_name=study.name)
-    return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != json.dumps(study.identity())
+    return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != dump_identity(study)
 
 
 def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
-    known = json.loads(optuna_study.user_attrs.get("study", "null"))
-    now = study.identity()
-    if known is None or known == now:
+    stored = optuna_study.user_attrs.get("study")
+    if stored is None:
         return
+    known, now = read_identity(stored), identity_of(study)
     changed = [
-        f"  {key}: was {known.get(key)}, is {now.get(key)}"
+        f"  {key}: was {known.get(key, 'the default')}, is {now.get(key, 'the default')}"
         for key in sorted(known | now)
         if known.get(key) != now.get(key)
     ]
-    raise SearchError(
-        f"study {study.name} already has trials, made with other settings or by an older release:\n"
-        + "\n".join(changed)
-        + "\n"
-        "Undo the change, or give the study another name."
-    )
+    if changed:
+        listed = "\n".join(changed)
+        raise SearchError(
+            f"study {study.name} already has trials, made with other settings:\n{listed}\n"
+            "Undo the change, or give the study another name."
+        )
 
 
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
-    scores = SCORES.validate_json(trial.user_attrs["scores"])
+    scores = read_scores(trial.user_attrs["scores"])
     return [scores.metrics()[objective] for objective in objectives]
 
 
 def _seed_of(*parts: object) -> int:
     return int(digest(*parts), 16) % 2**31
-
-
-def _json(curve: tuple[EpochReport, ...]) -> str:
-    return CURVE.dump_json(curve).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,4 +28,14 @@ class EpochReport:
     """Since training began."""
 
 
-CURVE = TypeAdapter(tuple[EpochReport, ...])
+_CURVE = TypeAdapter(tuple[EpochReport, ...])
+
+
+def dump_curve(curve: Sequence[EpochReport]) -> str:
+    """As it is stored."""
+    return _CURVE.dump_json(tuple(curve)).decode()
+
+
+def read_curve(text: str | bytes) -> tuple[EpochReport, ...]:
+    """A stored learning curve."""
+    return _CURVE.validate_json(text)

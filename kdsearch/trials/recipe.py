@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import Section
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.training import TrainingSpec
+from kdsearch.files.schema import Content, Schema
 
 
 class Recipe(Section):
@@ -28,6 +31,25 @@ class Recipe(Section):
         found: dict[str, str] = {"distillation.path": self.path}
         _flatten(self.model_dump(), "", found)
         return found
+
+
+def _balance_was_shared(content: Content) -> Content:
+    """Schema 0 had no balance at first."""
+    distillation = content.get("distillation")
+    return {**content, "distillation": {"balance": "shared", **distillation}} if distillation else content
+
+
+SCHEMA = Schema(what="recipe", upgrades=(_balance_was_shared,))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """As it is stored."""
+    return json.dumps(SCHEMA.stamped(recipe.model_dump(mode="json")))
+
+
+def read_recipe(text: str) -> Recipe:
+    """A stored recipe; raises KdsearchError where a newer release wrote it."""
+    return Recipe.model_validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))
 
 
 def _flatten(values: dict[str, object], prefix: str, into: dict[str, str]) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.recipe import Recipe
-from kdsearch.trials.scores import Cost, Scores
+from pydantic import TypeAdapter
+
+from kdsearch.files.schema import Schema, unchanged
+from kdsearch.trials.curve import EpochReport, read_curve
+from kdsearch.trials.recipe import Recipe, read_recipe
+from kdsearch.trials.scores import Cost, Scores, read_scores
 
 Outcome = Literal["running", "finished", "stopped", "rejected", "failed"]
 
@@ -51,4 +56,39 @@ def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:
         Student(number=record.number, recipe=record.recipe, scores=record.scores)
         for record in records
         if record.outcome == "finished" and record.recipe is not None and record.scores is not None
+    )
+
+
+SCHEMA = Schema(what="trial", upgrades=(unchanged,))
+_COST = TypeAdapter(Cost)
+
+
+def dump_cost(cost: Cost) -> str:
+    """As it is stored with a trial that was stopped."""
+    return _COST.dump_json(cost).decode()
+
+
+def read_record(
+    number: int,
+    stored: Mapping[str, Any],
+    *,
+    running: bool,
+    started: datetime.datetime | None,
+    ended: datetime.datetime | None,
+) -> TrialRecord:
+    """The trial of that number from what is stored of it; raises KdsearchError where a newer release wrote it."""
+    known = SCHEMA.upgraded(stored)
+    outcome: Outcome = "running" if running else known.get("outcome", "failed")
+    return TrialRecord(
+        number=number,
+        outcome=outcome,
+        recipe=read_recipe(known["recipe"]) if "recipe" in known else None,
+        scores=read_scores(known["scores"]) if outcome == "finished" else None,
+        cost=_COST.validate_json(known["cost"]) if "cost" in known else None,
+        curve=read_curve(known.get("curve", "[]")),
+        reason=known.get("reason", ""),
+        traceback=known.get("traceback", ""),
+        lost=tuple(json.loads(known.get("lost", "[]"))),
+        started=started,
+        ended=ended,
     )

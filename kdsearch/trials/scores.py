@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
 from kdsearch.config.quantity import format_quantity
+from kdsearch.files.schema import Schema, unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,4 +128,15 @@ def _overlap_metrics(overlap: Overlap, prefix: str) -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in found.items() if value == value}  # noqa: PLR0124 - NaN differs from itself
 
 
-SCORES = TypeAdapter(Scores)
+_SCORES = TypeAdapter(Scores)
+SCHEMA = Schema(what="scores", upgrades=(unchanged,))
+
+
+def dump_scores(scores: Scores) -> str:
+    """As they are stored."""
+    return json.dumps(SCHEMA.stamped(_SCORES.dump_python(scores, mode="json")))
+
+
+def read_scores(text: str | bytes) -> Scores:
+    """Stored scores; raises KdsearchError where a newer release wrote them."""
+    return _SCORES.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))

@@ -33,9 +33,9 @@ from kdsearch.search.ledger import Ledger
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
-from kdsearch.trials.curve import CURVE, EpochReport
+from kdsearch.trials.curve import EpochReport, dump_curve
 from kdsearch.trials.recipe import Recipe
-from kdsearch.trials.scores import SCORES, Cost, Overlap, Scores
+from kdsearch.trials.scores import Cost, Overlap, Scores, dump_scores
 
 EPOCHS = 30
 T = TypeVar("T")
@@ -115,8 +115,8 @@ def _finish_more(study: StudyConfig, home: Path, recorder: Recorder, templates: 
                 distributions=pattern.distributions,
                 user_attrs={
                     "recipe": pattern.user_attrs["recipe"],
-                    "scores": SCORES.dump_json(made).decode(),
-                    "curve": CURVE.dump_json(_curve(made.dice)).decode(),
+                    "scores": dump_scores(made),
+                    "curve": dump_curve(_curve(made.dice)),
                     "outcome": "finished",
                 },
             )

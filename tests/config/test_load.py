@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kdsearch.config.identity import identity_of
 from kdsearch.config.load import dump_study, load_study, with_folders
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.errors import StudyFileError
@@ -118,7 +119,7 @@ def test_folder_on_the_command_line_replaces_the_file_s(study_file):
 
 def test_identity_ignores_what_may_change_and_holds_what_may_not(study_file):
     def identity(extra: str) -> dict[str, str]:
-        return load_study(study_file(f"name: a\n{extra}\n")).identity()
+        return identity_of(load_study(study_file(f"name: a\n{extra}\n")))
 
     plain = identity("")
     assert identity("search: {trials: 99, workers: 1}\ntracking_uri: x\nstorage: y") == plain

@@ -122,7 +122,9 @@ def test_folder_without_a_student_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format: Input should be 1"),
+        ({"schema": 99}, "student.yaml: written by a newer release of kdsearch"),
+        ({"schema": "one"}, "schema: must be a whole number, got 'one'"),
+        ({"recipe": {"schema": 99}}, "recipe: written by a newer release"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"input": {"size": 10**9}}, "input.size: Input should be less than or equal to 4096"),
         ({"recipe": {"student": {"width": 10**9}}}, "recipe.student.width: Input should be less than or equal to 256"),

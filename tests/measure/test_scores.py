@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdsearch.measure.scores import assemble, measure_overlap
-from kdsearch.trials.scores import SCORES, Cost
+from kdsearch.trials.scores import Cost, dump_scores, read_scores
 
 
 def _maps(rows: list[list[int]]) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_source_without_lesions_has_no_dice_to_record():
 
 def test_scores_survive_json_nan_included():
     scores = _scores(["a", "a", "b", "b"])
-    again = SCORES.validate_json(SCORES.dump_json(scores))
+    again = read_scores(dump_scores(scores))
     assert again.metrics() == scores.metrics()
     assert again.overlap == scores.overlap
 
