@@ -14,7 +14,7 @@ from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.export.folder import Form, Workbench, ship_student
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 from tests.front.students import student
 from tests.tiny import TINY
 

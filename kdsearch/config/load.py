@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.problems import describe
-from kdsearch.config.space import size_of
+from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.yaml_file import YamlFile
 from kdsearch.config.yaml_text import dump_yaml
@@ -38,10 +38,7 @@ def _check_grid(study: StudyConfig, file: YamlFile) -> None:
 
 
 def _check_depth(study: StudyConfig, file: YamlFile) -> None:
-    from kdsearch.config.ranges import extremes_of
-
-    deepest = max(int(str(depth)) for depth in extremes_of(study.student.depth))
-    stride = 2 ** max(deepest, study.teacher.encoder_depth)
+    stride = max(2**study.teacher.encoder_depth, *(spec.stride for spec in extreme_students(study)))
     size = study.data.size
     if size % stride:
         below = size // stride * stride

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeAlias, TypeGuard, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Self,
+    TypeAlias,
+    TypeGuard,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
 
@@ -122,6 +135,58 @@ else:
         def __class_getitem__(cls, item: Any) -> Any:
             members = Annotated[item, Tag("value")] | Annotated[Choice[item], Tag("choice")]
             return Annotated[members | Annotated[FloatRange[item], Tag("range")], Discriminator(_float_kind)]
+
+
+FIXED = "fixed"
+"""Marks a setting of a section that cannot be searched."""
+Fixed: TypeAlias = Annotated[T, FIXED]
+"""A setting that has one value in a study."""
+S = TypeVar("S", bound=Section)
+
+
+@functools.cache
+def space_of(section: type[S]) -> type[S]:
+    """The section as it stands in a study file: its settings may be ranges, but for those that are fixed."""
+    fields: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        if FIXED in field.metadata:
+            continue
+        annotation, default = _searched(field), field.default
+        if isinstance(default, Section):
+            default = space_of(type(default))()
+        fields[name] = annotation, Field(default=default, description=field.description)
+    name = f"{section.__name__.removesuffix('Spec')}Space"
+    return create_model(name, __base__=section, __doc__=section.__doc__, __module__=section.__module__, **fields)
+
+
+def _searched(field: FieldInfo) -> Any:
+    """The field's type, or a range of it."""
+    item: Any = field.annotation
+    if isinstance(item, type) and issubclass(item, Section):
+        return space_of(item)
+    if type(None) in get_args(item):
+        (only,) = (part for part in get_args(item) if part is not type(None))
+        return _search_type(only)[only] | None
+    return _search_type(item)[Annotated[(item, *field.metadata)] if field.metadata else item]
+
+
+def _search_type(item: Any) -> Any:
+    plain = get_args(item)[0] if get_origin(item) is Annotated else item
+    return {int: IntSearch, float: FloatSearch}.get(plain, WordSearch)
+
+
+if TYPE_CHECKING:
+
+    class Space(Section, Generic[S]):
+        """A section whose settings may be ranges; read them with ``dimensions`` or ``values_of``."""
+
+else:
+
+    class Space:
+        """A section whose settings may be ranges."""
+
+        def __class_getitem__(cls, section: type[Section]) -> type[Section]:
+            return space_of(section)
 
 
 def is_range(value: object) -> TypeGuard[AnyRange]:

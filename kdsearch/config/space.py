@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from kdsearch.config.distillation import DistilledPath, Path
 from kdsearch.config.ranges import AnyRange, extremes_of, is_range, values_of
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.study import StudyConfig
 
 
@@ -54,9 +54,9 @@ def _distillation_count(study: StudyConfig, searched: set[str]) -> int:
     return sum(1 if path == "none" else of(path) for path in paths)
 
 
-def extreme_students(study: StudyConfig) -> Iterator[StudentSpec]:
+def extreme_students(study: StudyConfig) -> Iterator[UNetSpec]:
     """Students at the corners of the space, among them the smallest and the largest."""
     section = study.student
     keys = list(type(section).model_fields)
     for values in itertools.product(*(extremes_of(getattr(section, key)) for key in keys)):
-        yield StudentSpec.model_validate(dict(zip(keys, values, strict=True)))
+        yield UNetSpec.model_validate(dict(zip(keys, values, strict=True)))

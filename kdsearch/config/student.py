@@ -1,36 +1,54 @@
-"""The ``student`` section: the family of U-Nets that is searched."""
+"""The ``student`` section: the families of networks that are searched."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from kdsearch.config.ranges import IntSearch, Section, WordSearch
+from kdsearch.config.ranges import Fixed, Section
 
-Width = Annotated[int, Field(ge=2, le=256)]
-Depth = Annotated[int, Field(ge=1, le=6)]
-Convolutions = Annotated[int, Field(ge=1, le=4)]
+FamilyName = Literal["unet"]
 Convolution = Literal["standard", "separable"]
 
 
-class StudentSpace(Section):
-    """A U-Net by its width, depth and convolutions."""
+class UNetSpec(Section):
+    """A U-Net by its width, growth, depth and convolutions."""
 
-    width: IntSearch[Width] = 16
-    """Channels of the first stage; every deeper stage has twice as many."""
-    depth: IntSearch[Depth] = 3
+    family: Fixed[Literal["unet"]] = "unet"
+    """The kind of network."""
+    width: Annotated[int, Field(ge=2, le=256)] = 16
+    """Channels of the first stage."""
+    growth: Annotated[float, Field(ge=1, le=2)] = 2.0
+    """How many times as many channels each deeper stage has; below 2, deep stages take less of the parameters."""
+    depth: Annotated[int, Field(ge=1, le=6)] = 3
     """How often the image is halved; its size must be divisible by 2 to this power."""
-    convolutions: IntSearch[Convolutions] = 2
+    convolutions: Annotated[int, Field(ge=1, le=4)] = 2
     """3×3 convolutions in each stage."""
-    convolution: WordSearch[Convolution] = "standard"
+    convolution: Convolution = "standard"
     """Standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each stage's maps, the finest first, the encoder's output last."""
+        return tuple(int(self.width * self.growth**stage + 0.5) for stage in range(self.depth + 1))
 
-class StudentSpec(Section):
-    """One student network, as StudentSpace describes it, with every value chosen."""
+    @property
+    def stride(self) -> int:
+        """By which height and width of an image must be divisible."""
+        return int(2**self.depth)
 
-    width: Width
-    depth: Depth
-    convolutions: Convolutions
-    convolution: Convolution
+    def summary(self) -> str:
+        """``8×3, 2 standard`` in tables, with the growth where it is not 2."""
+        growth = "" if self.growth == 2 else f" growth {self.growth:.3g}"
+        return f"{self.width}×{self.depth}{growth}, {self.convolutions} {self.convolution}"
+
+    def describe(self) -> str:
+        """In a sentence."""
+        growth = "" if self.growth == 2 else f", growth {self.growth:.3g}"
+        convolutions = f"{self.convolutions} {self.convolution} convolution{'s' * (self.convolutions > 1)}"
+        return f"U-Net of width {self.width}{growth} and depth {self.depth} with {convolutions} a stage"
+
+
+StudentSpec: TypeAlias = UNetSpec
+"""One student network, of any family."""

@@ -11,11 +11,11 @@ from pydantic import Field, field_validator, model_validator
 from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import DistillationSpace
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import Section, Space
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.student import StudentSpace
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.config.training import TrainingSpace
+from kdsearch.config.training import TrainingSpec
 
 SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.IGNORECASE)
 """Names in a URL's query whose values a study file must not hold."""
@@ -47,11 +47,11 @@ class StudyConfig(Section):
     """Images and masks."""
     teacher: TeacherConfig = TeacherConfig()
     """The teacher."""
-    student: StudentSpace = StudentSpace()
+    student: Space[UNetSpec] = Space[UNetSpec]()
     """The students."""
     distillation: DistillationSpace = DistillationSpace()
     """The distillation."""
-    training: TrainingSpace = TrainingSpace()
+    training: Space[TrainingSpec] = Space[TrainingSpec]()
     """The students' training."""
     search: SearchConfig = SearchConfig()
     """The search."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdsearch.config.ranges import Choice, FloatSearch, IntSearch, Section, WordSearch
+from kdsearch.config.ranges import Fixed, Section, values_of
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -19,57 +19,56 @@ _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
 
 
-class AugmentationSpace(Section):
+class AugmentationSpec(Section):
     """The strong view's ranges; each image draws its own values every epoch. Zero switches one off."""
 
-    flip: FloatSearch[Share] = 0.5
+    flip: Share = 0.5
     """Probability of a left-right flip."""
-    rotation_degrees: FloatSearch[Annotated[float, Field(ge=0, le=180)]] = 15.0
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Largest rotation to either side, in degrees."""
-    scale: FloatSearch[Annotated[float, Field(ge=0, lt=1)]] = 0.15
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Largest relative change of size to either side."""
-    shift: FloatSearch[Share] = 0.1
+    shift: Share = 0.1
     """Largest shift to either side, as a share of the image's width."""
-    crop: FloatSearch[Annotated[float, Field(ge=0, lt=1)]] = 0.15
+    crop: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Largest share of width and height cut away by a random crop."""
-    noise: FloatSearch[Share] = 0.05
+    noise: Share = 0.05
     """Largest standard deviation of Gaussian noise, on grey values from 0 to 1; student's view only."""
-    dropout: FloatSearch[Share] = 0.05
+    dropout: Share = 0.05
     """Largest share of pixels set to black; student's view only."""
 
 
-class TrainingSpace(Section):
+class TrainingSpec(Section):
     """How a network is trained."""
 
-    optimizer: WordSearch[Optimizer] = "adamw"
+    optimizer: Optimizer = "adamw"
     """The optimiser."""
-    learning_rate: FloatSearch[_Positive] = 2e-3
+    learning_rate: _Positive = 2e-3
     """Highest learning rate of the schedule."""
-    weight_decay: FloatSearch[_NotNegative] = 1e-4
+    weight_decay: _NotNegative = 1e-4
     """Weight decay (L2 for Adam and SGD, decoupled for AdamW)."""
-    schedule: WordSearch[Schedule] = "onecycle"
+    schedule: Schedule = "onecycle"
     """How the learning rate moves over the epochs."""
-    epochs: IntSearch[Annotated[int, Field(ge=1, le=10_000)]] = 30
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     """Most epochs a network is trained for."""
-    batch_size: IntSearch[Annotated[int, Field(ge=1, le=4096)]] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Images in a batch."""
-    supervised_loss: WordSearch[SupervisedLoss] = "dice_cross_entropy"
+    supervised_loss: SupervisedLoss = "dice_cross_entropy"
     """Loss against the masks: cross-entropy as in the paper, or Dice plus cross-entropy."""
-    gradient_clip: FloatSearch[_Positive] | None = None
+    gradient_clip: _Positive | None = None
     """Largest norm of the gradient; larger ones are scaled down to it."""
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Fixed[Annotated[int, Field(ge=1)] | None] = None
     """Epochs without a better ``monitor`` after which training ends early; with ``schedule: constant`` alone."""
-    monitor: Monitor = "dice"
+    monitor: Fixed[Monitor] = "dice"
     """Which validation figure says that an epoch is better; the best epoch's weights are kept."""
-    precision: Precision = "float32"
+    precision: Fixed[Precision] = "float32"
     """Arithmetic on a GPU; the CPU always computes in float32."""
-    augmentation: AugmentationSpace = AugmentationSpace()
+    augmentation: AugmentationSpec = AugmentationSpec()
     """The strong view."""
 
     @model_validator(mode="after")
     def _rate_falls_before_the_end(self) -> Self:
-        schedules = self.schedule.choice if isinstance(self.schedule, Choice) else (self.schedule,)
-        falling = [schedule for schedule in schedules if schedule != "constant"]
+        falling = [schedule for schedule in values_of(self.schedule) or () if schedule != "constant"]
         if self.patience is not None and falling:
             raise ValueError(
                 f"patience ends trainings before the rate of schedule {falling[0]} has fallen, which costs them Dice; "
@@ -78,36 +77,7 @@ class TrainingSpace(Section):
         return self
 
 
-class AugmentationSpec(Section):
-    """The strong view's settings, as AugmentationSpace describes them, with every value chosen."""
-
-    flip: float
-    rotation_degrees: float
-    scale: float
-    shift: float
-    crop: float
-    noise: float
-    dropout: float
-
-
-class TrainingSpec(Section):
-    """One network's training, as TrainingSpace describes it, with every value chosen."""
-
-    optimizer: Optimizer
-    learning_rate: float
-    weight_decay: float
-    schedule: Schedule
-    epochs: int
-    batch_size: int
-    supervised_loss: SupervisedLoss
-    gradient_clip: float | None
-    patience: int | None
-    monitor: Monitor
-    precision: Precision
-    augmentation: AugmentationSpec
-
-
-class TeacherTraining(TrainingSpace):
+class TeacherTraining(TrainingSpec):
     """The teacher's training; the same settings, without search ranges, and one for the pretrained encoder."""
 
     encoder_rate: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -121,12 +91,3 @@ class TeacherTraining(TrainingSpace):
         if ranged:
             raise ValueError(f"the teacher is not searched; give {', '.join(ranged)} one value instead of a range")
         return values
-
-    @model_validator(mode="after")
-    def _complete(self) -> TeacherTraining:
-        self.spec()
-        return self
-
-    def spec(self) -> TrainingSpec:
-        """The settings as a network's training takes them; raises ValidationError where a range stands."""
-        return TrainingSpec.model_validate(self.model_dump(exclude={"encoder_rate"}))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
 from collections.abc import Generator
 from typing import Protocol
 
@@ -13,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from kdsearch.config.ranges import values_of
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
@@ -23,13 +21,11 @@ from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.report import Trained
 from kdsearch.distill.scoring import score
 from kdsearch.errors import StudyFileError
-from kdsearch.measure.counts import count
 from kdsearch.models.normalisation import normalise
+from kdsearch.models.students import StudentNetwork, build_student, initialise
 from kdsearch.models.teacher import Teacher, hidden_channels
-from kdsearch.models.unet import UNet, build_student, initialise
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
-from kdsearch.trials.scores import Cost
 
 MEASURED_IMAGES = 128
 """On which the statistics of the teacher's hidden maps are measured."""
@@ -73,7 +69,7 @@ class Workshop:
         weights = save({name: tensor.contiguous() for name, tensor in student.state_dict().items()})
         return Trained(scores=scores, weights=weights)
 
-    def _objective(self, recipe: Recipe, student: UNet) -> tuple[Objective, nn.Module | None, TrainingData]:
+    def _objective(self, recipe: Recipe, student: StudentNetwork) -> tuple[Objective, nn.Module | None, TrainingData]:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
         if spec is None:
             return Supervised(student, kind), None, self._data
@@ -116,23 +112,11 @@ def require_equal_channels(study: StudyConfig) -> None:
     if "hidden" not in (values_of(study.distillation.path) or ()):
         return
     wanted = hidden_channels(study.teacher, size=study.data.size)
-    widths, depths = (values_of(value) or [] for value in (study.student.width, study.student.depth))
-    for width, depth in itertools.product(widths, depths):
-        got = int(str(width)) * 2 ** int(str(depth))
+    for spec in extreme_students(study):
+        got = spec.channels[-1]
         if got != wanted:
             raise StudyFileError(
                 f"distillation.path: hidden compares the encoders' outputs channel by channel, but the teacher's has "
-                f"{wanted} channels and that of a student of width {width} and depth {depth} {got}; write attention or "
-                "regressor, or search students with as many channels"
+                f"{wanted} channels and that of a {spec.describe()} {got}; write attention or regressor, or search "
+                "students with as many channels"
             )
-
-
-def cost_of(recipe: Recipe, *, size: int) -> Cost:
-    """Parameters and multiply-adds of the recipe's student for one image, counted without making its weights."""
-    return _cost_of(recipe.student, size)
-
-
-@functools.lru_cache(maxsize=4096)
-def _cost_of(spec: StudentSpec, size: int) -> Cost:
-    """Counting takes milliseconds, and samplers ask about the same few hundred students again and again."""
-    return count(build_student(spec, device="meta"), size=size)

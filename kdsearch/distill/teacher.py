@@ -120,7 +120,7 @@ def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Gener
         fitted = Fitted(epochs=0, best_epoch=0, seconds=0.0)
     else:
         teacher = build_teacher(study.teacher, size=study.data.size, seed=study.seed).to(data.device)
-        spec = study.teacher.training.spec()
+        spec = study.teacher.training
         objective = Supervised(teacher, spec.supervised_loss)
         checkpoint = Checkpoint(kept, subject=folder.name, every_s=CHECKPOINT_EVERY_S)
         slow = Slow(part=teacher.network.encoder, fraction=study.teacher.encoder_rate)  # type: ignore[arg-type]  # smp's contract

@@ -40,9 +40,8 @@ def model_card(description: Description, study: StudyConfig, *, teacher: Scores)
 def _summary(d: Description) -> str:
     spec = d.recipe.student
     made = "trained on masks alone" if d.recipe.distillation is None else f"distilled by path `{d.recipe.path}`"
-    convolutions = f"{spec.convolutions} {spec.convolution} convolution{'s' * (spec.convolutions > 1)}"
     return (
-        f"A U-Net of width {spec.width} and depth {spec.depth} with {convolutions} a stage, "
+        f"A {spec.describe()}, "
         f"{made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
         f"for one image of {d.input.size}×{d.input.size}. Validation Dice {100 * d.scores['dice']:.1f} % "
         f"± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."

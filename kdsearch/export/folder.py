@@ -47,7 +47,8 @@ from kdsearch.files.folders import whole_folder
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
-from kdsearch.models.unet import UNet, build_student
+from kdsearch.models.students import build_student
+from kdsearch.models.unet import UNet
 from kdsearch.trials.record import Student
 from kdsearch.version import __version__
 

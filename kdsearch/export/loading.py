@@ -105,7 +105,7 @@ def _torch_network(path: Path, description: Description) -> Network:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    from kdsearch.models.unet import build_student
+    from kdsearch.models.students import build_student
 
     spec = description.recipe.student
     wanted = {name: list(tensor.shape) for name, tensor in build_student(spec, device="meta").state_dict().items()}

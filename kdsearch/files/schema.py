@@ -32,7 +32,7 @@ class Schema:
         return {KEY: self.number, **content}
 
     def upgraded(self, content: Mapping[str, Any]) -> Content:
-        """The content as this release writes it, without its number; raises KdsearchError where a newer one wrote it."""
+        """The content as this release writes it, without its number; raises KdsearchError for a newer one's."""
         found = dict(content)
         written = found.pop(KEY, 0)
         if type(written) is not int or written < 0:

@@ -1,39 +1,24 @@
-"""The student: a U-Net from about two thousand to eight million parameters."""
+"""The U-Net, from about two hundred parameters to eight million."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from kdsearch.config.student import Convolution, StudentSpec
+from kdsearch.config.student import Convolution, UNetSpec
 from kdsearch.errors import ShapeError
-
-
-def build_student(spec: StudentSpec, *, classes: int = 1, seed: int = 0, device: torch.device | str = "cpu") -> UNet:
-    """The student with weights drawn from the seed; on the meta device it has shapes and no weights.
-
-    Its memory format is channels-last, in which the small convolutions of a student train faster on a processor.
-    """
-    with torch.device("meta"):
-        model = UNet(spec, classes=classes)
-    if torch.device(device).type == "meta":
-        return model
-    model.to_empty(device="cpu")
-    initialise(model, torch.Generator().manual_seed(seed))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
-    return model.to(device)
 
 
 class UNet(nn.Module):
     """Encoder and decoder joined by skip connections (Ronneberger et al. 2015), with nearest-neighbour upsampling."""
 
-    def __init__(self, spec: StudentSpec, *, classes: int) -> None:
+    def __init__(self, spec: UNetSpec, *, classes: int) -> None:
         super().__init__()
-        channels = [spec.width * 2**stage for stage in range(spec.depth + 1)]
-        self.stride = 2**spec.depth
+        channels = spec.channels
+        self.stride = spec.stride
         self.hidden_channels = channels[-1]
         self.encoder = nn.ModuleList(
-            _stage(before, after, spec) for before, after in zip([1, *channels[:-1]], channels, strict=True)
+            _stage(before, after, spec) for before, after in zip((1, *channels[:-1]), channels, strict=True)
         )
         self.decoder = nn.ModuleList(
             _stage(deep + skip, skip, spec) for deep, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
@@ -67,18 +52,7 @@ class UNet(nn.Module):
             )
 
 
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """He-normal convolutions, neutral batch norms, drawn from the generator (He et al. 2015)."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-
-
-def _stage(before: int, after: int, spec: StudentSpec) -> nn.Sequential:
+def _stage(before: int, after: int, spec: UNetSpec) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index in range(spec.convolutions):
         layers += _convolution(before if index == 0 else after, after, spec.convolution)

@@ -49,7 +49,7 @@ def _row(student: Student, *, timed: bool) -> tuple[str, ...]:
         format_quantity(scores.macs),
         *([latency] if timed else []),
         f"{distillation.path} {distillation.loss}" if distillation else "none",
-        f"{spec.width}×{spec.depth}, {spec.convolutions} {spec.convolution}",
+        spec.summary(),
     )
 
 

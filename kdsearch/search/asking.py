@@ -12,9 +12,9 @@ import torch
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
-from kdsearch.distill.student import cost_of
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
+from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
 from kdsearch.search.executors.tasks import Task
 from kdsearch.search.ledger import course_of
@@ -120,7 +120,7 @@ def _ask_within_limits(session: Session) -> Generator[DriverEvent, None, Proposa
 
 
 def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, None, bool]:
-    cost = cost_of(proposal.recipe, size=session.study.data.size)
+    cost = cost_of(proposal.recipe.student, size=session.study.data.size)
     reason = over_limit(cost, session.study.search.limits)
     if reason:
         violation = how_far_over(cost, session.study.search.limits)
@@ -133,7 +133,7 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
 
 def _dispatch(session: Session, proposal: Proposal) -> Started:
     study, number, recipe = session.study, proposal.number, proposal.recipe
-    cost = cost_of(recipe, size=study.data.size)
+    cost = cost_of(recipe.student, size=study.data.size)
     session.executor.submit(
         Task(
             number=number,

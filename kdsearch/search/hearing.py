@@ -16,7 +16,7 @@ from kdsearch.errors import SearchError
 from kdsearch.export.sizes import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 from kdsearch.search.events import DriverEvent, Ended, Requeued
 from kdsearch.search.executors.tasks import Begun, Event, Failed, Hindered, Lost, Progressed, Succeeded
 from kdsearch.search.ledger import course_of

@@ -17,9 +17,7 @@ from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
 from kdsearch.config.search import Objective
 from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.student import cost_of
-from kdsearch.measure.counts import count
-from kdsearch.models.unet import build_student
+from kdsearch.models.families import cost_of
 from kdsearch.search.recipes import choose
 from kdsearch.search.samplers import build_sampler
 from kdsearch.trials.recipe import Recipe
@@ -118,7 +116,7 @@ class Mirror:
                 choices[name] = random_value(value, rng)
                 return choices[name]
 
-            cost = cost_of(choose(self._config, pick, seed=0), size=self._config.data.size)
+            cost = cost_of(choose(self._config, pick, seed=0).student, size=self._config.data.size)
             apart = abs(math.log10(cost.params) - wanted)
             if self._allows(cost) and (best is None or apart < best[0]):
                 best = apart, choices
@@ -128,8 +126,7 @@ class Mirror:
         """Logarithms of the smallest and the largest number of parameters within the limits."""
         if self._sizes is None:
             size = self._config.data.size
-            costs = [count(build_student(spec, device="meta"), size=size) for spec in extreme_students(self._config)]
-            params = [cost.params for cost in costs]
+            params = [cost_of(spec, size=size).params for spec in extreme_students(self._config)]
             most = self._config.search.limits.params
             largest = max(params) if most is None else min(max(params), most)
             self._sizes = math.log10(min(params)), math.log10(max(largest, min(params)))

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from kdsearch.config.distillation import DistillationSpace, DistillationSpec, DistilledPath, Loss, Path
 from kdsearch.config.ranges import AnyRange, Choice, is_range, values_of
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
 from kdsearch.trials.recipe import Recipe
@@ -20,7 +20,7 @@ Suggest: TypeAlias = Callable[[str, AnyRange], object]
 
 def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
     """The recipe that ``suggest``'s choices make; it is asked only for settings that have a meaning in that recipe."""
-    student = StudentSpec.model_validate(_settle(study.student, "student", suggest))
+    student = UNetSpec.model_validate(_settle(study.student, "student", suggest))
     training = TrainingSpec.model_validate(_settle(study.training, "training", suggest))
     return Recipe(student=student, distillation=_distillation(study, suggest), training=training, seed=seed)
 

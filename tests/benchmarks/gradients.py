@@ -19,7 +19,7 @@ from torch import nn
 
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.data.cache import load_dataset
@@ -34,8 +34,9 @@ from kdsearch.distill.teacher import TrainedTeacher, open_teacher, teacher_folde
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
 from kdsearch.models.normalisation import normalise
+from kdsearch.models.students import build_student, initialise
 from kdsearch.models.teacher import Teacher
-from kdsearch.models.unet import UNet, build_student, initialise
+from kdsearch.models.unet import UNet
 
 BATCHES = 8
 
@@ -71,8 +72,8 @@ def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, opt
     hidden = HiddenMaps(network, normalise(data.train.grey[:MEASURED_IMAGES]))
     logit_std = float(teacher.logits(torch.device("cpu")).float().std())
     width, depth = map(int, options.student.split("x"))
-    student = build_student(StudentSpec(width=width, depth=depth, convolutions=2, convolution="standard"), seed=0)
-    recipe = study.teacher.training.model_copy(update={"epochs": options.epochs, "learning_rate": 5e-3}).spec()
+    student = build_student(UNetSpec(width=width, depth=depth, convolutions=2, convolution="standard"), seed=0)
+    recipe = study.teacher.training.model_copy(update={"epochs": options.epochs, "learning_rate": 5e-3})
     plain = Supervised(student, recipe.supervised_loss)
     terms = _terms(student, network, hidden, logit_std, recipe.supervised_loss)
     optimizer = build_optimizer(student.parameters(), recipe)

@@ -23,8 +23,8 @@ import optuna
 
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.student import cost_of
 from kdsearch.front.hypervolume import hypervolume
+from kdsearch.models.families import cost_of
 from kdsearch.search.asking import how_far_over
 from kdsearch.search.store import DIRECTIONS, StudyStore
 from kdsearch.trials.recipe import Recipe
@@ -66,7 +66,7 @@ def run(study: StudyConfig, coefficients: np.ndarray) -> list[float]:
     while len(found) < max(BUDGETS):
         proposal = store.ask()
         assert proposal is not None
-        cost = cost_of(proposal.recipe, size=study.data.size)
+        cost = cost_of(proposal.recipe.student, size=study.data.size)
         over = how_far_over(cost, study.search.limits)
         if over > 0:
             store.reject(proposal.number, "over a limit", violation=over)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from kdsearch.config.distillation import DistillationSpec
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.arrays import Images, TrainingData
@@ -22,8 +22,8 @@ from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer
 from kdsearch.models.normalisation import normalise
+from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
-from kdsearch.models.unet import build_student
 
 BATCH = 16
 
@@ -46,7 +46,7 @@ def main() -> None:
     )
     data = _data(teacher, options.size, torch.device(options.device))
     for width, depth, kind in ((8, 3, "standard"), (16, 3, "standard"), (16, 4, "separable")):
-        spec = StudentSpec(width=width, depth=depth, convolutions=2, convolution=kind)
+        spec = UNetSpec(width=width, depth=depth, convolutions=2, convolution=kind)
         _report(spec, _steps(spec, teacher, data), options.rounds)
 
 
@@ -59,8 +59,8 @@ def _data(teacher: torch.nn.Module, size: int, device: torch.device) -> Training
         return TrainingData(train=images, validation=images, teacher_logits=teacher(normalise(grey)).half())
 
 
-def _steps(spec: StudentSpec, teacher: torch.nn.Module, data: TrainingData) -> dict[str, Callable[[], None]]:
-    training = TeacherTraining().spec()
+def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict[str, Callable[[], None]]:
+    training = TeacherTraining()
     plain = TrainingData(train=data.train, validation=data.validation)
     hidden = HiddenMaps(teacher, normalise(data.train.grey))
     steps = {}
@@ -104,7 +104,7 @@ def _step(student, objective, data, training) -> Callable[[], None]:
     return step
 
 
-def _report(spec: StudentSpec, steps: dict[str, Callable[[], None]], rounds: int) -> None:
+def _report(spec: UNetSpec, steps: dict[str, Callable[[], None]], rounds: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():

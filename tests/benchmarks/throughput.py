@@ -12,18 +12,18 @@ from multiprocessing.synchronize import Barrier
 
 import torch
 
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import supervised_objective
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 
 SPECS = (
-    StudentSpec(width=4, depth=2, convolutions=1, convolution="separable"),
-    StudentSpec(width=8, depth=3, convolutions=2, convolution="separable"),
-    StudentSpec(width=8, depth=3, convolutions=2, convolution="standard"),
-    StudentSpec(width=16, depth=3, convolutions=2, convolution="standard"),
+    UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"),
+    UNetSpec(width=8, depth=3, convolutions=2, convolution="separable"),
+    UNetSpec(width=8, depth=3, convolutions=2, convolution="standard"),
+    UNetSpec(width=16, depth=3, convolutions=2, convolution="standard"),
 )
 IMAGES = 96
 
@@ -48,7 +48,7 @@ def main() -> None:
         print(f"{name:20} {params:9} {one:11.0f} {two:19.0f} {wide:19.0f} {two / wide:6.2f}")
 
 
-def _together(spec: StudentSpec, options: argparse.Namespace, *, workers: int, threads: int) -> float:
+def _together(spec: UNetSpec, options: argparse.Namespace, *, workers: int, threads: int) -> float:
     """Images a second of all workers, which begin at once."""
     context = multiprocessing.get_context("spawn")
     barrier, times = context.Barrier(workers), context.Queue()
@@ -62,14 +62,12 @@ def _together(spec: StudentSpec, options: argparse.Namespace, *, workers: int, t
     return workers * options.epochs * IMAGES / slowest
 
 
-def _work(
-    spec: StudentSpec, size: int, epochs: int, threads: int, barrier: Barrier, times: multiprocessing.Queue
-) -> None:
+def _work(spec: UNetSpec, size: int, epochs: int, threads: int, barrier: Barrier, times: multiprocessing.Queue) -> None:
     torch.set_num_threads(threads)
     grey = torch.randint(0, 255, (IMAGES, size, size), dtype=torch.uint8)
     images = Images(grey=grey, masks=(grey > 200).to(torch.uint8) * 255, sources=("s",) * IMAGES)
     data = TrainingData(train=images, validation=Images(grey=grey[:16], masks=images.masks[:16], sources=("s",) * 16))
-    training = TeacherTraining(epochs=epochs + 1).spec()
+    training = TeacherTraining(epochs=epochs + 1)
     student = build_student(spec)
     reports = train(student, supervised_objective(student, training.supervised_loss), data, training, seed=0)
     next(reports)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from pydantic import ValidationError
 
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.load import load_study
-from kdsearch.config.ranges import Choice, FloatRange, IntRange, values_of
+from kdsearch.config.ranges import Choice, FloatRange, IntRange, space_of, values_of
 from kdsearch.config.space import dimensions, extreme_students, size_of
-from kdsearch.config.student import StudentSpace, StudentSpec
-from kdsearch.config.training import AugmentationSpace, AugmentationSpec, TrainingSpace, TrainingSpec
+from kdsearch.config.student import UNetSpec
+from kdsearch.config.training import AugmentationSpec, TrainingSpec
 from kdsearch.search.recipes import choose, enumerate_choices
 from kdsearch.trials.recipe import dump_recipe, read_recipe
 
@@ -79,8 +82,8 @@ def test_corners_hold_smallest_and_largest(study_file):
     )
     corners = list(extreme_students(study))
     assert len(corners) == 8
-    assert StudentSpec(width=4, depth=2, convolutions=1, convolution="standard") in corners
-    assert StudentSpec(width=32, depth=4, convolutions=2, convolution="standard") in corners
+    assert UNetSpec(width=4, depth=2, convolutions=1, convolution="standard") in corners
+    assert UNetSpec(width=32, depth=4, convolutions=2, convolution="standard") in corners
 
 
 def test_corners_keep_to_the_step(study_file):
@@ -98,13 +101,35 @@ def test_int_range_with_step_stops_at_or_below_its_upper_bound():
     assert values_of(Choice[int](choice=(3, 1))) == [3, 1]
 
 
-@pytest.mark.parametrize(
-    ("space", "spec"),
-    [(StudentSpace, StudentSpec), (TrainingSpace, TrainingSpec), (AugmentationSpace, AugmentationSpec)],
-)
-def test_spec_has_the_space_s_fields_and_no_defaults(space, spec):
-    assert list(space.model_fields) == list(spec.model_fields)
-    assert all(field.is_required() for field in spec.model_fields.values())
+@pytest.mark.parametrize("spec", [UNetSpec, TrainingSpec, AugmentationSpec])
+def test_space_has_the_spec_s_settings_defaults_and_words(spec):
+    space = space_of(spec)
+    assert space().model_dump() == spec().model_dump()
+    for name, field in spec.model_fields.items():
+        assert space.model_fields[name].description == field.description
+        assert field.description
+
+
+def test_space_takes_ranges_of_what_the_spec_takes_values_of():
+    space = space_of(TrainingSpec)
+    searched = {
+        "learning_rate": {"float": [1e-3, 1e-2], "log": True},
+        "epochs": {"int": [3, 9]},
+        "optimizer": {"choice": ["adam", "sgd"]},
+        "gradient_clip": {"choice": [0.5, 1.0]},
+        "augmentation": {"flip": {"float": [0.0, 0.5]}},
+    }
+    assert space.model_validate_json(json.dumps(searched)).epochs == IntRange[int](int=(3, 9))
+    for wrong in ({"epochs": {"int": [0, 9]}}, {"optimizer": {"choice": ["adm"]}}, {"gradient_clip": {"choice": [0]}}):
+        with pytest.raises(ValidationError, match="greater than|adam"):
+            space.model_validate_json(json.dumps(wrong))
+    with pytest.raises(ValidationError, match="epochs"):
+        TrainingSpec.model_validate_json(json.dumps({"epochs": {"int": [3, 9]}}))
+
+
+def test_fixed_settings_take_no_range():
+    with pytest.raises(ValidationError, match="monitor"):
+        space_of(TrainingSpec).model_validate_json('{"monitor": {"choice": ["loss", "dice"]}}')
 
 
 def test_recipe_survives_json(study_file):

@@ -8,13 +8,13 @@ import fsspec
 import pytest
 import torch
 
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
 from kdsearch.files.whole import names_in, read_whole, remove
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 from tests.distill.test_loop import DATA
 
 SPEC = TeacherTraining(epochs=5, batch_size=8, learning_rate=1e-2)
@@ -30,7 +30,7 @@ def _training(model, spec, checkpoint=None):
 
 
 def _student():
-    return build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=0)
+    return build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=0)
 
 
 def _untimed(reports):
@@ -48,7 +48,7 @@ def _untimed(reports):
     ],
 )
 def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes):
-    spec = SPEC.model_copy(update=changes).spec()
+    spec = SPEC.model_copy(update=changes)
     whole = _student()
     reports = list(_training(whole, spec))
     first = _training(_student(), spec, _checkpoint(tmp_path / "c"))
@@ -65,55 +65,55 @@ def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes)
 
 
 def test_time_before_the_break_counts(tmp_path):
-    first = _training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c"))
+    first = _training(_student(), SPEC, _checkpoint(tmp_path / "c"))
     spent = [next(first).seconds for _ in range(3)][-1]
     first.close()
-    seconds = [report.seconds for report in _training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c"))]
+    seconds = [report.seconds for report in _training(_student(), SPEC, _checkpoint(tmp_path / "c"))]
     assert seconds == sorted(seconds)
     assert seconds[2] == spent
 
 
 def test_state_of_something_else_is_not_taken_up(tmp_path):
-    list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c")))
-    other = _training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c", subject="that"))
+    list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
+    other = _training(_student(), SPEC, _checkpoint(tmp_path / "c", subject="that"))
     assert next(other).seconds < 1000
     assert read_whole(str(tmp_path / "c"))[4:20] == _checkpoint("x", subject="that")._subject
 
 
 @pytest.mark.parametrize("cut", [0, 3, 15, 500, -1])
 def test_damaged_state_is_said_and_left_aside(tmp_path, caplog, cut):
-    reports = list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c")))
+    reports = list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
     whole = (tmp_path / "c").read_bytes()
     (tmp_path / "c").write_bytes(whole[:cut])
-    again = list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c")))
+    again = list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
     assert _untimed(again) == _untimed(reports)
     assert ("is damaged; the training begins again" in caplog.text) == (cut in {500, -1})
 
 
 def test_state_is_kept_no_more_often_than_asked(tmp_path):
-    list(_training(_student(), SPEC.spec(), _checkpoint(tmp_path / "c", every_s=1000.0)))
+    list(_training(_student(), SPEC, _checkpoint(tmp_path / "c", every_s=1000.0)))
     assert not (tmp_path / "c").exists()
 
 
 def test_place_that_cannot_be_written_hinders_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     checkpoint = _checkpoint(tmp_path / "file" / "c")
-    assert len(list(_training(_student(), SPEC.spec(), checkpoint))) == 5
+    assert len(list(_training(_student(), SPEC, checkpoint))) == 5
     assert checkpoint.hindrance.startswith("no checkpoint: ")
 
 
 def test_store_that_is_no_file_system_works_too():
     place = "memory://students/7.checkpoint"
-    reports = list(_training(_student(), SPEC.spec(), Checkpoint(place, subject="this", every_s=0.0)))
+    reports = list(_training(_student(), SPEC, Checkpoint(place, subject="this", every_s=0.0)))
     assert fsspec.filesystem("memory").exists(place)
-    again = list(_training(_student(), SPEC.spec(), Checkpoint(place, subject="this", every_s=0.0)))
+    again = list(_training(_student(), SPEC, Checkpoint(place, subject="this", every_s=0.0)))
     assert again == reports
     remove(place)
     assert read_whole(place) is None
 
 
 def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):
-    place, spec = "s3://bucket/place/00001.checkpoint", SPEC.spec()
+    place, spec = "s3://bucket/place/00001.checkpoint", SPEC
     reports = list(_training(_student(), spec))
     first = _training(_student(), spec, _checkpoint(place))
     for _ in range(3):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.config.training import AugmentationSpace, AugmentationSpec
+from kdsearch.config.training import AugmentationSpec
 from kdsearch.data.phantom.simulate import simulate
 from kdsearch.data.pixels import resize_image, resize_mask
 from kdsearch.distill.hidden_maps import HiddenMaps, correlation, measure_offset
@@ -23,7 +23,7 @@ MOVES = {
     "shift": {**STILL, "shift": 0.1},
     "rotation": {**STILL, "rotation_degrees": 15.0},
     "crop": {**STILL, "crop": 0.15},
-    "default": {**AugmentationSpace().model_dump(), **QUIET},
+    "default": {**AugmentationSpec().model_dump(), **QUIET},
 }
 
 

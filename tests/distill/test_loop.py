@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdsearch.config.ranges import Choice
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.ranges import Choice, space_of
+from kdsearch.config.student import UNetSpec
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.config.training import TeacherTraining, TrainingSpace, TrainingSpec
+from kdsearch.config.training import TeacherTraining, TrainingSpec
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
@@ -17,7 +17,7 @@ from kdsearch.distill.report import TrainingFailed
 from kdsearch.distill.state import Best, TrainingState
 from kdsearch.distill.views import strong_view
 from kdsearch.measure.overlap import dice_per_image, predict_classes
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 from kdsearch.trials.curve import EpochReport
 
 
@@ -35,11 +35,11 @@ DATA = TrainingData(train=_images(32, 0), validation=_images(16, 1))
 
 
 def _spec(**changes) -> TrainingSpec:
-    return TeacherTraining(**{"epochs": 4, "batch_size": 8, "learning_rate": 1e-2} | changes).spec()
+    return TeacherTraining(**{"epochs": 4, "batch_size": 8, "learning_rate": 1e-2} | changes)
 
 
 def _student(seed: int = 0):
-    return build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=seed)
+    return build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=seed)
 
 
 def _fit(spec, *, seed=0, model=None, data=DATA):
@@ -211,5 +211,5 @@ def test_patience_beside_a_falling_rate_is_refused(schedule):
     with pytest.raises(ValueError, match=f"before the rate of schedule {schedule} has fallen"):
         TeacherTraining(patience=3, schedule=schedule)
     with pytest.raises(ValueError, match="before the rate of schedule"):
-        TrainingSpace(patience=3, schedule=Choice(choice=("constant", schedule)))
-    assert TrainingSpace(patience=3, schedule="constant").patience == 3
+        space_of(TrainingSpec)(patience=3, schedule=Choice(choice=("constant", schedule)))
+    assert TrainingSpec(patience=3, schedule="constant").patience == 3

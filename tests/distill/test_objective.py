@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from kdsearch.config.distillation import LOSSES, DistillationSpec
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.objective import SCALES, Distillation, Supervised, on_one_grid, regressor
 from kdsearch.distill.views import Batch
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 
 PAIRS = [(path, loss) for path, possible in LOSSES.items() for loss in possible]
 GRID = [
@@ -37,7 +37,7 @@ class _Teacher(torch.nn.Module):
 
 def _student(width: int = 4, classes: int = 1):
     return build_student(
-        StudentSpec(width=width, depth=2, convolutions=1, convolution="standard"), classes=classes, seed=width
+        UNetSpec(width=width, depth=2, convolutions=1, convolution="standard"), classes=classes, seed=width
     )
 
 

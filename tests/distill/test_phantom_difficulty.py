@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from kdsearch.config.load import load_study
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
+from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
-from kdsearch.models.unet import build_student
 
 STUDY = Path(__file__).parents[2] / "studies" / "pareto.yaml"
 
@@ -28,9 +28,9 @@ def test_good_teacher_reaches_085_and_the_smallest_student_stays_010_below(tmp_p
     splits = split(dataset, study.data.split, train_without_lesion=False)
     data = training_data(dataset, splits, torch.device("cpu"))
     teacher = build_teacher(study.teacher, size=study.data.size)
-    spec = study.teacher.training.spec()
+    spec = study.teacher.training
     best = _best_dice(teacher, data, spec)
-    smallest = build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="separable"))
+    smallest = build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"))
     assert best == pytest.approx(0.85, abs=0.03)
     assert _best_dice(smallest, data, spec) < best - 0.10
 

@@ -14,10 +14,11 @@ from kdsearch.config.ranges import values_of
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.student import Workshop, cost_of, require_equal_channels
+from kdsearch.distill.student import Workshop, require_equal_channels
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import StudyFileError
-from kdsearch.models.unet import build_student
+from kdsearch.models.families import cost_of
+from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe
 
@@ -85,9 +86,7 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
     if fits:
         require_equal_channels(study)
         return
-    with pytest.raises(
-        StudyFileError, match="teacher's has 112 channels and that of a student of width 6 .* 96; write"
-    ):
+    with pytest.raises(StudyFileError, match="teacher's has 112 channels and that of a U-Net of width 6 .* 96; write"):
         require_equal_channels(study)
 
 
@@ -97,7 +96,7 @@ def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, worksho
     student = build_student(recipe.student)
     student.load_state_dict(load(trained.weights))
     assert trained.scores.params == sum(p.numel() for p in student.parameters())
-    cost = cost_of(recipe, size=32)
+    cost = cost_of(recipe.student, size=32)
     assert (trained.scores.params, trained.scores.macs) == (cost.params, cost.macs)
 
 

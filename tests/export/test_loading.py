@@ -21,7 +21,7 @@ from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import seal_of
 from kdsearch.export.seen import read_seen
 from kdsearch.export.timing import time_folder
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 from tests.front.students import student
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.measure.counts import count, count_by_tools
-from kdsearch.models.unet import build_student
+from kdsearch.models.students import build_student
 from kdsearch.trials.scores import Cost
 
 
@@ -58,13 +58,13 @@ def test_flops_are_twice_macs():
 
 @pytest.mark.parametrize("convolution", ["standard", "separable"])
 def test_meta_device_counts_as_the_cpu_does(convolution):
-    spec = StudentSpec(width=6, depth=3, convolutions=2, convolution=convolution)
+    spec = UNetSpec(width=6, depth=3, convolutions=2, convolution=convolution)
     assert count(build_student(spec, device="meta"), size=64) == count(build_student(spec), size=64)
 
 
 @pytest.mark.parametrize("convolution", ["standard", "separable"])
 def test_other_tools_agree_but_for_known_causes(convolution, caplog):
-    spec = StudentSpec(width=8, depth=3, convolutions=2, convolution=convolution)
+    spec = UNetSpec(width=8, depth=3, convolutions=2, convolution=convolution)
     model = build_student(spec)
     cost = count(model, size=64)
     with caplog.at_level(logging.WARNING):
@@ -77,13 +77,13 @@ def test_other_tools_agree_but_for_known_causes(convolution, caplog):
 
 
 def test_disagreement_is_warned_of(caplog):
-    model = build_student(StudentSpec(width=8, depth=2, convolutions=1, convolution="standard"))
+    model = build_student(UNetSpec(width=8, depth=2, convolutions=1, convolution="standard"))
     with caplog.at_level(logging.WARNING):
         count_by_tools(model, size=32, cost=Cost(params=1, macs=1))
     assert [record.message.split()[0] for record in caplog.records] == ["fvcore", "ptflops"]
 
 
 def test_counting_leaves_training_mode_as_it_was():
-    model = build_student(StudentSpec(width=4, depth=2, convolutions=1, convolution="standard")).train()
+    model = build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="standard")).train()
     count(model, size=32)
     assert model.training

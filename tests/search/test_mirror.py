@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import Choice, FloatRange, IntRange
-from kdsearch.distill.student import cost_of
+from kdsearch.models.families import cost_of
 from kdsearch.search.asking import how_far_over
 from kdsearch.search.mirror import random_value, van_der_corput
 from kdsearch.search.store import open_store
@@ -25,7 +25,7 @@ WIDE = TINY.replace("{int: [2, 6]}", "{int: [2, 64], log: true}").replace(
 
 
 def _finish(store, proposal, *, size=32):
-    cost = cost_of(proposal.recipe, size=size)
+    cost = cost_of(proposal.recipe.student, size=size)
     store.finish(proposal.number, scores(dice=0.5, params=cost.params, macs=cost.macs), ())
     return cost
 
@@ -60,7 +60,7 @@ def test_rejected_recipes_are_no_experience(study_file, tmp_path):
     store = open_store(study, tmp_path, create=True)
     for _ in range(12):
         store.reject(store.ask().number, "too large", violation=0.1)
-    sizes = [cost_of(store.ask().recipe, size=32).params for _ in range(4)]
+    sizes = [cost_of(store.ask().recipe.student, size=32).params for _ in range(4)]
     assert max(sizes) <= 100_000, "still spread within the limits, not learnt"
 
 

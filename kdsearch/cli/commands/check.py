@@ -13,8 +13,7 @@ from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.student import require_equal_channels
-from kdsearch.measure.counts import count
-from kdsearch.models.unet import build_student
+from kdsearch.models.families import cost_of
 from kdsearch.trials.scores import Cost
 
 
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _students(study: StudyConfig) -> list[str]:
     size = study.data.size
-    costed = [(count(build_student(spec, device="meta"), size=size), spec) for spec in extreme_students(study)]
+    costed = [(cost_of(spec, size=size), spec) for spec in extreme_students(study)]
     smallest = min(costed, key=lambda pair: (pair[0].params, pair[0].macs))
     largest = max(costed, key=lambda pair: (pair[0].params, pair[0].macs))
     return [_line("smallest student", *smallest, size=size), _line("largest student", *largest, size=size)]

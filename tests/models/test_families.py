@@ -1,0 +1,94 @@
+"""What every family of students must do; a new one is a line in ``FAMILIES`` and is covered."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+
+import pytest
+import torch
+
+from kdsearch.config.ranges import Space, extremes_of, space_of
+from kdsearch.config.student import FamilyName, UNetSpec
+from kdsearch.errors import ShapeError
+from kdsearch.measure.counts import count
+from kdsearch.models.families import FAMILIES, cost_of
+from kdsearch.models.students import build_student
+
+CORNERS = {
+    "unet": {"width": [2, 5], "growth": [1.0, 1.5, 2.0], "depth": [1, 3], "convolutions": [1, 2],
+             "convolution": ["standard", "separable"]},
+}  # fmt: skip
+SPECS = [
+    FAMILIES[name].spec(**dict(zip(corners, values, strict=True)))
+    for name, corners in CORNERS.items()
+    for values in itertools.product(*corners.values())
+]
+each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.summary().replace(" ", "-"))
+
+
+def test_table_literal_and_this_suite_name_the_same_families():
+    assert set(FAMILIES) == set(typing.get_args(FamilyName)) == set(CORNERS)
+    for name, family in FAMILIES.items():
+        assert family.spec().family == name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_setting_but_the_family_can_be_searched_and_is_explained(name):
+    space = space_of(FAMILIES[name].spec)
+    assert Space[FAMILIES[name].spec] is space
+    assert set(CORNERS[name]) == set(space.model_fields) - {"family"}
+    assert all(field.description for field in space.model_fields.values())
+
+
+@each_spec
+@pytest.mark.parametrize("size", [32, 48])
+def test_cost_is_what_torch_counts(spec, size):
+    size = -(-size // spec.stride) * spec.stride
+    assert cost_of(spec, size=size) == count(build_student(spec, device="meta"), size=size)
+
+
+@each_spec
+def test_logits_have_the_image_s_size_and_the_hidden_map_the_spec_s_channels(spec):
+    height, width = 2 * spec.stride, 3 * spec.stride
+    network = build_student(spec, classes=3).eval()
+    logits, hidden = network.with_hidden(torch.zeros(2, 1, height, width))
+    assert logits.shape == (2, 3, height, width)
+    assert hidden.shape == (2, spec.channels[-1], height // spec.stride, width // spec.stride)
+    with pytest.raises(ShapeError, match=f"stride {spec.stride}; the nearest size that works"):
+        network(torch.zeros(1, 1, height + 1, width))
+
+
+@each_spec
+def test_every_weight_learns(spec):
+    network = build_student(spec).train()
+    generator = torch.Generator().manual_seed(0)
+    size = max(32, 4 * spec.stride)
+    network(torch.randn(4, 1, size, size, generator=generator)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@each_spec
+def test_weights_follow_the_seed_alone(spec):
+    first, again, other = (build_student(spec, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@each_spec
+def test_spec_survives_json(spec):
+    assert type(spec).model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_summaries_and_descriptions_tell_specs_apart():
+    assert len({spec.summary() for spec in SPECS}) == len({spec.describe() for spec in SPECS}) == len(SPECS)
+
+
+def test_corners_of_a_space_hold_its_smallest_and_largest_student():
+    space = space_of(UNetSpec).model_validate_json('{"growth": {"float": [1.2, 1.8]}}')
+    assert extremes_of(space.growth) == [1.2, 1.8]
+
+
+def test_channels_grow_by_stage_and_are_rounded():
+    assert UNetSpec(width=7, growth=1.5, depth=4).channels == (7, 11, 16, 24, 35)
+    assert UNetSpec(width=16, growth=1.0, depth=2).channels == (16, 16, 16)
