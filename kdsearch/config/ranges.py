@@ -36,11 +36,16 @@ class Section(BaseModel):
     )
 
 
+UNDOCUMENTED = ConfigDict(use_attribute_docstrings=False)
+"""For classes that are made as the program runs: pydantic would look for their source, which takes a second in all."""
+
+
 class Choice(Section, Generic[T]):
     """One of several values."""
 
-    choice: Annotated[tuple[T, ...], Field(min_length=1)]
-    """The values to choose from."""
+    model_config = UNDOCUMENTED
+
+    choice: Annotated[tuple[T, ...], Field(min_length=1, description="The values to choose from.")]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -52,12 +57,11 @@ class Choice(Section, Generic[T]):
 class IntRange(Section, Generic[T]):
     """A whole number between two bounds, both included."""
 
-    bounds: Annotated[tuple[T, T], Field(alias="int")]
-    """``[low, high]``."""
-    log: bool = False
-    """Search on a logarithmic scale."""
-    step: Annotated[int, Field(ge=1)] = 1
-    """Distance between neighbouring values; must be 1 with ``log``."""
+    model_config = UNDOCUMENTED
+
+    bounds: Annotated[tuple[T, T], Field(alias="int", description="``[low, high]``.")]
+    log: Annotated[bool, Field(description="Search on a logarithmic scale.")] = False
+    step: Annotated[int, Field(ge=1, description="Distance between neighbouring values; must be 1 with ``log``.")] = 1
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -70,12 +74,14 @@ class IntRange(Section, Generic[T]):
 class FloatRange(Section, Generic[T]):
     """A number between two bounds, both included."""
 
-    bounds: Annotated[tuple[T, T], Field(alias="float")]
-    """``[low, high]``."""
-    log: bool = False
-    """Search on a logarithmic scale."""
-    step: Annotated[float, Field(gt=0)] | None = None
-    """Distance between neighbouring values; excludes ``log``."""
+    model_config = UNDOCUMENTED
+
+    bounds: Annotated[tuple[T, T], Field(alias="float", description="``[low, high]``.")]
+    log: Annotated[bool, Field(description="Search on a logarithmic scale.")] = False
+    step: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Field(description="Distance between neighbouring values; excludes ``log``."),
+    ] = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -156,7 +162,14 @@ def space_of(section: type[S]) -> type[S]:
             default = space_of(type(default))()
         fields[name] = annotation, Field(default=default, description=field.description)
     name = f"{section.__name__.removesuffix('Spec')}Space"
-    return create_model(name, __base__=section, __doc__=section.__doc__, __module__=section.__module__, **fields)
+    return create_model(
+        name,
+        __base__=section,
+        __doc__=section.__doc__,
+        __module__=section.__module__,
+        __cls_kwargs__=dict(UNDOCUMENTED),
+        **fields,
+    )
 
 
 def _searched(field: FieldInfo) -> Any:

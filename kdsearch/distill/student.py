@@ -10,9 +10,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kdsearch.config.ranges import values_of
-from kdsearch.config.space import extreme_students
-from kdsearch.config.study import StudyConfig
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
@@ -20,10 +17,9 @@ from kdsearch.distill.loop import reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.report import Trained
 from kdsearch.distill.scoring import score
-from kdsearch.errors import StudyFileError
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.students import StudentNetwork, build_student, initialise
-from kdsearch.models.teacher import Teacher, hidden_channels
+from kdsearch.models.teacher import Teacher
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 
@@ -105,18 +101,3 @@ class Workshop:
         if self._network is None:
             self._network = self._teacher.load(self._data.device)
         return self._network
-
-
-def require_equal_channels(study: StudyConfig) -> None:
-    """Raises StudyFileError where path ``hidden`` would compare maps of unequal channels."""
-    if "hidden" not in (values_of(study.distillation.path) or ()):
-        return
-    wanted = hidden_channels(study.teacher, size=study.data.size)
-    for spec in extreme_students(study):
-        got = spec.channels[-1]
-        if got != wanted:
-            raise StudyFileError(
-                f"distillation.path: hidden compares the encoders' outputs channel by channel, but the teacher's has "
-                f"{wanted} channels and that of a {spec.describe()} {got}; write attention or regressor, or search "
-                "students with as many channels"
-            )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
-from kdsearch.distill.student import require_equal_channels
 from kdsearch.export.folder import Workbench
 from kdsearch.files.home import storage_url
+from kdsearch.models.matching import require_equal_channels
 from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.bookkeeping import open_record, refresh_front, show_members
 from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -20,7 +20,6 @@ from kdsearch.config.identity import dump_identity, identity_of, read_identity
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
-from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import digest
 from kdsearch.files.home import storage_url
@@ -32,6 +31,9 @@ from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, Outcome, TrialRecord, dump_cost
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
+
+if TYPE_CHECKING:
+    from kdsearch.distill.teacher import TrainedTeacher
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from kdsearch.config.ranges import values_of
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.student import Workshop, require_equal_channels
+from kdsearch.distill.student import Workshop
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import StudyFileError
 from kdsearch.models.families import cost_of
+from kdsearch.models.matching import require_equal_channels
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe

@@ -12,8 +12,8 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.student import require_equal_channels
 from kdsearch.models.families import cost_of
+from kdsearch.models.matching import require_equal_channels
 from kdsearch.trials.scores import Cost
 
 
