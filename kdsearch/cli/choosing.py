@@ -65,7 +65,7 @@ class Choice:
     candidate: Candidate
     sentence: str
     runner_up: Rival | None
-    """The one that the rule places next; None where a person chose, there is no other, or its weights are elsewhere."""
+    """The one that the rule places next; None where a person chose, or no other's Dice is known here."""
     rivals: tuple[Rival, ...]
     """Those compared, smallest first."""
     flattery: float = 0.0
@@ -166,7 +166,7 @@ def _rivals(
     gallery: Gallery, chosen: Student, others: Iterable[Student], *, always: int | None = None
 ) -> tuple[Rival, ...]:
     """Those nearest in Dice and that of the trial ``always``, smallest first."""
-    here = [other for other in others if other.number != chosen.number and gallery.pictures.has_weights(other)]
+    here = [other for other in others if other.number != chosen.number and gallery.pictures.has_dice(other)]
     nearest_first = sorted(here, key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
     compared, pictures = nearest_first[:MOST_COMPARED], gallery.pictures
     if not compared:
@@ -178,8 +178,8 @@ def _rivals(
 
 
 def _flattery(gallery: Gallery, students: Iterable[Student]) -> float:
-    """Of the best of the students whose weights are here."""
-    here = {student.number: student for student in students if gallery.pictures.has_weights(student)}
+    """Of the best of the students whose Dice on each image is known here."""
+    here = {student.number: student for student in students if gallery.pictures.has_dice(student)}
     best = sorted(here.values(), key=lambda student: -student.scores.dice)[:MOST_RESAMPLED]
     return flattery([gallery.pictures.dice(student) for student in best], gallery.pictures.groups) if best else 0.0
 

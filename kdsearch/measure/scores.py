@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image
-from kdsearch.trials.scores import Cost, Overlap, Scores, SourceOverlap, ToolCount
+from kdsearch.trials.scores import Cost, Overlap, PerImage, Scores, SourceOverlap, ToolCount
 
 
 def measure_overlap(predicted: Tensor, target: Tensor) -> Overlap:
@@ -24,6 +24,13 @@ def measure_overlap(predicted: Tensor, target: Tensor) -> Overlap:
         empty_share=float(empty.double().mean()) if len(empty) else None,
         empty_images=len(empty),
     )
+
+
+def measure_per_image(predicted: Tensor, target: Tensor) -> PerImage:
+    """Each image's overlap, of class maps N×H×W."""
+    measured = (dice_per_image(predicted, target), iou_per_image(predicted, target), empty_per_image(predicted))
+    dice, iou, empty = (tuple(values.float().tolist()) for values in measured)
+    return PerImage(dice=dice, iou=iou, empty=empty)
 
 
 def measure_by_source(predicted: Tensor, target: Tensor, sources: Sequence[str]) -> tuple[SourceOverlap, ...]:
@@ -50,6 +57,7 @@ def assemble(  # one argument for each thing measured
     return Scores(
         overlap=measure_overlap(predicted, target),
         by_source=measure_by_source(predicted, target, sources),
+        per_image=measure_per_image(predicted, target),
         params=cost.params,
         macs=cost.macs,
         flops=cost.flops,

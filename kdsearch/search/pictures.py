@@ -33,9 +33,15 @@ class Pictures:
     def dice(self, student: Student) -> npt.NDArray[np.float64]:
         """N Dice coefficients of the validation images, NaN where an image holds no lesion.
 
-        Raises KdsearchError where the student's weights are not there.
+        Of a student that was stored before they were, its network is asked; raises KdsearchError where its weights are
+        not there.
         """
-        return self._predict(student)[1]
+        stored = student.scores.per_image
+        return self._predict(student)[1] if stored is None else np.array(stored.dice)
+
+    def has_dice(self, student: Student) -> bool:
+        """Whether ``dice`` can answer on this machine."""
+        return student.scores.per_image is not None or self.has_weights(student)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import sys
+from array import array
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.files.schema import Schema, unchanged
@@ -71,6 +74,38 @@ class SourceOverlap:
     overlap: Overlap
 
 
+def _pack(values: tuple[float, ...]) -> str:
+    packed = array("f", values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return base64.b64encode(packed.tobytes()).decode()
+
+
+def _unpack(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    packed = array("f", base64.b64decode(value, validate=True))
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return tuple(packed)
+
+
+Singles: TypeAlias = Annotated[tuple[float, ...], BeforeValidator(_unpack), PlainSerializer(_pack, when_used="json")]
+"""Numbers of single precision; in JSON the base64 of their bytes, little-endian."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerImage:
+    """What was measured on each image, in the order of the split."""
+
+    dice: Singles
+    """NaN for an image without a lesion."""
+    iou: Singles
+    """NaN likewise."""
+    empty: Singles
+    """1.0 where nothing was predicted, else 0.0."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """Everything measured of one trained network, on the validation split."""
@@ -88,6 +123,8 @@ class Scores:
     """Epochs trained."""
     best_epoch: int
     """The epoch whose weights were kept."""
+    per_image: PerImage | None = None
+    """None in what was stored before schema 1."""
     latency_ms: float | None = None
     """Median of one image with ONNX Runtime on one thread; None where the study has no such objective."""
 

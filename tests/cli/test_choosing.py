@@ -22,7 +22,7 @@ class Scored:
 
     groups = tuple(map(str, range(50)))
 
-    def has_weights(self, of):
+    def has_dice(self, of):
         return of.number != 9
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 
 import pytest
@@ -59,6 +61,23 @@ def test_scores_survive_json_nan_included():
     again = read_scores(dump_scores(scores))
     assert again.metrics() == scores.metrics()
     assert again.overlap == scores.overlap
+
+
+def test_every_image_s_figures_are_kept_in_single_precision():
+    scores = _scores(["a"] * 4)
+    again = read_scores(dump_scores(scores)).per_image
+    for kept in (scores.per_image, again):
+        assert kept.dice[:2] == (1.0, 0.0)
+        assert kept.iou[:2] == (1.0, 0.0)
+        assert all(math.isnan(value) for value in kept.dice[2:] + kept.iou[2:])
+        assert kept.empty == (0.0, 0.0, 1.0, 0.0)
+    assert len(dump_scores(scores)) < len(dump_scores(dataclasses.replace(scores, per_image=None))) + 120
+
+
+def test_scores_from_before_schema_1_lack_images_alone():
+    old = json.loads(dump_scores(_scores(["a"] * 4)))
+    del old["schema"], old["per_image"]
+    assert read_scores(json.dumps(old)) == dataclasses.replace(_scores(["a"] * 4), per_image=None)
 
 
 def test_headline_says_the_three_that_matter():
