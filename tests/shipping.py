@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,36 +10,33 @@ import torch
 from safetensors.torch import save_file
 
 from kdsearch.config.load import load_study
-from kdsearch.data.cache import load_dataset
-from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
-from kdsearch.distill.teacher import teacher_folder, train_teacher
-from kdsearch.export.folder import Form, Workbench, ship_student
+from kdsearch.config.study import StudyConfig
+from kdsearch.distill.materials import Materials
+from kdsearch.export.description import Description
+from kdsearch.export.folder import Form, ship_student
 from kdsearch.models.students import build_student
 from tests.front.students import student
+from tests.search.setups import make_materials
 from tests.tiny import TINY
 
 PLAIN = Form(preprocessing=False, int8_bound=1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A study and its materials."""
+
+    study: StudyConfig
+    materials: Materials
+
+
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory) -> Workbench:
+def bench(tmp_path_factory) -> Bench:
     """Forty phantoms of 32 pixels and a teacher of one epoch."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     study = load_study(folder / "tiny.yaml")
-    dataset = load_dataset(study.data, folder)
-    splits = split(dataset, study.data.split, train_without_lesion=False)
-    training = train_teacher(
-        study,
-        training_data(dataset, splits, torch.device("cpu")),
-        teacher_folder(study, splits.fingerprint, folder),
-    )
-    while True:
-        try:
-            next(training)
-        except StopIteration as stop:
-            return Workbench(study=study, dataset=dataset, splits=splits, teacher=stop.value)
+    return Bench(study, make_materials(study, folder))
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +55,19 @@ def weights(tmp_path_factory) -> Path:
 def shipped(bench, weights, tmp_path_factory) -> Path:
     """The folder of a picked student; tests that change it copy it first."""
     folder = tmp_path_factory.mktemp("shipped") / "s-3"
-    ship_student(
-        student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=PLAIN, chosen="By hand.", folder=folder
-    )
+    ship(bench, weights, folder)
     return folder
+
+
+def ship(bench: Bench, weights: Path, folder: Path, *, form: Form = PLAIN) -> Description:
+    """Writes ``student(3, …)`` to the folder."""
+    return ship_student(
+        student(3, 0.7, 10),
+        bench.study,
+        bench.materials,
+        weights=weights,
+        overlays=b"png",
+        form=form,
+        chosen="By hand.",
+        folder=folder,
+    )

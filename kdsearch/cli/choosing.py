@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsearch.config.study import StudyConfig
+from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, nearest
-from kdsearch.export.folder import Workbench, load_weights
+from kdsearch.export.folder import load_weights
 from kdsearch.export.sizes import measure_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.front.choice import Budget, Candidate, Rule
@@ -30,7 +32,8 @@ class Gallery:
     """A study's finished students, and what they are looked at with."""
 
     students: tuple[Student, ...]
-    bench: Workbench
+    study: StudyConfig
+    materials: Materials
     pictures: Pictures
     home: Path
 
@@ -46,7 +49,7 @@ class Gallery:
 
     def weights_of(self, student: Student) -> Path:
         """The file of the student's weights."""
-        return weights_path(self.home, self.bench.study.name, student.number)
+        return weights_path(self.home, self.study.name, student.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,5 +189,5 @@ def _flattery(gallery: Gallery, students: Iterable[Student]) -> float:
 
 def _measured(gallery: Gallery, student: Student) -> Candidate:
     network = load_weights(student, gallery.weights_of(student))
-    file_bytes, latency = measure_onnx(network, size=gallery.bench.study.data.size)
+    file_bytes, latency = measure_onnx(network, size=gallery.study.data.size)
     return Candidate(student=student, file_bytes=file_bytes, latency_ms=latency.median_ms)

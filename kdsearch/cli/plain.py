@@ -11,7 +11,7 @@ from kdsearch.search.events import (
     DriverEvent,
     Ended,
     GoingOn,
-    Prepared,
+    MaterialsReady,
     Reading,
     Requeued,
     Searching,
@@ -53,8 +53,9 @@ def describe(event: DriverEvent, progress: Progress) -> str:
             return "reading images"
         case TeacherProgress(report=report):
             return f"teacher: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
-        case Prepared(teacher=teacher):
-            return f"teacher: Dice {100 * teacher.scores.dice:.1f} %, {format_quantity(teacher.scores.params)} params"
+        case MaterialsReady(materials=materials):
+            scores = materials.teacher.scores
+            return f"teacher: Dice {100 * scores.dice:.1f} %, {format_quantity(scores.params)} params"
         case Searching(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"

@@ -10,7 +10,7 @@ from kdsearch.search.events import (
     DriverEvent,
     Ended,
     GoingOn,
-    Prepared,
+    MaterialsReady,
     Reading,
     Requeued,
     Searching,
@@ -43,7 +43,7 @@ class Progress:
 
     phase: str = "starting"
     teacher_report: EpochReport | None = None
-    prepared: Prepared | None = None
+    ready: MaterialsReady | None = None
     target: int = 0
     page: str | None = None
     """The view of the front in MLflow; None where no search was needed."""
@@ -65,8 +65,8 @@ class Progress:
                 self.phase = "reading images"
             case TeacherProgress(report=report):
                 self.phase, self.teacher_report = "training the teacher", report
-            case Prepared():
-                self.phase, self.prepared = "starting workers", event
+            case MaterialsReady():
+                self.phase, self.ready = "starting workers", event
             case Searching(records=records, target=target, page=page):
                 self.phase, self.target, self.page, self.searching_since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}
@@ -110,7 +110,7 @@ class Progress:
     @property
     def teacher(self) -> TrainedTeacher | None:
         """The teacher, once it is there."""
-        return self.prepared.teacher if self.prepared else None
+        return self.ready.materials.teacher if self.ready else None
 
     def best_by_size(self) -> list[tuple[str, Student]]:
         """The best student of each size class that has one."""

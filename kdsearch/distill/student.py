@@ -39,8 +39,8 @@ class TeacherAtHand(Protocol):
         ...
 
 
-class Workshop:
-    """What one process needs to make students: data, teacher, its logits and maps, loaded once and on first need."""
+class Trainer:
+    """Makes students from one set of images and one teacher, whose logits and maps are loaded once, on first need."""
 
     def __init__(self, data: TrainingData, teacher: TeacherAtHand) -> None:
         self._data = data

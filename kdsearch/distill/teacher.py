@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,16 @@ SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherContent:
+    """What students need of a teacher's folder."""
+
+    weights: bytes
+    """As safetensors."""
+    logits: Halves
+    """N×C×H×W of the training images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedTeacher:
     """A cached teacher."""
 
@@ -52,19 +64,40 @@ class TrainedTeacher:
     size: int
     scores: Scores
     curve: tuple[EpochReport, ...]
+    content: TeacherContent | None = None
+    """What its folder holds, where that may be on another machine."""
+
+    @property
+    def id(self) -> str:
+        """Tells it from teachers of other settings, data or seeds."""
+        return self.folder.name
 
     def load(self, device: torch.device) -> Teacher:
         """The network, for evaluation only: nothing in it takes gradients."""
-        teacher = _load(self.config, self.folder / "teacher.safetensors", self.size)
+        if self.content is None:
+            teacher = _load(self.config, self.folder / "teacher.safetensors", self.size)
+        else:
+            teacher = build_teacher(self.config, size=self.size, pretrained=False)
+            teacher.load_state_dict(load(self.content.weights))
         teacher.eval().requires_grad_(requires_grad=False)
         return teacher.to(device)
 
     def logits(self, device: torch.device) -> Tensor:
-        """N×C×H×W of the training images in half precision; memory-mapped where the device is the CPU."""
-        return torch.from_numpy(self.logits_array()).to(device)
+        """N×C×H×W of the training images in half precision; on the CPU they stay where they are kept."""
+        if self.content is None:
+            return torch.from_numpy(self._logits_array()).to(device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes there
+            return torch.from_numpy(self.content.logits).to(device)
 
-    def logits_array(self) -> Halves:
-        """The same as it lies on the disk, memory-mapped."""
+    def packed(self) -> TrainedTeacher:
+        """The same with its files' content in memory."""
+        weights = (self.folder / "teacher.safetensors").read_bytes()
+        content = TeacherContent(weights=weights, logits=np.asarray(self._logits_array()))
+        return dataclasses.replace(self, content=content)
+
+    def _logits_array(self) -> Halves:
+        """Memory-mapped."""
         logits: Halves = np.load(self.folder / "logits.npy", mmap_mode="c")
         return logits
 
@@ -178,13 +211,6 @@ def _logits(teacher: Teacher, data: TrainingData) -> Halves:
     teacher.eval()
     parts = [teacher(normalise(part)) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
     return torch.cat(parts).half().cpu().numpy()
-
-
-def unpack_teacher(config: TeacherConfig, weights: bytes, *, size: int) -> Teacher:
-    """The network from its weights as safetensors, for evaluation only."""
-    teacher = build_teacher(config, size=size, pretrained=False)
-    teacher.load_state_dict(load(weights))
-    return teacher.eval().requires_grad_(requires_grad=False)
 
 
 def _load(config: TeacherConfig, path: Path, size: int) -> Teacher:

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import Dataset, Splits, summarise
+from kdsearch.data.dataset import summarise
 from kdsearch.data.native import native_images
-from kdsearch.distill.arrays import Images, training_data
+from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import predict_logits
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, onnx_logits, require_same
@@ -54,16 +54,6 @@ from kdsearch.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workbench:
-    """What a student is checked against before it is shipped."""
-
-    study: StudyConfig
-    dataset: Dataset
-    splits: Splits
-    teacher: TrainedTeacher
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """How a student is shipped."""
 
@@ -74,7 +64,15 @@ class Form:
 
 
 def ship_student(
-    student: Student, bench: Workbench, *, weights: Path, overlays: bytes, form: Form, chosen: str, folder: Path
+    student: Student,
+    study: StudyConfig,
+    materials: Materials,
+    *,
+    weights: Path,
+    overlays: bytes,
+    form: Form,
+    chosen: str,
+    folder: Path,
 ) -> Description:
     """Writes the student to a new folder, whole or not at all, and says what is in it; ``chosen`` is why it was picked.
 
@@ -86,17 +84,17 @@ def ship_student(
     network = load_weights(student, weights)
     with whole_folder(folder) as beside:
         shutil.copyfile(weights, beside / WEIGHTS)
-        checks = _write_models(network, bench, folder=beside, form=form)
+        checks = _write_models(network, materials, folder=beside, form=form)
         (beside / "overlays.png").write_bytes(overlays)
         (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
-        (beside / SEEN).write_text(dump_seen(bench.dataset, bench.splits), encoding="utf-8")
-        latency = _latency(network, beside, size=bench.study.data.size)
+        (beside / SEEN).write_text(dump_seen(materials.dataset, materials.splits), encoding="utf-8")
+        latency = _latency(network, beside, size=study.data.size)
         files = _digests(beside)
         description = _describe(
-            student, bench, network=network, checks=checks, latency=latency, files=files, chosen=chosen
+            student, study, materials, network=network, checks=checks, latency=latency, files=files, chosen=chosen
         )
         (beside / DESCRIPTION).write_text(dump_description(description), encoding="utf-8")
-        card = model_card(description, bench.study, teacher=bench.teacher.scores)
+        card = model_card(description, study, teacher=materials.teacher.scores)
         (beside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return description
 
@@ -115,9 +113,9 @@ def load_weights(student: Student, weights: Path) -> UNet:
     return network.eval()
 
 
-def _write_models(network: UNet, bench: Workbench, *, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
-    size = bench.study.data.size
-    data = training_data(bench.dataset, bench.splits, torch.device("cpu"))
+def _write_models(network: UNet, materials: Materials, *, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
+    size = materials.teacher.size
+    data = materials.training_data(torch.device("cpu"))
     expected = _torch_logits(network, data.validation)
     plain = to_onnx(network, size=size)
     difference = require_same(expected, onnx_logits(plain, data.validation), data.validation)
@@ -163,7 +161,8 @@ def _latency(network: UNet, folder: Path, *, size: int) -> list[Latency]:
 
 def _describe(
     student: Student,
-    bench: Workbench,
+    study: StudyConfig,
+    materials: Materials,
     *,
     network: UNet,
     checks: tuple[OnnxCheck, Int8Check],
@@ -171,20 +170,19 @@ def _describe(
     files: dict[str, str],
     chosen: str,
 ) -> Description:
-    study = bench.study
-    summary = asdict(summarise(bench.dataset, bench.splits))
+    summary = asdict(summarise(materials.dataset, materials.splits))
     return Description(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
-        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=bench.dataset.whites),
+        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=materials.dataset.whites),
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
         empty_images=student.scores.overlap.empty_images,
         chosen=chosen,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
-        subgroups=_subgroups(bench, network),
-        native=_native(bench, network),
+        subgroups=_subgroups(materials, network),
+        native=_native(study, materials, network),
         data={**summary, "sources": ", ".join(summary["sources"])},
         onnx=checks[0],
         int8=checks[1],
@@ -194,11 +192,11 @@ def _describe(
     )
 
 
-def _subgroups(bench: Workbench, network: UNet) -> tuple[Subgroup, ...]:
+def _subgroups(materials: Materials, network: UNet) -> tuple[Subgroup, ...]:
     """Dice by label and by source, where there are several."""
-    images = training_data(bench.dataset, bench.splits, torch.device("cpu")).validation
+    images = materials.training_data(torch.device("cpu")).validation
     dice = lesion_dice(_torch_logits(network, images), images)
-    infos = [bench.dataset.infos[position] for position in bench.splits.validation]
+    infos = [materials.dataset.infos[position] for position in materials.splits.validation]
     found = []
     for kind, names in (("label", [info.label for info in infos]), ("source", [info.source for info in infos])):
         for name in sorted({name for name in names if name is not None}):
@@ -212,11 +210,11 @@ def _subgroups(bench: Workbench, network: UNet) -> tuple[Subgroup, ...]:
     return tuple(found)
 
 
-def _native(bench: Workbench, network: UNet) -> NativeScore:
+def _native(study: StudyConfig, materials: Materials, network: UNet) -> NativeScore:
     """Dice of the validation images at the size of their files."""
-    ids = {bench.dataset.infos[position].id for position in bench.splits.validation}
+    ids = {materials.dataset.infos[position].id for position in materials.splits.validation}
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
-    found = native_dice(run, native_images(bench.study.data, ids), size=bench.study.data.size)
+    found = native_dice(run, native_images(study.data, ids), size=study.data.size)
     dice = np.array([value for value in found.values() if not np.isnan(value)])
     return NativeScore(dice=float(dice.mean()), dice_std=float(dice.std()), images=len(dice))
 

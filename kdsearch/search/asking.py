@@ -138,10 +138,9 @@ def _dispatch(session: Session, proposal: Proposal) -> Started:
         Task(
             number=number,
             recipe=recipe,
+            materials=session.materials.place(session.home),
             checkpoint=session.checkpoint_of(number),
-            subject=digest(
-                CHECKPOINT_FORMAT, torch.__version__, session.bench.teacher.folder.name, dump_recipe(recipe)
-            ),
+            subject=digest(CHECKPOINT_FORMAT, torch.__version__, session.materials.teacher.id, dump_recipe(recipe)),
             checkpoint_every_s=study.search.checkpoint_every_s,
         )
     )

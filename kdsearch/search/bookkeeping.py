@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
+from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError
-from kdsearch.export.folder import Workbench
 from kdsearch.files.home import overlays_path, storage_url, weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
@@ -18,8 +18,8 @@ from kdsearch.report.note import study_note
 from kdsearch.report.picture import front_picture
 from kdsearch.search.lease import Lease
 from kdsearch.search.pictures import Pictures
+from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import StudyStore, open_store
-from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord, students_of
 
@@ -67,15 +67,17 @@ def refresh_front(
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
 
 
-def show_members(recorder: Recorder, students: Sequence[Student], *, bench: Workbench, home: Path) -> None:
+def show_members(
+    recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, materials: Materials, home: Path
+) -> None:
     """Gives the runs of the front's members their weights and overlay sheets, where they lack them.
 
     A member whose weights another machine keeps is left out, and said.
     """
-    pictures = Pictures(bench, home)
-    name = bench.study.name
+    pictures = Pictures(study, materials, home)
+    name = study.name
     elsewhere = []
-    for member in _lacking(recorder, students, study=bench.study, home=home):
+    for member in _lacking(recorder, students, study=study, home=home):
         if not pictures.has_weights(member):
             elsewhere.append(str(member.number))
             continue
@@ -111,8 +113,8 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
         refresh_front(recorder, study, students=students, store=store, at_once=True)
         recorder.close(finished=recorder.was_finished or store.complete())
         if _lacking(recorder, students, study=study, home=home):
-            bench = open_workbench(study, home, data=store.data())
-            show_members(recorder, students, bench=bench, home=home)
+            materials = open_materials(study, home, data=store.data())
+            show_members(recorder, students, study=study, materials=materials, home=home)
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
     return records

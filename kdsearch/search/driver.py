@@ -8,7 +8,6 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
-from kdsearch.export.folder import Workbench
 from kdsearch.files.home import storage_url
 from kdsearch.models.matching import require_equal_channels
 from kdsearch.search.asking import fill, is_done, take_up
@@ -65,11 +64,12 @@ def _run(
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
     clear_checkpoints(study, home, store.records(), study_id=store.id)
     yield Reading()
-    prepared = yield from prepare(study, home)
+    ready = yield from prepare(study, home)
+    materials = ready.materials
     with explained(study.name):
-        store.bind(data=summarise(prepared.dataset, prepared.splits), teacher=prepared.teacher)
+        store.bind(data=summarise(materials.dataset, materials.splits), teacher=materials.teacher)
         ledger = Ledger(store.records(), target=study.search.trials)
-    executor = start_executor(study, home, prepared)
+    executor = start_executor(study, device=ready.device)
     try:
         session = Session(
             study=study,
@@ -79,7 +79,7 @@ def _run(
             ledger=ledger,
             executor=executor,
             recorder=open_record(study, tracking, store=store, records=ledger.records),
-            bench=Workbench(study=study, dataset=prepared.dataset, splits=prepared.splits, teacher=prepared.teacher),
+            materials=materials,
             pruner=build_pruner(study.search.pruning),
             vigil=Vigil(silence=study.search.silence),
         )
@@ -130,6 +130,6 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
         try:
             refresh_front(recorder, study, students=ledger.students, store=session.store, at_once=True)
             if finished:
-                show_members(recorder, ledger.students, bench=session.bench, home=session.home)
+                show_members(recorder, ledger.students, study=study, materials=session.materials, home=session.home)
         finally:
             recorder.close(finished=finished)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kdsearch.data.dataset import Dataset, Splits
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.materials import Materials
 from kdsearch.search.executors.tasks import Hindered, Progressed
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
@@ -27,12 +26,10 @@ class TeacherProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """Data and teacher are there."""
+class MaterialsReady:
+    """Images are read and the teacher is trained."""
 
-    dataset: Dataset
-    splits: Splits
-    teacher: TrainedTeacher
+    materials: Materials
     device: str
 
 
@@ -103,4 +100,4 @@ class TrackingBack:
 Trouble: TypeAlias = Hindered | Requeued | Waiting | GoingOn | TrackingAway | TrackingBack
 """What went wrong and what becomes of it."""
 
-DriverEvent: TypeAlias = Reading | TeacherProgress | Prepared | Searching | Started | Progressed | Ended | Trouble
+DriverEvent: TypeAlias = Reading | TeacherProgress | MaterialsReady | Searching | Started | Progressed | Ended | Trouble

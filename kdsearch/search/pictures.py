@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kdsearch.config.study import StudyConfig
 from kdsearch.data.splits import group_of
-from kdsearch.distill.arrays import Images, training_data
+from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.materials import Materials
 from kdsearch.export.checks import lesion_dice
-from kdsearch.export.folder import Workbench, load_weights
+from kdsearch.export.folder import load_weights
 from kdsearch.files.home import weights_path
 from kdsearch.measure.overlap import predict_classes
 from kdsearch.report.cases import Case, choose_cases
@@ -24,8 +26,8 @@ from kdsearch.trials.record import Student
 class Pictures:
     """Predictions on the validation images; each network is asked once."""
 
-    def __init__(self, bench: Workbench, home: Path) -> None:
-        self._bench = bench
+    def __init__(self, study: StudyConfig, materials: Materials, home: Path) -> None:
+        self._study, self._materials = study, materials
         self._home = home
         self._images: Images | None = None
         self._known: dict[int | None, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {}
@@ -46,17 +48,17 @@ class Pictures:
     @property
     def groups(self) -> tuple[str, ...]:
         """N names of what the validation images belong to; such as patients, or each to itself."""
-        infos = self._bench.dataset.infos
-        return tuple(group_of(infos[position]) for position in self._bench.splits.validation)
+        infos = self._materials.dataset.infos
+        return tuple(group_of(infos[position]) for position in self._materials.splits.validation)
 
     def has_weights(self, student: Student) -> bool:
         """Whether the student can be asked on this machine."""
-        return weights_path(self._home, self._bench.study.name, student.number).is_file()
+        return weights_path(self._home, self._study.name, student.number).is_file()
 
     def sheet(self, student: Student) -> bytes:
         """PNG of the cases as teacher and student see them."""
         rows = [self._row(case, (None, student)) for case in self._cases()]
-        title = f"{self._bench.study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
+        title = f"{self._study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
         return overlay_sheet(rows, ("teacher", f"trial {student.number}"), title=title)
 
     def _cases(self) -> tuple[Case, ...]:
@@ -65,7 +67,7 @@ class Pictures:
     def _row(self, case: Case, networks: Sequence[Student | None]) -> Row:
         images = self._validation()
         predictions: list[tuple[Bits, npt.NDArray[np.float64]]] = [self._predict(network) for network in networks]
-        info = self._bench.dataset.infos[self._bench.splits.validation[case.position]]
+        info = self._materials.dataset.infos[self._materials.splits.validation[case.position]]
         return Row(
             caption=f"{case.kind}: {info.id.rpartition('/')[2]}",
             grey=images.grey[case.position].numpy(),
@@ -80,9 +82,9 @@ class Pictures:
         key = None if student is None else student.number
         if key not in self._known:
             if student is None:
-                network: torch.nn.Module = self._bench.teacher.load(torch.device("cpu"))
+                network: torch.nn.Module = self._materials.teacher.load(torch.device("cpu"))
             else:
-                network = load_weights(student, weights_path(self._home, self._bench.study.name, student.number))
+                network = load_weights(student, weights_path(self._home, self._study.name, student.number))
             images = self._validation()
             logits = predict_logits(network, images)
             self._known[key] = (predict_classes(logits) > 0).numpy(), lesion_dice(logits, images).numpy()
@@ -90,6 +92,6 @@ class Pictures:
 
     def _validation(self) -> Images:
         if self._images is None:
-            data = training_data(self._bench.dataset, self._bench.splits, torch.device("cpu"))
+            data = self._materials.training_data(torch.device("cpu"))
             self._images = data.validation
         return self._images

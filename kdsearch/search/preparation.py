@@ -12,33 +12,34 @@ from filelock import FileLock, Timeout
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
+from kdsearch.data.dataset import Dataset, DataSummary, Splits
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.device import choose_device
+from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
-from kdsearch.errors import SearchError
+from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.files.folders import lock_of
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
-from kdsearch.search.events import DriverEvent, GoingOn, Prepared, TeacherProgress, Waiting
+from kdsearch.search.events import DriverEvent, GoingOn, MaterialsReady, TeacherProgress, Waiting
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
-from kdsearch.search.executors.ray_cluster import RayExecutor, pack
-from kdsearch.search.executors.tasks import Executor, Setup
+from kdsearch.search.executors.ray_cluster import RayExecutor
+from kdsearch.search.executors.tasks import Executor, Resources
 from kdsearch.trials.record import TrialRecord
 
 LOCK_POLL_S = 0.5
 
 
-def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Prepared]:
+def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, MaterialsReady]:
     """Reads the images, trains the teacher where it is not cached, and says when both are there.
 
     Raises KdsearchError where one of them cannot be had.
     """
     device = choose_device(study.device)
-    dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    dataset, splits = _images(study, home)
     _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
     folder = teacher_folder(study, splits.fingerprint, home)
     lock = lock_of(folder)
@@ -55,9 +56,35 @@ def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Prep
                     teacher = stop.value
     finally:
         lock.release()
-    prepared = Prepared(dataset=dataset, splits=splits, teacher=teacher, device=device.type)
-    yield prepared
-    return prepared
+    materials = Materials(dataset=dataset, splits=splits, teacher=teacher)
+    ready = MaterialsReady(materials=materials, device=device.type)
+    yield ready
+    return ready
+
+
+def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
+    """The study's images, split and cached teacher; ``data`` is what its trials were made from.
+
+    Raises KdsearchError where one of them is not there, or the images are others.
+    """
+    dataset, splits = _images(study, home)
+    if data is not None and data.split != splits.fingerprint:
+        raise KdsearchError(
+            f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
+            f"{splits.fingerprint}); restore them, or name their folder with --data"
+        )
+    teacher = open_teacher(study.teacher, teacher_folder(study, splits.fingerprint, home), size=study.data.size)
+    if teacher is None:
+        raise KdsearchError(
+            f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "
+            "settings or KDSEARCH_HOME others then? kdsearch run trains it"
+        )
+    return Materials(dataset=dataset, splits=splits, teacher=teacher)
+
+
+def _images(study: StudyConfig, home: Path) -> tuple[Dataset, Splits]:
+    dataset = load_dataset(study.data, home)
+    return dataset, split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
 
 
 def _require_empty_images(search: SearchConfig, lesions: list[bool]) -> None:
@@ -100,36 +127,17 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
         ) from error
 
 
-def start_executor(study: StudyConfig, home: Path, prepared: Prepared) -> Executor:
+def start_executor(study: StudyConfig, *, device: str) -> Executor:
     """The study's executor; workers have one torch thread each when there are as many as cores.
 
     Also when the study is deterministic, because sums depend on how many threads share them.
     """
     search = study.search
     if search.executor == "ray":
-        return _start_on_ray(study, prepared)
+        threads = 1 if search.deterministic else max(1, int(search.ray.cpus_per_trial))
+        resources = Resources(device="cuda" if search.ray.gpus_per_trial else "cpu", threads=threads)
+        return RayExecutor(search.ray, resources, workers=search.workers)
     inline = search.executor == "inline"
-    workers = 1 if inline else search.workers or (1 if prepared.device != "cpu" else cores())
-    setup = Setup(
-        home=home,
-        data_fingerprint=prepared.dataset.fingerprint,
-        splits=prepared.splits,
-        teacher=study.teacher,
-        teacher_folder=prepared.teacher.folder,
-        size=study.data.size,
-        device=prepared.device,
-        threads=1 if search.deterministic else max(1, cores() // workers),
-    )
-    return InlineExecutor(setup) if inline else ProcessExecutor(setup, workers=workers)
-
-
-def _start_on_ray(study: StudyConfig, prepared: Prepared) -> Executor:
-    search = study.search
-    cargo = pack(
-        prepared.dataset,
-        prepared.splits,
-        prepared.teacher,
-        device="cuda" if search.ray.gpus_per_trial else "cpu",
-        threads=1 if search.deterministic else max(1, int(search.ray.cpus_per_trial)),
-    )
-    return RayExecutor(search.ray, cargo, workers=search.workers)
+    workers = 1 if inline else search.workers or (1 if device != "cpu" else cores())
+    resources = Resources(device=device, threads=1 if search.deterministic else max(1, cores() // workers))
+    return InlineExecutor(resources) if inline else ProcessExecutor(resources, workers=workers)

@@ -13,15 +13,16 @@ from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.data.dataset import Splits
 from kdsearch.distill.arrays import Images, images_at
 from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.materials import Materials
 from kdsearch.errors import NotRunYetError
 from kdsearch.export.checks import lesion_dice
-from kdsearch.export.folder import Workbench, load_weights
+from kdsearch.export.folder import load_weights
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import study_folder, weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.report.repeats import Floats, Repeat
+from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
-from kdsearch.search.workbench import open_workbench
 from kdsearch.trials.record import Student, students_of
 
 TEACHER = "teacher"
@@ -48,30 +49,32 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
     if not students:
         logger.warning("repeat %s has no finished student yet", study.name)
         return None
-    bench = open_workbench(study, home, data=store.data())
+    materials = open_materials(study, home, data=store.data())
     part = "test" if study.score_test else "validation"
-    dice = _scored(bench, home, students, part=part)
+    dice = _scored(study, materials, home, students, part=part)
     return Repeat(
         students=tuple(students),
         part=part,
         dice={student.number: dice[digest_file(_weights(study, home, student))] for student in students},
         teacher=dice[TEACHER],
-        teacher_params=bench.teacher.scores.params,
+        teacher_params=materials.teacher.scores.params,
     )
 
 
-def _scored(bench: Workbench, home: Path, students: list[Student], *, part: str) -> dict[str, Floats]:
+def _scored(
+    study: StudyConfig, materials: Materials, home: Path, students: list[Student], *, part: str
+) -> dict[str, Floats]:
     """Dice of the part's images with a lesion, by the digest of a student's weights and for the teacher."""
-    place = study_folder(home, bench.study.name) / f"{part}-dice.json"
-    key = f"{bench.splits.fingerprint} {bench.teacher.folder.name}"
+    place = study_folder(home, study.name) / f"{part}-dice.json"
+    key = f"{materials.splits.fingerprint} {materials.teacher.id}"
     kept = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     known: dict[str, list[float]] = kept.get("dice", {}) if kept.get("of") == key else {}
-    weights = {student.number: _weights(bench.study, home, student) for student in students}
+    weights = {student.number: _weights(study, home, student) for student in students}
     digests = {number: digest_file(path) for number, path in weights.items()}
     lacking = [student for student in students if digests[student.number] not in known]
     if lacking or TEACHER not in known:
-        images = images_at(bench.dataset, _positions(bench.splits, part), torch.device("cpu"))
-        known[TEACHER] = _dice(bench.teacher.load(torch.device("cpu")), images)
+        images = images_at(materials.dataset, _positions(materials.splits, part), torch.device("cpu"))
+        known[TEACHER] = _dice(materials.teacher.load(torch.device("cpu")), images)
         for student in lacking:
             known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
         write_whole(str(place), json.dumps({"of": key, "dice": known}).encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.export.folder import Workbench
+from kdsearch.distill.materials import Materials
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.search.executors.tasks import Executor
 from kdsearch.search.lease import Lease
@@ -32,7 +32,7 @@ class Session:
     ledger: Ledger
     executor: Executor
     recorder: Recorder
-    bench: Workbench
+    materials: Materials
     pruner: Pruner
     vigil: Vigil
     waiting: deque[Proposal] = field(default_factory=deque)

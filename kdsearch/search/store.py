@@ -198,7 +198,7 @@ class StudyStore:
         has_trials = bool(self._study.get_trials(deepcopy=False))
         for key, what, now in (
             ("data", "images or their split", data.split),
-            ("teacher_id", "teacher or its weights", teacher.folder.name),
+            ("teacher_id", "teacher or its weights", teacher.id),
         ):
             if has_trials and known.get(key, now) != now:
                 raise SearchError(

@@ -27,8 +27,7 @@ class Scored:
 
 
 def _gallery(*students):
-    bench = SimpleNamespace(study=SimpleNamespace(name="s"))
-    return Gallery(students=students, bench=bench, pictures=Scored(), home=Path())
+    return Gallery(students=students, study=SimpleNamespace(name="s"), materials=None, pictures=Scored(), home=Path())
 
 
 GALLERY = _gallery(

@@ -137,10 +137,10 @@ def test_images_the_student_learnt_from_are_told_and_can_be_left_out(place, benc
     images, masks = place / "own" / "images", place / "own" / "masks"
     for folder in (images, masks):
         folder.mkdir(parents=True, exist_ok=True)
-    known, new = bench.splits.train[0], bench.splits.test[0]
+    known, new = bench.materials.splits.train[0], bench.materials.splits.test[0]
     for name, position in (("known", known), ("new", new)):
-        Image.fromarray(np.asarray(bench.dataset.images[position])).save(images / f"{name}.png")
-        Image.fromarray(np.asarray(bench.dataset.masks[position])).save(masks / f"{name}.png")
+        Image.fromarray(np.asarray(bench.materials.dataset.images[position])).save(images / f"{name}.png")
+        Image.fromarray(np.asarray(bench.materials.dataset.masks[position])).save(masks / f"{name}.png")
     said = _run(place, "evaluate", "student", "--data", "folder=own").stdout
     assert "1 of 2 images were trained on" in said
     assert "1 of 2 images are the study's locked test images: this opens them" in said

@@ -14,7 +14,7 @@ from kdsearch.config.ranges import values_of
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
-from kdsearch.distill.student import Workshop
+from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import teacher_folder, train_teacher
 from kdsearch.errors import StudyFileError
 from kdsearch.models.families import cost_of
@@ -38,11 +38,11 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def workshop(tiny, home):
+def trainer(tiny, home):
     dataset = load_dataset(tiny.data, home)
     splits = split(dataset, tiny.data.split, train_without_lesion=False)
     data = training_data(dataset, splits, torch.device("cpu"))
-    return Workshop(data, _finish(train_teacher(tiny, data, teacher_folder(tiny, splits.fingerprint, home))))
+    return Trainer(data, _finish(train_teacher(tiny, data, teacher_folder(tiny, splits.fingerprint, home))))
 
 
 def _finish(training):
@@ -71,10 +71,10 @@ def _recipe(study, variant, *, seed=0) -> Recipe:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_makes_the_same_student_twice(tiny, workshop, variant):
+def test_every_variant_makes_the_same_student_twice(tiny, trainer, variant):
     recipe = _recipe(tiny, variant)
-    first = _finish(workshop.distil(recipe))
-    second = _finish(workshop.distil(recipe))
+    first = _finish(trainer.distil(recipe))
+    second = _finish(trainer.distil(recipe))
     a, b = load(first.weights), load(second.weights)
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert first.scores.overlap == second.scores.overlap
@@ -91,9 +91,9 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
         require_equal_channels(study)
 
 
-def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, workshop):
+def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer):
     recipe = _recipe(tiny, ("regressor", "mse", "weak", "added"))
-    trained = _finish(workshop.distil(recipe))
+    trained = _finish(trainer.distil(recipe))
     student = build_student(recipe.student)
     student.load_state_dict(load(trained.weights))
     assert trained.scores.params == sum(p.numel() for p in student.parameters())
@@ -101,10 +101,10 @@ def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, worksho
     assert (trained.scores.params, trained.scores.macs) == (cost.params, cost.macs)
 
 
-def test_distilled_students_differ_from_plain_ones(tiny, workshop):
+def test_distilled_students_differ_from_plain_ones(tiny, trainer):
     weights = []
     for variant in (None, ("logits", "kld", "weak", "added"), ("logits", "kld", "same", "added")):
-        trained = _finish(workshop.distil(_recipe(tiny, variant)))
+        trained = _finish(trainer.distil(_recipe(tiny, variant)))
         weights.append(load(trained.weights)["head.weight"])
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])

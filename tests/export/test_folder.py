@@ -12,16 +12,15 @@ import torch
 import yaml
 
 from kdsearch.data.pixels import resize_image
-from kdsearch.distill.arrays import training_data
 from kdsearch.errors import ExportError, KdsearchError
 from kdsearch.export.checks import mean_dice, onnx_logits, require_same
 from kdsearch.export.description import read_description
-from kdsearch.export.folder import Form, load_weights, ship_student
+from kdsearch.export.folder import Form, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.export.runtime import session_of
 from kdsearch.models.normalisation import normalise
 from tests.front.students import student
-from tests.shipping import PLAIN
+from tests.shipping import ship
 
 NAMES = [
     "MODEL_CARD.md",
@@ -37,7 +36,7 @@ NAMES = [
 
 @pytest.fixture
 def validation(bench):
-    return training_data(bench.dataset, bench.splits, torch.device("cpu")).validation
+    return bench.materials.training_data(torch.device("cpu")).validation
 
 
 def test_folder_holds_everything_and_describes_it(shipped, validation):
@@ -90,7 +89,7 @@ def test_card_states_the_facts(shipped):
 def test_existing_folder_is_left_alone(bench, weights, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(KdsearchError, match="out exists already; remove it, or name another folder with --out"):
-        _ship(bench, weights, tmp_path / "out")
+        ship(bench, weights, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -100,13 +99,13 @@ def test_unusable_weights_are_said_and_nothing_is_written(bench, tmp_path, conte
     if content is not None:
         weights.write_bytes(content)
     with pytest.raises(KdsearchError, match=message):
-        _ship(bench, weights, tmp_path / "out" / "s-3")
+        ship(bench, weights, tmp_path / "out" / "s-3")
     assert not (tmp_path / "out" / "s-3").exists()
 
 
 def test_eight_bit_file_that_loses_too_much_is_marked(bench, weights, tmp_path):
     form = Form(preprocessing=False, int8_bound=-1.0)
-    description = _ship(bench, weights, tmp_path / "out", form=form)
+    description = ship(bench, weights, tmp_path / "out", form=form)
     assert not description.int8.within_bound
     notes = {entry.key: entry.value for entry in onnx.load(tmp_path / "out" / "model.int8.onnx").metadata_props}
     assert "of Dice on the validation split, more than -1" in notes["kdsearch.warning"]
@@ -115,7 +114,7 @@ def test_eight_bit_file_that_loses_too_much_is_marked(bench, weights, tmp_path):
 
 def test_preprocessing_in_the_graph_takes_raw_pixels_and_agrees(bench, weights, tmp_path):
     form = Form(preprocessing=True, int8_bound=1.0)
-    description = _ship(bench, weights, tmp_path / "out", form=form)
+    description = ship(bench, weights, tmp_path / "out", form=form)
     assert description.onnx.preprocessing
     session = session_of((tmp_path / "out" / "model.onnx").read_bytes(), name="m")
     assert session.get_inputs()[0].type == "tensor(uint8)"
@@ -169,9 +168,3 @@ def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(weights, rea
         expected = outside.run(None, {"image": normalise(torch.from_numpy(small.copy())[None]).numpy()})[0]
         got = inside.run(None, {"pixels": colours[None]})[0]
         assert ((got > 0) != (expected > 0)).mean() < 0.005
-
-
-def _ship(bench, weights, folder, *, form=PLAIN):
-    return ship_student(
-        student(3, 0.7, 10), bench, weights=weights, overlays=b"png", form=form, chosen="By hand.", folder=folder
-    )

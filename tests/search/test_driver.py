@@ -15,7 +15,7 @@ from kdsearch.search.driver import run_study
 from kdsearch.search.events import (
     Ended,
     GoingOn,
-    Prepared,
+    MaterialsReady,
     Reading,
     Searching,
     Started,
@@ -66,7 +66,7 @@ def test_study_runs_from_images_to_front(study_file, home, tracking):
     events, records = _drive(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
     assert kinds[0] is Reading
-    assert kinds[1:4] in ([TeacherProgress, Prepared, Searching], [Prepared, Searching, Started])
+    assert kinds[1:4] in ([TeacherProgress, MaterialsReady, Searching], [MaterialsReady, Searching, Started])
     assert [kinds.count(kind) for kind in (Started, Progressed, Ended)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
     assert all(weights_path(home, "whole", number).is_file() for number in range(3))
@@ -306,7 +306,7 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tmp_path):
     second = prepare(tiny.model_copy(update={"name": "other"}), tmp_path)
     assert next(second).what == "another study trains this teacher"
     made = list(first)[-1]
-    assert isinstance(made, Prepared)
+    assert isinstance(made, MaterialsReady)
     events = list(second)
-    assert [type(event) for event in events] == [GoingOn, Prepared]
-    assert events[-1].teacher.folder == made.teacher.folder
+    assert [type(event) for event in events] == [GoingOn, MaterialsReady]
+    assert events[-1].materials.teacher.folder == made.materials.teacher.folder

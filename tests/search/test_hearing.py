@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -92,7 +91,7 @@ def session(study_file, tmp_path):
             ledger=Ledger(store.records(), target=study.search.trials),
             executor=FakeExecutor(workers),
             recorder=None,
-            bench=SimpleNamespace(teacher=SimpleNamespace(folder=Path("teacher"))),
+            materials=SimpleNamespace(teacher=SimpleNamespace(id="teacher"), place=lambda _: None),
             pruner=pruner or NoPruner(),
             vigil=Vigil(silence=study.search.silence, least_s=least_s),
         )

@@ -18,19 +18,19 @@ from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
 from kdsearch.search.executors.processes import ProcessExecutor
 from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Succeeded, Task
+from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Resources, Succeeded, Task
 from kdsearch.search.recipes import choose
-from tests.search.setups import make_setup
+from tests.search.setups import ONE_THREAD, make_place
 
 pytestmark = pytest.mark.xdist_group("processes")
 
 
 @pytest.fixture
-def setup(tiny, tmp_path):
-    return make_setup(tiny, tmp_path)
+def place(tiny, tmp_path):
+    return make_place(tiny, tmp_path)
 
 
-def _task(tiny, tmp_path, number, *, epochs=2):
+def _task(tiny, place, tmp_path, number, *, epochs=2):
     recipe = choose(
         tiny, lambda _, value: value.bounds[0] if isinstance(value, IntRange) else value.choice[1], seed=number
     )
@@ -38,6 +38,7 @@ def _task(tiny, tmp_path, number, *, epochs=2):
     return Task(
         number=number,
         recipe=recipe,
+        materials=place,
         checkpoint=str(tmp_path / f"{number}.checkpoint"),
         subject="this",
         checkpoint_every_s=0.0,
@@ -54,21 +55,21 @@ def _until(executor, kind, *, seconds=60):
     pytest.fail(f"no {kind} within {seconds} s, but {events}")
 
 
-def test_workers_make_students_die_and_are_replaced(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=1)
+def test_workers_make_students_die_and_are_replaced(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, tmp_path, 0))
+        executor.submit(_task(tiny, place, tmp_path, 0))
         assert executor.room() == 0
         events = _until(executor, Succeeded)
         assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
         assert "head.weight" in load(events[-1].trained.weights)
-        executor.submit(_task(tiny, tmp_path, 1, epochs=10_000))
+        executor.submit(_task(tiny, place, tmp_path, 1, epochs=10_000))
         _until(executor, Progressed)
         os.kill(_children(executor)[0], signal.SIGKILL)
         events = _until(executor, Lost)
         assert events[-1] == Lost(number=1, reason="the worker process ended with signal 9")
         assert executor.room() == 1
-        executor.submit(_task(tiny, tmp_path, 2))
+        executor.submit(_task(tiny, place, tmp_path, 2))
         assert _until(executor, Succeeded)[-1].number == 2
         children = _children(executor)
     finally:
@@ -76,10 +77,10 @@ def test_workers_make_students_die_and_are_replaced(tiny, setup, tmp_path):
     assert not any(_alive(pid) for pid in children)
 
 
-def test_interrupt_does_not_reach_workers(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=1)
+def test_interrupt_does_not_reach_workers(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, tmp_path, 0, epochs=3))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=3))
         _until(executor, Progressed)
         os.kill(_children(executor)[0], signal.SIGINT)
         assert _until(executor, Succeeded)[-1].number == 0
@@ -87,10 +88,10 @@ def test_interrupt_does_not_reach_workers(tiny, setup, tmp_path):
         executor.close()
 
 
-def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=1)
+def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, tmp_path, 0, epochs=10_000))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=10_000))
         _until(executor, Progressed)
         executor.stop(0, within_s=60)
         assert executor.room() == 0
@@ -99,32 +100,32 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, setup,
             assert executor.poll(0.2) == []
             assert time.monotonic() < deadline
         assert not list(tmp_path.glob("0.checkpoint*"))
-        executor.submit(_task(tiny, tmp_path, 1))
+        executor.submit(_task(tiny, place, tmp_path, 1))
         assert [type(event) for event in _until(executor, Succeeded)] == [Begun, Progressed, Progressed, Succeeded]
         executor.stop(1, within_s=60)  # too late; the next task must not suffer
-        executor.submit(_task(tiny, tmp_path, 2))
+        executor.submit(_task(tiny, place, tmp_path, 2))
         assert _until(executor, Succeeded)[-1].number == 2
     finally:
         executor.close()
 
 
-def test_killed_and_silent_tasks_go_on_from_their_checkpoint_to_the_same_student(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=1)
+def test_killed_and_silent_tasks_go_on_from_their_checkpoint_to_the_same_student(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, tmp_path, 0, epochs=12))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
         whole = _until(executor, Succeeded)
         (tmp_path / "0.checkpoint").unlink()
-        executor.submit(_task(tiny, tmp_path, 0, epochs=12))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
         _until(executor, Progressed)
         os.kill(_children(executor)[0], signal.SIGKILL)
         _until(executor, Lost)
-        executor.submit(_task(tiny, tmp_path, 0, epochs=12))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
         _until(executor, Progressed)
         (child,) = _children(executor)
         os.kill(child, signal.SIGSTOP)
         executor.drop(0)
         assert executor.room() == 1
-        executor.submit(_task(tiny, tmp_path, 0, epochs=12))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
         again = _until(executor, Succeeded)
         assert again[-1].trained.weights == whole[-1].trained.weights
         assert again[-1].trained.scores.overlap == whole[-1].trained.scores.overlap
@@ -134,33 +135,33 @@ def test_killed_and_silent_tasks_go_on_from_their_checkpoint_to_the_same_student
         executor.close()
 
 
-def test_worker_killed_while_it_starts_is_replaced(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=1)
+def test_worker_killed_while_it_starts_is_replaced(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, tmp_path, 0))
+        executor.submit(_task(tiny, place, tmp_path, 0))
         os.kill(_children(executor)[0], signal.SIGKILL)
         assert _until(executor, Lost)[-1].number == 0
-        executor.submit(_task(tiny, tmp_path, 0))
+        executor.submit(_task(tiny, place, tmp_path, 0))
         _until(executor, Succeeded)
     finally:
         executor.close()
 
 
-def test_workers_end_when_their_driver_is_killed(tiny, setup, tmp_path):
+def test_workers_end_when_their_driver_is_killed(tiny, place, tmp_path):
     program = (
         "import os, pickle, sys, time\n"
         "from kdsearch.search.executors.processes import ProcessExecutor\n"
         "from kdsearch.search.executors.tasks import Progressed\n"
         "if __name__ == '__main__':\n"
-        "    setup, task = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "    executor = ProcessExecutor(setup, workers=1)\n"
+        "    resources, task = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "    executor = ProcessExecutor(resources, workers=1)\n"
         "    executor.submit(task)\n"
         "    while not executor.poll(1): pass\n"
         "    print(executor._workers[0].process.pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
     (tmp_path / "program.py").write_text(program)
-    (tmp_path / "setup.pickle").write_bytes(pickle.dumps((setup, _task(tiny, tmp_path, 0, epochs=10_000))))
+    (tmp_path / "setup.pickle").write_bytes(pickle.dumps((ONE_THREAD, _task(tiny, place, tmp_path, 0, epochs=10_000))))
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "setup.pickle")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         worker = int(driver.stdout.readline())
@@ -171,8 +172,8 @@ def test_workers_end_when_their_driver_is_killed(tiny, setup, tmp_path):
         time.sleep(0.1)
 
 
-def test_worker_that_cannot_start_stops_the_study(setup):
-    executor = ProcessExecutor(setup.__class__(**{**_fields(setup), "data_fingerprint": "absent"}), workers=1)
+def test_worker_that_cannot_start_stops_the_study():
+    executor = ProcessExecutor(Resources(device="nowhere", threads=1), workers=1)
     try:
         with pytest.raises(SearchError, match=r"a worker process could not start \(exit code 1\)"):
             _until(executor, Succeeded)
@@ -184,10 +185,6 @@ def test_worker_imports_neither_optuna_nor_mlflow():
     strangers = ("optuna", "mlflow", "timm")
     code = f"import sys, kdsearch.search.executors.worker; print([m for m in {strangers} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def _fields(setup):
-    return {name: getattr(setup, name) for name in setup.__slots__}
 
 
 def _children(executor) -> list[int]:
@@ -202,11 +199,11 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=2)
+def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
         for number in range(2):
-            executor.submit(_task(tiny, tmp_path, number, epochs=10_000))
+            executor.submit(_task(tiny, place, tmp_path, number, epochs=10_000))
         _until_both_progress(executor)
         assert max(_spent_while_quiet(executor)) < 0.2
         while executor.poll(0.1) == []:
@@ -216,11 +213,11 @@ def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, setup,
         executor.close()
 
 
-def test_a_worker_that_starts_up_is_waited_for_and_rests_too(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=2)
+def test_a_worker_that_starts_up_is_waited_for_and_rests_too(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
         for number in range(2):
-            executor.submit(_task(tiny, tmp_path, number, epochs=10_000))
+            executor.submit(_task(tiny, place, tmp_path, number, epochs=10_000))
         assert max(_spent_while_quiet(executor)) < 0.2
         _until_both_progress(executor)
     finally:
@@ -254,10 +251,10 @@ def _until_both_progress(executor):
         seen.add(_until(executor, Progressed)[-1].number)
 
 
-def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, setup, tmp_path):
-    executor = ProcessExecutor(setup, workers=1)
+def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, place, tmp_path):
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, tmp_path, 0, epochs=10_000))
+        executor.submit(_task(tiny, place, tmp_path, 0, epochs=10_000))
         _until(executor, Progressed)
         (child,) = _children(executor)
         os.kill(child, signal.SIGSTOP)
@@ -268,7 +265,7 @@ def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, setup, tm
             assert time.monotonic() < deadline, "the slot is lost"
         assert not _alive(child)
         assert not list(tmp_path.glob("0.checkpoint*"))
-        executor.submit(_task(tiny, tmp_path, 1))
+        executor.submit(_task(tiny, place, tmp_path, 1))
         assert _until(executor, Succeeded)[-1].number == 1
     finally:
         executor.close()

@@ -28,8 +28,8 @@ from kdsearch.files.home import home_folder
 from kdsearch.front.choice import Budget
 from kdsearch.front.members import front_of, is_within
 from kdsearch.search.pictures import Pictures
+from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import StudyStore, open_store
-from kdsearch.search.workbench import open_workbench
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import students_of
 
@@ -82,8 +82,9 @@ def _open_gallery(options: argparse.Namespace, study: StudyConfig, store: StudyS
     if not students:
         raise KdsearchError(none_within(finished, study))
     home = home_folder(os.environ)
-    bench = open_workbench(study, home, data=store.data())
-    return Gallery(students=students, bench=bench, pictures=Pictures(bench, home), home=home)
+    materials = open_materials(study, home, data=store.data())
+    pictures = Pictures(study, materials, home)
+    return Gallery(students=students, study=study, materials=materials, pictures=pictures, home=home)
 
 
 def _asks_nothing(options: argparse.Namespace) -> bool:
@@ -120,7 +121,8 @@ def _ship(
     with writing(folder):
         return ship_student(
             student,
-            gallery.bench,
+            gallery.study,
+            gallery.materials,
             weights=weights,
             overlays=overlays,
             form=form,

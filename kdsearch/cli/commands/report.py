@@ -19,9 +19,9 @@ from kdsearch.report.page import Story, report_page
 from kdsearch.report.repeats import averaged, variants_latex, variants_markdown, variants_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
 from kdsearch.search.pictures import Pictures
+from kdsearch.search.preparation import open_materials
 from kdsearch.search.repeats import gather_repeats
 from kdsearch.search.store import open_store
-from kdsearch.search.workbench import open_workbench
 from kdsearch.trials.record import students_of
 
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         if repeats:
             print(f"\n{(variants_markdown if options.markdown else variants_latex)(variants_of(repeats))}")
         return 0
-    pictures = Pictures(open_workbench(study, home, data=store.data()), home)
+    pictures = Pictures(study, open_materials(study, home, data=store.data()), home)
     story = Story(
         study=study,
         records=records,

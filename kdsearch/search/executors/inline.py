@@ -8,16 +8,17 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from kdsearch.distill.materials import Trainers
 from kdsearch.files.whole import discard
-from kdsearch.search.executors.tasks import ENDS, Event, Setup, Task, carry_out, open_workshop
+from kdsearch.search.executors.tasks import ENDS, Event, Resources, Task, carry_out
 
 
 class InlineExecutor:
     """One task at a time, in this process."""
 
-    def __init__(self, setup: Setup) -> None:
-        torch.set_num_threads(setup.threads)
-        self._workshop = open_workshop(setup)
+    def __init__(self, resources: Resources) -> None:
+        torch.set_num_threads(resources.threads)
+        self._trainers = Trainers(torch.device(resources.device))
         self._task: Task | None = None
         self._events: Iterator[Event] = iter(())
 
@@ -27,7 +28,7 @@ class InlineExecutor:
 
     def submit(self, task: Task) -> None:
         """Begins the task; it goes on with every poll."""
-        self._task, self._events = task, carry_out(self._workshop, task)
+        self._task, self._events = task, carry_out(self._trainers, task)
 
     def stop(self, number: int, *, within_s: float) -> None:  # noqa: ARG002 - it ends at once
         """Drops the task and its checkpoint."""

@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnProcess
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
 from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Setup, Task
+from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Resources, Task
 from kdsearch.search.executors.worker import work
 
 logger = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """Spawned workers that load libraries, data and teacher once; a worker that dies is replaced."""
+    """Spawned workers that load libraries once, and data and teachers on first need; one that dies is replaced."""
 
-    def __init__(self, setup: Setup, *, workers: int) -> None:
-        self._setup = setup
+    def __init__(self, resources: Resources, *, workers: int) -> None:
+        self._resources = resources
         self._workers = [self._start() for _ in range(workers)]
 
     def room(self) -> int:
@@ -137,7 +137,9 @@ class ProcessExecutor:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         rest = Rest(context)
-        process = context.Process(target=work, args=(theirs, self._setup, rest), daemon=True, name="kdsearch worker")
+        process = context.Process(
+            target=work, args=(theirs, self._resources, rest), daemon=True, name="kdsearch worker"
+        )
         with _deaf_to_interrupts():
             process.start()
         theirs.close()

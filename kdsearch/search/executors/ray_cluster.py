@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import logging
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from kdsearch.config.search import RayConfig, SearchConfig
-from kdsearch.config.teacher import TeacherConfig
-from kdsearch.data.dataset import Dataset, Splits
-from kdsearch.distill.arrays import training_data
-from kdsearch.distill.student import Workshop
-from kdsearch.distill.teacher import Halves, TrainedTeacher, unpack_teacher
+from kdsearch.distill.materials import Materials, Trainers
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
-from kdsearch.models.teacher import Teacher
-from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Task, carry_out
+from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Resources, Task, carry_out
 
 ANSWERS_WITHIN_S = 5.0
 PASSED_ON = ("GOMP_SPINCOUNT",)
@@ -37,56 +28,17 @@ PASSED_ON = ("GOMP_SPINCOUNT",)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cargo:
-    """What a node needs of a study; kept in Ray's object store."""
-
-    dataset: Dataset
-    splits: Splits
-    teacher_logits: Halves
-    teacher: TeacherConfig
-    weights: bytes
-    """The teacher's, as safetensors."""
-    device: str
-    threads: int
-
-    def load(self, device: torch.device) -> Teacher:
-        """The teacher's network, for evaluation only."""
-        return unpack_teacher(self.teacher, self.weights, size=self.dataset.images.shape[-1]).to(device)
-
-    def logits(self, device: torch.device) -> Tensor:
-        """The teacher's, of the training images; on the CPU they stay in the node's object store."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes there
-            return torch.from_numpy(self.teacher_logits).to(device)
-
-
-def pack(dataset: Dataset, splits: Splits, teacher: TrainedTeacher, *, device: str, threads: int) -> Cargo:
-    """The study's data and teacher, ready to travel."""
-    in_memory = dataclasses.replace(dataset, images=np.asarray(dataset.images), masks=np.asarray(dataset.masks))
-    return Cargo(
-        dataset=in_memory,
-        splits=splits,
-        teacher_logits=np.asarray(teacher.logits_array()),
-        teacher=teacher.config,
-        weights=(teacher.folder / "teacher.safetensors").read_bytes(),
-        device=device,
-        threads=threads,
-    )
-
-
 class RayWorker:
-    """Lives on a node as a Ray actor: unpacks the cargo once, then makes students."""
+    """Lives on a node as a Ray actor and makes students."""
 
-    def __init__(self, cargo: Cargo) -> None:
-        torch.set_num_threads(cargo.threads)
-        data = training_data(cargo.dataset, cargo.splits, torch.device(cargo.device))
-        self._workshop = Workshop(data, cargo)
+    def __init__(self, resources: Resources) -> None:
+        torch.set_num_threads(resources.threads)
+        self._trainers = Trainers(torch.device(resources.device))
         self._called_off: set[int] = set()
 
-    def work(self, task: Task) -> Iterator[Event]:
-        """Streams the task's events."""
-        with contextlib.closing(carry_out(self._workshop, task)) as events:
+    def work(self, task: Task, materials: Materials) -> Iterator[Event]:
+        """Streams the task's events; Ray passes the materials from the node's object store."""
+        with contextlib.closing(carry_out(self._trainers, task, materials=lambda: materials)) as events:
             for event in events:
                 yield event
                 if task.number in self._called_off and not isinstance(event, ENDS):
@@ -114,11 +66,12 @@ class _Slot:
 class RayExecutor:
     """As many workers as fit on the cluster at the moment, or as many as asked."""
 
-    def __init__(self, config: RayConfig, cargo: Cargo, *, workers: int | None) -> None:
+    def __init__(self, config: RayConfig, resources: Resources, *, workers: int | None) -> None:
         """Raises SearchError where the cluster cannot be reached."""
         self._ray = connect(config)
         self._config, self._most = config, workers
-        self._cargo = self._ray.put(cargo)
+        self._resources = resources
+        self._packed: dict[str, Any] = {}
         self._actor = self._ray.remote(
             num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial, max_concurrency=2, max_restarts=0
         )(RayWorker)
@@ -139,9 +92,9 @@ class RayExecutor:
         """Gives the task to a worker that is free, or to a new one."""
         slot = next((slot for slot in self._slots if slot.task is None), None)
         if slot is None:
-            slot = _Slot(self._actor.remote(self._cargo))
+            slot = _Slot(self._actor.remote(self._resources))
             self._slots.append(slot)
-        _give(slot, task)
+        self._give(slot, task)
 
     def stop(self, number: int, *, within_s: float) -> None:
         """Asks the task's worker to stop after its epoch; until then, or until it is ended, it has no room."""
@@ -178,6 +131,13 @@ class RayExecutor:
         self._slots = []
         self._ray.shutdown()
 
+    def _give(self, slot: _Slot, task: Task) -> None:
+        place = task.materials
+        if place.key not in self._packed:
+            self._packed[place.key] = self._ray.put(place.open().packed())
+        slot.task, slot.begun, slot.stop_by = task, False, None
+        slot.events = slot.actor.work.options(num_returns="streaming").remote(task, self._packed[place.key])
+
     def _hear(self, slot: _Slot) -> list[Event]:
         assert slot.task is not None
         number, silent = slot.task.number, slot.stop_by is not None
@@ -209,7 +169,7 @@ class RayExecutor:
             assert slot.task is not None
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
-            _give(other, slot.task)
+            self._give(other, slot.task)
 
     def _end_hanging(self) -> None:
         """Kills workers that were to stop and did not in time."""
@@ -230,11 +190,6 @@ class RayExecutor:
     def _capacity(self) -> int:
         fits = sum(self._fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
         return min(fits, self._most) if self._most is not None else fits
-
-
-def _give(slot: _Slot, task: Task) -> None:
-    slot.task, slot.begun, slot.stop_by = task, False, None
-    slot.events = slot.actor.work.options(num_returns="streaming").remote(task)
 
 
 def require_ray(search: SearchConfig) -> None:

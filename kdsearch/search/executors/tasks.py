@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
-import torch
-
-from kdsearch.config.teacher import TeacherConfig
-from kdsearch.data.cache import open_dataset
-from kdsearch.data.dataset import Splits
-from kdsearch.distill.arrays import training_data
 from kdsearch.distill.checkpoint import Checkpoint
+from kdsearch.distill.materials import Materials, Place, Trainers
 from kdsearch.distill.report import OutOfMemory, Trained, TrainingFailed
-from kdsearch.distill.student import Workshop
-from kdsearch.distill.teacher import open_teacher
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What a worker needs to know once, to open data and teacher."""
+class Resources:
+    """What one worker computes with."""
 
-    home: Path
-    data_fingerprint: str
-    splits: Splits
-    teacher: TeacherConfig
-    teacher_folder: Path
-    size: int
     device: str
     threads: int
-    """Torch threads of one worker."""
+    """Of torch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +30,7 @@ class Task:
 
     number: int
     recipe: Recipe
+    materials: Place
     checkpoint: str
     """Where its state lies while it runs: a path or a URL."""
     subject: str
@@ -140,22 +127,22 @@ class Executor(Protocol):
         ...
 
 
-def open_workshop(setup: Setup) -> Workshop:
-    """Data and teacher as one process holds them."""
-    teacher = open_teacher(setup.teacher, setup.teacher_folder, size=setup.size)
-    assert teacher is not None, "the driver makes the teacher before it starts workers"
-    data = training_data(open_dataset(setup.home, setup.data_fingerprint), setup.splits, torch.device(setup.device))
-    return Workshop(data, teacher)
+def carry_out(
+    trainers: Trainers, task: Task, *, materials: Callable[[], Materials] | None = None
+) -> Generator[Event, None, None]:
+    """Makes the task's student, from its checkpoint where there is one, telling every epoch and how it ended.
 
-
-def carry_out(workshop: Workshop, task: Task) -> Generator[Event, None, None]:
-    """Makes the task's student, from its checkpoint where there is one, telling every epoch and how it ended."""
+    ``materials`` opens them where they do not lie in the task's place.
+    """
     checkpoint = Checkpoint(task.checkpoint, subject=task.subject, every_s=task.checkpoint_every_s)
-    training = workshop.distil(task.recipe, checkpoint=checkpoint)
+    training: Generator[EpochReport, None, Trained] | None = None
     hindrance = ""
     yield Begun(number=task.number)
     while True:
         try:
+            if training is None:
+                trainer = trainers.get(task.materials.key, materials or task.materials.open)
+                training = trainer.distil(task.recipe, checkpoint=checkpoint)
             report = next(training)
         except StopIteration as stop:
             yield Succeeded(number=task.number, trained=stop.value)

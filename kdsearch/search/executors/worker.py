@@ -1,4 +1,4 @@
-"""One worker process: opens data and teacher once, then makes students until the driver hangs up."""
+"""One worker process: makes students until the driver hangs up."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from kdsearch.distill.student import Workshop
+from kdsearch.distill.materials import Trainers
 from kdsearch.files.whole import discard
 from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import ENDS, Setup, Task, carry_out, open_workshop
+from kdsearch.search.executors.tasks import ENDS, Resources, Task, carry_out
 
 
-def work(connection: Connection, setup: Setup, rest: Rest) -> None:
+def work(connection: Connection, resources: Resources, rest: Rest) -> None:
     """Receives tasks and sends their events over the connection; returns when it closes.
 
     A number among the tasks asks to stop the task of that number; None answers when that is done.
     """
     rest.obey()
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    torch.set_num_threads(setup.threads)
-    workshop = open_workshop(setup)
+    torch.set_num_threads(resources.threads)
+    trainers = Trainers(torch.device(resources.device))
     task: Task | None = None
     try:
         connection.send(None)
@@ -32,15 +32,15 @@ def work(connection: Connection, setup: Setup, rest: Rest) -> None:
             message = connection.recv()
             if isinstance(message, Task):
                 task = message
-                _carry_out(connection, workshop, task)
+                _carry_out(connection, trainers, task)
             elif task is not None and message == task.number:  # called off in the moment it ended
                 discard(task.checkpoint)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _carry_out(connection: Connection, workshop: Workshop, task: Task) -> None:
-    with contextlib.closing(carry_out(workshop, task)) as events:
+def _carry_out(connection: Connection, trainers: Trainers, task: Task) -> None:
+    with contextlib.closing(carry_out(trainers, task)) as events:
         for event in events:
             connection.send(event)
             if not isinstance(event, ENDS) and connection.poll() and connection.recv() == task.number:

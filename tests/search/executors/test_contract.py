@@ -9,38 +9,37 @@ from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
-from kdsearch.data.cache import open_dataset
-from kdsearch.distill.teacher import open_teacher
 from kdsearch.search.executors.inline import InlineExecutor
 from kdsearch.search.executors.processes import ProcessExecutor
-from kdsearch.search.executors.ray_cluster import RayExecutor, pack
+from kdsearch.search.executors.ray_cluster import RayExecutor
 from kdsearch.search.executors.tasks import ENDS, Begun, Failed, Progressed, Succeeded, Task
 from kdsearch.search.recipes import choose
-from tests.search.setups import make_setup
+from tests.search.setups import ONE_THREAD, make_place
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
 
 
+@pytest.fixture
+def place(tiny, tmp_path):
+    return make_place(tiny, tmp_path)
+
+
 @pytest.fixture(params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])
-def executor(request, tiny, tmp_path):
-    setup = make_setup(tiny, tmp_path)
+def executor(request):
     match request.param:
         case "inline":
-            made = InlineExecutor(setup)
+            made = InlineExecutor(ONE_THREAD)
         case "processes":
-            made = ProcessExecutor(setup, workers=1)
+            made = ProcessExecutor(ONE_THREAD, workers=1)
         case _:
             pytest.importorskip("ray")
-            dataset = open_dataset(tmp_path, setup.data_fingerprint)
-            teacher = open_teacher(tiny.teacher, setup.teacher_folder, size=32)
-            cargo = pack(dataset, setup.splits, teacher, device="cpu", threads=1)
-            made = RayExecutor(RayConfig(), cargo, workers=1)
+            made = RayExecutor(RayConfig(), ONE_THREAD, workers=1)
     yield made
     made.close()
 
 
 @pytest.fixture
-def task(tiny, tmp_path):
+def task(tiny, place, tmp_path):
     def make(number=0, *, epochs=2, **student) -> Task:
         recipe = choose(tiny, lambda _, v: v.bounds[0] if isinstance(v, IntRange) else v.choice[1], seed=number)
         training = recipe.training.model_copy(update={"epochs": epochs})
@@ -48,6 +47,7 @@ def task(tiny, tmp_path):
         return Task(
             number=number,
             recipe=recipe.model_copy(update={"training": training, "student": spec}),
+            materials=place,
             checkpoint=str(tmp_path / f"{number}.checkpoint"),
             subject="this",
             checkpoint_every_s=0.0,

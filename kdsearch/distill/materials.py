@@ -1,0 +1,95 @@
+"""What students are made from and judged by: images, their split, and a teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.data.cache import open_dataset
+from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.distill.arrays import TrainingData, training_data
+from kdsearch.distill.student import Trainer
+from kdsearch.distill.teacher import TrainedTeacher, open_teacher
+from kdsearch.files.digests import digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materials:
+    """Images, split and teacher, opened."""
+
+    dataset: Dataset
+    splits: Splits
+    teacher: TrainedTeacher
+
+    @property
+    def key(self) -> str:
+        """Stands for all three."""
+        return digest(self.splits.fingerprint, self.teacher.id)
+
+    def training_data(self, device: torch.device) -> TrainingData:
+        """The training and validation images on the device."""
+        return training_data(self.dataset, self.splits, device)
+
+    def place(self, home: Path) -> Place:
+        """Where they lie under kdsearch's folder on this machine."""
+        return Place(
+            key=self.key,
+            home=home,
+            data=self.dataset.fingerprint,
+            splits=self.splits,
+            teacher=self.teacher.config,
+            teacher_folder=self.teacher.folder,
+            size=self.teacher.size,
+        )
+
+    def packed(self) -> Materials:
+        """The same in memory, ready to travel to another machine."""
+        images, masks = np.asarray(self.dataset.images), np.asarray(self.dataset.masks)
+        dataset = dataclasses.replace(self.dataset, images=images, masks=masks)
+        return dataclasses.replace(self, dataset=dataset, teacher=self.teacher.packed())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where materials lie on this machine."""
+
+    key: str
+    home: Path
+    data: str
+    """The data set's fingerprint."""
+    splits: Splits
+    teacher: TeacherConfig
+    teacher_folder: Path
+    size: int
+
+    def open(self) -> Materials:
+        """The materials, their arrays memory-mapped."""
+        teacher = open_teacher(self.teacher, self.teacher_folder, size=self.size)
+        assert teacher is not None, "the driver makes the teacher before it submits jobs"
+        return Materials(dataset=open_dataset(self.home, self.data), splits=self.splits, teacher=teacher)
+
+
+class Trainers:
+    """A process's trainers, by the key of their materials; the last few are kept."""
+
+    def __init__(self, device: torch.device, *, most: int = 2) -> None:
+        """``most``: how many are kept."""
+        self._device, self._most = device, most
+        self._known: OrderedDict[str, Trainer] = OrderedDict()
+
+    def get(self, key: str, open_materials: Callable[[], Materials]) -> Trainer:
+        """The trainer of those materials, which are opened where they are not known."""
+        if key not in self._known:
+            materials = open_materials()
+            self._known[key] = Trainer(materials.training_data(self._device), materials.teacher)
+        self._known.move_to_end(key)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return self._known[key]
