@@ -49,7 +49,7 @@ class Gallery:
 
     def weights_of(self, student: Student) -> Path:
         """The file of the student's weights."""
-        return weights_path(self.home, self.study.name, student.number)
+        return weights_path(self.home, self.study.name, student.job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

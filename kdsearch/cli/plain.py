@@ -19,10 +19,11 @@ from kdsearch.search.events import (
     TeacherProgress,
     TrackingAway,
     TrackingBack,
+    TrialCheckpointFailed,
+    TrialProgressed,
     Trouble,
     Waiting,
 )
-from kdsearch.search.executors.tasks import Hindered, Progressed
 from kdsearch.trials.record import TrialRecord
 
 
@@ -64,7 +65,7 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case Ended(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
-        case Progressed():
+        case TrialProgressed():
             return ""
         case _:
             return _trouble(event)
@@ -72,7 +73,7 @@ def describe(event: DriverEvent, progress: Progress) -> str:
 
 def _trouble(event: Trouble) -> str:
     match event:
-        case Hindered(number=number, reason=reason):
+        case TrialCheckpointFailed(number=number, reason=reason):
             return f"trial {number}: goes on with {reason}" if reason else f"trial {number}: has a checkpoint again"
         case Requeued(number=number, reason=reason, attempt=attempt, retries=retries):
             return f"trial {number}: {reason}; goes on with another worker ({attempt} of {retries})"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kdsearch.search.events import DriverEvent, Ended, Requeued, Searching, Started
-from kdsearch.search.executors.tasks import Progressed
+from kdsearch.search.events import DriverEvent, Ended, Requeued, Searching, Started, TrialProgressed
 
 
 @dataclass(slots=True)
@@ -36,7 +35,7 @@ class Profile:
                 self._started[number], self._trained[number] = now, 0.0
                 self.workers = max(self.workers, len(self._started))
                 self._last_start = now, self._running_s
-            case Progressed(number=number, report=report):
+            case TrialProgressed(number=number, report=report):
                 self._trained[number] = min(report.seconds, now - self._started[number])
             case Ended(record=record):
                 self._end(record.number)

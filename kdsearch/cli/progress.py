@@ -18,10 +18,11 @@ from kdsearch.search.events import (
     TeacherProgress,
     TrackingAway,
     TrackingBack,
+    TrialCheckpointFailed,
+    TrialProgressed,
     Trouble,
     Waiting,
 )
-from kdsearch.search.executors.tasks import Hindered, Progressed
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.record import Student, TrialRecord, students_of
 
@@ -72,7 +73,7 @@ class Progress:
                 self.records |= {record.number: record for record in records}
             case Started():
                 self.running[event.number] = Running(event)
-            case Progressed(number=number, report=report):
+            case TrialProgressed(number=number, report=report):
                 self.running[number].report = report
             case Ended(record=record):
                 self.running.pop(record.number, None)
@@ -83,7 +84,7 @@ class Progress:
 
     def _hear_trouble(self, trouble: Trouble) -> None:
         match trouble:
-            case Hindered(number=number, reason=reason):
+            case TrialCheckpointFailed(number=number, reason=reason):
                 self.running[number].hindrance = reason
             case Requeued(number=number):
                 self.running.pop(number, None)

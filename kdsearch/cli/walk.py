@@ -91,7 +91,7 @@ def _details(member: Student, study: StudyConfig, home: Path) -> Text:
         f"{section}: " + ", ".join(f"{name.partition('.')[2]} {searched[name]}" for name in names)
         for section, names in groupby(sorted(searched, key=_section), key=_section)
     ]
-    overlay = overlays_path(home, study.name, member.number)
+    overlay = overlays_path(home, study.name, member.job)
     lines.append(f"overlays: {overlay if overlay.is_file() else 'made when it is picked'}")
     return Text("\n".join(lines))
 

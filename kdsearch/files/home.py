@@ -16,9 +16,9 @@ def study_folder(home: Path, name: str) -> Path:
     return home / "studies" / name
 
 
-def weights_path(home: Path, name: str, number: int) -> Path:
-    """The weights of a trial's student."""
-    return study_folder(home, name) / "trials" / f"{number:05d}.safetensors"
+def weights_path(home: Path, name: str, job: str) -> Path:
+    """The weights of the student that a job made."""
+    return study_folder(home, name) / "trials" / f"{job}.safetensors"
 
 
 def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id: str) -> str:
@@ -37,6 +37,6 @@ def storage_url(home: Path, name: str, configured: str | None) -> str:
     return configured or f"sqlite:///{study_folder(home, name) / 'optuna.db'}"
 
 
-def overlays_path(home: Path, name: str, number: int) -> Path:
-    """The overlay sheet of a trial's student."""
-    return study_folder(home, name) / "overlays" / f"{number:05d}.png"
+def overlays_path(home: Path, name: str, job: str) -> Path:
+    """The overlay sheet of the student that a job made."""
+    return study_folder(home, name) / "overlays" / f"{job}.png"

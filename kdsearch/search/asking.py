@@ -16,13 +16,14 @@ from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
-from kdsearch.search.executors.tasks import Task
 from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
 from kdsearch.trials.recipe import dump_recipe
+from kdsearch.trials.record import job_of_trial
 from kdsearch.trials.scores import Cost
+from kdsearch.workers.jobs import Job
 
 CHECKPOINT_FORMAT = 3
 """Counts changes to what a checkpoint holds, so that an older one is not taken up."""
@@ -135,8 +136,8 @@ def _dispatch(session: Session, proposal: Proposal) -> Started:
     study, number, recipe = session.study, proposal.number, proposal.recipe
     cost = cost_of(recipe.student, size=study.data.size)
     session.executor.submit(
-        Task(
-            number=number,
+        Job(
+            id=job_of_trial(number),
             recipe=recipe,
             materials=session.materials.place(session.home),
             checkpoint=session.checkpoint_of(number),

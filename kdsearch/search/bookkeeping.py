@@ -82,8 +82,8 @@ def show_members(
             elsewhere.append(str(member.number))
             continue
         content = pictures.sheet(member)
-        write_whole(str(overlays_path(home, name, member.number)), content)
-        weights = weights_path(home, name, member.number).read_bytes()
+        write_whole(str(overlays_path(home, name, member.job)), content)
+        weights = weights_path(home, name, member.job).read_bytes()
         recorder.member(member.number, weights=weights, overlays=content)
     if elsewhere:
         logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
@@ -94,7 +94,7 @@ def _lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyCon
     return [
         member
         for member in front_of(students, study.search.objectives, study.search.limits)
-        if recorder.lacks_pictures(member.number) or not overlays_path(home, study.name, member.number).is_file()
+        if recorder.lacks_pictures(member.number) or not overlays_path(home, study.name, member.job).is_file()
     ]
 
 

@@ -13,8 +13,7 @@ from kdsearch.models.matching import require_equal_channels
 from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.bookkeeping import open_record, refresh_front, show_members
 from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack
-from kdsearch.search.executors.ray_cluster import require_ray
-from kdsearch.search.hearing import drop_silent, take
+from kdsearch.search.hearing import drop_silent, handle_event
 from kdsearch.search.lease import Lease
 from kdsearch.search.ledger import Ledger
 from kdsearch.search.preparation import clear_checkpoints, prepare, start_executor
@@ -25,6 +24,7 @@ from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.vigil import Vigil
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import TrialRecord
+from kdsearch.workers.ray_cluster import require_ray
 
 POLL_S = 0.2
 AWAY_S = 10.0
@@ -98,7 +98,7 @@ def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
             return
         polled = time.monotonic()
         for event in session.executor.poll(POLL_S):
-            yield from take(session, event)
+            yield from handle_event(session, event)
         if time.monotonic() - polled > AWAY_S:
             session.vigil.rest(now=time.monotonic())
         yield from drop_silent(session)

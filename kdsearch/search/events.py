@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kdsearch.distill.materials import Materials
-from kdsearch.search.executors.tasks import Hindered, Progressed
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import TrialRecord
@@ -55,6 +54,14 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialProgressed:
+    """A trial finished an epoch."""
+
+    number: int
+    report: EpochReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A trial ended, one way or another."""
 
@@ -97,7 +104,17 @@ class TrackingBack:
     """MLflow is level with the study again."""
 
 
-Trouble: TypeAlias = Hindered | Requeued | Waiting | GoingOn | TrackingAway | TrackingBack
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCheckpointFailed:
+    """A trial continues without a checkpoint of its last epochs; with an empty reason, it has one again."""
+
+    number: int
+    reason: str
+
+
+Trouble: TypeAlias = TrialCheckpointFailed | Requeued | Waiting | GoingOn | TrackingAway | TrackingBack
 """What went wrong and what becomes of it."""
 
-DriverEvent: TypeAlias = Reading | TeacherProgress | MaterialsReady | Searching | Started | Progressed | Ended | Trouble
+DriverEvent: TypeAlias = (
+    Reading | TeacherProgress | MaterialsReady | Searching | Started | TrialProgressed | Ended | Trouble
+)

@@ -17,14 +17,15 @@ from kdsearch.export.sizes import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
 from kdsearch.models.students import build_student
-from kdsearch.search.events import DriverEvent, Ended, Requeued
-from kdsearch.search.executors.tasks import Begun, Event, Failed, Hindered, Lost, Progressed, Succeeded
+from kdsearch.search.events import DriverEvent, Ended, Requeued, TrialCheckpointFailed, TrialProgressed
 from kdsearch.search.ledger import course_of
 from kdsearch.search.persistence import persist
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import TrialRecord, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Scores
+from kdsearch.workers.jobs import Begun, CheckpointFailed, Event, Failed, Lost, Progressed, Succeeded
 
 logger = logging.getLogger(__name__)
 
@@ -32,42 +33,42 @@ HOPELESS = 3
 """Failures of one kind after which nothing more is tried."""
 
 
-def take(session: Session, event: Event) -> Iterator[DriverEvent]:
-    """Takes one event of a running trial; raises SearchError where going on makes no sense."""
-    if not session.ledger.is_running(event.number):
+def handle_event(session: Session, event: Event) -> Iterator[DriverEvent]:
+    """Handles one event of a running trial's job; raises SearchError where it makes no sense to continue."""
+    number = trial_of_job(event.job)
+    if not session.ledger.is_running(number):
         return
     match event:
-        case Begun(number=number):
+        case Begun():
             session.vigil.wake(number, now=time.monotonic())
-        case Progressed():
-            yield event
-            yield from _judge(session, event)
-        case Succeeded(number=number, trained=trained):
+        case Progressed(report=report):
+            yield TrialProgressed(number=number, report=report)
+            yield from _judge(session, number, report)
+        case Succeeded(trained=trained):
             yield from persist(session, partial(_keep_weights, session, number, trained))
             scores = _with_latency(session, number, trained)
             finish = partial(session.store.finish, number, scores, session.ledger.curve(number))
             yield from _end(session, (yield from persist(session, finish)))
-        case Failed(number=number, reason=reason):
+        case Failed(reason=reason):
             if event.traceback:
                 logger.error("trial %s failed:\n%s", number, event.traceback)
             fail = partial(session.store.fail, number, reason, session.ledger.curve(number), traceback=event.traceback)
             yield from _end(session, (yield from persist(session, fail)))
-        case Lost(number=number, reason=reason):
+        case Lost(reason=reason):
             yield from _lose(session, number, reason)
-        case Hindered():
-            yield event
+        case CheckpointFailed(reason=reason):
+            yield TrialCheckpointFailed(number=number, reason=reason)
 
 
 def drop_silent(session: Session) -> Iterator[DriverEvent]:
     """Ends workers that no longer report; their trials go on with others."""
     for number, seconds in session.vigil.silent(now=time.monotonic()):
-        session.executor.drop(number)
+        session.executor.drop(job_of_trial(number))
         yield from _lose(session, number, f"its worker was silent for {seconds:.0f} seconds")
 
 
-def _judge(session: Session, event: Progressed) -> Iterator[DriverEvent]:
+def _judge(session: Session, number: int, report: EpochReport) -> Iterator[DriverEvent]:
     """Takes an epoch into account and stops the trial where the pruner says so."""
-    number, report = event.number, event.report
     session.ledger.report(number, report)
     session.vigil.hear(number, report, now=time.monotonic())
     course = session.ledger.course(number)
@@ -76,7 +77,7 @@ def _judge(session: Session, event: Progressed) -> Iterator[DriverEvent]:
         session.pruner.observe(course)
     if not reason or report.epoch >= report.epochs:  # a student that is trained is worth more than no student
         return
-    session.executor.stop(number, within_s=session.vigil.allowed(number))
+    session.executor.stop(job_of_trial(number), within_s=session.vigil.allowed(number))
     text = f"after epoch {report.epoch} of {report.epochs}, {reason}"
     curve, cost = session.ledger.curve(number), session.ledger.run_of(number).cost
     stop = partial(session.store.stop, number, text, curve=curve, cost=cost)
@@ -122,7 +123,7 @@ def _with_latency(session: Session, number: int, trained: Trained) -> Scores:
     network = build_student(session.ledger.run_of(number).recipe.student)
     network.load_state_dict(load(trained.weights))
     prepared = prepare_onnx(network, size=session.study.data.size)
-    with session.executor.quiet():
+    with session.executor.pause():
         latency = prepared.time()
     if not latency.steady:
         logger.warning("trial %s: its latency had not settled after %s runs", number, latency.runs)
@@ -130,7 +131,7 @@ def _with_latency(session: Session, number: int, trained: Trained) -> Scores:
 
 
 def _keep_weights(session: Session, number: int, trained: Trained) -> None:
-    write_whole(str(weights_path(session.home, session.study.name, number)), trained.weights)
+    write_whole(str(weights_path(session.home, session.study.name, job_of_trial(number))), trained.weights)
 
 
 def _stop_where_hopeless(session: Session, last: TrialRecord) -> None:

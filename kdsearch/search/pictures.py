@@ -53,7 +53,7 @@ class Pictures:
 
     def has_weights(self, student: Student) -> bool:
         """Whether the student can be asked on this machine."""
-        return weights_path(self._home, self._study.name, student.number).is_file()
+        return weights_path(self._home, self._study.name, student.job).is_file()
 
     def sheet(self, student: Student) -> bytes:
         """PNG of the cases as teacher and student see them."""
@@ -84,7 +84,7 @@ class Pictures:
             if student is None:
                 network: torch.nn.Module = self._materials.teacher.load(torch.device("cpu"))
             else:
-                network = load_weights(student, weights_path(self._home, self._study.name, student.number))
+                network = load_weights(student, weights_path(self._home, self._study.name, student.job))
             images = self._validation()
             logits = predict_logits(network, images)
             self._known[key] = (predict_classes(logits) > 0).numpy(), lesion_dice(logits, images).numpy()

@@ -24,11 +24,11 @@ from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
 from kdsearch.search.events import DriverEvent, GoingOn, MaterialsReady, TeacherProgress, Waiting
-from kdsearch.search.executors.inline import InlineExecutor
-from kdsearch.search.executors.processes import ProcessExecutor
-from kdsearch.search.executors.ray_cluster import RayExecutor
-from kdsearch.search.executors.tasks import Executor, Resources
 from kdsearch.trials.record import TrialRecord
+from kdsearch.workers.inline import InlineExecutor
+from kdsearch.workers.jobs import Executor, Resources
+from kdsearch.workers.processes import ProcessExecutor
+from kdsearch.workers.ray_cluster import RayExecutor
 
 LOCK_POLL_S = 0.5
 

@@ -92,4 +92,4 @@ def _dice(network: torch.nn.Module, images: Images) -> list[float]:
 
 
 def _weights(study: StudyConfig, home: Path, student: Student) -> Path:
-    return weights_path(home, study.name, student.number)
+    return weights_path(home, study.name, student.job)

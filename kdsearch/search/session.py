@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.files.home import checkpoint_folder
-from kdsearch.search.executors.tasks import Executor
 from kdsearch.search.lease import Lease
 from kdsearch.search.ledger import Ledger
 from kdsearch.search.pruners.course import Pruner
 from kdsearch.search.store import Proposal, StudyStore
 from kdsearch.search.vigil import Vigil
+from kdsearch.trials.record import job_of_trial
+from kdsearch.workers.jobs import Executor
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
@@ -43,4 +44,4 @@ class Session:
     def checkpoint_of(self, number: int) -> str:
         """Where a trial's state lies while it runs."""
         place = checkpoint_folder(self.home, self.study.name, self.study.search.checkpoints, study_id=self.store.id)
-        return f"{place}/{number:05d}.checkpoint"
+        return f"{place}/{job_of_trial(number)}.checkpoint"

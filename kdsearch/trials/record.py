@@ -49,6 +49,21 @@ class Student:
     recipe: Recipe
     scores: Scores
 
+    @property
+    def job(self) -> str:
+        """The id of the job that made it."""
+        return job_of_trial(self.number)
+
+
+def job_of_trial(number: int) -> str:
+    """The id of the job that makes a trial's student."""
+    return f"{number:05d}"
+
+
+def trial_of_job(job_id: str) -> int:
+    """The number of the trial whose student the job makes."""
+    return int(job_id)
+
 
 def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:
     """The finished trials among the records."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials, Place
 from kdsearch.search.events import MaterialsReady
-from kdsearch.search.executors.tasks import Resources
 from kdsearch.search.preparation import prepare
+from kdsearch.workers.jobs import Resources
 
 ONE_THREAD = Resources(device="cpu", threads=1)
 

@@ -17,7 +17,7 @@ from kdsearch.config.load import load_study
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
 from kdsearch.search.store import open_store
-from kdsearch.trials.record import students_of
+from kdsearch.trials.record import job_of_trial, students_of
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -71,7 +71,7 @@ def test_study_that_is_killed_again_and_again_ends_as_the_undisturbed_one(tmp_pa
     fronts = [[member.number for member in front_of(students_of(records), objectives)] for records in (expected, got)]
     assert fronts[0] == fronts[1]
     for number in fronts[0]:
-        a, b = (load_file(weights_path(place / "home", "chaos", number)) for place in (quiet, chaos))
+        a, b = (load_file(weights_path(place / "home", "chaos", job_of_trial(number))) for place in (quiet, chaos))
         assert all(a[name].equal(b[name]) for name in a)
     for place in (quiet, chaos):
         assert list((place / "home" / "studies" / "chaos" / "checkpoints").glob("*")) == []

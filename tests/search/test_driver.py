@@ -22,12 +22,12 @@ from kdsearch.search.events import (
     TeacherProgress,
     TrackingAway,
     TrackingBack,
+    TrialProgressed,
 )
-from kdsearch.search.executors.tasks import Progressed
 from kdsearch.search.preparation import prepare
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.record import students_of
+from kdsearch.trials.record import job_of_trial, students_of
 from kdsearch.trials.scores import Cost
 from mlflow import MlflowClient
 from tests.tiny import TINY
@@ -67,9 +67,9 @@ def test_study_runs_from_images_to_front(study_file, home, tracking):
     kinds = [type(event) for event in events]
     assert kinds[0] is Reading
     assert kinds[1:4] in ([TeacherProgress, MaterialsReady, Searching], [MaterialsReady, Searching, Started])
-    assert [kinds.count(kind) for kind in (Started, Progressed, Ended)] == [3, 6, 3]
+    assert [kinds.count(kind) for kind in (Started, TrialProgressed, Ended)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
-    assert all(weights_path(home, "whole", number).is_file() for number in range(3))
+    assert all(weights_path(home, "whole", job_of_trial(number)).is_file() for number in range(3))
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("whole").experiment_id])
     kind_of = [run.data.tags["kdsearch.kind"] for run in runs]
@@ -91,7 +91,7 @@ def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home
     ended = 0
     for event in driver:
         ended += isinstance(event, Ended)
-        if ended == 1 and isinstance(event, Progressed):
+        if ended == 1 and isinstance(event, TrialProgressed):
             break
     driver.close()
     before = open_store(study, home, create=False).records()
@@ -107,7 +107,7 @@ def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking
     events, whole = _drive(run_study(_study(study_file, "same-a"), home=home, tracking=tracking))
     study = _study(study_file, "same-b")
     driver = run_study(study, home=home, tracking=tracking)
-    next(event for event in driver if isinstance(event, Progressed))
+    next(event for event in driver if isinstance(event, TrialProgressed))
     driver.close()
     _, broken = _drive(run_study(study, home=home, tracking=tracking))
     assert broken[0].recipe == whole[0].recipe
@@ -259,14 +259,14 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     stopped = [record for record in records if record.outcome == "stopped"]
     assert stopped
     assert all(0 < len(record.curve) < 6 and "after epoch" in record.reason for record in stopped)
-    assert sum(isinstance(event, Progressed) for event in events) == sum(len(record.curve) for record in records)
+    assert sum(isinstance(event, TrialProgressed) for event in events) == sum(len(record.curve) for record in records)
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name("pruned").experiment_id
     (run,) = client.search_runs([experiment], f"tags.`kdsearch.trial` = '{stopped[0].number}'")
     assert run.info.status == "KILLED"
     assert run.data.tags["kdsearch.outcome"] == "stopped"
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == len(stopped[0].curve)
-    assert not weights_path(home, "pruned", stopped[0].number).exists()
+    assert not weights_path(home, "pruned", job_of_trial(stopped[0].number)).exists()
 
 
 def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):

@@ -17,14 +17,15 @@ from kdsearch.files.whole import write_whole
 from kdsearch.search import persistence
 from kdsearch.search.asking import fill, is_done, take_up
 from kdsearch.search.events import Ended, GoingOn, Requeued, Started, Waiting
-from kdsearch.search.executors.tasks import Begun, Failed, Lost, Progressed, Succeeded
-from kdsearch.search.hearing import drop_silent, take
+from kdsearch.search.hearing import drop_silent, handle_event
 from kdsearch.search.ledger import Ledger
 from kdsearch.search.pruners.none import NoPruner
 from kdsearch.search.session import Session
 from kdsearch.search.store import open_store
 from kdsearch.search.vigil import Vigil
 from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import job_of_trial, trial_of_job
+from kdsearch.workers.jobs import Begun, Failed, Lost, Progressed, Succeeded
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -32,29 +33,29 @@ TWELVE = TINY.replace("trials: 3", "trials: 12")
 
 
 class FakeExecutor:
-    """Takes tasks and does nothing with them."""
+    """Takes jobs and does nothing with them."""
 
     def __init__(self, workers):
-        self.workers, self.tasks, self.stopped, self.dropped = workers, {}, [], []
+        self.workers, self.jobs, self.stopped, self.dropped = workers, {}, [], []
 
     def room(self):
-        return self.workers - len(self.tasks)
+        return self.workers - len(self.jobs)
 
-    def submit(self, task):
-        self.tasks[task.number] = task
+    def submit(self, job):
+        self.jobs[trial_of_job(job.id)] = job
 
-    def stop(self, number, *, within_s):
+    def stop(self, job_id, *, within_s):
         assert within_s > 0
-        self.stopped.append(number)
+        self.stopped.append(trial_of_job(job_id))
 
     def settle(self):
         """The workers that were asked to stop have done so."""
         for number in self.stopped:
-            self.tasks.pop(number, None)
+            self.jobs.pop(number, None)
 
-    def drop(self, number):
-        self.dropped.append(number)
-        del self.tasks[number]
+    def drop(self, job_id):
+        self.dropped.append(trial_of_job(job_id))
+        del self.jobs[trial_of_job(job_id)]
 
 
 class FakeLease:
@@ -107,12 +108,12 @@ def _report(epoch, dice=0.5):
 
 def _succeed(number):
     made = scores(dice=0.1 * (number + 1), params=100 - number, macs=20)
-    return Succeeded(number=number, trained=Trained(scores=made, weights=b"weights"))
+    return Succeeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
 
 
 def _finish(session, number):
-    session.executor.tasks.pop(number)
-    return list(take(session, _succeed(number)))
+    session.executor.jobs.pop(number)
+    return list(handle_event(session, _succeed(number)))
 
 
 def _fill(session):
@@ -124,14 +125,14 @@ def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_
     assert _fill(driver) == [0]
     recipe = driver.ledger.run_of(0).recipe
     for attempt in (1, 2):
-        driver.executor.tasks.pop(0)
-        assert list(take(driver, Lost(number=0, reason="signal 9"))) == [
+        driver.executor.jobs.pop(0)
+        assert list(handle_event(driver, Lost(job=job_of_trial(0), reason="signal 9"))) == [
             Requeued(number=0, reason="signal 9", attempt=attempt, retries=2)
         ]
         assert _fill(driver) == [0]
         assert driver.ledger.run_of(0).recipe == recipe
-    driver.executor.tasks.pop(0)
-    (ended,) = take(driver, Lost(number=0, reason="signal 9"))
+    driver.executor.jobs.pop(0)
+    (ended,) = handle_event(driver, Lost(job=job_of_trial(0), reason="signal 9"))
     assert (ended.record.outcome, ended.record.reason) == ("failed", "signal 9 (lost 3 times)")
     assert ended.record.lost == ("signal 9",) * 3
     assert _fill(driver) == [1]
@@ -140,11 +141,11 @@ def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_
 def test_losses_are_counted_across_drivers(session):
     first = session(workers=1)
     _fill(first)
-    list(take(first, Lost(number=0, reason="a")))
+    list(handle_event(first, Lost(job=job_of_trial(0), reason="a")))
     second = session(workers=1)
     list(take_up(second, second.store.abandoned()))
     assert _fill(second) == [0]
-    (event,) = take(second, Lost(number=0, reason="b"))
+    (event,) = handle_event(second, Lost(job=job_of_trial(0), reason="b"))
     assert event.attempt == 2
 
 
@@ -152,8 +153,8 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
     driver = session(least_s=0.0)
     _fill(driver)
     for number in (0, 1):
-        list(take(driver, Begun(number=number)))
-        list(take(driver, Progressed(number=number, report=_report(1))))
+        list(handle_event(driver, Begun(job=job_of_trial(number))))
+        list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
     assert list(drop_silent(driver)) == []
     driver.vigil._heard[1] -= 11.0
     (event,) = drop_silent(driver)
@@ -168,7 +169,7 @@ def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
     place = driver.checkpoint_of(0)
     write_whole(place, b"state")
     _finish(driver, 0)
-    assert weights_path(tmp_path, "tiny", 0).read_bytes() == b"weights"
+    assert weights_path(tmp_path, "tiny", "00000").read_bytes() == b"weights"
     assert not list((tmp_path / "studies" / "tiny" / "checkpoints").iterdir())
 
 
@@ -176,25 +177,25 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     driver = session(pruner=StopsAt({0: 2, 1: 3}))
     _fill(driver)
     for epoch in (1, 2, 3):
-        events = list(take(driver, Progressed(number=0, report=_report(epoch))))
+        events = list(handle_event(driver, Progressed(job=job_of_trial(0), report=_report(epoch))))
         assert any(isinstance(event, Ended) for event in events) == (epoch == 2)
     assert driver.executor.stopped == [0]
     (record,) = driver.ledger.records
     assert record.reason == "after epoch 2 of 3, the test says so"
     assert [report.epoch for report in record.curve] == [1, 2]
     assert record.cost.params > 0
-    assert list(take(driver, _succeed(0))) == []
+    assert list(handle_event(driver, _succeed(0))) == []
     assert driver.store.records()[0].outcome == "stopped"
     assert (0, 2, False) in driver.pruner.seen
     for epoch in (1, 2, 3):
-        list(take(driver, Progressed(number=1, report=_report(epoch))))
+        list(handle_event(driver, Progressed(job=job_of_trial(1), report=_report(epoch))))
     assert driver.ledger.is_running(1), "what is trained to its end is not stopped"
 
 
 def test_study_goes_on_while_its_workers_are_still_stopping(session):
     driver = session(workers=1, pruner=StopsAt({0: 1}))
     _fill(driver)
-    list(take(driver, Progressed(number=0, report=_report(1))))
+    list(handle_event(driver, Progressed(job=job_of_trial(0), report=_report(1))))
     assert _fill(driver) == []
     assert not is_done(driver)
     driver.executor.settle()
@@ -256,18 +257,18 @@ def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_ot
     text = TINY.replace("{int: [2, 6]}", "2").replace("{choice: [none, logits]}", "none").replace("3,", "9,")
     driver = session(text=text)
     for number in range(4):
-        assert number in _fill(driver) or number in driver.executor.tasks
+        assert number in _fill(driver) or number in driver.executor.jobs
         if number == 0:
             _finish(driver, 0)
             continue
-        driver.executor.tasks.pop(number)
-        event = Failed(number=number, reason=f"the loss became nan in epoch {number}")
+        driver.executor.jobs.pop(number)
+        event = Failed(job=job_of_trial(number), reason=f"the loss became nan in epoch {number}")
         if number < 3:
-            list(take(driver, event))
+            list(handle_event(driver, event))
             continue
         message = r"stops: trials 1, 2, 3 failed in the same way, the last because .* in epoch 3; its recipe: .*width 2"
         with pytest.raises(SearchError, match=message):
-            list(take(driver, event))
+            list(handle_event(driver, event))
     assert driver.store.records()[3].outcome == "failed"
 
 
@@ -278,9 +279,9 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
         if number % 3 == 0:
             _finish(driver, number)
             continue
-        driver.executor.tasks.pop(number)
+        driver.executor.jobs.pop(number)
         letters = "abcdefghi"[number]
-        list(take(driver, Failed(number=number, reason=f"reason {letters}")))
+        list(handle_event(driver, Failed(job=job_of_trial(number), reason=f"reason {letters}")))
 
 
 DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, batch: 4")
@@ -291,9 +292,9 @@ def _run_all(driver, order):
     begun = []
     while True:
         begun += _fill(driver)
-        if not driver.executor.tasks:
+        if not driver.executor.jobs:
             return begun
-        _finish(driver, order(driver.executor.tasks))
+        _finish(driver, order(driver.executor.jobs))
 
 
 def test_batches_make_recipes_independent_of_workers_and_their_order(session, tmp_path):
@@ -352,11 +353,11 @@ def test_pruner_sees_only_earlier_batches_where_deterministic(session):
     driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
     begun = _fill(driver)
     for number in begun:
-        list(take(driver, Progressed(number=number, report=_report(1))))
+        list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
         _finish(driver, number)
     assert pruner.seen == []
     for number in _fill(driver):
-        list(take(driver, Progressed(number=number, report=_report(1))))
+        list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
         _finish(driver, number)
     _fill(driver)
     assert {number for number, _, _ in pruner.seen} == {0, 1, 2, 3}
@@ -369,5 +370,9 @@ def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
     list(take_up(second, second.store.abandoned()))
     _fill(second)
     for epoch in (1, 2):
-        list(take(second, Progressed(number=0, report=dataclasses.replace(_report(epoch), dice=0.1 * epoch))))
+        list(
+            handle_event(
+                second, Progressed(job=job_of_trial(0), report=dataclasses.replace(_report(epoch), dice=0.1 * epoch))
+            )
+        )
     assert [len(record.curve) for record in second.ledger.records] == [1]

@@ -7,8 +7,7 @@ import pytest
 from kdsearch.config.load import load_study
 from kdsearch.errors import SearchError
 from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Requeued, Started
-from kdsearch.search.executors.tasks import Progressed
+from kdsearch.search.events import Ended, Requeued, Started, TrialProgressed
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
 from tests.tiny import TINY
@@ -50,7 +49,7 @@ def test_study_outlives_a_node(study_file, cluster, tmp_path):
     progressed = []
 
     def lose_a_node(event):
-        progressed.append(isinstance(event, Progressed))
+        progressed.append(isinstance(event, TrialProgressed))
         if sum(progressed) == 20 and progressed[-1]:
             machines.remove_node(nodes[1], allow_graceful=False)
 

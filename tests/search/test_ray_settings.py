@@ -9,7 +9,7 @@ import pytest
 from kdsearch.config.load import load_study
 from kdsearch.config.search import SearchConfig
 from kdsearch.errors import SearchError, StudyFileError
-from kdsearch.search.executors.ray_cluster import require_ray
+from kdsearch.workers.ray_cluster import require_ray
 
 
 @pytest.mark.parametrize(

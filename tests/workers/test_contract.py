@@ -1,4 +1,4 @@
-"""What every executor does with a task, whatever carries it out."""
+"""What every executor does with a job, whatever carries it out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
-from kdsearch.search.executors.inline import InlineExecutor
-from kdsearch.search.executors.processes import ProcessExecutor
-from kdsearch.search.executors.ray_cluster import RayExecutor
-from kdsearch.search.executors.tasks import ENDS, Begun, Failed, Progressed, Succeeded, Task
 from kdsearch.search.recipes import choose
+from kdsearch.workers.inline import InlineExecutor
+from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, Progressed, Succeeded
+from kdsearch.workers.processes import ProcessExecutor
+from kdsearch.workers.ray_cluster import RayExecutor
 from tests.search.setups import ONE_THREAD, make_place
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
@@ -39,13 +39,13 @@ def executor(request):
 
 
 @pytest.fixture
-def task(tiny, place, tmp_path):
-    def make(number=0, *, epochs=2, **student) -> Task:
+def job(tiny, place, tmp_path):
+    def make(number=0, *, epochs=2, **student) -> Job:
         recipe = choose(tiny, lambda _, v: v.bounds[0] if isinstance(v, IntRange) else v.choice[1], seed=number)
         training = recipe.training.model_copy(update={"epochs": epochs})
         spec = recipe.student.model_copy(update=student)
-        return Task(
-            number=number,
+        return Job(
+            id=str(number),
             recipe=recipe.model_copy(update={"training": training, "student": spec}),
             materials=place,
             checkpoint=str(tmp_path / f"{number}.checkpoint"),
@@ -73,9 +73,9 @@ def _until_room(executor, *, seconds=120):
         assert time.monotonic() < deadline
 
 
-def test_task_is_told_from_beginning_to_end(executor, task):
+def test_task_is_told_from_beginning_to_end(executor, job):
     assert executor.room() == 1
-    executor.submit(task())
+    executor.submit(job())
     assert executor.room() == 0
     events = _until(executor, Succeeded)
     assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
@@ -83,38 +83,38 @@ def test_task_is_told_from_beginning_to_end(executor, task):
     _until_room(executor)
 
 
-def test_exception_is_the_task_s_result_and_costs_no_worker(executor, task):
-    executor.submit(task(depth=6))
+def test_exception_is_the_task_s_result_and_costs_no_worker(executor, job):
+    executor.submit(job(depth=6))
     failed = _until(executor, ENDS)[-1]
     assert isinstance(failed, Failed)
     assert failed.reason.startswith("ShapeError: images of 32×32 do not divide by the student's stride 64")
     assert "Traceback (most recent call last)" in failed.traceback
     assert "unet.py" in failed.traceback
-    executor.submit(task(1))
+    executor.submit(job(1))
     assert isinstance(_until(executor, ENDS)[-1], Succeeded)
 
 
-def test_stopped_task_says_no_more_and_leaves_no_checkpoint(executor, task, tmp_path):
-    executor.submit(task(epochs=10_000))
+def test_stopped_task_says_no_more_and_leaves_no_checkpoint(executor, job, tmp_path):
+    executor.submit(job(epochs=10_000))
     _until(executor, Progressed)
-    executor.stop(0, within_s=90)
+    executor.stop("0", within_s=90)
     _until_room(executor)
     assert not list(tmp_path.glob("0.checkpoint*"))
-    executor.submit(task(1))
-    assert {event.number for event in _until(executor, Succeeded)} == {1}
+    executor.submit(job(1))
+    assert {event.job for event in _until(executor, Succeeded)} == {"1"}
 
 
-def test_dropped_task_goes_on_from_its_checkpoint_to_the_same_student(executor, task, tmp_path):
-    executor.submit(task(epochs=8))
+def test_dropped_task_goes_on_from_its_checkpoint_to_the_same_student(executor, job, tmp_path):
+    executor.submit(job(epochs=8))
     whole = _until(executor, Succeeded)[-1]
-    executor.submit(task(1, epochs=8))
+    executor.submit(job(1, epochs=8))
     _until(executor, Progressed)
-    executor.drop(1)
-    executor.submit(task(1, epochs=8))
+    executor.drop("1")
+    executor.submit(job(1, epochs=8))
     resumed = _until(executor, Succeeded)[-1]
-    executor.submit(task(2, epochs=8))
+    executor.submit(job(2, epochs=8))
     again = _until(executor, Succeeded)[-1]
     assert again.trained.weights != whole.trained.weights, "another seed"
     (tmp_path / "1.checkpoint").unlink()
-    executor.submit(task(1, epochs=8))
+    executor.submit(job(1, epochs=8))
     assert _until(executor, Succeeded)[-1].trained.weights == resumed.trained.weights

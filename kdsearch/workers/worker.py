@@ -12,42 +12,42 @@ import torch
 
 from kdsearch.distill.materials import Trainers
 from kdsearch.files.whole import discard
-from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import ENDS, Resources, Task, carry_out
+from kdsearch.workers.jobs import ENDS, Job, Resources, carry_out
+from kdsearch.workers.pause import Pause
 
 
-def work(connection: Connection, resources: Resources, rest: Rest) -> None:
-    """Receives tasks and sends their events over the connection; returns when it closes.
+def work(connection: Connection, resources: Resources, pause: Pause) -> None:
+    """Receives jobs and sends their events over the connection; returns when it closes.
 
-    A number among the tasks asks to stop the task of that number; None answers when that is done.
+    An id among the jobs asks to stop the job of that id; None answers when that is done.
     """
-    rest.obey()
+    pause.obey()
     threading.Thread(target=_end_with_driver, daemon=True).start()
     torch.set_num_threads(resources.threads)
     trainers = Trainers(torch.device(resources.device))
-    task: Task | None = None
+    job: Job | None = None
     try:
         connection.send(None)
         while True:
             message = connection.recv()
-            if isinstance(message, Task):
-                task = message
-                _carry_out(connection, trainers, task)
-            elif task is not None and message == task.number:  # called off in the moment it ended
-                discard(task.checkpoint)
+            if isinstance(message, Job):
+                job = message
+                _carry_out(connection, trainers, job)
+            elif job is not None and message == job.id:  # called off in the moment it ended
+                discard(job.checkpoint)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _carry_out(connection: Connection, trainers: Trainers, task: Task) -> None:
-    with contextlib.closing(carry_out(trainers, task)) as events:
+def _carry_out(connection: Connection, trainers: Trainers, job: Job) -> None:
+    with contextlib.closing(carry_out(trainers, job)) as events:
         for event in events:
             connection.send(event)
-            if not isinstance(event, ENDS) and connection.poll() and connection.recv() == task.number:
+            if not isinstance(event, ENDS) and connection.poll() and connection.recv() == job.id:
                 break
         else:
             return
-    discard(task.checkpoint)
+    discard(job.checkpoint)
     connection.send(None)
 
 

@@ -1,4 +1,4 @@
-"""What the driver and its executors say to each other."""
+"""Jobs and what workers report of them: all that passes between a driver and its executors."""
 
 from __future__ import annotations
 
@@ -25,47 +25,48 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Job:
     """One student to make."""
 
-    number: int
+    id: str
+    """Names the job in events, and its files; what it stands for is known to whoever submits it."""
     recipe: Recipe
     materials: Place
     checkpoint: str
     """Where its state lies while it runs: a path or a URL."""
     subject: str
-    """Stands for all its result depends on; a state kept under another is not taken up."""
+    """Stands for all its result depends on; a state kept under another is not resumed."""
     checkpoint_every_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """A trial's worker is up and begins."""
+    """A job's worker is up and begins."""
 
-    number: int
+    job: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
-    """A trial finished an epoch."""
+    """A job finished an epoch."""
 
-    number: int
+    job: str
     report: EpochReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """A trial's student is made."""
+    """A job's student is made."""
 
-    number: int
+    job: str
     trained: Trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A trial cannot be carried out."""
+    """A job cannot be carried out."""
 
-    number: int
+    job: str
     reason: str
     traceback: str = ""
     """Where the reason is an exception that nobody expected."""
@@ -73,52 +74,52 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A trial's worker went away; another may go on from the trial's checkpoint."""
+    """A job's worker went away; another may resume from the job's checkpoint."""
 
-    number: int
+    job: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hindered:
-    """A trial goes on without something it should have, such as its checkpoint."""
+class CheckpointFailed:
+    """A job continues without a checkpoint of its last epochs."""
 
-    number: int
+    job: str
     reason: str
 
 
-Event: TypeAlias = Begun | Progressed | Succeeded | Failed | Lost | Hindered
+Event: TypeAlias = Begun | Progressed | Succeeded | Failed | Lost | CheckpointFailed
 ENDS = (Succeeded, Failed, Lost)
-"""After one of these a task's worker is free, or gone."""
+"""After one of these a job's worker is free, or gone."""
 
 
 class Executor(Protocol):
-    """Carries out tasks; the driver submits while there is room and polls for events."""
+    """Carries out jobs; the driver submits while there is room and polls for events."""
 
     def room(self) -> int:
-        """How many more tasks can be taken now."""
+        """How many more jobs can be taken now."""
         ...
 
-    def submit(self, task: Task) -> None:
-        """Takes a task."""
+    def submit(self, job: Job) -> None:
+        """Takes a job."""
         ...
 
-    def stop(self, number: int, *, within_s: float) -> None:
-        """Ends a task after the epoch it is in, and its worker where that takes longer than ``within_s``.
+    def stop(self, job_id: str, *, within_s: float) -> None:
+        """Ends a job after the epoch it is in, and its worker where that takes longer than ``within_s``.
 
-        Nothing more is told of the task, and its checkpoint is removed.
+        Nothing more is reported of the job, and its checkpoint is removed.
         """
         ...
 
-    def drop(self, number: int) -> None:
-        """Ends a task with its worker at once; nothing more is told of it, and its checkpoint stays."""
+    def drop(self, job_id: str) -> None:
+        """Ends a job with its worker at once; nothing more is reported of it, and its checkpoint stays."""
         ...
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What happened, waiting for it at most that long."""
         ...
 
-    def quiet(self) -> AbstractContextManager[None]:
+    def pause(self) -> AbstractContextManager[None]:
         """Holds work still for a moment, for something to be timed on an idle processor."""
         ...
 
@@ -128,36 +129,36 @@ class Executor(Protocol):
 
 
 def carry_out(
-    trainers: Trainers, task: Task, *, materials: Callable[[], Materials] | None = None
+    trainers: Trainers, job: Job, *, materials: Callable[[], Materials] | None = None
 ) -> Generator[Event, None, None]:
-    """Makes the task's student, from its checkpoint where there is one, telling every epoch and how it ended.
+    """Makes the job's student, from its checkpoint where there is one; reports every epoch and how it ended.
 
-    ``materials`` opens them where they do not lie in the task's place.
+    ``materials`` opens them where they do not lie in the job's place.
     """
-    checkpoint = Checkpoint(task.checkpoint, subject=task.subject, every_s=task.checkpoint_every_s)
+    checkpoint = Checkpoint(job.checkpoint, subject=job.subject, every_s=job.checkpoint_every_s)
     training: Generator[EpochReport, None, Trained] | None = None
-    hindrance = ""
-    yield Begun(number=task.number)
+    trouble = ""
+    yield Begun(job=job.id)
     while True:
         try:
             if training is None:
-                trainer = trainers.get(task.materials.key, materials or task.materials.open)
-                training = trainer.distil(task.recipe, checkpoint=checkpoint)
+                trainer = trainers.get(job.materials.key, materials or job.materials.open)
+                training = trainer.distil(job.recipe, checkpoint=checkpoint)
             report = next(training)
         except StopIteration as stop:
-            yield Succeeded(number=task.number, trained=stop.value)
+            yield Succeeded(job=job.id, trained=stop.value)
             return
         except OutOfMemory as error:
-            yield Lost(number=task.number, reason=str(error))
+            yield Lost(job=job.id, reason=str(error))
             return
         except TrainingFailed as error:
-            yield Failed(number=task.number, reason=str(error))
+            yield Failed(job=job.id, reason=str(error))
             return
         except Exception as error:  # noqa: BLE001 - whatever fails in a trial is its result, and would fail again
             text = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield Failed(number=task.number, reason=text, traceback="".join(traceback.format_exception(error)))
+            yield Failed(job=job.id, reason=text, traceback="".join(traceback.format_exception(error)))
             return
-        yield Progressed(number=task.number, report=report)
-        if checkpoint.hindrance != hindrance:
-            hindrance = checkpoint.hindrance
-            yield Hindered(number=task.number, reason=hindrance)
+        yield Progressed(job=job.id, report=report)
+        if checkpoint.hindrance != trouble:
+            trouble = checkpoint.hindrance
+            yield CheckpointFailed(job=job.id, reason=trouble)

@@ -16,10 +16,10 @@ from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
-from kdsearch.search.executors.processes import ProcessExecutor
-from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import Begun, Lost, Progressed, Resources, Succeeded, Task
 from kdsearch.search.recipes import choose
+from kdsearch.workers.jobs import Begun, Job, Lost, Progressed, Resources, Succeeded
+from kdsearch.workers.pause import Pause
+from kdsearch.workers.processes import ProcessExecutor
 from tests.search.setups import ONE_THREAD, make_place
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -30,13 +30,13 @@ def place(tiny, tmp_path):
     return make_place(tiny, tmp_path)
 
 
-def _task(tiny, place, tmp_path, number, *, epochs=2):
+def _job(tiny, place, tmp_path, number, *, epochs=2):
     recipe = choose(
         tiny, lambda _, value: value.bounds[0] if isinstance(value, IntRange) else value.choice[1], seed=number
     )
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})
-    return Task(
-        number=number,
+    return Job(
+        id=str(number),
         recipe=recipe,
         materials=place,
         checkpoint=str(tmp_path / f"{number}.checkpoint"),
@@ -58,19 +58,19 @@ def _until(executor, kind, *, seconds=60):
 def test_workers_make_students_die_and_are_replaced(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, place, tmp_path, 0))
+        executor.submit(_job(tiny, place, tmp_path, 0))
         assert executor.room() == 0
         events = _until(executor, Succeeded)
         assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
         assert "head.weight" in load(events[-1].trained.weights)
-        executor.submit(_task(tiny, place, tmp_path, 1, epochs=10_000))
+        executor.submit(_job(tiny, place, tmp_path, 1, epochs=10_000))
         _until(executor, Progressed)
         os.kill(_children(executor)[0], signal.SIGKILL)
         events = _until(executor, Lost)
-        assert events[-1] == Lost(number=1, reason="the worker process ended with signal 9")
+        assert events[-1] == Lost(job="1", reason="the worker process ended with signal 9")
         assert executor.room() == 1
-        executor.submit(_task(tiny, place, tmp_path, 2))
-        assert _until(executor, Succeeded)[-1].number == 2
+        executor.submit(_job(tiny, place, tmp_path, 2))
+        assert _until(executor, Succeeded)[-1].job == "2"
         children = _children(executor)
     finally:
         executor.close()
@@ -80,10 +80,10 @@ def test_workers_make_students_die_and_are_replaced(tiny, place, tmp_path):
 def test_interrupt_does_not_reach_workers(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=3))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=3))
         _until(executor, Progressed)
         os.kill(_children(executor)[0], signal.SIGINT)
-        assert _until(executor, Succeeded)[-1].number == 0
+        assert _until(executor, Succeeded)[-1].job == "0"
     finally:
         executor.close()
 
@@ -91,20 +91,20 @@ def test_interrupt_does_not_reach_workers(tiny, place, tmp_path):
 def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=10_000))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=10_000))
         _until(executor, Progressed)
-        executor.stop(0, within_s=60)
+        executor.stop("0", within_s=60)
         assert executor.room() == 0
         deadline = time.monotonic() + 60
         while not executor.room():
             assert executor.poll(0.2) == []
             assert time.monotonic() < deadline
         assert not list(tmp_path.glob("0.checkpoint*"))
-        executor.submit(_task(tiny, place, tmp_path, 1))
+        executor.submit(_job(tiny, place, tmp_path, 1))
         assert [type(event) for event in _until(executor, Succeeded)] == [Begun, Progressed, Progressed, Succeeded]
-        executor.stop(1, within_s=60)  # too late; the next task must not suffer
-        executor.submit(_task(tiny, place, tmp_path, 2))
-        assert _until(executor, Succeeded)[-1].number == 2
+        executor.stop("1", within_s=60)  # too late; the next job must not suffer
+        executor.submit(_job(tiny, place, tmp_path, 2))
+        assert _until(executor, Succeeded)[-1].job == "2"
     finally:
         executor.close()
 
@@ -112,20 +112,20 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, place,
 def test_killed_and_silent_tasks_go_on_from_their_checkpoint_to_the_same_student(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
         whole = _until(executor, Succeeded)
         (tmp_path / "0.checkpoint").unlink()
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
         _until(executor, Progressed)
         os.kill(_children(executor)[0], signal.SIGKILL)
         _until(executor, Lost)
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
         _until(executor, Progressed)
         (child,) = _children(executor)
         os.kill(child, signal.SIGSTOP)
-        executor.drop(0)
+        executor.drop("0")
         assert executor.room() == 1
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=12))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
         again = _until(executor, Succeeded)
         assert again[-1].trained.weights == whole[-1].trained.weights
         assert again[-1].trained.scores.overlap == whole[-1].trained.scores.overlap
@@ -138,10 +138,10 @@ def test_killed_and_silent_tasks_go_on_from_their_checkpoint_to_the_same_student
 def test_worker_killed_while_it_starts_is_replaced(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, place, tmp_path, 0))
+        executor.submit(_job(tiny, place, tmp_path, 0))
         os.kill(_children(executor)[0], signal.SIGKILL)
-        assert _until(executor, Lost)[-1].number == 0
-        executor.submit(_task(tiny, place, tmp_path, 0))
+        assert _until(executor, Lost)[-1].job == "0"
+        executor.submit(_job(tiny, place, tmp_path, 0))
         _until(executor, Succeeded)
     finally:
         executor.close()
@@ -150,18 +150,18 @@ def test_worker_killed_while_it_starts_is_replaced(tiny, place, tmp_path):
 def test_workers_end_when_their_driver_is_killed(tiny, place, tmp_path):
     program = (
         "import os, pickle, sys, time\n"
-        "from kdsearch.search.executors.processes import ProcessExecutor\n"
-        "from kdsearch.search.executors.tasks import Progressed\n"
+        "from kdsearch.workers.processes import ProcessExecutor\n"
+        "from kdsearch.workers.jobs import Progressed\n"
         "if __name__ == '__main__':\n"
-        "    resources, task = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "    resources, job = pickle.load(open(sys.argv[1], 'rb'))\n"
         "    executor = ProcessExecutor(resources, workers=1)\n"
-        "    executor.submit(task)\n"
+        "    executor.submit(job)\n"
         "    while not executor.poll(1): pass\n"
         "    print(executor._workers[0].process.pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
     (tmp_path / "program.py").write_text(program)
-    (tmp_path / "setup.pickle").write_bytes(pickle.dumps((ONE_THREAD, _task(tiny, place, tmp_path, 0, epochs=10_000))))
+    (tmp_path / "setup.pickle").write_bytes(pickle.dumps((ONE_THREAD, _job(tiny, place, tmp_path, 0, epochs=10_000))))
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "setup.pickle")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         worker = int(driver.stdout.readline())
@@ -183,7 +183,7 @@ def test_worker_that_cannot_start_stops_the_study():
 
 def test_worker_imports_neither_optuna_nor_mlflow():
     strangers = ("optuna", "mlflow", "timm")
-    code = f"import sys, kdsearch.search.executors.worker; print([m for m in {strangers} if m in sys.modules])"
+    code = f"import sys, kdsearch.workers.worker; print([m for m in {strangers} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -203,7 +203,7 @@ def test_workers_rest_while_something_is_timed_and_go_on_afterwards(tiny, place,
     executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
         for number in range(2):
-            executor.submit(_task(tiny, place, tmp_path, number, epochs=10_000))
+            executor.submit(_job(tiny, place, tmp_path, number, epochs=10_000))
         _until_both_progress(executor)
         assert max(_spent_while_quiet(executor)) < 0.2
         while executor.poll(0.1) == []:
@@ -217,7 +217,7 @@ def test_a_worker_that_starts_up_is_waited_for_and_rests_too(tiny, place, tmp_pa
     executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
         for number in range(2):
-            executor.submit(_task(tiny, place, tmp_path, number, epochs=10_000))
+            executor.submit(_job(tiny, place, tmp_path, number, epochs=10_000))
         assert max(_spent_while_quiet(executor)) < 0.2
         _until_both_progress(executor)
     finally:
@@ -225,21 +225,21 @@ def test_a_worker_that_starts_up_is_waited_for_and_rests_too(tiny, place, tmp_pa
 
 
 def test_worker_whose_driver_never_ends_the_rest_goes_on():
-    rest = Rest(multiprocessing.get_context("spawn"), longest_s=0.2)
-    rest.obey()
+    pause = Pause(multiprocessing.get_context("spawn"), longest_s=0.2)
+    pause.obey()
     try:
         began = time.monotonic()
-        rest.ask(os.getpid())
+        pause.ask(os.getpid())
         assert 0.1 < time.monotonic() - began < 5
     finally:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    assert not rest.is_resting
+    assert not pause.is_paused
 
 
 def _spent_while_quiet(executor):
     """Seconds of processor time that each worker took in a second of quiet."""
     processes = [psutil.Process(pid) for pid in _children(executor)]
-    with executor.quiet():
+    with executor.pause():
         before = [sum(process.cpu_times()[:2]) for process in processes]
         time.sleep(1.0)
         return [sum(process.cpu_times()[:2]) - start for process, start in zip(processes, before, strict=True)]
@@ -247,25 +247,25 @@ def _spent_while_quiet(executor):
 
 def _until_both_progress(executor):
     seen = set()
-    while seen != {0, 1}:
-        seen.add(_until(executor, Progressed)[-1].number)
+    while seen != {"0", "1"}:
+        seen.add(_until(executor, Progressed)[-1].job)
 
 
 def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
-        executor.submit(_task(tiny, place, tmp_path, 0, epochs=10_000))
+        executor.submit(_job(tiny, place, tmp_path, 0, epochs=10_000))
         _until(executor, Progressed)
         (child,) = _children(executor)
         os.kill(child, signal.SIGSTOP)
-        executor.stop(0, within_s=0.5)
+        executor.stop("0", within_s=0.5)
         deadline = time.monotonic() + 30
         while not executor.room():
-            assert all(event.number == 0 for event in executor.poll(0.2))
+            assert all(event.job == "0" for event in executor.poll(0.2))
             assert time.monotonic() < deadline, "the slot is lost"
         assert not _alive(child)
         assert not list(tmp_path.glob("0.checkpoint*"))
-        executor.submit(_task(tiny, place, tmp_path, 1))
-        assert _until(executor, Succeeded)[-1].number == 1
+        executor.submit(_job(tiny, place, tmp_path, 1))
+        assert _until(executor, Succeeded)[-1].job == "1"
     finally:
         executor.close()

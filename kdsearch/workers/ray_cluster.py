@@ -1,4 +1,4 @@
-"""Carries tasks out on a Ray cluster; arrays and the teacher's maps travel once to each node."""
+"""Carries jobs out on a Ray cluster; arrays and the teacher's maps travel once to each node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kdsearch.config.search import RayConfig, SearchConfig
 from kdsearch.distill.materials import Materials, Trainers
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
-from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Resources, Task, carry_out
+from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out
 
 ANSWERS_WITHIN_S = 5.0
 PASSED_ON = ("GOMP_SPINCOUNT",)
@@ -34,31 +34,31 @@ class RayWorker:
     def __init__(self, resources: Resources) -> None:
         torch.set_num_threads(resources.threads)
         self._trainers = Trainers(torch.device(resources.device))
-        self._called_off: set[int] = set()
+        self._called_off: set[str] = set()
 
-    def work(self, task: Task, materials: Materials) -> Iterator[Event]:
-        """Streams the task's events; Ray passes the materials from the node's object store."""
-        with contextlib.closing(carry_out(self._trainers, task, materials=lambda: materials)) as events:
+    def work(self, job: Job, materials: Materials) -> Iterator[Event]:
+        """Streams the job's events; Ray passes the materials from the node's object store."""
+        with contextlib.closing(carry_out(self._trainers, job, materials=lambda: materials)) as events:
             for event in events:
                 yield event
-                if task.number in self._called_off and not isinstance(event, ENDS):
-                    discard(task.checkpoint)
+                if job.id in self._called_off and not isinstance(event, ENDS):
+                    discard(job.checkpoint)
                     return
 
-    def stop(self, number: int) -> None:
-        """Ends that task after the epoch it is in; called beside ``work``."""
-        self._called_off.add(number)
+    def stop(self, job_id: str) -> None:
+        """Ends that job after the epoch it is in; called beside ``work``."""
+        self._called_off.add(job_id)
 
 
 @dataclass(slots=True)
 class _Slot:
     actor: Any
     """A handle of a RayWorker."""
-    task: Task | None = None
+    job: Job | None = None
     events: Any = None
     """Ray's generator of references to events."""
     begun: bool = False
-    """Whether its worker has a place on a node and carries the task out."""
+    """Whether its worker has a place on a node and carries the job out."""
     stop_by: float | None = None
     """As of a worker process."""
 
@@ -85,26 +85,26 @@ class RayExecutor:
 
     def room(self) -> int:
         """What the cluster has room for now, less what runs."""
-        busy = sum(slot.task is not None for slot in self._slots)
+        busy = sum(slot.job is not None for slot in self._slots)
         return max(0, self._capacity() - busy)
 
-    def submit(self, task: Task) -> None:
-        """Gives the task to a worker that is free, or to a new one."""
-        slot = next((slot for slot in self._slots if slot.task is None), None)
+    def submit(self, job: Job) -> None:
+        """Gives the job to a worker that is free, or to a new one."""
+        slot = next((slot for slot in self._slots if slot.job is None), None)
         if slot is None:
             slot = _Slot(self._actor.remote(self._resources))
             self._slots.append(slot)
-        self._give(slot, task)
+        self._give(slot, job)
 
-    def stop(self, number: int, *, within_s: float) -> None:
-        """Asks the task's worker to stop after its epoch; until then, or until it is ended, it has no room."""
-        for slot in self._carrying(number):
+    def stop(self, job_id: str, *, within_s: float) -> None:
+        """Asks the job's worker to stop after its epoch; until then, or until it is ended, it has no room."""
+        for slot in self._carrying(job_id):
             slot.stop_by = time.monotonic() + within_s
-            slot.actor.stop.remote(number)
+            slot.actor.stop.remote(job_id)
 
-    def drop(self, number: int) -> None:
-        """Kills the task's worker."""
-        for slot in self._carrying(number):
+    def drop(self, job_id: str) -> None:
+        """Kills the job's worker."""
+        for slot in self._carrying(job_id):
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
 
@@ -112,7 +112,7 @@ class RayExecutor:
         """What workers sent."""
         self._move_unplaced()
         self._end_hanging()
-        by_events = {slot.events: slot for slot in self._slots if slot.task is not None}
+        by_events = {slot.events: slot for slot in self._slots if slot.job is not None}
         if not by_events:
             time.sleep(timeout_s)
             return []
@@ -120,7 +120,7 @@ class RayExecutor:
         ready, _ = self._ray.wait(list(by_events), num_returns=len(by_events), timeout=0, fetch_local=False)
         return [event for events in ready for event in self._hear(by_events[events])]
 
-    def quiet(self) -> AbstractContextManager[None]:
+    def pause(self) -> AbstractContextManager[None]:
         """Other machines' workers go on; a study that needs them still is refused with its file."""
         return contextlib.nullcontext()
 
@@ -131,61 +131,61 @@ class RayExecutor:
         self._slots = []
         self._ray.shutdown()
 
-    def _give(self, slot: _Slot, task: Task) -> None:
-        place = task.materials
+    def _give(self, slot: _Slot, job: Job) -> None:
+        place = job.materials
         if place.key not in self._packed:
             self._packed[place.key] = self._ray.put(place.open().packed())
-        slot.task, slot.begun, slot.stop_by = task, False, None
-        slot.events = slot.actor.work.options(num_returns="streaming").remote(task, self._packed[place.key])
+        slot.job, slot.begun, slot.stop_by = job, False, None
+        slot.events = slot.actor.work.options(num_returns="streaming").remote(job, self._packed[place.key])
 
     def _hear(self, slot: _Slot) -> list[Event]:
-        assert slot.task is not None
-        number, silent = slot.task.number, slot.stop_by is not None
+        assert slot.job is not None
+        job_id, silent = slot.job.id, slot.stop_by is not None
         try:
             event: Event = self._ray.get(next(slot.events))
         except StopIteration:
-            slot.task = None
+            slot.job = None
             return []
         except self._ray.exceptions.RayError as error:
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
             reason = f"its Ray worker was lost: {first_line(error)}"
-            return [] if silent else [Lost(number=number, reason=reason)]
+            return [] if silent else [Lost(job=job_id, reason=reason)]
         slot.begun = True
         if isinstance(event, ENDS):
-            slot.task = None
+            slot.job = None
         if isinstance(event, Failed) and event.traceback:  # as of a worker process
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
         return [] if silent else [event]
 
     def _move_unplaced(self) -> None:
-        """A worker for which a lost node left no place gives its task to one that is free."""
+        """A worker for which a lost node left no place gives its job to one that is free."""
         if len(self._slots) <= self._capacity():
             return
-        free = [slot for slot in self._slots if slot.task is None]
-        unplaced = [slot for slot in self._slots if slot.task is not None and not slot.begun]
+        free = [slot for slot in self._slots if slot.job is None]
+        unplaced = [slot for slot in self._slots if slot.job is not None and not slot.begun]
         for slot, other in zip(unplaced, free, strict=False):
-            assert slot.task is not None
+            assert slot.job is not None
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
-            self._give(other, slot.task)
+            self._give(other, slot.job)
 
     def _end_hanging(self) -> None:
         """Kills workers that were to stop and did not in time."""
         for slot in list(self._slots):
-            if slot.task is not None and slot.stop_by is not None and time.monotonic() > slot.stop_by:
-                logger.warning("a Ray worker did not stop trial %s in time and is ended", slot.task.number)
+            if slot.job is not None and slot.stop_by is not None and time.monotonic() > slot.stop_by:
+                logger.warning("a Ray worker did not stop job %s in time and is ended", slot.job.id)
                 self._ray.kill(slot.actor)
                 self._slots.remove(slot)
-                discard(slot.task.checkpoint)
+                discard(slot.job.checkpoint)
 
     def _fits(self, has: dict[str, float]) -> int:
         needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
         return min(int(has.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
 
-    def _carrying(self, number: int) -> list[_Slot]:
-        return [slot for slot in self._slots if slot.task is not None and slot.task.number == number]
+    def _carrying(self, job_id: str) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.job is not None and slot.job.id == job_id]
 
     def _capacity(self) -> int:
         fits = sum(self._fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])

@@ -1,4 +1,4 @@
-"""Carries tasks out in persistent worker processes."""
+"""Carries jobs out in persistent worker processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from multiprocessing.context import SpawnProcess
 
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
-from kdsearch.search.executors.rest import Rest
-from kdsearch.search.executors.tasks import ENDS, Event, Failed, Lost, Resources, Task
-from kdsearch.search.executors.worker import work
+from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources
+from kdsearch.workers.pause import Pause
+from kdsearch.workers.worker import work
 
 logger = logging.getLogger(__name__)
 
-REST_WITHIN_S = 5.0
+PAUSE_WITHIN_S = 5.0
 UP_WITHIN_S = 60.0
 
 
@@ -28,11 +28,11 @@ UP_WITHIN_S = 60.0
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    rest: Rest
+    pause: Pause
     ready: bool = False
-    task: Task | None = None
+    job: Job | None = None
     stop_by: float | None = None
-    """When it is replaced, by the monotonic clock, if its task was called off and it has not answered; else None."""
+    """When it is replaced, by the monotonic clock, if its job was called off and it has not answered; else None."""
 
 
 class ProcessExecutor:
@@ -43,26 +43,26 @@ class ProcessExecutor:
         self._workers = [self._start() for _ in range(workers)]
 
     def room(self) -> int:
-        """Workers without a task; one that still starts up takes a task already."""
-        return sum(worker.task is None for worker in self._workers)
+        """Workers without a job; one that still starts up takes a job already."""
+        return sum(worker.job is None for worker in self._workers)
 
-    def submit(self, task: Task) -> None:
-        """Sends the task to a worker without one."""
-        worker = next(worker for worker in self._workers if worker.task is None)
-        worker.task = task
+    def submit(self, job: Job) -> None:
+        """Sends the job to a worker without one."""
+        worker = next(worker for worker in self._workers if worker.job is None)
+        worker.job = job
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll hears of its death
-            worker.connection.send(task)
+            worker.connection.send(job)
 
-    def stop(self, number: int, *, within_s: float) -> None:
-        """Asks the task's worker to stop after its epoch; until it answers, or is replaced, it has no room."""
-        for worker in self._carrying(number):
+    def stop(self, job_id: str, *, within_s: float) -> None:
+        """Asks the job's worker to stop after its epoch; until it answers, or is replaced, it has no room."""
+        for worker in self._carrying(job_id):
             worker.stop_by = time.monotonic() + within_s
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                worker.connection.send(number)
+                worker.connection.send(job_id)
 
-    def drop(self, number: int) -> None:
-        """Kills the task's worker and starts another in its place."""
-        for worker in self._carrying(number):
+    def drop(self, job_id: str) -> None:
+        """Kills the job's worker and starts another in its place."""
+        for worker in self._carrying(job_id):
             self._kill(worker)
 
     def poll(self, timeout_s: float) -> list[Event]:
@@ -76,8 +76,8 @@ class ProcessExecutor:
         return events
 
     @contextlib.contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Lets the workers rest between two operations; they go on by themselves if this process dies meanwhile.
+    def pause(self) -> Iterator[None]:
+        """Lets the workers pause between two operations; they continue by themselves if this process dies meanwhile.
 
         One that still starts up is waited for: it computes, and cannot be asked before it is up.
         """
@@ -85,21 +85,21 @@ class ProcessExecutor:
         for worker in self._workers:
             if not worker.ready and not worker.connection.poll(max(0.0, began + UP_WITHIN_S - time.monotonic())):
                 logger.warning("a worker still starts up; a latency may come out too long")
-        training = [worker for worker in self._workers if worker.task is not None and self._hears(worker)]
+        training = [worker for worker in self._workers if worker.job is not None and self._hears(worker)]
         for worker in training:
             assert worker.process.pid is not None, "it was started"
-            worker.rest.ask(worker.process.pid)
-        until = time.monotonic() + REST_WITHIN_S
-        while not all(worker.rest.is_resting or not worker.process.is_alive() for worker in training):
+            worker.pause.ask(worker.process.pid)
+        until = time.monotonic() + PAUSE_WITHIN_S
+        while not all(worker.pause.is_paused or not worker.process.is_alive() for worker in training):
             if time.monotonic() > until:
-                logger.warning("a worker did not rest within %s s; a latency may come out too long", REST_WITHIN_S)
+                logger.warning("a worker did not pause within %s s; a latency may come out too long", PAUSE_WITHIN_S)
                 break
             time.sleep(0.005)
         try:
             yield
         finally:
             for worker in training:
-                worker.rest.end()
+                worker.pause.end()
 
     @staticmethod
     def _hears(worker: _Worker) -> bool:
@@ -119,10 +119,10 @@ class ProcessExecutor:
     def _replace_hanging(self) -> None:
         """Kills workers that were to stop and did not in time."""
         for worker in list(self._workers):
-            if worker.task is not None and worker.stop_by is not None and time.monotonic() > worker.stop_by:
-                logger.warning("a worker did not stop trial %s in time and is replaced", worker.task.number)
+            if worker.job is not None and worker.stop_by is not None and time.monotonic() > worker.stop_by:
+                logger.warning("a worker did not stop job %s in time and is replaced", worker.job.id)
                 self._kill(worker)
-                discard(worker.task.checkpoint)
+                discard(worker.job.checkpoint)
 
     def _kill(self, worker: _Worker) -> None:
         worker.process.kill()
@@ -130,20 +130,20 @@ class ProcessExecutor:
         worker.connection.close()
         self._workers[self._workers.index(worker)] = self._start()
 
-    def _carrying(self, number: int) -> list[_Worker]:
-        return [worker for worker in self._workers if worker.task is not None and worker.task.number == number]
+    def _carrying(self, job_id: str) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.job is not None and worker.job.id == job_id]
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        rest = Rest(context)
+        pause = Pause(context)
         process = context.Process(
-            target=work, args=(theirs, self._resources, rest), daemon=True, name="kdsearch worker"
+            target=work, args=(theirs, self._resources, pause), daemon=True, name="kdsearch worker"
         )
         with _deaf_to_interrupts():
             process.start()
         theirs.close()
-        return _Worker(process=process, connection=ours, rest=rest)
+        return _Worker(process=process, connection=ours, pause=pause)
 
     def _hear(self, index: int, worker: _Worker) -> list[Event]:
         try:
@@ -155,7 +155,7 @@ class ProcessExecutor:
             return []
         silent = worker.stop_by is not None
         if event is None or isinstance(event, ENDS):
-            worker.task, worker.stop_by = None, None
+            worker.job, worker.stop_by = None, None
         if isinstance(event, Failed) and event.traceback:  # it may have spoilt the process, such as its CUDA context
             self._kill(worker)
         return [] if silent or event is None else [event]
@@ -167,10 +167,10 @@ class ProcessExecutor:
         if not worker.ready and not killed:
             raise SearchError(f"a worker process could not start (exit code {code}); what it printed above says why")
         self._workers[index] = self._start()
-        if worker.task is None or worker.stop_by is not None:
+        if worker.job is None or worker.stop_by is not None:
             return []
         how = f"signal {-(code or 0)}" if killed else f"exit code {code}"
-        return [Lost(number=worker.task.number, reason=f"the worker process ended with {how}")]
+        return [Lost(job=worker.job.id, reason=f"the worker process ended with {how}")]
 
 
 @contextlib.contextmanager

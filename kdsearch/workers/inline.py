@@ -1,0 +1,59 @@
+"""Carries jobs out in the driver itself, one epoch a poll: for debugging."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+
+from kdsearch.distill.materials import Trainers
+from kdsearch.files.whole import discard
+from kdsearch.workers.jobs import ENDS, Event, Job, Resources, carry_out
+
+
+class InlineExecutor:
+    """One job at a time, in this process."""
+
+    def __init__(self, resources: Resources) -> None:
+        torch.set_num_threads(resources.threads)
+        self._trainers = Trainers(torch.device(resources.device))
+        self._job: Job | None = None
+        self._events: Iterator[Event] = iter(())
+
+    def room(self) -> int:
+        """One while nothing runs."""
+        return 1 if self._job is None else 0
+
+    def submit(self, job: Job) -> None:
+        """Begins the job; it goes on with every poll."""
+        self._job, self._events = job, carry_out(self._trainers, job)
+
+    def stop(self, job_id: str, *, within_s: float) -> None:  # noqa: ARG002 - it ends at once
+        """Drops the job and its checkpoint."""
+        if self._job is not None and self._job.id == job_id:
+            discard(self._job.checkpoint)
+            self.drop(job_id)
+
+    def drop(self, job_id: str) -> None:
+        """Drops the job."""
+        if self._job is not None and self._job.id == job_id:
+            self.close()
+
+    def poll(self, timeout_s: float) -> list[Event]:  # noqa: ARG002 - an epoch takes as long as it takes
+        """Trains one epoch and tells of it."""
+        if self._job is None:
+            return []
+        event = next(self._events)
+        if isinstance(event, ENDS):
+            self._job = None
+        return [event]
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Nothing runs between two polls."""
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        """Drops the running job."""
+        self._job, self._events = None, iter(())
