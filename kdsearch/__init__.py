@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kdsearch.export.loading import LoadedStudent, Runtime
+    from kdsearch.study import Study
 
-__all__ = ["__version__", "load"]
+__all__ = ["Study", "__version__", "load"]
 
 
 def load(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
@@ -23,3 +24,12 @@ def load(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
     from kdsearch.export.loading import load_student  # so that importing kdsearch stays light
 
     return load_student(folder, runtime=runtime)
+
+
+def __getattr__(name: str) -> object:
+    """``Study``, imported when it is asked for, so that importing kdsearch stays light."""
+    if name != "Study":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kdsearch.study import Study
+
+    return Study

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdsearch.cli.command_line import command_line
-from kdsearch.config.study import StudyConfig
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord
 
@@ -16,16 +15,6 @@ def failures(records: Sequence[TrialRecord]) -> list[str]:
     """One line for each reason for which trials failed, the most frequent first."""
     reasons = Counter(record.reason for record in records if record.outcome == "failed")
     return [f"{count} trial{'s' * (count > 1)} failed: {reason}" for reason, count in reasons.most_common()]
-
-
-def none_within(students: Sequence[Student], study: StudyConfig) -> str:
-    """That no finished student reaches ``search.limits.empty_share``, and what the best of them does."""
-    best = max(student.scores.overlap.empty_share or 0.0 for student in students)
-    return (
-        f"study {study.name}: none of {len(students)} finished students leaves at least "
-        f"{study.search.limits.empty_share:g} of the images without a lesion empty (search.limits.empty_share); the "
-        f"best leaves {best:.2f}; lower the limit, or train on such images too (data.train_without_lesion)"
-    )
 
 
 def next_steps(

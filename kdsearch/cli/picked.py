@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from kdsearch.cli.choosing import Choice
 from kdsearch.config.quantity import format_quantity
 from kdsearch.export.description import Description
 from kdsearch.front.choice import Budget, Candidate, nearest_to
+from kdsearch.workflow.choosing import Choice
 
 MOST_SHOWN = 5
 """Students not distinguishable from the chosen one, the smallest."""
@@ -28,15 +28,15 @@ def say_choice(choice: Choice, console: Console) -> None:
     count = f" ({len(shown)} smallest of {len(choice.as_good)})" if len(choice.as_good) > len(shown) else ""
     title = f"not distinguishable from it by these images and these weights{count}"
     table = Table("trial", "Dice %", "chosen minus it", "params", "MACs", "path", title=title)
-    for rival in shown:
-        scores = rival.student.scores
+    for comparison in shown:
+        scores = comparison.student.scores
         table.add_row(
-            str(rival.student.number),
+            str(comparison.student.number),
             f"{100 * scores.dice:.1f}",
-            str(rival.behind),
+            str(comparison.behind),
             format_quantity(scores.params),
             format_quantity(scores.macs),
-            rival.student.recipe.path,
+            comparison.student.recipe.path,
         )
     console.print(table)
 
@@ -87,7 +87,7 @@ def as_json(choice: Choice, description: Description, *, folder: Path, version: 
         "trial": description.trial,
         "why": choice.sentence,
         "caution": choice.caution,
-        "as_good": [rival.student.number for rival in choice.as_good],
+        "as_good": [comparison.student.number for comparison in choice.as_good],
         "folder": str(folder),
         "registered": version,
         "scores": description.scores,

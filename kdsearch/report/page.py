@@ -37,7 +37,7 @@ Sections = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class ReportData:
     """What a report tells."""
 
     study: StudyConfig
@@ -56,7 +56,7 @@ class Story:
     """Recipes over repeats, where the study was repeated."""
 
 
-def report_page(story: Story) -> str:
+def report_page(story: ReportData) -> str:
     """The report as HTML."""
     name = html.escape(story.study.name)
     sections = "\n".join(
@@ -69,7 +69,7 @@ def report_page(story: Story) -> str:
     )
 
 
-def _sections(story: Story) -> Sections:
+def _sections(story: ReportData) -> Sections:
     students = students_of(story.records)
     members = {student.number for student in story.front}
     most = reference_size(story.records, story.study.search.limits.params)
@@ -94,11 +94,11 @@ def _sections(story: Story) -> Sections:
     ]
 
 
-def _part(story: Story) -> str:
+def _part(story: ReportData) -> str:
     return "test" if story.study.score_test else "validation"
 
 
-def _variants(story: Story) -> str:
+def _variants(story: ReportData) -> str:
     if not story.variants:
         return ""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in VARIANTS_HEAD)
@@ -109,7 +109,7 @@ def _variants(story: Story) -> str:
     return f"<table><tr>{head}</tr>{rows}</table><p>{note}</p>"
 
 
-def _summary(story: Story) -> str:
+def _summary(story: ReportData) -> str:
     counts = Counter(record.outcome for record in story.records)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     teacher = f" Teacher: {html.escape(story.teacher.headline())}." if story.teacher else ""
@@ -123,13 +123,13 @@ def _summary(story: Story) -> str:
     )
 
 
-def _curves(story: Story, members: set[int]) -> str:
+def _curves(story: ReportData, members: set[int]) -> str:
     stopped = sum(record.outcome == "stopped" for record in story.records)
     words = f"<p>{stopped} trials were stopped early (dotted, crossed where they ended).</p>" if stopped else ""
     return words + _chart(curves_figure(story.records, members))
 
 
-def _importance(story: Story) -> str:
+def _importance(story: ReportData) -> str:
     if not story.importances:
         return "<p>Too few finished trials, or nothing that varied, to tell.</p>"
     return (
@@ -146,7 +146,7 @@ def _progress(steps: Sequence[Step], most: float) -> str:
     )
 
 
-def _overlays(story: Story) -> str:
+def _overlays(story: ReportData) -> str:
     if not story.overlays:
         return ""
     pictures = (
@@ -157,7 +157,7 @@ def _overlays(story: Story) -> str:
     return "<p>Easy, typical and hard images by the teacher's Dice.</p>" + "\n".join(pictures)
 
 
-def _data(story: Story) -> str:
+def _data(story: ReportData) -> str:
     data = story.data
     if data is None:
         return ""

@@ -11,7 +11,7 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.front.members import front_of
 from kdsearch.report.figures import curves_figure, groups_figure
 from kdsearch.report.note import study_note
-from kdsearch.report.page import Story, report_page
+from kdsearch.report.page import ReportData, report_page
 from kdsearch.report.progress import reference_size, steps_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
 from kdsearch.trials.curve import EpochReport
@@ -79,7 +79,7 @@ def _story(**changes):
         "study_text": "name: s",
         "environment": "torch==1",
     }
-    return Story(**(values | changes))
+    return ReportData(**(values | changes))
 
 
 def test_page_holds_every_section_and_asks_for_nothing():

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from kdsearch.cli.command_line import command_line
-from kdsearch.cli.conclusion import failures, look, next_steps, none_within
+from kdsearch.cli.conclusion import failures, look, next_steps
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
@@ -26,6 +26,7 @@ from kdsearch.search.events import Searching
 from kdsearch.search.repeats import gather_repeats
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import TrialRecord, students_of
+from kdsearch.workflow.pick import none_within
 
 NOTHING_MADE = 1
 

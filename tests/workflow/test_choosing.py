@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from kdsearch.cli.choosing import MOST_COMPARED, Gallery, as_asked_for, choose
 from kdsearch.front.choice import Budget, Candidate, Rule
+from kdsearch.workflow.choosing import MOST_COMPARED, Candidates, as_asked_for, choose
 from tests.front.students import student
 
 IMAGES = np.random.default_rng(0).uniform(-0.05, 0.05, (40, 50))
@@ -26,11 +26,19 @@ class Scored:
         return of.number != 9
 
 
-def _gallery(*students):
-    return Gallery(students=students, study=SimpleNamespace(name="s"), materials=None, pictures=Scored(), home=Path())
+def _candidates(*students):
+    return Candidates(
+        students=students,
+        study=SimpleNamespace(name="s"),
+        study_id="id",
+        complete=True,
+        materials=None,
+        pictures=Scored(),
+        home=Path(),
+    )
 
 
-GALLERY = _gallery(
+KNOWN = _candidates(
     student(0, 0.60, 1_000),
     student(1, 0.70, 2_000),
     student(2, 0.701, 5_000),
@@ -41,15 +49,15 @@ GALLERY = _gallery(
 
 
 def _choose(rule, **budget):
-    candidates = [Candidate(student=entry) for entry in GALLERY.students]
-    return choose(GALLERY, candidates, budget=Budget(**budget), rule=rule)
+    candidates = [Candidate(student=entry) for entry in KNOWN.students]
+    return choose(KNOWN, candidates, budget=Budget(**budget), rule=rule)
 
 
 def test_those_that_cannot_be_told_from_the_choice_are_named_smallest_first():
     choice = _choose(Rule(), params=8_000)
     assert choice.candidate.student.number == 9  # the smaller of two with the same Dice
     assert choice.runner_up.student.number == 3
-    assert [rival.student.number for rival in choice.as_good] == [1, 3, 2]
+    assert [comparison.student.number for comparison in choice.as_good] == [1, 3, 2]
     assert (
         "The runner-up, trial 3, is not distinguishable from it by these images and these weights: the "
         in choice.caution
@@ -57,8 +65,8 @@ def test_those_that_cannot_be_told_from_the_choice_are_named_smallest_first():
 
 
 def test_smaller_students_as_good_are_told_with_the_smallest():
-    choice = as_asked_for(GALLERY, Candidate(student=GALLERY.find(2)))
-    assert [rival.student.number for rival in choice.as_good] == [1, 3]
+    choice = as_asked_for(KNOWN, Candidate(student=KNOWN.find(2)))
+    assert [comparison.student.number for comparison in choice.as_good] == [1, 3]
     assert choice.runner_up is None
     assert "Of 4 compared, 2 with fewer parameters are not distinguishable from it by these images" in choice.caution
     assert "the smallest is trial 1: Dice 70.0 %" in choice.caution
@@ -68,7 +76,7 @@ def test_smaller_students_as_good_are_told_with_the_smallest():
 
 
 def test_flattery_of_the_best_is_told():
-    many = _gallery(*(student(number, 0.5, 100 + number) for number in range(8)))
+    many = _candidates(*(student(number, 0.5, 100 + number) for number in range(8)))
     choice = choose(many, [Candidate(student=one) for one in many.students], budget=Budget(), rule=Rule())
     assert 0.001 < choice.flattery < 0.03
     assert f"flatters it by about {100 * choice.flattery:.1f} points of Dice" in choice.caution
@@ -90,6 +98,6 @@ def test_smallest_within_counts_those_within():
 
 
 def test_those_nearest_in_dice_are_compared_where_there_are_many():
-    many = _gallery(*(student(number, 0.5 + number / 1000, 100 + number) for number in range(10, 40)))
+    many = _candidates(*(student(number, 0.5 + number / 1000, 100 + number) for number in range(10, 40)))
     choice = as_asked_for(many, Candidate(student=many.find(39)))
-    assert [rival.student.number for rival in choice.rivals] == list(range(39 - MOST_COMPARED, 39))
+    assert [comparison.student.number for comparison in choice.comparisons] == list(range(39 - MOST_COMPARED, 39))

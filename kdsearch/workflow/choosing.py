@@ -1,8 +1,7 @@
-"""From a study's students and what was typed to the one that is picked, and to the words that say why."""
+"""From a study's students, a budget and a rule to the one that is picked, and to the words that say why."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +27,14 @@ MOST_COMPARED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gallery:
-    """A study's finished students, and what they are looked at with."""
+class Candidates:
+    """A study's finished students within its limits, and what they are looked at with."""
 
     students: tuple[Student, ...]
     study: StudyConfig
+    study_id: str
+    complete: bool
+    """Whether the study has all the trials that its file asks for."""
     materials: Materials
     pictures: Pictures
     home: Path
@@ -43,7 +45,7 @@ class Gallery:
         if found is None:
             hint = nearest(str(number), (str(student.number) for student in self.students))
             raise KdsearchError(
-                f"--trial {number}: the study has no finished student of that number within its limits{hint}"
+                f"trial {number}: the study has no finished student of that number within its limits{hint}"
             )
         return found
 
@@ -53,12 +55,12 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rival:
+class Comparison:
     """A student that the chosen one is compared with, image by image."""
 
     student: Student
     behind: Difference
-    """Of Dice, chosen minus rival."""
+    """Of Dice, chosen minus comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +69,17 @@ class Choice:
 
     candidate: Candidate
     sentence: str
-    runner_up: Rival | None
+    runner_up: Comparison | None
     """The one that the rule places next; None where a person chose, or no other's Dice is known here."""
-    rivals: tuple[Rival, ...]
+    comparisons: tuple[Comparison, ...]
     """Those compared, smallest first."""
     flattery: float = 0.0
     """By how much Dice the best of those within the budget looks better than it is; 0 where another rule chose."""
 
     @property
-    def as_good(self) -> tuple[Rival, ...]:
+    def as_good(self) -> tuple[Comparison, ...]:
         """Those not distinguishable from the chosen one, smallest first."""
-        return tuple(rival for rival in self.rivals if rival.behind.within_noise)
+        return tuple(comparison for comparison in self.comparisons if comparison.behind.within_noise)
 
     @property
     def caution(self) -> str:
@@ -90,11 +92,11 @@ class Choice:
                 f"the difference is {behind} points of Dice (95 % over all comparisons)."
             )
         chosen = self.candidate.student.scores
-        smaller = [rival for rival in self.as_good if rival.student.scores.params < chosen.params]
+        smaller = [comparison for comparison in self.as_good if comparison.student.scores.params < chosen.params]
         if smaller:
             least = smaller[0].student
             sentences.append(
-                f"Of {len(self.rivals)} compared, {len(smaller)} with fewer parameters are {INDISTINGUISHABLE}; "
+                f"Of {len(self.comparisons)} compared, {len(smaller)} with fewer parameters are {INDISTINGUISHABLE}; "
                 f"the smallest is trial {least.number}: {least.scores.headline()}."
             )
         if self.as_good:
@@ -107,27 +109,8 @@ class Choice:
         return " ".join(sentences)
 
 
-def rule_of(options: argparse.Namespace) -> Rule:
-    """The rule that was typed."""
-    if options.smallest_within is not None:
-        return Rule(name="smallest-within", tolerance=options.smallest_within)
-    return Rule(name="knee" if options.knee else "best")
-
-
-def budget_of(options: argparse.Namespace) -> Budget:
-    """The budget that was typed."""
-    return Budget(
-        params=options.params,
-        macs=options.macs,
-        latency_ms=options.latency,
-        file_bytes=options.file_size,
-        min_dice=options.min_dice,
-        min_empty_share=options.min_empty_share,
-    )
-
-
 def candidates_of(
-    gallery: Gallery, students: Sequence[Student], *, budget: Budget, say: Callable[[str], None]
+    known: Candidates, students: Sequence[Student], *, budget: Budget, say: Callable[[str], None]
 ) -> list[Candidate]:
     """The students; where the budget asks for it, those that may be within it with their latency and file size."""
     plain = [Candidate(student=student) for student in students]
@@ -135,10 +118,10 @@ def candidates_of(
     if not budget.needs_measuring or not possible:
         return plain
     say(f"measuring {len(possible)} students on this machine")
-    return [_measured(gallery, entry.student) for entry in possible]
+    return [_measured(known, entry.student) for entry in possible]
 
 
-def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget, rule: Rule) -> Choice | None:
+def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget, rule: Rule) -> Choice | None:
     """The rule's choice among the candidates within the budget; None where none is."""
     within = [entry for entry in candidates if budget.excess(entry) <= 0]
     ranked = rule.rank(within)
@@ -147,47 +130,49 @@ def choose(gallery: Gallery, candidates: Sequence[Candidate], *, budget: Budget,
     chosen, others = ranked[0].student, [entry.student for entry in within]
     sentence = rule.explain(ranked, count=len(within), budget=budget)
     second = ranked[1].student.number if len(ranked) > 1 else None
-    rivals = _rivals(gallery, chosen, others, always=second)
-    runner_up = next((rival for rival in rivals if rival.student.number == second), None)
+    comparisons = _compared(known, chosen, others, always=second)
+    runner_up = next((comparison for comparison in comparisons if comparison.student.number == second), None)
     return Choice(
         candidate=ranked[0],
         sentence=sentence,
         runner_up=runner_up,
-        rivals=rivals,
-        flattery=_flattery(gallery, [chosen, *others]) if rule.name == "best" else 0.0,
+        comparisons=comparisons,
+        flattery=_flattery(known, [chosen, *others]) if rule.name == "best" else 0.0,
     )
 
 
-def as_asked_for(gallery: Gallery, chosen: Candidate) -> Choice:
+def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
     """The choice of a person, compared with all students."""
     sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
-    rivals = _rivals(gallery, chosen.student, gallery.students)
-    return Choice(candidate=chosen, sentence=sentence, runner_up=None, rivals=rivals)
+    comparisons = _compared(known, chosen.student, known.students)
+    return Choice(candidate=chosen, sentence=sentence, runner_up=None, comparisons=comparisons)
 
 
-def _rivals(
-    gallery: Gallery, chosen: Student, others: Iterable[Student], *, always: int | None = None
-) -> tuple[Rival, ...]:
+def _compared(
+    known: Candidates, chosen: Student, others: Iterable[Student], *, always: int | None = None
+) -> tuple[Comparison, ...]:
     """Those nearest in Dice and that of the trial ``always``, smallest first."""
-    here = [other for other in others if other.number != chosen.number and gallery.pictures.has_dice(other)]
+    here = [other for other in others if other.number != chosen.number and known.pictures.has_dice(other)]
     nearest_first = sorted(here, key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
-    compared, pictures = nearest_first[:MOST_COMPARED], gallery.pictures
+    compared, pictures = nearest_first[:MOST_COMPARED], known.pictures
     if not compared:
         return ()
     dice = [pictures.dice(other) for other in compared]
     behind = simultaneous_differences(pictures.dice(chosen), dice, pictures.groups)
-    rivals = [Rival(student=other, behind=found) for other, found in zip(compared, behind, strict=True)]
-    return tuple(sorted(rivals, key=lambda rival: (rival.student.scores.params, rival.student.number)))
+    comparisons = [Comparison(student=other, behind=found) for other, found in zip(compared, behind, strict=True)]
+    return tuple(
+        sorted(comparisons, key=lambda comparison: (comparison.student.scores.params, comparison.student.number))
+    )
 
 
-def _flattery(gallery: Gallery, students: Iterable[Student]) -> float:
+def _flattery(known: Candidates, students: Iterable[Student]) -> float:
     """Of the best of the students whose Dice on each image is known here."""
-    here = {student.number: student for student in students if gallery.pictures.has_dice(student)}
+    here = {student.number: student for student in students if known.pictures.has_dice(student)}
     best = sorted(here.values(), key=lambda student: -student.scores.dice)[:MOST_RESAMPLED]
-    return flattery([gallery.pictures.dice(student) for student in best], gallery.pictures.groups) if best else 0.0
+    return flattery([known.pictures.dice(student) for student in best], known.pictures.groups) if best else 0.0
 
 
-def _measured(gallery: Gallery, student: Student) -> Candidate:
-    network = load_weights(student, gallery.weights_of(student))
-    file_bytes, latency = measure_onnx(network, size=gallery.study.data.size)
+def _measured(known: Candidates, student: Student) -> Candidate:
+    network = load_weights(student, known.weights_of(student))
+    file_bytes, latency = measure_onnx(network, size=known.study.data.size)
     return Candidate(student=student, file_bytes=file_bytes, latency_ms=latency.median_ms)

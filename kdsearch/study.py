@@ -1,0 +1,202 @@
+"""A study in Python: what ``kdsearch`` does on the command line, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.quantity import parse_quantity
+from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.errors import KdsearchError
+from kdsearch.files.home import home_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from kdsearch.export.loading import LoadedStudent, Runtime
+    from kdsearch.search.events import DriverEvent
+    from kdsearch.trials.record import Student
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """A student that was picked."""
+
+    folder: Path
+    trial: int
+    why: str
+    """How it was chosen."""
+    caution: str
+    """What it cannot be told from; empty where that is nothing."""
+    registered: str | None
+    """Its version in MLflow's registry; None where it was left out."""
+
+    def load(self, *, runtime: Runtime = "onnx") -> LoadedStudent:
+        """The student as a function from images to masks."""
+        from kdsearch.export.loading import load_student
+
+        return load_student(self.folder, runtime=runtime)
+
+
+class Study:
+    """One study, by its file.
+
+    In a script, what calls ``run`` stands under ``if __name__ == "__main__":``, because worker processes import the
+    script.
+    """
+
+    def __init__(self, file: str | Path, *, data: str | Sequence[str] = (), home: str | Path | None = None) -> None:
+        """``data``: folders in place of the file's, ``FOLDER`` or ``NAME=FOLDER``, as ``--data`` takes them.
+
+        ``home`` is where the study's files lie; ``KDSEARCH_HOME``, else ``.kdsearch``, unless given. Raises
+        StudyFileError for a file that is not a study.
+        """
+        folders = [data] if isinstance(data, str) else list(data)
+        self._config = with_folders(load_study(Path(file)), folders)
+        self._home = Path(home) if home is not None else home_folder(os.environ)
+
+    def __repr__(self) -> str:
+        return f"<Study {self._config.name}>"
+
+    @property
+    def config(self) -> StudyConfig:
+        """What the file says, defaults filled in."""
+        return self._config
+
+    def run(
+        self,
+        *,
+        on_event: Callable[[DriverEvent], None] | None = None,
+        trials: int | None = None,
+        workers: int | None = None,
+    ) -> Study:
+        """Runs the study to its end, or resumes it; returns the study.
+
+        ``on_event`` is called with each event of ``kdsearch.search.events``; an interrupt stops the study so that the
+        next call resumes. ``trials`` and ``workers`` replace what the file says. Raises KdsearchError where the study
+        cannot start or continue.
+        """
+        from kdsearch.search.driver import run_study
+        from kdsearch.tracking.location import choose_tracking
+
+        given = {"trials": trials, "workers": workers}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        config = self._config.model_copy(update={"search": self._config.search.model_copy(update=wanted)})
+        for one in repeats_of(config):
+            tracking = choose_tracking(one.tracking_uri, os.environ)
+            for event in run_study(one, home=self._home, tracking=tracking):
+                if on_event is not None:
+                    on_event(event)
+        return self
+
+    def front(self) -> pd.DataFrame:
+        """The students that no other beats, smallest first: scores and settings by trial."""
+        from kdsearch.front.members import front_of
+        from kdsearch.workflow.tables import students_table
+
+        search = self._config.search
+        return students_table(front_of(self._finished(), search.objectives, search.limits))
+
+    def trials(self) -> pd.DataFrame:
+        """Every trial: outcome, scores and settings by trial."""
+        from kdsearch.search.store import open_store
+        from kdsearch.workflow.tables import trials_table
+
+        return trials_table(open_store(self._config, self._home, create=False).records())
+
+    def chart(self) -> go.Figure:
+        """Dice against parameters of all students, the front's outlined; a notebook shows it."""
+        from kdsearch.front.members import front_of
+        from kdsearch.report.chart import front_figure
+        from kdsearch.search.store import open_store
+
+        search, students = self._config.search, self._finished()
+        front = front_of(students, search.objectives, search.limits)
+        teacher = open_store(self._config, self._home, create=False).teacher()
+        return front_figure(self._config, students=students, front=front, teacher=teacher)
+
+    def pick(  # noqa: PLR0913 - a keyword for each of the command's options
+        self,
+        *,
+        params: int | str | None = None,
+        macs: int | str | None = None,
+        latency_ms: float | None = None,
+        file_bytes: int | str | None = None,
+        min_dice: float | None = None,
+        min_empty_share: float | None = None,
+        smallest_within: float | None = None,
+        knee: bool = False,
+        trial: int | None = None,
+        out: str | Path | None = None,
+        with_preprocessing: bool = False,
+        int8_bound: float = 0.01,
+        registry: bool = True,
+    ) -> Picked:
+        """The best student within the budget, as a folder and, with ``registry``, as a version in MLflow.
+
+        Quantities may be written ``"50k"``. Raises KdsearchError where none is within the budget, naming the nearest.
+        """
+        from kdsearch.export.folder import Form
+        from kdsearch.front.choice import Budget, Rule, nearest_to
+        from kdsearch.tracking.location import choose_tracking
+        from kdsearch.workflow.pick import open_candidates, pick, register, ship
+
+        if sum((smallest_within is not None, knee, trial is not None)) > 1:
+            raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
+        budget = Budget(
+            params=_quantity(params),
+            macs=_quantity(macs),
+            latency_ms=latency_ms,
+            file_bytes=_quantity(file_bytes),
+            min_dice=min_dice,
+            min_empty_share=min_empty_share,
+        )
+        rule = Rule(name="knee" if knee else "best")
+        rule = Rule(name="smallest-within", tolerance=smallest_within) if smallest_within is not None else rule
+        known = open_candidates(self._config, self._home, resume="run()")
+        choice = pick(known, budget=budget, rule=rule, trial=trial, say=_quiet)
+        if isinstance(choice, list):
+            closest = nearest_to(choice, budget)
+            assert closest is not None, "there are candidates"
+            raise KdsearchError(
+                f"no student of {len(choice)} is within {budget}; the nearest is trial {closest.student.number}: "
+                f"{closest.student.scores.headline()}"
+            )
+        tracking = choose_tracking(self._config.tracking_uri, os.environ)
+        if registry:
+            tracking.require()
+        number = choice.candidate.student.number
+        folder = Path(out) if out is not None else Path("picked") / f"{self._config.name}-{number}"
+        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
+        description = ship(known, choice, form=form, folder=folder, say=_quiet)
+        version = register(known, folder, description, tracking=tracking) if registry else None
+        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Writes the study as one HTML file that opens with no network; ``STUDY-report.html`` unless given."""
+        from kdsearch.workflow.report import report
+
+        page = report(self._config, self._home, resume="run()")
+        place = Path(out) if out is not None else Path(f"{self._config.name}-report.html")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(page, encoding="utf-8")
+        return place
+
+    def _finished(self) -> tuple[Student, ...]:
+        from kdsearch.search.store import open_store
+        from kdsearch.trials.record import students_of
+
+        return students_of(open_store(self._config, self._home, create=False).records())
+
+
+def _quantity(value: int | str | None) -> int | None:
+    return parse_quantity(value) if isinstance(value, str) else value
+
+
+def _quiet(_text: str) -> None:
+    """Says nothing."""

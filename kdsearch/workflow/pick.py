@@ -1,0 +1,113 @@
+"""Picks a student of a study, writes it to a folder, and registers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.errors import KdsearchError
+from kdsearch.export.description import Description
+from kdsearch.export.files import ONNX
+from kdsearch.export.folder import Form, ship_student
+from kdsearch.export.runtime import example_feed, open_session
+from kdsearch.export.shipped import find_shipped
+from kdsearch.front.choice import Budget, Candidate, Rule
+from kdsearch.front.members import is_within
+from kdsearch.search.pictures import Pictures
+from kdsearch.search.preparation import open_materials
+from kdsearch.search.store import open_store
+from kdsearch.tracking.location import Tracking
+from kdsearch.trials.record import Student, students_of
+from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose
+
+RUNTIME = ("numpy", "onnx", "onnxruntime")
+"""What a program needs that loads the model from the registry."""
+
+
+def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidates:
+    """The study's students to pick from; ``resume`` is how a person would train more.
+
+    Raises KdsearchError where there are none, or the study's images or teacher are not there.
+    """
+    store = open_store(study, home, create=False)
+    finished = students_of(store.records())
+    if not finished:
+        raise KdsearchError(f"study {study.name} has no finished student yet; go on with {resume}")
+    students = tuple(student for student in finished if is_within(student, study.search.limits))
+    if not students:
+        raise KdsearchError(none_within(finished, study))
+    materials = open_materials(study, home, data=store.data())
+    return Candidates(
+        students=students,
+        study=study,
+        study_id=store.id,
+        complete=store.complete(),
+        materials=materials,
+        pictures=Pictures(study, materials, home),
+        home=home,
+    )
+
+
+def none_within(students: tuple[Student, ...], study: StudyConfig) -> str:
+    """That no finished student reaches ``search.limits.empty_share``, and what the best of them does."""
+    best = max(student.scores.overlap.empty_share or 0.0 for student in students)
+    return (
+        f"study {study.name}: none of {len(students)} finished students leaves at least "
+        f"{study.search.limits.empty_share:g} of the images without a lesion empty (search.limits.empty_share); the "
+        f"best leaves {best:.2f}; lower the limit, or train on such images too (data.train_without_lesion)"
+    )
+
+
+def pick(
+    known: Candidates, *, budget: Budget, rule: Rule, trial: int | None, say: Callable[[str], None]
+) -> Choice | list[Candidate]:
+    """The rule's choice within the budget, or that trial's; the candidates where none of them is within the budget.
+
+    ``say`` is told what takes long. Raises KdsearchError for a trial that has no student.
+    """
+    wanted = known.students if trial is None else (known.find(trial),)
+    candidates = candidates_of(known, wanted, budget=budget, say=say)
+    choice = choose(known, candidates, budget=budget, rule=rule)
+    if choice is None:
+        return candidates
+    return choice if trial is None else as_asked_for(known, choice.candidate)
+
+
+def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Callable[[str], None]) -> Description:
+    """Writes the student's folder, or finds it as the same call left it. Raises KdsearchError or OSError."""
+    student = choice.candidate.student
+    weights = known.weights_of(student)
+    found = find_shipped(folder, student, weights=weights, form=form)
+    if found is not None:
+        say(f"{folder} holds this student already")
+        return found
+    say("exporting, checking against torch, quantising, timing …")
+    return ship_student(
+        student,
+        known.study,
+        known.materials,
+        weights=weights,
+        overlays=known.pictures.sheet(student),
+        form=form,
+        chosen=f"{choice.sentence} {choice.caution}".strip(),
+        folder=folder,
+    )
+
+
+def register(known: Candidates, folder: Path, description: Description, *, tracking: Tracking) -> str:
+    """The folder's student as a version in MLflow's registry; returns its name. Raises KdsearchError."""
+    from kdsearch.tracking.registry import Registration, register_student  # takes seconds to import
+
+    model = folder / ONNX
+    registration = Registration(
+        folder=folder,
+        study=known.study.name,
+        study_id=known.study_id,
+        trial=description.trial,
+        scores=description.scores,
+        digest=description.files[model.name],
+        packages={name: description.made_with[name] for name in RUNTIME},
+        example=example_feed(open_session(model)),
+    )
+    return register_student(registration, tracking)

@@ -1,0 +1,33 @@
+"""A study's trials as pandas tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from kdsearch.trials.record import Student, TrialRecord
+
+
+def students_table(students: Iterable[Student]) -> pd.DataFrame:
+    """A row a student, by trial: every score, then every setting of its recipe."""
+    rows = [{"trial": student.number, **student.scores.metrics(), **student.recipe.settings()} for student in students]
+    return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame(index=pd.Index([], name="trial"))
+
+
+def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
+    """A row a trial, whatever became of it: outcome, reason, when, scores where it finished, settings."""
+    rows = [
+        {
+            "trial": record.number,
+            "outcome": record.outcome,
+            "reason": record.reason,
+            "started": record.started,
+            "ended": record.ended,
+            "epochs_trained": len(record.curve),
+            **(record.scores.metrics() if record.scores else {}),
+            **(record.recipe.settings() if record.recipe else {}),
+        }
+        for record in records
+    ]
+    return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame(index=pd.Index([], name="trial"))

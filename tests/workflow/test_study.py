@@ -1,0 +1,101 @@
+"""The study in Python: the command line's verbs for scripts and notebooks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kdsearch
+from kdsearch.cli.main import main
+from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
+from kdsearch.search.events import Ended
+from tests.tiny import TINY
+
+STORED = Path(__file__).parents[1] / "stored" / "unversioned"
+BEST, SMALLEST = 7, 2
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> kdsearch.Study:
+    """A study with trials in every state."""
+    shutil.copytree(STORED, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("STORED_IMAGES", "nowhere")
+    return kdsearch.Study("study.yaml", data="images", home="home")
+
+
+def test_front_has_the_students_that_the_command_shows(study, capsys, monkeypatch):
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    front = study.front()
+    assert main(["front", "study.yaml", "--csv"]) == 0
+    shown = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [str(number) for number in front.index] == shown
+    assert front.loc[BEST, "dice"] == pytest.approx(0.14288, abs=1e-5)
+    assert front["params"].is_monotonic_increasing
+    assert front.loc[BEST, "student.width"] == "6"
+
+
+def test_trials_have_a_row_whatever_became_of_them(study):
+    trials = study.trials()
+    assert list(trials.index) == list(range(12))
+    assert trials["outcome"].value_counts().to_dict() == {
+        "finished": 4, "stopped": 3, "failed": 2, "rejected": 2, "running": 1,
+    }  # fmt: skip
+    assert trials.loc[4, "reason"] == "the loss became nan in epoch 1"
+    assert np.isnan(trials.loc[4, "dice"])
+
+
+def test_chart_draws_every_student(study):
+    drawn = [number for trace in study.chart().data if trace.mode == "markers" for number in trace.x]
+    assert set(study.trials().query("outcome == 'finished'")["params"]) <= set(drawn)
+
+
+def test_student_is_picked_within_a_budget_and_loaded(study):
+    picked = study.pick(params="1k", out="small", registry=False)
+    assert picked.trial == 1
+    assert "best validation Dice of 3 students within params ≤ 1,000" in picked.why
+    assert picked.registered is None
+    assert picked.load()("images/images/00.png").shape == (32, 32)
+    assert study.pick(trial=SMALLEST, out="chosen", registry=False).why.startswith(f"Trial {SMALLEST}, as asked for")
+
+
+def test_nothing_within_a_budget_names_the_nearest(study):
+    with pytest.raises(KdsearchError, match=r"no student of 4 is within params ≤ 100; the nearest is trial 2"):
+        study.pick(params=100)
+    assert not Path("picked/stored-2").exists()
+
+
+def test_rules_that_exclude_each_other_are_refused(study):
+    with pytest.raises(KdsearchError, match="smallest_within, knee and trial exclude each other"):
+        study.pick(knee=True, trial=1)
+
+
+def test_report_is_one_file(study):
+    place = study.report("reports/study.html")
+    assert "<html" in place.read_text(encoding="utf-8")[:500].lower()
+
+
+def test_study_is_run_and_its_events_are_heard(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    Path("tiny.yaml").write_text(TINY.replace("workers: 1", "executor: inline"), encoding="utf-8")
+    study = kdsearch.Study("tiny.yaml")
+    with pytest.raises(NotRunYetError, match="has not been run yet"):
+        study.front()
+    events = []
+    assert study.run(on_event=events.append, trials=2) is study
+    assert sum(isinstance(event, Ended) for event in events) == 2
+    assert len(study.trials()) == 2
+    assert study.run(trials=2).front().index.isin([0, 1]).all()
+
+
+def test_file_that_is_no_study_is_refused_at_once(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a\nstudent: {widht: 3}\n", encoding="utf-8")
+    with pytest.raises(StudyFileError, match=r"a.yaml:2: student.widht: unknown key"):
+        kdsearch.Study(tmp_path / "a.yaml")
+    with pytest.raises(AttributeError, match="no attribute 'Studdy'"):
+        kdsearch.Studdy  # noqa: B018
