@@ -39,7 +39,7 @@ class DistillationSpace(Section):
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
     Logits in the weak view are computed once a study, everything else every step."""
-    weight: FloatSearch[Share] = 0.5
+    weight: FloatSearch[Share] = 1.0
     """How much distillation counts in the loss, as ``balance`` says."""
     balance: Balance = "added"
     """``added``: supervised + weight · distillation, each path's on a common scale; ``shared``, the paper's: weight ·
