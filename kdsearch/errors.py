@@ -1,4 +1,4 @@
-"""The errors kdsearch raises for what a user can mend."""
+"""The errors kdsearch raises for what a user can fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class KdsearchError(Exception):
-    """A user's mistake, told in full by its message: where, what must hold, what was got, what would work."""
+    """A user's mistake, explained in full by its message: where, what must hold, what was got, what would work."""
 
 
 class StudyFileError(KdsearchError):
@@ -24,7 +24,7 @@ class TeacherError(KdsearchError):
 
 
 class SearchError(KdsearchError):
-    """A search that cannot start or go on."""
+    """A search that cannot start or continue."""
 
 
 class NotRunYetError(SearchError):

@@ -1,4 +1,4 @@
-"""What is said when a study has ended."""
+"""What is shown when a study has ended."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class LiveView:
 
     def show(self, event: DriverEvent) -> None:
         """Takes an event into the picture."""
-        self.progress.hear(event, now=time.monotonic())
+        self.progress.handle(event, now=time.monotonic())
 
     def _render(self) -> RenderableType:
         return render(self.progress, now=time.monotonic())
@@ -79,10 +79,10 @@ def _troubles(progress: Progress) -> list[RenderableType]:
         lines.append(f"waiting   {progress.waiting}; trying again, nothing is lost")
     if progress.away:
         lines.append(
-            f"MLflow    does not take the record: {progress.away}; the study goes on, kdsearch sync makes up for it"
+            f"MLflow    does not take the record: {progress.away}; the study continues, kdsearch sync makes up for it"
         )
     if progress.requeued:
-        lines.append(f"workers   {progress.requeued} lost; their trials went on with others")
+        lines.append(f"workers   {progress.requeued} lost; their trials resumed with others")
     return [Text(line, style="yellow") for line in lines]
 
 
@@ -90,7 +90,7 @@ def _running(progress: Progress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for number, running in sorted(progress.running.items()):
         table.add_row(
-            f"#{number}", running.started.recipe.path, _size(running), *_epochs(running.report), running.hindrance
+            f"#{number}", running.started.recipe.path, _size(running), *_epochs(running.report), running.failure
         )
     return table
 

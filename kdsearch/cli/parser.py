@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_data(_add_study(commands, "sync", "bring MLflow level with a study's storage"))
     commands.add_parser("schema", help="print the JSON Schema of study files")
-    commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to mend it")
+    commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to fix it")
     return parser
 
 
@@ -39,7 +39,7 @@ def _add_study(
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = _add_study(commands, "run", "run a study, or go on with one that is half done")
+    run = _add_study(commands, "run", "run a study, or resume one that is half done")
     run.add_argument("--trials", type=_positive, metavar="N", help="trials in all, instead of the study file's number")
     run.add_argument(
         "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
@@ -74,19 +74,26 @@ def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     budget.add_argument("--macs", type=_quantity, metavar="N", help="most multiply-adds for one image, such as 50M")
     budget.add_argument("--latency", type=_milliseconds, metavar="MS", help="most ms an image, ONNX on one thread")
     budget.add_argument("--file-size", type=_quantity, metavar="BYTES", help="largest ONNX file, such as 300k")
-    budget.add_argument("--min-dice", type=_share, metavar="D", help="least Dice, from 0 to 1")
+    budget.add_argument("--min-dice", type=_fraction, metavar="D", help="least Dice, from 0 to 1")
     budget.add_argument(
-        "--min-empty-share", type=_share, metavar="E", help="least share of images without a lesion left empty, 0 to 1"
+        "--min-empty-share",
+        type=_fraction,
+        metavar="E",
+        help="least share of images without a lesion left empty, 0 to 1",
     )
     rule = pick.add_argument_group("rule").add_mutually_exclusive_group()
     rule.add_argument("--best", action="store_true", help="the best Dice (unless another rule is named)")
-    rule.add_argument("--smallest-within", type=_share, metavar="D", help="the smallest within D of the best Dice")
+    rule.add_argument("--smallest-within", type=_fraction, metavar="D", help="the smallest within D of the best Dice")
     rule.add_argument("--knee", action="store_true", help="where more parameters begin to buy little")
     rule.add_argument("--trial", type=_number, metavar="N", help="this one")
     pick.add_argument("--out", type=Path, metavar="FOLDER", help="where to put it; picked/STUDY-TRIAL unless given")
     pick.add_argument("--with-preprocessing", action="store_true", help="ONNX files that take raw pixels of any size")
     pick.add_argument(
-        "--int8-bound", type=_share, default=0.01, metavar="D", help="most Dice the 8-bit file may lose unmarked; 0.01"
+        "--int8-bound",
+        type=_fraction,
+        default=0.01,
+        metavar="D",
+        help="most Dice the 8-bit file may lose unmarked; 0.01",
     )
     pick.add_argument("--no-registry", action="store_true", help="leave MLflow's model registry alone")
     pick.add_argument("--json", action="store_true", help="say what was picked as JSON, and ask nothing")
@@ -181,11 +188,11 @@ def _quantity(text: str) -> int:
     return quantity
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     try:
-        share = float(text)
+        fraction = float(text)
     except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return share
+    return fraction

@@ -1,4 +1,4 @@
-"""What is said of a picked student."""
+"""What is shown of a picked student."""
 
 from __future__ import annotations
 

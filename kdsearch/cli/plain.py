@@ -10,10 +10,10 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import (
     DriverEvent,
     Ended,
-    GoingOn,
     MaterialsReady,
     Reading,
     Requeued,
+    Resumed,
     Searching,
     Started,
     TeacherProgress,
@@ -41,7 +41,7 @@ class PlainView:
 
     def show(self, event: DriverEvent) -> None:
         """Prints the event."""
-        self.progress.hear(event, now=time.monotonic())
+        self.progress.handle(event, now=time.monotonic())
         line = describe(event, self.progress)
         if line:
             print(line, flush=True)
@@ -74,15 +74,15 @@ def describe(event: DriverEvent, progress: Progress) -> str:
 def _trouble(event: Trouble) -> str:
     match event:
         case TrialCheckpointFailed(number=number, reason=reason):
-            return f"trial {number}: goes on with {reason}" if reason else f"trial {number}: has a checkpoint again"
+            return f"trial {number}: continues with {reason}" if reason else f"trial {number}: has a checkpoint again"
         case Requeued(number=number, reason=reason, attempt=attempt, retries=retries):
-            return f"trial {number}: {reason}; goes on with another worker ({attempt} of {retries})"
+            return f"trial {number}: {reason}; resumes with another worker ({attempt} of {retries})"
         case Waiting(reason=reason, what=what):
             return f"waiting: {what} ({reason}); trying again, nothing is lost"
-        case GoingOn():
-            return "going on: what was waited for is there"
+        case Resumed():
+            return "continuing: what was waited for is there"
         case TrackingAway(reason=reason):
-            return f"MLflow does not take the record ({reason}); the study goes on, kdsearch sync makes up for it"
+            return f"MLflow does not take the record ({reason}); the study continues, kdsearch sync makes up for it"
         case TrackingBack():
             return "MLflow takes the record again"
 

@@ -23,7 +23,7 @@ class Profile:
     _last_start: tuple[float, float] = (0.0, 0.0)
     """When the newest trial started, and the seconds of running trials until then."""
 
-    def hear(self, event: DriverEvent, *, now: float) -> None:
+    def handle(self, event: DriverEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
         self._running_s += len(self._started) * (now - self.now)
         self.now = now

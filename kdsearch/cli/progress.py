@@ -9,10 +9,10 @@ from kdsearch.distill.teacher import TrainedTeacher
 from kdsearch.search.events import (
     DriverEvent,
     Ended,
-    GoingOn,
     MaterialsReady,
     Reading,
     Requeued,
+    Resumed,
     Searching,
     Started,
     TeacherProgress,
@@ -35,7 +35,7 @@ class Running:
 
     started: Started
     report: EpochReport | None = None
-    hindrance: str = ""
+    failure: str = ""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Progress:
     requeued: int = 0
     """How often a trial lost its worker here."""
 
-    def hear(self, event: DriverEvent, *, now: float) -> None:
+    def handle(self, event: DriverEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
         match event:
             case Reading():
@@ -80,18 +80,18 @@ class Progress:
                 self.records[record.number] = record
                 self.ended_here += record.outcome != "rejected"
             case _:
-                self._hear_trouble(event)
+                self._handle_trouble(event)
 
-    def _hear_trouble(self, trouble: Trouble) -> None:
+    def _handle_trouble(self, trouble: Trouble) -> None:
         match trouble:
             case TrialCheckpointFailed(number=number, reason=reason):
-                self.running[number].hindrance = reason
+                self.running[number].failure = reason
             case Requeued(number=number):
                 self.running.pop(number, None)
                 self.requeued += 1
             case Waiting(reason=reason, what=what):
                 self.waiting = f"{what} ({reason})"
-            case GoingOn():
+            case Resumed():
                 self.waiting = ""
             case TrackingAway(reason=reason):
                 self.away = reason

@@ -59,12 +59,12 @@ Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discrim
 
 
 class SplitConfig(Section):
-    """Shares of images for validation and for the locked test; the rest trains."""
+    """Fractions of the images for validation and for the locked test; the rest trains."""
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of the images on which trials are compared."""
+    """Fraction of the images on which trials are compared."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share locked away until a chosen student is confirmed."""
+    """Fraction locked away until a chosen student is confirmed."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Same seed, same split, on every machine."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from kdsearch.config.ranges import Choice, FloatSearch, Section, WordSearch
-from kdsearch.config.training import Share
+from kdsearch.config.training import Fraction
 
 DistilledPath = Literal["logits", "hidden", "attention", "regressor"]
 Path = Literal["none", "logits", "hidden", "attention", "regressor"]
@@ -23,7 +23,7 @@ LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
 """What each path can be compared by."""
 LossWord = Literal["usual", "mse", "kld", "dml"]
 USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
-"""What each path is compared by where nothing is said."""
+"""What each path is compared by where none is named."""
 
 
 class DistillationSpace(Section):
@@ -39,7 +39,7 @@ class DistillationSpace(Section):
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
     Logits in the weak view are computed once a study, everything else every step."""
-    weight: FloatSearch[Share] = 1.0
+    weight: FloatSearch[Fraction] = 1.0
     """How much distillation counts in the loss, as ``balance`` says."""
     balance: Balance = "added"
     """``added``: supervised + weight · distillation, each path's on a common scale; ``shared``, the paper's: weight ·

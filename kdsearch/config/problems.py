@@ -14,6 +14,9 @@ from pydantic_core import ErrorDetails
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
+RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
+"""Keys of older study files by their dotted names, and what they are called now."""
+
 
 def describe(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> str:
     """All problems of a study file, one line each, in the order of the file."""
@@ -59,6 +62,8 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
     kind, got = detail["type"], detail["input"]
     match kind:
         case "extra_forbidden":
+            if _dotted(location) in RENAMED:
+                return f"is now called {RENAMED[_dotted(location)]}"
             allowed = sorted(set(_fields_at(model, location[:-1], file.content)))
             return f"unknown key; allowed here: {', '.join(allowed)}{nearest(str(location[-1]), allowed)}"
         case "missing":

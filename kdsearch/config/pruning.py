@@ -22,7 +22,7 @@ def named(value: object) -> object:
 
 READS: dict[PrunerName, tuple[str, ...]] = {
     "none": (),
-    "reach": ("warmup_epochs", "finished_trials", "optimism", "margin"),
+    "reach": ("warmup_epochs", "finished_trials", "quantile", "margin"),
     "halving": ("warmup_epochs", "finished_trials"),
     "median": ("warmup_epochs", "finished_trials"),
     "percentile": ("warmup_epochs", "finished_trials"),
@@ -46,7 +46,7 @@ class PruningConfig(Section):
     """Epochs every trial may train before it can be stopped; 8 for ``reach`` unless given."""
     finished_trials: Annotated[int, Field(ge=1)] = 3
     """Trials that must have finished before any is stopped; 10 for ``reach`` unless given."""
-    optimism: Annotated[float, Field(ge=0, le=1)] = 0.95
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
     """``reach``: a trial is trusted to gain as much as the one at this quantile of the finished trials did from the
     same epoch on; nearer to 1 stops fewer."""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.03

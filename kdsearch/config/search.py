@@ -23,7 +23,7 @@ class Limits(Section):
     macs: Quantity | None = None
     """Most multiply-adds for one image, such as ``200M``."""
     empty_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Least share of validation images without a lesion in which nothing is marked; known when a student is trained."""
+    """Least fraction of validation images without a lesion in which nothing is marked; known after training."""
 
 
 class RayConfig(Section):
@@ -78,8 +78,8 @@ class SearchConfig(Section):
     batch: Annotated[int, Field(ge=1)] = 8
     """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose worker was lost goes on with another worker before it counts as failed."""
-    silence: Annotated[float, Field(gt=1)] = 10.0
+    """How often a trial whose worker was lost resumes with another one before it counts as failed."""
+    heartbeat_timeout: Annotated[float, Field(gt=1)] = 10.0
     """Usual epochs without a report after which a worker is taken for lost; never less than a minute."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 30.0
     """Least seconds between two checkpoints of a trial; they are written at the end of an epoch."""

@@ -14,7 +14,7 @@ SupervisedLoss = Literal["cross_entropy", "dice_cross_entropy"]
 Monitor = Literal["loss", "dice"]
 Precision = Literal["float32", "bf16", "fp16"]
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
 
@@ -22,20 +22,20 @@ _NotNegative = Annotated[float, Field(ge=0)]
 class AugmentationSpec(Section):
     """The strong view's ranges; each image draws its own values every epoch. Zero switches one off."""
 
-    flip: Share = 0.5
+    flip: Fraction = 0.5
     """Probability of a left-right flip."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Largest rotation to either side, in degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Largest relative change of size to either side."""
-    shift: Share = 0.1
-    """Largest shift to either side, as a share of the image's width."""
+    shift: Fraction = 0.1
+    """Largest shift to either side, as a fraction of the image's width."""
     crop: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    """Largest share of width and height cut away by a random crop."""
-    noise: Share = 0.05
+    """Largest fraction of width and height cut away by a random crop."""
+    noise: Fraction = 0.05
     """Largest standard deviation of Gaussian noise, on grey values from 0 to 1; student's view only."""
-    dropout: Share = 0.05
-    """Largest share of pixels set to black; student's view only."""
+    dropout: Fraction = 0.05
+    """Largest fraction of pixels set to black; student's view only."""
 
 
 class TrainingSpec(Section):

@@ -17,8 +17,8 @@ class Trained:
 
 
 class TrainingFailed(Exception):  # noqa: N818 - it says what happened
-    """A training that cannot go on; the message is the reason that is recorded with the trial."""
+    """A training that cannot continue; the message is the reason that is recorded with the trial."""
 
 
 class OutOfMemory(TrainingFailed):
-    """A training for which there was no room; it may go on where, or when, there is more."""
+    """A training for which there was no room; it may resume where, or when, there is more."""

@@ -53,7 +53,7 @@ class Trainer:
     def distil(self, recipe: Recipe, *, checkpoint: Checkpoint | None = None) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
 
-        Raises TrainingFailed with the reason where the training cannot go on.
+        Raises TrainingFailed with the reason where the training cannot continue.
         """
         with reporting_memory():
             student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)

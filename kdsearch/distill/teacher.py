@@ -144,7 +144,7 @@ def describe_teacher(study: StudyConfig) -> str:
 def train_teacher(study: StudyConfig, data: TrainingData, folder: Path) -> Generator[EpochReport, None, TrainedTeacher]:
     """Trains the teacher, or takes the one the study names; yields a report an epoch and leaves the folder whole.
 
-    A training that was killed goes on from its last state, which lies beside the folder until it is whole.
+    A training that was killed resumes from its last state, which lies beside the folder until it is whole.
     """
     kept = str(folder.with_name(f".{folder.name}.checkpoint"))
     curve: list[EpochReport] = []

@@ -55,13 +55,13 @@ def importance_figure(importances: Mapping[str, float]) -> go.Figure:
     rows = sorted(importances.items(), key=lambda item: item[1])
     figure = go.Figure()
     figure.add_bar(
-        x=[100 * share for _, share in rows],
+        x=[100 * fraction for _, fraction in rows],
         y=[name for name, _ in rows],
         orientation="h",
         marker={"color": COLOURS["logits"]},
         hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
     )
-    return _finish(figure, "share of the spread of Dice that it explains, %", "")
+    return _finish(figure, "fraction of the spread of Dice that it explains, %", "")
 
 
 def hypervolume_figure(steps: Sequence[Step], *, by: str) -> go.Figure:

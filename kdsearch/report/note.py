@@ -12,7 +12,7 @@ from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
 MOST_ROWS = 40
-"""MLflow keeps no more than eight thousand letters."""
+"""MLflow keeps no more than eight thousand characters."""
 SCORES = (
     "Scores are those of the validation split, by which the students were chosen. `front.html` and `front.png` show "
     "the front, `study.yaml` is what ran; runs of the front's members hold weights and pictures."

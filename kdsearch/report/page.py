@@ -133,9 +133,9 @@ def _importance(story: ReportData) -> str:
     if not story.importances:
         return "<p>Too few finished trials, or nothing that varied, to tell.</p>"
     return (
-        "<p>Share of the spread of Dice over finished trials that each setting explains (fANOVA, Hutter et al. 2014), "
-        "among settings that every recipe has; with few trials, or settings tried unevenly, no more than a hint.</p>"
-        + _chart(importance_figure(story.importances))
+        "<p>Fraction of the spread of Dice over finished trials that each setting explains (fANOVA, Hutter et al. "
+        "2014), among settings that every recipe has; with few trials, or settings tried unevenly, no more than a "
+        "hint.</p>" + _chart(importance_figure(story.importances))
     )
 
 

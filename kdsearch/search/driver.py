@@ -10,18 +10,18 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
 from kdsearch.files.home import storage_url
 from kdsearch.models.matching import require_equal_channels
-from kdsearch.search.asking import fill, is_done, take_up
-from kdsearch.search.bookkeeping import open_record, refresh_front, show_members
 from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack
-from kdsearch.search.hearing import drop_silent, handle_event
+from kdsearch.search.handling import drop_silent, handle_event
 from kdsearch.search.lease import Lease
-from kdsearch.search.ledger import Ledger
+from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
 from kdsearch.search.preparation import clear_checkpoints, prepare, start_executor
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.session import Session
 from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
-from kdsearch.search.vigil import Vigil
+from kdsearch.search.study_state import StudyState
+from kdsearch.search.submission import is_done, recover, submit
+from kdsearch.search.watchdog import Watchdog
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.ray_cluster import require_ray
@@ -39,8 +39,8 @@ def run_study(
     """Carries the study out, or on, until its trials are done; returns the records of the ended ones.
 
     A study that is done yields nothing. Closing the generator, or an interrupt, ends the workers; what was running
-    goes on from its checkpoint with the next call, under its number. Raises KdsearchError where the study cannot start
-    or go on.
+    resumes from its checkpoint with the next call, under its number. Raises KdsearchError where the study cannot start
+    or continue.
     """
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
@@ -68,7 +68,7 @@ def _run(
     materials = ready.materials
     with explained(study.name):
         store.bind(data=summarise(materials.dataset, materials.splits), teacher=materials.teacher)
-        ledger = Ledger(store.records(), target=study.search.trials)
+        state = StudyState(store.records(), target=study.search.trials)
     executor = start_executor(study, device=ready.device)
     try:
         session = Session(
@@ -76,46 +76,46 @@ def _run(
             home=home,
             store=store,
             lease=lease,
-            ledger=ledger,
+            state=state,
             executor=executor,
-            recorder=open_record(study, tracking, store=store, records=ledger.records),
+            recorder=open_record(study, tracking, store=store, records=state.records),
             materials=materials,
             pruner=build_pruner(study.search.pruning),
-            vigil=Vigil(silence=study.search.silence),
+            watchdog=Watchdog(timeout=study.search.heartbeat_timeout),
         )
         yield from _record(session, _search(session, abandoned))
     finally:
         executor.close()
-    return ledger.records
+    return state.records
 
 
 def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
     """Asks, dispatches and tells until the study has its trials."""
-    yield from take_up(session, abandoned)
+    yield from recover(session, abandoned)
     while True:
-        yield from fill(session)
+        yield from submit(session)
         if is_done(session):
             return
         polled = time.monotonic()
         for event in session.executor.poll(POLL_S):
             yield from handle_event(session, event)
         if time.monotonic() - polled > AWAY_S:
-            session.vigil.rest(now=time.monotonic())
+            session.watchdog.reset(now=time.monotonic())
         yield from drop_silent(session)
 
 
 def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverEvent]:
     """Records what ends; the front in MLflow is brought up to date now and then, and at the end."""
-    recorder, study, ledger = session.recorder, session.study, session.ledger
+    recorder, study, state = session.recorder, session.study, session.state
     finished, away = False, ""
     try:
-        yield Searching(records=ledger.records, target=study.search.trials, page=recorder.page)
+        yield Searching(records=state.records, target=study.search.trials, page=recorder.page)
         refreshed = time.monotonic()
         for event in events:
             if isinstance(event, Ended):
                 recorder.trial(event.record)
             if time.monotonic() - refreshed > REFRESH_EVERY_S:
-                refresh_front(recorder, study, students=ledger.students, store=session.store)
+                refresh_front(recorder, study, students=state.students, store=session.store)
                 refreshed = time.monotonic()
             if recorder.away != away:
                 away = recorder.away
@@ -128,8 +128,8 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
         finished = True
     finally:
         try:
-            refresh_front(recorder, study, students=ledger.students, store=session.store, at_once=True)
+            refresh_front(recorder, study, students=state.students, store=session.store, at_once=True)
             if finished:
-                show_members(recorder, ledger.students, study=study, materials=session.materials, home=session.home)
+                show_members(recorder, state.students, study=study, materials=session.materials, home=session.home)
         finally:
             recorder.close(finished=finished)

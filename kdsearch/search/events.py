@@ -81,20 +81,20 @@ class Requeued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Something must be there before the study goes on; the driver tries again until it is."""
+    """Something must be there before the study continues; the driver tries again until it is."""
 
     reason: str
     what: str = "the storage does not take the study"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoingOn:
+class Resumed:
     """What was waited for is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingAway:
-    """MLflow does not take the record; the study goes on without it."""
+    """MLflow does not take the record; the study continues without it."""
 
     reason: str
 
@@ -112,7 +112,7 @@ class TrialCheckpointFailed:
     reason: str
 
 
-Trouble: TypeAlias = TrialCheckpointFailed | Requeued | Waiting | GoingOn | TrackingAway | TrackingBack
+Trouble: TypeAlias = TrialCheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
 """What went wrong and what becomes of it."""
 
 DriverEvent: TypeAlias = (

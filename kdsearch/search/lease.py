@@ -115,7 +115,7 @@ class Lease:
         while not self._done.wait(self._renewed_every_s):
             try:
                 self._renew()
-            except SQLAlchemyError as error:  # the driver hears of a storage that is away from its own writes
+            except SQLAlchemyError as error:  # the driver notices a storage that is away from its own writes
                 logger.debug("the lease could not be renewed: %s", error)
             if self._taken_by:
                 return

@@ -23,7 +23,7 @@ from kdsearch.files.folders import lock_of
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
-from kdsearch.search.events import DriverEvent, GoingOn, MaterialsReady, TeacherProgress, Waiting
+from kdsearch.search.events import DriverEvent, MaterialsReady, Resumed, TeacherProgress, Waiting
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
@@ -96,7 +96,7 @@ def _require_empty_images(search: SearchConfig, lesions: list[bool]) -> None:
         )
 
 
-def _acquired(lock: FileLock) -> Iterator[Waiting | GoingOn]:
+def _acquired(lock: FileLock) -> Iterator[Waiting | Resumed]:
     """Takes the lock, once another study that trains the same teacher has done with it."""
     try:
         lock.acquire(blocking=False)
@@ -105,7 +105,7 @@ def _acquired(lock: FileLock) -> Iterator[Waiting | GoingOn]:
         while not lock.is_locked:
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=LOCK_POLL_S)
-        yield GoingOn()
+        yield Resumed()
 
 
 def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord], *, study_id: str) -> None:

@@ -11,10 +11,10 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.search.lease import Lease
-from kdsearch.search.ledger import Ledger
-from kdsearch.search.pruners.course import Pruner
+from kdsearch.search.pruners.learning_curve import Pruner
 from kdsearch.search.store import Proposal, StudyStore
-from kdsearch.search.vigil import Vigil
+from kdsearch.search.study_state import StudyState
+from kdsearch.search.watchdog import Watchdog
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.jobs import Executor
 
@@ -30,12 +30,12 @@ class Session:
     home: Path
     store: StudyStore
     lease: Lease
-    ledger: Ledger
+    state: StudyState
     executor: Executor
     recorder: Recorder
     materials: Materials
     pruner: Pruner
-    vigil: Vigil
+    watchdog: Watchdog
     waiting: deque[Proposal] = field(default_factory=deque)
     """Trials that have a recipe and no worker."""
     exhausted: bool = False

@@ -137,7 +137,7 @@ class StudyStore:
     def fail(
         self, number: int, reason: str, curve: tuple[EpochReport, ...] = (), *, traceback: str = ""
     ) -> TrialRecord:
-        """A training that could not go on: Optuna is told FAIL, from which samplers learn nothing."""
+        """A training that could not continue: Optuna is told FAIL, from which samplers learn nothing."""
         where = {"traceback": traceback} if traceback else {}
         return self._end(number, "failed", reason=reason, curve=dump_curve(curve), **where)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdsearch.errors import KdsearchError, first_line
+from kdsearch.tracking.configure import configure_mlflow, store_errors
 from kdsearch.tracking.location import Tracking, view_page
-from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY
 from kdsearch.tracking.views import KINDS
 from mlflow import MlflowClient
@@ -15,7 +15,7 @@ def find_views(tracking: Tracking, study: str) -> dict[str, str]:
 
     Raises KdsearchError where the record does not hold the study or cannot be read.
     """
-    mind_manners()
+    configure_mlflow()
     tracking.require()
     try:
         client = MlflowClient(tracking.uri)

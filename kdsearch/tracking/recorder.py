@@ -21,8 +21,8 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.teacher import describe_teacher
 from kdsearch.errors import KdsearchError, first_line
 from kdsearch.measure.environment import installed_packages
+from kdsearch.tracking.configure import configure_mlflow, store_errors
 from kdsearch.tracking.location import Tracking, view_page
-from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import FRONT as FRONT_VIEW
 from kdsearch.tracking.views import holds_another, saved_views
@@ -58,7 +58,7 @@ class Recorder:
 
         ``study_id`` tells the study from another of the same name, whose runs are left alone.
         """
-        mind_manners()
+        configure_mlflow()
         self.away = ""
         """Why the store lacks something; empty where it is level."""
         self.was_finished = False

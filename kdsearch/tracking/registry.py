@@ -19,8 +19,8 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.errors import KdsearchError, first_line
+from kdsearch.tracking.configure import configure_mlflow, store_errors
 from kdsearch.tracking.location import Tracking
-from kdsearch.tracking.manners import mind_manners, store_errors
 from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
 from mlflow import MlflowClient
 
@@ -58,7 +58,7 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
     The same ``model.onnx`` is not registered twice. Raises KdsearchError where the registry cannot be reached or
     holds no run of the trial.
     """
-    mind_manners()
+    configure_mlflow()
     tracking.require()
     study, scores = registration.study, registration.scores
     tags = {STUDY: registration.study_id, TRIAL: str(registration.trial), FILE_DIGEST: registration.digest}

@@ -28,7 +28,7 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
     """Starts the server on loopback and gives its address once it answers; afterwards nothing of it is left running.
 
     The port is the one asked for, else 5000 or a free one. A tracking URI that is a server's is given back as it is.
-    Raises KdsearchError where the server does not come up, with what it said.
+    Raises KdsearchError where the server does not come up, with what it printed.
     """
     if not tracking.database:
         tracking.require()
@@ -37,20 +37,19 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
     if port is not None and answers(f"http://{HOST}:{port}", timeout_s=1.0):
         raise KdsearchError(f"--port {port}: something answers there already; name another, or none")
     chosen = port or _free_port()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S603 - our own words
-            _command(chosen), stdout=said, stderr=said, env=_environment(tracking), start_new_session=True
+            _command(chosen), stdout=output, stderr=output, env=_environment(tracking), start_new_session=True
         )
         try:
             address = f"http://{HOST}:{chosen}"
             _wait(process, chosen)
             yield address
         except _NotReadyError as error:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().splitlines()[-3:]
-            raise KdsearchError(
-                f"MLflow's server on {tracking.shown} {error}: {tracking.mask(' / '.join(last)) or 'it said nothing'}"
-            ) from None
+            output.seek(0)
+            last = output.read().decode(errors="replace").strip().splitlines()[-3:]
+            printed = tracking.mask(" / ".join(last)) or "it printed nothing"
+            raise KdsearchError(f"MLflow's server on {tracking.shown} {error}: {printed}") from None
         finally:
             _end(process)
 

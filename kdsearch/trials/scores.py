@@ -61,7 +61,7 @@ class Overlap:
     images: int
     """How many images with a lesion."""
     empty_share: float | None
-    """Share of the images without a lesion in which nothing was predicted; None where there are none."""
+    """Fraction of the images without a lesion in which nothing was predicted; None where there are none."""
     empty_images: int
     """How many images without a lesion."""
 

@@ -27,7 +27,7 @@ class InlineExecutor:
         return 1 if self._job is None else 0
 
     def submit(self, job: Job) -> None:
-        """Begins the job; it goes on with every poll."""
+        """Begins the job; it continues with every poll."""
         self._job, self._events = job, carry_out(self._trainers, job)
 
     def stop(self, job_id: str, *, within_s: float) -> None:  # noqa: ARG002 - it ends at once

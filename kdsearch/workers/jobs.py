@@ -159,6 +159,6 @@ def carry_out(
             yield Failed(job=job.id, reason=text, traceback="".join(traceback.format_exception(error)))
             return
         yield Progressed(job=job.id, report=report)
-        if checkpoint.hindrance != trouble:
-            trouble = checkpoint.hindrance
+        if checkpoint.failure != trouble:
+            trouble = checkpoint.failure
             yield CheckpointFailed(job=job.id, reason=trouble)

@@ -50,7 +50,7 @@ class ProcessExecutor:
         """Sends the job to a worker without one."""
         worker = next(worker for worker in self._workers if worker.job is None)
         worker.job = job
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll hears of its death
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll notices its death
             worker.connection.send(job)
 
     def stop(self, job_id: str, *, within_s: float) -> None:
@@ -72,7 +72,7 @@ class ProcessExecutor:
         heard = wait([worker.connection for worker in self._workers], timeout=timeout_s)
         for index, worker in enumerate(self._workers):
             if worker.connection in heard:
-                events += self._hear(index, worker)
+                events += self._receive(index, worker)
         return events
 
     @contextlib.contextmanager
@@ -140,12 +140,12 @@ class ProcessExecutor:
         process = context.Process(
             target=work, args=(theirs, self._resources, pause), daemon=True, name="kdsearch worker"
         )
-        with _deaf_to_interrupts():
+        with _ignoring_interrupts():
             process.start()
         theirs.close()
         return _Worker(process=process, connection=ours, pause=pause)
 
-    def _hear(self, index: int, worker: _Worker) -> list[Event]:
+    def _receive(self, index: int, worker: _Worker) -> list[Event]:
         try:
             event: Event | None = worker.connection.recv()
         except (EOFError, OSError):  # a worker may die in the middle of a message
@@ -174,8 +174,8 @@ class ProcessExecutor:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; those started here do not hear it, from their first moment on."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; those started here ignore it, from their first moment on."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

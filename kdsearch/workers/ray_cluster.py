@@ -118,10 +118,10 @@ class RayExecutor:
             return []
         self._ray.wait(list(by_events), timeout=timeout_s, fetch_local=False)
         ready, _ = self._ray.wait(list(by_events), num_returns=len(by_events), timeout=0, fetch_local=False)
-        return [event for events in ready for event in self._hear(by_events[events])]
+        return [event for events in ready for event in self._receive(by_events[events])]
 
     def pause(self) -> AbstractContextManager[None]:
-        """Other machines' workers go on; a study that needs them still is refused with its file."""
+        """Other machines' workers continue; a study that needs them still is refused with its file."""
         return contextlib.nullcontext()
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class RayExecutor:
         slot.job, slot.begun, slot.stop_by = job, False, None
         slot.events = slot.actor.work.options(num_returns="streaming").remote(job, self._packed[place.key])
 
-    def _hear(self, slot: _Slot) -> list[Event]:
+    def _receive(self, slot: _Slot) -> list[Event]:
         assert slot.job is not None
         job_id, silent = slot.job.id, slot.stop_by is not None
         try:

@@ -33,7 +33,7 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
     store = open_store(study, home, create=False)
     finished = students_of(store.records())
     if not finished:
-        raise KdsearchError(f"study {study.name} has no finished student yet; go on with {resume}")
+        raise KdsearchError(f"study {study.name} has no finished student yet; train some with {resume}")
     students = tuple(student for student in finished if is_within(student, study.search.limits))
     if not students:
         raise KdsearchError(none_within(finished, study))
@@ -64,7 +64,7 @@ def pick(
 ) -> Choice | list[Candidate]:
     """The rule's choice within the budget, or that trial's; the candidates where none of them is within the budget.
 
-    ``say`` is told what takes long. Raises KdsearchError for a trial that has no student.
+    ``say`` is called with what takes long. Raises KdsearchError for a trial that has no student.
     """
     wanted = known.students if trial is None else (known.find(trial),)
     candidates = candidates_of(known, wanted, budget=budget, say=say)

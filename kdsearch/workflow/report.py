@@ -26,7 +26,7 @@ def open_finished(study: StudyConfig, home: Path, *, resume: str) -> tuple[Study
     store = open_store(study, home, create=False)
     students = students_of(store.records())
     if not students:
-        raise KdsearchError(f"study {study.name} has no finished student yet; go on with {resume}")
+        raise KdsearchError(f"study {study.name} has no finished student yet; train some with {resume}")
     return store, students
 
 

@@ -21,7 +21,7 @@ from kdsearch.config.pruning import PruningConfig
 from kdsearch.front.dominance import non_dominated
 from kdsearch.front.hypervolume import hypervolume
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.pruners.course import Course, Pruner
+from kdsearch.search.pruners.learning_curve import LearningCurve, Pruner
 
 CURVES = Path(__file__).parent / "curves"
 BUDGETS = (10_000, 100_000, 1_000_000)
@@ -46,12 +46,12 @@ class Replay:
     """Whether the student of the best Dice was trained to its end."""
 
 
-def load(name: str) -> list[Course]:
+def load(name: str) -> list[LearningCurve]:
     """A file's trials, trained to their ends."""
     with (CURVES / f"{name}.csv").open(encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     return [
-        Course(
+        LearningCurve(
             number=int(row[0]),
             params=int(row[1]),
             macs=int(row[2]),
@@ -63,7 +63,7 @@ def load(name: str) -> list[Course]:
     ]
 
 
-def replay(trials: list[Course], pruner: Pruner, *, seed: int, workers: int) -> Replay:
+def replay(trials: list[LearningCurve], pruner: Pruner, *, seed: int, workers: int) -> Replay:
     """Trains the trials in a random order, ``workers`` at a time and one epoch each in turn."""
     waiting = [trials[index] for index in np.random.default_rng(seed).permutation(len(trials))]
     running: dict[int, int] = {}
@@ -81,9 +81,9 @@ def replay(trials: list[Course], pruner: Pruner, *, seed: int, workers: int) -> 
                 finished.add(number)
                 del running[number]
                 continue
-            course = replace(trial, dice=trial.dice[: running[number]], finished=False)
-            reason = pruner.stops(course)
-            pruner.observe(course)
+            curve = replace(trial, dice=trial.dice[: running[number]], finished=False)
+            reason = pruner.stops(curve)
+            pruner.observe(curve)
             if reason:
                 stopped.add(number)
                 del running[number]
@@ -99,23 +99,23 @@ def replay(trials: list[Course], pruner: Pruner, *, seed: int, workers: int) -> 
     )
 
 
-def _best(trials: Iterable[Course], budget: int) -> float:
+def _best(trials: Iterable[LearningCurve], budget: int) -> float:
     """The best Dice within a budget of parameters; 0 where nothing is."""
     return max((trial.best for trial in trials if trial.params <= budget), default=0.0)
 
 
-def covered(trials: Iterable[Course]) -> float:
+def covered(trials: Iterable[LearningCurve]) -> float:
     """The hypervolume of the trials."""
     return hypervolume(((trial.params, trial.best) for trial in trials), most_params=MOST_PARAMS)
 
 
-def front(trials: list[Course]) -> set[int]:
+def front(trials: list[LearningCurve]) -> set[int]:
     """Numbers of the trials no other beats in Dice, parameters and multiply-adds."""
     losses = np.array([[-trial.best, trial.params, trial.macs] for trial in trials])
     return {trial.number for trial, kept in zip(trials, non_dominated(losses), strict=True) if kept}
 
 
-def stopped_by_third(trials: list[Course], stopped: set[int]) -> tuple[float, float, float]:
+def stopped_by_third(trials: list[LearningCurve], stopped: set[int]) -> tuple[float, float, float]:
     """Of the full front's members in each third by size, the share that was stopped."""
     members = front(trials)
     thirds = [{trial.number for trial in third} for third in _thirds(trials)]
@@ -127,25 +127,25 @@ class MultiMetric:
     """The rule of OptunaHub's multi-metric pruner around Optuna's median: ranks among all trials at each epoch."""
 
     def __init__(self) -> None:
-        self._courses: dict[int, Course] = {}
+        self._courses: dict[int, LearningCurve] = {}
 
-    def observe(self, course: Course) -> None:
-        self._courses[course.number] = course
+    def observe(self, curve: LearningCurve) -> None:
+        self._courses[curve.number] = curve
 
-    def stops(self, course: Course) -> str:
-        epoch = len(course.dice)
-        others = [other for other in self._courses.values() if other.number != course.number]
+    def stops(self, curve: LearningCurve) -> str:
+        epoch = len(curve.dice)
+        others = [other for other in self._courses.values() if other.number != curve.number]
         ended = sum(other.finished for other in others)
         if epoch <= SETTINGS.warmup_epochs or ended < SETTINGS.finished_trials:
             return ""
-        ranks = {step: self._ranks(course, others, step) for step in range(1, epoch + 1)}
+        ranks = {step: self._ranks(curve, others, step) for step in range(1, epoch + 1)}
         mine = min(rank[0] for rank in ranks.values())
         theirs = ranks[epoch][1:]
         return "worse than the median rank" if theirs and mine > np.median(theirs) else ""
 
     @staticmethod
-    def _ranks(course: Course, others: list[Course], step: int) -> list[int]:
-        present = [course, *(other for other in others if len(other.dice) >= step)]
+    def _ranks(curve: LearningCurve, others: list[LearningCurve], step: int) -> list[int]:
+        present = [curve, *(other for other in others if len(other.dice) >= step)]
         left, rank = np.arange(len(present)), 0
         losses = np.array([[-other.dice[step - 1], other.params, other.macs] for other in present])
         ranks = np.zeros(len(present), dtype=int)
@@ -162,14 +162,14 @@ class Random:
     def __init__(self, *, share: float, seed: int) -> None:
         self._random, self._share, self._until = np.random.default_rng(seed), share, dict[int, int]()
 
-    def observe(self, course: Course) -> None:  # noqa: ARG002 - the contract's name
+    def observe(self, curve: LearningCurve) -> None:  # noqa: ARG002 - the contract's name
         return
 
-    def stops(self, course: Course) -> str:
-        if course.number not in self._until:
+    def stops(self, curve: LearningCurve) -> str:
+        if curve.number not in self._until:
             chosen = self._random.random() < self._share
-            self._until[course.number] = int(self._random.integers(3, course.epochs // 3)) if chosen else 10**9
-        return "chance" if len(course.dice) >= self._until[course.number] else ""
+            self._until[curve.number] = int(self._random.integers(3, curve.epochs // 3)) if chosen else 10**9
+        return "chance" if len(curve.dice) >= self._until[curve.number] else ""
 
 
 class Hindsight:
@@ -178,23 +178,23 @@ class Hindsight:
     def __init__(self, members: set[int]) -> None:
         self._members = members
 
-    def observe(self, course: Course) -> None:  # noqa: ARG002 - the contract's name
+    def observe(self, curve: LearningCurve) -> None:  # noqa: ARG002 - the contract's name
         return
 
-    def stops(self, course: Course) -> str:
-        hopeless = course.number not in self._members and len(course.dice) > SETTINGS.warmup_epochs
+    def stops(self, curve: LearningCurve) -> str:
+        hopeless = curve.number not in self._members and len(curve.dice) > SETTINGS.warmup_epochs
         return "not on the front" if hopeless else ""
 
 
-def rules(trials: list[Course], *, slow_ones: bool) -> dict[str, Callable[[int], Pruner]]:
+def rules(trials: list[LearningCurve], *, slow_ones: bool) -> dict[str, Callable[[int], Pruner]]:
     """Every rule by its name in the table, made anew for each seed."""
 
     def named(name: str, **changes: object) -> Callable[[int], Pruner]:
         config = PruningConfig.model_validate({"pruner": name, **changes})
         return lambda seed: build_pruner(config)  # noqa: ARG005 - these draw nothing
 
-    def reach(optimism: float, margin: float, finished: int, warmup: int) -> Callable[[int], Pruner]:
-        return named("reach", optimism=optimism, margin=margin, finished_trials=finished, warmup_epochs=warmup)
+    def reach(quantile: float, margin: float, finished: int, warmup: int) -> Callable[[int], Pruner]:
+        return named("reach", quantile=quantile, margin=margin, finished_trials=finished, warmup_epochs=warmup)
 
     return {
         "none": named("none"),
@@ -236,7 +236,7 @@ def main() -> None:
             print(_row(rule, runs), flush=True)
 
 
-def _thirds(trials: list[Course]) -> list[list[Course]]:
+def _thirds(trials: list[LearningCurve]) -> list[list[LearningCurve]]:
     by_size = sorted(trials, key=lambda trial: trial.params)
     return [by_size[i * len(by_size) // 3 : (i + 1) * len(by_size) // 3] for i in range(3)]
 

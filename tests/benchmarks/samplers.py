@@ -25,8 +25,8 @@ from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.front.hypervolume import hypervolume
 from kdsearch.models.families import cost_of
-from kdsearch.search.asking import how_far_over
 from kdsearch.search.store import DIRECTIONS, StudyStore
+from kdsearch.search.submission import how_far_over
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import Cost, Overlap, Scores
 

@@ -28,9 +28,9 @@ from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import storage_url
 from kdsearch.models.families import cost_of
-from kdsearch.search.bookkeeping import refresh_front
-from kdsearch.search.ledger import Ledger
+from kdsearch.search.mlflow_sync import refresh_front
 from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.study_state import StudyState
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.trials.curve import EpochReport, dump_curve
@@ -132,7 +132,7 @@ def _measure(
     took: dict[str, list[float]] = defaultdict(list)
     chance = random.Random(1)
     store = open_store(study, home, create=False)
-    ledger = Ledger(store.records(), target=10**6)
+    state = StudyState(store.records(), target=10**6)
     for _ in range(repeats):
         proposal = _timed(took["ask"], store.ask)
         assert proposal is not None
@@ -141,10 +141,10 @@ def _measure(
         made = _scores(recipe, study, chance)
         number, curve = proposal.number, _curve(made.dice)
         record = _timed(took["tell"], lambda n=number, m=made, c=curve: store.finish(n, m, c))
-        ledger.end(record)
+        state.end(record)
         _timed(took["record"], lambda record=record: recorder.trial(record))
     front: list[float] = []
-    _timed(front, lambda: refresh_front(recorder, study, students=ledger.students, store=store))
+    _timed(front, lambda: refresh_front(recorder, study, students=state.students, store=store))
     again: list[float] = []
     _timed(again, lambda: _open_again(study, home, tracking))
     return took, front[0], again[0]
@@ -152,7 +152,7 @@ def _measure(
 
 def _open_again(study: StudyConfig, home: Path, tracking: Tracking) -> None:
     store = open_store(study, home, create=False)
-    Ledger(store.records(), target=10**6)
+    StudyState(store.records(), target=10**6)
     Recorder(study, tracking, study_id=store.id)
 
 

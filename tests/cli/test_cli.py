@@ -250,7 +250,7 @@ def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
                 time.sleep(3)
                 os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=30) == 130
-    assert "the same command goes on" in "".join(seen)
+    assert "the same command resumes" in "".join(seen)
     assert "kdsearch run interrupted.yaml --trials 3" in "".join(seen)
     (place / "interrupted.yaml").write_text(text.replace("workers: 1", "workers: 2"), encoding="utf-8")
     again = _run(place, "run", "interrupted.yaml").stdout

@@ -37,7 +37,7 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
         (_ended(0), 20.0 + 10.0),
         (_ended(1), 30.0 + 10.0),
     ]:
-        profile.hear(event, now=now)
+        profile.handle(event, now=now)
     lines = profile.lines()
     assert lines[0] == "profile: 30.0 s of search for 2 trials on 2 worker(s), 13.0 s each"
     shares = [float(line.split()[0]) for line in lines[1:]]
@@ -49,10 +49,10 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
 
 def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here():
     profile = Profile()
-    profile.hear(Searching(records=(), target=1, page="/"), now=0.0)
-    profile.hear(_started(0), now=0.0)
-    profile.hear(TrialProgressed(number=0, report=_report(500.0)), now=4.0)
-    profile.hear(_ended(0), now=5.0)
+    profile.handle(Searching(records=(), target=1, page="/"), now=0.0)
+    profile.handle(_started(0), now=0.0)
+    profile.handle(TrialProgressed(number=0, report=_report(500.0)), now=4.0)
+    profile.handle(_ended(0), now=5.0)
     assert profile.training == 4.0
 
 

@@ -33,6 +33,8 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ),
         ("student: {width: {int: [4, 8], log: true, step: 2}}", "log and step exclude each other"),
         ("student: {width: {int: [4, 8], stp: 2}}", "student.width.stp: unknown key; allowed here: int, log, step"),
+        ("search: {silence: 5}", "search.silence: is now called heartbeat_timeout"),
+        ("search: {pruning: {pruner: reach, optimism: 0.9}}", "search.pruning.optimism: is now called quantile"),
         ("student: {width: 8.5}", "student.width: must be a valid integer; got 8.5"),
         ("student: {width: true}", "student.width: must be a valid integer; got True"),
         ("student: {width: '8'}", "student.width: must be a valid integer; got '8'"),
@@ -147,7 +149,7 @@ def test_password_for_checkpoints_is_refused_and_not_repeated(study_file, url):
 @pytest.mark.parametrize(
     ("setting", "pruner"),
     [
-        ("optimism: 0.5", "halving"),
+        ("quantile: 0.5", "halving"),
         ("margin: 0.5", "median"),
         ("finished_trials: 9", "hyperband"),
         ("warmup_epochs: 9", "none"),

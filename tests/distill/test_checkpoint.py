@@ -99,7 +99,7 @@ def test_place_that_cannot_be_written_hinders_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     checkpoint = _checkpoint(tmp_path / "file" / "c")
     assert len(list(_training(_student(), SPEC, checkpoint))) == 5
-    assert checkpoint.hindrance.startswith("no checkpoint: ")
+    assert checkpoint.failure.startswith("no checkpoint: ")
 
 
 def test_store_that_is_no_file_system_works_too():
@@ -126,6 +126,6 @@ def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):
     bucket.stop()
     checkpoint = _checkpoint(place)
     assert len(list(_training(_student(), spec.model_copy(update={"epochs": 1}), checkpoint))) == 1
-    assert "Could not connect" in checkpoint.hindrance
+    assert "Could not connect" in checkpoint.failure
     with pytest.raises(OSError, match="Could not connect"):
         remove(place)

@@ -9,14 +9,12 @@ from kdsearch.config.search import Limits
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
-from kdsearch.search.asking import over_limit
-from kdsearch.search.bookkeeping import sync_study
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import (
     Ended,
-    GoingOn,
     MaterialsReady,
     Reading,
+    Resumed,
     Searching,
     Started,
     TeacherProgress,
@@ -24,8 +22,10 @@ from kdsearch.search.events import (
     TrackingBack,
     TrialProgressed,
 )
+from kdsearch.search.mlflow_sync import sync_study
 from kdsearch.search.preparation import prepare
 from kdsearch.search.store import open_store
+from kdsearch.search.submission import over_limit
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import job_of_trial, students_of
 from kdsearch.trials.scores import Cost
@@ -308,5 +308,5 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tmp_path):
     made = list(first)[-1]
     assert isinstance(made, MaterialsReady)
     events = list(second)
-    assert [type(event) for event in events] == [GoingOn, MaterialsReady]
+    assert [type(event) for event in events] == [Resumed, MaterialsReady]
     assert events[-1].materials.teacher.folder == made.materials.teacher.folder

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import Choice, FloatRange, IntRange
 from kdsearch.models.families import cost_of
-from kdsearch.search.asking import how_far_over
 from kdsearch.search.mirror import random_value, van_der_corput
 from kdsearch.search.store import open_store
+from kdsearch.search.submission import how_far_over
 from tests.front.students import scores
 from tests.tiny import TINY
 

@@ -13,7 +13,7 @@ from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, GoingOn, Progressed, Waiting
+from kdsearch.search.events import Ended, Progressed, Resumed, Waiting
 from kdsearch.search.lease import TABLE, Lease
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
@@ -108,7 +108,7 @@ def test_study_waits_for_a_server_that_restarts_and_loses_nothing(study_file, da
             postgres.stop()
             threading.Timer(4.0, postgres.start).start()
     kinds = [type(event) for event in events]
-    assert kinds.index(Waiting) < kinds.index(GoingOn)
+    assert kinds.index(Waiting) < kinds.index(Resumed)
     assert kinds.count(Ended) == 3
     assert [record.outcome for record in records] == ["finished"] * 3
     assert open_store(study, tmp_path, create=False).records() == records

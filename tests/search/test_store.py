@@ -1,4 +1,4 @@
-"""The storage: nothing lost, nothing mixed, the same command goes on."""
+"""The storage: nothing lost, nothing mixed, the same command resumes."""
 
 from __future__ import annotations
 

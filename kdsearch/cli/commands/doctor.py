@@ -1,4 +1,4 @@
-"""``kdsearch doctor``: what was found on this machine, what is wrong and how to mend it."""
+"""``kdsearch doctor``: what was found on this machine, what is wrong and how to fix it."""
 
 from __future__ import annotations
 

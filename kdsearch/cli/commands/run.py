@@ -32,7 +32,7 @@ NOTHING_MADE = 1
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the study to its end; Ctrl-C stops it so that the same command goes on."""
+    """Runs the study to its end; Ctrl-C stops it so that the same command resumes."""
     study = _with_options(with_folders(load_study(options.study), options.data), options)
     codes = [_run_once(one, options) for one in repeats_of(study)]
     if study.repeats > 1 and not any(codes):
@@ -59,7 +59,7 @@ def _run_once(study: StudyConfig, options: argparse.Namespace) -> int:
         with view:
             while True:
                 event = next(driver)
-                profile.hear(event, now=time.monotonic())
+                profile.handle(event, now=time.monotonic())
                 view.show(event)
                 if isinstance(event, Searching):
                     _say(look(study_file=options.study, tracking=tracking, page=event.page), console)
@@ -67,7 +67,7 @@ def _run_once(study: StudyConfig, options: argparse.Namespace) -> int:
         records: tuple[TrialRecord, ...] = stop.value
     except KeyboardInterrupt:
         driver.close()
-        console.print("\nStopped. What is finished is kept; the same command goes on:")
+        console.print("\nStopped. What is finished is kept; the same command resumes:")
         console.print(f"  {_command(options)}", soft_wrap=True, highlight=False)
         raise
     if view.progress.page is None:

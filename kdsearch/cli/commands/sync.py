@@ -11,7 +11,7 @@ from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import repeats_of
 from kdsearch.errors import NotRunYetError
 from kdsearch.files.home import home_folder
-from kdsearch.search.bookkeeping import sync_study
+from kdsearch.search.mlflow_sync import sync_study
 from kdsearch.tracking.location import choose_tracking
 
 

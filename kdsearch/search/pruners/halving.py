@@ -8,14 +8,14 @@ import numpy as np
 
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.front.dominance import preference
-from kdsearch.search.pruners.course import Course
+from kdsearch.search.pruners.learning_curve import LearningCurve
 
 REDUCTION = 2
-"""One trial in this many goes on from a rung."""
+"""One trial in this many continues from a rung."""
 
 
 class Halving:
-    """At each rung a trial goes on if it is in the better half of those no larger than itself.
+    """At each rung a trial continues if it is in the better half of those no larger than itself.
 
     Trials are ranked by (Dice at the rung, parameters, multiply-adds): non-dominated rank first, then crowding
     (MO-ASHA, Schmucker et al. 2021). That only trials no larger count is kdsearch's own: a large student is not stopped
@@ -24,20 +24,20 @@ class Halving:
 
     def __init__(self, config: PruningConfig) -> None:
         self._warmup, self._least_finished = config.warmup_epochs, config.finished_trials
-        self._courses: dict[int, Course] = {}
+        self._courses: dict[int, LearningCurve] = {}
 
-    def observe(self, course: Course) -> None:
+    def observe(self, curve: LearningCurve) -> None:
         """Takes notice of a trial, running or ended."""
-        self._courses[course.number] = course
+        self._courses[curve.number] = curve
 
-    def stops(self, course: Course) -> str:
+    def stops(self, curve: LearningCurve) -> str:
         """Why the trial does not pass the rung its last epoch is; empty between rungs."""
-        epoch = len(course.dice)
-        others = [other for other in self._courses.values() if other.number != course.number]
+        epoch = len(curve.dice)
+        others = [other for other in self._courses.values() if other.number != curve.number]
         if not is_rung(epoch, first=self._warmup + 1) or sum(o.finished for o in others) < self._least_finished:
             return ""
-        rivals = [other for other in others if len(other.dice) >= epoch and other.no_larger_than(course)]
-        losses = np.array([[-rival.until(epoch), rival.params, rival.macs] for rival in (course, *rivals)])
+        rivals = [other for other in others if len(other.dice) >= epoch and other.no_larger_than(curve)]
+        losses = np.array([[-rival.until(epoch), rival.params, rival.macs] for rival in (curve, *rivals)])
         place = int(preference(losses)[0])
         if place < math.ceil(len(losses) / REDUCTION):
             return ""

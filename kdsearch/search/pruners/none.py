@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from kdsearch.search.pruners.course import Course
+from kdsearch.search.pruners.learning_curve import LearningCurve
 
 
 class NoPruner:
     """Lets every trial train to its end."""
 
-    def observe(self, course: Course) -> None:
+    def observe(self, curve: LearningCurve) -> None:
         """Takes no notice."""
 
-    def stops(self, course: Course) -> str:  # noqa: ARG002 - the contract's name
+    def stops(self, curve: LearningCurve) -> str:  # noqa: ARG002 - the contract's name
         """Never."""
         return ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from kdsearch.config.pruning import PruningConfig
-from kdsearch.search.pruners.course import Course
+from kdsearch.search.pruners.learning_curve import LearningCurve
 
 
 class Reach:
     """A trial stops when a finished one, no larger than itself, is out of its reach by more than the margin.
 
-    Its reach is its best Dice so far plus the gain that only a share of ``1 - optimism`` of the finished trials
+    Its reach is its best Dice so far plus the gain that only a fraction of ``1 - quantile`` of the finished trials
     exceeded from the same part of their training on; the margin is for the noise of both. Whoever ends behind a student
     that is no larger in any way is not on the front, so size never tells against a trial; and how late students still
     improve is learnt from the study.
@@ -19,26 +19,26 @@ class Reach:
 
     def __init__(self, config: PruningConfig) -> None:
         self._warmup, self._least_finished = config.warmup_epochs, config.finished_trials
-        self._optimism, self._margin = config.optimism, config.margin
-        self._finished: dict[int, Course] = {}
+        self._quantile, self._margin = config.quantile, config.margin
+        self._finished: dict[int, LearningCurve] = {}
 
-    def observe(self, course: Course) -> None:
+    def observe(self, curve: LearningCurve) -> None:
         """Takes notice of a trial that was trained to its end."""
-        if course.finished:
-            self._finished[course.number] = course
+        if curve.finished:
+            self._finished[curve.number] = curve
 
-    def stops(self, course: Course) -> str:
+    def stops(self, curve: LearningCurve) -> str:
         """Why the trial stops after its last epoch so far; empty while it can still get to the front."""
-        others = [other for other in self._finished.values() if other.number != course.number]
-        rivals = [other for other in others if other.no_larger_than(course)]
-        if len(course.dice) <= self._warmup or len(others) < self._least_finished or not rivals:
+        others = [other for other in self._finished.values() if other.number != curve.number]
+        rivals = [other for other in others if other.no_larger_than(curve)]
+        if len(curve.dice) <= self._warmup or len(others) < self._least_finished or not rivals:
             return ""
         rival = max(rivals, key=lambda other: other.best)
-        if course.best >= rival.best:
+        if curve.best >= rival.best:
             return ""
-        share = len(course.dice) / course.epochs
-        gains = [other.best - other.until(max(1, round(share * other.epochs))) for other in others]
-        reach = course.best + float(np.quantile(gains, self._optimism))
+        trained = len(curve.dice) / curve.epochs
+        gains = [other.best - other.until(max(1, round(trained * other.epochs))) for other in others]
+        reach = curve.best + float(np.quantile(gains, self._quantile))
         if reach >= rival.best - self._margin:
             return ""
         return (

@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Percentile
 from optuna.trial import TrialState
 
 from kdsearch.config.pruning import PruningConfig
-from kdsearch.search.pruners.course import Course
+from kdsearch.search.pruners.learning_curve import LearningCurve
 
 NAME = "mirror"
 """Always the same, because Hyperband sorts trials into brackets by a hash of it."""
@@ -24,32 +24,32 @@ class SingleObjectivePruner:
         self._reported: dict[int, int] = {}
         self._ended: set[int] = set()
 
-    def observe(self, course: Course) -> None:
+    def observe(self, curve: LearningCurve) -> None:
         """Tells the mirror of a trial's end; one that ended before this pruner was made is lived through again."""
-        if course.number in self._ended:
+        if curve.number in self._ended:
             return
-        if course.number not in self._running:
-            for epoch in range(1, len(course.dice) + 1):
-                self._verdict(course, until=epoch)
-            self._end(course.number, course.best if course.finished else None)
-        elif course.finished:
-            self._end(course.number, course.best)
+        if curve.number not in self._running:
+            for epoch in range(1, len(curve.dice) + 1):
+                self._verdict(curve, until=epoch)
+            self._end(curve.number, curve.best if curve.finished else None)
+        elif curve.finished:
+            self._end(curve.number, curve.best)
 
-    def stops(self, course: Course) -> str:
+    def stops(self, curve: LearningCurve) -> str:
         """What Optuna's pruner says."""
-        if not self._verdict(course, until=len(course.dice)):
+        if not self._verdict(curve, until=len(curve.dice)):
             return ""
-        self._end(course.number, None)
+        self._end(curve.number, None)
         return f"Optuna's {self._name} pruner"
 
-    def _verdict(self, course: Course, *, until: int) -> bool:
-        trial = self._running.get(course.number)
+    def _verdict(self, curve: LearningCurve, *, until: int) -> bool:
+        trial = self._running.get(curve.number)
         if trial is None:
-            trial = self._running[course.number] = self._study.ask()
-        known = self._reported.get(course.number, 0)
+            trial = self._running[curve.number] = self._study.ask()
+        known = self._reported.get(curve.number, 0)
         for epoch in range(known + 1, until + 1):
-            trial.report(course.dice[epoch - 1], epoch)
-            self._reported[course.number] = epoch
+            trial.report(curve.dice[epoch - 1], epoch)
+            self._reported[curve.number] = epoch
         return trial.should_prune()
 
     def _end(self, number: int, dice: float | None) -> None:

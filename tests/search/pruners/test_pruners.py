@@ -13,15 +13,15 @@ from kdsearch.config.load import load_study
 from kdsearch.config.pruning import PrunerName, PruningConfig
 from kdsearch.errors import StudyFileError
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.pruners.course import Course
 from kdsearch.search.pruners.halving import is_rung
+from kdsearch.search.pruners.learning_curve import LearningCurve
 
 EPOCHS = 12
 
 
 def _course(number, dice, *, params=100, macs=100, finished=None, epochs=EPOCHS):
     finished = len(dice) == epochs if finished is None else finished
-    return Course(number=number, params=params, macs=macs, dice=tuple(dice), epochs=epochs, finished=finished)
+    return LearningCurve(number=number, params=params, macs=macs, dice=tuple(dice), epochs=epochs, finished=finished)
 
 
 def _rising(to, epochs=EPOCHS):
@@ -29,10 +29,10 @@ def _rising(to, epochs=EPOCHS):
 
 
 def _pruner(name, *known, **settings):
-    eager = {"warmup_epochs": 2, "finished_trials": 3, "optimism": 0.8, "margin": 0.0} if name == "reach" else {}
+    eager = {"warmup_epochs": 2, "finished_trials": 3, "quantile": 0.8, "margin": 0.0} if name == "reach" else {}
     pruner = build_pruner(PruningConfig.model_validate({"pruner": name, **eager, **settings}))
-    for course in known:
-        pruner.observe(course)
+    for curve in known:
+        pruner.observe(curve)
     return pruner
 
 
@@ -45,9 +45,9 @@ GOOD = [_course(number, _rising(0.8)) for number in range(3)]
 def test_every_name_builds_a_pruner_that_never_stops_the_first_trial(name):
     pruner = _pruner(name)
     for epochs in range(1, EPOCHS):
-        course = _course(0, _rising(0.1, epochs))
-        assert pruner.stops(course) == ""
-        pruner.observe(course)
+        curve = _course(0, _rising(0.1, epochs))
+        assert pruner.stops(curve) == ""
+        pruner.observe(curve)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "none"])
@@ -56,11 +56,11 @@ def test_hopeless_trial_is_stopped_after_the_warm_up_and_not_before(name):
     stopped_at = []
     for number in range(90, 99):  # several, because Hyperband's last bracket stops none
         for epochs in range(1, EPOCHS):
-            course = _course(number, [0.01] * epochs)
-            if pruner.stops(course):
+            curve = _course(number, [0.01] * epochs)
+            if pruner.stops(curve):
                 stopped_at.append(epochs)
                 break
-            pruner.observe(course)
+            pruner.observe(curve)
     assert stopped_at
     assert min(stopped_at) >= 4
 
@@ -107,9 +107,9 @@ def test_reach_compares_trainings_of_different_lengths_by_their_share():
     st.lists(st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS), min_size=4, max_size=8),
     st.lists(st.floats(0, 1), min_size=3, max_size=EPOCHS - 1),
 )
-def test_more_optimism_never_stops_what_less_lets_go_on(curves, curve):
+def test_a_higher_quantile_never_stops_what_a_lower_one_lets_continue(curves, curve):
     known = [_course(number, dice) for number, dice in enumerate(curves)]
-    verdicts = [bool(_pruner("reach", *known, optimism=o).stops(_course(99, curve))) for o in (0.2, 0.5, 0.9)]
+    verdicts = [bool(_pruner("reach", *known, quantile=q).stops(_course(99, curve))) for q in (0.2, 0.5, 0.9)]
     assert verdicts == sorted(verdicts, reverse=True)
 
 
@@ -120,8 +120,8 @@ def test_member_of_the_front_at_a_rung_goes_on_where_halving_has_no_larger_rival
     me = known[index]
     smaller_better = [o for o in known if o is not me and o.no_larger_than(me) and o.dice[0] >= me.dice[0]]
     if not smaller_better:
-        course = _course(me.number, me.dice[:rung], params=me.params, macs=me.macs)
-        reason = _pruner("halving", *known).stops(course)
+        curve = _course(me.number, me.dice[:rung], params=me.params, macs=me.macs)
+        reason = _pruner("halving", *known).stops(curve)
         rivals = sum(o.no_larger_than(me) for o in known)
         assert reason == "" or rivals > 2
 
@@ -179,7 +179,7 @@ def test_warm_up_means_the_same_to_every_pruner(name, warmup):
 
 def test_reach_is_patient_unless_told_otherwise():
     config = PruningConfig(pruner="reach")
-    assert (config.warmup_epochs, config.finished_trials, config.optimism, config.margin) == (8, 10, 0.95, 0.03)
+    assert (config.warmup_epochs, config.finished_trials, config.quantile, config.margin) == (8, 10, 0.95, 0.03)
     assert PruningConfig(pruner="reach", warmup_epochs=1).warmup_epochs == 1
     assert PruningConfig(pruner="halving").warmup_epochs == 2
 
@@ -187,5 +187,5 @@ def test_reach_is_patient_unless_told_otherwise():
 def test_margin_trusts_a_trial_whose_reach_is_a_little_below():
     known = [_course(number, _rising(0.8)) for number in range(3)]
     behind = _course(9, [0.12, 0.19, 0.19, 0.19])
-    assert _pruner("reach", *known, margin=0.0, optimism=0.0).stops(behind)
-    assert not _pruner("reach", *known, margin=0.2, optimism=0.0).stops(behind)
+    assert _pruner("reach", *known, margin=0.0, quantile=0.0).stops(behind)
+    assert not _pruner("reach", *known, margin=0.2, quantile=0.0).stops(behind)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class LearningCurve:
     """One trial's way so far."""
 
     number: int
@@ -29,7 +29,7 @@ class Course:
         """The best Dice of the first epochs."""
         return max(self.dice[:epoch])
 
-    def no_larger_than(self, other: Course) -> bool:
+    def no_larger_than(self, other: LearningCurve) -> bool:
         """Neither in parameters nor in multiply-adds."""
         return self.params <= other.params and self.macs <= other.macs
 
@@ -37,10 +37,10 @@ class Course:
 class Pruner(Protocol):
     """Decides, after each epoch of a trial, whether it stops."""
 
-    def observe(self, course: Course) -> None:
+    def observe(self, curve: LearningCurve) -> None:
         """Takes notice of a trial, in the place of what was known of it."""
         ...
 
-    def stops(self, course: Course) -> str:
-        """Why the trial stops after its last epoch so far; empty where it goes on."""
+    def stops(self, curve: LearningCurve) -> str:
+        """Why the trial stops after its last epoch so far; empty where it continues."""
         ...

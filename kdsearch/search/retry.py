@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.home import storage_url
-from kdsearch.search.events import GoingOn, Waiting
+from kdsearch.search.events import Resumed, Waiting
 from kdsearch.search.session import Session
 from kdsearch.search.storage import STORAGE_ERRORS, heals
 
@@ -18,8 +18,8 @@ LONGEST_PAUSE_S = 30.0
 T = TypeVar("T")
 
 
-def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | GoingOn, None, T]:
-    """Carries the write out, again and again until it is taken; workers go on with their trials meanwhile.
+def retry(session: Session, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:
+    """Carries the write out, again and again until it is taken; workers continue with their trials meanwhile.
 
     Raises SearchError where another driver has taken the study over, or where waiting would not help.
     """
@@ -33,8 +33,8 @@ def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | Goi
             study = session.study
             if not heals(error, storage_url(session.home, study.name, study.storage)):
                 raise SearchError(
-                    f"study {session.study.name} stops: {_first_line(error)}; waiting would not mend that. What is "
-                    "finished is kept, and the same command resumes when its cause is mended"
+                    f"study {session.study.name} stops: {_first_line(error)}; waiting would not fix that. What is "
+                    "finished is kept, and the same command resumes when its cause is fixed"
                 ) from error
             waited = True
             yield Waiting(reason=_first_line(error))
@@ -42,8 +42,8 @@ def persist(session: Session, write: Callable[[], T]) -> Generator[Waiting | Goi
             pause = min(2 * pause, LONGEST_PAUSE_S)
             continue
         if waited:
-            session.vigil.rest(now=time.monotonic())
-            yield GoingOn()
+            session.watchdog.reset(now=time.monotonic())
+            yield Resumed()
         return written
 
 

@@ -24,8 +24,8 @@ def store_errors() -> tuple[type[Exception], ...]:
     return (MlflowException, SQLAlchemyError, OSError, *bucket_errors())
 
 
-def mind_manners() -> None:
-    """Patience and chatter as they suit a command line; what fails is told by kdsearch."""
+def configure_mlflow() -> None:
+    """Patience and chatter as they suit a command line; what fails is reported by kdsearch."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name, value in SETTINGS.items():

@@ -1,4 +1,4 @@
-"""Takes what workers tell: stops, keeps, requeues or fails their trials."""
+"""Handles what workers report: stops, finishes, requeues or fails their trials."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
 from kdsearch.models.students import build_student
 from kdsearch.search.events import DriverEvent, Ended, Requeued, TrialCheckpointFailed, TrialProgressed
-from kdsearch.search.ledger import course_of
-from kdsearch.search.persistence import persist
+from kdsearch.search.retry import retry
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
+from kdsearch.search.study_state import learning_curve_of
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.record import TrialRecord, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Scores
@@ -36,24 +36,24 @@ HOPELESS = 3
 def handle_event(session: Session, event: Event) -> Iterator[DriverEvent]:
     """Handles one event of a running trial's job; raises SearchError where it makes no sense to continue."""
     number = trial_of_job(event.job)
-    if not session.ledger.is_running(number):
+    if not session.state.is_running(number):
         return
     match event:
         case Begun():
-            session.vigil.wake(number, now=time.monotonic())
+            session.watchdog.started(number, now=time.monotonic())
         case Progressed(report=report):
             yield TrialProgressed(number=number, report=report)
             yield from _judge(session, number, report)
         case Succeeded(trained=trained):
-            yield from persist(session, partial(_keep_weights, session, number, trained))
+            yield from retry(session, partial(_keep_weights, session, number, trained))
             scores = _with_latency(session, number, trained)
-            finish = partial(session.store.finish, number, scores, session.ledger.curve(number))
-            yield from _end(session, (yield from persist(session, finish)))
+            finish = partial(session.store.finish, number, scores, session.state.curve(number))
+            yield from _end(session, (yield from retry(session, finish)))
         case Failed(reason=reason):
             if event.traceback:
                 logger.error("trial %s failed:\n%s", number, event.traceback)
-            fail = partial(session.store.fail, number, reason, session.ledger.curve(number), traceback=event.traceback)
-            yield from _end(session, (yield from persist(session, fail)))
+            fail = partial(session.store.fail, number, reason, session.state.curve(number), traceback=event.traceback)
+            yield from _end(session, (yield from retry(session, fail)))
         case Lost(reason=reason):
             yield from _lose(session, number, reason)
         case CheckpointFailed(reason=reason):
@@ -61,54 +61,54 @@ def handle_event(session: Session, event: Event) -> Iterator[DriverEvent]:
 
 
 def drop_silent(session: Session) -> Iterator[DriverEvent]:
-    """Ends workers that no longer report; their trials go on with others."""
-    for number, seconds in session.vigil.silent(now=time.monotonic()):
+    """Ends workers that no longer report; their trials resume with others."""
+    for number, seconds in session.watchdog.silent(now=time.monotonic()):
         session.executor.drop(job_of_trial(number))
         yield from _lose(session, number, f"its worker was silent for {seconds:.0f} seconds")
 
 
 def _judge(session: Session, number: int, report: EpochReport) -> Iterator[DriverEvent]:
     """Takes an epoch into account and stops the trial where the pruner says so."""
-    session.ledger.report(number, report)
-    session.vigil.hear(number, report, now=time.monotonic())
-    course = session.ledger.course(number)
-    reason = session.pruner.stops(course)
+    session.state.report(number, report)
+    session.watchdog.heartbeat(number, report, now=time.monotonic())
+    so_far = session.state.learning_curve(number)
+    reason = session.pruner.stops(so_far)
     if not session.study.search.deterministic:
-        session.pruner.observe(course)
+        session.pruner.observe(so_far)
     if not reason or report.epoch >= report.epochs:  # a student that is trained is worth more than no student
         return
-    session.executor.stop(job_of_trial(number), within_s=session.vigil.allowed(number))
+    session.executor.stop(job_of_trial(number), within_s=session.watchdog.allowed(number))
     text = f"after epoch {report.epoch} of {report.epochs}, {reason}"
-    curve, cost = session.ledger.curve(number), session.ledger.run_of(number).cost
+    curve, cost = session.state.curve(number), session.state.run_of(number).cost
     stop = partial(session.store.stop, number, text, curve=curve, cost=cost)
-    yield from _end(session, (yield from persist(session, stop)))
+    yield from _end(session, (yield from retry(session, stop)))
 
 
 def _lose(session: Session, number: int, reason: str) -> Iterator[DriverEvent]:
     """Requeues a trial that lost its worker, or gives it up after too many."""
     retries, recipe, curve = (
         session.study.search.retries,
-        session.ledger.run_of(number).recipe,
-        session.ledger.curve(number),
+        session.state.run_of(number).recipe,
+        session.state.curve(number),
     )
-    reasons = session.ledger.lose(number, reason)
-    session.vigil.end(number)
-    yield from persist(session, partial(session.store.lose, number, reasons))
+    reasons = session.state.lose(number, reason)
+    session.watchdog.end(number)
+    yield from retry(session, partial(session.store.lose, number, reasons))
     if len(reasons) <= retries:
         session.waiting.appendleft(Proposal(number=number, recipe=recipe))
         yield Requeued(number=number, reason=reason, attempt=len(reasons), retries=retries)
         return
     text = f"{reason} (lost {len(reasons)} times)" if len(reasons) > 1 else reason
-    yield from _end(session, (yield from persist(session, partial(session.store.fail, number, text, curve))))
+    yield from _end(session, (yield from retry(session, partial(session.store.fail, number, text, curve))))
 
 
 def _end(session: Session, record: TrialRecord) -> Iterator[DriverEvent]:
     study = session.study
-    session.ledger.end(record)
-    session.vigil.end(record.number)
-    course = course_of(record)
-    if course is not None and not study.search.deterministic:
-        session.pruner.observe(course)
+    session.state.end(record)
+    session.watchdog.end(record.number)
+    curve = learning_curve_of(record)
+    if curve is not None and not study.search.deterministic:
+        session.pruner.observe(curve)
     if record.outcome != "stopped":  # its worker is still in an epoch, and removes it itself
         discard(session.checkpoint_of(record.number))
     yield Ended(record=record)
@@ -120,7 +120,7 @@ def _with_latency(session: Session, number: int, trained: Trained) -> Scores:
     """The scores, with the latency where it is an objective: timed while every worker of this machine rests."""
     if "latency_ms" not in session.study.search.objectives:
         return trained.scores
-    network = build_student(session.ledger.run_of(number).recipe.student)
+    network = build_student(session.state.run_of(number).recipe.student)
     network.load_state_dict(load(trained.weights))
     prepared = prepare_onnx(network, size=session.study.data.size)
     with session.executor.pause():
@@ -136,7 +136,7 @@ def _keep_weights(session: Session, number: int, trained: Trained) -> None:
 
 def _stop_where_hopeless(session: Session, last: TrialRecord) -> None:
     """Raises SearchError where one recipe, or everything so far, failed in the same way three times."""
-    records = [record for record in session.ledger.records if record.outcome != "rejected"]
+    records = [record for record in session.state.records if record.outcome != "rejected"]
     alike = [record for record in records if record.outcome == "failed" and _kind(record) == _kind(last)]
     same_recipe = [record for record in alike if _settings(record) == _settings(last)]
     nothing_else = len(alike) == len(records)
@@ -147,8 +147,8 @@ def _stop_where_hopeless(session: Session, last: TrialRecord) -> None:
     recipe = ", ".join(f"{name} {value}" for name, value in settings.items() if "augmentation" not in name)
     raise SearchError(
         f"study {session.study.name} stops: trials {numbers} failed in the same way, the last because {last.reason}; "
-        f"its recipe: {recipe}. Mend the cause, or give the space other bounds under another name; the same command "
-        "goes on"
+        f"its recipe: {recipe}. Fix the cause, or give the space other bounds under another name; the same command "
+        "resumes"
     )
 
 

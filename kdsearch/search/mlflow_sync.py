@@ -72,7 +72,7 @@ def show_members(
 ) -> None:
     """Gives the runs of the front's members their weights and overlay sheets, where they lack them.
 
-    A member whose weights another machine keeps is left out, and said.
+    A member whose weights another machine keeps is left out, with a warning.
     """
     pictures = Pictures(study, materials, home)
     name = study.name

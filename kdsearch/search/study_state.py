@@ -1,11 +1,11 @@
-"""The driver's account of a study: which trials ended, which run, how many are still to come."""
+"""The state of a study as its driver knows it: which trials ended, which run, how many are still to come."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kdsearch.search.pruners.course import Course
+from kdsearch.search.pruners.learning_curve import LearningCurve
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, TrialRecord, students_of
@@ -21,7 +21,7 @@ class Running:
     curve: list[EpochReport] = field(default_factory=list)
 
 
-class Ledger:
+class StudyState:
     """Every trial of the study, kept in memory so that nothing is read from the storage twice."""
 
     def __init__(self, records: Iterable[TrialRecord], *, target: int) -> None:
@@ -88,10 +88,10 @@ class Ledger:
         self._running.pop(record.number, None)
         self._ended[record.number] = record
 
-    def course(self, number: int) -> Course:
+    def learning_curve(self, number: int) -> LearningCurve:
         """A running trial as a pruner sees it."""
         run = self._running[number]
-        return Course(
+        return LearningCurve(
             number=number,
             params=run.cost.params,
             macs=run.cost.macs,
@@ -101,12 +101,12 @@ class Ledger:
         )
 
 
-def course_of(record: TrialRecord) -> Course | None:
+def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
     """An ended trial as a pruner sees it; None where it never trained an epoch."""
     cost = record.scores or record.cost
     if cost is None or record.recipe is None or not record.curve:
         return None
-    return Course(
+    return LearningCurve(
         number=record.number,
         params=cost.params,
         macs=cost.macs,

@@ -1,4 +1,4 @@
-"""Notices workers that no longer report."""
+"""Notices workers whose heartbeat, a report at least every few epochs, stops."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ UNKNOWN_S = 1800.0
 """For as long a worker may take to start, and a study's first epoch, before anything is known of its pace."""
 
 
-class Vigil:
+class Watchdog:
     """How long each running trial has been silent, and how long it may be."""
 
-    def __init__(self, *, silence: float, least_s: float = LEAST_S) -> None:
-        """``silence``: usual epochs without a report after which a worker is taken for lost."""
-        self._silence, self._least_s = silence, least_s
+    def __init__(self, *, timeout: float, least_s: float = LEAST_S) -> None:
+        """``timeout``: usual epochs without a report after which a worker is taken for lost."""
+        self._timeout, self._least_s = timeout, least_s
         self._macs: dict[int, int] = {}
-        self._awake: set[int] = set()
+        self._up: set[int] = set()
         self._heard: dict[int, float] = {}
         self._reported: dict[int, float] = {}
         self._epoch_s: dict[int, float] = {}
@@ -28,12 +28,12 @@ class Vigil:
         self._macs[number], self._heard[number] = macs, now
         self._reported[number] = self._epoch_s[number] = 0.0
 
-    def wake(self, number: int, *, now: float) -> None:
+    def started(self, number: int, *, now: float) -> None:
         """A trial's worker is up."""
-        self._awake.add(number)
+        self._up.add(number)
         self._heard[number] = now
 
-    def hear(self, number: int, report: EpochReport, *, now: float) -> None:
+    def heartbeat(self, number: int, report: EpochReport, *, now: float) -> None:
         """A trial reports; how long its epochs take is what the reports themselves say."""
         took = report.seconds - self._reported[number]
         self._heard[number], self._reported[number] = now, report.seconds
@@ -42,12 +42,12 @@ class Vigil:
 
     def end(self, number: int) -> None:
         """A trial ends, or loses its worker."""
-        self._awake.discard(number)
+        self._up.discard(number)
         for known in (self._macs, self._heard, self._reported, self._epoch_s):
             known.pop(number, None)
 
-    def rest(self, *, now: float) -> None:
-        """The driver did not listen until now."""
+    def reset(self, *, now: float) -> None:
+        """The driver did not poll until now, so silence until now says nothing."""
         self._heard = dict.fromkeys(self._heard, now)
 
     def silent(self, *, now: float) -> list[tuple[int, float]]:
@@ -60,4 +60,4 @@ class Vigil:
         From its own slowest epoch; before its first, from the study's slowest pace for one of its size.
         """
         usual = self._epoch_s[number] or self._seconds_per_mac * self._macs[number]
-        return max(self._least_s, self._silence * usual) if usual and number in self._awake else UNKNOWN_S
+        return max(self._least_s, self._timeout * usual) if usual and number in self._up else UNKNOWN_S

@@ -16,10 +16,10 @@ from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
-from kdsearch.search.ledger import course_of
-from kdsearch.search.persistence import persist
+from kdsearch.search.retry import retry
 from kdsearch.search.session import Session
 from kdsearch.search.store import Proposal
+from kdsearch.search.study_state import learning_curve_of
 from kdsearch.trials.recipe import dump_recipe
 from kdsearch.trials.record import job_of_trial
 from kdsearch.trials.scores import Cost
@@ -31,7 +31,7 @@ MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
 
 
-def take_up(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
+def recover(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
     """Queues what a former driver left running, and lets the pruner know what is already there."""
     for proposal in abandoned:
         if not (yield from _rejected(session, proposal)):
@@ -42,14 +42,14 @@ def take_up(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
         yield from _complete_batch(session)
 
 
-def fill(session: Session) -> Iterator[DriverEvent]:
+def submit(session: Session) -> Iterator[DriverEvent]:
     """Gives the executor as much to do as it has room for."""
     search = session.study.search
-    if search.deterministic and not session.waiting and not session.ledger.running:
+    if search.deterministic and not session.waiting and not session.state.running:
         yield from _complete_batch(session)
     while session.executor.room():
         if not session.waiting and not search.deterministic:
-            yield from _ask(session, min(1, session.ledger.remaining))
+            yield from _ask(session, min(1, session.state.remaining))
         if not session.waiting:
             return
         yield _dispatch(session, session.waiting.popleft())
@@ -57,8 +57,8 @@ def fill(session: Session) -> Iterator[DriverEvent]:
 
 def is_done(session: Session) -> bool:
     """Whether nothing runs, waits or is still to be asked for; a worker that has not stopped yet is not waited for."""
-    ledger = session.ledger
-    return not ledger.running and not session.waiting and (session.exhausted or not ledger.remaining)
+    state = session.state
+    return not state.running and not session.waiting and (session.exhausted or not state.remaining)
 
 
 def over_limit(cost: Cost, limits: Limits) -> str:
@@ -82,21 +82,21 @@ def _complete_batch(session: Session) -> Iterator[DriverEvent]:
     Batches begin at multiples of their size, also where a driver was killed in one or ``--trials`` cut one short.
     """
     batch = session.study.search.batch
-    before = [record.number for record in session.ledger.records if record.outcome != "rejected"]
+    before = [record.number for record in session.state.records if record.outcome != "rejected"]
     drawn = sorted([*before, *(proposal.number for proposal in session.waiting)])
     at_hand = drawn.index(session.waiting[0].number) if session.waiting else len(drawn)
     start = at_hand // batch * batch
     _show_pruner(session, until=drawn[start] if start < len(drawn) else None)
     missing = start + batch - len(drawn)
-    yield from _ask(session, min(missing, session.ledger.remaining - len(session.waiting)))
+    yield from _ask(session, min(missing, session.state.remaining - len(session.waiting)))
 
 
 def _show_pruner(session: Session, *, until: int | None) -> None:
     """Shows the pruner the trials that ended, with numbers below ``until``."""
-    for record in session.ledger.records:
-        course = course_of(record)
-        if course is not None and (until is None or record.number < until):
-            session.pruner.observe(course)
+    for record in session.state.records:
+        curve = learning_curve_of(record)
+        if curve is not None and (until is None or record.number < until):
+            session.pruner.observe(curve)
 
 
 def _ask(session: Session, count: int) -> Iterator[DriverEvent]:
@@ -112,7 +112,7 @@ def _ask(session: Session, count: int) -> Iterator[DriverEvent]:
 def _ask_within_limits(session: Session) -> Generator[DriverEvent, None, Proposal | None]:
     """The next recipe within the hard limits, None where a grid has no more; others are rejected on the way."""
     for _ in itertools.count() if session.study.search.sampler == "grid" else range(MOST_REJECTIONS):
-        proposal = yield from persist(session, session.store.ask)
+        proposal = yield from retry(session, session.store.ask)
         if proposal is None or not (yield from _rejected(session, proposal)):
             return proposal
     raise SearchError(
@@ -126,8 +126,8 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
     if reason:
         violation = how_far_over(cost, session.study.search.limits)
         reject = partial(session.store.reject, proposal.number, reason, violation=violation)
-        record = yield from persist(session, reject)
-        session.ledger.end(record)
+        record = yield from retry(session, reject)
+        session.state.end(record)
         yield Ended(record=record)
     return bool(reason)
 
@@ -145,6 +145,6 @@ def _dispatch(session: Session, proposal: Proposal) -> Started:
             checkpoint_every_s=study.search.checkpoint_every_s,
         )
     )
-    session.ledger.begin(number, recipe, cost)
-    session.vigil.begin(number, macs=cost.macs, now=time.monotonic())
+    session.state.begin(number, recipe, cost)
+    session.watchdog.begin(number, macs=cost.macs, now=time.monotonic())
     return Started(number=number, recipe=recipe, cost=cost)

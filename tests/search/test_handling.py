@@ -14,15 +14,15 @@ from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
-from kdsearch.search import persistence
-from kdsearch.search.asking import fill, is_done, take_up
-from kdsearch.search.events import Ended, GoingOn, Requeued, Started, Waiting
-from kdsearch.search.hearing import drop_silent, handle_event
-from kdsearch.search.ledger import Ledger
+from kdsearch.search import retry
+from kdsearch.search.events import Ended, Requeued, Resumed, Started, Waiting
+from kdsearch.search.handling import drop_silent, handle_event
 from kdsearch.search.pruners.none import NoPruner
 from kdsearch.search.session import Session
 from kdsearch.search.store import open_store
-from kdsearch.search.vigil import Vigil
+from kdsearch.search.study_state import StudyState
+from kdsearch.search.submission import is_done, recover, submit
+from kdsearch.search.watchdog import Watchdog
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.record import job_of_trial, trial_of_job
 from kdsearch.workers.jobs import Begun, Failed, Lost, Progressed, Succeeded
@@ -72,11 +72,11 @@ class StopsAt:
     def __init__(self, epochs):
         self.epochs, self.seen = epochs, []
 
-    def observe(self, course):
-        self.seen.append((course.number, len(course.dice), course.finished))
+    def observe(self, curve):
+        self.seen.append((curve.number, len(curve.dice), curve.finished))
 
-    def stops(self, course):
-        return "the test says so" if self.epochs.get(course.number) == len(course.dice) else ""
+    def stops(self, curve):
+        return "the test says so" if self.epochs.get(curve.number) == len(curve.dice) else ""
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def session(study_file, tmp_path):
             home=home or tmp_path,
             store=store,
             lease=FakeLease(),
-            ledger=Ledger(store.records(), target=study.search.trials),
+            state=StudyState(store.records(), target=study.search.trials),
             executor=FakeExecutor(workers),
             recorder=None,
             materials=SimpleNamespace(teacher=SimpleNamespace(id="teacher"), place=lambda _: None),
             pruner=pruner or NoPruner(),
-            vigil=Vigil(silence=study.search.silence, least_s=least_s),
+            watchdog=Watchdog(timeout=study.search.heartbeat_timeout, least_s=least_s),
         )
 
     return make
@@ -117,20 +117,20 @@ def _finish(session, number):
 
 
 def _fill(session):
-    return [event.number for event in fill(session) if isinstance(event, Started)]
+    return [event.number for event in submit(session) if isinstance(event, Started)]
 
 
 def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_its_retries(session):
     driver = session(workers=1)
     assert _fill(driver) == [0]
-    recipe = driver.ledger.run_of(0).recipe
+    recipe = driver.state.run_of(0).recipe
     for attempt in (1, 2):
         driver.executor.jobs.pop(0)
         assert list(handle_event(driver, Lost(job=job_of_trial(0), reason="signal 9"))) == [
             Requeued(number=0, reason="signal 9", attempt=attempt, retries=2)
         ]
         assert _fill(driver) == [0]
-        assert driver.ledger.run_of(0).recipe == recipe
+        assert driver.state.run_of(0).recipe == recipe
     driver.executor.jobs.pop(0)
     (ended,) = handle_event(driver, Lost(job=job_of_trial(0), reason="signal 9"))
     assert (ended.record.outcome, ended.record.reason) == ("failed", "signal 9 (lost 3 times)")
@@ -143,7 +143,7 @@ def test_losses_are_counted_across_drivers(session):
     _fill(first)
     list(handle_event(first, Lost(job=job_of_trial(0), reason="a")))
     second = session(workers=1)
-    list(take_up(second, second.store.abandoned()))
+    list(recover(second, second.store.abandoned()))
     assert _fill(second) == [0]
     (event,) = handle_event(second, Lost(job=job_of_trial(0), reason="b"))
     assert event.attempt == 2
@@ -156,7 +156,7 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
         list(handle_event(driver, Begun(job=job_of_trial(number))))
         list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
     assert list(drop_silent(driver)) == []
-    driver.vigil._heard[1] -= 11.0
+    driver.watchdog._heard[1] -= 11.0
     (event,) = drop_silent(driver)
     assert event.reason == "its worker was silent for 11 seconds"
     assert driver.executor.dropped == [1]
@@ -180,7 +180,7 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
         events = list(handle_event(driver, Progressed(job=job_of_trial(0), report=_report(epoch))))
         assert any(isinstance(event, Ended) for event in events) == (epoch == 2)
     assert driver.executor.stopped == [0]
-    (record,) = driver.ledger.records
+    (record,) = driver.state.records
     assert record.reason == "after epoch 2 of 3, the test says so"
     assert [report.epoch for report in record.curve] == [1, 2]
     assert record.cost.params > 0
@@ -189,7 +189,7 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     assert (0, 2, False) in driver.pruner.seen
     for epoch in (1, 2, 3):
         list(handle_event(driver, Progressed(job=job_of_trial(1), report=_report(epoch))))
-    assert driver.ledger.is_running(1), "what is trained to its end is not stopped"
+    assert driver.state.is_running(1), "what is trained to its end is not stopped"
 
 
 def test_study_goes_on_while_its_workers_are_still_stopping(session):
@@ -205,7 +205,7 @@ def test_study_goes_on_while_its_workers_are_still_stopping(session):
 def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
     driver = session()
     _fill(driver)
-    monkeypatch.setattr(persistence.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
     real, attempts = driver.store.finish, []
 
     def finish(*arguments):
@@ -216,7 +216,7 @@ def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
 
     driver.store.finish = finish
     events = _finish(driver, 0)
-    assert [type(event) for event in events] == [Waiting, Waiting, Waiting, GoingOn, Ended]
+    assert [type(event) for event in events] == [Waiting, Waiting, Waiting, Resumed, Ended]
     assert events[0].reason == "database or disk is full"
     assert [record.outcome for record in driver.store.records()] == ["finished", "running"]
 
@@ -240,7 +240,7 @@ def test_error_that_waiting_does_not_mend_ends_the_study(session, error):
     driver.store.finish = finish
     driver.study = driver.study.model_copy(update={"storage": "sqlite:////gone/optuna.db"})
     named = "(no such table|readonly|unable to open|Permission denied)"
-    with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting would not mend"):
+    with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting would not fix"):
         _finish(driver, 0)
 
 
@@ -302,7 +302,7 @@ def test_batches_make_recipes_independent_of_workers_and_their_order(session, tm
     for index, (workers, order) in enumerate([(1, min), (3, max), (8, min)]):
         driver = session(text=DETERMINISTIC, workers=workers, home=tmp_path / str(index))
         _run_all(driver, order)
-        outcomes.append([record.recipe for record in driver.ledger.records])
+        outcomes.append([record.recipe for record in driver.state.records])
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert len(outcomes[0]) == 10
 
@@ -313,9 +313,9 @@ def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, 
     _run_all(whole, min)
     _run_until_killed(session(text=DETERMINISTIC, home=tmp_path / "killed"), kill_after_asks)
     second = session(text=DETERMINISTIC, home=tmp_path / "killed")
-    list(take_up(second, second.store.abandoned()))
+    list(recover(second, second.store.abandoned()))
     _run_all(second, max)
-    assert [r.recipe for r in second.ledger.records] == [r.recipe for r in whole.ledger.records]
+    assert [r.recipe for r in second.state.records] == [r.recipe for r in whole.state.records]
 
 
 @pytest.mark.parametrize("kill_after_asks", range(1, 9))
@@ -326,9 +326,9 @@ def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_
         _run_all(session(text=DETERMINISTIC, home=tmp_path / name), min)
         _run_until_killed(session(text=more, home=tmp_path / name), kill)
         second = session(text=more, home=tmp_path / name)
-        list(take_up(second, second.store.abandoned()))
+        list(recover(second, second.store.abandoned()))
         _run_all(second, max)
-        recipes.append([record.recipe for record in second.ledger.records])
+        recipes.append([record.recipe for record in second.state.records])
     assert recipes[0] == recipes[1]
     assert len(recipes[0]) == 14
 
@@ -367,7 +367,7 @@ def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
     first = session(workers=1)
     _fill(first)
     second = session(workers=1, pruner=StopsAt({0: 1}))
-    list(take_up(second, second.store.abandoned()))
+    list(recover(second, second.store.abandoned()))
     _fill(second)
     for epoch in (1, 2):
         list(
@@ -375,4 +375,4 @@ def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
                 second, Progressed(job=job_of_trial(0), report=dataclasses.replace(_report(epoch), dice=0.1 * epoch))
             )
         )
-    assert [len(record.curve) for record in second.ledger.records] == [1]
+    assert [len(record.curve) for record in second.state.records] == [1]
