@@ -25,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_evaluate(commands)
     _add_data(_add_study(commands, "sync", "bring MLflow level with a study's storage"))
-    commands.add_parser("schema", help="print the JSON Schema of study files")
+    schema = commands.add_parser("schema", help="print the JSON Schema of study files")
+    schema.add_argument("--markdown", action="store_true", help="its settings as Markdown tables instead")
     commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to fix it")
     return parser
 

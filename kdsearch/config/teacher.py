@@ -32,7 +32,7 @@ PACKAGES = {
 }
 """Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
 PRETRAINED_RATE = 0.1
-"""Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``tests/benchmarks/README.md``."""
+"""Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``docs/benchmarks.md``."""
 
 
 class TeacherConfig(Section):

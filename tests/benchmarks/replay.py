@@ -2,7 +2,8 @@
 
     python tests/benchmarks/replay.py
 
-Prints the README's tables. The curves are those of unpruned studies (curves/*.yaml); the pruners are kdsearch's own.
+Prints the tables of docs/search.md. The curves are those of unpruned studies (curves/*.yaml); the pruners are
+kdsearch's own.
 """
 
 from __future__ import annotations

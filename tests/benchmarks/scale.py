@@ -2,7 +2,7 @@
 
     python tests/benchmarks/scale.py
 
-Prints the README's table. Storage and MLflow are SQLite files in a temporary folder, filled with trials of
+Prints the table of docs/search.md. Storage and MLflow are SQLite files in a temporary folder, filled with trials of
 studies/pareto.yaml's space whose Dice rises with their size.
 """
 

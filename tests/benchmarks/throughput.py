@@ -16,7 +16,7 @@ from kdsearch.config.student import UNetSpec
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.loop import train
-from kdsearch.distill.objective import supervised_objective
+from kdsearch.distill.objective import Supervised
 from kdsearch.models.students import build_student
 
 SPECS = (
@@ -69,7 +69,7 @@ def _work(spec: UNetSpec, size: int, epochs: int, threads: int, barrier: Barrier
     data = TrainingData(train=images, validation=Images(grey=grey[:16], masks=images.masks[:16], sources=("s",) * 16))
     training = TeacherTraining(epochs=epochs + 1)
     student = build_student(spec)
-    reports = train(student, supervised_objective(student, training.supervised_loss), data, training, seed=0)
+    reports = train(student, Supervised(student, training.supervised_loss), data, training, seed=0)
     next(reports)
     barrier.wait()
     started = time.perf_counter()

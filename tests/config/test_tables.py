@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import typing
-from pathlib import Path as FilePath
 
 import pytest
 
 from kdsearch.config.data import PublishedSource
 from kdsearch.config.distillation import Path
-from kdsearch.config.problems import _models_in
-from kdsearch.config.ranges import Choice, FloatRange, IntRange
 from kdsearch.config.search import Objective, Sampler, SearchConfig
-from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import Architecture
 from kdsearch.data.source import READERS
 from kdsearch.report.chart import COLOURS, SYMBOLS
@@ -49,18 +44,3 @@ def test_every_architecture_is_known_to_smp():
 @pytest.mark.parametrize("sampler", sorted(_names(Sampler)))
 def test_every_sampler_can_be_built(sampler):
     assert build_sampler(SearchConfig(sampler=sampler), seed=0) is not None
-
-
-def test_readme_explains_every_key():
-    text = (FilePath(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = text[text.index("## The study file") : text.index("## Distillation, exactly")]
-    documented = set(re.findall(r"`([a-z_]+)`", section))
-    assert not set(_keys(StudyConfig)) - documented
-
-
-def _keys(model):
-    for name, field in model.model_fields.items():
-        yield field.alias or name
-        for inner in _models_in(field.annotation):
-            if not issubclass(inner, Choice | IntRange | FloatRange):
-                yield from _keys(inner)

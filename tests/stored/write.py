@@ -63,12 +63,12 @@ LEFT_OUT = (".kdsearch/data/digests.json", "picked/overlays.png", "picked/enviro
 """Names this machine, or is large and for people alone."""
 
 
-def write_images(folder: Path, *, count: int = 48) -> None:
+def write_images(folder: Path, *, count: int = 48, seed: int = 7) -> None:
     """Phantoms of 32×32 pixels, and their masks."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     for index in range(count):
-        phantom = simulate(index, seed=7)
+        phantom = simulate(index, seed=seed)
         Image.fromarray(np.asarray(resize_image(phantom.image, 32))).save(folder / "images" / f"{index:02d}.png")
         Image.fromarray(np.asarray(resize_mask(phantom.mask, 32))).save(folder / "masks" / f"{index:02d}.png")
 
