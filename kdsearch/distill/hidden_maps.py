@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 from kdsearch.distill.views import warp
+from kdsearch.models.outputs import Encoder
 
 OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
 """Cells."""
 LEAST_CELLS = 4
 """In height and width; fewer say nothing of where they look."""
+LEAST_STD = 0.1
+"""Of the mean over channels; a channel that was silent on the measured images is not blown up when it is active."""
 LEAST_GAIN = 0.02
 """Of correlation, over no offset at all and over the opposite one."""
-
-
-class Encoder(Protocol):
-    """Gives hidden maps."""
-
-    def hidden(self, image: Tensor) -> Tensor:
-        """N×K×h×w of images N×1×H×W."""
-        ...
 
 
 class HiddenMaps:
@@ -38,15 +31,16 @@ class HiddenMaps:
         self.offset = measure_offset(teacher, images)
         maps = self(images)
         self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
-        self.std = maps.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-3)
+        std = maps.std(dim=(0, 2, 3), keepdim=True)
+        self.std = torch.maximum(std, LEAST_STD * std.mean()).clamp_min(1e-6)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """N×K×h×w of images N×1×H×W."""
         if not self.offset:
-            return self._teacher.hidden(images).float()
-        cells = self._teacher.hidden(images[:1]).shape[-1]
-        return self._teacher.hidden(moved(images, -self.offset, cells=cells)).float()
+            return self._teacher.features(images)[-1].float()
+        cells = self._teacher.features(images[:1])[-1].shape[-1]
+        return self._teacher.features(moved(images, -self.offset, cells=cells))[-1].float()
 
     def standardised(self, images: Tensor) -> Tensor:
         """The same with mean 0 and standard deviation 1 in each channel."""
@@ -60,7 +54,7 @@ def measure_offset(teacher: Encoder, images: Tensor) -> float:
     The mirror image's maps, mirrored, match the image's own where cells look straight ahead; elsewhere they do after
     both were moved by the offset. 0.0 where maps have too few cells to tell.
     """
-    maps, mirrored = teacher.hidden(images).float(), teacher.hidden(images.flip(-1)).float()
+    maps, mirrored = (teacher.features(seen)[-1].float() for seen in (images, images.flip(-1)))
     cells = maps.shape[-1]
     if min(maps.shape[-2:]) < LEAST_CELLS:
         return 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.views import Batch
+from kdsearch.models.outputs import Network
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
 """The loss of one batch."""
@@ -32,14 +33,6 @@ SCALES: dict[tuple[DistilledPath, Loss], float] = {
 """What brings each path's gradient near that of the supervised loss; from ``tests/benchmarks/gradients.py``."""
 
 
-class Network(Protocol):
-    """Gives logits, and the hidden map with them."""
-
-    def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits N×C×H×W and hidden map N×K×h×w of images N×1×H×W."""
-        ...
-
-
 class Supervised:
     """The loss against the masks alone, in float32 whatever the network computes in."""
 
@@ -48,7 +41,7 @@ class Supervised:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
-        logits, _ = self._network.with_hidden(batch.image)
+        logits = self._network.outputs(batch.image).logits
         with torch.autocast(logits.device.type, enabled=False):
             return losses.supervised(logits.float(), batch.target, self._kind)
 
@@ -88,9 +81,9 @@ class Distillation(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
-        logits, hidden = self._networks[0].with_hidden(batch.image)
-        with torch.autocast(logits.device.type, enabled=False):
-            logits, hidden = logits.float(), hidden.float()
+        outputs = self._networks[0].outputs(batch.image)
+        with torch.autocast(outputs.logits.device.type, enabled=False):
+            logits, hidden = outputs.logits.float(), outputs.features[-1].float()
             supervised = losses.supervised(logits, batch.target, self._kind)
             if self._spec.path == "logits":
                 distilled = self._compare_logits(logits, self._teacher_logits(batch))
@@ -110,7 +103,7 @@ class Distillation(nn.Module):
         teacher = self._networks[1]
         assert teacher is not None, "batches carry the teacher's logits or there is a teacher to ask"
         with torch.no_grad():
-            return teacher.with_hidden(self._view(batch))[0].float()
+            return teacher.outputs(self._view(batch)).logits.float()
 
     def _teacher_hidden(self, batch: Batch) -> Tensor:
         assert self._hidden is not None, "the path compares hidden maps"

@@ -77,7 +77,7 @@ class Trainer:
             kind,
             teacher=self._online_teacher() if online else None,
             hidden=None if spec.path == "logits" else self._hidden_maps(),
-            student_channels=student.hidden_channels,
+            student_channels=student.feature_channels[-1],
             logit_std=self._logit_std,
         )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))

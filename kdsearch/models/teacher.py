@@ -13,6 +13,7 @@ from kdsearch.config.teacher import TeacherConfig
 from kdsearch.errors import TeacherError, first_line, nearest
 from kdsearch.models.encoder_weights import load_encoder_weights
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
+from kdsearch.models.outputs import Outputs
 from kdsearch.models.torchvision_operators import declare_missing_operators
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
@@ -20,7 +21,7 @@ _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 
 
 class Teacher(nn.Module):
-    """A segmentation-models-pytorch network that also gives its encoder's output."""
+    """A segmentation-models-pytorch network that also gives its encoder's maps."""
 
     def __init__(self, network: nn.Module, *, mean: float, std: float) -> None:
         """``mean`` and ``std`` of grey values 0-1 are those that the encoder's weights were trained with."""
@@ -30,20 +31,20 @@ class Teacher(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
-        return self.with_hidden(image)[0]
+        return self.outputs(image).logits
 
-    def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits N×C×H×W and the encoder's output N×K×h×w of images normalised as for a student."""
+    def outputs(self, image: Tensor) -> Outputs:
+        """Logits and the encoder's maps of images normalised as for a student."""
         features, *tokens = self._encode(image)
         decoded = self.network.decoder(features, *tokens)  # type: ignore[operator]  # smp's contract
         logits = self.network.segmentation_head(decoded)  # type: ignore[operator]  # likewise
         if logits.shape[-2:] != image.shape[-2:]:
             logits = nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        return logits, features[-1]
+        return Outputs(logits=logits, features=tuple(features))
 
-    def hidden(self, image: Tensor) -> Tensor:
-        """The encoder's output N×K×h×w alone."""
-        return self._encode(image)[0][-1]
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's maps N×K×h×w alone, the finest first."""
+        return tuple(self._encode(image)[0])
 
     def _encode(self, image: Tensor) -> tuple[list[Tensor], ...]:
         """Maps N×K×h×w, the coarsest last; DPT's encoder gives tokens too."""
@@ -85,7 +86,7 @@ def hidden_channels(config: TeacherConfig, *, size: int) -> int:
     try:
         with torch.device("meta"), torch.no_grad():
             network = _create(config, pretrained=False, classes=1).eval()
-            return int(Teacher(network, mean=0.0, std=1.0).hidden(torch.zeros(1, 1, size, size)).shape[1])
+            return int(Teacher(network, mean=0.0, std=1.0).features(torch.zeros(1, 1, size, size))[-1].shape[1])
     except _UNFIT as error:
         raise _does_not_work(config, size, error) from error
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.student import Convolution, UNetSpec
 from kdsearch.errors import ShapeError
+from kdsearch.models.outputs import Outputs
 
 
 class UNet(nn.Module):
@@ -16,7 +17,7 @@ class UNet(nn.Module):
         super().__init__()
         channels = spec.channels
         self.stride = spec.stride
-        self.hidden_channels = channels[-1]
+        self.feature_channels = channels
         self.encoder = nn.ModuleList(
             _stage(before, after, spec) for before, after in zip((1, *channels[:-1]), channels, strict=True)
         )
@@ -26,22 +27,27 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels[0], classes, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W."""
-        return self.with_hidden(image)[0]
+        """Logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
+        return self.outputs(image).logits
 
-    def with_hidden(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits N×C×H×W and the encoder's output N×K×h×w; raises ShapeError unless the stride divides H and W."""
+    def outputs(self, image: Tensor) -> Outputs:
+        """Logits and each stage's maps; raises ShapeError unless the stride divides H and W."""
+        features = self.features(image)
+        decoded = features[-1]
+        for stage, skip in zip(self.decoder, features[-2::-1], strict=True):
+            wide = nn.functional.interpolate(decoded, scale_factor=2.0, mode="nearest")
+            decoded = stage(torch.cat([wide, skip], dim=1))
+        return Outputs(logits=self.head(decoded), features=features)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
         self._check(image)
-        skips: list[Tensor] = []
-        features = image
+        found: list[Tensor] = []
+        maps = image
         for index, stage in enumerate(self.encoder):
-            features = stage(nn.functional.max_pool2d(features, 2) if index else features)
-            skips.append(features)
-        hidden = skips.pop()
-        for stage in self.decoder:
-            wide = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = stage(torch.cat([wide, skips.pop()], dim=1))
-        return self.head(features), hidden
+            maps = stage(nn.functional.max_pool2d(maps, 2) if index else maps)
+            found.append(maps)
+        return tuple(found)
 
     def _check(self, image: Tensor) -> None:
         height, width = image.shape[-2:]

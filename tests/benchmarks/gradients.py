@@ -108,13 +108,13 @@ def _terms(
     """Every path and loss that this student can have, in both balances."""
     terms = {}
     for balance, (path, losses) in itertools.product(("shared", "added"), LOSSES.items()):
-        if path == "hidden" and student.hidden_channels != hidden.mean.shape[1]:
+        if path == "hidden" and student.feature_channels[-1] != hidden.mean.shape[1]:
             continue
         for loss in losses:
             temperature = 2.0 if (path, loss) == ("logits", "kld") else None
             settings = {"path": path, "loss": loss, "balance": balance, "temperature": temperature}
             spec = DistillationSpec.model_validate({"teacher_view": "weak", "weight": 1.0, **settings})
-            channels = student.hidden_channels
+            channels = student.feature_channels[-1]
             term = Distillation(
                 student, spec, kind, teacher=network, hidden=hidden, student_channels=channels, logit_std=logit_std
             )

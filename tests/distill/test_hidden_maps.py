@@ -66,7 +66,7 @@ def test_maps_of_the_weak_view_are_those_of_the_warped_image(encoder, depth, arc
     given = hidden(strong_view(grey, masks, None, spec=spec, generator=torch.Generator().manual_seed(0)).weak)
     theta = random_affine(16, spec, torch.Generator().manual_seed(0))
     theta[:, :, 2] -= theta[:, :, :2].sum(dim=2) * hidden.offset * 2 / given.shape[-1]
-    online = teacher.hidden(warp(normalise(grey), theta))
+    online = teacher.features(warp(normalise(grey), theta))[-1]
     assert correlation(given, online) >= 0.9
     assert _corr(attention(given), attention(online)) >= 0.9
 
@@ -82,7 +82,7 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
     images = normalise(phantoms[0])
     hidden = HiddenMaps(teacher, images)
     aligned = correlation(hidden(images), hidden(images.flip(-1)).flip(-1))
-    raw = correlation(teacher.hidden(images), teacher.hidden(images.flip(-1)).flip(-1))
+    raw = correlation(teacher.features(images)[-1], teacher.features(images.flip(-1))[-1].flip(-1))
     assert aligned > (0.4 if encoder == "resnet18" else 0.6)
     assert aligned >= raw - 0.03
     if encoder == "resnet18":
@@ -118,18 +118,28 @@ def test_standardised_maps_have_mean_zero_and_deviation_one_in_each_channel(phan
     torch.testing.assert_close(maps.std(dim=(0, 2, 3)), torch.ones(112), atol=1e-3, rtol=0)
 
 
+def test_channel_that_was_silent_on_the_measured_images_is_not_blown_up():
+    class Silent:
+        def features(self, image):
+            return (torch.cat([image, image.clamp_min(3) - 3], dim=1),)
+
+    measured = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = HiddenMaps(Silent(), measured)
+    assert maps.standardised(4 * measured).abs().max() < 100
+
+
 class _Looking:
     """An encoder whose cells of 8 pixels look a known number of pixels to the right and down."""
 
     def __init__(self, pixels):
         self.pixels = pixels
 
-    def hidden(self, image):
+    def features(self, image):
         seen = torch.nn.functional.pad(image, (16, 16, 16, 16), mode="reflect")
         start = 16 + self.pixels
         seen = seen[:, :, start : start + image.shape[-2], start : start + image.shape[-1]]
         pooled = torch.nn.functional.avg_pool2d(seen, 8)
-        return torch.cat([pooled, pooled.square()], dim=1)
+        return (torch.cat([pooled, pooled.square()], dim=1),)
 
 
 @pytest.mark.parametrize("pixels", [-4, -2, 0, 2, 4])
@@ -137,6 +147,6 @@ def test_known_offset_is_found_and_undone(pixels, phantoms):
     images = normalise(phantoms[0])
     hidden = HiddenMaps(_Looking(pixels), images)
     assert hidden.offset == pixels / 8
-    straight = _Looking(0).hidden(images)
+    straight = _Looking(0).features(images)[-1]
     inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
     torch.testing.assert_close(hidden(images)[inside], straight[inside], atol=1e-3, rtol=1e-3)

@@ -28,11 +28,11 @@ class _Teacher(torch.nn.Module):
         super().__init__()
         self.network = network
 
-    def with_hidden(self, image):
-        return self.network.with_hidden(image)
+    def outputs(self, image):
+        return self.network.outputs(image)
 
-    def hidden(self, image):
-        return self.network.with_hidden(image)[1]
+    def features(self, image):
+        return self.network.features(image)
 
 
 def _student(width: int = 4, classes: int = 1):
@@ -57,7 +57,7 @@ def _batch(*, logits: torch.Tensor | None = None, classes: int = 1) -> Batch:
 
 def _objective(student, teacher, spec, kind="dice_cross_entropy", **settings):
     hidden = None if spec.path == "logits" else HiddenMaps(teacher, torch.randn(4, 1, 16, 16))
-    channels = student.hidden_channels
+    channels = student.feature_channels[-1]
     return Distillation(student, spec, kind, teacher=teacher, hidden=hidden, student_channels=channels, **settings)
 
 
@@ -120,11 +120,11 @@ def test_added_weight_leaves_the_supervised_loss_whole(weight):
 @pytest.mark.parametrize("path", ["hidden", "regressor"])
 def test_common_scale_does_not_depend_on_the_teacher_s(path):
     class Louder(_Teacher):
-        def hidden(self, image):
-            return 7 * super().hidden(image) + 3
+        def features(self, image):
+            return tuple(7 * maps + 3 for maps in super().features(image))
 
     student, network = _student().eval(), _student().eval()
-    images = torch.randn(4, 1, 16, 16)
+    images = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(4))  # one channel is dead on these
     for balance, same in (("added", True), ("shared", False)):
         found = []
         for teacher in (_Teacher(network), Louder(network)):
@@ -146,8 +146,8 @@ def test_attention_tells_places_and_hidden_tells_channels():
             super().__init__(student)
             self.change = change
 
-        def hidden(self, image):
-            return self.change(super().hidden(image))
+        def features(self, image):
+            return tuple(self.change(maps) for maps in super().features(image))
 
     def distilled(path, change) -> float:
         spec = _spec(path, "mse", view="same", weight=1.0)
@@ -170,9 +170,9 @@ def test_teacher_is_asked_about_its_view(view, name):
     seen = []
 
     class Teacher(_Teacher):
-        def hidden(self, image):
+        def features(self, image):
             seen.append(image)
-            return super().hidden(image)
+            return super().features(image)
 
     hidden = HiddenMaps(Teacher(_student(width=6).eval()), batch.image)
     hidden.offset = 0.0

@@ -49,12 +49,14 @@ def test_cost_is_what_torch_counts(spec, size):
 
 
 @each_spec
-def test_logits_have_the_image_s_size_and_the_hidden_map_the_spec_s_channels(spec):
+def test_logits_have_the_image_s_size_and_features_the_spec_s_channels(spec):
     height, width = 2 * spec.stride, 3 * spec.stride
     network = build_student(spec, classes=3).eval()
-    logits, hidden = network.with_hidden(torch.zeros(2, 1, height, width))
-    assert logits.shape == (2, 3, height, width)
-    assert hidden.shape == (2, spec.channels[-1], height // spec.stride, width // spec.stride)
+    outputs = network.outputs(torch.zeros(2, 1, height, width))
+    assert outputs.logits.shape == (2, 3, height, width)
+    assert [maps.shape[1] for maps in outputs.features] == list(spec.channels) == list(network.feature_channels)
+    assert outputs.features[-1].shape[2:] == (height // spec.stride, width // spec.stride)
+    assert all(a.shape[-1] >= b.shape[-1] for a, b in itertools.pairwise(outputs.features))
     with pytest.raises(ShapeError, match=f"stride {spec.stride}; the nearest size that works"):
         network(torch.zeros(1, 1, height + 1, width))
 

@@ -22,10 +22,12 @@ def test_every_architecture_gives_logits_and_a_hidden_map(architecture):
     encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "tf_efficientnet_lite0"
     config = TeacherConfig(architecture=architecture, encoder=encoder, encoder_depth=depth, weights="none")
     teacher = build_teacher(config, size=64).eval()
-    logits, hidden = teacher.with_hidden(torch.zeros(2, 1, 64, 64))
-    assert logits.shape == (2, 1, 64, 64)
-    assert hidden.shape[0] == 2
-    assert hidden.shape[-1] < 64
+    image = torch.zeros(2, 1, 64, 64)
+    outputs = teacher.outputs(image)
+    assert outputs.logits.shape == (2, 1, 64, 64)
+    assert outputs.features[-1].shape[0] == 2
+    assert outputs.features[-1].shape[-1] < 64
+    assert all(torch.equal(a, b) for a, b in zip(outputs.features, teacher.features(image), strict=True))
 
 
 def test_unknown_encoder_names_the_nearest():

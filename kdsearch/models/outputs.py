@@ -1,0 +1,34 @@
+"""What networks give: logits, and the maps that were computed on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a network computed of a batch of images."""
+
+    logits: Tensor
+    """N×C×H×W."""
+    features: tuple[Tensor, ...]
+    """The encoder's maps N×K×h×w, each stage's, the finest first; the last is the encoder's output."""
+
+
+class Encoder(Protocol):
+    """Gives maps."""
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """As in ``Outputs``, of images N×1×H×W."""
+        ...
+
+
+class Network(Encoder, Protocol):
+    """Gives logits and maps; a student or a teacher."""
+
+    def outputs(self, image: Tensor) -> Outputs:
+        """Of images N×1×H×W, normalised."""
+        ...
