@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from kdsearch.config.ranges import Choice, FloatSearch, Section, WordSearch
+from kdsearch.config.ranges import Choice, Fixed, FloatSearch, Section, Space, WordSearch
 from kdsearch.config.training import Fraction
 
 DistilledPath = Literal["logits", "hidden", "attention", "regressor"]
@@ -26,8 +26,13 @@ USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention
 """What each path is compared by where none is named."""
 
 
+Weight = Fraction
+Temperature = Annotated[float, Field(gt=0, le=100)]
+USUAL_TEMPERATURE = 2.0
+
+
 class DistillationSpace(Section):
-    """The paper's grid, its baseline ``none``, and what was added to it."""
+    """One term, or none: the paper's grid, its baseline ``none``, and what was added to it."""
 
     path: WordSearch[Path] = "logits"
     """What is matched: nothing, the logits, the encoders' outputs channel by channel (``hidden``; needs as many in
@@ -39,12 +44,12 @@ class DistillationSpace(Section):
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
     Logits in the weak view are computed once a study, everything else every step."""
-    weight: FloatSearch[Fraction] = 1.0
+    weight: FloatSearch[Weight] = 1.0
     """How much distillation counts in the loss, as ``balance`` says."""
-    balance: Balance = "added"
+    balance: Fixed[Balance] = "added"
     """``added``: supervised + weight · distillation, each path's on a common scale; ``shared``, the paper's: weight ·
     distillation + (1 - weight) · supervised, as they come."""
-    temperature: FloatSearch[Annotated[float, Field(gt=0, le=100)]] = 2.0
+    temperature: FloatSearch[Temperature] = 2.0
     """Softens both distributions before ``kld`` compares logits; the loss is scaled by its square. Of maps none is: it
     would change next to nothing."""
 
@@ -75,13 +80,70 @@ def _choices(value: Any) -> tuple[Any, ...]:
     return value.choice if isinstance(value, Choice) else (value,)
 
 
-class DistillationSpec(Section):
-    """One way to distil, as DistillationSpace describes it, with every value chosen."""
+class MseTerm(Section):
+    """Mean squared error against the teacher."""
 
-    path: DistilledPath
-    loss: Loss
-    teacher_view: View
-    weight: float
+    on: Fixed[DistilledPath]
+    """What is compared."""
+    loss: Fixed[Literal["mse"]]
+    """Mean squared error."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
+
+
+class KldTerm(Section):
+    """Kullback-Leibler divergence from the teacher's distribution."""
+
+    on: Fixed[DistilledPath]
+    """What is compared."""
+    loss: Fixed[Literal["kld"]]
+    """Kullback-Leibler divergence."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
+    temperature: Temperature | None = None
+    """Softens both distributions of logits, 2 unless given; of maps none is."""
+
+    @model_validator(mode="after")
+    def _softens_logits(self) -> Self:
+        if self.temperature is not None and self.on != "logits":
+            raise ValueError("temperature has an effect on logits alone; remove it")
+        return self
+
+
+class DmlTerm(Section):
+    """The supervised loss with the teacher's probabilities in the place of the mask."""
+
+    on: Fixed[Literal["logits"]]
+    """What is compared."""
+    loss: Fixed[Literal["dml"]]
+    """Cross-entropy and Dice against probabilities."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
+
+
+TERMS: dict[Loss, type[MseTerm | KldTerm | DmlTerm]] = {"mse": MseTerm, "kld": KldTerm, "dml": DmlTerm}
+"""A type for each loss."""
+Term: TypeAlias = MseTerm | KldTerm | DmlTerm
+TermSpace = Annotated[Space[MseTerm] | Space[KldTerm] | Space[DmlTerm], Field(discriminator="loss")]
+
+
+class DistillationSpec(Section):
+    """What a student learns from the teacher, with every value chosen."""
+
+    terms: Annotated[tuple[Annotated[Term, Field(discriminator="loss")], ...], Field(min_length=1)]
     balance: Balance
-    temperature: float | None
-    """None but for logits compared by ``kld``."""
+
+    @property
+    def path(self) -> str:
+        """What the terms compare, such as ``logits`` or ``logits+attention``."""
+        return "+".join(term.on for term in self.terms)
+
+    def summary(self) -> str:
+        """``logits dml``, a term after the other."""
+        return " + ".join(f"{term.on} {term.loss}" for term in self.terms)

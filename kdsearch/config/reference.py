@@ -32,9 +32,16 @@ def _sections(model: type[Section], name: str) -> Iterator[str]:
     yield title + markdown_table(HEAD, rows)
     for key, field in model.model_fields.items():
         for inner in dict.fromkeys(_models(field.annotation)):
-            reader = inner.model_fields.get("reader")
-            of = f" of reader {', '.join(typing.get_args(reader.annotation))}" if reader is not None else ""
-            yield from _sections(inner, f"{name}.{key}{of}".lstrip("."))
+            yield from _sections(inner, f"{name}.{key}{_told_apart_by(inner)}".lstrip("."))
+
+
+def _told_apart_by(model: type[Section]) -> str:
+    """By which key, and which of its words, a section is told from others in its place; empty where it is alone."""
+    for key in ("reader", "loss"):
+        field = model.model_fields.get(key)
+        if field is not None and field.is_required():
+            return f"[…] of {key} {', '.join(typing.get_args(field.annotation))}"
+    return ""
 
 
 def _row(key: str, field: FieldInfo, *, searched: bool) -> tuple[str, str, str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from kdsearch.config.distillation import DistilledPath, Path
+from kdsearch.config.distillation import DistillationSpace, DistilledPath, Path
 from kdsearch.config.ranges import AnyRange, extremes_of, is_range, values_of
 from kdsearch.config.student import UNetSpec
 from kdsearch.config.study import StudyConfig
@@ -26,31 +26,44 @@ def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
             elif isinstance(value, BaseModel):
                 collect(value, f"{name}.{key}")
 
-    for part in ("student", "distillation", "training"):
-        collect(getattr(study, part), part)
+    collect(study.student, "student")
+    if isinstance(study.distillation, DistillationSpace):
+        collect(study.distillation, "distillation")
+    else:
+        for place, term in enumerate(study.distillation):
+            collect(term, f"distillation.{place}")
+    collect(study.training, "training")
     return found
+
+
+def compared_by(study: StudyConfig) -> set[str]:
+    """Every path that some recipe distils by."""
+    if isinstance(study.distillation, DistillationSpace):
+        return {str(path) for path in values_of(study.distillation.path) or ()} - {"none"}
+    return {str(getattr(term, "on")) for term in study.distillation}  # noqa: B009 - a space hides its settings' types
 
 
 def size_of(study: StudyConfig) -> int | None:
     """How many different recipes the space holds; None where a range is continuous."""
     counts = {name: values_of(value) for name, value in dimensions(study).items()}
-    distil = {name.rpartition(".")[2] for name in counts if name.startswith("distillation.")}
     if any(values is None for values in counts.values()):
         return None
-    other = math.prod(len(v or ()) for name, v in counts.items() if not name.startswith("distillation."))
-    return other * _distillation_count(study, distil)
+    single = isinstance(study.distillation, DistillationSpace)
+    other = math.prod(len(v or ()) for name, v in counts.items() if not (single and name.startswith("distillation.")))
+    return other * _ways_of(study.distillation) if isinstance(study.distillation, DistillationSpace) else other
 
 
-def _distillation_count(study: StudyConfig, searched: set[str]) -> int:
+def _ways_of(space: DistillationSpace) -> int:
+    """How many different ways to distil the section of one term holds."""
+
     def count(key: str) -> int:
-        return len(values_of(getattr(study.distillation, key)) or ()) if key in searched else 1
+        return len(values_of(getattr(space, key)) or ())
 
     def of(path: DistilledPath) -> int:
-        losses = study.distillation.losses_of(path)
-        ways = sum(count("temperature") if (path, loss) == ("logits", "kld") else 1 for loss in losses)
+        ways = sum(count("temperature") if (path, loss) == ("logits", "kld") else 1 for loss in space.losses_of(path))
         return ways * count("teacher_view") * count("weight")
 
-    paths: list[Path] = values_of(study.distillation.path) or []  # type: ignore[assignment]  # as the section says
+    paths: list[Path] = values_of(space.path) or []  # type: ignore[assignment]  # as the section says
     return sum(1 if path == "none" else of(path) for path in paths)
 
 

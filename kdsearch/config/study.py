@@ -6,10 +6,10 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdsearch.config.data import DataConfig
-from kdsearch.config.distillation import DistillationSpace
+from kdsearch.config.distillation import DistillationSpace, TermSpace
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space
 from kdsearch.config.search import SearchConfig
@@ -21,6 +21,7 @@ SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.I
 """Names in a URL's query whose values a study file must not hold."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Terms = Annotated[tuple[TermSpace, ...], Field(min_length=1)]
 
 
 class Reference(Section):
@@ -49,8 +50,11 @@ class StudyConfig(Section):
     """The teacher."""
     student: Space[UNetSpec] = Space[UNetSpec]()
     """The students."""
-    distillation: DistillationSpace = DistillationSpace()
-    """The distillation."""
+    distillation: Annotated[
+        Annotated[DistillationSpace, Tag("one")] | Annotated[Terms, Tag("several")],
+        Discriminator(lambda value: "several" if isinstance(value, list | tuple) else "one"),
+    ] = DistillationSpace()
+    """The distillation: one term, or a list of terms that are added to the supervised loss."""
     training: Space[TrainingSpec] = Space[TrainingSpec]()
     """The students' training."""
     search: SearchConfig = SearchConfig()

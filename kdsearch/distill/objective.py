@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdsearch.config.distillation import DistillationSpec, DistilledPath, Loss
+from kdsearch.config.distillation import DistillationSpec, DistilledPath, DmlTerm, KldTerm, Loss, MseTerm, Term
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
@@ -46,12 +46,80 @@ class Supervised:
             return losses.supervised(logits.float(), batch.target, self._kind)
 
 
+class TermLoss(nn.Module):
+    """One term: how far the student is from the teacher in logits or in maps; its weight is not in it."""
+
+    def __init__(
+        self,
+        term: Term,
+        *,
+        common: bool,
+        kind: SupervisedLoss,
+        teacher: Network | None,
+        hidden: HiddenMaps | None,
+        student_channels: int,
+        logit_std: float,
+    ) -> None:
+        """``common``: whether logits and maps are brought to one scale; else ``logit_std`` does nothing."""
+        super().__init__()
+        self._teacher = (teacher,)  # in a tuple, so that it is not registered as a part of this module
+        self._term, self._kind, self._hidden, self._common = term, kind, hidden, common
+        self._logit_std = logit_std if common else 1.0
+        self.regressor: nn.Module | None = None
+        if term.on == "regressor":
+            assert hidden is not None, "the regressor learns the teacher's maps"
+            self.regressor = regressor(student_channels, hidden.mean.shape[1])
+
+    def forward(self, logits: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
+        """The loss of one batch, of the student's logits N×C×H×W and its encoder's output N×K×h×w, in float32."""
+        if self._term.on == "logits":
+            return self._compare_logits(logits, self._teacher_logits(batch))
+        return self._compare_hidden(hidden, self._teacher_hidden(batch))
+
+    def _view(self, batch: Batch) -> Tensor:
+        return batch.image if self._term.teacher_view == "same" else batch.weak
+
+    def _teacher_logits(self, batch: Batch) -> Tensor:
+        if batch.teacher_logits is not None and self._term.teacher_view == "weak":
+            return batch.teacher_logits
+        teacher = self._teacher[0]
+        assert teacher is not None, "batches carry the teacher's logits or there is a teacher to ask"
+        with torch.no_grad():
+            return teacher.outputs(self._view(batch)).logits.float()
+
+    def _teacher_hidden(self, batch: Batch) -> Tensor:
+        assert self._hidden is not None, "the term compares hidden maps"
+        standard = self._common and self._term.on != "attention"
+        return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
+
+    def _compare_logits(self, student: Tensor, teacher: Tensor) -> Tensor:
+        match self._term:
+            case MseTerm():
+                return losses.logits_mse(student / self._logit_std, teacher / self._logit_std)
+            case KldTerm(temperature=temperature):
+                return losses.logits_kld(student, teacher, temperature or 1.0)
+            case DmlTerm():
+                return losses.logits_dml(student, teacher, self._kind)
+
+    def _compare_hidden(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.regressor is not None:
+            student = self.regressor(student)
+        elif self._term.on == "hidden" and self._common:
+            student = losses.standardised(student)
+        student, teacher = on_one_grid(student, teacher)
+        if self._term.on == "attention":
+            student, teacher = losses.attention(student), losses.attention(teacher)
+        if self._term.loss == "mse":
+            return losses.maps_mse(student, teacher)
+        return losses.maps_kld(student, teacher, 1.0)
+
+
 class Distillation(nn.Module):
     """The loss against masks and teacher, balanced as the spec says, for one student.
 
-    ``shared`` is the paper's, weight · distillation + (1 - weight) · supervised of raw maps (Behboodi et al. 2025,
-    equation for L); ``added`` is supervised + weight · distillation on a common scale. Its own parameters are the
-    regressor's, which learn along and are thrown away with it.
+    ``shared`` is the paper's, weight · term + (1 - weight) · supervised of raw maps (Behboodi et al. 2025, equation for
+    L); ``added`` is supervised + the sum of weight · term on a common scale. Its own parameters are the regressors',
+    which learn along and are thrown away with it.
     """
 
     def __init__(
@@ -65,71 +133,40 @@ class Distillation(nn.Module):
         student_channels: int = 0,
         logit_std: float = 1.0,
     ) -> None:
-        """``teacher`` answers where batches carry no logits, ``hidden`` gives its maps where the path compares those.
+        """``teacher`` answers where batches carry no logits, ``hidden`` gives its maps where a term compares those.
 
         ``logit_std`` is the standard deviation of the teacher's logits.
         """
         super().__init__()
-        self._networks = (student, teacher)  # in a tuple, so that neither is registered as a part of this module
-        self._spec, self._kind, self._hidden = spec, kind, hidden
-        self._common = spec.balance == "added"
-        self._logit_std = logit_std if self._common else 1.0
-        self.regressor: nn.Module | None = None
-        if spec.path == "regressor":
-            assert hidden is not None, "the regressor learns the teacher's maps"
-            self.regressor = regressor(student_channels, hidden.mean.shape[1])
+        assert len(spec.terms) == 1 or spec.balance == "added", "the paper's balance is of one term"
+        self._student = (student,)  # in a tuple, so that it is not registered as a part of this module
+        self._spec, self._kind = spec, kind
+        self.terms = nn.ModuleList(
+            TermLoss(
+                term,
+                common=spec.balance == "added",
+                kind=kind,
+                teacher=teacher,
+                hidden=hidden,
+                student_channels=student_channels,
+                logit_std=logit_std,
+            )
+            for term in spec.terms
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
-        outputs = self._networks[0].outputs(batch.image)
+        outputs = self._student[0].outputs(batch.image)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             logits, hidden = outputs.logits.float(), outputs.features[-1].float()
-            supervised = losses.supervised(logits, batch.target, self._kind)
-            if self._spec.path == "logits":
-                distilled = self._compare_logits(logits, self._teacher_logits(batch))
-            else:
-                distilled = self._compare_hidden(hidden, self._teacher_hidden(batch))
-        weight = self._spec.weight
-        if not self._common:
-            return weight * distilled + (1 - weight) * supervised
-        return supervised + weight * SCALES[self._spec.path, self._spec.loss] * distilled
-
-    def _view(self, batch: Batch) -> Tensor:
-        return batch.image if self._spec.teacher_view == "same" else batch.weak
-
-    def _teacher_logits(self, batch: Batch) -> Tensor:
-        if batch.teacher_logits is not None:
-            return batch.teacher_logits
-        teacher = self._networks[1]
-        assert teacher is not None, "batches carry the teacher's logits or there is a teacher to ask"
-        with torch.no_grad():
-            return teacher.outputs(self._view(batch)).logits.float()
-
-    def _teacher_hidden(self, batch: Batch) -> Tensor:
-        assert self._hidden is not None, "the path compares hidden maps"
-        standard = self._common and self._spec.path != "attention"
-        return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
-
-    def _compare_logits(self, student: Tensor, teacher: Tensor) -> Tensor:
-        match self._spec.loss:
-            case "mse":
-                return losses.logits_mse(student / self._logit_std, teacher / self._logit_std)
-            case "kld":
-                return losses.logits_kld(student, teacher, self._spec.temperature or 1.0)
-            case "dml":
-                return losses.logits_dml(student, teacher, self._kind)
-
-    def _compare_hidden(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if self.regressor is not None:
-            student = self.regressor(student)
-        elif self._spec.path == "hidden" and self._common:
-            student = losses.standardised(student)
-        student, teacher = on_one_grid(student, teacher)
-        if self._spec.path == "attention":
-            student, teacher = losses.attention(student), losses.attention(teacher)
-        if self._spec.loss == "mse":
-            return losses.maps_mse(student, teacher)
-        return losses.maps_kld(student, teacher, self._spec.temperature or 1.0)
+            loss = losses.supervised(logits, batch.target, self._kind)
+            for term, compare in zip(self._spec.terms, self.terms, strict=True):
+                distilled = compare(logits, hidden, batch)
+                if self._spec.balance == "shared":
+                    loss = term.weight * distilled + (1 - term.weight) * loss
+                else:
+                    loss = loss + term.weight * SCALES[term.on, term.loss] * distilled
+        return loss
 
 
 def regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:

@@ -69,19 +69,19 @@ class Trainer:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
         if spec is None:
             return Supervised(student, kind), None, self._data
-        data = self._data_with_logits() if spec.path == "logits" else self._data
-        online = spec.path == "logits" and spec.teacher_view == "same"
+        views = {term.teacher_view for term in spec.terms if term.on == "logits"}
+        data = self._data_with_logits() if views else self._data
         distillation = Distillation(
             student,
             spec,
             kind,
-            teacher=self._online_teacher() if online else None,
-            hidden=None if spec.path == "logits" else self._hidden_maps(),
+            teacher=self._online_teacher() if "same" in views else None,
+            hidden=self._hidden_maps() if any(term.on != "logits" for term in spec.terms) else None,
             student_channels=student.feature_channels[-1],
             logit_std=self._logit_std,
         )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))
-        return distillation.to(self._data.device), distillation, self._data if online else data
+        return distillation.to(self._data.device), distillation, data if "weak" in views else self._data
 
     def _data_with_logits(self) -> TrainingData:
         if self._with_logits is None:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.front.members import front_of
-from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, SYMBOLS
+from kdsearch.report.style import EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, colour_of, paths_in_order, symbol_of
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
@@ -41,7 +41,7 @@ def front_figure(
         hoverinfo="skip",
     )
     members = {student.number for student in front}
-    for path in COLOURS:
+    for path in paths_in_order(student.recipe.path for student in students):
         _add_path(figure, path, [student for student in students if student.recipe.path == path], members)
     if teacher is not None:
         _add_mark(figure, Reference(label="teacher", dice=teacher.dice, params=teacher.params), symbol="star")
@@ -69,8 +69,8 @@ def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members
         text=[_hover(student, on_front=student.number in members) for student in students],
         hovertemplate="%{text}<extra></extra>",
         marker={
-            "color": COLOURS[path],
-            "symbol": SYMBOLS[path],
+            "color": colour_of(path),
+            "symbol": symbol_of(path),
             "size": [_size(student.scores.macs) for student in students],
             "opacity": [1.0 if student.number in members else FADED for student in students],
             "line": {"width": [2 if student.number in members else 0 for student in students], "color": EDGE_COLOUR},

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from kdsearch.report.progress import Step
-from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, SYMBOLS
+from kdsearch.report.style import (
+    COLOURS,
+    EDGE_COLOUR,
+    FADED,
+    LINE_COLOUR,
+    MARK_COLOUR,
+    colour_of,
+    paths_in_order,
+    symbol_of,
+)
 from kdsearch.trials.record import Student, TrialRecord
 
 SIZES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", float("inf")))
@@ -25,7 +34,7 @@ def curves_figure(records: Sequence[TrialRecord], members: set[int]) -> go.Figur
         group = "stopped" if stopped else record.recipe.path
         epochs = [report.epoch for report in record.curve]
         dice = [100 * report.dice for report in record.curve]
-        colour = LINE_COLOUR if stopped else COLOURS[record.recipe.path]
+        colour = LINE_COLOUR if stopped else colour_of(record.recipe.path)
         figure.add_scatter(
             x=epochs,
             y=dice,
@@ -81,10 +90,14 @@ def hypervolume_figure(steps: Sequence[Step], *, by: str) -> go.Figure:
 def groups_figure(students: Sequence[Student], *, by: str) -> go.Figure:
     """Dice of all students by ``path`` or by ``size``: a box and its points."""
     groups = (
-        {path: [s for s in students if s.recipe.path == path] for path in COLOURS}
+        {
+            path: [s for s in students if s.recipe.path == path]
+            for path in paths_in_order(student.recipe.path for student in students)
+        }
         if by == "path"
         else _by_size(students)
     )
+    colours, symbols = (colour_of, symbol_of) if by == "path" else (lambda _: LINE_COLOUR, lambda _: "circle")
     figure = go.Figure()
     for name, group in groups.items():
         if group:
@@ -96,7 +109,7 @@ def groups_figure(students: Sequence[Student], *, by: str) -> go.Figure:
                 jitter=0.4,
                 line={"color": EDGE_COLOUR, "width": 1},
                 fillcolor="rgba(0,0,0,0)",
-                marker={"color": COLOURS.get(name, LINE_COLOUR), "symbol": SYMBOLS.get(name, "circle"), "size": 7},
+                marker={"color": colours(name), "symbol": symbols(name), "size": 7},
                 text=[f"trial {student.number}" for student in group],
                 hovertemplate="%{text}: %{y:.1f} %<extra></extra>",
                 showlegend=False,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.front.members import front_of
-from kdsearch.report.style import COLOURS, EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, MARKERS
+from kdsearch.report.style import EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, colour_of, marker_of, paths_in_order
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
@@ -27,15 +27,15 @@ def front_picture(
     sizes, dice = _points(steps)
     axes.step(sizes, dice, where="post", color=LINE_COLOUR, linewidth=1, linestyle=":", label="best Dice for the size")
     members = {student.number for student in front}
-    for path, colour in COLOURS.items():
+    for path in paths_in_order(student.recipe.path for student in students):
         made = [student for student in students if student.recipe.path == path]
         for on_front in (False, True):
             sizes, dice = _points([student for student in made if (student.number in members) == on_front])
             axes.scatter(
                 sizes,
                 dice,
-                color=colour,
-                marker=MARKERS[path],
+                color=colour_of(path),
+                marker=marker_of(path),
                 s=48,
                 alpha=1.0 if on_front else FADED,
                 edgecolors=EDGE_COLOUR if on_front else "none",

@@ -78,8 +78,8 @@ def averaged(repeats: Sequence[Repeat]) -> tuple[Student, ...]:
 
 def name_of(recipe: Recipe) -> str:
     """``logits kld weak``; ``none`` without distillation."""
-    spec = recipe.distillation
-    return f"{spec.path} {spec.loss} {spec.teacher_view}" if spec is not None else "none"
+    terms = recipe.distillation.terms if recipe.distillation is not None else ()
+    return " + ".join(f"{term.on} {term.loss} {term.teacher_view}" for term in terms) or "none"
 
 
 def variants_table(variants: Sequence[Variant], *, part: str) -> Table:

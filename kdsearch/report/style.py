@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 COLOURS = {
     "none": "#7f7f7f",
     "logits": "#0072b2",
@@ -9,7 +11,7 @@ COLOURS = {
     "attention": "#d55e00",
     "regressor": "#009e73",
 }
-"""By distillation path."""
+"""By what is distilled; see ``colour_of``."""
 SYMBOLS = {
     "none": "triangle-up",
     "logits": "circle",
@@ -20,9 +22,32 @@ SYMBOLS = {
 """By distillation path, in Plotly's words."""
 MARKERS = {"none": "^", "logits": "o", "hidden": "s", "attention": "P", "regressor": "D"}
 """The same in Matplotlib's."""
+SEVERAL = "#cc79a7"
+"""Where several things are distilled at once."""
 MARK_COLOUR = "#a05195"
 """Of the teacher and of published points."""
 LINE_COLOUR = "#333333"
 EDGE_COLOUR = "#222222"
 FADED = 0.35
 """Opacity of what is not on the front."""
+
+
+def colour_of(path: str) -> str:
+    """Of a recipe's ``path``."""
+    return COLOURS.get(path, SEVERAL)
+
+
+def symbol_of(path: str) -> str:
+    """Of a recipe's ``path``, in Plotly's words."""
+    return SYMBOLS.get(path, "star")
+
+
+def marker_of(path: str) -> str:
+    """The same in Matplotlib's."""
+    return MARKERS.get(path, "*")
+
+
+def paths_in_order(paths: Iterable[str]) -> list[str]:
+    """The different paths: those of one term as charts have always shown them, then the others."""
+    found = set(paths)
+    return [path for path in COLOURS if path in found] + sorted(found - COLOURS.keys())

@@ -48,7 +48,7 @@ def _row(student: Student, *, timed: bool) -> tuple[str, ...]:
         format_quantity(scores.params),
         format_quantity(scores.macs),
         *([latency] if timed else []),
-        f"{distillation.path} {distillation.loss}" if distillation else "none",
+        distillation.summary() if distillation else "none",
         spec.summary(),
     )
 

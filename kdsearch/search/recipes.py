@@ -7,8 +7,15 @@ from typing import TypeAlias
 
 from pydantic import BaseModel
 
-from kdsearch.config.distillation import DistillationSpace, DistillationSpec, DistilledPath, Loss, Path
-from kdsearch.config.ranges import AnyRange, Choice, is_range, values_of
+from kdsearch.config.distillation import (
+    USUAL_TEMPERATURE,
+    DistillationSpace,
+    DistillationSpec,
+    DistilledPath,
+    Loss,
+    Path,
+)
+from kdsearch.config.ranges import AnyRange, Choice, Section, is_range, values_of
 from kdsearch.config.student import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
@@ -27,22 +34,27 @@ def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
 
 def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | None:
     space = study.distillation
+    if not isinstance(space, DistillationSpace):
+        terms = [_term(term, f"distillation.{place}", suggest) for place, term in enumerate(space)]
+        return DistillationSpec.model_validate({"terms": tuple(terms), "balance": "added"})
     path: Path = _one(space.path, "distillation.path", suggest)  # type: ignore[assignment]  # as the section says
     if path == "none":
         return None
     loss = _loss(space, path, suggest)
-    softened = path == "logits" and loss == "kld"
-    temperature = _one(space.temperature, "distillation.temperature", suggest) if softened else None
-    return DistillationSpec.model_validate(
-        {
-            "path": path,
-            "loss": loss,
-            "teacher_view": _one(space.teacher_view, "distillation.teacher_view", suggest),
-            "weight": _one(space.weight, "distillation.weight", suggest),
-            "balance": space.balance,
-            "temperature": temperature,
-        }
-    )
+    term: dict[str, object] = {"on": path, "loss": loss}
+    if path == "logits" and loss == "kld":
+        term["temperature"] = _one(space.temperature, "distillation.temperature", suggest)
+    term["teacher_view"] = _one(space.teacher_view, "distillation.teacher_view", suggest)
+    term["weight"] = _one(space.weight, "distillation.weight", suggest)
+    return DistillationSpec.model_validate({"terms": (term,), "balance": space.balance})
+
+
+def _term(space: Section, name: str, suggest: Suggest) -> dict[str, object]:
+    """One term of a list."""
+    settled = _settle(space, name, suggest)
+    if settled["loss"] == "kld" and settled["on"] == "logits" and settled["temperature"] is None:
+        settled["temperature"] = USUAL_TEMPERATURE
+    return settled
 
 
 def _loss(space: DistillationSpace, path: DistilledPath, suggest: Suggest) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import Section
@@ -29,7 +30,12 @@ class Recipe(Section):
     def settings(self) -> dict[str, str]:
         """Every chosen value as text, by its dotted name in the study file; what does not apply is left out."""
         found: dict[str, str] = {"distillation.path": self.path}
-        _flatten(self.model_dump(), "", found)
+        values = self.model_dump()
+        distillation = values.pop("distillation")
+        _flatten({"student": values.pop("student")}, "", found)
+        if distillation is not None:
+            _flatten({"distillation": _as_in_a_study_file(distillation)}, "", found)
+        _flatten(values, "", found)
         return found
 
 
@@ -39,7 +45,18 @@ def _balance_was_shared(content: Content) -> Content:
     return {**content, "distillation": {"balance": "shared", **distillation}} if distillation else content
 
 
-SCHEMA = Schema(what="recipe", upgrades=(_balance_was_shared,))
+def _one_term(content: Content) -> Content:
+    """Schema 1 had one way to distil, where now there is a list of terms."""
+    old = content.get("distillation")
+    if old is None:
+        return content
+    term = {"on": old["path"], **{key: old[key] for key in ("loss", "weight", "teacher_view")}}
+    if old["loss"] == "kld":
+        term["temperature"] = old["temperature"]
+    return {**content, "distillation": {"terms": [term], "balance": old["balance"]}}
+
+
+SCHEMA = Schema(what="recipe", upgrades=(_balance_was_shared, _one_term))
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -50,6 +67,14 @@ def dump_recipe(recipe: Recipe) -> str:
 def read_recipe(text: str) -> Recipe:
     """A stored recipe; raises KdsearchError where a newer release wrote it."""
     return Recipe.model_validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))
+
+
+def _as_in_a_study_file(distillation: dict[str, Any]) -> dict[str, object]:
+    """One term by the names of the short form; several by their places."""
+    terms = distillation["terms"]
+    if len(terms) > 1:
+        return {str(place): term for place, term in enumerate(terms)}
+    return {key: value for key, value in terms[0].items() if key != "on"} | {"balance": distillation["balance"]}
 
 
 def _flatten(values: dict[str, object], prefix: str, into: dict[str, str]) -> None:

@@ -111,9 +111,9 @@ def _terms(
         if path == "hidden" and student.feature_channels[-1] != hidden.mean.shape[1]:
             continue
         for loss in losses:
-            temperature = 2.0 if (path, loss) == ("logits", "kld") else None
-            settings = {"path": path, "loss": loss, "balance": balance, "temperature": temperature}
-            spec = DistillationSpec.model_validate({"teacher_view": "weak", "weight": 1.0, **settings})
+            softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
+            settings = {"on": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
+            spec = DistillationSpec.model_validate({"terms": (settings,), "balance": balance})
             channels = student.feature_channels[-1]
             term = Distillation(
                 student, spec, kind, teacher=network, hidden=hidden, student_channels=channels, logit_std=logit_std

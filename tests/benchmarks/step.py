@@ -74,9 +74,8 @@ def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict
         student = build_student(spec, device=data.device)
         objective = Supervised(student, "dice_cross_entropy")
         if path is not None:
-            distillation = DistillationSpec(
-                path=path, loss="kld", teacher_view=view, weight=0.5, balance="added", temperature=None
-            )
+            term = {"on": path, "loss": "kld", "teacher_view": view, "weight": 0.5}
+            distillation = DistillationSpec.model_validate({"terms": (term,), "balance": "added"})
             objective = Distillation(
                 student,
                 distillation,

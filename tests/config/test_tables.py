@@ -11,7 +11,7 @@ from kdsearch.config.distillation import Path
 from kdsearch.config.search import Objective, Sampler, SearchConfig
 from kdsearch.config.teacher import Architecture
 from kdsearch.data.source import READERS
-from kdsearch.report.chart import COLOURS, SYMBOLS
+from kdsearch.report.style import COLOURS, SYMBOLS
 from kdsearch.search.samplers import build_sampler
 from kdsearch.search.store import DIRECTIONS
 

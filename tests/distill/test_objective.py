@@ -42,10 +42,14 @@ def _student(width: int = 4, classes: int = 1):
 
 
 def _spec(path="logits", loss="kld", view="weak", balance="shared", weight=0.5) -> DistillationSpec:
-    temperature = 2.0 if (path, loss) == ("logits", "kld") else None
-    return DistillationSpec(
-        path=path, loss=loss, teacher_view=view, weight=weight, balance=balance, temperature=temperature
+    return DistillationSpec.model_validate(
+        {"terms": (_term(path, loss, view=view, weight=weight),), "balance": balance}
     )
+
+
+def _term(path, loss, *, view="weak", weight=1.0) -> dict:
+    softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
+    return {"on": path, "loss": loss, "teacher_view": view, "weight": weight, **softened}
 
 
 def _batch(*, logits: torch.Tensor | None = None, classes: int = 1) -> Batch:
@@ -74,9 +78,9 @@ def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, vie
     assert student.encoder[0][0].weight.grad.abs().sum() > 0
     plain = torch.autograd.grad(Supervised(student, "dice_cross_entropy")(batch), student.encoder[0][0].weight)[0]
     assert not torch.allclose(plain, student.encoder[0][0].weight.grad)
-    assert (objective.regressor is not None) == (path == "regressor")
-    if objective.regressor is not None:
-        assert all(parameter.grad is not None for parameter in objective.regressor.parameters())
+    assert (objective.terms[0].regressor is not None) == (path == "regressor")
+    if objective.terms[0].regressor is not None:
+        assert all(parameter.grad is not None for parameter in objective.terms[0].regressor.parameters())
 
 
 def test_every_path_and_loss_has_a_scale():
@@ -87,7 +91,7 @@ def test_regressor_is_the_only_thing_the_objective_owns():
     student, teacher = _student(), _Teacher(_student(width=6))
     objective = _objective(student, teacher, _spec("regressor"))
     owned = {id(parameter) for parameter in objective.parameters()}
-    assert owned == {id(parameter) for parameter in objective.regressor.parameters()}
+    assert owned == {id(parameter) for parameter in objective.terms[0].regressor.parameters()}
     assert not owned & {id(parameter) for parameter in student.parameters()}
 
 
@@ -198,3 +202,35 @@ def test_maps_meet_on_the_coarser_grid():
     student, teacher = on_one_grid(fine, coarse)
     assert student.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert teacher is coarse
+
+
+def test_terms_are_added_each_with_its_weight():
+    student, teacher = _student().eval(), _Teacher(_student(width=6)).eval()
+    hidden = HiddenMaps(teacher, torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    batch = _batch(logits=3 * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)))
+    pairs = [("logits", "dml", 0.7), ("attention", "mse", 0.2), ("logits", "kld", 0.1)]
+
+    def loss(*terms) -> float:
+        spec = DistillationSpec.model_validate(
+            {"terms": tuple(_term(on, loss, weight=weight) for on, loss, weight in terms), "balance": "added"}
+        )
+        return Distillation(student, spec, "dice_cross_entropy", hidden=hidden)(batch).item()
+
+    supervised = Supervised(student, "dice_cross_entropy")(batch).item()
+    assert loss(*pairs) - supervised == pytest.approx(sum(loss(pair) - supervised for pair in pairs), rel=1e-5)
+
+
+def test_terms_of_both_views_each_get_theirs():
+    student, teacher = _student().eval(), _Teacher(_student(width=6)).eval()
+    batch = _batch(logits=torch.zeros(2, 1, 16, 16))
+
+    def distilled(view: str) -> float:
+        spec = DistillationSpec.model_validate({"terms": (_term("logits", "mse", view=view),), "balance": "added"})
+        return Distillation(student, spec, "cross_entropy", teacher=teacher)(batch).item()
+
+    both = DistillationSpec.model_validate(
+        {"terms": tuple(_term("logits", "mse", view=view) for view in ("weak", "same")), "balance": "added"}
+    )
+    plain = Supervised(student, "cross_entropy")(batch).item()
+    found = Distillation(student, both, "cross_entropy", teacher=teacher)(batch).item()
+    assert found - plain == pytest.approx(distilled("weak") + distilled("same") - 2 * plain, rel=1e-5)

@@ -59,14 +59,9 @@ def _recipe(study, variant, *, seed=0) -> Recipe:
         return recipe
     path, loss, view, balance = variant
     content = recipe.model_dump()
-    content["distillation"] = {
-        "path": path,
-        "loss": loss,
-        "teacher_view": view,
-        "weight": 0.5,
-        "balance": balance,
-        "temperature": 2.0 if (path, loss) == ("logits", "kld") else None,
-    }
+    softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
+    term = {"on": path, "loss": loss, "teacher_view": view, "weight": 0.5, **softened}
+    content["distillation"] = {"terms": (term,), "balance": balance}
     return Recipe.model_validate(content)
 
 
