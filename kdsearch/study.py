@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import home_folder
+from kdsearch.openmp import spin_shortly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,10 +85,8 @@ class Study:
         from kdsearch.search.driver import run_study
         from kdsearch.tracking.location import choose_tracking
 
-        given = {"trials": trials, "workers": workers}
-        wanted = {name: value for name, value in given.items() if value is not None}
-        config = self._config.model_copy(update={"search": self._config.search.model_copy(update=wanted)})
-        for one in repeats_of(config):
+        spin_shortly()
+        for one in repeats_of(with_search(self._config, trials=trials, workers=workers)):
             tracking = choose_tracking(one.tracking_uri, os.environ)
             for event in run_study(one, home=self._home, tracking=tracking):
                 if on_event is not None:
@@ -95,7 +94,10 @@ class Study:
         return self
 
     def front(self) -> pd.DataFrame:
-        """The students that no other beats, smallest first: scores and settings by trial."""
+        """The students that no other beats, smallest first: scores and settings by trial.
+
+        Of a study with repeats, their averages, as the command shows them.
+        """
         from kdsearch.front.members import front_of
         from kdsearch.workflow.tables import students_table
 
@@ -103,11 +105,12 @@ class Study:
         return students_table(front_of(self._finished(), search.objectives, search.limits))
 
     def trials(self) -> pd.DataFrame:
-        """Every trial: outcome, scores and settings by trial."""
+        """Every trial: outcome, scores and settings by trial; by repeat and trial where the study has repeats."""
         from kdsearch.search.store import open_store
-        from kdsearch.workflow.tables import trials_table
+        from kdsearch.workflow.tables import repeats_table, trials_table
 
-        return trials_table(open_store(self._config, self._home, create=False).records())
+        records = [open_store(one, self._home, create=False).records() for one in repeats_of(self._config)]
+        return trials_table(records[0]) if len(records) == 1 else repeats_table(records)
 
     def chart(self) -> go.Figure:
         """Dice against parameters of all students, the front's outlined; a notebook shows it."""
@@ -142,9 +145,9 @@ class Study:
         Quantities may be written ``"50k"``. Raises KdsearchError where none is within the budget, naming the nearest.
         """
         from kdsearch.export.folder import Form
-        from kdsearch.front.choice import Budget, Rule, nearest_to
+        from kdsearch.front.choice import Budget
         from kdsearch.tracking.location import choose_tracking
-        from kdsearch.workflow.pick import open_candidates, pick, register, ship
+        from kdsearch.workflow.pick import open_candidates, pick, register, require_choice, rule_named, ship
 
         if sum((smallest_within is not None, knee, trial is not None)) > 1:
             raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
@@ -156,23 +159,15 @@ class Study:
             min_dice=min_dice,
             min_empty_share=min_empty_share,
         )
-        rule = Rule(name="knee" if knee else "best")
-        rule = Rule(name="smallest-within", tolerance=smallest_within) if smallest_within is not None else rule
+        rule = rule_named(smallest_within=smallest_within, knee=knee)
+        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
         known = open_candidates(self._config, self._home, resume="run()")
-        choice = pick(known, budget=budget, rule=rule, trial=trial, say=_quiet)
-        if isinstance(choice, list):
-            closest = nearest_to(choice, budget)
-            assert closest is not None, "there are candidates"
-            raise KdsearchError(
-                f"no student of {len(choice)} is within {budget}; the nearest is trial {closest.student.number}: "
-                f"{closest.student.scores.headline()}"
-            )
+        choice = require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
         tracking = choose_tracking(self._config.tracking_uri, os.environ)
         if registry:
             tracking.require()
         number = choice.candidate.student.number
         folder = Path(out) if out is not None else Path("picked") / f"{self._config.name}-{number}"
-        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
         description = ship(known, choice, form=form, folder=folder, say=_quiet)
         version = register(known, folder, description, tracking=tracking) if registry else None
         return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
@@ -188,9 +183,15 @@ class Study:
         return place
 
     def _finished(self) -> tuple[Student, ...]:
+        """Finished students; where the study has repeats, their averages."""
         from kdsearch.search.store import open_store
         from kdsearch.trials.record import students_of
 
+        if self._config.repeats > 1:
+            from kdsearch.report.repeats import averaged
+            from kdsearch.search.repeats import gather_repeats
+
+            return averaged(gather_repeats(self._config, self._home))
         return students_of(open_store(self._config, self._home, create=False).records())
 
 

@@ -9,14 +9,10 @@ from collections.abc import Sequence
 
 from kdsearch.cli.parser import build_parser
 from kdsearch.errors import KdsearchError
+from kdsearch.openmp import spin_shortly
 
 USER_ERROR = 2
 INTERRUPTED = 130
-SHORT_SPIN = ("GOMP_SPINCOUNT", "1000")
-"""How long GNU OpenMP's threads spin before they sleep; must be set before torch is loaded.
-
-By default they spin so long that training with several threads slows fifteen-fold beside a process that computes.
-"""
 EXTRAS = {"psycopg": "postgres", "boto3": "s3", "s3fs": "s3", "ray": "ray"}
 """Which of kdsearch's extras a package comes with."""
 
@@ -28,7 +24,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
         print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
               file=sys.stderr)  # fmt: skip
         return USER_ERROR
-    os.environ.setdefault(*SHORT_SPIN)
+    spin_shortly()
     try:
         command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
         return int(command.run(options))

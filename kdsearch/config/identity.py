@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import ValidationError
-
+from kdsearch.config.identity_schema_0 import DEFAULTS, SOURCE_DEFAULTS
 from kdsearch.config.study import StudyConfig
-from kdsearch.errors import SearchError
 from kdsearch.files.schema import Content, Schema
 
 SECTIONS = {"seed", "data", "teacher", "student", "distillation", "training"}
@@ -19,7 +17,8 @@ RANGES = {"choice", "int", "float"}
 def identity_of(study: StudyConfig) -> dict[str, str]:
     """The settings as JSON by dotted name; data count by content, not by folder, and a default is left out.
 
-    So a setting that a later release adds, with a default, changes nothing.
+    So a setting that a later release adds, with a default, changes nothing. Whoever changes a default adds a step to
+    ``SCHEMA`` that writes the old one out.
     """
     values = study.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=SECTIONS)
     values["search"] = study.search.model_dump(mode="json", exclude_defaults=True, include=SEARCHED)
@@ -50,40 +49,34 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _without_defaults(content: Content) -> Content:
     """Schema 0 held every setting of its release, ranges by the names of their fields."""
-    values: dict[str, Any] = {"name": "older"}
-    for dotted, text in content.items():
-        section, _, key = dotted.partition(".")
-        value = _ranges_by_alias(json.loads(text))
-        if key:
-            values.setdefault(section, {})[key] = value
-        else:
-            values[section] = value
-    for source in values["data"]["sources"]:
-        if source["reader"] != "phantom":
-            source["folder"] = "unknown"
-    if values["teacher"].get("checkpoint") is not None:
-        for idle in ("training", "weights"):
-            del values["teacher"][idle]
-    try:
-        return identity_of(StudyConfig.model_validate_json(json.dumps(values)))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SearchError(
-            f"the study was made by an older release with settings that this one does not have: {where}: "
-            f"{first['msg']}; give the study another name, or install that release"
-        ) from error
+    whole = _flat({dotted: _ranges_by_alias(json.loads(text)) for dotted, text in content.items()})
+    found = {name: value for name, value in whole.items() if json.loads(value) != DEFAULTS.get(name, ...)}
+    sources = [_source_without_defaults(source) for source in json.loads(found.pop("data.sources", "[]"))]
+    phantom_alone = sources == [{"reader": "phantom"}]
+    return found if phantom_alone else found | {"data.sources": json.dumps(sources, sort_keys=True)}
+
+
+def _source_without_defaults(source: dict[str, Any]) -> dict[str, Any]:
+    usual = SOURCE_DEFAULTS.get(source["reader"], {})
+    return {key: value for key, value in source.items() if value != usual.get(key)}
 
 
 def _ranges_by_alias(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_ranges_by_alias(part) for part in value]
     if not isinstance(value, dict):
         return value
-    if "bounds" in value:
-        kind = "float" if any(isinstance(bound, float) for bound in value["bounds"]) else "int"
-        return {kind if key == "bounds" else key: part for key, part in value.items()}
-    return {key: _ranges_by_alias(part) for key, part in value.items()}
+    if "bounds" not in value:
+        return {key: _ranges_by_alias(part) for key, part in value.items()}
+    kind = "float" if any(isinstance(bound, float) for bound in value["bounds"]) else "int"
+    usual = {"log": False, "step": 1 if kind == "int" else None}
+    kept = {key: part for key, part in value.items() if key != "bounds" and part != usual.get(key)}
+    return {kind: value["bounds"], **kept}
 
 
-SCHEMA = Schema(what="the study's settings", upgrades=(_without_defaults,))
+def _weight_was_half(content: Content) -> Content:
+    """Of a study that distils, the weight was 0.5 by default; since schema 2 it is 1."""
+    path = json.loads(content.get("distillation.path", '"logits"'))
+    found = {"distillation.weight": "0.5"} | content if path != "none" else dict(content)
+    return {key: value for key, value in found.items() if (key, value) != ("distillation.weight", "1.0")}
+
+
+SCHEMA = Schema(what="the study's settings", upgrades=(_without_defaults, _weight_was_half))

@@ -49,6 +49,16 @@ def _check_depth(study: StudyConfig, file: YamlFile) -> None:
         )
 
 
+def with_search(study: StudyConfig, *, trials: int | None, workers: int | None) -> StudyConfig:
+    """The study with other numbers of trials and workers, where given; raises StudyFileError for impossible ones."""
+    given = {"trials": trials, "workers": workers}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    for name, value in wanted.items():
+        if value < 1:
+            raise StudyFileError(f"{name}: must be at least 1, got {value}")
+    return study.model_copy(update={"search": study.search.model_copy(update=wanted)}) if wanted else study
+
+
 def with_folders(study: StudyConfig, folders: Sequence[str]) -> StudyConfig:
     """The study with its sources read from other folders: ``PATH`` for the only one, ``NAME=PATH`` for a named one."""
     given = dict(_named_folder(study, text) for text in folders)

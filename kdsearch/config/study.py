@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -71,6 +72,10 @@ class StudyConfig(Section):
     references: tuple[Reference, ...] = ()
     """Published points for the chart."""
 
+    def __reduce__(self) -> tuple[Callable[[str], StudyConfig], tuple[str]]:
+        """Pickled as the file that says the same: sections that take ranges are made as the program runs."""
+        return _unpickled, (self.model_dump_json(by_alias=True, exclude_unset=True),)
+
     @field_validator("storage", "tracking_uri")
     @classmethod
     def _holds_no_password(cls, url: str | None) -> str | None:
@@ -112,6 +117,10 @@ class StudyConfig(Section):
                 "trains on CUDA where it is given GPUs, on the CPU where it is not"
             )
         return self
+
+
+def _unpickled(text: str) -> StudyConfig:
+    return StudyConfig.model_validate_json(text)
 
 
 def repeats_of(study: StudyConfig) -> tuple[StudyConfig, ...]:

@@ -87,7 +87,8 @@ class TeacherTraining(TrainingSpec):
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, values: Any) -> Any:
-        ranged = [key for key, value in values.items() if isinstance(value, dict) and key != "augmentation"]
+        given = values if isinstance(values, dict) else {}
+        ranged = [key for key, value in given.items() if isinstance(value, dict) and key != "augmentation"]
         if ranged:
             raise ValueError(f"the teacher is not searched; give {', '.join(ranged)} one value instead of a range")
         return values

@@ -173,7 +173,7 @@ def _refuse_defects(defects: list[Defect], config: DataConfig) -> None:
         listed = "\n".join(f"  {defect}" for defect in defects)
         raise DataError(
             f"{len(defects)} files cannot be used as they are:\n{listed}\n"
-            "Mend them, or leave these images out: on_defect: skip in a study file's data section, --on-defect skip "
+            "Fix them, or leave these images out: on_defect: skip in a study file's data section, --on-defect skip "
             "for kdsearch evaluate."
         )
 

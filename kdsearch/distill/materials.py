@@ -19,6 +19,9 @@ from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TrainedTeacher, open_teacher
 from kdsearch.files.digests import digest
 
+MOST_KEPT = 2
+"""Materials that a worker, or a cluster's object store, keeps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Materials:
@@ -79,7 +82,7 @@ class Place:
 class Trainers:
     """A process's trainers, by the key of their materials; the last few are kept."""
 
-    def __init__(self, device: torch.device, *, most: int = 2) -> None:
+    def __init__(self, device: torch.device, *, most: int = MOST_KEPT) -> None:
         """``most``: how many are kept."""
         self._device, self._most = device, most
         self._known: OrderedDict[str, Trainer] = OrderedDict()
@@ -87,9 +90,9 @@ class Trainers:
     def get(self, key: str, open_materials: Callable[[], Materials]) -> Trainer:
         """The trainer of those materials, which are opened where they are not known."""
         if key not in self._known:
+            while len(self._known) >= self._most:  # before more is opened, so that there is room for it
+                self._known.popitem(last=False)
             materials = open_materials()
             self._known[key] = Trainer(materials.training_data(self._device), materials.teacher)
         self._known.move_to_end(key)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
         return self._known[key]

@@ -39,7 +39,7 @@ from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 Halves: TypeAlias = npt.NDArray[np.float16]
 CHECKPOINT_EVERY_S = 30.0
-FORMAT = 3
+FORMAT = 2
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
 SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
 
@@ -103,15 +103,13 @@ class TrainedTeacher:
 
 
 def teacher_folder(study: StudyConfig, splits_fingerprint: str, home: Path) -> Path:
-    """Where the teacher for this data, this split, these settings and this seed lies, or is to lie.
+    """Where the teacher for this data, this split, these settings and this seed lies.
 
-    It is named by the settings that differ from their defaults; one of schema 0 was named by all of them.
+    A setting that is added later, with a default, must be left out here while it has it: the name would change, and no
+    study would find its teacher.
     """
-    made_of = (_file_state(study.teacher), study.seed)
-    settings = study.teacher.model_dump(mode="json", exclude_defaults=True)
-    folder = home / "teachers" / digest(FORMAT, splits_fingerprint, settings, *made_of)
-    older = home / "teachers" / digest(2, splits_fingerprint, study.teacher.model_dump(mode="json"), *made_of)
-    return older if _is_whole(older) and not _is_whole(folder) else folder
+    settings = study.teacher.model_dump(mode="json")
+    return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, _file_state(study.teacher), study.seed)
 
 
 def _is_whole(folder: Path) -> bool:

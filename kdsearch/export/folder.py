@@ -60,7 +60,12 @@ class Form:
     preprocessing: bool
     """Whether grey, resize and scale go into the graph."""
     int8_bound: float
-    """Most Dice the eight-bit model may lose before it is marked."""
+    """Most Dice the eight-bit model may lose before it is marked, 0-1."""
+
+    def __post_init__(self) -> None:
+        """Raises KdsearchError for a bound that makes no sense."""
+        if not 0 <= self.int8_bound <= 1:
+            raise KdsearchError(f"int8_bound must lie between 0 and 1, got {self.int8_bound}")
 
 
 def ship_student(

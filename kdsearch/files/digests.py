@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -57,11 +55,9 @@ class FileDigests:
         """Writes what was learnt, whole; raises OSError."""
         if not self._changed:
             return
-        self._store.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=self._store.parent, prefix=".partial-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self._known, file)
-        Path(beside).replace(self._store)
+        from kdsearch.files.whole import write_whole  # brings fsspec, which kdsearch bench does without
+
+        write_whole(str(self._store), json.dumps(self._known).encode())
         self._changed = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,12 +22,19 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
         yield beside
-        beside.chmod(0o755)
+        beside.chmod(0o777 & ~_umask())
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _umask() -> int:
+    """Of this process; it can be read by setting it alone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def lock_of(folder: Path) -> FileLock:

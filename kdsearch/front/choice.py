@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kdsearch.config.quantity import format_quantity
+from kdsearch.errors import KdsearchError
 from kdsearch.trials.record import Student
 
 RuleName = Literal["best", "smallest-within", "knee"]
@@ -40,6 +41,15 @@ class Budget:
     """Least Dice, 0-1."""
     min_empty_share: float | None = None
     """Least share of images without a lesion in which nothing is marked, 0-1."""
+
+    def __post_init__(self) -> None:
+        """Raises KdsearchError for a limit that makes no sense."""
+        for name in ("params", "macs", "latency_ms", "file_bytes"):
+            if (most := getattr(self, name)) is not None and not 0 < most < math.inf:
+                raise KdsearchError(f"budget: {name} must be above zero, got {most}")
+        for name in ("min_dice", "min_empty_share"):
+            if (least := getattr(self, name)) is not None and not 0 <= least <= 1:
+                raise KdsearchError(f"budget: {name} must lie between 0 and 1, got {least}")
 
     @property
     def needs_measuring(self) -> bool:
@@ -84,6 +94,11 @@ class Rule:
     name: RuleName = "best"
     tolerance: float = 0.0
     """Of ``smallest-within``: how much Dice may be given up for size, 0-1."""
+
+    def __post_init__(self) -> None:
+        """Raises KdsearchError for a tolerance that makes no sense."""
+        if not 0 <= self.tolerance <= 1:
+            raise KdsearchError(f"rule: the Dice given up for size must lie between 0 and 1, got {self.tolerance}")
 
     def rank(self, within: Sequence[Candidate]) -> list[Candidate]:
         """The candidates, the one to take first; those the rule does not consider are left out."""

@@ -180,7 +180,8 @@ def _averaged(found: dict[int, Student], repeats: Sequence[Repeat]) -> Student:
     )
     latency = _mean(student.scores.latency_ms for student in students)
     return dataclasses.replace(
-        students[0], scores=dataclasses.replace(scores, overlap=overlap, by_source=(), latency_ms=latency)
+        students[0],
+        scores=dataclasses.replace(scores, overlap=overlap, by_source=(), per_image=None, latency_ms=latency),
     )
 
 

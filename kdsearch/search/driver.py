@@ -36,7 +36,7 @@ REFRESH_EVERY_S = 20.0
 def run_study(
     study: StudyConfig, *, home: Path, tracking: Tracking
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
-    """Carries the study out, or on, until its trials are done; returns the records of the ended ones.
+    """Runs the study, or resumes it, until its trials are done; returns the records of the ended ones.
 
     A study that is done yields nothing. Closing the generator, or an interrupt, ends the workers; what was running
     resumes from its checkpoint with the next call, under its number. Raises KdsearchError where the study cannot start

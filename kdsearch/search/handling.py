@@ -25,7 +25,7 @@ from kdsearch.search.study_state import learning_curve_of
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.record import TrialRecord, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Scores
-from kdsearch.workers.jobs import Begun, CheckpointFailed, Event, Failed, Lost, Progressed, Succeeded
+from kdsearch.workers.jobs import Begun, CheckpointFailed, Event, Failed, Lost, MaterialsFailed, Progressed, Succeeded
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,12 @@ def handle_event(session: Session, event: Event) -> Iterator[DriverEvent]:
                 logger.error("trial %s failed:\n%s", number, event.traceback)
             fail = partial(session.store.fail, number, reason, session.state.curve(number), traceback=event.traceback)
             yield from _end(session, (yield from retry(session, fail)))
+        case MaterialsFailed(reason=reason):
+            logger.error("a worker could not open images or teacher:\n%s", event.traceback)
+            raise SearchError(
+                f"study {session.study.name} stops: a worker could not open its images or teacher: {reason}. What is "
+                "finished is kept, and the same command resumes when the cause is fixed"
+            )
         case Lost(reason=reason):
             yield from _lose(session, number, reason)
         case CheckpointFailed(reason=reason):

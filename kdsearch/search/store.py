@@ -147,8 +147,11 @@ class StudyStore:
 
     def _end(self, number: int, outcome: Outcome, **attributes: str) -> TrialRecord:
         """Keeps what is known, the outcome last, and then tells Optuna; after a kill in between, it is told again."""
-        if not self._trial(number).state.is_finished():
-            self._keep(number, **attributes, outcome=outcome)
+        trial = self._trial(number)
+        if not trial.state.is_finished():
+            today = SCHEMA.stamped(SCHEMA.upgraded(trial.user_attrs))
+            changed = {key: value for key, value in today.items() if trial.user_attrs.get(key) != value}
+            self._keep(number, **changed | attributes, outcome=outcome)
         return self._tell(number)
 
     def _tell(self, number: int) -> TrialRecord:

@@ -39,24 +39,29 @@ class Recipe(Section):
         return found
 
 
-def _balance_was_shared(content: Content) -> Content:
-    """Schema 0 had no balance at first."""
-    distillation = content.get("distillation")
-    return {**content, "distillation": {"balance": "shared", **distillation}} if distillation else content
+def _fewer_settings(content: Content) -> Content:
+    """Schema 0 had no balance at first, one family of students, and channels that doubled."""
+    student, distillation = content.get("student"), content.get("distillation")
+    found = dict(content)
+    if isinstance(student, dict):
+        found["student"] = {"family": "unet", "growth": 2.0, **student}
+    if isinstance(distillation, dict):
+        found["distillation"] = {"balance": "shared", **distillation}
+    return found
 
 
 def _one_term(content: Content) -> Content:
     """Schema 1 had one way to distil, where now there is a list of terms."""
     old = content.get("distillation")
-    if old is None:
-        return content
+    if not isinstance(old, dict) or not {"path", "loss", "weight", "teacher_view", "balance"} <= old.keys():
+        return content  # None, or nothing that was ever stored
     term = {"on": old["path"], **{key: old[key] for key in ("loss", "weight", "teacher_view")}}
     if old["loss"] == "kld":
-        term["temperature"] = old["temperature"]
+        term["temperature"] = old.get("temperature")
     return {**content, "distillation": {"terms": [term], "balance": old["balance"]}}
 
 
-SCHEMA = Schema(what="recipe", upgrades=(_balance_was_shared, _one_term))
+SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term))
 
 
 def dump_recipe(recipe: Recipe) -> str:

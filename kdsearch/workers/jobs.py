@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from kdsearch.distill.checkpoint import Checkpoint
+from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
 from kdsearch.distill.report import OutOfMemory, Trained, TrainingFailed
+from kdsearch.distill.student import Trainer
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 
@@ -41,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """A job's worker is up and begins."""
+    """A job's worker is up, has its images and teacher, and begins."""
 
     job: str
 
@@ -73,6 +75,15 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaterialsFailed:
+    """A worker cannot open a job's images or teacher, which would fail every job of theirs."""
+
+    job: str
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """A job's worker went away; another may resume from the job's checkpoint."""
 
@@ -88,8 +99,8 @@ class CheckpointFailed:
     reason: str
 
 
-Event: TypeAlias = Begun | Progressed | Succeeded | Failed | Lost | CheckpointFailed
-ENDS = (Succeeded, Failed, Lost)
+Event: TypeAlias = Begun | Progressed | Succeeded | Failed | MaterialsFailed | Lost | CheckpointFailed
+ENDS = (Succeeded, Failed, MaterialsFailed, Lost)
 """After one of these a job's worker is free, or gone."""
 
 
@@ -135,15 +146,25 @@ def carry_out(
 
     ``materials`` opens them where they do not lie in the job's place.
     """
-    checkpoint = Checkpoint(job.checkpoint, subject=job.subject, every_s=job.checkpoint_every_s)
-    training: Generator[EpochReport, None, Trained] | None = None
-    trouble = ""
+    try:
+        with reporting_memory():
+            trainer = trainers.get(job.materials.key, materials or job.materials.open)
+    except OutOfMemory as error:
+        yield Lost(job=job.id, reason=str(error))
+        return
+    except Exception as error:  # noqa: BLE001 - it would fail every job, so the driver is told
+        yield MaterialsFailed(job=job.id, reason=_summary(error), traceback=_traceback(error))
+        return
     yield Begun(job=job.id)
+    yield from _train(trainer, job)
+
+
+def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
+    checkpoint = Checkpoint(job.checkpoint, subject=job.subject, every_s=job.checkpoint_every_s)
+    training = trainer.distil(job.recipe, checkpoint=checkpoint)
+    failure = ""
     while True:
         try:
-            if training is None:
-                trainer = trainers.get(job.materials.key, materials or job.materials.open)
-                training = trainer.distil(job.recipe, checkpoint=checkpoint)
             report = next(training)
         except StopIteration as stop:
             yield Succeeded(job=job.id, trained=stop.value)
@@ -154,11 +175,18 @@ def carry_out(
         except TrainingFailed as error:
             yield Failed(job=job.id, reason=str(error))
             return
-        except Exception as error:  # noqa: BLE001 - whatever fails in a trial is its result, and would fail again
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield Failed(job=job.id, reason=text, traceback="".join(traceback.format_exception(error)))
+        except Exception as error:  # noqa: BLE001 - whatever fails in a job is its result, and would fail again
+            yield Failed(job=job.id, reason=_summary(error), traceback=_traceback(error))
             return
         yield Progressed(job=job.id, report=report)
-        if checkpoint.failure != trouble:
-            trouble = checkpoint.failure
-            yield CheckpointFailed(job=job.id, reason=trouble)
+        if checkpoint.failure != failure:
+            failure = checkpoint.failure
+            yield CheckpointFailed(job=job.id, reason=failure)
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))

@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
+from kdsearch.openmp import spin_shortly
 from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources
 from kdsearch.workers.pause import Pause
 from kdsearch.workers.worker import work
@@ -39,6 +40,7 @@ class ProcessExecutor:
     """Spawned workers that load libraries once, and data and teachers on first need; one that dies is replaced."""
 
     def __init__(self, resources: Resources, *, workers: int) -> None:
+        spin_shortly()
         self._resources = resources
         self._workers = [self._start() for _ in range(workers)]
 

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 
 from kdsearch.config.search import RayConfig, SearchConfig
-from kdsearch.distill.materials import Materials, Trainers
+from kdsearch.distill.materials import MOST_KEPT, Materials, Trainers
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
+from kdsearch.openmp import spin_shortly
 from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out
 
 ANSWERS_WITHIN_S = 5.0
@@ -68,10 +70,12 @@ class RayExecutor:
 
     def __init__(self, config: RayConfig, resources: Resources, *, workers: int | None) -> None:
         """Raises SearchError where the cluster cannot be reached."""
+        spin_shortly()
         self._ray = connect(config)
         self._config, self._most = config, workers
         self._resources = resources
-        self._packed: dict[str, Any] = {}
+        self._packed: OrderedDict[str, Any] = OrderedDict()
+        """References to the last few materials; the store frees what has none."""
         self._actor = self._ray.remote(
             num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial, max_concurrency=2, max_restarts=0
         )(RayWorker)
@@ -134,7 +138,10 @@ class RayExecutor:
     def _give(self, slot: _Slot, job: Job) -> None:
         place = job.materials
         if place.key not in self._packed:
+            while len(self._packed) >= MOST_KEPT:
+                self._packed.popitem(last=False)
             self._packed[place.key] = self._ray.put(place.open().packed())
+        self._packed.move_to_end(place.key)
         slot.job, slot.begun, slot.stop_by = job, False, None
         slot.events = slot.actor.work.options(num_returns="streaming").remote(job, self._packed[place.key])
 

@@ -12,7 +12,7 @@ from kdsearch.export.files import ONNX
 from kdsearch.export.folder import Form, ship_student
 from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.export.shipped import find_shipped
-from kdsearch.front.choice import Budget, Candidate, Rule
+from kdsearch.front.choice import Budget, Candidate, Rule, nearest_to
 from kdsearch.front.members import is_within
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
@@ -72,6 +72,25 @@ def pick(
     if choice is None:
         return candidates
     return choice if trial is None else as_asked_for(known, choice.candidate)
+
+
+def rule_named(*, smallest_within: float | None, knee: bool) -> Rule:
+    """The rule that was asked for; the best Dice unless one was."""
+    if smallest_within is not None:
+        return Rule(name="smallest-within", tolerance=smallest_within)
+    return Rule(name="knee" if knee else "best")
+
+
+def require_choice(found: Choice | list[Candidate], budget: Budget) -> Choice:
+    """The choice that ``pick`` made; raises KdsearchError, naming the nearest, where nothing is within the budget."""
+    if not isinstance(found, list):
+        return found
+    closest = nearest_to(found, budget)
+    assert closest is not None, "there are candidates"
+    raise KdsearchError(
+        f"no student of {len(found)} is within {budget}; the nearest is trial {closest.student.number}: "
+        f"{closest.student.scores.headline()}"
+    )
 
 
 def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Callable[[str], None]) -> Description:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -31,3 +31,9 @@ def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
         for record in records
     ]
     return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame(index=pd.Index([], name="trial"))
+
+
+def repeats_table(repeats: Sequence[Sequence[TrialRecord]]) -> pd.DataFrame:
+    """As ``trials_table``, by repeat, counted from 1, and trial."""
+    tables = {place: trials_table(records) for place, records in enumerate(repeats, start=1)}
+    return pd.concat(tables, names=["repeat"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -114,3 +116,9 @@ def test_marking_an_image_without_a_lesion_costs():
     masks = torch.zeros(1, 8, 8, dtype=torch.long)
     marked, blank = torch.full((1, 1, 8, 8), 2.0), torch.full((1, 1, 8, 8), -6.0)
     assert supervised(marked, masks, "dice_cross_entropy") > supervised(blank, masks, "dice_cross_entropy") + 1
+
+
+def test_name_of_a_teacher_s_folder_never_changes(study_file):
+    """Whoever adds a setting leaves it out of the name while it has its default; who changes a default, changes it."""
+    study = load_study(study_file("name: a\n"))
+    assert teacher_folder(study, "split", Path()).name == "b6cd07723ada28fd"

@@ -124,6 +124,9 @@ def test_folder_without_a_student_is_said(tmp_path):
     [
         ({"schema": 99}, "student.yaml: written by a newer release of kdsearch"),
         ({"schema": "one"}, "schema: must be a whole number, got 'one'"),
+        ({"recipe": {"distillation": "x"}}, "recipe.distillation: "),
+        ({"recipe": {"student": 3}}, "recipe.student: "),
+        ({"recipe": {"schema": 0, "distillation": {"path": "logits"}}}, "recipe.distillation"),
         ({"recipe": {"schema": 99}}, "recipe: written by a newer release"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"input": {"size": 10**9}}, "input.size: Input should be less than or equal to 4096"),

@@ -25,7 +25,7 @@ from kdsearch.search.submission import is_done, recover, submit
 from kdsearch.search.watchdog import Watchdog
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.record import job_of_trial, trial_of_job
-from kdsearch.workers.jobs import Begun, Failed, Lost, Progressed, Succeeded
+from kdsearch.workers.jobs import Begun, Failed, Lost, MaterialsFailed, Progressed, Succeeded
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -376,3 +376,12 @@ def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
             )
         )
     assert [len(record.curve) for record in second.state.records] == [1]
+
+
+def test_materials_that_cannot_be_opened_end_the_study_and_keep_its_trials(session):
+    driver = session(workers=1)
+    _fill(driver)
+    event = MaterialsFailed(job=job_of_trial(0), reason="OSError: disk", traceback="where")
+    with pytest.raises(SearchError, match="a worker could not open its images or teacher: OSError: disk.* resumes"):
+        list(handle_event(driver, event))
+    assert [proposal.number for proposal in driver.store.abandoned()] == [0]

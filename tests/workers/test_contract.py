@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
 from kdsearch.search.recipes import choose
 from kdsearch.workers.inline import InlineExecutor
-from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, Progressed, Succeeded
+from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, MaterialsFailed, Progressed, Succeeded
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 from tests.search.setups import ONE_THREAD, make_place
@@ -73,7 +74,7 @@ def _until_room(executor, *, seconds=120):
         assert time.monotonic() < deadline
 
 
-def test_task_is_told_from_beginning_to_end(executor, job):
+def test_job_is_reported_from_beginning_to_end(executor, job):
     assert executor.room() == 1
     executor.submit(job())
     assert executor.room() == 0
@@ -83,7 +84,7 @@ def test_task_is_told_from_beginning_to_end(executor, job):
     _until_room(executor)
 
 
-def test_exception_is_the_task_s_result_and_costs_no_worker(executor, job):
+def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
     executor.submit(job(depth=6))
     failed = _until(executor, ENDS)[-1]
     assert isinstance(failed, Failed)
@@ -94,7 +95,7 @@ def test_exception_is_the_task_s_result_and_costs_no_worker(executor, job):
     assert isinstance(_until(executor, ENDS)[-1], Succeeded)
 
 
-def test_stopped_task_says_no_more_and_leaves_no_checkpoint(executor, job, tmp_path):
+def test_stopped_job_reports_no_more_and_leaves_no_checkpoint(executor, job, tmp_path):
     executor.submit(job(epochs=10_000))
     _until(executor, Progressed)
     executor.stop("0", within_s=90)
@@ -104,17 +105,34 @@ def test_stopped_task_says_no_more_and_leaves_no_checkpoint(executor, job, tmp_p
     assert {event.job for event in _until(executor, Succeeded)} == {"1"}
 
 
-def test_dropped_task_goes_on_from_its_checkpoint_to_the_same_student(executor, job, tmp_path):
+def test_dropped_job_resumes_from_its_checkpoint_to_the_same_student(executor, job, tmp_path):
     executor.submit(job(epochs=8))
     whole = _until(executor, Succeeded)[-1]
     executor.submit(job(1, epochs=8))
-    _until(executor, Progressed)
+    before = next(event for event in _until(executor, Progressed) if isinstance(event, Progressed))
     executor.drop("1")
     executor.submit(job(1, epochs=8))
-    resumed = _until(executor, Succeeded)[-1]
+    events = _until(executor, Succeeded)
+    assert next(event for event in events if isinstance(event, Progressed)) == before, (
+        "reported again, not trained again"
+    )
+    resumed = events[-1]
     executor.submit(job(2, epochs=8))
     again = _until(executor, Succeeded)[-1]
     assert again.trained.weights != whole.trained.weights, "another seed"
     (tmp_path / "1.checkpoint").unlink()
     executor.submit(job(1, epochs=8))
     assert _until(executor, Succeeded)[-1].trained.weights == resumed.trained.weights
+
+
+def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
+    broken = dataclasses.replace(job(), materials=dataclasses.replace(job().materials, key="other", data="absent"))
+    try:
+        executor.submit(broken)
+        events = _until(executor, ENDS)
+    except FileNotFoundError:
+        return  # Ray's driver opens them itself
+    assert [type(event) for event in events] == [MaterialsFailed], "it has not begun"
+    assert events[0].reason.startswith("FileNotFoundError")
+    executor.submit(job(1))
+    assert isinstance(_until(executor, ENDS)[-1], Succeeded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -99,3 +100,45 @@ def test_file_that_is_no_study_is_refused_at_once(tmp_path):
         kdsearch.Study(tmp_path / "a.yaml")
     with pytest.raises(AttributeError, match="no attribute 'Studdy'"):
         kdsearch.Studdy  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"params": 0}, "budget: params must be above zero, got 0"),
+        ({"min_dice": 80}, "budget: min_dice must lie between 0 and 1, got 80"),
+        ({"smallest_within": -1}, "rule: .* got -1"),
+        ({"int8_bound": 2}, "int8_bound must lie between 0 and 1"),
+        ({"params": "many"}, "'many' is not a number"),
+    ],
+)
+def test_impossible_options_are_refused(study, wrong, message):
+    with pytest.raises(KdsearchError, match=message):
+        study.pick(registry=False, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"trials": -1}, {"workers": 0}])
+def test_impossible_numbers_of_trials_and_workers_are_refused(study, wrong):
+    with pytest.raises(StudyFileError, match="must be at least 1"):
+        study.run(**wrong)
+
+
+def test_study_survives_pickling(study):
+    again = pickle.loads(pickle.dumps(study))
+    assert again.config == study.config
+    assert again.front().equals(study.front())
+
+
+REPEATED = TINY.replace("name: tiny", "name: tiny\nrepeats: 2").replace("workers: 1", "executor: inline, sampler: grid")
+
+
+def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    Path("r.yaml").write_text(REPEATED.replace("{int: [2, 6]}", "{choice: [2, 4]}"), encoding="utf-8")
+    study = kdsearch.Study("r.yaml").run()
+    trials = study.trials()
+    assert trials.index.names == ["repeat", "trial"]
+    assert set(trials.index.get_level_values("repeat")) == {1, 2}
+    number = study.front().index[0]
+    assert study.front().loc[number, "dice"] == pytest.approx(trials.xs(number, level="trial")["dice"].mean())

@@ -21,11 +21,11 @@ from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form
 from kdsearch.files.home import home_folder
-from kdsearch.front.choice import Budget, Rule
+from kdsearch.front.choice import Budget
 from kdsearch.front.members import front_of
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.workflow.choosing import Candidates
-from kdsearch.workflow.pick import open_candidates, pick, register, ship
+from kdsearch.workflow.pick import open_candidates, pick, register, rule_named, ship
 
 UNFINISHED = (
     "The study has not all the trials that its file asks for: others may be better. While they are trained, what is "
@@ -51,7 +51,13 @@ def run(options: argparse.Namespace) -> int:
         if trial is None:
             return INTERRUPTED
     budget = budget_of(options)
-    choice = pick(known, budget=budget, rule=rule_of(options), trial=trial, say=_saying(console))
+    choice = pick(
+        known,
+        budget=budget,
+        rule=rule_named(smallest_within=options.smallest_within, knee=options.knee),
+        trial=trial,
+        say=_saying(console),
+    )
     if isinstance(choice, list):
         say_nearest(choice, budget, among=len(choice), console=console)
         return NOTHING_WITHIN
@@ -67,13 +73,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         say_result(description, folder=folder, version=version, console=console)
     return 0
-
-
-def rule_of(options: argparse.Namespace) -> Rule:
-    """The rule that was typed."""
-    if options.smallest_within is not None:
-        return Rule(name="smallest-within", tolerance=options.smallest_within)
-    return Rule(name="knee" if options.knee else "best")
 
 
 def budget_of(options: argparse.Namespace) -> Budget:

@@ -1,4 +1,4 @@
-"""``kdsearch run``: carries a study out, or on."""
+"""``kdsearch run``: runs a study, or resumes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdsearch.cli.conclusion import failures, look, next_steps
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
-from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
@@ -33,7 +33,8 @@ NOTHING_MADE = 1
 
 def run(options: argparse.Namespace) -> int:
     """Runs the study to its end; Ctrl-C stops it so that the same command resumes."""
-    study = _with_options(with_folders(load_study(options.study), options.data), options)
+    study = with_folders(load_study(options.study), options.data)
+    study = with_search(study, trials=options.trials, workers=options.workers)
     codes = [_run_once(one, options) for one in repeats_of(study)]
     if study.repeats > 1 and not any(codes):
         repeats = gather_repeats(study, home_folder(os.environ))
@@ -104,13 +105,6 @@ def _command(options: argparse.Namespace) -> str:
         words += [name, str(value)] if value is not None else []
     words += ["--profile"] if options.profile else []
     return command_line("run", options.study, *words, data=options.data)
-
-
-def _with_options(study: StudyConfig, options: argparse.Namespace) -> StudyConfig:
-    given = {
-        key: value for key, value in (("trials", options.trials), ("workers", options.workers)) if value is not None
-    }
-    return study.model_copy(update={"search": study.search.model_copy(update=given)})
 
 
 def _announce(study: StudyConfig, console: Console) -> None:

@@ -1,0 +1,35 @@
+"""What a process holds of materials."""
+
+from __future__ import annotations
+
+import torch
+
+from kdsearch.distill.materials import Trainers
+
+
+class _Materials:
+    """Opens at once."""
+
+    teacher = None
+
+    def training_data(self, _device):
+        return object()
+
+
+def test_materials_are_opened_once_and_the_last_few_kept():
+    opened = []
+    trainers = Trainers(torch.device("cpu"), most=2)
+
+    def get(key):
+        def open_materials():
+            assert len(trainers._known) < 2, "there is room before more is opened"
+            opened.append(key)
+            return _Materials()
+
+        return trainers.get(key, open_materials)
+
+    first = get("a")
+    assert get("a") is first
+    for key in ("b", "a", "c", "a", "b"):
+        get(key)
+    assert opened == ["a", "b", "c", "b"], "the one that was longest unused goes"
