@@ -151,6 +151,8 @@ class Study:
 
         if sum((smallest_within is not None, knee, trial is not None)) > 1:
             raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
+        if not 0 <= int8_bound <= 1:
+            raise KdsearchError(f"pick: int8_bound must lie between 0 and 1, got {int8_bound}")
         budget = Budget(
             params=_quantity(params),
             macs=_quantity(macs),

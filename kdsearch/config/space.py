@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from kdsearch.config.distillation import DistillationSpace, DistilledPath, Path
 from kdsearch.config.ranges import AnyRange, extremes_of, is_range, values_of
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.student import StudentSpec, spec_of
 from kdsearch.config.study import StudyConfig
 
 
@@ -67,9 +67,9 @@ def _ways_of(space: DistillationSpace) -> int:
     return sum(1 if path == "none" else of(path) for path in paths)
 
 
-def extreme_students(study: StudyConfig) -> Iterator[UNetSpec]:
+def extreme_students(study: StudyConfig) -> Iterator[StudentSpec]:
     """Students at the corners of the space, among them the smallest and the largest."""
-    section = study.student
+    section, spec = study.student, spec_of(study.student)
     keys = list(type(section).model_fields)
     for values in itertools.product(*(extremes_of(getattr(section, key)) for key in keys)):
-        yield UNetSpec.model_validate(dict(zip(keys, values, strict=True)))
+        yield spec.model_validate(dict(zip(keys, values, strict=True)))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from kdsearch.config.ranges import Fixed, Section
+from kdsearch.config.ranges import Fixed, Section, Space
 
 FamilyName = Literal["unet"]
 Convolution = Literal["standard", "separable"]
@@ -52,3 +52,12 @@ class UNetSpec(Section):
 
 StudentSpec: TypeAlias = UNetSpec
 """One student network, of any family."""
+StudentSpace: TypeAlias = Space[UNetSpec]
+"""A family's settings as they stand in a study file."""
+SPECS: dict[FamilyName, type[StudentSpec]] = {"unet": UNetSpec}
+"""By family."""
+
+
+def spec_of(space: StudentSpace) -> type[StudentSpec]:
+    """The class of the students that the section spans."""
+    return SPECS[getattr(space, "family")]  # noqa: B009 - a space hides its settings' types

@@ -14,7 +14,7 @@ from kdsearch.config.distillation import DistillationSpace, TermSpace
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.student import StudentSpace
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TrainingSpec
 
@@ -49,7 +49,7 @@ class StudyConfig(Section):
     """Images and masks."""
     teacher: TeacherConfig = TeacherConfig()
     """The teacher."""
-    student: Space[UNetSpec] = Space[UNetSpec]()
+    student: StudentSpace = StudentSpace()
     """The students."""
     distillation: Annotated[
         Annotated[DistillationSpace, Tag("one")] | Annotated[Terms, Tag("several")],

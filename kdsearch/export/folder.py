@@ -47,8 +47,7 @@ from kdsearch.files.folders import whole_folder
 from kdsearch.measure.environment import installed_packages
 from kdsearch.measure.latency import Latency, processor_name
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
-from kdsearch.models.students import build_student
-from kdsearch.models.unet import UNet
+from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.trials.record import Student
 from kdsearch.version import __version__
 
@@ -60,12 +59,7 @@ class Form:
     preprocessing: bool
     """Whether grey, resize and scale go into the graph."""
     int8_bound: float
-    """Most Dice the eight-bit model may lose before it is marked, 0-1."""
-
-    def __post_init__(self) -> None:
-        """Raises KdsearchError for a bound that makes no sense."""
-        if not 0 <= self.int8_bound <= 1:
-            raise KdsearchError(f"int8_bound must lie between 0 and 1, got {self.int8_bound}")
+    """Most Dice the eight-bit model may lose before it is marked."""
 
 
 def ship_student(
@@ -104,7 +98,7 @@ def ship_student(
     return description
 
 
-def load_weights(student: Student, weights: Path) -> UNet:
+def load_weights(student: Student, weights: Path) -> StudentNetwork:
     """The student's network with its weights, for evaluation; raises KdsearchError where they are not there."""
     if not weights.is_file():
         raise KdsearchError(
@@ -118,7 +112,9 @@ def load_weights(student: Student, weights: Path) -> UNet:
     return network.eval()
 
 
-def _write_models(network: UNet, materials: Materials, *, folder: Path, form: Form) -> tuple[OnnxCheck, Int8Check]:
+def _write_models(
+    network: StudentNetwork, materials: Materials, *, folder: Path, form: Form
+) -> tuple[OnnxCheck, Int8Check]:
     size = materials.teacher.size
     data = materials.training_data(torch.device("cpu"))
     expected = _torch_logits(network, data.validation)
@@ -151,7 +147,7 @@ def _check_int8(expected: Tensor, got: Tensor, images: Images, *, bound: float) 
 
 
 @torch.inference_mode()
-def _torch_logits(network: UNet, images: Images) -> Tensor:
+def _torch_logits(network: StudentNetwork, images: Images) -> Tensor:
     return predict_logits(network, images)
 
 
@@ -160,7 +156,7 @@ def _spread(count: int, wanted: int) -> Tensor:
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)))
 
 
-def _latency(network: UNet, folder: Path, *, size: int) -> list[Latency]:
+def _latency(network: StudentNetwork, folder: Path, *, size: int) -> list[Latency]:
     return [*time_folder(folder), *(time_torch(network, size=size, threads=threads) for threads in thread_counts())]
 
 
@@ -169,7 +165,7 @@ def _describe(
     study: StudyConfig,
     materials: Materials,
     *,
-    network: UNet,
+    network: StudentNetwork,
     checks: tuple[OnnxCheck, Int8Check],
     latency: list[Latency],
     files: dict[str, str],
@@ -197,7 +193,7 @@ def _describe(
     )
 
 
-def _subgroups(materials: Materials, network: UNet) -> tuple[Subgroup, ...]:
+def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup, ...]:
     """Dice by label and by source, where there are several."""
     images = materials.training_data(torch.device("cpu")).validation
     dice = lesion_dice(_torch_logits(network, images), images)
@@ -215,7 +211,7 @@ def _subgroups(materials: Materials, network: UNet) -> tuple[Subgroup, ...]:
     return tuple(found)
 
 
-def _native(study: StudyConfig, materials: Materials, network: UNet) -> NativeScore:
+def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -> NativeScore:
     """Dice of the validation images at the size of their files."""
     ids = {materials.dataset.infos[position].id for position in materials.splits.validation}
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)

@@ -14,7 +14,7 @@ import torch
 from onnx import compose, parser
 
 from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
-from kdsearch.models.unet import UNet
+from kdsearch.models.students import StudentNetwork
 
 OPSET = 20
 IMAGE, PIXELS, LOGITS = "image", "pixels", "logits"
@@ -46,7 +46,7 @@ A Transpose in the place of Squeeze and Unsqueeze would break ONNX Runtime 1.32'
 """
 
 
-def to_onnx(network: UNet, *, size: int) -> bytes:
+def to_onnx(network: StudentNetwork, *, size: int) -> bytes:
     """The network as a checked ONNX model: ``image`` N×1×S×S, normalised, to ``logits`` N×C×S×S, for any N."""
     network.eval()
     with _quietly(), tempfile.TemporaryDirectory() as folder:

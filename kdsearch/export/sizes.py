@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from kdsearch.export.onnx_graph import to_onnx
 from kdsearch.export.runtime import example_feed, session_of
 from kdsearch.measure.latency import Latency, time_calls
-from kdsearch.models.unet import UNet
+from kdsearch.models.students import StudentNetwork
 
 
-def measure_onnx(network: UNet, *, size: int) -> tuple[int, Latency]:
+def measure_onnx(network: StudentNetwork, *, size: int) -> tuple[int, Latency]:
     """Bytes of the ONNX model, and the latency of one image on one thread."""
     prepared = prepare_onnx(network, size=size)
     return prepared.file_bytes, prepared.time()
@@ -29,7 +29,7 @@ class Prepared:
         return time_calls(self.run, runtime="onnxruntime", threads=1)
 
 
-def prepare_onnx(network: UNet, *, size: int) -> Prepared:
+def prepare_onnx(network: StudentNetwork, *, size: int) -> Prepared:
     """Everything that takes long and need not be quiet."""
     content = to_onnx(network, size=size)
     session = session_of(content, name="the exported model", threads=1)

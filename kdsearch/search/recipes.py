@@ -16,7 +16,7 @@ from kdsearch.config.distillation import (
     Path,
 )
 from kdsearch.config.ranges import AnyRange, Choice, Section, is_range, values_of
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.student import spec_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
 from kdsearch.trials.recipe import Recipe
@@ -27,7 +27,7 @@ Suggest: TypeAlias = Callable[[str, AnyRange], object]
 
 def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
     """The recipe that ``suggest``'s choices make; it is asked only for settings that have a meaning in that recipe."""
-    student = UNetSpec.model_validate(_settle(study.student, "student", suggest))
+    student = spec_of(study.student).model_validate(_settle(study.student, "student", suggest))
     training = TrainingSpec.model_validate(_settle(study.training, "training", suggest))
     return Recipe(student=student, distillation=_distillation(study, suggest), training=training, seed=seed)
 

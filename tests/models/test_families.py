@@ -1,4 +1,4 @@
-"""What every family of students must do; a new one is a line in ``FAMILIES`` and is covered."""
+"""What every family of students must do; a new one is a spec, a network, a line in the tables and corners here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdsearch.config.ranges import Space, extremes_of, space_of
-from kdsearch.config.student import FamilyName, UNetSpec
+from kdsearch.config.student import SPECS, FamilyName, UNetSpec
 from kdsearch.errors import ShapeError
 from kdsearch.measure.counts import count
 from kdsearch.models.families import FAMILIES, cost_of
@@ -19,16 +19,17 @@ CORNERS = {
     "unet": {"width": [2, 5], "growth": [1.0, 1.5, 2.0], "depth": [1, 3], "convolutions": [1, 2],
              "convolution": ["standard", "separable"]},
 }  # fmt: skip
-SPECS = [
+STUDENTS = [
     FAMILIES[name].spec(**dict(zip(corners, values, strict=True)))
     for name, corners in CORNERS.items()
     for values in itertools.product(*corners.values())
 ]
-each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.summary().replace(" ", "-"))
+each_spec = pytest.mark.parametrize("spec", STUDENTS, ids=lambda spec: spec.summary().replace(" ", "-"))
 
 
 def test_table_literal_and_this_suite_name_the_same_families():
-    assert set(FAMILIES) == set(typing.get_args(FamilyName)) == set(CORNERS)
+    assert set(FAMILIES) == set(SPECS) == set(typing.get_args(FamilyName)) == set(CORNERS)
+    assert all(family.spec is SPECS[name] for name, family in FAMILIES.items())
     for name, family in FAMILIES.items():
         assert family.spec().family == name
 
@@ -83,7 +84,7 @@ def test_spec_survives_json(spec):
 
 
 def test_summaries_and_descriptions_tell_specs_apart():
-    assert len({spec.summary() for spec in SPECS}) == len({spec.describe() for spec in SPECS}) == len(SPECS)
+    assert len({spec.summary() for spec in STUDENTS}) == len({spec.describe() for spec in STUDENTS}) == len(STUDENTS)
 
 
 def test_corners_of_a_space_hold_its_smallest_and_largest_student():
