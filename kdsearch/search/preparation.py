@@ -44,6 +44,7 @@ def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Mate
     folder = teacher_folder(study, splits.fingerprint, home)
     lock = lock_of(folder)
     yield from _acquired(lock)
+    threads = torch.get_num_threads()
     try:
         teacher = open_teacher(study.teacher, folder, size=study.data.size)
         if teacher is None:
@@ -55,6 +56,7 @@ def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, Mate
                 except StopIteration as stop:
                     teacher = stop.value
     finally:
+        torch.set_num_threads(threads)
         lock.release()
     materials = Materials(dataset=dataset, splits=splits, teacher=teacher)
     ready = MaterialsReady(materials=materials, device=device.type)

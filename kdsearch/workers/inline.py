@@ -17,6 +17,7 @@ class InlineExecutor:
     """One job at a time, in this process."""
 
     def __init__(self, resources: Resources) -> None:
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(resources.threads)
         self._trainers = Trainers(torch.device(resources.device))
         self._job: Job | None = None
@@ -39,7 +40,7 @@ class InlineExecutor:
     def drop(self, job_id: str) -> None:
         """Drops the job."""
         if self._job is not None and self._job.id == job_id:
-            self.close()
+            self._forget()
 
     def poll(self, timeout_s: float) -> list[Event]:  # noqa: ARG002 - an epoch takes as long as it takes
         """Trains one epoch and tells of it."""
@@ -55,5 +56,9 @@ class InlineExecutor:
         return contextlib.nullcontext()
 
     def close(self) -> None:
-        """Drops the running job."""
+        """Drops the running job, and gives this process the threads it had."""
+        self._forget()
+        torch.set_num_threads(self._threads_before)
+
+    def _forget(self) -> None:
         self._job, self._events = None, iter(())

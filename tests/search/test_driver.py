@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
@@ -310,3 +311,10 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tmp_path):
     events = list(second)
     assert [type(event) for event in events] == [Resumed, MaterialsReady]
     assert events[-1].materials.teacher.folder == made.materials.teacher.folder
+
+
+def test_training_a_teacher_leaves_this_process_its_threads(tiny, tmp_path):
+    """With several threads in each of several test processes, everything after it would crawl."""
+    before = torch.get_num_threads()
+    list(prepare(tiny, tmp_path))
+    assert torch.get_num_threads() == before
