@@ -237,7 +237,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
 
 
 def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
-    text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 150}")
+    text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 300}")
     (place / "interrupted.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml", "--trials", "3"]
     with subprocess.Popen(
@@ -247,7 +247,7 @@ def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
         for line in process.stdout:
             seen.append(line)
             if line.startswith("trial 0: started"):
-                time.sleep(3)
+                time.sleep(1)
                 os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=30) == 130
     assert "the same command resumes" in "".join(seen)
