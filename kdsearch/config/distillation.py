@@ -127,9 +127,8 @@ class DmlTerm(Section):
     """What the teacher sees."""
 
 
-TERMS: dict[Loss, type[MseTerm | KldTerm | DmlTerm]] = {"mse": MseTerm, "kld": KldTerm, "dml": DmlTerm}
-"""A type for each loss."""
 Term: TypeAlias = MseTerm | KldTerm | DmlTerm
+"""A type for each loss."""
 TermSpace = Annotated[Space[MseTerm] | Space[KldTerm] | Space[DmlTerm], Field(discriminator="loss")]
 
 
