@@ -43,10 +43,11 @@ class LiveView:
 
 def render(progress: Progress, *, now: float) -> RenderableType:
     """The whole picture."""
-    parts: list[RenderableType] = [_teacher(progress)]
-    if progress.phase == "searching":
-        parts += [_counts(progress, now=now), *_troubles(progress), _running(progress), _best(progress)]
-    return Group(*parts)
+    if progress.phase != "searching":
+        return Group(_teacher(progress), *_troubles(progress))
+    return Group(
+        _teacher(progress), _counts(progress, now=now), *_troubles(progress), _running(progress), _best(progress)
+    )
 
 
 def _teacher(progress: Progress) -> RenderableType:
@@ -56,7 +57,7 @@ def _teacher(progress: Progress) -> RenderableType:
     if progress.teacher_report is None:
         return Text(f"{progress.phase} …")
     table = Table.grid(padding=(0, 2))
-    table.add_row("teacher", *_epochs(progress.teacher_report))
+    table.add_row("teacher", *_epochs(progress.teacher_report), progress.teacher_failure)
     return table
 
 
@@ -82,7 +83,7 @@ def _troubles(progress: Progress) -> list[RenderableType]:
             f"MLflow    does not take the record: {progress.away}; the study continues, kdsearch sync makes up for it"
         )
     if progress.requeued:
-        lines.append(f"workers   {progress.requeued} lost; their trials resumed with others")
+        lines.append(f"workers   {progress.requeued} lost; their work resumed with others")
     return [Text(line, style="yellow") for line in lines]
 
 

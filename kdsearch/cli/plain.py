@@ -12,19 +12,18 @@ from kdsearch.search.events import (
     Ended,
     MaterialsReady,
     Reading,
-    Requeued,
     Resumed,
     Searching,
     Started,
-    TeacherProgress,
     TrackingAway,
     TrackingBack,
-    TrialCheckpointFailed,
-    TrialProgressed,
     Trouble,
     Waiting,
 )
+from kdsearch.trials.jobs import describe_job, makes_teacher
 from kdsearch.trials.record import TrialRecord
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
 
 class PlainView:
@@ -52,8 +51,9 @@ def describe(event: DriverEvent, progress: Progress) -> str:
     match event:
         case Reading():
             return "reading images"
-        case TeacherProgress(report=report):
-            return f"teacher: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
+        case Progressed(job=job, report=report):
+            shown = f"teacher: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
+            return shown if makes_teacher(job) else ""
         case MaterialsReady(materials=materials):
             scores = materials.teacher.scores
             return f"teacher: Dice {100 * scores.dice:.1f} %, {format_quantity(scores.params)} params"
@@ -65,18 +65,16 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case Ended(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
-        case TrialProgressed():
-            return ""
         case _:
             return _trouble(event)
 
 
 def _trouble(event: Trouble) -> str:
     match event:
-        case TrialCheckpointFailed(number=number, reason=reason):
-            return f"trial {number}: continues with {reason}" if reason else f"trial {number}: has a checkpoint again"
-        case Requeued(number=number, reason=reason, attempt=attempt, retries=retries):
-            return f"trial {number}: {reason}; resumes with another worker ({attempt} of {retries})"
+        case CheckpointFailed(job=job, reason=reason):
+            return f"{describe_job(job)}: " + (f"continues with {reason}" if reason else "has a checkpoint again")
+        case Requeued(job=job, reason=reason, attempt=attempt, retries=retries):
+            return f"{describe_job(job)}: {reason}; resumes with another worker ({attempt} of {retries})"
         case Waiting(reason=reason, what=what):
             return f"waiting: {what} ({reason}); trying again, nothing is lost"
         case Resumed():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kdsearch.search.events import DriverEvent, Ended, Requeued, Searching, Started, TrialProgressed
+from kdsearch.search.events import DriverEvent, Ended, Searching, Started
+from kdsearch.trials.jobs import job_of_trial
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import Progressed
 
 
 @dataclass(slots=True)
@@ -17,8 +20,8 @@ class Profile:
     """Most trials that ran at once."""
     training: float = 0.0
     trials: int = 0
-    _started: dict[int, float] = field(default_factory=dict)
-    _trained: dict[int, float] = field(default_factory=dict)
+    _started: dict[str, float] = field(default_factory=dict)
+    _trained: dict[str, float] = field(default_factory=dict)
     _running_s: float = 0.0
     _last_start: tuple[float, float] = (0.0, 0.0)
     """When the newest trial started, and the seconds of running trials until then."""
@@ -32,19 +35,20 @@ class Profile:
                 self.began = now
                 self._running_s = 0.0
             case Started(number=number):
-                self._started[number], self._trained[number] = now, 0.0
+                job = job_of_trial(number)
+                self._started[job], self._trained[job] = now, 0.0
                 self.workers = max(self.workers, len(self._started))
                 self._last_start = now, self._running_s
-            case TrialProgressed(number=number, report=report):
-                self._trained[number] = min(report.seconds, now - self._started[number])
+            case Progressed(job=job, report=report) if job in self._started:
+                self._trained[job] = min(report.seconds, now - self._started[job])
             case Ended(record=record):
-                self._end(record.number)
-            case Requeued(number=number):
-                self._end(number)
+                self._end(job_of_trial(record.number))
+            case Requeued(job=job):
+                self._end(job)
 
-    def _end(self, number: int) -> None:
-        if self._started.pop(number, None) is not None:
-            self.training += self._trained.pop(number)
+    def _end(self, job: str) -> None:
+        if self._started.pop(job, None) is not None:
+            self.training += self._trained.pop(job)
             self.trials += 1
 
     def lines(self) -> list[str]:

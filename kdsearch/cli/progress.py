@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.search.events import (
     DriverEvent,
     Ended,
     MaterialsReady,
     Reading,
-    Requeued,
     Resumed,
     Searching,
     Started,
-    TeacherProgress,
     TrackingAway,
     TrackingBack,
-    TrialCheckpointFailed,
-    TrialProgressed,
     Trouble,
     Waiting,
 )
 from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.jobs import makes_teacher, trial_of_job
 from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
 SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
 
@@ -44,6 +43,8 @@ class Progress:
 
     phase: str = "starting"
     teacher_report: EpochReport | None = None
+    teacher_failure: str = ""
+    """Why the teacher has no checkpoint, if so."""
     ready: MaterialsReady | None = None
     target: int = 0
     page: str | None = None
@@ -57,14 +58,14 @@ class Progress:
     away: str = ""
     """Why MLflow does not take the record; empty while it does."""
     requeued: int = 0
-    """How often a trial lost its worker here."""
+    """How often a job lost its worker here."""
 
     def handle(self, event: DriverEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
         match event:
             case Reading():
                 self.phase = "reading images"
-            case TeacherProgress(report=report):
+            case Progressed(job=job, report=report) if makes_teacher(job):
                 self.phase, self.teacher_report = "training the teacher", report
             case MaterialsReady():
                 self.phase, self.ready = "starting workers", event
@@ -73,8 +74,8 @@ class Progress:
                 self.records |= {record.number: record for record in records}
             case Started():
                 self.running[event.number] = Running(event)
-            case TrialProgressed(number=number, report=report):
-                self.running[number].report = report
+            case Progressed(job=job, report=report):
+                self.running[trial_of_job(job)].report = report
             case Ended(record=record):
                 self.running.pop(record.number, None)
                 self.records[record.number] = record
@@ -84,10 +85,11 @@ class Progress:
 
     def _handle_trouble(self, trouble: Trouble) -> None:
         match trouble:
-            case TrialCheckpointFailed(number=number, reason=reason):
-                self.running[number].failure = reason
-            case Requeued(number=number):
-                self.running.pop(number, None)
+            case CheckpointFailed(job=job, reason=reason):
+                self._fail_checkpoint(job, reason)
+            case Requeued(job=job):
+                if not makes_teacher(job):
+                    self.running.pop(trial_of_job(job), None)
                 self.requeued += 1
             case Waiting(reason=reason, what=what):
                 self.waiting = f"{what} ({reason})"
@@ -97,6 +99,12 @@ class Progress:
                 self.away = reason
             case TrackingBack():
                 self.away = ""
+
+    def _fail_checkpoint(self, job: str, reason: str) -> None:
+        if makes_teacher(job):
+            self.teacher_failure = reason
+        else:
+            self.running[trial_of_job(job)].failure = reason
 
     @property
     def counts(self) -> Counter[str]:

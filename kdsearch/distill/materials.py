@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdsearch.config.teacher import TeacherConfig
 from kdsearch.data.cache import open_dataset
 from kdsearch.data.dataset import Dataset, Splits
 from kdsearch.distill.arrays import TrainingData, training_data
 from kdsearch.distill.student import Trainer
-from kdsearch.distill.teacher import TrainedTeacher, open_teacher
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher
 from kdsearch.files.digests import digest
 
 MOST_KEPT = 2
@@ -29,12 +29,19 @@ class Materials:
 
     dataset: Dataset
     splits: Splits
-    teacher: TrainedTeacher
+    trained_teacher: TrainedTeacher | None = None
+    """None where a teacher is still to be made from them."""
+
+    @property
+    def teacher(self) -> TrainedTeacher:
+        """The teacher, of materials that have one."""
+        assert self.trained_teacher is not None, "these materials are a teacher's, not a student's"
+        return self.trained_teacher
 
     @property
     def key(self) -> str:
         """Stands for all three."""
-        return digest(self.splits.fingerprint, self.teacher.id)
+        return digest(self.splits.fingerprint, self.trained_teacher.id if self.trained_teacher else "")
 
     def training_data(self, device: torch.device) -> TrainingData:
         """The training and validation images on the device."""
@@ -47,16 +54,16 @@ class Materials:
             home=home,
             data=self.dataset.fingerprint,
             splits=self.splits,
-            teacher=self.teacher.config,
-            teacher_folder=self.teacher.folder,
-            size=self.teacher.size,
+            teacher=self.trained_teacher.recipe if self.trained_teacher else None,
+            teacher_folder=self.trained_teacher.folder if self.trained_teacher else None,
         )
 
     def packed(self) -> Materials:
         """The same in memory, ready to travel to another machine."""
         images, masks = np.asarray(self.dataset.images), np.asarray(self.dataset.masks)
         dataset = dataclasses.replace(self.dataset, images=images, masks=masks)
-        return dataclasses.replace(self, dataset=dataset, teacher=self.teacher.packed())
+        teacher = self.trained_teacher.packed() if self.trained_teacher else None
+        return dataclasses.replace(self, dataset=dataset, trained_teacher=teacher)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +75,17 @@ class Place:
     data: str
     """The data set's fingerprint."""
     splits: Splits
-    teacher: TeacherConfig
-    teacher_folder: Path
-    size: int
+    teacher: TeacherRecipe | None
+    teacher_folder: Path | None
+    """Both None where there is no teacher yet."""
 
     def open(self) -> Materials:
         """The materials, their arrays memory-mapped."""
-        teacher = open_teacher(self.teacher, self.teacher_folder, size=self.size)
-        assert teacher is not None, "the driver makes the teacher before it submits jobs"
-        return Materials(dataset=open_dataset(self.home, self.data), splits=self.splits, teacher=teacher)
+        teacher = None
+        if self.teacher is not None and self.teacher_folder is not None:
+            teacher = open_teacher(self.teacher, self.teacher_folder)
+            assert teacher is not None, "the driver makes the teacher before it submits its students' jobs"
+        return Materials(dataset=open_dataset(self.home, self.data), splits=self.splits, trained_teacher=teacher)
 
 
 class Trainers:
@@ -93,6 +102,6 @@ class Trainers:
             while len(self._known) >= self._most:  # before more is opened, so that there is room for it
                 self._known.popitem(last=False)
             materials = open_materials()
-            self._known[key] = Trainer(materials.training_data(self._device), materials.teacher)
+            self._known[key] = Trainer(materials.training_data(self._device), materials.trained_teacher)
         self._known.move_to_end(key)
         return self._known[key]

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from kdsearch.trials.scores import Scores
+
+Halves: TypeAlias = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +20,8 @@ class Trained:
     scores: Scores
     weights: bytes
     """In safetensors' format."""
+    logits: Halves | None = None
+    """N×C×H×W of the training images, of a teacher; None for a student."""
 
 
 class TrainingFailed(Exception):  # noqa: N818 - it says what happened

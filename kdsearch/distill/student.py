@@ -17,6 +17,7 @@ from kdsearch.distill.loop import reporting_memory, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.report import Trained
 from kdsearch.distill.scoring import score
+from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.students import StudentNetwork, build_student, initialise
 from kdsearch.models.teacher import Teacher
@@ -40,15 +41,24 @@ class TeacherAtHand(Protocol):
 
 
 class Trainer:
-    """Makes students from one set of images and one teacher, whose logits and maps are loaded once, on first need."""
+    """Trains networks on one set of images; a teacher's logits and maps are loaded once, on first need."""
 
-    def __init__(self, data: TrainingData, teacher: TeacherAtHand) -> None:
+    def __init__(self, data: TrainingData, teacher: TeacherAtHand | None) -> None:
+        """``teacher`` is None where the network to train is a teacher."""
         self._data = data
         self._teacher = teacher
         self._network: Teacher | None = None
         self._with_logits: TrainingData | None = None
         self._logit_std = 1.0
         self._hidden: HiddenMaps | None = None
+
+    def train(
+        self, recipe: Recipe | TeacherRecipe, *, checkpoint: Checkpoint | None = None
+    ) -> Generator[EpochReport, None, Trained]:
+        """Trains the recipe's student or teacher; see ``distil`` and ``train_teacher``."""
+        if isinstance(recipe, TeacherRecipe):
+            return train_teacher(recipe, self._data, checkpoint=checkpoint)
+        return self.distil(recipe, checkpoint=checkpoint)
 
     def distil(self, recipe: Recipe, *, checkpoint: Checkpoint | None = None) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
@@ -85,6 +95,7 @@ class Trainer:
 
     def _data_with_logits(self) -> TrainingData:
         if self._with_logits is None:
+            assert self._teacher is not None, "a student that is distilled has a teacher"
             logits = self._teacher.logits(self._data.device)
             self._logit_std = float(logits.float().std())
             self._with_logits = dataclasses.replace(self._data, teacher_logits=logits)
@@ -99,5 +110,6 @@ class Trainer:
 
     def _online_teacher(self) -> Teacher:
         if self._network is None:
+            assert self._teacher is not None, "a student that is distilled has a teacher"
             self._network = self._teacher.load(self._data.device)
         return self._network

@@ -115,7 +115,7 @@ def load_weights(student: Student, weights: Path) -> StudentNetwork:
 def _write_models(
     network: StudentNetwork, materials: Materials, *, folder: Path, form: Form
 ) -> tuple[OnnxCheck, Int8Check]:
-    size = materials.teacher.size
+    size = materials.teacher.recipe.size
     data = materials.training_data(torch.device("cpu"))
     expected = _torch_logits(network, data.validation)
     plain = to_onnx(network, size=size)

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
+from kdsearch.distill.device import choose_device
 from kdsearch.files.home import storage_url
 from kdsearch.models.matching import require_equal_channels
-from kdsearch.search.events import DriverEvent, Ended, Reading, Searching, TrackingAway, TrackingBack
-from kdsearch.search.handling import drop_silent, handle_event
+from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
-from kdsearch.search.preparation import clear_checkpoints, prepare, start_executor
+from kdsearch.search.preparation import add_teacher, clear_checkpoints, read_images, start_executor
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.session import Session
+from kdsearch.search.session import Session, StudyState
+from kdsearch.search.sink import TrialSink
 from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
-from kdsearch.search.study_state import StudyState
 from kdsearch.search.submission import is_done, recover, submit
-from kdsearch.search.watchdog import Watchdog
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.jobs import job_of_trial
 from kdsearch.trials.record import TrialRecord
+from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.ray_cluster import require_ray
+from kdsearch.workers.watchdog import Watchdog
 
-POLL_S = 0.2
-AWAY_S = 10.0
-"""A round that took longer than this, as after a Ctrl-Z, says nothing about the workers' silence."""
 REFRESH_EVERY_S = 20.0
 """How often the front in MLflow is brought up to date."""
 
@@ -64,24 +64,29 @@ def _run(
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
     clear_checkpoints(study, home, store.records(), study_id=store.id)
     yield Reading()
-    ready = yield from prepare(study, home)
-    materials = ready.materials
-    with explained(study.name):
-        store.bind(data=summarise(materials.dataset, materials.splits), teacher=materials.teacher)
-        state = StudyState(store.records(), target=study.search.trials)
-    executor = start_executor(study, device=ready.device)
+    device = choose_device(study.device)
+    images = read_images(study, home)
+    executor = start_executor(study, device=device.type)
     try:
+        watchdog = partial(Watchdog, timeout=study.search.heartbeat_timeout)
+        jobs = partial(Dispatcher, executor, study=study.name, retries=study.search.retries)
+        materials = yield from add_teacher(study, images, jobs(watchdog=watchdog()), home=home, study_id=store.id)
+        yield MaterialsReady(materials=materials, device=device.type)
+        with explained(study.name):
+            store.bind(data=summarise(materials.dataset, materials.splits), teacher=materials.teacher)
+            records = store.records()
+        state = StudyState(records, target=study.search.trials)
+        lost = {job_of_trial(record.number): record.lost for record in records if record.lost}
         session = Session(
             study=study,
             home=home,
             store=store,
             lease=lease,
             state=state,
-            executor=executor,
+            jobs=jobs(watchdog=watchdog(), lost=lost),
             recorder=open_record(study, tracking, store=store, records=state.records),
             materials=materials,
             pruner=build_pruner(study.search.pruning),
-            watchdog=Watchdog(timeout=study.search.heartbeat_timeout),
         )
         yield from _record(session, _search(session, abandoned))
     finally:
@@ -92,16 +97,12 @@ def _run(
 def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
     """Asks, dispatches and tells until the study has its trials."""
     yield from recover(session, abandoned)
+    sink = TrialSink(session)
     while True:
         yield from submit(session)
         if is_done(session):
             return
-        polled = time.monotonic()
-        for event in session.executor.poll(POLL_S):
-            yield from handle_event(session, event)
-        if time.monotonic() - polled > AWAY_S:
-            session.watchdog.reset(now=time.monotonic())
-        yield from drop_silent(session)
+        yield from session.jobs.poll(sink)
 
 
 def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverEvent]:

@@ -6,22 +6,16 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kdsearch.distill.materials import Materials
-from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Cost
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """Images are being read, or found in the cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherProgress:
-    """The teacher finished an epoch."""
-
-    report: EpochReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,29 +48,10 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialProgressed:
-    """A trial finished an epoch."""
-
-    number: int
-    report: EpochReport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A trial ended, one way or another."""
 
     record: TrialRecord
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requeued:
-    """A trial lost its worker and waits for another."""
-
-    number: int
-    reason: str
-    attempt: int
-    """How many workers it has lost."""
-    retries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +79,7 @@ class TrackingBack:
     """MLflow is level with the study again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialCheckpointFailed:
-    """A trial continues without a checkpoint of its last epochs; with an empty reason, it has one again."""
+Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
+"""What went wrong and what becomes of it; a checkpoint that failed for no reason is one that is there again."""
 
-    number: int
-    reason: str
-
-
-Trouble: TypeAlias = TrialCheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
-"""What went wrong and what becomes of it."""
-
-DriverEvent: TypeAlias = (
-    Reading | TeacherProgress | MaterialsReady | Searching | Started | TrialProgressed | Ended | Trouble
-)
+DriverEvent: TypeAlias = Reading | MaterialsReady | Searching | Started | Progressed | Ended | Trouble

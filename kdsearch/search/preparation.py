@@ -1,67 +1,81 @@
-"""Gets data, teacher and workers ready for a search."""
+"""Gets images, workers and a teacher ready for a search."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.dataset import Dataset, DataSummary, Splits
+from kdsearch.data.dataset import DataSummary
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
-from kdsearch.distill.device import choose_device
 from kdsearch.distill.materials import Materials
-from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.files.folders import lock_of
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
-from kdsearch.search.events import DriverEvent, MaterialsReady, Resumed, TeacherProgress, Waiting
+from kdsearch.search.events import DriverEvent, Resumed, Waiting
+from kdsearch.trials.jobs import job_of_teacher
 from kdsearch.trials.record import TrialRecord
+from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
+from kdsearch.workers.teachers import Wanted, train_teachers
 
 LOCK_POLL_S = 0.5
 
 
-def prepare(study: StudyConfig, home: Path) -> Generator[DriverEvent, None, MaterialsReady]:
-    """Reads the images, trains the teacher where it is not cached, and says when both are there.
-
-    Raises KdsearchError where one of them cannot be had.
-    """
-    device = choose_device(study.device)
-    dataset, splits = _images(study, home)
+def read_images(study: StudyConfig, home: Path) -> Materials:
+    """The study's images and their split; raises KdsearchError where they cannot be had, or lack what it asks for."""
+    dataset = load_dataset(study.data, home)
+    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
-    folder = teacher_folder(study, splits.fingerprint, home)
+    return Materials(dataset=dataset, splits=splits)
+
+
+def add_teacher(
+    study: StudyConfig, images: Materials, jobs: Dispatcher, *, home: Path, study_id: str
+) -> Generator[DriverEvent, None, Materials]:
+    """The images with their teacher, which workers train where it is not cached.
+
+    Raises KdsearchError where it cannot be trained.
+    """
+    recipe = TeacherRecipe.of(study)
+    folder = teacher_folder(recipe, images.splits.fingerprint, home)
     lock = lock_of(folder)
     yield from _acquired(lock)
-    threads = torch.get_num_threads()
     try:
-        teacher = open_teacher(study.teacher, folder, size=study.data.size)
+        teacher = open_teacher(recipe, folder)
         if teacher is None:
-            torch.set_num_threads(cores())
-            training = train_teacher(study, training_data(dataset, splits, device), folder)
-            while teacher is None:
-                try:
-                    yield TeacherProgress(report=next(training))
-                except StopIteration as stop:
-                    teacher = stop.value
+            place = study.search.checkpoints and checkpoint_folder(
+                home, study.name, study.search.checkpoints, study_id=study_id
+            )
+            checkpoint = f"{place}/{job_of_teacher(folder.name)}.checkpoint" if place else ""
+            wanted = Wanted(recipe=recipe, materials=images, folder=folder, checkpoint=checkpoint)
+            threads = _teacher_threads(study.search)
+            yield from train_teachers([wanted], jobs, home=home, threads=threads)
+            teacher = open_teacher(recipe, folder)
+            assert teacher is not None, "its folder was written"
     finally:
-        torch.set_num_threads(threads)
         lock.release()
-    materials = Materials(dataset=dataset, splits=splits, teacher=teacher)
-    ready = MaterialsReady(materials=materials, device=device.type)
-    yield ready
-    return ready
+    return dataclasses.replace(images, trained_teacher=teacher)
+
+
+def _teacher_threads(search: SearchConfig) -> int | None:
+    """All of this machine's cores, since students wait for it; one where a teacher must come out the same anywhere."""
+    if search.deterministic:
+        return 1
+    return None if search.executor == "ray" else cores()
 
 
 def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
@@ -69,24 +83,21 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) 
 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
-    dataset, splits = _images(study, home)
+    images = read_images(study, home)
+    splits = images.splits
     if data is not None and data.split != splits.fingerprint:
         raise KdsearchError(
             f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
             f"{splits.fingerprint}); restore them, or name their folder with --data"
         )
-    teacher = open_teacher(study.teacher, teacher_folder(study, splits.fingerprint, home), size=study.data.size)
+    recipe = TeacherRecipe.of(study)
+    teacher = open_teacher(recipe, teacher_folder(recipe, splits.fingerprint, home))
     if teacher is None:
         raise KdsearchError(
             f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "
             "settings or KDSEARCH_HOME others then? kdsearch run trains it"
         )
-    return Materials(dataset=dataset, splits=splits, teacher=teacher)
-
-
-def _images(study: StudyConfig, home: Path) -> tuple[Dataset, Splits]:
-    dataset = load_dataset(study.data, home)
-    return dataset, split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    return dataclasses.replace(images, trained_teacher=teacher)
 
 
 def _require_empty_images(search: SearchConfig, lesions: list[bool]) -> None:

@@ -42,7 +42,7 @@ def retry(session: Session, write: Callable[[], T]) -> Generator[Waiting | Resum
             pause = min(2 * pause, LONGEST_PAUSE_S)
             continue
         if waited:
-            session.watchdog.reset(now=time.monotonic())
+            session.jobs.watchdog.reset(now=time.monotonic())
             yield Resumed()
         return written
 

@@ -2,46 +2,112 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.files.home import checkpoint_folder
+from kdsearch.models.families import cost_of
 from kdsearch.search.lease import Lease
-from kdsearch.search.pruners.learning_curve import Pruner
-from kdsearch.search.store import Proposal, StudyStore
-from kdsearch.search.study_state import StudyState
-from kdsearch.search.watchdog import Watchdog
-from kdsearch.trials.record import job_of_trial
-from kdsearch.workers.jobs import Executor
+from kdsearch.search.pruners.learning_curve import LearningCurve, Pruner
+from kdsearch.search.store import StudyStore
+from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.jobs import trial_of_job
+from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.trials.scores import Cost
+from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.jobs import Job
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
 
 
+class StudyState:
+    """The trials that have ended, kept in memory so that nothing is read from the storage twice."""
+
+    def __init__(self, records: Iterable[TrialRecord], *, target: int) -> None:
+        """``target`` is how many trials there are to be, rejected ones not counted."""
+        self._ended = {record.number: record for record in records if record.outcome != "running"}
+        self._target = target
+
+    @property
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Ended trials by number."""
+        return tuple(self._ended[number] for number in sorted(self._ended))
+
+    @property
+    def students(self) -> tuple[Student, ...]:
+        """Finished trials by number."""
+        return students_of(self.records)
+
+    @property
+    def remaining(self) -> int:
+        """Trials that have not ended, asked for or not."""
+        return max(0, self._target - sum(record.outcome != "rejected" for record in self._ended.values()))
+
+    def end(self, record: TrialRecord) -> None:
+        """A trial ended."""
+        self._ended[record.number] = record
+
+
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One driver's parts; only ``waiting`` changes hands."""
+    """One driver's parts."""
 
     study: StudyConfig
     home: Path
     store: StudyStore
     lease: Lease
     state: StudyState
-    executor: Executor
+    jobs: Dispatcher
     recorder: Recorder
     materials: Materials
     pruner: Pruner
-    watchdog: Watchdog
-    waiting: deque[Proposal] = field(default_factory=deque)
-    """Trials that have a recipe and no worker."""
     exhausted: bool = False
     """Whether a grid has no more recipes."""
 
-    def checkpoint_of(self, number: int) -> str:
-        """Where a trial's state lies while it runs."""
+    @property
+    def unasked(self) -> int:
+        """Trials whose recipe is still to be asked for."""
+        return max(0, self.state.remaining - self.jobs.open)
+
+    def checkpoint_of(self, job_id: str) -> str:
+        """Where a job's state lies while it runs."""
         place = checkpoint_folder(self.home, self.study.name, self.study.search.checkpoints, study_id=self.store.id)
-        return f"{place}/{job_of_trial(number)}.checkpoint"
+        return f"{place}/{job_id}.checkpoint"
+
+
+def cost_of_job(job: Job, *, size: int) -> Cost:
+    """Of the student that the job makes, for images of that size."""
+    return cost_of(job.student.student, size=size)
+
+
+def curve_of_job(job: Job, curve: tuple[EpochReport, ...], *, size: int) -> LearningCurve:
+    """A running trial as a pruner sees it."""
+    cost = cost_of_job(job, size=size)
+    return LearningCurve(
+        number=trial_of_job(job.id),
+        params=cost.params,
+        macs=cost.macs,
+        dice=tuple(report.dice for report in curve),
+        epochs=job.student.training.epochs,
+        finished=False,
+    )
+
+
+def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
+    """An ended trial as a pruner sees it; None where it never trained an epoch."""
+    cost = record.scores or record.cost
+    if cost is None or record.recipe is None or not record.curve:
+        return None
+    return LearningCurve(
+        number=record.number,
+        params=cost.params,
+        macs=cost.macs,
+        dice=tuple(report.dice for report in record.curve),
+        epochs=record.recipe.training.epochs,
+        finished=record.outcome == "finished",
+    )

@@ -33,7 +33,7 @@ from kdsearch.trials.record import SCHEMA, Outcome, TrialRecord, dump_cost
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
 
 if TYPE_CHECKING:
-    from kdsearch.distill.teacher import TrainedTeacher
+    from kdsearch.distill.teacher_folder import TrainedTeacher
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Generator, Iterator
 from functools import partial
 
@@ -17,11 +16,10 @@ from kdsearch.files.digests import digest
 from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
 from kdsearch.search.retry import retry
-from kdsearch.search.session import Session
+from kdsearch.search.session import Session, cost_of_job, learning_curve_of
 from kdsearch.search.store import Proposal
-from kdsearch.search.study_state import learning_curve_of
+from kdsearch.trials.jobs import job_of_trial, trial_of_job
 from kdsearch.trials.recipe import dump_recipe
-from kdsearch.trials.record import job_of_trial
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
 
@@ -35,30 +33,31 @@ def recover(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
     """Queues what a former driver left running, and lets the pruner know what is already there."""
     for proposal in abandoned:
         if not (yield from _rejected(session, proposal)):
-            session.waiting.append(proposal)
+            session.jobs.waiting.append(_job(session, proposal))
     if not session.study.search.deterministic:
         _show_pruner(session, until=None)
-    elif session.waiting:
+    elif session.jobs.waiting:
         yield from _complete_batch(session)
 
 
 def submit(session: Session) -> Iterator[DriverEvent]:
     """Gives the executor as much to do as it has room for."""
-    search = session.study.search
-    if search.deterministic and not session.waiting and not session.state.running:
+    deterministic, jobs = session.study.search.deterministic, session.jobs
+    if deterministic and not jobs.open:
         yield from _complete_batch(session)
-    while session.executor.room():
-        if not session.waiting and not search.deterministic:
-            yield from _ask(session, min(1, session.state.remaining))
-        if not session.waiting:
+    while jobs.room():
+        if not jobs.waiting and not deterministic:
+            yield from _ask(session, min(1, session.unasked))
+        if not jobs.waiting:
             return
-        yield _dispatch(session, session.waiting.popleft())
+        job = jobs.start_next()
+        cost = cost_of_job(job, size=session.study.data.size)
+        yield Started(number=trial_of_job(job.id), recipe=job.student, cost=cost)
 
 
 def is_done(session: Session) -> bool:
     """Whether nothing runs, waits or is still to be asked for; a worker that has not stopped yet is not waited for."""
-    state = session.state
-    return not state.running and not session.waiting and (session.exhausted or not state.remaining)
+    return not session.jobs.open and (session.exhausted or not session.unasked)
 
 
 def over_limit(cost: Cost, limits: Limits) -> str:
@@ -83,12 +82,13 @@ def _complete_batch(session: Session) -> Iterator[DriverEvent]:
     """
     batch = session.study.search.batch
     before = [record.number for record in session.state.records if record.outcome != "rejected"]
-    drawn = sorted([*before, *(proposal.number for proposal in session.waiting)])
-    at_hand = drawn.index(session.waiting[0].number) if session.waiting else len(drawn)
+    waiting = [trial_of_job(job.id) for job in session.jobs.waiting]
+    drawn = sorted([*before, *waiting])
+    at_hand = drawn.index(waiting[0]) if waiting else len(drawn)
     start = at_hand // batch * batch
     _show_pruner(session, until=drawn[start] if start < len(drawn) else None)
     missing = start + batch - len(drawn)
-    yield from _ask(session, min(missing, session.state.remaining - len(session.waiting)))
+    yield from _ask(session, min(missing, session.unasked))
 
 
 def _show_pruner(session: Session, *, until: int | None) -> None:
@@ -106,7 +106,7 @@ def _ask(session: Session, count: int) -> Iterator[DriverEvent]:
         if proposal is None:
             session.exhausted = True
             return
-        session.waiting.append(proposal)
+        session.jobs.waiting.append(_job(session, proposal))
 
 
 def _ask_within_limits(session: Session) -> Generator[DriverEvent, None, Proposal | None]:
@@ -132,19 +132,14 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
     return bool(reason)
 
 
-def _dispatch(session: Session, proposal: Proposal) -> Started:
-    study, number, recipe = session.study, proposal.number, proposal.recipe
-    cost = cost_of(recipe.student, size=study.data.size)
-    session.executor.submit(
-        Job(
-            id=job_of_trial(number),
-            recipe=recipe,
-            materials=session.materials.place(session.home),
-            checkpoint=session.checkpoint_of(number),
-            subject=digest(CHECKPOINT_FORMAT, torch.__version__, session.materials.teacher.id, dump_recipe(recipe)),
-            checkpoint_every_s=study.search.checkpoint_every_s,
-        )
+def _job(session: Session, proposal: Proposal) -> Job:
+    recipe, job_id = proposal.recipe, job_of_trial(proposal.number)
+    return Job(
+        id=job_id,
+        recipe=recipe,
+        materials=session.materials.place(session.home),
+        checkpoint=session.checkpoint_of(job_id),
+        subject=digest(CHECKPOINT_FORMAT, torch.__version__, session.materials.teacher.id, dump_recipe(recipe)),
+        checkpoint_every_s=session.study.search.checkpoint_every_s,
+        macs=cost_of(recipe.student, size=session.study.data.size).macs,
     )
-    session.state.begin(number, recipe, cost)
-    session.watchdog.begin(number, macs=cost.macs, now=time.monotonic())
-    return Started(number=number, recipe=recipe, cost=cost)

@@ -18,7 +18,8 @@ from kdsearch.config.load import dump_study
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.teacher import describe_teacher
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import describe_teacher
 from kdsearch.errors import KdsearchError, first_line
 from kdsearch.measure.environment import installed_packages
 from kdsearch.tracking.configure import configure_mlflow, store_errors
@@ -183,7 +184,7 @@ class Recorder:
         run_id = self._run("teacher", name="teacher", tags=tool_tags(scores))
         settings = flatten(self._study.teacher.model_dump())
         self._log(run_id, scores.metrics(), curve=curve, params=settings, moment=None)
-        self._client.log_text(run_id, describe_teacher(self._study), "teacher.yaml")
+        self._client.log_text(run_id, describe_teacher(TeacherRecipe.of(self._study)), "teacher.yaml")
         self._terminate(run_id, "FINISHED", None)
 
     def _write_trial(self, record: TrialRecord) -> None:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.trials.curve import EpochReport, read_curve
+from kdsearch.trials.jobs import job_of_trial
 from kdsearch.trials.recipe import Recipe, read_recipe
 from kdsearch.trials.scores import Cost, Scores, read_scores
 
@@ -53,16 +54,6 @@ class Student:
     def job(self) -> str:
         """The id of the job that made it."""
         return job_of_trial(self.number)
-
-
-def job_of_trial(number: int) -> str:
-    """The id of the job that makes a trial's student."""
-    return f"{number:05d}"
-
-
-def trial_of_job(job_id: str) -> int:
-    """The number of the trial whose student the job makes."""
-    return int(job_id)
 
 
 def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:

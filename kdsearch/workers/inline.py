@@ -18,7 +18,7 @@ class InlineExecutor:
 
     def __init__(self, resources: Resources) -> None:
         self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(resources.threads)
+        self._resources = resources
         self._trainers = Trainers(torch.device(resources.device))
         self._job: Job | None = None
         self._events: Iterator[Event] = iter(())
@@ -29,6 +29,7 @@ class InlineExecutor:
 
     def submit(self, job: Job) -> None:
         """Begins the job; it continues with every poll."""
+        torch.set_num_threads(job.threads or self._resources.threads)
         self._job, self._events = job, carry_out(self._trainers, job)
 
     def stop(self, job_id: str, *, within_s: float) -> None:  # noqa: ARG002 - it ends at once

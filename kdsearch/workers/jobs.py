@@ -13,6 +13,8 @@ from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
 from kdsearch.distill.report import OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Trainer
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.errors import KdsearchError
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
 
@@ -28,17 +30,27 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One student to make."""
+    """One student or teacher to make."""
 
     id: str
     """Names the job in events, and its files; what it stands for is known to whoever submits it."""
-    recipe: Recipe
+    recipe: Recipe | TeacherRecipe
     materials: Place
     checkpoint: str
     """Where its state lies while it runs: a path or a URL."""
     subject: str
     """Stands for all its result depends on; a state kept under another is not resumed."""
     checkpoint_every_s: float
+    macs: int | None = None
+    """The network's, where they are known before it is built; its pace is guessed from them."""
+    threads: int | None = None
+    """Of torch, where they are not the worker's usual ones."""
+
+    @property
+    def student(self) -> Recipe:
+        """The recipe of a student's job."""
+        assert isinstance(self.recipe, Recipe), "the job makes a teacher"
+        return self.recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +70,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """A job's student is made."""
+    """A job's network is made."""
 
     job: str
     trained: Trained
@@ -93,7 +105,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFailed:
-    """A job continues without a checkpoint of its last epochs."""
+    """A job continues without a checkpoint of its last epochs; with an empty reason, it has one again."""
 
     job: str
     reason: str
@@ -142,7 +154,7 @@ class Executor(Protocol):
 def carry_out(
     trainers: Trainers, job: Job, *, materials: Callable[[], Materials] | None = None
 ) -> Generator[Event, None, None]:
-    """Makes the job's student, from its checkpoint where there is one; reports every epoch and how it ended.
+    """Makes the job's network, from its checkpoint where there is one; reports every epoch and how it ended.
 
     ``materials`` opens them where they do not lie in the job's place.
     """
@@ -161,7 +173,7 @@ def carry_out(
 
 def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
     checkpoint = Checkpoint(job.checkpoint, subject=job.subject, every_s=job.checkpoint_every_s)
-    training = trainer.distil(job.recipe, checkpoint=checkpoint)
+    training = trainer.train(job.recipe, checkpoint=checkpoint)
     failure = ""
     while True:
         try:
@@ -172,7 +184,7 @@ def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
         except OutOfMemory as error:
             yield Lost(job=job.id, reason=str(error))
             return
-        except TrainingFailed as error:
+        except (TrainingFailed, KdsearchError) as error:
             yield Failed(job=job.id, reason=str(error))
             return
         except Exception as error:  # noqa: BLE001 - whatever fails in a job is its result, and would fail again

@@ -31,15 +31,16 @@ logger = logging.getLogger(__name__)
 
 
 class RayWorker:
-    """Lives on a node as a Ray actor and makes students."""
+    """Lives on a node as a Ray actor and carries jobs out."""
 
     def __init__(self, resources: Resources) -> None:
-        torch.set_num_threads(resources.threads)
+        self._resources = resources
         self._trainers = Trainers(torch.device(resources.device))
         self._called_off: set[str] = set()
 
     def work(self, job: Job, materials: Materials) -> Iterator[Event]:
         """Streams the job's events; Ray passes the materials from the node's object store."""
+        torch.set_num_threads(job.threads or self._resources.threads)
         with contextlib.closing(carry_out(self._trainers, job, materials=lambda: materials)) as events:
             for event in events:
                 yield event

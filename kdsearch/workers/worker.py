@@ -1,4 +1,4 @@
-"""One worker process: makes students until the driver hangs up."""
+"""One worker process: carries jobs out until the driver hangs up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def work(connection: Connection, resources: Resources, pause: Pause) -> None:
     """
     pause.obey()
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    torch.set_num_threads(resources.threads)
     trainers = Trainers(torch.device(resources.device))
     job: Job | None = None
     try:
@@ -32,6 +31,7 @@ def work(connection: Connection, resources: Resources, pause: Pause) -> None:
             message = connection.recv()
             if isinstance(message, Job):
                 job = message
+                torch.set_num_threads(job.threads or resources.threads)
                 _carry_out(connection, trainers, job)
             elif job is not None and message == job.id:  # called off in the moment it ended
                 discard(job.checkpoint)

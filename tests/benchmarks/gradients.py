@@ -30,13 +30,15 @@ from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.objective import SCALES, Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
-from kdsearch.distill.teacher import TrainedTeacher, open_teacher, teacher_folder, train_teacher
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
 from kdsearch.models.normalisation import normalise
 from kdsearch.models.students import build_student, initialise
 from kdsearch.models.teacher import Teacher
 from kdsearch.models.unet import UNet
+from tests.distill.teachers import teach
 
 BATCHES = 8
 
@@ -55,14 +57,9 @@ def main() -> None:
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     data = training_data(dataset, splits, torch.device("cpu"))
-    folder = teacher_folder(study, splits.fingerprint, home)
-    teacher = open_teacher(study.teacher, folder, size=study.data.size)
-    training = train_teacher(study, data, folder)
-    while teacher is None:
-        try:
-            next(training)
-        except StopIteration as stop:
-            teacher = stop.value
+    recipe = TeacherRecipe.of(study)
+    folder = teacher_folder(recipe, splits.fingerprint, home)
+    teacher = open_teacher(recipe, folder) or teach(study, data, folder)
     _report(study, data, teacher, options)
 
 

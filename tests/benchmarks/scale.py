@@ -29,8 +29,8 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import storage_url
 from kdsearch.models.families import cost_of
 from kdsearch.search.mlflow_sync import refresh_front
+from kdsearch.search.session import StudyState
 from kdsearch.search.store import StudyStore, open_store
-from kdsearch.search.study_state import StudyState
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.trials.curve import EpochReport, dump_curve

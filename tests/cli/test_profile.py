@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kdsearch.cli.profile import Profile
-from kdsearch.search.events import Ended, Reading, Searching, Started, TrialProgressed
+from kdsearch.search.events import Ended, Reading, Searching, Started
 from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.jobs import job_of_trial
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Cost
+from kdsearch.workers.jobs import Progressed
 from tests.front.students import recipe
 
 
@@ -32,8 +34,8 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
         (_ended(9, "rejected"), 10.0),
         (_started(0), 10.0),
         (_started(1), 10.0),
-        (TrialProgressed(number=0, report=_report(8.0)), 20.0),
-        (TrialProgressed(number=1, report=_report(18.0)), 29.0),
+        (Progressed(job=job_of_trial(0), report=_report(8.0)), 20.0),
+        (Progressed(job=job_of_trial(1), report=_report(18.0)), 29.0),
         (_ended(0), 20.0 + 10.0),
         (_ended(1), 30.0 + 10.0),
     ]:
@@ -51,7 +53,7 @@ def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here()
     profile = Profile()
     profile.handle(Searching(records=(), target=1, page="/"), now=0.0)
     profile.handle(_started(0), now=0.0)
-    profile.handle(TrialProgressed(number=0, report=_report(500.0)), now=4.0)
+    profile.handle(Progressed(job=job_of_trial(0), report=_report(500.0)), now=4.0)
     profile.handle(_ended(0), now=5.0)
     assert profile.training == 4.0
 

@@ -10,7 +10,7 @@ from kdsearch.distill.materials import Trainers
 class _Materials:
     """Opens at once."""
 
-    teacher = None
+    trained_teacher = None
 
     def training_data(self, _device):
         return object()

@@ -15,13 +15,15 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.student import Trainer
-from kdsearch.distill.teacher import teacher_folder, train_teacher
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import StudyFileError
 from kdsearch.models.families import cost_of
 from kdsearch.models.matching import require_equal_channels
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe
+from tests.distill.teachers import teach
 
 VARIANTS = [
     None,
@@ -42,7 +44,7 @@ def trainer(tiny, home):
     dataset = load_dataset(tiny.data, home)
     splits = split(dataset, tiny.data.split, train_without_lesion=False)
     data = training_data(dataset, splits, torch.device("cpu"))
-    return Trainer(data, _finish(train_teacher(tiny, data, teacher_folder(tiny, splits.fingerprint, home))))
+    return Trainer(data, teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, home)))
 
 
 def _finish(training):

@@ -12,31 +12,29 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.losses import supervised
-from kdsearch.distill.teacher import open_teacher, teacher_folder, train_teacher
+from kdsearch.distill.report import TrainingFailed
+from kdsearch.distill.teacher import TeacherRecipe, train_teacher
+from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.models.normalisation import normalise
+from tests.distill.teachers import teach
+from tests.search.setups import finish
 from tests.tiny import TINY
 
 
 def _prepare(study, home):
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=False)
-    return training_data(dataset, splits, torch.device("cpu")), teacher_folder(study, splits.fingerprint, home)
-
-
-def _finish(training):
-    while True:
-        try:
-            next(training)
-        except StopIteration as stop:
-            return stop.value
+    return training_data(dataset, splits, torch.device("cpu")), teacher_folder(
+        TeacherRecipe.of(study), splits.fingerprint, home
+    )
 
 
 def test_teacher_is_kept_with_scores_curve_and_logits(tiny, tmp_path):
     data, folder = _prepare(tiny, tmp_path)
-    assert open_teacher(tiny.teacher, folder, size=32) is None
-    made = _finish(train_teacher(tiny, data, folder))
-    opened = open_teacher(tiny.teacher, folder, size=32)
+    assert open_teacher(TeacherRecipe.of(tiny), folder) is None
+    made = teach(tiny, data, folder)
+    opened = open_teacher(TeacherRecipe.of(tiny), folder)
     assert opened == made
     assert len(opened.curve) == 1
     assert opened.scores.params > 100_000
@@ -53,29 +51,20 @@ def test_teacher_is_kept_with_scores_curve_and_logits(tiny, tmp_path):
 
 def test_folder_follows_settings_split_and_seed(study_file, tmp_path):
     def folder(text, fingerprint="a"):
-        return teacher_folder(load_study(study_file(TINY + text)), fingerprint, tmp_path)
+        return teacher_folder(TeacherRecipe.of(load_study(study_file(TINY + text))), fingerprint, tmp_path)
 
     assert folder("") == folder("device: cpu\n")
     assert len({folder(""), folder("seed: 1\n"), folder("", "b")}) == 3
     changed = load_study(study_file(TINY.replace("weights: none", "weights: none\n  encoder: resnet18")))
-    assert teacher_folder(changed, "a", tmp_path) != folder("")
-
-
-def test_training_that_is_broken_off_leaves_nothing(tiny, tmp_path):
-    data, folder = _prepare(tiny, tmp_path)
-    training = train_teacher(tiny, data, folder)
-    next(training)
-    training.close()
-    assert not folder.exists()
-    assert not list(tmp_path.glob("teachers/*"))
+    assert teacher_folder(TeacherRecipe.of(changed), "a", tmp_path) != folder("")
 
 
 def test_teacher_that_cannot_be_trained_says_what_to_change(study_file, tmp_path):
     text = TINY.replace("{epochs: 1}", "{epochs: 1, learning_rate: 1e30, optimizer: sgd, schedule: constant}", 1)
     study = load_study(study_file(text))
-    data, folder = _prepare(study, tmp_path)
-    with pytest.raises(TeacherError, match="could not be trained: the loss became .*; lower teacher.training.learning"):
-        _finish(train_teacher(study, data, folder))
+    data, _ = _prepare(study, tmp_path)
+    with pytest.raises(TrainingFailed, match="the loss became .*; lower teacher.training.learning_rate"):
+        finish(train_teacher(TeacherRecipe.of(study), data))
 
 
 def _with_checkpoint(path):
@@ -84,23 +73,23 @@ def _with_checkpoint(path):
 
 def test_checkpoint_is_used_as_it_is(tiny, study_file, tmp_path):
     data, folder = _prepare(tiny, tmp_path)
-    first = _finish(train_teacher(tiny, data, folder))
+    first = teach(tiny, data, folder)
     checkpoint = first.folder / "teacher.safetensors"
     study = load_study(study_file(_with_checkpoint(checkpoint)))
     second_folder = _prepare(study, tmp_path)[1]
     assert second_folder != folder
-    second = _finish(train_teacher(study, data, second_folder))
+    second = teach(study, data, second_folder)
     assert second.curve == ()
     assert second.scores.overlap == first.scores.overlap
 
 
 def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
     data, folder = _prepare(tiny, tmp_path)
-    first = _finish(train_teacher(tiny, data, folder))
+    first = teach(tiny, data, folder)
     text = _with_checkpoint(first.folder / "teacher.safetensors")
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
     with pytest.raises(TeacherError, match="does not fit unet on tf_efficientnet_lite0 of depth 4"):
-        _finish(train_teacher(study, data, tmp_path / "other"))
+        finish(train_teacher(TeacherRecipe.of(study), data))
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -121,4 +110,4 @@ def test_marking_an_image_without_a_lesion_costs():
 def test_name_of_a_teacher_s_folder_never_changes(study_file):
     """Whoever adds a setting leaves it out of the name while it has its default; who changes a default, changes it."""
     study = load_study(study_file("name: a\n"))
-    assert teacher_folder(study, "split", Path()).name == "b6cd07723ada28fd"
+    assert teacher_folder(TeacherRecipe.of(study), "split", Path()).name == "b6cd07723ada28fd"

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials, Place
-from kdsearch.search.events import MaterialsReady
-from kdsearch.search.preparation import prepare
-from kdsearch.workers.jobs import Resources
+from kdsearch.search.preparation import add_teacher, read_images
+from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.inline import InlineExecutor
+from kdsearch.workers.jobs import Executor, Resources
+from kdsearch.workers.watchdog import Watchdog
 
 ONE_THREAD = Resources(device="cpu", threads=1)
 
 
+def make_jobs(executor: Executor, *, retries: int = 2) -> Dispatcher:
+    """Without jobs yet."""
+    return Dispatcher(executor, study="tiny", watchdog=Watchdog(timeout=10), retries=retries)
+
+
+@contextlib.contextmanager
+def inline() -> Iterator[Dispatcher]:
+    """Jobs of this process."""
+    executor = InlineExecutor(ONE_THREAD)
+    try:
+        yield make_jobs(executor)
+    finally:
+        executor.close()
+
+
+def finish(steps):
+    """Goes to the end of a generator; returns what it yielded and what it returned."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            return seen, stop.value
+
+
 def make_materials(study: StudyConfig, home: Path) -> Materials:
     """The study's images, split and teacher, made there."""
-    return next(event.materials for event in prepare(study, home) if isinstance(event, MaterialsReady))
+    with inline() as jobs:
+        return finish(add_teacher(study, read_images(study, home), jobs, home=home, study_id="0"))[1]
 
 
 def make_place(study: StudyConfig, home: Path) -> Place:

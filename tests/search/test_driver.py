@@ -18,19 +18,20 @@ from kdsearch.search.events import (
     Resumed,
     Searching,
     Started,
-    TeacherProgress,
     TrackingAway,
     TrackingBack,
-    TrialProgressed,
 )
 from kdsearch.search.mlflow_sync import sync_study
-from kdsearch.search.preparation import prepare
+from kdsearch.search.preparation import add_teacher, read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.record import job_of_trial, students_of
+from kdsearch.trials.jobs import job_of_trial, makes_teacher
+from kdsearch.trials.record import students_of
 from kdsearch.trials.scores import Cost
+from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient
+from tests.search.setups import finish, inline, make_materials
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.xdist_group("driver")
@@ -62,13 +63,18 @@ def _drive(driver):
             return events, stop.value
 
 
+def _of_trial(event):
+    return isinstance(event, Progressed) and not makes_teacher(event.job)
+
+
 def test_study_runs_from_images_to_front(study_file, home, tracking):
     study = _study(study_file, "whole")
     events, records = _drive(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
     assert kinds[0] is Reading
-    assert kinds[1:4] in ([TeacherProgress, MaterialsReady, Searching], [MaterialsReady, Searching, Started])
-    assert [kinds.count(kind) for kind in (Started, TrialProgressed, Ended)] == [3, 6, 3]
+    assert kinds[1:4] in ([Progressed, MaterialsReady, Searching], [MaterialsReady, Searching, Started])
+    begun = kinds.index(Searching)
+    assert [kinds[begun:].count(kind) for kind in (Started, Progressed, Ended)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
     assert all(weights_path(home, "whole", job_of_trial(number)).is_file() for number in range(3))
     client = MlflowClient(tracking.uri)
@@ -92,7 +98,7 @@ def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home
     ended = 0
     for event in driver:
         ended += isinstance(event, Ended)
-        if ended == 1 and isinstance(event, TrialProgressed):
+        if ended == 1 and _of_trial(event):
             break
     driver.close()
     before = open_store(study, home, create=False).records()
@@ -108,7 +114,7 @@ def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking
     events, whole = _drive(run_study(_study(study_file, "same-a"), home=home, tracking=tracking))
     study = _study(study_file, "same-b")
     driver = run_study(study, home=home, tracking=tracking)
-    next(event for event in driver if isinstance(event, TrialProgressed))
+    next(event for event in driver if _of_trial(event))
     driver.close()
     _, broken = _drive(run_study(study, home=home, tracking=tracking))
     assert broken[0].recipe == whole[0].recipe
@@ -260,7 +266,7 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     stopped = [record for record in records if record.outcome == "stopped"]
     assert stopped
     assert all(0 < len(record.curve) < 6 and "after epoch" in record.reason for record in stopped)
-    assert sum(isinstance(event, TrialProgressed) for event in events) == sum(len(record.curve) for record in records)
+    assert sum(_of_trial(event) for event in events) == sum(len(record.curve) for record in records)
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name("pruned").experiment_id
     (run,) = client.search_runs([experiment], f"tags.`kdsearch.trial` = '{stopped[0].number}'")
@@ -302,19 +308,19 @@ def test_latency_as_an_objective_is_measured_recorded_and_told(study_file, home,
 
 def test_two_studies_of_one_teacher_train_it_once(tiny, tmp_path):
     """The second waits for the first and then finds it."""
-    first = prepare(tiny, tmp_path)
-    assert isinstance(next(first), TeacherProgress)
-    second = prepare(tiny.model_copy(update={"name": "other"}), tmp_path)
-    assert next(second).what == "another study trains this teacher"
-    made = list(first)[-1]
-    assert isinstance(made, MaterialsReady)
-    events = list(second)
-    assert [type(event) for event in events] == [Resumed, MaterialsReady]
-    assert events[-1].materials.teacher.folder == made.materials.teacher.folder
+    images = read_images(tiny, tmp_path)
+    with inline() as jobs:
+        first, second = (add_teacher(tiny, images, jobs, home=tmp_path, study_id="0") for _ in range(2))
+        assert isinstance(next(first), Progressed)
+        assert next(second).what == "another study trains this teacher"
+        _, made = finish(first)
+        events, found = finish(second)
+    assert [type(event) for event in events] == [Resumed]
+    assert found.teacher.folder == made.teacher.folder
 
 
 def test_training_a_teacher_leaves_this_process_its_threads(tiny, tmp_path):
     """With several threads in each of several test processes, everything after it would crawl."""
     before = torch.get_num_threads()
-    list(prepare(tiny, tmp_path))
+    make_materials(tiny, tmp_path)
     assert torch.get_num_threads() == before

@@ -13,10 +13,12 @@ from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Resumed, TrialProgressed, Waiting
+from kdsearch.search.events import Ended, Resumed, Waiting
 from kdsearch.search.lease import TABLE, Lease
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.jobs import makes_teacher
+from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient
 from tests.postgres import PASSWORD
 from tests.tiny import TINY
@@ -103,7 +105,7 @@ def test_study_waits_for_a_server_that_restarts_and_loses_nothing(study_file, da
             records = stop.value
             break
         events.append(event)
-        if isinstance(event, TrialProgressed) and not stopped:
+        if isinstance(event, Progressed) and not makes_teacher(event.job) and not stopped:
             stopped = True
             postgres.stop()
             threading.Timer(4.0, postgres.start).start()

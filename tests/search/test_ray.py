@@ -7,8 +7,11 @@ import pytest
 from kdsearch.config.load import load_study
 from kdsearch.errors import SearchError
 from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Requeued, Started, TrialProgressed
+from kdsearch.search.events import Ended, Started
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.jobs import makes_teacher
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient
 from tests.tiny import TINY
 
@@ -49,7 +52,7 @@ def test_study_outlives_a_node(study_file, cluster, tmp_path):
     progressed = []
 
     def lose_a_node(event):
-        progressed.append(isinstance(event, TrialProgressed))
+        progressed.append(isinstance(event, Progressed) and not makes_teacher(event.job))
         if sum(progressed) == 20 and progressed[-1]:
             machines.remove_node(nodes[1], allow_graceful=False)
 

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from kdsearch.config.load import load_study
 from kdsearch.data.dataset import DataSummary
-from kdsearch.distill.teacher import TrainedTeacher
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.files.home import storage_url
 from kdsearch.search.store import StudyStore, open_store
@@ -172,7 +173,7 @@ def _summary(split):
 
 def _teacher(tiny, folder):
     made = scores(dice=0.9, params=5, macs=6)
-    return TrainedTeacher(folder=Path(folder), config=tiny.teacher, size=32, scores=made, curve=CURVE)
+    return TrainedTeacher(folder=Path(folder), recipe=TeacherRecipe.of(tiny), scores=made, curve=CURVE)
 
 
 def test_other_data_are_refused(tiny, tmp_path):

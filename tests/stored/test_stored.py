@@ -17,9 +17,11 @@ from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Started, TeacherProgress
+from kdsearch.search.events import Ended, Started
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
+from kdsearch.trials.jobs import makes_teacher
+from kdsearch.workers.jobs import Progressed
 
 RELEASES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/expected.json"))
 
@@ -67,7 +69,7 @@ def test_trials_in_every_state_are_listed(stored):
 def test_a_study_is_resumed_with_its_teacher(stored):
     running = next(number for number, outcome in stored.outcomes.items() if outcome == "running")
     events = list(run_study(stored.study, home=Path("home"), tracking=choose_tracking(stored.tracking, {})))
-    assert not any(isinstance(event, TeacherProgress) for event in events)
+    assert not any(isinstance(event, Progressed) and makes_teacher(event.job) for event in events)
     assert next(event.number for event in events if isinstance(event, Started)) == running
     ended = {event.record.number: event.record.outcome for event in events if isinstance(event, Ended)}
     assert ended[running] in ("finished", "stopped")

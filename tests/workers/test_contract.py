@@ -6,16 +6,21 @@ import dataclasses
 import time
 
 import pytest
+import torch
 from safetensors.torch import load
 
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
+from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, MaterialsFailed, Progressed, Succeeded
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from tests.search.setups import ONE_THREAD, make_place
+from kdsearch.workers.teachers import Wanted, train_teachers
+from tests.search.setups import ONE_THREAD, finish, make_jobs, make_place
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
 
@@ -85,13 +90,17 @@ def test_job_is_reported_from_beginning_to_end(executor, job):
 
 
 def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
-    executor.submit(job(depth=6))
+    executor.submit(dataclasses.replace(job(), recipe=None))
     failed = _until(executor, ENDS)[-1]
     assert isinstance(failed, Failed)
-    assert failed.reason.startswith("ShapeError: images of 32×32 do not divide by the student's stride 64")
+    assert failed.reason.startswith("AttributeError: 'NoneType' object has no attribute")
     assert "Traceback (most recent call last)" in failed.traceback
-    assert "unet.py" in failed.traceback
-    executor.submit(job(1))
+    assert "student.py" in failed.traceback
+    executor.submit(job(1, depth=6))
+    refused = _until(executor, ENDS)[-1]
+    assert refused.reason.startswith("images of 32×32 do not divide by the student's stride 64")
+    assert not refused.traceback, "the message says all"
+    executor.submit(job(2))
     assert isinstance(_until(executor, ENDS)[-1], Succeeded)
 
 
@@ -136,3 +145,14 @@ def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
     assert events[0].reason.startswith("FileNotFoundError")
     executor.submit(job(1))
     assert isinstance(_until(executor, ENDS)[-1], Succeeded)
+
+
+def test_teacher_is_a_job_as_any_other(executor, tiny, tmp_path):
+    images, recipe = read_images(tiny, tmp_path), TeacherRecipe.of(tiny)
+    wanted = Wanted(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
+    events, _ = finish(train_teachers([wanted], make_jobs(executor), home=tmp_path, threads=None))
+    assert [type(event) for event in events] == [Progressed]
+    teacher = open_teacher(recipe, wanted.folder)
+    assert teacher.logits(torch.device("cpu")).shape == (len(images.splits.train), 1, 32, 32)
+    assert teacher.curve == (events[0].report,)
+    assert executor.room() == 1

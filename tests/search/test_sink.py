@@ -15,17 +15,17 @@ from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.search import retry
-from kdsearch.search.events import Ended, Requeued, Resumed, Started, Waiting
-from kdsearch.search.handling import drop_silent, handle_event
+from kdsearch.search.events import Ended, Resumed, Started, Waiting
 from kdsearch.search.pruners.none import NoPruner
-from kdsearch.search.session import Session
+from kdsearch.search.session import Session, StudyState
+from kdsearch.search.sink import TrialSink
 from kdsearch.search.store import open_store
-from kdsearch.search.study_state import StudyState
 from kdsearch.search.submission import is_done, recover, submit
-from kdsearch.search.watchdog import Watchdog
 from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.record import job_of_trial, trial_of_job
+from kdsearch.trials.jobs import job_of_trial, trial_of_job
+from kdsearch.workers.dispatcher import Dispatcher, Requeued
 from kdsearch.workers.jobs import Begun, Failed, Lost, MaterialsFailed, Progressed, Succeeded
+from kdsearch.workers.watchdog import Watchdog
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -90,14 +90,23 @@ def session(study_file, tmp_path):
             store=store,
             lease=FakeLease(),
             state=StudyState(store.records(), target=study.search.trials),
-            executor=FakeExecutor(workers),
+            jobs=_dispatcher(study, store, FakeExecutor(workers), least_s=least_s),
             recorder=None,
             materials=SimpleNamespace(teacher=SimpleNamespace(id="teacher"), place=lambda _: None),
             pruner=pruner or NoPruner(),
-            watchdog=Watchdog(timeout=study.search.heartbeat_timeout, least_s=least_s),
         )
 
     return make
+
+
+def _dispatcher(study, store, executor, *, least_s):
+    lost = {job_of_trial(record.number): record.lost for record in store.records() if record.lost}
+    watchdog = Watchdog(timeout=study.search.heartbeat_timeout, least_s=least_s)
+    return Dispatcher(executor, study=study.name, watchdog=watchdog, retries=study.search.retries, lost=lost)
+
+
+def _handle(session, event):
+    return list(session.jobs.handle(event, TrialSink(session)))
 
 
 def _report(epoch, dice=0.5):
@@ -112,8 +121,8 @@ def _succeed(number):
 
 
 def _finish(session, number):
-    session.executor.jobs.pop(number)
-    return list(handle_event(session, _succeed(number)))
+    session.jobs.executor.jobs.pop(number)
+    return _handle(session, _succeed(number))
 
 
 def _fill(session):
@@ -123,16 +132,16 @@ def _fill(session):
 def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_its_retries(session):
     driver = session(workers=1)
     assert _fill(driver) == [0]
-    recipe = driver.state.run_of(0).recipe
+    recipe = driver.jobs.running[0].student
     for attempt in (1, 2):
-        driver.executor.jobs.pop(0)
-        assert list(handle_event(driver, Lost(job=job_of_trial(0), reason="signal 9"))) == [
-            Requeued(number=0, reason="signal 9", attempt=attempt, retries=2)
+        driver.jobs.executor.jobs.pop(0)
+        assert (_handle(driver, Lost(job=job_of_trial(0), reason="signal 9"))) == [
+            Requeued(job=job_of_trial(0), reason="signal 9", attempt=attempt, retries=2)
         ]
         assert _fill(driver) == [0]
-        assert driver.state.run_of(0).recipe == recipe
-    driver.executor.jobs.pop(0)
-    (ended,) = handle_event(driver, Lost(job=job_of_trial(0), reason="signal 9"))
+        assert driver.jobs.running[0].student == recipe
+    driver.jobs.executor.jobs.pop(0)
+    (ended,) = _handle(driver, Lost(job=job_of_trial(0), reason="signal 9"))
     assert (ended.record.outcome, ended.record.reason) == ("failed", "signal 9 (lost 3 times)")
     assert ended.record.lost == ("signal 9",) * 3
     assert _fill(driver) == [1]
@@ -141,11 +150,11 @@ def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_
 def test_losses_are_counted_across_drivers(session):
     first = session(workers=1)
     _fill(first)
-    list(handle_event(first, Lost(job=job_of_trial(0), reason="a")))
+    _handle(first, Lost(job=job_of_trial(0), reason="a"))
     second = session(workers=1)
     list(recover(second, second.store.abandoned()))
     assert _fill(second) == [0]
-    (event,) = handle_event(second, Lost(job=job_of_trial(0), reason="b"))
+    (event,) = _handle(second, Lost(job=job_of_trial(0), reason="b"))
     assert event.attempt == 2
 
 
@@ -153,20 +162,20 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
     driver = session(least_s=0.0)
     _fill(driver)
     for number in (0, 1):
-        list(handle_event(driver, Begun(job=job_of_trial(number))))
-        list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
-    assert list(drop_silent(driver)) == []
-    driver.watchdog._heard[1] -= 11.0
-    (event,) = drop_silent(driver)
+        _handle(driver, Begun(job=job_of_trial(number)))
+        _handle(driver, Progressed(job=job_of_trial(number), report=_report(1)))
+    assert list(driver.jobs.drop_silent(TrialSink(driver))) == []
+    driver.jobs.watchdog._heard[job_of_trial(1)] -= 11.0
+    (event,) = driver.jobs.drop_silent(TrialSink(driver))
     assert event.reason == "its worker was silent for 11 seconds"
-    assert driver.executor.dropped == [1]
+    assert driver.jobs.executor.dropped == [1]
     assert _fill(driver) == [1]
 
 
 def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
     driver = session()
     _fill(driver)
-    place = driver.checkpoint_of(0)
+    place = driver.checkpoint_of(job_of_trial(0))
     write_whole(place, b"state")
     _finish(driver, 0)
     assert weights_path(tmp_path, "tiny", "00000").read_bytes() == b"weights"
@@ -177,28 +186,28 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     driver = session(pruner=StopsAt({0: 2, 1: 3}))
     _fill(driver)
     for epoch in (1, 2, 3):
-        events = list(handle_event(driver, Progressed(job=job_of_trial(0), report=_report(epoch))))
+        events = _handle(driver, Progressed(job=job_of_trial(0), report=_report(epoch)))
         assert any(isinstance(event, Ended) for event in events) == (epoch == 2)
-    assert driver.executor.stopped == [0]
+    assert driver.jobs.executor.stopped == [0]
     (record,) = driver.state.records
     assert record.reason == "after epoch 2 of 3, the test says so"
     assert [report.epoch for report in record.curve] == [1, 2]
     assert record.cost.params > 0
-    assert list(handle_event(driver, _succeed(0))) == []
+    assert (_handle(driver, _succeed(0))) == []
     assert driver.store.records()[0].outcome == "stopped"
     assert (0, 2, False) in driver.pruner.seen
     for epoch in (1, 2, 3):
-        list(handle_event(driver, Progressed(job=job_of_trial(1), report=_report(epoch))))
-    assert driver.state.is_running(1), "what is trained to its end is not stopped"
+        _handle(driver, Progressed(job=job_of_trial(1), report=_report(epoch)))
+    assert [job.id for job in driver.jobs.running] == ["00001"], "what is trained to its end is not stopped"
 
 
 def test_study_goes_on_while_its_workers_are_still_stopping(session):
     driver = session(workers=1, pruner=StopsAt({0: 1}))
     _fill(driver)
-    list(handle_event(driver, Progressed(job=job_of_trial(0), report=_report(1))))
+    _handle(driver, Progressed(job=job_of_trial(0), report=_report(1)))
     assert _fill(driver) == []
     assert not is_done(driver)
-    driver.executor.settle()
+    driver.jobs.executor.settle()
     assert _fill(driver) == [1]
 
 
@@ -257,18 +266,18 @@ def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_ot
     text = TINY.replace("{int: [2, 6]}", "2").replace("{choice: [none, logits]}", "none").replace("3,", "9,")
     driver = session(text=text)
     for number in range(4):
-        assert number in _fill(driver) or number in driver.executor.jobs
+        assert number in _fill(driver) or number in driver.jobs.executor.jobs
         if number == 0:
             _finish(driver, 0)
             continue
-        driver.executor.jobs.pop(number)
+        driver.jobs.executor.jobs.pop(number)
         event = Failed(job=job_of_trial(number), reason=f"the loss became nan in epoch {number}")
         if number < 3:
-            list(handle_event(driver, event))
+            _handle(driver, event)
             continue
         message = r"stops: trials 1, 2, 3 failed in the same way, the last because .* in epoch 3; its recipe: .*width 2"
         with pytest.raises(SearchError, match=message):
-            list(handle_event(driver, event))
+            _handle(driver, event)
     assert driver.store.records()[3].outcome == "failed"
 
 
@@ -279,9 +288,9 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
         if number % 3 == 0:
             _finish(driver, number)
             continue
-        driver.executor.jobs.pop(number)
+        driver.jobs.executor.jobs.pop(number)
         letters = "abcdefghi"[number]
-        list(handle_event(driver, Failed(job=job_of_trial(number), reason=f"reason {letters}")))
+        _handle(driver, Failed(job=job_of_trial(number), reason=f"reason {letters}"))
 
 
 DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, batch: 4")
@@ -292,9 +301,9 @@ def _run_all(driver, order):
     begun = []
     while True:
         begun += _fill(driver)
-        if not driver.executor.jobs:
+        if not driver.jobs.executor.jobs:
             return begun
-        _finish(driver, order(driver.executor.jobs))
+        _finish(driver, order(driver.jobs.executor.jobs))
 
 
 def test_batches_make_recipes_independent_of_workers_and_their_order(session, tmp_path):
@@ -353,11 +362,11 @@ def test_pruner_sees_only_earlier_batches_where_deterministic(session):
     driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
     begun = _fill(driver)
     for number in begun:
-        list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
+        _handle(driver, Progressed(job=job_of_trial(number), report=_report(1)))
         _finish(driver, number)
     assert pruner.seen == []
     for number in _fill(driver):
-        list(handle_event(driver, Progressed(job=job_of_trial(number), report=_report(1))))
+        _handle(driver, Progressed(job=job_of_trial(number), report=_report(1)))
         _finish(driver, number)
     _fill(driver)
     assert {number for number, _, _ in pruner.seen} == {0, 1, 2, 3}
@@ -370,11 +379,8 @@ def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
     list(recover(second, second.store.abandoned()))
     _fill(second)
     for epoch in (1, 2):
-        list(
-            handle_event(
-                second, Progressed(job=job_of_trial(0), report=dataclasses.replace(_report(epoch), dice=0.1 * epoch))
-            )
-        )
+        report = dataclasses.replace(_report(epoch), dice=0.1 * epoch)
+        _handle(second, Progressed(job=job_of_trial(0), report=report))
     assert [len(record.curve) for record in second.state.records] == [1]
 
 
@@ -383,5 +389,5 @@ def test_materials_that_cannot_be_opened_end_the_study_and_keep_its_trials(sessi
     _fill(driver)
     event = MaterialsFailed(job=job_of_trial(0), reason="OSError: disk", traceback="where")
     with pytest.raises(SearchError, match="a worker could not open its images or teacher: OSError: disk.* resumes"):
-        list(handle_event(driver, event))
+        _handle(driver, event)
     assert [proposal.number for proposal in driver.store.abandoned()] == [0]

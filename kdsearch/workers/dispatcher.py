@@ -1,0 +1,197 @@
+"""Hands jobs to an executor, watches over them, and passes what comes of them to a sink."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, TypeVar
+
+from kdsearch.distill.report import Trained
+from kdsearch.errors import SearchError
+from kdsearch.trials.curve import EpochReport
+from kdsearch.workers.jobs import (
+    Begun,
+    CheckpointFailed,
+    Event,
+    Executor,
+    Failed,
+    Job,
+    Lost,
+    MaterialsFailed,
+    Progressed,
+    Succeeded,
+)
+from kdsearch.workers.watchdog import Watchdog
+
+POLL_S = 0.2
+AWAY_S = 10.0
+"""A round that took longer than this, as after a Ctrl-Z, says nothing about the workers' silence."""
+
+logger = logging.getLogger(__name__)
+
+Curve: TypeAlias = tuple[EpochReport, ...]
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
+
+
+class Sink(Protocol[E_co]):
+    """Where the results of jobs go.
+
+    What a method yields is passed to whoever watches; a result is kept when the iterator is at its end.
+    """
+
+    def epoch(self, job: Job, curve: Curve) -> str:
+        """Takes a job's last epoch into account; why the job stops after it, empty where it continues."""
+        ...
+
+    def stopped(self, job: Job, reason: str, curve: Curve) -> Iterator[E_co]:
+        """Keeps a job that stopped because ``epoch`` said so."""
+        ...
+
+    def succeeded(self, job: Job, trained: Trained, curve: Curve) -> Iterator[E_co]:
+        """Keeps what a job made."""
+        ...
+
+    def failed(self, job: Job, reason: str, curve: Curve, *, traceback: str = "") -> Iterator[E_co]:
+        """Keeps why there is nothing to be had from a job; ``traceback`` where it is an unexpected exception's."""
+        ...
+
+    def lost(self, job: Job, reasons: tuple[str, ...]) -> Iterator[E_co]:
+        """Keeps how a job's workers were lost, one after the other."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeued:
+    """A job lost its worker and waits for another."""
+
+    job: str
+    reason: str
+    attempt: int
+    """How many workers it has lost."""
+    retries: int
+
+
+Passed: TypeAlias = Progressed | CheckpointFailed | Requeued
+"""What a dispatcher passes on beside what a sink tells."""
+
+
+@dataclass(slots=True)
+class _Running:
+    job: Job
+    curve: list[EpochReport] = field(default_factory=list)
+
+
+class Dispatcher:
+    """The jobs that wait for a worker and those that have one."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        study: str,
+        watchdog: Watchdog,
+        retries: int,
+        lost: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """A job is given up after ``retries`` more workers; ``lost`` are those that jobs lost to former drivers.
+
+        ``study`` is its name, for errors.
+        """
+        self.executor, self.watchdog = executor, watchdog
+        self.waiting: deque[Job] = deque()
+        self._study, self._retries = study, retries
+        self._lost = dict(lost or {})
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def running(self) -> tuple[Job, ...]:
+        """Jobs that have a worker."""
+        return tuple(running.job for running in self._running.values())
+
+    @property
+    def open(self) -> int:
+        """Jobs that run or wait."""
+        return len(self._running) + len(self.waiting)
+
+    def room(self) -> int:
+        """How many more jobs workers can take now."""
+        return self.executor.room()
+
+    def start_next(self) -> Job:
+        """Gives the first of the waiting jobs to a worker."""
+        job = self.waiting.popleft()
+        self.executor.submit(job)
+        self._running[job.id] = _Running(job)
+        self.watchdog.begin(job.id, macs=job.macs, now=time.monotonic())
+        return job
+
+    def poll(self, sink: Sink[E]) -> Iterator[E | Passed]:
+        """Handles what happened, waiting for it for a moment; raises SearchError where it is useless to continue."""
+        polled = time.monotonic()
+        for event in self.executor.poll(POLL_S):
+            yield from self.handle(event, sink)
+        if time.monotonic() - polled > AWAY_S:
+            self.watchdog.reset(now=time.monotonic())
+        yield from self.drop_silent(sink)
+
+    def handle(self, event: Event, sink: Sink[E]) -> Iterator[E | Passed]:
+        """Handles one event; one of a job that has ended is ignored."""
+        running = self._running.get(event.job)
+        if running is None:
+            return
+        match event:
+            case Begun():
+                self.watchdog.started(event.job, now=time.monotonic())
+            case Progressed():
+                yield event
+                yield from self._progress(running, event.report, sink)
+            case Succeeded(trained=trained):
+                yield from sink.succeeded(running.job, trained, self._end(running))
+            case Failed(reason=reason):
+                yield from sink.failed(running.job, reason, self._end(running), traceback=event.traceback)
+            case MaterialsFailed(reason=reason):
+                logger.error("a worker could not open images or teacher:\n%s", event.traceback)
+                raise SearchError(
+                    f"study {self._study} stops: a worker could not open its images or teacher: {reason}. What is "
+                    "finished is kept, and the same command resumes when the cause is fixed"
+                )
+            case Lost(reason=reason):
+                yield from self._lose(running, reason, sink)
+            case CheckpointFailed():
+                yield event
+
+    def drop_silent(self, sink: Sink[E]) -> Iterator[E | Passed]:
+        """Ends workers that no longer report; their jobs resume with others."""
+        for job_id, seconds in self.watchdog.silent(now=time.monotonic()):
+            self.executor.drop(job_id)
+            yield from self._lose(self._running[job_id], f"its worker was silent for {seconds:.0f} seconds", sink)
+
+    def _progress(self, running: _Running, report: EpochReport, sink: Sink[E]) -> Iterator[E]:
+        running.curve.append(report)
+        self.watchdog.heartbeat(running.job.id, report, now=time.monotonic())
+        reason = sink.epoch(running.job, tuple(running.curve))
+        if reason:
+            self.executor.stop(running.job.id, within_s=self.watchdog.allowed(running.job.id))
+            yield from sink.stopped(running.job, reason, self._end(running))
+
+    def _lose(self, running: _Running, reason: str, sink: Sink[E]) -> Iterator[E | Passed]:
+        """Requeues a job that lost its worker, or gives it up after too many."""
+        job, curve = running.job, self._end(running)
+        reasons = self._lost[job.id] = (*self._lost.get(job.id, ()), reason)
+        yield from sink.lost(job, reasons)
+        if len(reasons) <= self._retries:
+            self.waiting.appendleft(job)
+            yield Requeued(job=job.id, reason=reason, attempt=len(reasons), retries=self._retries)
+            return
+        text = f"{reason} (lost {len(reasons)} times)" if len(reasons) > 1 else reason
+        yield from sink.failed(job, text, curve)
+
+    def _end(self, running: _Running) -> Curve:
+        """Forgets a job that has no worker any more; returns its epochs."""
+        del self._running[running.job.id]
+        self.watchdog.end(running.job.id)
+        return tuple(running.curve)

@@ -1,0 +1,110 @@
+"""Teachers are jobs: trained by workers, several at once, resumed, and kept whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+
+import psutil
+import pytest
+
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
+from kdsearch.errors import TeacherError
+from kdsearch.search.preparation import read_images
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.processes import ProcessExecutor
+from kdsearch.workers.teachers import Wanted, train_teachers
+from tests.search.setups import ONE_THREAD, finish, inline, make_jobs
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+
+@pytest.fixture
+def wanted(tiny, tmp_path):
+    images = read_images(tiny, tmp_path)
+
+    def make(*, seed=0, epochs=3, home="home", **training) -> Wanted:
+        spec = tiny.teacher.training.model_copy(update={"epochs": epochs, **training})
+        config = tiny.teacher.model_copy(update={"training": spec})
+        recipe = TeacherRecipe(config=config, size=tiny.data.size, seed=seed)
+        folder = teacher_folder(recipe, images.splits.fingerprint, tmp_path / home)
+        return Wanted(recipe=recipe, materials=images, folder=folder)
+
+    return make
+
+
+def _weights(wanted):
+    return (wanted.folder / "teacher.safetensors").read_bytes()
+
+
+def test_several_are_trained_at_once_and_each_as_if_it_were_alone(wanted, tmp_path):
+    together = [wanted(seed=seed) for seed in (0, 1)]
+    executor = ProcessExecutor(ONE_THREAD, workers=2)
+    try:
+        events, _ = finish(train_teachers(together, make_jobs(executor), home=tmp_path, threads=1))
+    finally:
+        executor.close()
+    assert len({event.job for event in events}) == 2
+    alone = wanted(seed=1, home="alone")
+    with inline() as jobs:
+        finish(train_teachers([alone], jobs, home=tmp_path, threads=1))
+    assert _weights(alone) == _weights(together[1]) != _weights(together[0])
+    teacher = open_teacher(alone.recipe, alone.folder)
+    assert len(teacher.curve) == 3
+    assert not list(alone.folder.parent.glob(".*.checkpoint")), "it is not needed any more"
+
+
+def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights(wanted, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdsearch.workers.teachers.CHECKPOINT_EVERY_S", 0.0)
+    whole, broken = wanted(home="whole"), wanted(home="broken")
+    with inline() as jobs:
+        finish(train_teachers([whole], jobs, home=tmp_path, threads=1))
+    with inline() as jobs:
+        training = train_teachers([broken], jobs, home=tmp_path, threads=1)
+        first, second = next(training), next(training)
+        training.close()
+    assert not broken.folder.exists()
+    with inline() as jobs:
+        events, _ = finish(train_teachers([broken], jobs, home=tmp_path, threads=1))
+    assert events[:2] == [first, second], "reported again with the seconds they took, not trained again"
+    assert _weights(broken) == _weights(whole)
+
+
+def test_worker_that_dies_costs_a_retry(wanted, tmp_path):
+    one = wanted(epochs=30)
+    executor = ProcessExecutor(ONE_THREAD, workers=1)
+    try:
+        events = []
+        for event in train_teachers([one], make_jobs(executor), home=tmp_path, threads=1):
+            if isinstance(event, Progressed) and not events:
+                (worker,) = (
+                    child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())
+                )
+                os.kill(worker.pid, signal.SIGKILL)
+            events.append(event)
+    finally:
+        executor.close()
+    (requeued,) = (event for event in events if isinstance(event, Requeued))
+    assert (requeued.reason, requeued.attempt) == ("the worker process ended with signal 9", 1)
+    assert len(open_teacher(one.recipe, one.folder).curve) == 30
+
+
+def test_one_that_cannot_be_trained_says_what_to_change(wanted, tmp_path):
+    broken = wanted(learning_rate=1e30, optimizer="sgd", schedule="constant")
+    with (
+        inline() as jobs,
+        pytest.raises(TeacherError, match=r"not be trained: the loss became .*; lower teacher\.train"),
+    ):
+        finish(train_teachers([broken], jobs, home=tmp_path, threads=1))
+    assert not broken.folder.exists()
+
+
+def test_bug_is_logged_with_its_traceback(wanted, tmp_path, caplog):
+    broken = dataclasses.replace(wanted(), recipe=dataclasses.replace(wanted().recipe, config=None))
+    with inline() as jobs, caplog.at_level(logging.ERROR), pytest.raises(TeacherError, match="AttributeError: "):
+        finish(train_teachers([broken], jobs, home=tmp_path, threads=1))
+    assert "Traceback" in caplog.text
