@@ -21,6 +21,7 @@ LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
     "regressor": ("mse", "kld"),
 }
 """What each path can be compared by."""
+Stride = Literal[1, 2, 4, 8, 16, 32]
 LossWord = Literal["usual", "mse", "kld", "dml"]
 USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
 """What each path is compared by where none is named."""
@@ -87,10 +88,17 @@ class MseTerm(Section):
     """What is compared."""
     loss: Fixed[Literal["mse"]]
     """Mean squared error."""
+    stride: Stride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
     """What the teacher sees."""
+
+    @model_validator(mode="after")
+    def _stride_of_maps(self) -> Self:
+        _require_maps(self)
+        return self
 
 
 class KldTerm(Section):
@@ -100,6 +108,8 @@ class KldTerm(Section):
     """What is compared."""
     loss: Fixed[Literal["kld"]]
     """Kullback-Leibler divergence."""
+    stride: Stride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
@@ -111,6 +121,7 @@ class KldTerm(Section):
     def _softens_logits(self) -> Self:
         if self.temperature is not None and self.on != "logits":
             raise ValueError("temperature has an effect on logits alone; remove it")
+        _require_maps(self)
         return self
 
 
@@ -125,6 +136,12 @@ class DmlTerm(Section):
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
     """What the teacher sees."""
+
+
+def _require_maps(term: MseTerm | KldTerm) -> None:
+    """Raises ValueError where logits, which have every pixel, are given a stride."""
+    if term.on == "logits" and term.stride is not None:
+        raise ValueError("stride is of hidden, attention and regressor; remove it, or compare one of those")
 
 
 Term: TypeAlias = MseTerm | KldTerm | DmlTerm
@@ -144,5 +161,13 @@ class DistillationSpec(Section):
         return "+".join(term.on for term in self.terms)
 
     def summary(self) -> str:
-        """``logits dml``, a term after the other."""
-        return " + ".join(f"{term.on} {term.loss}" for term in self.terms)
+        """``logits dml`` or ``attention at 8 mse``, a term after the other."""
+        return " + ".join(
+            f"{term.on}{'' if (stride := stride_of(term)) is None else f' at {stride}'} {term.loss}"
+            for term in self.terms
+        )
+
+
+def stride_of(term: Term) -> Stride | None:
+    """Of the maps that the term compares; None where it compares logits or the encoders' outputs."""
+    return None if isinstance(term, DmlTerm) else term.stride

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from kdsearch.config.distillation import DistillationSpace, DistilledPath, Path
+from kdsearch.config.distillation import DistillationSpace, DistilledPath, Path, Stride
 from kdsearch.config.ranges import AnyRange, extremes_of, is_range, values_of
 from kdsearch.config.student import StudentSpec, spec_of
 from kdsearch.config.study import StudyConfig
@@ -36,11 +36,16 @@ def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
     return found
 
 
-def compared_by(study: StudyConfig) -> set[str]:
-    """Every path that some recipe distils by."""
+def compared_by(study: StudyConfig) -> set[tuple[DistilledPath, Stride | None]]:
+    """What some recipe compares of student and teacher: each path with its maps' stride, None for the outputs."""
     if isinstance(study.distillation, DistillationSpace):
-        return {str(path) for path in values_of(study.distillation.path) or ()} - {"none"}
-    return {str(getattr(term, "on")) for term in study.distillation}  # noqa: B009 - a space hides its settings' types
+        paths: list[Path] = values_of(study.distillation.path) or []  # type: ignore[assignment]  # as the section says
+        return {(path, None) for path in paths if path != "none"}
+    found: set[tuple[DistilledPath, Stride | None]] = set()
+    for term in study.distillation:
+        strides: list[Stride | None] = values_of(getattr(term, "stride", None)) or []  # type: ignore[assignment]  # likewise
+        found |= {(getattr(term, "on"), stride) for stride in strides}  # noqa: B009 - a space hides its settings' types
+    return found
 
 
 def size_of(study: StudyConfig) -> int | None:

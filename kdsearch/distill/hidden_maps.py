@@ -1,12 +1,14 @@
-"""The teacher's encoder output, brought to the places and the scale on which a student's is compared with it."""
+"""A teacher's maps of one stride, brought to the places and the scale on which a student's are compared with them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from kdsearch.distill.views import warp
-from kdsearch.models.outputs import Encoder
+from kdsearch.models.outputs import Encoder, maps_at
 
 OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
 """Cells."""
@@ -25,10 +27,13 @@ class HiddenMaps:
     before the teacher sees it. ``mean`` and ``std``, 1×K×1×1, are those of each channel over the measured images.
     """
 
-    def __init__(self, teacher: Encoder, images: Tensor) -> None:
-        """``images`` N×1×H×W, normalised, are what offset and statistics are measured on."""
-        self._teacher = teacher
-        self.offset = measure_offset(teacher, images)
+    def __init__(self, teacher: Encoder, images: Tensor, *, stride: int | None = None) -> None:
+        """``images`` N×1×H×W, normalised, are what offset and statistics are measured on.
+
+        ``stride`` is that of the maps; None stands for the encoder's output.
+        """
+        self._teacher, self._stride = teacher, stride
+        self.offset = measure_offset(self._maps, images)
         maps = self(images)
         self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
         std = maps.std(dim=(0, 2, 3), keepdim=True)
@@ -38,9 +43,12 @@ class HiddenMaps:
     def __call__(self, images: Tensor) -> Tensor:
         """N×K×h×w of images N×1×H×W."""
         if not self.offset:
-            return self._teacher.features(images)[-1].float()
-        cells = self._teacher.features(images[:1])[-1].shape[-1]
-        return self._teacher.features(moved(images, -self.offset, cells=cells))[-1].float()
+            return self._maps(images)
+        cells = self._maps(images[:1]).shape[-1]
+        return self._maps(moved(images, -self.offset, cells=cells))
+
+    def _maps(self, images: Tensor) -> Tensor:
+        return maps_at(self._teacher.features(images), self._stride, side=images.shape[-1]).float()
 
     def standardised(self, images: Tensor) -> Tensor:
         """The same with mean 0 and standard deviation 1 in each channel."""
@@ -48,13 +56,13 @@ class HiddenMaps:
 
 
 @torch.no_grad()
-def measure_offset(teacher: Encoder, images: Tensor) -> float:
-    """How many cells to the right of its place a cell of the teacher's maps looks, to a quarter; the same downwards.
+def measure_offset(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """How many cells to the right of its place a cell of the images' maps looks, to a quarter; the same downwards.
 
     The mirror image's maps, mirrored, match the image's own where cells look straight ahead; elsewhere they do after
     both were moved by the offset. 0.0 where maps have too few cells to tell.
     """
-    maps, mirrored = (teacher.features(seen)[-1].float() for seen in (images, images.flip(-1)))
+    maps, mirrored = maps_of(images), maps_of(images.flip(-1))
     cells = maps.shape[-1]
     if min(maps.shape[-2:]) < LEAST_CELLS:
         return 0.0

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdsearch.config.distillation import DistillationSpec, DistilledPath, DmlTerm, KldTerm, Loss, MseTerm, Term
+from kdsearch.config.distillation import (
+    DistillationSpec,
+    DistilledPath,
+    DmlTerm,
+    KldTerm,
+    Loss,
+    MseTerm,
+    Stride,
+    Term,
+    stride_of,
+)
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.views import Batch
-from kdsearch.models.outputs import Network
+from kdsearch.models.outputs import Network, Outputs, maps_at
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
 """The loss of one batch."""
@@ -30,7 +40,10 @@ SCALES: dict[tuple[DistilledPath, Loss], float] = {
     ("regressor", "mse"): 1.5,
     ("regressor", "kld"): 3.0,
 }
-"""What brings each path's gradient near that of the supervised loss; from ``tests/benchmarks/gradients.py``."""
+"""What brings each path's gradient near that of the supervised loss, measured at the encoders' outputs.
+
+From ``tests/benchmarks/gradients.py``.
+"""
 
 
 class Supervised:
@@ -65,16 +78,18 @@ class TermLoss(nn.Module):
         self._teacher = (teacher,)  # in a tuple, so that it is not registered as a part of this module
         self._term, self._kind, self._hidden, self._common = term, kind, hidden, common
         self._logit_std = logit_std if common else 1.0
+        self._stride = stride_of(term)
         self.regressor: nn.Module | None = None
         if term.on == "regressor":
             assert hidden is not None, "the regressor learns the teacher's maps"
             self.regressor = regressor(student_channels, hidden.mean.shape[1])
 
-    def forward(self, logits: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
-        """The loss of one batch, of the student's logits N×C×H×W and its encoder's output N×K×h×w, in float32."""
+    def forward(self, student: Outputs, batch: Batch) -> Tensor:
+        """The loss of one batch, in float32, of what the student makes of it."""
         if self._term.on == "logits":
-            return self._compare_logits(logits, self._teacher_logits(batch))
-        return self._compare_hidden(hidden, self._teacher_hidden(batch))
+            return self._compare_logits(student.logits.float(), self._teacher_logits(batch))
+        maps = maps_at(student.features, self._stride, side=batch.image.shape[-1]).float()
+        return self._compare_hidden(maps, self._teacher_hidden(batch))
 
     def _view(self, batch: Batch) -> Tensor:
         return batch.image if self._term.teacher_view == "same" else batch.weak
@@ -129,13 +144,14 @@ class Distillation(nn.Module):
         kind: SupervisedLoss,
         *,
         teacher: Network | None = None,
-        hidden: HiddenMaps | None = None,
-        student_channels: int = 0,
+        hidden: Mapping[Stride | None, HiddenMaps] | None = None,
+        student_channels: tuple[int, ...] = (),
         logit_std: float = 1.0,
     ) -> None:
-        """``teacher`` answers where batches carry no logits, ``hidden`` gives its maps where a term compares those.
+        """``teacher`` answers where batches carry no logits, ``hidden`` has its maps by the strides that terms name.
 
-        ``logit_std`` is the standard deviation of the teacher's logits.
+        ``student_channels`` are those of the student's maps of strides 1, 2, 4 and so on; ``logit_std`` is the standard
+        deviation of the teacher's logits.
         """
         super().__init__()
         assert len(spec.terms) == 1 or spec.balance == "added", "the paper's balance is of one term"
@@ -147,8 +163,8 @@ class Distillation(nn.Module):
                 common=spec.balance == "added",
                 kind=kind,
                 teacher=teacher,
-                hidden=hidden,
-                student_channels=student_channels,
+                hidden=None if term.on == "logits" or hidden is None else hidden[stride_of(term)],
+                student_channels=_channels_at(student_channels, stride_of(term)),
                 logit_std=logit_std,
             )
             for term in spec.terms
@@ -158,15 +174,21 @@ class Distillation(nn.Module):
         """The loss of one batch."""
         outputs = self._student[0].outputs(batch.image)
         with torch.autocast(outputs.logits.device.type, enabled=False):
-            logits, hidden = outputs.logits.float(), outputs.features[-1].float()
-            loss = losses.supervised(logits, batch.target, self._kind)
+            loss = losses.supervised(outputs.logits.float(), batch.target, self._kind)
             for term, compare in zip(self._spec.terms, self.terms, strict=True):
-                distilled = compare(logits, hidden, batch)
+                distilled = compare(outputs, batch)
                 if self._spec.balance == "shared":
                     loss = term.weight * distilled + (1 - term.weight) * loss
                 else:
                     loss = loss + term.weight * SCALES[term.on, term.loss] * distilled
         return loss
+
+
+def _channels_at(channels: tuple[int, ...], stride: Stride | None) -> int:
+    """Of the student's maps of that stride; 0 where nothing is known of them."""
+    if not channels:
+        return 0
+    return channels[-1 if stride is None else stride.bit_length() - 1]
 
 
 def regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from kdsearch.config.distillation import Stride, stride_of
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
@@ -50,7 +51,7 @@ class Trainer:
         self._network: Teacher | None = None
         self._with_logits: TrainingData | None = None
         self._logit_std = 1.0
-        self._hidden: HiddenMaps | None = None
+        self._hidden: dict[Stride | None, HiddenMaps] = {}
 
     def train(
         self, recipe: Recipe | TeacherRecipe, *, checkpoint: Checkpoint | None = None
@@ -86,8 +87,8 @@ class Trainer:
             spec,
             kind,
             teacher=self._online_teacher() if "same" in views else None,
-            hidden=self._hidden_maps() if any(term.on != "logits" for term in spec.terms) else None,
-            student_channels=student.feature_channels[-1],
+            hidden={stride_of(term): self._hidden_maps(stride_of(term)) for term in spec.terms if term.on != "logits"},
+            student_channels=student.feature_channels,
             logit_std=self._logit_std,
         )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))
@@ -101,12 +102,12 @@ class Trainer:
             self._with_logits = dataclasses.replace(self._data, teacher_logits=logits)
         return self._with_logits
 
-    def _hidden_maps(self) -> HiddenMaps:
-        if self._hidden is None:
+    def _hidden_maps(self, stride: Stride | None) -> HiddenMaps:
+        if stride not in self._hidden:
             grey = self._data.train.grey
             spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
-            self._hidden = HiddenMaps(self._online_teacher(), normalise(grey[spread]))
-        return self._hidden
+            self._hidden[stride] = HiddenMaps(self._online_teacher(), normalise(grey[spread]), stride=stride)
+        return self._hidden[stride]
 
     def _online_teacher(self) -> Teacher:
         if self._network is None:

@@ -18,6 +18,13 @@ class Outputs:
     """The encoder's maps N×K×h×w, each stage's, the finest first; the last is the encoder's output."""
 
 
+def maps_at(features: tuple[Tensor, ...], stride: int | None, *, side: int) -> Tensor:
+    """Maps of that stride, of images ``side`` pixels wide; None stands for the encoder's output."""
+    if stride is None:
+        return features[-1]
+    return next(maps for maps in reversed(features) if side // maps.shape[-1] == stride)
+
+
 class Encoder(Protocol):
     """Gives maps."""
 

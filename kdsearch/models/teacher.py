@@ -80,13 +80,17 @@ def build_teacher(
     return teacher
 
 
-def hidden_channels(config: TeacherConfig, *, size: int) -> int:
-    """Channels of the encoder's output on images of ``size``×``size``, without making its weights."""
+def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
+    """Channels of the encoder's maps of ``size``×``size`` images by their stride, without making its weights.
+
+    Strides at which smp gives the image itself, or nothing, are left out.
+    """
     _require_known(config.encoder)
     try:
         with torch.device("meta"), torch.no_grad():
             network = _create(config, pretrained=False, classes=1).eval()
-            return int(Teacher(network, mean=0.0, std=1.0).features(torch.zeros(1, 1, size, size))[-1].shape[1])
+            features = Teacher(network, mean=0.0, std=1.0).features(torch.zeros(1, 1, size, size))
+            return {size // maps.shape[-1]: int(maps.shape[1]) for maps in features if maps.shape[1] > 1}
     except _UNFIT as error:
         raise _does_not_work(config, size, error) from error
 

@@ -11,7 +11,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
 from kdsearch.distill.device import choose_device
 from kdsearch.files.home import storage_url
-from kdsearch.models.matching import require_equal_channels
+from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
@@ -45,7 +45,7 @@ def run_study(
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
     require_ray(study.search)
-    require_equal_channels(study)
+    require_comparable(study)
     with explained(study.name):
         make_place(storage)
     with Lease(storage, study.name) as lease:

@@ -111,9 +111,15 @@ def _terms(
             softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
             settings = {"on": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
             spec = DistillationSpec.model_validate({"terms": (settings,), "balance": balance})
-            channels = student.feature_channels[-1]
+            channels = student.feature_channels
             term = Distillation(
-                student, spec, kind, teacher=network, hidden=hidden, student_channels=channels, logit_std=logit_std
+                student,
+                spec,
+                kind,
+                teacher=network,
+                hidden={None: hidden},
+                student_channels=channels,
+                logit_std=logit_std,
             )
             initialise(term, torch.Generator().manual_seed(0))
             terms[path, loss, balance] = term

@@ -81,8 +81,8 @@ def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict
                 distillation,
                 "dice_cross_entropy",
                 teacher=teacher,
-                hidden=hidden,
-                student_channels=student.feature_channels[-1],
+                hidden={None: hidden},
+                student_channels=student.feature_channels,
             ).to(data.device)
         steps[name] = _step(student, objective, data if (path, view) == ("logits", "weak") else plain, training)
     return steps

@@ -73,7 +73,9 @@ def test_maps_of_the_weak_view_are_those_of_the_warped_image(encoder, depth, arc
 
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet34"])
 def test_symmetric_padding_looks_half_a_cell_to_the_left(encoder, phantoms):
-    assert measure_offset(_teacher(encoder, 4), normalise(phantoms[0])) == pytest.approx(-0.5, abs=0.25)
+    assert measure_offset(
+        lambda seen: _teacher(encoder, 4).features(seen)[-1], normalise(phantoms[0])
+    ) == pytest.approx(-0.5, abs=0.25)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", *PACKAGED])
@@ -109,6 +111,14 @@ def test_cached_logits_agree_with_the_teacher_asked_online(phantoms):
         cached = teacher.eval()(normalise(grey))
         batch = strong_view(grey, masks, cached, spec=spec, generator=generator)
         assert _corr(batch.teacher_logits, teacher(batch.image)) >= 0.9
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(2, 16), (4, 24), (8, 40), (16, 112), (None, 112)])
+def test_maps_of_each_stride_are_found_by_it(stride, channels, phantoms):
+    images = normalise(phantoms[0][:8])
+    maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images, stride=stride)(images)
+    side = images.shape[-1] // (stride or 16)
+    assert maps.shape == (8, channels, side, side)
 
 
 def test_standardised_maps_have_mean_zero_and_deviation_one_in_each_channel(phantoms):

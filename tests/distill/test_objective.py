@@ -60,8 +60,8 @@ def _batch(*, logits: torch.Tensor | None = None, classes: int = 1) -> Batch:
 
 
 def _objective(student, teacher, spec, kind="dice_cross_entropy", **settings):
-    hidden = None if spec.path == "logits" else HiddenMaps(teacher, torch.randn(4, 1, 16, 16))
-    channels = student.feature_channels[-1]
+    hidden = None if spec.path == "logits" else {None: HiddenMaps(teacher, torch.randn(4, 1, 16, 16))}
+    channels = student.feature_channels
     return Distillation(student, spec, kind, teacher=teacher, hidden=hidden, student_channels=channels, **settings)
 
 
@@ -135,7 +135,11 @@ def test_common_scale_does_not_depend_on_the_teacher_s(path):
             torch.manual_seed(0)
             hidden = HiddenMaps(teacher, images)
             objective = Distillation(
-                student, _spec(path, "mse", balance=balance), "cross_entropy", hidden=hidden, student_channels=16
+                student,
+                _spec(path, "mse", balance=balance),
+                "cross_entropy",
+                hidden={None: hidden},
+                student_channels=(16,),
             )
             found.append(objective(_batch()).item())
         assert (found[0] == pytest.approx(found[1], rel=1e-3)) == same
@@ -157,7 +161,7 @@ def test_attention_tells_places_and_hidden_tells_channels():
         spec = _spec(path, "mse", view="same", weight=1.0)
         hidden = HiddenMaps(Teacher(change), batch.image)
         hidden.offset = 0.0
-        return Distillation(student, spec, "cross_entropy", hidden=hidden)(batch).item()
+        return Distillation(student, spec, "cross_entropy", hidden={None: hidden})(batch).item()
 
     assert distilled("hidden", lambda maps: maps) == 0
     assert distilled("hidden", lambda maps: 2 * maps) > 0
@@ -180,7 +184,7 @@ def test_teacher_is_asked_about_its_view(view, name):
 
     hidden = HiddenMaps(Teacher(_student(width=6).eval()), batch.image)
     hidden.offset = 0.0
-    Distillation(student, _spec("attention", "mse", view=view), "cross_entropy", hidden=hidden)(batch)
+    Distillation(student, _spec("attention", "mse", view=view), "cross_entropy", hidden={None: hidden})(batch)
     assert torch.equal(seen[-1], getattr(batch, name))
 
 
@@ -214,7 +218,7 @@ def test_terms_are_added_each_with_its_weight():
         spec = DistillationSpec.model_validate(
             {"terms": tuple(_term(on, loss, weight=weight) for on, loss, weight in terms), "balance": "added"}
         )
-        return Distillation(student, spec, "dice_cross_entropy", hidden=hidden)(batch).item()
+        return Distillation(student, spec, "dice_cross_entropy", hidden={None: hidden})(batch).item()
 
     supervised = Supervised(student, "dice_cross_entropy")(batch).item()
     assert loss(*pairs) - supervised == pytest.approx(sum(loss(pair) - supervised for pair in pairs), rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -19,7 +20,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import StudyFileError
 from kdsearch.models.families import cost_of
-from kdsearch.models.matching import require_equal_channels
+from kdsearch.models.matching import require_comparable
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe
@@ -82,10 +83,52 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
     text = f"name: a\ndata: {{size: 64}}\nteacher: {{encoder_depth: 4}}\nstudent: {{width: {width}, depth: {depth}}}\n"
     study = load_study(study_file(text + "distillation: {path: {choice: [none, hidden]}, loss: mse}\n"))
     if fits:
-        require_equal_channels(study)
+        require_comparable(study)
         return
-    with pytest.raises(StudyFileError, match="teacher's has 112 channels and that of a U-Net of width 6 .* 96; write"):
-        require_equal_channels(study)
+    with pytest.raises(
+        StudyFileError, match="teacher's have 112 channels and those of a U-Net of width 6 .* 96; write"
+    ):
+        require_comparable(study)
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("{on: attention, loss: mse, stride: 8}", ""),
+        ("{on: attention, loss: mse, stride: {choice: [2, 4, 8]}}", ""),
+        ("{on: attention, loss: mse, stride: 32}", "stride 32, and the teacher has them of 2, 4, 8, 16; write one"),
+        ("{on: regressor, loss: kld, stride: 1}", "stride 1, and the teacher has them of 2, 4, 8, 16; write one"),
+        (
+            "{on: attention, loss: mse, stride: {choice: [2, 16]}}",
+            "and a U-Net of width 8 and depth 3 .* of 1, 2, 4, 8",
+        ),
+        ("{on: hidden, loss: mse, stride: 8}", "the teacher's have 40 channels and those of a U-Net of width 8 .* 64;"),
+        ("{on: hidden, loss: mse, stride: 4}", "the teacher's have 24 channels and those of a U-Net of width 8 .* 32;"),
+    ],
+)
+def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, message):
+    text = "name: a\ndata: {size: 64}\nteacher: {encoder_depth: 4}\nstudent: {width: 8, depth: {int: [3, 4]}}\n"
+    study = load_study(study_file(f"{text}distillation: [{term}]\n"))
+    with pytest.raises(StudyFileError, match=message) if message else contextlib.nullcontext():
+        require_comparable(study)
+
+
+def test_logits_have_no_stride(study_file):
+    with pytest.raises(StudyFileError, match="stride is of hidden, attention and regressor; remove it"):
+        load_study(study_file("name: a\ndistillation: [{on: logits, loss: mse, stride: 4}]\n"))
+
+
+@pytest.mark.parametrize(("on", "loss"), [("attention", "mse"), ("regressor", "kld")])
+def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
+    content = _recipe(tiny, None).model_dump()
+    terms = tuple({"on": on, "loss": loss, "stride": stride, "weight": 0.5} for stride in (2, 4, None))
+    students = []
+    for chosen in (terms, terms[:1], terms[2:]):
+        content["distillation"] = {"terms": chosen, "balance": "added"}
+        students.append(_finish(trainer.distil(Recipe.model_validate(content))).weights)
+    assert len(set(students)) == 3
+    assert set(trainer._hidden) == {2, 4, None}, "each tap is measured once, and only those that terms name"
+    assert trainer._with_logits is None
 
 
 def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer):

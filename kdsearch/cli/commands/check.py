@@ -13,14 +13,14 @@ from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.models.families import cost_of
-from kdsearch.models.matching import require_equal_channels
+from kdsearch.models.matching import require_comparable
 from kdsearch.trials.scores import Cost
 
 
 def run(options: argparse.Namespace) -> int:
     """Validates the study file and prints the resolved study, its space, and its smallest and largest student."""
     study = load_study(options.study)
-    require_equal_channels(study)
+    require_comparable(study)
     console = Console()
     console.print(Syntax(dump_study(study), "yaml", background_color="default"))
     console.print(f"[bold]{options.study} is valid.[/]")
