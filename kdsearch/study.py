@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from kdsearch.export.loading import LoadedStudent, Runtime
     from kdsearch.search.events import DriverEvent
-    from kdsearch.trials.record import Student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +81,12 @@ class Study:
         next call resumes. ``trials`` and ``workers`` replace what the file says. Raises KdsearchError where the study
         cannot start or continue.
         """
-        from kdsearch.search.driver import run_study
-        from kdsearch.tracking.location import choose_tracking
+        from kdsearch.workflow.run import run
 
         spin_shortly()
-        for one in repeats_of(with_search(self._config, trials=trials, workers=workers)):
-            tracking = choose_tracking(one.tracking_uri, os.environ)
-            for event in run_study(one, home=self._home, tracking=tracking):
+        study = with_search(self._config, trials=trials, workers=workers)
+        for one in run(study, home=self._home, environment=os.environ):
+            for event in one.events:
                 if on_event is not None:
                     on_event(event)
         return self
@@ -98,11 +96,10 @@ class Study:
 
         Of a study with repeats, their averages, as the command shows them.
         """
-        from kdsearch.front.members import front_of
+        from kdsearch.workflow.front import front
         from kdsearch.workflow.tables import students_table
 
-        search = self._config.search
-        return students_table(front_of(self._finished(), search.objectives, search.limits))
+        return students_table(front(self._config, self._home).members)
 
     def trials(self) -> pd.DataFrame:
         """Every trial: outcome, scores and settings by trial; by repeat and trial where the study has repeats."""
@@ -114,14 +111,11 @@ class Study:
 
     def chart(self) -> go.Figure:
         """Dice against parameters of all students, the front's outlined; a notebook shows it."""
-        from kdsearch.front.members import front_of
         from kdsearch.report.chart import front_figure
-        from kdsearch.search.store import open_store
+        from kdsearch.workflow.front import front
 
-        search, students = self._config.search, self._finished()
-        front = front_of(students, search.objectives, search.limits)
-        teacher = open_store(self._config, self._home, create=False).teacher()
-        return front_figure(self._config, students=students, front=front, teacher=teacher)
+        found = front(self._config, self._home)
+        return front_figure(self._config, students=found.students, front=found.members, teacher=found.teacher)
 
     def pick(  # noqa: PLR0913 - a keyword for each of the command's options
         self,
@@ -184,17 +178,12 @@ class Study:
         place.write_text(page, encoding="utf-8")
         return place
 
-    def _finished(self) -> tuple[Student, ...]:
-        """Finished students; where the study has repeats, their averages."""
-        from kdsearch.search.store import open_store
-        from kdsearch.trials.record import students_of
+    def sync(self) -> None:
+        """Brings MLflow level with the study; raises KdsearchError where it was never run, or MLflow is away."""
+        from kdsearch.workflow.sync import sync
 
-        if self._config.repeats > 1:
-            from kdsearch.report.repeats import averaged
-            from kdsearch.search.repeats import gather_repeats
-
-            return averaged(gather_repeats(self._config, self._home))
-        return students_of(open_store(self._config, self._home, create=False).records())
+        for _ in sync(self._config, home=self._home, environment=os.environ):
+            pass
 
 
 def _quantity(value: int | str | None) -> int | None:

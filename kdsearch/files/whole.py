@@ -7,12 +7,13 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from kdsearch.errors import bucket_errors
+from kdsearch.errors import KdsearchError, bucket_errors
 
 PARTIAL = "partial"
 
@@ -96,3 +97,12 @@ def _remove(filesystem: AbstractFileSystem, path: str) -> None:
         filesystem.rm_file(path)
     except FileNotFoundError:
         return
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an operating-system error while writing ``path`` into a KdsearchError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise KdsearchError(f"{path} cannot be written: {error.strerror or error}; name another place") from error

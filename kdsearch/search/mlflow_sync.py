@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
-from kdsearch.errors import KdsearchError
-from kdsearch.files.home import overlays_path, storage_url, weights_path
+from kdsearch.files.home import overlays_path, weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note
 from kdsearch.report.picture import front_picture
-from kdsearch.search.lease import Lease
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.preparation import open_materials
-from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.store import StudyStore
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.trials.record import Student, TrialRecord
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
@@ -77,7 +74,7 @@ def show_members(
     pictures = Pictures(study, materials, home)
     name = study.name
     elsewhere = []
-    for member in _lacking(recorder, students, study=study, home=home):
+    for member in lacking(recorder, students, study=study, home=home):
         if not pictures.has_weights(member):
             elsewhere.append(str(member.number))
             continue
@@ -89,32 +86,10 @@ def show_members(
         logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
 
 
-def _lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, home: Path) -> list[Student]:
-    """The front's members without pictures in the record or here."""
+def lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, home: Path) -> list[Student]:
+    """The front's members whose run, or whose folder here, has no pictures yet."""
     return [
         member
         for member in front_of(students, study.search.objectives, study.search.limits)
         if recorder.lacks_pictures(member.number) or not overlays_path(home, study.name, member.job).is_file()
     ]
-
-
-def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[TrialRecord, ...]:
-    """Brings MLflow level with the storage, and returns the ended trials; doing it again changes nothing.
-
-    Raises SearchError where the study was never run or is being run, KdsearchError where MLflow cannot be reached.
-    """
-    open_store(study, home, create=False)
-    tracking.require()
-    with Lease(storage_url(home, study.name, study.storage), study.name):
-        store = open_store(study, home, create=False)
-        records = tuple(record for record in store.records() if record.outcome != "running")
-        recorder = open_record(study, tracking, store=store, records=records)
-        students = students_of(records)
-        refresh_front(recorder, study, students=students, store=store, at_once=True)
-        recorder.close(finished=recorder.was_finished or store.complete())
-        if _lacking(recorder, students, study=study, home=home):
-            materials = open_materials(study, home, data=store.data())
-            show_members(recorder, students, study=study, materials=materials, home=home)
-        if recorder.away:
-            raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
-    return records

@@ -21,7 +21,6 @@ from kdsearch.search.events import (
     TrackingAway,
     TrackingBack,
 )
-from kdsearch.search.mlflow_sync import sync_study
 from kdsearch.search.preparation import add_teacher, read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
@@ -30,6 +29,7 @@ from kdsearch.trials.jobs import job_of_trial, makes_teacher
 from kdsearch.trials.record import students_of
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
+from kdsearch.workflow.sync import sync_study
 from mlflow import MlflowClient
 from tests.search.setups import finish, inline, make_materials
 from tests.tiny import TINY

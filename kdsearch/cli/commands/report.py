@@ -9,14 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from kdsearch.cli.command_line import command_line
-from kdsearch.cli.writing import writing
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import home_folder
-from kdsearch.front.members import front_of
+from kdsearch.files.whole import writing
 from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
-from kdsearch.workflow.report import open_finished, report, shown_students
+from kdsearch.workflow.report import report, require_front
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,10 +37,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
     """The front, Dice by path, and the variants of a repeated study."""
-    _, students = open_finished(study, home, resume=resume)
-    repeats, shown = shown_students(study, home, students)
-    front = front_of(shown, study.search.objectives, study.search.limits)
-    tables = [front_latex(front), paths_latex(shown)] if latex else [front_markdown(front), paths_markdown(shown)]
-    if repeats:
-        tables.append((variants_latex if latex else variants_markdown)(variants_of(repeats)))
+    found = require_front(study, home, resume=resume)
+    if latex:
+        tables = [front_latex(found.members), paths_latex(found.students)]
+    else:
+        tables = [front_markdown(found.members), paths_markdown(found.students)]
+    if found.repeats:
+        tables.append((variants_latex if latex else variants_markdown)(variants_of(found.repeats)))
     return "\n\n".join(tables)

@@ -16,17 +16,17 @@ from kdsearch.cli.live import LiveView
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.config.load import load_study, with_folders, with_search
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import home_folder
 from kdsearch.front.members import front_of
 from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table
-from kdsearch.search.driver import run_study
 from kdsearch.search.events import Searching
-from kdsearch.search.repeats import gather_repeats
-from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import TrialRecord, students_of
+from kdsearch.workflow.front import front
 from kdsearch.workflow.pick import none_within
+from kdsearch.workflow.run import Run
+from kdsearch.workflow.run import run as runs
 
 NOTHING_MADE = 1
 
@@ -35,61 +35,71 @@ def run(options: argparse.Namespace) -> int:
     """Runs the study to its end; Ctrl-C stops it so that the same command resumes."""
     study = with_folders(load_study(options.study), options.data)
     study = with_search(study, trials=options.trials, workers=options.workers)
-    codes = [_run_once(one, options) for one in repeats_of(study)]
-    if study.repeats > 1 and not any(codes):
-        repeats = gather_repeats(study, home_folder(os.environ))
-        Console().print(variants_table(variants_of(repeats), part=repeats[0].part))
-    return max(codes)
-
-
-def _run_once(study: StudyConfig, options: argparse.Namespace) -> int:
-    """Runs one repeat; raises KeyboardInterrupt where it was stopped."""
-    tracking = choose_tracking(study.tracking_uri, os.environ)
-    console = Console()
+    home, console = home_folder(os.environ), Console()
     logging.basicConfig(
         level=logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, show_time=False)],
     )
-    _announce(study, console)
-    view = LiveView(console) if console.is_terminal else PlainView()
-    profile = Profile()
+    codes = [_run_once(one, options, console) for one in runs(study, home=home, environment=os.environ)]
+    if study.repeats > 1 and not any(codes):
+        repeats = front(study, home).repeats
+        console.print(variants_table(variants_of(repeats), part=repeats[0].part))
+    return max(codes)
+
+
+def _run_once(one: Run, options: argparse.Namespace, console: Console) -> int:
+    """Shows one repeat while it runs, and what came of it; raises KeyboardInterrupt where it was stopped."""
+    _announce(one.study, console)
     started = time.monotonic()
-    driver = run_study(study, home=home_folder(os.environ), tracking=tracking)
     try:
-        with view:
-            while True:
-                event = next(driver)
-                profile.handle(event, now=time.monotonic())
-                view.show(event)
-                if isinstance(event, Searching):
-                    _say(look(study_file=options.study, tracking=tracking, page=event.page), console)
-    except StopIteration as stop:
-        records: tuple[TrialRecord, ...] = stop.value
+        records, page, account = _watch(one, options, console)
     except KeyboardInterrupt:
-        driver.close()
+        one.events.close()
         console.print("\nStopped. What is finished is kept; the same command resumes:")
         console.print(f"  {_command(options)}", soft_wrap=True, highlight=False)
         raise
-    if view.progress.page is None:
-        console.print(f"Study {study.name} is finished: its trials are done. For more, say --trials N.", soft_wrap=True)
+    if page is None:
+        finished = f"Study {one.study.name} is finished: its trials are done. For more, say --trials N."
+        console.print(finished, soft_wrap=True)
     else:
         console.print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes.")
-    for line in profile.lines() if options.profile else []:
-        console.print(line, soft_wrap=True, highlight=False)
+    _say(account, console)
     for line in failures(records):
         console.print(line, soft_wrap=True, style="red")
-    students = students_of(records)
+    return _conclude(one, options, console, records=records, page=page)
+
+
+def _watch(
+    one: Run, options: argparse.Namespace, console: Console
+) -> tuple[tuple[TrialRecord, ...], str | None, list[str]]:
+    """Shows the events; returns the records, the front's page in MLflow if there was a search, and ``--profile``."""
+    profile = Profile()
+    view = LiveView(console) if console.is_terminal else PlainView()
+    with view:
+        while True:
+            try:
+                event = next(one.events)
+            except StopIteration as stop:
+                return stop.value, view.progress.page, profile.lines() if options.profile else []
+            profile.handle(event, now=time.monotonic())
+            view.show(event)
+            if isinstance(event, Searching):
+                _say(look(study_file=options.study, tracking=one.tracking, page=event.page), console)
+
+
+def _conclude(
+    one: Run, options: argparse.Namespace, console: Console, *, records: tuple[TrialRecord, ...], page: str | None
+) -> int:
+    """Shows the front and what to type next."""
+    study, students = one.study, students_of(records)
     members = front_of(students, study.search.objectives, study.search.limits)
     if not members:
         console.print(none_within(students, study) if students else "No student was made.", soft_wrap=True)
         return NOTHING_MADE
     console.print(front_table(members))
-    page = view.progress.page
-    _say(
-        next_steps(members, study_file=options.study, data=options.data, tracking=tracking, page=page),
-        console,
-    )
+    steps = next_steps(members, study_file=options.study, data=options.data, tracking=one.tracking, page=page)
+    _say(steps, console)
     return 0
 
 

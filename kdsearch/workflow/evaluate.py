@@ -1,0 +1,115 @@
+"""How good a picked student is on any data set that a reader knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from kdsearch.config.data import DataConfig
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.dataset import Dataset
+from kdsearch.data.native import native_images
+from kdsearch.data.source import LICENCES
+from kdsearch.errors import KdsearchError, nearest
+from kdsearch.export.loading import LoadedStudent
+from kdsearch.export.native import native_dice
+from kdsearch.export.seen import Seen, mark_known
+from kdsearch.measure.overlap import predict_classes
+
+Pictures = Iterable[npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A student's answers on N images, and what they should have been."""
+
+    dataset: Dataset
+    predicted: Tensor
+    """N×H×W class numbers at the student's size, as during training."""
+    target: Tensor
+    """N×H×W."""
+    native: npt.NDArray[np.float64]
+    """N Dice coefficients at the size of the files, NaN where there is no lesion."""
+
+
+def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
+    """The data that ``READER=FOLDER`` stands for, at the student's size; raises KdsearchError where it is none."""
+    reader, _, folder = text.partition("=")
+    if reader not in LICENCES:
+        raise KdsearchError(
+            f"--data {text}: write READER=FOLDER, such as busi=data/busi; readers: {', '.join(LICENCES)}"
+            f"{nearest(reader, LICENCES)}"
+        )
+    if reader != "phantom" and not folder:
+        raise KdsearchError(f"--data {text}: say where the images lie: {reader}=FOLDER")
+    source = {"reader": reader} | ({"folder": folder} if reader != "phantom" else {})
+    try:
+        size = student.description.input.size
+        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_defect": on_defect}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise KdsearchError(f"--data {text}: {first['msg']}") from None
+
+
+def read_unknown(data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]) -> Dataset:
+    """The images; those that the student learnt from or was chosen by are left out where ``unseen``.
+
+    ``warn`` is told how many of them the student knows. Raises KdsearchError where none is left.
+    """
+    dataset = load_dataset(data, home)
+    locked = mark_known(dataset.images, known.locked)
+    if locked.any():
+        warn(
+            f"{locked.sum()} of {len(locked)} images are the study's locked test images: this opens them. Report that "
+            "score once, and choose nothing by it."
+        )
+    seen = mark_known(dataset.images, known.learnt)
+    count = f"{seen.sum()} of {len(seen)} images were trained on, or chosen by"
+    if seen.all() and unseen:
+        raise KdsearchError(f"--unseen: {count}; nothing is left to score")
+    if not seen.any():
+        return dataset
+    warn(
+        f"{count}; they are left out" if unseen else f"{count}: their scores are no test; leave them out with --unseen"
+    )
+    return _part(dataset, np.flatnonzero(~seen)) if unseen else dataset
+
+
+def evaluate(
+    student: LoadedStudent,
+    dataset: Dataset,
+    data: DataConfig,
+    *,
+    watch: Callable[[Pictures], Pictures] = lambda images: images,
+) -> Evaluation:
+    """Asks the student about every image; ``watch`` may count them as they are taken."""
+    logits = np.stack([student.small_logits(np.asarray(image)) for image in watch(dataset.images)])
+    found = native_dice(
+        student.small_logits,
+        native_images(data, {info.id for info in dataset.infos}),
+        size=student.description.input.size,
+    )
+    return Evaluation(
+        dataset=dataset,
+        predicted=predict_classes(torch.from_numpy(logits)),
+        target=torch.from_numpy(np.asarray(dataset.masks) > 0).long(),
+        native=np.array([found[info.id] for info in dataset.infos]),
+    )
+
+
+def _part(dataset: Dataset, kept: npt.NDArray[np.intp]) -> Dataset:
+    return dataclasses.replace(
+        dataset,
+        images=dataset.images[kept],
+        masks=dataset.masks[kept],
+        infos=tuple(dataset.infos[position] for position in kept),
+    )

@@ -1,0 +1,54 @@
+"""Brings MLflow level with a study's storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.errors import KdsearchError, NotRunYetError
+from kdsearch.files.home import storage_url
+from kdsearch.search.lease import Lease
+from kdsearch.search.mlflow_sync import lacking, open_record, refresh_front, show_members
+from kdsearch.search.preparation import open_materials
+from kdsearch.search.store import open_store
+from kdsearch.tracking.location import Tracking, choose_tracking
+from kdsearch.trials.record import TrialRecord, students_of
+
+
+def sync(
+    study: StudyConfig, *, home: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[StudyConfig, tuple[TrialRecord, ...] | None]]:
+    """Each repeat of the study with its ended trials, None where it was not run yet; as ``sync_study`` does.
+
+    Raises SearchError where not even the first was run.
+    """
+    for place, one in enumerate(repeats_of(study)):
+        try:
+            yield one, sync_study(one, home=home, tracking=choose_tracking(one.tracking_uri, environment))
+        except NotRunYetError:
+            if place == 0:
+                raise
+            yield one, None
+
+
+def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[TrialRecord, ...]:
+    """Brings MLflow level with the storage, and returns the ended trials; doing it again changes nothing.
+
+    Raises SearchError where the study was never run or is being run, KdsearchError where MLflow cannot be reached.
+    """
+    open_store(study, home, create=False)
+    tracking.require()
+    with Lease(storage_url(home, study.name, study.storage), study.name):
+        store = open_store(study, home, create=False)
+        records = tuple(record for record in store.records() if record.outcome != "running")
+        recorder = open_record(study, tracking, store=store, records=records)
+        students = students_of(records)
+        refresh_front(recorder, study, students=students, store=store, at_once=True)
+        recorder.close(finished=recorder.was_finished or store.complete())
+        if lacking(recorder, students, study=study, home=home):
+            materials = open_materials(study, home, data=store.data())
+            show_members(recorder, students, study=study, materials=materials, home=home)
+        if recorder.away:
+            raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
+    return records
