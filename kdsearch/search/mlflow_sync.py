@@ -18,6 +18,7 @@ from kdsearch.report.picture import front_picture
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore
 from kdsearch.tracking.location import Tracking
+from kdsearch.trials.jobs import job_of_teacher
 from kdsearch.trials.record import Student, TrialRecord
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def open_record(
     if data is not None:
         recorder.describe_data(data)
     if scores is not None:
-        recorder.teacher(scores, store.teacher_curve())
+        recorder.teacher(job_of_teacher(store.teacher_id), scores, store.teacher_curve())
     for record in records:
         recorder.trial(record)
     return recorder
@@ -55,7 +56,7 @@ def refresh_front(
     recorder.catch_up(at_once=at_once)
     if recorder.away:
         return
-    recorder.front(student.number for student in members)
+    recorder.front(student.job for student in members)
     recorder.chart(
         front_page(study, students=students, front=members, teacher=teacher),
         front_picture(study, students=students, front=members, teacher=teacher),
@@ -81,7 +82,7 @@ def show_members(
         content = pictures.sheet(member)
         write_whole(str(overlays_path(home, name, member.job)), content)
         weights = weights_path(home, name, member.job).read_bytes()
-        recorder.member(member.number, weights=weights, overlays=content)
+        recorder.member(member.job, weights=weights, overlays=content)
     if elsewhere:
         logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
 
@@ -91,5 +92,5 @@ def lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyConf
     return [
         member
         for member in front_of(students, study.search.objectives, study.search.limits)
-        if recorder.lacks_pictures(member.number) or not overlays_path(home, study.name, member.job).is_file()
+        if recorder.lacks_pictures(member.job) or not overlays_path(home, study.name, member.job).is_file()
     ]

@@ -224,6 +224,11 @@ class StudyStore:
         """Tells this study from another of the same name."""
         return str(self._study.user_attrs["id"])
 
+    @property
+    def teacher_id(self) -> str:
+        """Of the teacher that was bound; empty before that."""
+        return str(self._study.user_attrs.get("teacher_id", ""))
+
     def teacher(self) -> Scores | None:
         """The teacher's scores; None before it was trained."""
         known = self._study.user_attrs.get("teacher")

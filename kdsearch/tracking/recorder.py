@@ -28,6 +28,7 @@ from kdsearch.tracking.values import code_version, environment_tags, flatten, lo
 from kdsearch.tracking.views import FRONT as FRONT_VIEW
 from kdsearch.tracking.views import holds_another, saved_views
 from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.jobs import job_of_trial
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__
@@ -37,6 +38,8 @@ KIND = "kdsearch.kind"
 """Tag: ``study``, ``teacher`` or ``trial``."""
 STUDY = "kdsearch.study"
 """Tag: tells a study from another of the same name."""
+JOB = "kdsearch.job"
+"""Tag: the job that made the run's student or teacher, by which runs are found again."""
 TRIAL = "kdsearch.trial"
 """Tag: the trial's number in Optuna's storage."""
 PICTURED = "kdsearch.pictured"
@@ -103,19 +106,22 @@ class Recorder:
         self._dataset = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
         self._write("data", lambda: self._client.log_inputs(self._parent, datasets=self._dataset))
 
-    def teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
-        """Records the teacher as a run of its own."""
-        if not self._is_recorded("teacher", None):
-            self._write("teacher", lambda: self._write_teacher(scores, curve))
+    def teacher(self, job: str, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
+        """Records the teacher that the job made as a run of its own."""
+        unnamed = self._runs.pop(("teacher", ""), None)
+        if unnamed is not None:  # from when a study's teacher needed no name
+            self._runs["teacher", job] = unnamed
+        if not self._is_recorded("teacher", job):
+            self._write(job, lambda: self._write_teacher(job, scores, curve))
 
     def trial(self, record: TrialRecord) -> None:
         """Records an ended trial: recipe, curve, scores, outcome."""
-        if record.outcome != "running" and not self._is_recorded("trial", record.number):
-            self._write(f"trial {record.number}", lambda: self._write_trial(record))
+        if record.outcome != "running" and not self._is_recorded("trial", record.job):
+            self._write(record.job, lambda: self._write_trial(record))
 
-    def front(self, members: Iterable[int]) -> None:
-        """Marks the runs of the front's members, and no others."""
-        wanted = {str(number) for number in members}
+    def front(self, members: Iterable[str]) -> None:
+        """Marks the runs of the front's members, given by their jobs, and no others."""
+        wanted = set(members)
         self._write("front", lambda: self._mark(wanted))
 
     def chart(self, page: str, picture: bytes) -> None:
@@ -128,15 +134,15 @@ class Recorder:
         """What the study run's page says, as Markdown."""
         self._write("note", lambda: self._client.set_tag(self._parent, MLFLOW_RUN_NOTE, text))
 
-    def lacks_pictures(self, number: int) -> bool:
-        """Whether a recorded trial's run has neither weights nor overlays yet."""
-        run = self._runs.get(("trial", str(number)))
+    def lacks_pictures(self, job: str) -> bool:
+        """Whether the run of a trial's job has neither weights nor overlays yet."""
+        run = self._runs.get(("trial", job))
         return run is not None and run.data.tags.get(PICTURED) != "true"
 
-    def member(self, number: int, *, weights: bytes, overlays: bytes) -> None:
+    def member(self, job: str, *, weights: bytes, overlays: bytes) -> None:
         """Attaches weights and overlay sheet to the run of a front's member."""
         files = {"model.safetensors": weights, "overlays.png": overlays}
-        self._write(f"member {number}", lambda: self._write_member(number, files))
+        self._write(f"member {job}", lambda: self._write_member(job, files))
 
     def summary(self, metrics: dict[str, float]) -> None:
         """Figures of the study as a whole."""
@@ -180,8 +186,8 @@ class Recorder:
         self._pending[key] = write
         self.catch_up()
 
-    def _write_teacher(self, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
-        run_id = self._run("teacher", name="teacher", tags=tool_tags(scores))
+    def _write_teacher(self, job: str, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
+        run_id = self._run("teacher", name="teacher", job=job, tags=tool_tags(scores))
         settings = flatten(self._study.teacher.model_dump())
         self._log(run_id, scores.metrics(), curve=curve, params=settings, moment=None)
         self._client.log_text(run_id, describe_teacher(TeacherRecipe.of(self._study)), "teacher.yaml")
@@ -189,18 +195,18 @@ class Recorder:
 
     def _write_trial(self, record: TrialRecord) -> None:
         name = f"trial {record.number}" + (f" {record.recipe.path}" if record.recipe else "")
-        tags = {"kdsearch.outcome": record.outcome, "kdsearch.reason": record.reason}
+        tags = {TRIAL: str(record.number), "kdsearch.outcome": record.outcome, "kdsearch.reason": record.reason}
         tags |= tool_tags(record.scores) if record.scores else {}
         metrics = record.scores.metrics() | logarithms(record.scores) if record.scores else {}
         params = record.recipe.settings() if record.recipe else {}
-        run_id = self._run("trial", name=name, number=record.number, tags=tags, started=record.started)
+        run_id = self._run("trial", name=name, job=record.job, tags=tags, started=record.started)
         self._log(run_id, metrics, curve=record.curve, params=params, moment=record.ended)
         self._terminate(run_id, STATUS[record.outcome], record.ended)
         if record.traceback:
             self._client.log_text(run_id, record.traceback, "traceback.txt")
 
-    def _write_member(self, number: int, files: dict[str, bytes]) -> None:
-        run = self._runs["trial", str(number)]
+    def _write_member(self, job: str, files: dict[str, bytes]) -> None:
+        run = self._runs["trial", job]
         self._write_files(run.info.run_id, files)
         self._client.set_tag(run.info.run_id, PICTURED, "true")
         run.data.tags[PICTURED] = "true"
@@ -227,15 +233,15 @@ class Recorder:
                 self._client.set_experiment_tag(self._experiment_id, key, value)
 
     def _mark(self, wanted: set[str]) -> None:
-        for (kind, number), run in self._runs.items():
+        for (kind, job), run in self._runs.items():
             marked = run.data.tags.get(FRONT) == "true"
-            if kind == "trial" and marked != (number in wanted):
-                self._client.set_tag(run.info.run_id, FRONT, str(number in wanted).lower())
-                run.data.tags[FRONT] = str(number in wanted).lower()
+            if kind == "trial" and marked != (job in wanted):
+                self._client.set_tag(run.info.run_id, FRONT, str(job in wanted).lower())
+                run.data.tags[FRONT] = str(job in wanted).lower()
 
-    def _is_recorded(self, kind: str, number: int | None) -> bool:
+    def _is_recorded(self, kind: str, job: str) -> bool:
         """Whether the run is there and whole: one that was broken off is still marked as running."""
-        run = self._runs.get((kind, "" if number is None else str(number)))
+        run = self._runs.get((kind, job))
         return run is not None and run.info.status in STATUS.values()
 
     def _terminate(self, run_id: str, status: str, moment: datetime.datetime | None) -> None:
@@ -273,12 +279,12 @@ class Recorder:
         kind: str,
         *,
         name: str,
-        number: int | None = None,
+        job: str = "",
         tags: dict[str, str] | None = None,
         started: datetime.datetime | None = None,
     ) -> str:
-        """The run of that kind and number, made where it is missing."""
-        key = (kind, "" if number is None else str(number))
+        """The run of that kind and job, made where it is missing."""
+        key = (kind, job)
         if key not in self._runs and key in self._unanswered:  # it may have been made though the answer was lost
             self._runs = {_key(run): run for run in self._existing_runs()}
         known = self._runs.get(key)
@@ -286,8 +292,8 @@ class Recorder:
             return str(known.info.run_id)
         all_tags = {KIND: kind, STUDY: self._study_id, MLFLOW_SOURCE_NAME: "kdsearch", "kdsearch.version": __version__}
         all_tags |= {**self._code_version, **(tags or {})}
-        if number is not None:
-            all_tags[TRIAL] = str(number)
+        if job:
+            all_tags[JOB] = job
         if kind == "study":
             all_tags |= environment_tags()
         else:
@@ -324,7 +330,10 @@ class Recorder:
 
 
 def _key(run: Run) -> tuple[str, str]:
-    return run.data.tags.get(KIND, ""), run.data.tags.get(TRIAL, "")
+    """Its kind and its job; runs of trials from before jobs had tags are found by the trial's number."""
+    tags = run.data.tags
+    job = tags.get(JOB) or (job_of_trial(int(tags[TRIAL])) if TRIAL in tags else "")
+    return tags.get(KIND, ""), job
 
 
 def _prepared(tracking: Tracking) -> str:

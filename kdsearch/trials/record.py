@@ -41,6 +41,11 @@ class TrialRecord:
     started: datetime.datetime | None = None
     ended: datetime.datetime | None = None
 
+    @property
+    def job(self) -> str:
+        """The id of the job that made, or was to make, its student."""
+        return job_of_trial(self.number)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Student:

@@ -6,7 +6,6 @@ import datetime
 import json
 
 import pytest
-from mlflow.artifacts import load_text
 from mlflow.exceptions import MlflowException
 
 from kdsearch.config.study import StudyConfig
@@ -17,8 +16,10 @@ from kdsearch.tracking.location import Tracking, answers, choose_tracking, view_
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
 from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.jobs import job_of_teacher, job_of_trial
 from kdsearch.trials.record import TrialRecord
 from mlflow import MlflowClient
+from mlflow.artifacts import load_text
 from tests.front.students import recipe, scores
 
 pytestmark = pytest.mark.xdist_group("driver")
@@ -113,11 +114,32 @@ def test_run_that_was_broken_off_is_completed_and_nothing_doubled(tracking):
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == 3
 
 
+def test_runs_from_before_jobs_had_tags_are_found(tracking):
+    client = MlflowClient(tracking.uri)
+    made = scores(dice=0.8, params=10, macs=20)
+    first = _recorder("untagged", tracking)
+    first.teacher(job_of_teacher("a"), made, _curve(2))
+    first.trial(_record(3))
+    before = _runs(tracking, "untagged")
+    assert before["3"].data.tags["kdsearch.job"] == job_of_trial(3)
+    for run in before.values():
+        if "kdsearch.job" in run.data.tags:
+            client.delete_tag(run.info.run_id, "kdsearch.job")
+    again = _recorder("untagged", tracking)
+    again.teacher(job_of_teacher("a"), made, _curve(2))
+    again.trial(_record(3))
+    again.front([job_of_trial(3)])
+    after = _runs(tracking, "untagged")
+    assert {name: run.info.run_id for name, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
+    experiment = client.get_experiment_by_name("untagged").experiment_id
+    assert len(client.search_runs([experiment])) == 3, "none twice"
+
+
 def test_another_study_of_the_same_name_keeps_its_runs(tracking):
     for study_id in ("one", "two"):
         recorder = _recorder("namesake", tracking, study_id)
         recorder.trial(_record(0))
-        recorder.front([0])
+        recorder.front([job_of_trial(0)])
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("namesake").experiment_id], "tags.`kdsearch.trial` = '0'")
     assert {run.data.tags["kdsearch.study"] for run in runs} == {"one", "two"}
@@ -144,7 +166,7 @@ def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
     database.mkdir()
     recorder.trial(_record(1))
     recorder.trial(_record(2))
-    recorder.front([1])
+    recorder.front([job_of_trial(1)])
     assert recorder.away
     database.rmdir()
     (tmp_path / "elsewhere.db").rename(database)
@@ -174,10 +196,10 @@ def test_front_is_marked_and_unmarked(tracking):
     recorder = _recorder("front", tracking)
     for number in range(3):
         recorder.trial(_record(number))
-    recorder.front([0, 1])
-    recorder.front([1, 2])
+    recorder.front([job_of_trial(0), job_of_trial(1)])
+    recorder.front([job_of_trial(1), job_of_trial(2)])
     again = _recorder("front", tracking)
-    again.front([1, 2])
+    again.front([job_of_trial(1), job_of_trial(2)])
     marked = {key for key, run in _runs(tracking, "front").items() if run.data.tags.get("kdsearch.front") == "true"}
     assert marked == {"1", "2"}
 
@@ -221,11 +243,11 @@ def test_link_opens_the_front_and_fits_the_store():
 def test_members_get_weights_and_overlays_once(tracking):
     recorder = _recorder("members", tracking)
     recorder.trial(_record(0))
-    assert recorder.lacks_pictures(0)
-    assert not recorder.lacks_pictures(1)
-    recorder.member(0, weights=b"weights", overlays=b"png")
-    assert not recorder.lacks_pictures(0)
-    assert not _recorder("members", tracking).lacks_pictures(0)
+    assert recorder.lacks_pictures(job_of_trial(0))
+    assert not recorder.lacks_pictures(job_of_trial(1))
+    recorder.member(job_of_trial(0), weights=b"weights", overlays=b"png")
+    assert not recorder.lacks_pictures(job_of_trial(0))
+    assert not _recorder("members", tracking).lacks_pictures(job_of_trial(0))
     run = _runs(tracking, "members")["0"]
     names = {file.path for file in MlflowClient(tracking.uri).list_artifacts(run.info.run_id)}
     assert names == {"model.safetensors", "overlays.png"}
@@ -258,8 +280,8 @@ def test_front_is_loaded_first_however_many_trials_there_are(tracking):
     recorder = _recorder("many", tracking)
     for number in range(110):
         recorder.trial(_record(number, epochs=1))
-    recorder.front([*range(60)])
-    recorder.front([1, 55, 109])  # others were on it once
+    recorder.front(job_of_trial(number) for number in range(60))
+    recorder.front([job_of_trial(1), job_of_trial(55), job_of_trial(109)])  # others were on it once
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name("many")
     state = unpack(experiment.tags[f"{TAG}kdsearch-front-one"])
