@@ -168,6 +168,11 @@ class DistillationSpec(Section):
         )
 
 
+def temperature_of(term: Term) -> float | None:
+    """By which the term softens logits; None where it softens nothing."""
+    return term.temperature if isinstance(term, KldTerm) else None
+
+
 def stride_of(term: Term) -> Stride | None:
     """Of the maps that the term compares; None where it compares logits or the encoders' outputs."""
     return None if isinstance(term, DmlTerm) else term.stride

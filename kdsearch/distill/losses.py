@@ -78,7 +78,7 @@ def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return functional.mse_loss(student, teacher)
 
 
-def maps_kld(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def maps_kld(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher ‖ student) of where in the image each channel is active, averaged over channels and images.
 
     Each channel of N×K×h×w becomes a distribution over its h·w places (Shu et al. 2021, channel-wise distillation).

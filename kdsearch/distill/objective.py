@@ -9,41 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdsearch.config.distillation import (
-    DistillationSpec,
-    DistilledPath,
-    DmlTerm,
-    KldTerm,
-    Loss,
-    MseTerm,
-    Stride,
-    Term,
-    stride_of,
-)
+from kdsearch.config.distillation import DistillationSpec, Stride, Term, stride_of, temperature_of
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.term_losses import TERM_LOSSES, Softening
 from kdsearch.distill.views import Batch
 from kdsearch.models.outputs import Network, Outputs, maps_at
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
 """The loss of one batch."""
-
-SCALES: dict[tuple[DistilledPath, Loss], float] = {
-    ("logits", "mse"): 0.35,
-    ("logits", "kld"): 0.7,
-    ("logits", "dml"): 1.0,
-    ("hidden", "mse"): 1.5,
-    ("hidden", "kld"): 1.5,
-    ("attention", "mse"): 1.5,
-    ("attention", "kld"): 1.5,
-    ("regressor", "mse"): 1.5,
-    ("regressor", "kld"): 3.0,
-}
-"""What brings each path's gradient near that of the supervised loss, measured at the encoders' outputs.
-
-From ``tests/benchmarks/gradients.py``.
-"""
 
 
 class Supervised:
@@ -59,7 +34,7 @@ class Supervised:
             return losses.supervised(logits.float(), batch.target, self._kind)
 
 
-class TermLoss(nn.Module):
+class TermModule(nn.Module):
     """One term: how far the student is from the teacher in logits or in maps; its weight is not in it."""
 
     def __init__(
@@ -76,8 +51,10 @@ class TermLoss(nn.Module):
         """``common``: whether logits and maps are brought to one scale; else ``logit_std`` does nothing."""
         super().__init__()
         self._teacher = (teacher,)  # in a tuple, so that it is not registered as a part of this module
-        self._term, self._kind, self._hidden, self._common = term, kind, hidden, common
-        self._logit_std = logit_std if common else 1.0
+        self._term, self._loss, self._hidden, self._common = term, TERM_LOSSES[term.loss], hidden, common
+        self._how = Softening(
+            logit_std=logit_std if common else 1.0, temperature=temperature_of(term) or 1.0, supervised=kind
+        )
         self._stride = stride_of(term)
         self.regressor: nn.Module | None = None
         if term.on == "regressor":
@@ -87,7 +64,8 @@ class TermLoss(nn.Module):
     def forward(self, student: Outputs, batch: Batch) -> Tensor:
         """The loss of one batch, in float32, of what the student makes of it."""
         if self._term.on == "logits":
-            return self._compare_logits(student.logits.float(), self._teacher_logits(batch))
+            assert self._loss.logits is not None, "study files name it for logits only where it compares those"
+            return self._loss.logits(student.logits.float(), self._teacher_logits(batch), self._how)
         maps = maps_at(student.features, self._stride, side=batch.image.shape[-1]).float()
         return self._compare_hidden(maps, self._teacher_hidden(batch))
 
@@ -107,15 +85,6 @@ class TermLoss(nn.Module):
         standard = self._common and self._term.on != "attention"
         return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
 
-    def _compare_logits(self, student: Tensor, teacher: Tensor) -> Tensor:
-        match self._term:
-            case MseTerm():
-                return losses.logits_mse(student / self._logit_std, teacher / self._logit_std)
-            case KldTerm(temperature=temperature):
-                return losses.logits_kld(student, teacher, temperature or 1.0)
-            case DmlTerm():
-                return losses.logits_dml(student, teacher, self._kind)
-
     def _compare_hidden(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.regressor is not None:
             student = self.regressor(student)
@@ -124,9 +93,8 @@ class TermLoss(nn.Module):
         student, teacher = on_one_grid(student, teacher)
         if self._term.on == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
-        if self._term.loss == "mse":
-            return losses.maps_mse(student, teacher)
-        return losses.maps_kld(student, teacher, 1.0)
+        assert self._loss.maps is not None, "study files name it for maps only where it compares those"
+        return self._loss.maps(student, teacher)
 
 
 class Distillation(nn.Module):
@@ -158,7 +126,7 @@ class Distillation(nn.Module):
         self._student = (student,)  # in a tuple, so that it is not registered as a part of this module
         self._spec, self._kind = spec, kind
         self.terms = nn.ModuleList(
-            TermLoss(
+            TermModule(
                 term,
                 common=spec.balance == "added",
                 kind=kind,
@@ -180,7 +148,7 @@ class Distillation(nn.Module):
                 if self._spec.balance == "shared":
                     loss = term.weight * distilled + (1 - term.weight) * loss
                 else:
-                    loss = loss + term.weight * SCALES[term.on, term.loss] * distilled
+                    loss = loss + term.weight * TERM_LOSSES[term.loss].scales[term.on] * distilled
         return loss
 
 

@@ -1,4 +1,4 @@
-"""How strongly each path and loss pulls at a student beside the masks: the table from which ``SCALES`` was chosen.
+"""How strongly each path and loss pulls at a student beside the masks: what the scales in ``TERM_LOSSES`` are from.
 
     python tests/benchmarks/gradients.py studies/pareto.yaml
 
@@ -27,11 +27,12 @@ from kdsearch.data.splits import split
 from kdsearch.distill.arrays import TrainingData, training_data
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
-from kdsearch.distill.objective import SCALES, Distillation, Supervised
+from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
+from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
 from kdsearch.models.normalisation import normalise
@@ -96,7 +97,7 @@ def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, opt
     print("|---|---|---|---|---|---|---|")
     for path, loss in dict.fromkeys((path, loss) for path, loss, _ in terms):
         row = [*cells[path, loss, "shared"], *cells[path, loss, "added"]]
-        print(f"| {path} | {loss} | {SCALES[path, loss]:g} | {' | '.join(row)} |")
+        print(f"| {path} | {loss} | {TERM_LOSSES[loss].scales[path]:g} | {' | '.join(row)} |")
 
 
 def _terms(

@@ -128,14 +128,14 @@ class MultiMetric:
     """The rule of OptunaHub's multi-metric pruner around Optuna's median: ranks among all trials at each epoch."""
 
     def __init__(self) -> None:
-        self._courses: dict[int, LearningCurve] = {}
+        self._curves: dict[int, LearningCurve] = {}
 
     def observe(self, curve: LearningCurve) -> None:
-        self._courses[curve.number] = curve
+        self._curves[curve.number] = curve
 
     def stops(self, curve: LearningCurve) -> str:
         epoch = len(curve.dice)
-        others = [other for other in self._courses.values() if other.number != curve.number]
+        others = [other for other in self._curves.values() if other.number != curve.number]
         ended = sum(other.finished for other in others)
         if epoch <= SETTINGS.warmup_epochs or ended < SETTINGS.finished_trials:
             return ""

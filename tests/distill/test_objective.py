@@ -11,7 +11,8 @@ from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.student import UNetSpec
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.objective import SCALES, Distillation, Supervised, on_one_grid, regressor
+from kdsearch.distill.objective import Distillation, Supervised, on_one_grid, regressor
+from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.models.students import build_student
 
@@ -83,10 +84,6 @@ def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, vie
         assert all(parameter.grad is not None for parameter in objective.terms[0].regressor.parameters())
 
 
-def test_every_path_and_loss_has_a_scale():
-    assert set(SCALES) == set(PAIRS)
-
-
 def test_regressor_is_the_only_thing_the_objective_owns():
     student, teacher = _student(), _Teacher(_student(width=6))
     objective = _objective(student, teacher, _spec("regressor"))
@@ -117,7 +114,9 @@ def test_added_weight_leaves_the_supervised_loss_whole(weight):
     batch = _batch(logits=3 * torch.randn(2, 1, 16, 16))
     loss = _objective(student, None, _spec("logits", "mse", balance="added", weight=weight), logit_std=3.0)(batch)
     distilled = losses.logits_mse(student(batch.image) / 3, batch.teacher_logits / 3)
-    expected = Supervised(student, "dice_cross_entropy")(batch) + weight * SCALES["logits", "mse"] * distilled
+    expected = (
+        Supervised(student, "dice_cross_entropy")(batch) + weight * TERM_LOSSES["mse"].scales["logits"] * distilled
+    )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 

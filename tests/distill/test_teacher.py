@@ -17,6 +17,7 @@ from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.models.normalisation import normalise
+from kdsearch.models.outputs import maps_at
 from tests.distill.teachers import teach
 from tests.search.setups import finish
 from tests.tiny import TINY
@@ -30,23 +31,46 @@ def _prepare(study, home):
     )
 
 
-def test_teacher_is_kept_with_scores_curve_and_logits(tiny, tmp_path):
+@pytest.fixture(params=["trained", "checkpoint"])
+def made(request, tiny, study_file, tmp_path):
+    """Every way to come by a teacher, with the images it is of."""
     data, folder = _prepare(tiny, tmp_path)
-    assert open_teacher(TeacherRecipe.of(tiny), folder) is None
-    made = teach(tiny, data, folder)
-    opened = open_teacher(TeacherRecipe.of(tiny), folder)
-    assert opened == made
-    assert len(opened.curve) == 1
-    assert opened.scores.params > 100_000
-    network = opened.load(torch.device("cpu"))
+    teacher = teach(tiny, data, folder)
+    if request.param == "checkpoint":
+        study = load_study(study_file(_with_checkpoint(folder / "teacher.safetensors")))
+        teacher = teach(study, data, _prepare(study, tmp_path)[1])
+    return teacher, data
+
+
+@pytest.mark.parametrize("travelled", [False, True])
+def test_students_can_ask_any_teacher(made, travelled):
+    """The contract: whatever it comes from, and on whatever machine."""
+    teacher, data = made
+    here = teacher.packed() if travelled else teacher
+    network = here.load(torch.device("cpu"))
+    assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    cached = opened.logits(torch.device("cpu"))
-    assert cached.dtype == torch.float16
-    assert cached.shape == (len(data.train), 1, 32, 32)
+    cached = here.logits(torch.device("cpu"))
+    assert (cached.dtype, cached.shape) == (torch.float16, (len(data.train), 1, 32, 32))
     with torch.no_grad():
-        logits = network(normalise(data.train.grey))
-    torch.testing.assert_close(cached.float(), logits, atol=1e-2, rtol=1e-2)
-    assert not list(folder.parent.glob(".partial-*"))
+        outputs = network.outputs(normalise(data.train.grey))
+        torch.testing.assert_close(cached.float(), outputs.logits, atol=1e-2, rtol=1e-2)
+        hidden = network.features(normalise(data.train.grey))
+    assert all(torch.equal(a, b) for a, b in zip(outputs.features, hidden, strict=True))
+    assert [32 // maps.shape[-1] for maps in hidden] == [1, 2, 4, 8], "each stride, the finest first"
+    assert maps_at(hidden, 4, side=32) is hidden[2]
+    assert maps_at(hidden, None, side=32) is hidden[-1]
+
+
+def test_teacher_is_kept_with_scores_and_curve(made):
+    teacher, _ = made
+    opened = open_teacher(teacher.recipe, teacher.folder)
+    assert opened == teacher
+    assert opened.scores.params > 100_000
+    assert opened.scores.per_image is not None
+    assert len(opened.curve) == (0 if teacher.recipe.config.checkpoint else 1)
+    assert not list(teacher.folder.parent.glob(".partial-*"))
+    assert open_teacher(teacher.recipe, teacher.folder.with_name("absent")) is None
 
 
 def test_folder_follows_settings_split_and_seed(study_file, tmp_path):

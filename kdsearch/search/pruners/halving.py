@@ -24,16 +24,16 @@ class Halving:
 
     def __init__(self, config: PruningConfig) -> None:
         self._warmup, self._least_finished = config.warmup_epochs, config.finished_trials
-        self._courses: dict[int, LearningCurve] = {}
+        self._curves: dict[int, LearningCurve] = {}
 
     def observe(self, curve: LearningCurve) -> None:
         """Takes notice of a trial, running or ended."""
-        self._courses[curve.number] = curve
+        self._curves[curve.number] = curve
 
     def stops(self, curve: LearningCurve) -> str:
         """Why the trial does not pass the rung its last epoch is; empty between rungs."""
         epoch = len(curve.dice)
-        others = [other for other in self._courses.values() if other.number != curve.number]
+        others = [other for other in self._curves.values() if other.number != curve.number]
         if not is_rung(epoch, first=self._warmup + 1) or sum(o.finished for o in others) < self._least_finished:
             return ""
         rivals = [other for other in others if len(other.dice) >= epoch and other.no_larger_than(curve)]

@@ -19,7 +19,7 @@ from kdsearch.search.pruners.learning_curve import LearningCurve
 EPOCHS = 12
 
 
-def _course(number, dice, *, params=100, macs=100, finished=None, epochs=EPOCHS):
+def _curve(number, dice, *, params=100, macs=100, finished=None, epochs=EPOCHS):
     finished = len(dice) == epochs if finished is None else finished
     return LearningCurve(number=number, params=params, macs=macs, dice=tuple(dice), epochs=epochs, finished=finished)
 
@@ -38,25 +38,25 @@ def _pruner(name, *known, **settings):
 
 EVERY = typing.get_args(PrunerName)
 SIZE_FAIR = ("reach", "halving")
-GOOD = [_course(number, _rising(0.8)) for number in range(3)]
+GOOD = [_curve(number, _rising(0.8)) for number in range(3)]
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_name_builds_a_pruner_that_never_stops_the_first_trial(name):
     pruner = _pruner(name)
     for epochs in range(1, EPOCHS):
-        curve = _course(0, _rising(0.1, epochs))
+        curve = _curve(0, _rising(0.1, epochs))
         assert pruner.stops(curve) == ""
         pruner.observe(curve)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "none"])
 def test_hopeless_trial_is_stopped_after_the_warm_up_and_not_before(name):
-    pruner = _pruner(name, *(_course(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=4)
+    pruner = _pruner(name, *(_curve(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=4)
     stopped_at = []
     for number in range(90, 99):  # several, because Hyperband's last bracket stops none
         for epochs in range(1, EPOCHS):
-            curve = _course(number, [0.01] * epochs)
+            curve = _curve(number, [0.01] * epochs)
             if pruner.stops(curve):
                 stopped_at.append(epochs)
                 break
@@ -67,7 +67,7 @@ def test_hopeless_trial_is_stopped_after_the_warm_up_and_not_before(name):
 
 @pytest.mark.parametrize("name", SIZE_FAIR)
 def test_nothing_is_stopped_before_enough_trials_have_finished(name):
-    bad = _course(99, [0.01] * 3)
+    bad = _curve(99, [0.01] * 3)
     assert _pruner(name, *GOOD, finished_trials=4).stops(bad) == ""
     assert _pruner(name, *GOOD, finished_trials=3).stops(bad) != ""
 
@@ -75,32 +75,32 @@ def test_nothing_is_stopped_before_enough_trials_have_finished(name):
 @pytest.mark.parametrize("name", SIZE_FAIR)
 def test_smaller_or_cheaper_trial_is_never_stopped_for_larger_ones_being_better(name):
     pruner = _pruner(name, *GOOD)
-    assert pruner.stops(_course(99, [0.01] * 3, params=99)) == ""
-    assert pruner.stops(_course(99, [0.01] * 3, macs=99)) == ""
-    assert pruner.stops(_course(99, [0.01] * 3, params=1000, macs=1000)) != ""
+    assert pruner.stops(_curve(99, [0.01] * 3, params=99)) == ""
+    assert pruner.stops(_curve(99, [0.01] * 3, macs=99)) == ""
+    assert pruner.stops(_curve(99, [0.01] * 3, params=1000, macs=1000)) != ""
 
 
 @pytest.mark.parametrize("name", SIZE_FAIR)
 def test_trial_that_leads_those_no_larger_is_never_stopped(name):
     pruner = _pruner(name, *GOOD)
     for epochs in range(1, EPOCHS):
-        assert pruner.stops(_course(99, _rising(0.9, epochs))) == ""
+        assert pruner.stops(_curve(99, _rising(0.9, epochs))) == ""
 
 
 def test_reach_is_what_finished_trials_gained_from_the_same_epoch_on():
-    late = [_course(number, [0.1] * 6 + [0.7] * 6) for number in range(4)]
-    rival = _course(9, [0.6] * EPOCHS)
+    late = [_curve(number, [0.1] * 6 + [0.7] * 6) for number in range(4)]
+    rival = _curve(9, [0.6] * EPOCHS)
     pruner = _pruner("reach", *late, rival)
-    assert pruner.stops(_course(99, [0.1] * 4)) == "", "it may still rise as the late ones did"
-    reason = pruner.stops(_course(99, [0.1] * 4 + [0.05] * 4))
+    assert pruner.stops(_curve(99, [0.1] * 4)) == "", "it may still rise as the late ones did"
+    reason = pruner.stops(_curve(99, [0.1] * 4 + [0.05] * 4))
     assert reason == "its reach of 10.0 % Dice is 60.0 points below the 70.0 % of trial 0, which is no larger"
 
 
 def test_reach_compares_trainings_of_different_lengths_by_their_share():
-    short = [_course(number, [0.1, 0.1, 0.7, 0.7], epochs=4) for number in range(4)]
+    short = [_curve(number, [0.1, 0.1, 0.7, 0.7], epochs=4) for number in range(4)]
     pruner = _pruner("reach", *short)
-    assert pruner.stops(_course(99, [0.1] * 6)) == ""
-    assert pruner.stops(_course(99, [0.1] * 9)) != ""
+    assert pruner.stops(_curve(99, [0.1] * 6)) == ""
+    assert pruner.stops(_curve(99, [0.1] * 9)) != ""
 
 
 @given(
@@ -108,19 +108,19 @@ def test_reach_compares_trainings_of_different_lengths_by_their_share():
     st.lists(st.floats(0, 1), min_size=3, max_size=EPOCHS - 1),
 )
 def test_a_higher_quantile_never_stops_what_a_lower_one_lets_continue(curves, curve):
-    known = [_course(number, dice) for number, dice in enumerate(curves)]
-    verdicts = [bool(_pruner("reach", *known, quantile=q).stops(_course(99, curve))) for q in (0.2, 0.5, 0.9)]
+    known = [_curve(number, dice) for number, dice in enumerate(curves)]
+    verdicts = [bool(_pruner("reach", *known, quantile=q).stops(_curve(99, curve))) for q in (0.2, 0.5, 0.9)]
     assert verdicts == sorted(verdicts, reverse=True)
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1)), min_size=6, max_size=12), st.integers(0, 5))
 def test_member_of_the_front_at_a_rung_goes_on_where_halving_has_no_larger_rivals_ahead(others, index):
     rung = 3
-    known = [_course(n, [dice] * EPOCHS, params=size, macs=size) for n, (size, dice) in enumerate(others)]
+    known = [_curve(n, [dice] * EPOCHS, params=size, macs=size) for n, (size, dice) in enumerate(others)]
     me = known[index]
     smaller_better = [o for o in known if o is not me and o.no_larger_than(me) and o.dice[0] >= me.dice[0]]
     if not smaller_better:
-        curve = _course(me.number, me.dice[:rung], params=me.params, macs=me.macs)
+        curve = _curve(me.number, me.dice[:rung], params=me.params, macs=me.macs)
         reason = _pruner("halving", *known).stops(curve)
         rivals = sum(o.no_larger_than(me) for o in known)
         assert reason == "" or rivals > 2
@@ -143,12 +143,12 @@ def test_optuna_s_median_decides_as_optuna_does():
         for epochs in range(1, EPOCHS + 1):
             trial.report(curve[epochs - 1], epochs)
             expected = trial.should_prune()
-            assert bool(pruner.stops(_course(number, curve[:epochs], finished=False))) == expected
+            assert bool(pruner.stops(_curve(number, curve[:epochs], finished=False))) == expected
             if expected:
                 break
         study.tell(trial, max(curve)) if not expected else study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         if not expected:
-            pruner.observe(_course(number, curve))
+            pruner.observe(_curve(number, curve))
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,8 @@ def test_pruner_that_cannot_work_is_refused(study_file, search, message):
 @pytest.mark.parametrize("warmup", [1, 3, 5])
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in ("none", "hyperband")])
 def test_warm_up_means_the_same_to_every_pruner(name, warmup):
-    pruner = _pruner(
-        name, *(_course(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=warmup
-    )
-    stopped_at = next(epochs for epochs in range(1, EPOCHS) if pruner.stops(_course(90, [0.01] * epochs)))
+    pruner = _pruner(name, *(_curve(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=warmup)
+    stopped_at = next(epochs for epochs in range(1, EPOCHS) if pruner.stops(_curve(90, [0.01] * epochs)))
     assert stopped_at == warmup + 1
 
 
@@ -185,7 +183,7 @@ def test_reach_is_patient_unless_told_otherwise():
 
 
 def test_margin_trusts_a_trial_whose_reach_is_a_little_below():
-    known = [_course(number, _rising(0.8)) for number in range(3)]
-    behind = _course(9, [0.12, 0.19, 0.19, 0.19])
+    known = [_curve(number, _rising(0.8)) for number in range(3)]
+    behind = _curve(9, [0.12, 0.19, 0.19, 0.19])
     assert _pruner("reach", *known, margin=0.0, quantile=0.0).stops(behind)
     assert not _pruner("reach", *known, margin=0.2, quantile=0.0).stops(behind)
