@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class KdsearchError(Exception):
@@ -59,3 +61,12 @@ def bucket_errors() -> tuple[type[Exception], ...]:
     names = (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"))
     loaded = [(sys.modules.get(module), name) for module, name in (*names, ("boto3.exceptions", "Boto3Error"))]
     return tuple(getattr(module, name) for module, name in loaded if module is not None)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an operating-system error while writing ``path`` into a KdsearchError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise KdsearchError(f"{path} cannot be written: {error.strerror or error}; name another place") from error

@@ -12,8 +12,7 @@ from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.problems import describe
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.yaml_file import YamlFile
-from kdsearch.config.yaml_text import dump_yaml
+from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import StudyFileError, nearest
 
 

@@ -21,8 +21,8 @@ from kdsearch.data.pixels import Pixels, read_grey, read_mask, resize_image, res
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests, digest
-from kdsearch.files.folders import lock_of, whole_folder
 from kdsearch.files.schema import Schema, unchanged
+from kdsearch.files.whole import lock_of, whole_folder
 
 logger = logging.getLogger(__name__)
 

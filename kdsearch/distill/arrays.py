@@ -1,4 +1,4 @@
-"""A split's images on the training device."""
+"""The device that networks are trained on, and a split's images on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdsearch.config.study import Device
 from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.errors import KdsearchError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +63,14 @@ def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device
         masks=torch.from_numpy(dataset.masks[chosen]).to(device),
         sources=tuple(dataset.infos[position].source for position in positions),
     )
+
+
+def choose_device(wanted: Device) -> torch.device:
+    """``auto`` is CUDA, then MPS, then the CPU; raises KdsearchError for one that is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[wanted]:
+        there = ", ".join(name for name, found in available.items() if found)
+        raise KdsearchError(f"device: {wanted} is not available to torch {torch.__version__}; there is: {there}")
+    return torch.device(wanted)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdsearch.distill.views import warp
-from kdsearch.models.outputs import Encoder, maps_at
+from kdsearch.models.contract import Encoder, maps_at
 
 OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
 """Cells."""

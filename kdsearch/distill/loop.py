@@ -1,4 +1,4 @@
-"""The one training loop, for teacher, student and plain student."""
+"""The one training loop, for teacher, student and plain student, and the scores of what it trained."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from kdsearch.distill.report import OutOfMemory, TrainingFailed
 from kdsearch.distill.state import TrainingState
 from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
+from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.measure.overlap import dice_per_image, predict_classes
-from kdsearch.models.normalisation import normalise
+from kdsearch.measure.scores import assemble
+from kdsearch.models.contract import normalise
 from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.scores import Scores
 
 EVALUATION_BATCH = 64
 
@@ -161,3 +164,20 @@ def _mixed_precision(spec: TrainingSpec, device: torch.device) -> torch.dtype | 
     if device.type != "cuda" or spec.precision == "float32":
         return None
     return torch.float16 if spec.precision == "fp16" else torch.bfloat16
+
+
+def score(network: nn.Module, images: Images, fitted: Fitted) -> Scores:
+    """Overlap on the images, and what the network costs; leaves the network on the CPU, where tools count it."""
+    predicted = predict_classes(predict_logits(network, images)).cpu()
+    network.cpu()
+    cost = count(network, size=images.size)
+    return assemble(
+        predicted=predicted,
+        target=(images.masks > 0).long().cpu(),
+        sources=images.sources,
+        cost=cost,
+        tool_counts=count_by_tools(network, size=images.size, cost=cost),
+        train_seconds=fitted.seconds,
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+    )

@@ -15,7 +15,7 @@ from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.term_losses import TERM_LOSSES, Softening
 from kdsearch.distill.views import Batch
-from kdsearch.models.outputs import Network, Outputs, maps_at
+from kdsearch.models.contract import Network, Outputs, maps_at
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
 """The loss of one batch."""

@@ -15,14 +15,13 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
-from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, train
+from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.report import Halves, Trained, TrainingFailed
-from kdsearch.distill.scoring import score
 from kdsearch.errors import TeacherError
+from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import read_tensors
-from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import Teacher, build_teacher
 from kdsearch.trials.curve import EpochReport
 

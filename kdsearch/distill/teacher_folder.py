@@ -17,8 +17,8 @@ from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.report import Halves, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.files.digests import digest, digest_file
-from kdsearch.files.folders import whole_folder
 from kdsearch.files.schema import Schema, unchanged
+from kdsearch.files.whole import whole_folder
 from kdsearch.models.teacher import Teacher, build_teacher
 from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
 from kdsearch.trials.scores import Scores, dump_scores, read_scores

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdsearch.config.training import AugmentationSpec
-from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
+from kdsearch.models.contract import GREY_MEAN, GREY_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

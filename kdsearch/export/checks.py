@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kdsearch.data.native import NativeImage
 from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import EVALUATION_BATCH
 from kdsearch.errors import ExportError
+from kdsearch.export.loading import Network, logits_at_own_size
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.export.runtime import session_of
 from kdsearch.measure.overlap import dice_per_image, predict_classes
-from kdsearch.models.normalisation import normalise
+from kdsearch.models.contract import normalise
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """How far logits may differ: the sum of the first and of the second times the largest logit."""
@@ -51,3 +56,12 @@ def require_same(expected: Tensor, got: Tensor, images: Images) -> float:
             "and onnxruntime"
         )
     return difference
+
+
+def native_dice(network: Network, images: Iterable[NativeImage], *, size: int) -> dict[str, float]:
+    """Dice of each image by its id, NaN where it holds no lesion; ``network`` takes grey values S×S."""
+    return {image.id: _dice(logits_at_own_size(network, image.grey, size=size) > 0, image.mask > 0) for image in images}
+
+
+def _dice(predicted: npt.NDArray[np.bool_], target: npt.NDArray[np.bool_]) -> float:
+    return float(dice_per_image(*(torch.from_numpy(part.astype(np.int64))[None] for part in (predicted, target)))[0])

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from kdsearch.config.ranges import Section
-from kdsearch.config.yaml_file import YamlFile
-from kdsearch.config.yaml_text import dump_yaml
+from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import KdsearchError, ModelError, StudyFileError
 from kdsearch.export.files import DESCRIPTION, MOST_BYTES
 from kdsearch.files.digests import digest_file

@@ -21,9 +21,9 @@ from kdsearch.data.native import native_images
 from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.card import model_card
-from kdsearch.export.checks import lesion_dice, mean_dice, onnx_logits, require_same
+from kdsearch.export.checks import lesion_dice, mean_dice, native_dice, onnx_logits, require_same
 from kdsearch.export.description import (
     Description,
     Input,
@@ -33,23 +33,23 @@ from kdsearch.export.description import (
     Subgroup,
     Timing,
     dump_description,
+    read_description,
+    require_unchanged,
 )
 from kdsearch.export.files import DESCRIPTION, INT8, ONNX, WEIGHTS
 from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.loading import torch_network
-from kdsearch.export.native import native_dice
 from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
 from kdsearch.export.seen import dump_seen
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
 from kdsearch.files.digests import digest_file
-from kdsearch.files.folders import whole_folder
-from kdsearch.measure.environment import installed_packages
+from kdsearch.files.whole import whole_folder
 from kdsearch.measure.latency import Latency, processor_name
-from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.trials.record import Student
-from kdsearch.version import __version__
+from kdsearch.version import __version__, installed_packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,3 +237,33 @@ def _digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.iterdir())
         if path.suffix in (".safetensors", ".onnx") or path.name == SEEN
     }
+
+
+def find_shipped(folder: Path, student: Student, *, weights: Path, form: Form) -> Description | None:
+    """What the folder says of itself where it holds that student in that form, whole; None where there is no folder.
+
+    Raises KdsearchError where something else is there.
+    """
+    if not folder.exists():
+        return None
+    try:
+        found = read_description(folder)
+        for name in found.files:
+            require_unchanged(folder / name, found)
+        difference = _difference(found, student, weights=weights, form=form)
+    except ModelError as error:
+        difference = str(error)
+    if difference:
+        raise KdsearchError(f"{folder} exists already ({difference}); remove it, or name another folder with --out")
+    return found
+
+
+def _difference(found: Description, student: Student, *, weights: Path, form: Form) -> str:
+    """What the folder holds else; empty where it is the same."""
+    if found.trial != student.number or found.files.get(WEIGHTS) != digest_file(weights):
+        return f"it holds trial {found.trial} of a study {found.study}, not these weights"
+    if found.onnx.preprocessing != form.preprocessing:
+        return f"it was written with{'' if found.onnx.preprocessing else 'out'} --with-preprocessing"
+    if found.int8.bound != form.int8_bound:
+        return f"it was written with --int8-bound {found.int8.bound:g}"
+    return ""

@@ -1,4 +1,4 @@
-"""A student as an ONNX graph, with its preprocessing in the graph where that is wanted."""
+"""A student as an ONNX graph, with its preprocessing where that is wanted, and what the graph weighs and takes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import compose, parser
 
-from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
+from kdsearch.export.runtime import example_feed, session_of
+from kdsearch.measure.latency import Latency, time_calls
+from kdsearch.models.contract import GREY_MEAN, GREY_STD
 from kdsearch.models.students import StudentNetwork
 
 OPSET = 20
@@ -113,3 +116,29 @@ def _quietly() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def measure_onnx(network: StudentNetwork, *, size: int) -> tuple[int, Latency]:
+    """Bytes of the ONNX model, and the latency of one image on one thread."""
+    prepared = prepare_onnx(network, size=size)
+    return prepared.file_bytes, prepared.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is ready to be timed."""
+
+    file_bytes: int
+    run: Callable[[], object]
+
+    def time(self) -> Latency:
+        """The latency of one image on one thread, now."""
+        return time_calls(self.run, runtime="onnxruntime", threads=1)
+
+
+def prepare_onnx(network: StudentNetwork, *, size: int) -> Prepared:
+    """Everything that takes long and need not be quiet."""
+    content = to_onnx(network, size=size)
+    session = session_of(content, name="the exported model", threads=1)
+    feed = example_feed(session)
+    return Prepared(len(content), lambda: session.run(None, feed))

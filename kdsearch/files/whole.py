@@ -1,19 +1,22 @@
-"""Files that are written whole or not at all, on this machine or wherever fsspec can write."""
+"""Files and folders that are written whole or not at all, on this machine or wherever fsspec can write."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from kdsearch.errors import KdsearchError, bucket_errors
+from kdsearch.errors import bucket_errors
 
 PARTIAL = "partial"
 
@@ -100,9 +103,31 @@ def _remove(filesystem: AbstractFileSystem, path: str) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an operating-system error while writing ``path`` into a KdsearchError that names it."""
+def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder beside the one wanted, which takes its place when the block ends without an error.
+
+    Raises OSError where the folder exists and is not empty, unless it is to be replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
-        yield
-    except OSError as error:
-        raise KdsearchError(f"{path} cannot be written: {error.strerror or error}; name another place") from error
+        yield beside
+        beside.chmod(0o777 & ~_umask())
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _umask() -> int:
+    """Of this process; it can be read by setting it alone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def lock_of(folder: Path) -> FileLock:
+    """The lock of whoever makes that folder; makes the folder it stands in."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))

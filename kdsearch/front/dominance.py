@@ -1,6 +1,9 @@
-"""Which points no other point beats."""
+"""Which of several points beat which, and how much they cover together."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -47,3 +50,16 @@ def crowding(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if spread > 0:
             distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / spread
     return distance
+
+
+def hypervolume(points: Iterable[tuple[float, float]], *, most_params: float) -> float:
+    """Area that points of (params, Dice) dominate, of Dice against log10 of parameters, from (``most_params``, 0).
+
+    Points with more parameters than that add nothing.
+    """
+    area = best = 0.0
+    for params, dice in sorted(points, key=lambda point: (point[0], -point[1])):
+        if dice > best and params < most_params:
+            area += (dice - best) * (math.log10(most_params) - math.log10(params))
+            best = dice
+    return area

@@ -11,9 +11,8 @@ from torch.utils._pytree import tree_flatten
 
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.errors import TeacherError, first_line, nearest
+from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
 from kdsearch.models.encoder_weights import load_encoder_weights
-from kdsearch.models.normalisation import GREY_MEAN, GREY_STD
-from kdsearch.models.outputs import Outputs
 from kdsearch.models.torchvision_operators import declare_missing_operators
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.student import Convolution, UNetSpec
 from kdsearch.errors import ShapeError
-from kdsearch.models.outputs import Outputs
+from kdsearch.models.contract import Outputs
 
 
 class UNet(nn.Module):

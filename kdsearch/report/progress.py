@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdsearch.front.hypervolume import hypervolume
+from kdsearch.front.dominance import hypervolume
 from kdsearch.trials.record import TrialRecord
 
 

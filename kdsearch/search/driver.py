@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
-from kdsearch.distill.device import choose_device
+from kdsearch.distill.arrays import choose_device
 from kdsearch.files.home import storage_url
 from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack

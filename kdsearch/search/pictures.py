@@ -18,8 +18,7 @@ from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
 from kdsearch.files.home import weights_path
 from kdsearch.measure.overlap import predict_classes
-from kdsearch.report.cases import Case, choose_cases
-from kdsearch.report.overlays import Bits, Row, overlay_sheet
+from kdsearch.report.overlays import Bits, Case, Row, choose_cases, overlay_sheet
 from kdsearch.trials.record import Student
 
 

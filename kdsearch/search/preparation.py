@@ -18,9 +18,8 @@ from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import KdsearchError, SearchError
-from kdsearch.files.folders import lock_of
 from kdsearch.files.home import checkpoint_folder
-from kdsearch.files.whole import names_in, remove
+from kdsearch.files.whole import lock_of, names_in, remove
 from kdsearch.measure.latency import cores
 from kdsearch.search.events import DriverEvent, Resumed, Waiting
 from kdsearch.trials.jobs import job_of_teacher

@@ -12,7 +12,7 @@ from kdsearch.distill.materials import Materials
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.models.families import cost_of
 from kdsearch.search.lease import Lease
-from kdsearch.search.pruners.learning_curve import LearningCurve, Pruner
+from kdsearch.search.pruners.pruner import LearningCurve, Pruner
 from kdsearch.search.store import StudyStore
 from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.jobs import trial_of_job

@@ -12,7 +12,7 @@ from safetensors.torch import load
 
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
-from kdsearch.export.sizes import prepare_onnx
+from kdsearch.export.onnx_graph import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
 from kdsearch.models.students import build_student

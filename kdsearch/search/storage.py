@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004
 
 from kdsearch.errors import SearchError, first_line
+from kdsearch.trials.record import TrialRecord, read_record
 
 STORAGE_ERRORS = (OperationalError, InterfaceError, InternalError, TimeoutError, StorageInternalError)
 """What a storage that cannot be reached, or has no room, raises; what heals when it is back."""
@@ -75,3 +78,18 @@ def explained(study: str) -> Iterator[None]:
         ) from error
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         raise SearchError(f"study {study}: its storage cannot be opened: {first_line(error)}") from error
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """Raises KdsearchError where a newer release wrote it."""
+    return read_record(
+        trial.number,
+        trial.user_attrs,
+        running=trial.state == TrialState.RUNNING,
+        started=_utc(trial.datetime_start),
+        ended=_utc(trial.datetime_complete),
+    )
+
+
+def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:
+    return moment.astimezone(datetime.UTC) if moment else None

@@ -24,9 +24,8 @@ from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import digest
 from kdsearch.files.home import storage_url
 from kdsearch.search.mirror import Mirror
-from kdsearch.search.reading import record_of
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.storage import explained, make_place, patience, sqlite_file
+from kdsearch.search.storage import explained, make_place, patience, record_of, sqlite_file
 from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, Outcome, TrialRecord, dump_cost

@@ -21,7 +21,6 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import describe_teacher
 from kdsearch.errors import KdsearchError, first_line
-from kdsearch.measure.environment import installed_packages
 from kdsearch.tracking.configure import configure_mlflow, store_errors
 from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
@@ -31,7 +30,7 @@ from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.jobs import job_of_trial
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Scores
-from kdsearch.version import __version__
+from kdsearch.version import __version__, installed_packages
 from mlflow import MlflowClient
 
 KIND = "kdsearch.kind"

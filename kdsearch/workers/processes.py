@@ -16,8 +16,7 @@ from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
 from kdsearch.openmp import spin_shortly
 from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources
-from kdsearch.workers.pause import Pause
-from kdsearch.workers.worker import work
+from kdsearch.workers.worker import Pause, work
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import load_weights
-from kdsearch.export.sizes import measure_onnx
+from kdsearch.export.onnx_graph import measure_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.front.choice import Budget, Candidate, Rule
 from kdsearch.front.noise import Difference, flattery, simultaneous_differences

@@ -20,8 +20,8 @@ from kdsearch.data.dataset import Dataset
 from kdsearch.data.native import native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
+from kdsearch.export.checks import native_dice
 from kdsearch.export.loading import LoadedStudent
-from kdsearch.export.native import native_dice
 from kdsearch.export.seen import Seen, mark_known
 from kdsearch.measure.overlap import predict_classes
 

@@ -9,9 +9,8 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.files import ONNX
-from kdsearch.export.folder import Form, ship_student
+from kdsearch.export.folder import Form, find_shipped, ship_student
 from kdsearch.export.runtime import example_feed, open_session
-from kdsearch.export.shipped import find_shipped
 from kdsearch.front.choice import Budget, Candidate, Rule, nearest_to
 from kdsearch.front.members import is_within
 from kdsearch.search.pictures import Pictures

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from kdsearch.data.pixels import SUFFIXES, read_grey
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.loading import LoadedStudent, shares_of
-from kdsearch.files.whole import writing
 from kdsearch.report.overlays import outlined
 
 LEAST_SIDE = 256

@@ -7,12 +7,12 @@ from pathlib import Path
 from kdsearch.config.load import dump_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
-from kdsearch.measure.environment import installed_packages
 from kdsearch.report.page import ReportData, report_page
 from kdsearch.report.repeats import variants_of
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
+from kdsearch.version import installed_packages
 from kdsearch.workflow.front import Front, front
 
 

@@ -35,7 +35,7 @@ from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teache
 from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
-from kdsearch.models.normalisation import normalise
+from kdsearch.models.contract import normalise
 from kdsearch.models.students import build_student, initialise
 from kdsearch.models.teacher import Teacher
 from kdsearch.models.unet import UNet

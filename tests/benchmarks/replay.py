@@ -19,10 +19,9 @@ import numpy as np
 import optuna
 
 from kdsearch.config.pruning import PruningConfig
-from kdsearch.front.dominance import non_dominated
-from kdsearch.front.hypervolume import hypervolume
+from kdsearch.front.dominance import hypervolume, non_dominated
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.pruners.learning_curve import LearningCurve, Pruner
+from kdsearch.search.pruners.pruner import LearningCurve, Pruner
 
 CURVES = Path(__file__).parent / "curves"
 BUDGETS = (10_000, 100_000, 1_000_000)

@@ -23,7 +23,7 @@ import optuna
 
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
-from kdsearch.front.hypervolume import hypervolume
+from kdsearch.front.dominance import hypervolume
 from kdsearch.models.families import cost_of
 from kdsearch.search.store import DIRECTIONS, StudyStore
 from kdsearch.search.submission import how_far_over

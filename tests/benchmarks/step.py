@@ -21,7 +21,7 @@ from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer
-from kdsearch.models.normalisation import normalise
+from kdsearch.models.contract import normalise
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
 

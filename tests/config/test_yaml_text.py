@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.config.yaml_file import YamlFile
-from kdsearch.config.yaml_text import dump_yaml
+from kdsearch.config.yaml_file import YamlFile, dump_yaml
 
 
 @pytest.mark.parametrize(

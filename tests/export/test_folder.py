@@ -18,7 +18,7 @@ from kdsearch.export.description import read_description
 from kdsearch.export.folder import Form, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.export.runtime import session_of
-from kdsearch.models.normalisation import normalise
+from kdsearch.models.contract import normalise
 from tests.front.students import student
 from tests.shipping import ship
 

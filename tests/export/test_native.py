@@ -12,7 +12,7 @@ from kdsearch.config.data import DataConfig, FolderSource, PhantomSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.native import NativeImage, native_images
 from kdsearch.errors import DataError
-from kdsearch.export.native import native_dice
+from kdsearch.export.checks import native_dice
 from tests.data.pictures import write_image, write_mask
 
 

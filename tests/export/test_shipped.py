@@ -8,8 +8,7 @@ import pytest
 
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import read_description
-from kdsearch.export.folder import Form
-from kdsearch.export.shipped import find_shipped
+from kdsearch.export.folder import Form, find_shipped
 from tests.front.students import student
 from tests.shipping import PLAIN
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.files.folders import whole_folder
+from kdsearch.files.whole import whole_folder
 
 
 def _write(folder, name, *, replace=False, broken_off=False):

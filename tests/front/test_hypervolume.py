@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsearch.front.hypervolume import hypervolume
+from kdsearch.front.dominance import hypervolume
 
 POINTS = st.lists(st.tuples(st.floats(10, 1e7), st.floats(0, 1)), max_size=12)
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from kdsearch.config.teacher import PACKAGES, Architecture, TeacherConfig
 from kdsearch.errors import TeacherError
+from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
-from kdsearch.models.normalisation import normalise
 from kdsearch.models.teacher import build_teacher, drop_unused_stages, input_statistics
 
 

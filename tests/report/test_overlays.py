@@ -7,8 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from kdsearch.report.cases import choose_cases
-from kdsearch.report.overlays import PREDICTION, TILE, TRUTH, Row, outlined, overlay_sheet
+from kdsearch.report.overlays import PREDICTION, TILE, TRUTH, Row, choose_cases, outlined, overlay_sheet
 
 
 def test_cases_are_chosen_by_quantile_and_not_the_extremes():

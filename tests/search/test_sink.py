@@ -16,7 +16,7 @@ from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.search import retry
 from kdsearch.search.events import Ended, Resumed, Started, Waiting
-from kdsearch.search.pruners.none import NoPruner
+from kdsearch.search.pruners.pruner import NoPruner
 from kdsearch.search.session import Session, StudyState
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.store import open_store

@@ -18,8 +18,8 @@ from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
 from kdsearch.search.recipes import choose
 from kdsearch.workers.jobs import Begun, Job, Lost, Progressed, Resources, Succeeded
-from kdsearch.workers.pause import Pause
 from kdsearch.workers.processes import ProcessExecutor
+from kdsearch.workers.worker import Pause
 from tests.search.setups import ONE_THREAD, make_place
 
 pytestmark = pytest.mark.xdist_group("processes")

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from kdsearch.distill.device import choose_device
+from kdsearch.distill.arrays import choose_device
 from kdsearch.errors import first_line
 from kdsearch.files.home import home_folder
 from kdsearch.measure.latency import cores

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
+from kdsearch.errors import writing
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
-from kdsearch.files.whole import writing
 from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image
 from kdsearch.measure.scores import measure_overlap
 from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_unknown

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
+from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
-from kdsearch.files.whole import writing
 from kdsearch.report.table import front_csv, front_json, front_table
 from kdsearch.workflow.front import Front, front
 

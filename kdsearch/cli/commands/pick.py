@@ -11,16 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdsearch.cli.command_line import command_line
+from kdsearch.cli.next_steps import command_line
 from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
 from kdsearch.cli.walk import walk
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form
 from kdsearch.files.home import home_folder
-from kdsearch.files.whole import writing
 from kdsearch.front.choice import Budget
 from kdsearch.front.members import front_of
 from kdsearch.tracking.location import Tracking, choose_tracking

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdsearch.cli.command_line import command_line
+from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
+from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
-from kdsearch.files.whole import writing
 from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
 from kdsearch.workflow.report import report, require_front

@@ -10,9 +10,8 @@ import time
 from rich.console import Console
 from rich.logging import RichHandler
 
-from kdsearch.cli.command_line import command_line
-from kdsearch.cli.conclusion import failures, look, next_steps
 from kdsearch.cli.live import LiveView
+from kdsearch.cli.next_steps import command_line, failures, look, next_steps
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.config.load import load_study, with_folders, with_search

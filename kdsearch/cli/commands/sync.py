@@ -6,7 +6,7 @@ import argparse
 import os
 from collections import Counter
 
-from kdsearch.cli.command_line import command_line
+from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.files.home import home_folder
 from kdsearch.workflow.sync import sync

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.data.entry import Listing
-from kdsearch.data.readers.layout import require_folder
-from kdsearch.data.readers.pairs import pair_by_stem
-from kdsearch.data.readers.table import read_table
+from kdsearch.data.readers.layout import pair_by_stem, read_table, require_folder
 from kdsearch.errors import DataError
 
 WHERE = "put images into images/ and masks of the same names into masks/"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.data.entry import Listing
-from kdsearch.data.readers.layout import require_folder
-from kdsearch.data.readers.pairs import pair_by_stem
+from kdsearch.data.readers.layout import pair_by_stem, require_folder
 
 WHERE = "UDIAT Dataset B is sent on request by its authors (Yap et al., doi 10.1109/JBHI.2017.2731873)"
 

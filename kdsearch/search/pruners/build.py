@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.search.pruners.halving import Halving
-from kdsearch.search.pruners.learning_curve import Pruner
-from kdsearch.search.pruners.none import NoPruner
+from kdsearch.search.pruners.pruner import NoPruner, Pruner
 from kdsearch.search.pruners.reach import Reach
 from kdsearch.search.pruners.single import SingleObjectivePruner
 

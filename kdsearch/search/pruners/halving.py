@@ -8,7 +8,7 @@ import numpy as np
 
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.front.dominance import preference
-from kdsearch.search.pruners.learning_curve import LearningCurve
+from kdsearch.search.pruners.pruner import LearningCurve
 
 REDUCTION = 2
 """One trial in this many continues from a rung."""

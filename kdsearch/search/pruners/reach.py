@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kdsearch.config.pruning import PruningConfig
-from kdsearch.search.pruners.learning_curve import LearningCurve
+from kdsearch.search.pruners.pruner import LearningCurve
 
 
 class Reach:

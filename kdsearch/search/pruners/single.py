@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Percentile
 from optuna.trial import TrialState
 
 from kdsearch.config.pruning import PruningConfig
-from kdsearch.search.pruners.learning_curve import LearningCurve
+from kdsearch.search.pruners.pruner import LearningCurve
 
 NAME = "mirror"
 """Always the same, because Hyperband sorts trials into brackets by a hash of it."""

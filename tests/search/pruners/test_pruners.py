@@ -14,7 +14,7 @@ from kdsearch.config.pruning import PrunerName, PruningConfig
 from kdsearch.errors import StudyFileError
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.pruners.halving import is_rung
-from kdsearch.search.pruners.learning_curve import LearningCurve
+from kdsearch.search.pruners.pruner import LearningCurve
 
 EPOCHS = 12
 

@@ -1,14 +1,20 @@
-"""What is shown when a study has ended."""
+"""What a person can type next, and what went wrong in a study that has ended."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdsearch.cli.command_line import command_line
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord
+
+
+def command_line(verb: str, study_file: Path, *words: str, data: Sequence[str] = ()) -> str:
+    """``kdsearch VERB STUDY …`` in a shell's quotes; ``data`` are the folders named beside the study file."""
+    folders = [word for folder in data for word in ("--data", folder)]
+    return shlex.join(["kdsearch", verb, str(study_file), *folders, *words])
 
 
 def failures(records: Sequence[TrialRecord]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What networks give: logits, and the maps that were computed on the way."""
+"""What every network takes and gives: normalised images; logits, and the maps that were computed on the way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+GREY_MEAN, GREY_STD = 0.449, 0.226
+"""ImageNet's mean and standard deviation, averaged over its three channels; what students are trained on."""
+
+
+def normalise(images: Tensor) -> Tensor:
+    """N×1×H×W floats for a student from grey values 0-255, N×H×W or N×1×H×W."""
+    images = images if images.ndim == 4 else images.unsqueeze(1)
+    return (images.float() / 255 - GREY_MEAN) / GREY_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A trial as a pruner sees it, and what a pruner is."""
+"""A trial as a pruner sees it, what a pruner is, and the one that stops nothing."""
 
 from __future__ import annotations
 
@@ -44,3 +44,14 @@ class Pruner(Protocol):
     def stops(self, curve: LearningCurve) -> str:
         """Why the trial stops after its last epoch so far; empty where it continues."""
         ...
+
+
+class NoPruner:
+    """Lets every trial train to its end."""
+
+    def observe(self, curve: LearningCurve) -> None:
+        """Takes no notice."""
+
+    def stops(self, curve: LearningCurve) -> str:  # noqa: ARG002 - the contract's name
+        """Never."""
+        return ""
