@@ -14,8 +14,8 @@ from kdsearch.trials.scores import Scores
 MOST_ROWS = 40
 """MLflow keeps no more than eight thousand characters."""
 SCORES = (
-    "Scores are those of the validation split, by which the students were chosen. `front.html` and `front.png` show "
-    "the front, `study.yaml` is what ran; runs of the front's members hold weights and pictures."
+    "Scores are those of the validation split, by which the students were chosen. `front.html` shows the "
+    "front, `study.yaml` is what ran; runs of the front's members hold weights and pictures."
 )
 PICK = "Pick one: `kdsearch pick STUDY.yaml --params 100k`, `--smallest-within 0.01` or `--knee`."
 

@@ -20,8 +20,6 @@ SYMBOLS = {
     "regressor": "diamond",
 }
 """By distillation path, in Plotly's words."""
-MARKERS = {"none": "^", "logits": "o", "hidden": "s", "attention": "P", "regressor": "D"}
-"""The same in Matplotlib's."""
 SEVERAL = "#cc79a7"
 """Where several things are distilled at once."""
 MARK_COLOUR = "#a05195"
@@ -40,11 +38,6 @@ def colour_of(path: str) -> str:
 def symbol_of(path: str) -> str:
     """Of a recipe's ``path``, in Plotly's words."""
     return SYMBOLS.get(path, "star")
-
-
-def marker_of(path: str) -> str:
-    """The same in Matplotlib's."""
-    return MARKERS.get(path, "*")
 
 
 def paths_in_order(paths: Iterable[str]) -> list[str]:

@@ -14,7 +14,6 @@ from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note
-from kdsearch.report.picture import front_picture
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore
 from kdsearch.tracking.location import Tracking
@@ -57,10 +56,7 @@ def refresh_front(
     if recorder.away:
         return
     recorder.front(student.job for student in members)
-    recorder.chart(
-        front_page(study, students=students, front=members, teacher=teacher),
-        front_picture(study, students=students, front=members, teacher=teacher),
-    )
+    recorder.chart(front_page(study, students=students, front=members, teacher=teacher))
     recorder.note(study_note(study, data=store.data(), teacher=teacher, members=members, students=len(students)))
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
 

@@ -123,11 +123,9 @@ class Recorder:
         wanted = set(members)
         self._write("front", lambda: self._mark(wanted))
 
-    def chart(self, page: str, picture: bytes) -> None:
-        """Attaches the front as an HTML page and as PNG to the study run, in the place of the last ones."""
-        self._write(
-            "chart", lambda: self._write_files(self._parent, {"front.html": page.encode(), "front.png": picture})
-        )
+    def chart(self, page: str) -> None:
+        """Attaches the front as an HTML page to the study run, in the place of the last one."""
+        self._write("chart", lambda: self._write_files(self._parent, {"front.html": page.encode()}))
 
     def note(self, text: str) -> None:
         """What the study run's page says, as Markdown."""

@@ -225,7 +225,7 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, h
     }
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     attached = {file.path for file in client.list_artifacts(runs["study"].info.run_id)}
-    assert attached == {"study.yaml", "environment.txt", "front.html", "front.png"}
+    assert attached == {"study.yaml", "environment.txt", "front.html"}
     members = client.search_runs([runs["study"].info.experiment_id], "tags.`kdsearch.front` = 'true'")
     for member in members:
         assert {file.path for file in client.list_artifacts(member.info.run_id)} == {

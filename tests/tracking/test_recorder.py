@@ -206,8 +206,8 @@ def test_front_is_marked_and_unmarked(tracking):
 
 def test_chart_is_replaced(tracking):
     recorder = _recorder("chart", tracking)
-    recorder.chart("<p>old</p>", b"old")
-    recorder.chart("<p>new</p>", b"new")
+    recorder.chart("<p>old</p>")
+    recorder.chart("<p>new</p>")
     assert load_text(f"{_runs(tracking, 'chart')['study'].info.artifact_uri}/front.html") == "<p>new</p>"
 
 

@@ -32,7 +32,6 @@ LIBRARIES = (
     "pydantic",
     "plotly",
     "safetensors",
-    "matplotlib",
     "onnx",
     "onnxscript",
     "onnxruntime",
