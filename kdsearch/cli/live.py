@@ -14,7 +14,7 @@ from rich.text import Text
 from kdsearch.cli.progress import Progress, Running
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import DriverEvent
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 
 BAR_WIDTH = 24
 

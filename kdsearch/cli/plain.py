@@ -20,8 +20,7 @@ from kdsearch.search.events import (
     Trouble,
     Waiting,
 )
-from kdsearch.trials.jobs import describe_job, makes_teacher
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.record import TrialRecord, describe_job, makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 

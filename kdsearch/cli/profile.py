@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kdsearch.search.events import DriverEvent, Ended, Searching, Started
-from kdsearch.trials.jobs import job_of_trial
+from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Progressed
 

@@ -19,9 +19,7 @@ from kdsearch.search.events import (
     Trouble,
     Waiting,
 )
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.jobs import makes_teacher, trial_of_job
-from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 

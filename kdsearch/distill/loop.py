@@ -14,18 +14,16 @@ from torch import Tensor, nn
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
 from kdsearch.distill.arrays import Images, TrainingData
-from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.report import OutOfMemory, TrainingFailed
-from kdsearch.distill.state import TrainingState
+from kdsearch.distill.state import Checkpoint, TrainingState
 from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
 from kdsearch.measure.counts import count, count_by_tools
-from kdsearch.measure.overlap import dice_per_image, predict_classes
-from kdsearch.measure.scores import assemble
+from kdsearch.measure.scores import assemble, dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 from kdsearch.trials.scores import Scores
 
 EVALUATION_BATCH = 64

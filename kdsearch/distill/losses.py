@@ -1,11 +1,15 @@
-"""Losses against masks and against the teacher; all are averages, so that tiling the same pixels changes nothing."""
+"""Losses against masks and against the teacher, all of them averages, and the table of those that terms name."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdsearch.config.distillation import DistilledPath, Loss
 from kdsearch.config.training import SupervisedLoss
 
 DICE_SMOOTHING = 1e-3
@@ -101,3 +105,49 @@ def standardised(maps: Tensor) -> Tensor:
 
 def _kl(student_log: Tensor, teacher_log: Tensor) -> Tensor:
     return torch.exp(teacher_log) * (teacher_log - student_log)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Softening:
+    """What a comparison of logits may depend on."""
+
+    logit_std: float
+    """Standard deviation of the teacher's logits; 1 where they are compared as they come."""
+    temperature: float
+    supervised: SupervisedLoss
+    """The loss against the masks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermLoss:
+    """How far a student is from its teacher, by one loss."""
+
+    logits: Callable[[Tensor, Tensor, Softening], Tensor] | None
+    """Of the student's and the teacher's N×C×H×W; None where the loss is of maps alone."""
+    maps: Callable[[Tensor, Tensor], Tensor] | None
+    """Of the student's and the teacher's N×K×h×w; None where the loss is of logits alone."""
+    scales: Mapping[DistilledPath, float]
+    """What brings each path's gradient near that of the supervised loss, measured at the encoders' outputs.
+
+    From ``tests/benchmarks/gradients.py``.
+    """
+
+
+TERM_LOSSES: dict[Loss, TermLoss] = {
+    "mse": TermLoss(
+        logits=lambda student, teacher, how: logits_mse(student / how.logit_std, teacher / how.logit_std),
+        maps=maps_mse,
+        scales={"logits": 0.35, "hidden": 1.5, "attention": 1.5, "regressor": 1.5},
+    ),
+    "kld": TermLoss(
+        logits=lambda student, teacher, how: logits_kld(student, teacher, how.temperature),
+        maps=maps_kld,
+        scales={"logits": 0.7, "hidden": 1.5, "attention": 1.5, "regressor": 3.0},
+    ),
+    "dml": TermLoss(
+        logits=lambda student, teacher, how: logits_dml(student, teacher, how.supervised),
+        maps=None,
+        scales={"logits": 1.0},
+    ),
+}
+"""By the name in a study file."""

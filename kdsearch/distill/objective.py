@@ -13,7 +13,7 @@ from kdsearch.config.distillation import DistillationSpec, Stride, Term, stride_
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.term_losses import TERM_LOSSES, Softening
+from kdsearch.distill.losses import TERM_LOSSES, Softening
 from kdsearch.distill.views import Batch
 from kdsearch.models.contract import Network, Outputs, maps_at
 

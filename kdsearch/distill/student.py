@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from kdsearch.config.distillation import Stride, stride_of
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.report import Trained
+from kdsearch.distill.state import Checkpoint
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import StudentNetwork, build_student, initialise
 from kdsearch.models.teacher import Teacher
-from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import EpochReport
 
 MEASURED_IMAGES = 128
 """On which the statistics of the teacher's hidden maps are measured."""

@@ -20,7 +20,7 @@ from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
 from kdsearch.models.teacher import Teacher, build_teacher
-from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
+from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 FORMAT = 2

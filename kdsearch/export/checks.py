@@ -16,7 +16,7 @@ from kdsearch.errors import ExportError
 from kdsearch.export.loading import Network, logits_at_own_size
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.export.runtime import session_of
-from kdsearch.measure.overlap import dice_per_image, predict_classes
+from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5

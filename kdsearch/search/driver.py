@@ -23,8 +23,7 @@ from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.submission import is_done, recover, submit
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.jobs import job_of_trial
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.record import TrialRecord, job_of_trial
 from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.ray_cluster import require_ray
 from kdsearch.workers.watchdog import Watchdog

@@ -17,8 +17,7 @@ from kdsearch.report.note import study_note
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.jobs import job_of_teacher
-from kdsearch.trials.record import Student, TrialRecord
+from kdsearch.trials.record import Student, TrialRecord, job_of_teacher
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder

@@ -17,7 +17,7 @@ from kdsearch.distill.materials import Materials
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
 from kdsearch.files.home import weights_path
-from kdsearch.measure.overlap import predict_classes
+from kdsearch.measure.scores import predict_classes
 from kdsearch.report.overlays import Bits, Case, Row, choose_cases, overlay_sheet
 from kdsearch.trials.record import Student
 

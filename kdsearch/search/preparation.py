@@ -22,8 +22,7 @@ from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import lock_of, names_in, remove
 from kdsearch.measure.latency import cores
 from kdsearch.search.events import DriverEvent, Resumed, Waiting
-from kdsearch.trials.jobs import job_of_teacher
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.record import TrialRecord, job_of_teacher
 from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources

@@ -1,22 +1,24 @@
-"""What the driver holds while it searches."""
+"""What the driver holds while it searches, and how its writes wait for a storage that is away."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
-from kdsearch.files.home import checkpoint_folder
+from kdsearch.errors import SearchError, first_line
+from kdsearch.files.home import checkpoint_folder, storage_url
 from kdsearch.models.families import cost_of
+from kdsearch.search.events import Resumed, Waiting
 from kdsearch.search.lease import Lease
 from kdsearch.search.pruners.pruner import LearningCurve, Pruner
+from kdsearch.search.storage import STORAGE_ERRORS, heals
 from kdsearch.search.store import StudyStore
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.jobs import trial_of_job
-from kdsearch.trials.record import Student, TrialRecord, students_of
+from kdsearch.trials.record import EpochReport, Student, TrialRecord, students_of, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.jobs import Job
@@ -111,3 +113,43 @@ def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
         epochs=record.recipe.training.epochs,
         finished=record.outcome == "finished",
     )
+
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+
+T = TypeVar("T")
+
+
+def retry(session: Session, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:
+    """Carries the write out, again and again until it is taken; workers continue with their trials meanwhile.
+
+    Raises SearchError where another driver has taken the study over, or where waiting would not help.
+    """
+    pause = FIRST_PAUSE_S
+    waited = False
+    while True:
+        try:
+            session.lease.check()
+            written = write()
+        except (*STORAGE_ERRORS, OSError) as error:
+            study = session.study
+            if not heals(error, storage_url(session.home, study.name, study.storage)):
+                raise SearchError(
+                    f"study {session.study.name} stops: {_first_line(error)}; waiting would not fix that. What is "
+                    "finished is kept, and the same command resumes when its cause is fixed"
+                ) from error
+            waited = True
+            yield Waiting(reason=_first_line(error))
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+            continue
+        if waited:
+            session.jobs.watchdog.reset(now=time.monotonic())
+            yield Resumed()
+        return written
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return first_line(getattr(cause, "orig", None) or cause)

@@ -26,9 +26,8 @@ from kdsearch.files.home import storage_url
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, make_place, patience, record_of, sqlite_file
-from kdsearch.trials.curve import EpochReport, dump_curve, read_curve
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
-from kdsearch.trials.record import SCHEMA, Outcome, TrialRecord, dump_cost
+from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, TrialRecord, dump_cost, dump_curve, read_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
 
 if TYPE_CHECKING:

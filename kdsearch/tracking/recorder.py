@@ -26,9 +26,7 @@ from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import FRONT as FRONT_VIEW
 from kdsearch.tracking.views import holds_another, saved_views
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.jobs import job_of_trial
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__, installed_packages
 from mlflow import MlflowClient

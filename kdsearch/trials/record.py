@@ -1,20 +1,78 @@
-"""What a trial leaves behind."""
+"""What a trial leaves behind, epoch by epoch and in the end, and what the job that makes it is called."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from kdsearch.files.schema import Schema, unchanged
-from kdsearch.trials.curve import EpochReport, read_curve
-from kdsearch.trials.jobs import job_of_trial
 from kdsearch.trials.recipe import Recipe, read_recipe
 from kdsearch.trials.scores import Cost, Scores, read_scores
+
+_TEACHER = "teacher-"
+
+
+def job_of_trial(number: int) -> str:
+    """The id of the job that makes a trial's student."""
+    return f"{number:05d}"
+
+
+def trial_of_job(job_id: str) -> int:
+    """The number of the trial whose student the job makes."""
+    return int(job_id)
+
+
+def job_of_teacher(teacher_id: str) -> str:
+    """The id of the job that makes a teacher."""
+    return f"{_TEACHER}{teacher_id}"
+
+
+def makes_teacher(job_id: str) -> bool:
+    """Whether the job makes a teacher."""
+    return job_id.startswith(_TEACHER)
+
+
+def describe_job(job_id: str) -> str:
+    """As people are told of it."""
+    return "teacher" if makes_teacher(job_id) else f"trial {trial_of_job(job_id)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport:
+    """One epoch of one network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
+
+    epoch: int
+    """From 1."""
+    epochs: int
+    """Most epochs there can be."""
+    train_loss: float
+    validation_loss: float
+    dice: float
+    """Mean over validation images with a lesion, 0-1."""
+    learning_rate: float
+    seconds: float
+    """Since training began."""
+
+
+_CURVE = TypeAdapter(tuple[EpochReport, ...])
+
+
+def dump_curve(curve: Sequence[EpochReport]) -> str:
+    """As it is stored."""
+    return _CURVE.dump_json(tuple(curve)).decode()
+
+
+def read_curve(text: str | bytes) -> tuple[EpochReport, ...]:
+    """A stored learning curve."""
+    return _CURVE.validate_json(text)
+
 
 Outcome = Literal["running", "finished", "stopped", "rejected", "failed"]
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from kdsearch.distill.report import Trained
 from kdsearch.errors import SearchError
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 from kdsearch.workers.jobs import (
     Begun,
     CheckpointFailed,

@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
 from kdsearch.distill.report import OutOfMemory, Trained, TrainingFailed
+from kdsearch.distill.state import Checkpoint
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import KdsearchError
-from kdsearch.trials.curve import EpochReport
 from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import EpochReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

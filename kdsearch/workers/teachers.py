@@ -17,8 +17,7 @@ from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest
 from kdsearch.files.whole import discard
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.jobs import describe_job, job_of_teacher
+from kdsearch.trials.record import EpochReport, describe_job, job_of_teacher
 from kdsearch.workers.dispatcher import Dispatcher, Passed
 from kdsearch.workers.jobs import Job
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 
 LEAST_S = 60.0
 """Silence shorter than this is never taken for a loss."""

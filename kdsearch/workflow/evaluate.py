@@ -23,7 +23,7 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.checks import native_dice
 from kdsearch.export.loading import LoadedStudent
 from kdsearch.export.seen import Seen, mark_known
-from kdsearch.measure.overlap import predict_classes
+from kdsearch.measure.scores import predict_classes
 
 Pictures = Iterable[npt.NDArray[np.uint8]]
 

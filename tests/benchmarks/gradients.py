@@ -27,12 +27,12 @@ from kdsearch.data.splits import split
 from kdsearch.distill.arrays import TrainingData, training_data
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
+from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
-from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
 from kdsearch.models.contract import normalise

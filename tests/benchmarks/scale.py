@@ -33,8 +33,8 @@ from kdsearch.search.session import StudyState
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
-from kdsearch.trials.curve import EpochReport, dump_curve
 from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import EpochReport, dump_curve
 from kdsearch.trials.scores import Cost, Overlap, Scores, dump_scores
 
 EPOCHS = 30

@@ -6,9 +6,7 @@ import pytest
 
 from kdsearch.cli.profile import Profile
 from kdsearch.search.events import Ended, Reading, Searching, Started
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.jobs import job_of_trial
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
 from tests.front.students import recipe

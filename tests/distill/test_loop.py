@@ -16,9 +16,9 @@ from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
 from kdsearch.distill.report import TrainingFailed
 from kdsearch.distill.state import Best, TrainingState
 from kdsearch.distill.views import strong_view
-from kdsearch.measure.overlap import dice_per_image, predict_classes
+from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.students import build_student
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 
 
 def _images(count: int, seed: int) -> Images:

@@ -11,8 +11,8 @@ from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.student import UNetSpec
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised, on_one_grid, regressor
-from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.models.students import build_student
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 
 import numpy as np
 import onnx
@@ -15,12 +16,12 @@ from kdsearch.data.pixels import resize_image
 from kdsearch.errors import ExportError, KdsearchError
 from kdsearch.export.checks import mean_dice, onnx_logits, require_same
 from kdsearch.export.description import read_description
-from kdsearch.export.folder import Form, load_weights
+from kdsearch.export.folder import Form, find_shipped, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.export.runtime import session_of
 from kdsearch.models.contract import normalise
 from tests.front.students import student
-from tests.shipping import ship
+from tests.shipping import PLAIN, ship
 
 NAMES = [
     "MODEL_CARD.md",
@@ -168,3 +169,43 @@ def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(weights, rea
         expected = outside.run(None, {"image": normalise(torch.from_numpy(small.copy())[None]).numpy()})[0]
         got = inside.run(None, {"pixels": colours[None]})[0]
         assert ((got > 0) != (expected > 0)).mean() < 0.005
+
+
+pytestmark = pytest.mark.xdist_group("shipping")
+
+
+def _find(folder, weights, *, number=3, form=PLAIN):
+    return find_shipped(folder, student(number, 0.7, 10), weights=weights, form=form)
+
+
+def test_the_same_student_in_the_same_form_is_recognised(shipped, weights, tmp_path):
+    assert _find(shipped, weights) == read_description(shipped)
+    assert _find(tmp_path / "absent", weights) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"number": 4}, r"exists already \(it holds trial 3 of a study tiny, not these weights\); remove it, or name"),
+        ({"form": Form(preprocessing=True, int8_bound=1.0)}, "written without --with-preprocessing"),
+        ({"form": Form(preprocessing=False, int8_bound=0.5)}, "written with --int8-bound 1"),
+    ],
+)
+def test_something_else_is_refused(shipped, weights, changes, message):
+    with pytest.raises(KdsearchError, match=message):
+        _find(shipped, weights, **changes)
+
+
+def test_folder_that_was_tampered_with_is_refused(shipped, weights, tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(shipped, folder)
+    (folder / "model.onnx").write_bytes(b"another")
+    with pytest.raises(KdsearchError, match=r"exists already \(.*not the file that student.yaml describes"):
+        _find(folder, weights)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other weights")
+    with pytest.raises(KdsearchError, match="not these weights"):
+        _find(shipped, other)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KdsearchError, match=r"exists already \(.*holds no student.yaml"):
+        _find(tmp_path / "empty", weights)

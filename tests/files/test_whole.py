@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
-from kdsearch.files.whole import PARTIAL, remove, write_whole
+import pytest
+
+from kdsearch.files.whole import PARTIAL, remove, whole_folder, write_whole
 
 
 def test_disk_that_fills_up_leaves_the_last_content_and_nothing_half(tmp_path):
@@ -44,3 +46,25 @@ def test_kill_in_the_middle_of_a_write_leaves_the_last_content_and_removal_takes
     place.with_name(f"c.12345678.{PARTIAL}").write_bytes(b"half")
     remove(str(place))
     assert list(tmp_path.iterdir()) == []
+
+
+def _write(folder, name, *, replace=False, broken_off=False):
+    with whole_folder(folder, replace=replace) as beside:
+        (beside / name).write_text("x")
+        if broken_off:
+            raise KeyError("broken off")
+
+
+def test_folder_that_is_broken_off_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError, match="broken off"):
+        _write(tmp_path / "a", "half", broken_off=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_exists_is_replaced_only_where_that_is_wanted(tmp_path):
+    _write(tmp_path / "a", "before", replace=True)
+    _write(tmp_path / "a", "after", replace=True)
+    with pytest.raises(OSError, match="not empty"):
+        _write(tmp_path / "a", "third")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["after"]

@@ -14,8 +14,7 @@ from kdsearch.report.note import study_note
 from kdsearch.report.page import ReportData, report_page
 from kdsearch.report.progress import reference_size, steps_of
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.record import TrialRecord, students_of
+from kdsearch.trials.record import EpochReport, TrialRecord, students_of
 from tests.front.students import student
 
 STUDY = StudyConfig(name="s")

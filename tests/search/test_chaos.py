@@ -17,8 +17,7 @@ from kdsearch.config.load import load_study
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
 from kdsearch.search.store import open_store
-from kdsearch.trials.jobs import job_of_trial
-from kdsearch.trials.record import students_of
+from kdsearch.trials.record import job_of_trial, students_of
 
 pytestmark = pytest.mark.xdist_group("processes")
 

@@ -25,8 +25,7 @@ from kdsearch.search.preparation import add_teacher, read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.jobs import job_of_trial, makes_teacher
-from kdsearch.trials.record import students_of
+from kdsearch.trials.record import job_of_trial, makes_teacher, students_of
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
 from kdsearch.workflow.sync import sync_study

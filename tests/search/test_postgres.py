@@ -17,7 +17,7 @@ from kdsearch.search.events import Ended, Resumed, Waiting
 from kdsearch.search.lease import TABLE, Lease
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.jobs import makes_teacher
+from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient
 from tests.postgres import PASSWORD

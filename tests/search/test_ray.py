@@ -9,7 +9,7 @@ from kdsearch.errors import SearchError
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import Ended, Started
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.jobs import makes_teacher
+from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient

@@ -18,7 +18,7 @@ from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.files.home import storage_url
 from kdsearch.search.store import StudyStore, open_store
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 from kdsearch.trials.scores import Cost, dump_scores
 from tests.front.students import scores
 from tests.tiny import TINY

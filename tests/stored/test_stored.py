@@ -20,7 +20,7 @@ from kdsearch.search.driver import run_study
 from kdsearch.search.events import Ended, Started
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
-from kdsearch.trials.jobs import makes_teacher
+from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.jobs import Progressed
 
 RELEASES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/expected.json"))

@@ -15,9 +15,7 @@ from kdsearch.tracking.experiment import find_views
 from kdsearch.tracking.location import Tracking, answers, choose_tracking, view_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
-from kdsearch.trials.curve import EpochReport
-from kdsearch.trials.jobs import job_of_teacher, job_of_trial
-from kdsearch.trials.record import TrialRecord
+from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job_of_trial
 from mlflow import MlflowClient
 from mlflow.artifacts import load_text
 from tests.front.students import recipe, scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsearch.trials.curve import EpochReport
+from kdsearch.trials.record import EpochReport
 from kdsearch.workers.watchdog import UNKNOWN_S, Watchdog
 
 

@@ -21,8 +21,7 @@ from kdsearch.errors import writing
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
-from kdsearch.measure.overlap import dice_per_image, empty_per_image, iou_per_image
-from kdsearch.measure.scores import measure_overlap
+from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
 from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_unknown
 
 

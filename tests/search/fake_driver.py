@@ -1,0 +1,115 @@
+"""A driver whose executor does as a test says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from kdsearch.distill.report import Trained
+from kdsearch.errors import SearchError
+from kdsearch.search.events import Started
+from kdsearch.search.pruners.pruner import NoPruner
+from kdsearch.search.session import Session, StudyState
+from kdsearch.search.sink import TrialSink
+from kdsearch.search.store import open_store
+from kdsearch.search.submission import submit
+from kdsearch.trials.record import EpochReport, job_of_trial, trial_of_job
+from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.jobs import Succeeded
+from kdsearch.workers.watchdog import Watchdog
+from tests.front.students import scores
+from tests.tiny import TINY
+
+TWELVE = TINY.replace("trials: 3", "trials: 12")
+
+
+class FakeExecutor:
+    """Takes jobs and does nothing with them."""
+
+    def __init__(self, workers):
+        self.workers, self.jobs, self.stopped, self.dropped = workers, {}, [], []
+
+    def room(self):
+        return self.workers - len(self.jobs)
+
+    def submit(self, job):
+        self.jobs[trial_of_job(job.id)] = job
+
+    def stop(self, job_id, *, within_s):
+        assert within_s > 0
+        self.stopped.append(trial_of_job(job_id))
+
+    def settle(self):
+        """The workers that were asked to stop have done so."""
+        for number in self.stopped:
+            self.jobs.pop(number, None)
+
+    def drop(self, job_id):
+        self.dropped.append(trial_of_job(job_id))
+        del self.jobs[trial_of_job(job_id)]
+
+
+class FakeLease:
+    taken_by = ""
+
+    def check(self):
+        if self.taken_by:
+            raise SearchError(f"the study was taken over by {self.taken_by}")
+
+
+class StopsAt:
+    """Stops the trials named, at the epochs named."""
+
+    def __init__(self, epochs):
+        self.epochs, self.seen = epochs, []
+
+    def observe(self, curve):
+        self.seen.append((curve.number, len(curve.dice), curve.finished))
+
+    def stops(self, curve):
+        return "the test says so" if self.epochs.get(curve.number) == len(curve.dice) else ""
+
+
+def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> Session:
+    """A driver at that moment of a study, its workers fake."""
+    store = open_store(study, home, create=True)
+    return Session(
+        study=study,
+        home=home,
+        store=store,
+        lease=FakeLease(),
+        state=StudyState(store.records(), target=study.search.trials),
+        jobs=_dispatcher(study, store, FakeExecutor(workers), least_s=least_s),
+        recorder=None,
+        materials=SimpleNamespace(teacher=SimpleNamespace(id="teacher"), place=lambda _: None),
+        pruner=pruner or NoPruner(),
+    )
+
+
+def _dispatcher(study, store, executor, *, least_s):
+    lost = {job_of_trial(record.number): record.lost for record in store.records() if record.lost}
+    watchdog = Watchdog(timeout=study.search.heartbeat_timeout, least_s=least_s)
+    return Dispatcher(executor, study=study.name, watchdog=watchdog, retries=study.search.retries, lost=lost)
+
+
+def handle(session, event):
+    return list(session.jobs.handle(event, TrialSink(session)))
+
+
+def report_of(epoch, dice=0.5):
+    return EpochReport(
+        epoch=epoch, epochs=3, train_loss=1, validation_loss=1, dice=dice, learning_rate=0.1, seconds=epoch
+    )
+
+
+def succeed(number):
+    made = scores(dice=0.1 * (number + 1), params=100 - number, macs=20)
+    return Succeeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
+
+
+def finish_trial(session, number):
+    session.jobs.executor.jobs.pop(number)
+    return handle(session, succeed(number))
+
+
+def fill(session):
+    return [event.number for event in submit(session) if isinstance(event, Started)]

@@ -1,0 +1,91 @@
+"""How recipes are drawn and handed out, batch by batch where a study is deterministic."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from kdsearch.search.submission import recover
+from kdsearch.trials.record import job_of_trial
+from kdsearch.workers.jobs import Progressed
+from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report_of
+from tests.tiny import TINY
+
+DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, batch: 4")
+
+
+def _run_all(driver, order):
+    """Finishes whatever runs, the last or the first begun first."""
+    begun = []
+    while True:
+        begun += fill(driver)
+        if not driver.jobs.executor.jobs:
+            return begun
+        finish_trial(driver, order(driver.jobs.executor.jobs))
+
+
+def test_batches_make_recipes_independent_of_workers_and_their_order(session, tmp_path):
+    outcomes = []
+    for index, (workers, order) in enumerate([(1, min), (3, max), (8, min)]):
+        driver = session(text=DETERMINISTIC, workers=workers, home=tmp_path / str(index))
+        _run_all(driver, order)
+        outcomes.append([record.recipe for record in driver.state.records])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert len(outcomes[0]) == 10
+
+
+@pytest.mark.parametrize("kill_after_asks", range(1, 11))
+def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, tmp_path, kill_after_asks):
+    whole = session(text=DETERMINISTIC, home=tmp_path / "whole")
+    _run_all(whole, min)
+    _run_until_killed(session(text=DETERMINISTIC, home=tmp_path / "killed"), kill_after_asks)
+    second = session(text=DETERMINISTIC, home=tmp_path / "killed")
+    list(recover(second, second.store.abandoned()))
+    _run_all(second, max)
+    assert [r.recipe for r in second.state.records] == [r.recipe for r in whole.state.records]
+
+
+@pytest.mark.parametrize("kill_after_asks", range(1, 9))
+def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_path, kill_after_asks):
+    more = DETERMINISTIC.replace("trials: 10", "trials: 14")
+    recipes = []
+    for name, kill in (("whole", 99), ("killed", kill_after_asks)):
+        _run_all(session(text=DETERMINISTIC, home=tmp_path / name), min)
+        _run_until_killed(session(text=more, home=tmp_path / name), kill)
+        second = session(text=more, home=tmp_path / name)
+        list(recover(second, second.store.abandoned()))
+        _run_all(second, max)
+        recipes.append([record.recipe for record in second.state.records])
+    assert recipes[0] == recipes[1]
+    assert len(recipes[0]) == 14
+
+
+def _run_until_killed(driver, asks):
+    """Goes on until that many recipes were drawn, or to the end."""
+    real, drawn = driver.store.ask, []
+
+    def ask():
+        if len(drawn) == asks:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return real()
+
+    driver.store.ask = ask
+    with contextlib.suppress(KeyboardInterrupt):
+        _run_all(driver, max)
+
+
+def test_pruner_sees_only_earlier_batches_where_deterministic(session):
+    pruner = StopsAt({})
+    driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
+    begun = fill(driver)
+    for number in begun:
+        handle(driver, Progressed(job=job_of_trial(number), report=report_of(1)))
+        finish_trial(driver, number)
+    assert pruner.seen == []
+    for number in fill(driver):
+        handle(driver, Progressed(job=job_of_trial(number), report=report_of(1)))
+        finish_trial(driver, number)
+    fill(driver)
+    assert {number for number, _, _ in pruner.seen} == {0, 1, 2, 3}
