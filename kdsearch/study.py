@@ -139,7 +139,7 @@ class Study:
         Quantities may be written ``"50k"``. Raises KdsearchError where none is within the budget, naming the nearest.
         """
         from kdsearch.export.folder import Form
-        from kdsearch.front.choice import Budget
+        from kdsearch.front.rules import Budget
         from kdsearch.tracking.location import choose_tracking
         from kdsearch.workflow.pick import open_candidates, pick, register, require_choice, rule_named, ship
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.export.description import Description
-from kdsearch.front.choice import Budget, Candidate, nearest_to
+from kdsearch.front.rules import Budget, Candidate, nearest_to
 from kdsearch.workflow.choosing import Choice
 
 MOST_SHOWN = 5

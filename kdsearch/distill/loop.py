@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
 from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.checkpoint import Checkpoint, TrainingState
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.report import OutOfMemory, TrainingFailed
-from kdsearch.distill.state import Checkpoint, TrainingState
+from kdsearch.distill.result import OutOfMemory, TrainingFailed
 from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
 from kdsearch.measure.counts import count, count_by_tools

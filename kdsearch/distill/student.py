@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from kdsearch.config.distillation import Stride, stride_of
 from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
-from kdsearch.distill.report import Trained
-from kdsearch.distill.state import Checkpoint
+from kdsearch.distill.result import Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import StudentNetwork, build_student, initialise

@@ -14,11 +14,11 @@ from safetensors.torch import save
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.report import Halves, Trained, TrainingFailed
-from kdsearch.distill.state import Checkpoint
+from kdsearch.distill.result import Halves, Trained, TrainingFailed
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import read_tensors

@@ -14,7 +14,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.distill.report import Halves, Trained
+from kdsearch.distill.result import Halves, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged

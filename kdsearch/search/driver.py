@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from functools import partial
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
@@ -23,7 +22,7 @@ from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.submission import is_done, recover, submit
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.record import TrialRecord, job_of_trial
+from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.ray_cluster import require_ray
 from kdsearch.workers.watchdog import Watchdog
@@ -61,28 +60,32 @@ def run_study(
 def _run(
     study: StudyConfig, home: Path, tracking: Tracking, *, store: StudyStore, lease: Lease, abandoned: list[Proposal]
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
-    clear_checkpoints(study, home, store.records(), study_id=store.id)
+    records = store.records()
+    clear_checkpoints(study, home, records, study_id=store.id)
+    state = StudyState(records, target=study.search.trials)
     yield Reading()
     device = choose_device(study.device)
     images = read_images(study, home)
     executor = start_executor(study, device=device.type)
     try:
-        watchdog = partial(Watchdog, timeout=study.search.heartbeat_timeout)
-        jobs = partial(Dispatcher, executor, study=study.name, retries=study.search.retries)
-        materials = yield from add_teacher(study, images, jobs(watchdog=watchdog()), home=home, study_id=store.id)
+        jobs = Dispatcher(
+            executor,
+            study=study.name,
+            watchdog=Watchdog(timeout=study.search.heartbeat_timeout),
+            retries=study.search.retries,
+            lost={record.job: record.lost for record in records if record.lost},
+        )
+        materials = yield from add_teacher(study, images, jobs, home=home, study_id=store.id)
         yield MaterialsReady(materials=materials, device=device.type)
         with explained(study.name):
             store.bind(data=summarise(materials.dataset, materials.splits), teacher=materials.teacher)
-            records = store.records()
-        state = StudyState(records, target=study.search.trials)
-        lost = {job_of_trial(record.number): record.lost for record in records if record.lost}
         session = Session(
             study=study,
             home=home,
             store=store,
             lease=lease,
             state=state,
-            jobs=jobs(watchdog=watchdog(), lost=lost),
+            jobs=jobs,
             recorder=open_record(study, tracking, store=store, records=state.records),
             materials=materials,
             pruner=build_pruner(study.search.pruning),

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
 
 
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+
+T = TypeVar("T")
+
+
 class StudyState:
     """The trials that have ended, kept in memory so that nothing is read from the storage twice."""
 
@@ -113,12 +119,6 @@ def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
         epochs=record.recipe.training.epochs,
         finished=record.outcome == "finished",
     )
-
-
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
-
-T = TypeVar("T")
 
 
 def retry(session: Session, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:

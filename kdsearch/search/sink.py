@@ -10,7 +10,7 @@ from functools import partial
 
 from safetensors.torch import load
 
-from kdsearch.distill.report import Trained
+from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
 from kdsearch.export.onnx_graph import prepare_onnx
 from kdsearch.files.home import weights_path

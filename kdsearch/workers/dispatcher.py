@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
-from kdsearch.distill.report import Trained
+from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
 from kdsearch.trials.record import EpochReport
 from kdsearch.workers.jobs import (

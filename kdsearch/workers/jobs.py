@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
-from kdsearch.distill.report import OutOfMemory, Trained, TrainingFailed
-from kdsearch.distill.state import Checkpoint
+from kdsearch.distill.result import OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import KdsearchError

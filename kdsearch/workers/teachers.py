@@ -11,7 +11,7 @@ from typing import Never
 import torch
 
 from kdsearch.distill.materials import Materials
-from kdsearch.distill.report import Trained
+from kdsearch.distill.result import Trained
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError

@@ -12,8 +12,8 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import load_weights
 from kdsearch.export.onnx_graph import measure_onnx
 from kdsearch.files.home import weights_path
-from kdsearch.front.choice import Budget, Candidate, Rule
 from kdsearch.front.noise import Difference, flattery, simultaneous_differences
+from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.search.pictures import Pictures
 from kdsearch.trials.record import Student
 

@@ -11,8 +11,8 @@ from kdsearch.export.description import Description
 from kdsearch.export.files import ONNX
 from kdsearch.export.folder import Form, find_shipped, ship_student
 from kdsearch.export.runtime import example_feed, open_session
-from kdsearch.front.choice import Budget, Candidate, Rule, nearest_to
 from kdsearch.front.members import is_within
+from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store

@@ -12,7 +12,7 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.losses import supervised
-from kdsearch.distill.report import TrainingFailed
+from kdsearch.distill.result import TrainingFailed
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdsearch.config.search import Limits
-from kdsearch.front.choice import Budget, Candidate
 from kdsearch.front.dominance import hypervolume, non_dominated
 from kdsearch.front.members import front_of
+from kdsearch.front.rules import Budget, Candidate
 from tests.front.students import student
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from kdsearch.distill.report import Trained
+from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
 from kdsearch.search.events import Started
 from kdsearch.search.pruners.pruner import NoPruner

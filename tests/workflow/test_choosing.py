@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from kdsearch.front.choice import Budget, Candidate, Rule
+from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.workflow.choosing import MOST_COMPARED, Candidates, as_asked_for, choose
 from tests.front.students import student
 

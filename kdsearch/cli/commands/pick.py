@@ -20,8 +20,8 @@ from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form
 from kdsearch.files.home import home_folder
-from kdsearch.front.choice import Budget
 from kdsearch.front.members import front_of
+from kdsearch.front.rules import Budget
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.workflow.choosing import Candidates
 from kdsearch.workflow.pick import open_candidates, pick, register, rule_named, ship

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.front.choice import Budget, Candidate, Rule, nearest_to
+from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from tests.front.students import student
 
 STUDENTS = [

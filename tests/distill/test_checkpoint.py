@@ -10,9 +10,9 @@ import torch
 
 from kdsearch.config.student import UNetSpec
 from kdsearch.config.training import TeacherTraining
+from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
-from kdsearch.distill.state import Checkpoint
 from kdsearch.files.whole import names_in, read_whole, remove
 from kdsearch.models.students import build_student
 from tests.distill.test_loop import DATA
