@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,9 +87,10 @@ class Study:
         spin_shortly()
         study = with_search(self._config, trials=trials, workers=workers)
         for one in run(study, home=self._home, environment=os.environ):
-            for event in one.events:
-                if on_event is not None:
-                    on_event(event)
+            with contextlib.closing(one.events):
+                for event in one.events:
+                    if on_event is not None:
+                        on_event(event)
         return self
 
     def front(self) -> pd.DataFrame:
@@ -99,7 +101,8 @@ class Study:
         from kdsearch.workflow.front import front
         from kdsearch.workflow.tables import students_table
 
-        return students_table(front(self._config, self._home).members)
+        found = front(self._config, self._home)
+        return students_table(found.members, found.standings)
 
     def trials(self) -> pd.DataFrame:
         """Every trial: outcome, scores and settings by trial; by repeat and trial where the study has repeats."""
@@ -115,7 +118,13 @@ class Study:
         from kdsearch.workflow.front import front
 
         found = front(self._config, self._home)
-        return front_figure(self._config, students=found.students, front=found.members, teacher=found.teacher)
+        return front_figure(
+            self._config,
+            students=found.students,
+            front=found.members,
+            teacher=found.teacher,
+            standings=found.standings,
+        )
 
     def pick(  # noqa: PLR0913 - a keyword for each of the command's options
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-
 __version__ = "0.1.0"
 
 
 def installed_packages() -> str:
     """Python, the platform, and every installed package in the form that pip reads."""
+    import importlib.metadata  # takes longer to import than all of kdsearch that --version needs
+    import platform
+
     found = {(dist.name, dist.version) for dist in importlib.metadata.distributions() if dist.name}
     lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda entry: entry[0].lower())]
     return "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *lines, ""])

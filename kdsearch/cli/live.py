@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.cli.progress import Progress, Running
+from kdsearch.cli.progress import Progress, Running, what_images_show
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import DriverEvent
 from kdsearch.trials.record import EpochReport
@@ -46,7 +46,12 @@ def render(progress: Progress, *, now: float) -> RenderableType:
     if progress.phase != "searching":
         return Group(_teacher(progress), *_troubles(progress))
     return Group(
-        _teacher(progress), _counts(progress, now=now), *_troubles(progress), _running(progress), _best(progress)
+        _teacher(progress),
+        _images(progress),
+        _counts(progress, now=now),
+        *_troubles(progress),
+        _running(progress),
+        _best(progress),
     )
 
 
@@ -59,6 +64,10 @@ def _teacher(progress: Progress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("teacher", *_epochs(progress.teacher_report), progress.teacher_failure)
     return table
+
+
+def _images(progress: Progress) -> RenderableType:
+    return Text("" if progress.ready is None else what_images_show(progress.ready.lesions), style="dim")
 
 
 def _counts(progress: Progress, *, now: float) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from kdsearch.cli.progress import Progress
+from kdsearch.cli.progress import Progress, what_images_show
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import (
     DriverEvent,
@@ -55,7 +55,8 @@ def describe(event: DriverEvent, progress: Progress) -> str:
             return shown if makes_teacher(job) else ""
         case MaterialsReady(materials=materials):
             scores = materials.teacher.scores
-            return f"teacher: Dice {100 * scores.dice:.1f} %, {format_quantity(scores.params)} params"
+            teacher = f"teacher: Dice {100 * scores.dice:.1f} %, {format_quantity(scores.params)} params"
+            return f"{teacher}\n{what_images_show(event.lesions)}"
         case Searching(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"

@@ -19,11 +19,21 @@ from kdsearch.search.events import (
     Trouble,
     Waiting,
 )
+from kdsearch.statistics.power import least_difference
 from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
 SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
+
+
+def what_images_show(lesions: int) -> str:
+    """How far apart two students must be for the validation images to tell them apart."""
+    points = 100 * least_difference(lesions)
+    return (
+        f"images    {lesions} with a lesion compare students; less than about {points:.1f} points of Dice apart, two "
+        "are likely to pass for equal"
+    )
 
 
 @dataclass(slots=True)
@@ -62,11 +72,11 @@ class Progress:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
         match event:
             case Reading():
-                self.phase = "reading images"
+                self.phase = "reading images, starting workers"
             case Progressed(job=job, report=report) if makes_teacher(job):
                 self.phase, self.teacher_report = "training the teacher", report
             case MaterialsReady():
-                self.phase, self.ready = "starting workers", event
+                self.phase, self.ready = "opening the record in MLflow", event
             case Searching(records=records, target=target, page=page):
                 self.phase, self.target, self.page, self.searching_since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}

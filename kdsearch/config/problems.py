@@ -70,7 +70,8 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
             return "is missing"
         case "literal_error" | "union_tag_invalid":
             context = detail.get("ctx", {})
-            allowed = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
+            expected = str(context.get("expected", context.get("expected_tags", "")))
+            allowed = re.findall(r"'([^']*)'", expected) or re.findall(r"-?[\d.]+", expected)
             word = context.get("tag", got)
             return f"must be one of {', '.join(allowed)}; got {word!r}{nearest(str(word), allowed)}"
         case "union_tag_not_found":
@@ -123,4 +124,6 @@ def _fits(model: type[BaseModel], content: Any) -> bool:
     names = {field.alias or name for name, field in model.model_fields.items()}
     if "reader" in names and "reader" in content:
         return content["reader"] in typing.get_args(model.model_fields["reader"].annotation)
+    if "on" in content:  # a term of a list, told from others by its loss
+        return "on" in names and content.get("loss") in typing.get_args(model.model_fields["loss"].annotation)
     return not ({"choice", "int", "float"} & names) or bool({"choice", "int", "float"} & names & content.keys())

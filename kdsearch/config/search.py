@@ -78,7 +78,7 @@ class SearchConfig(Section):
     batch: Annotated[int, Field(ge=1)] = 8
     """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose worker was lost resumes with another one before it counts as failed."""
+    """How often a trial, or the teacher, whose worker was lost resumes with another one before it counts as failed."""
     heartbeat_timeout: Annotated[float, Field(gt=1)] = 10.0
     """Usual epochs without a report after which a worker is taken for lost; never less than a minute."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 30.0

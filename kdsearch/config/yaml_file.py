@@ -14,6 +14,7 @@ Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | 
 Location: TypeAlias = tuple[str | int, ...]
 
 MAX_VALUES = 20_000
+_LIKE_A_NUMBER = re.compile(r"[-+]?[0-9.][0-9_.eE+-]*")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
 
 
@@ -128,9 +129,6 @@ class YamlFile:
             if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
                 raise StudyFileError(f"{self.path}:{line}: the key {key_node.value!r} stands twice")
             seen.add(key_node.value)
-
-
-_LIKE_A_NUMBER = re.compile(r"[-+]?[0-9.][0-9_.eE+-]*")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -70,6 +70,9 @@ class DataSummary:
     train: int
     validation: int
     test: int
+    validation_groups: tuple[int, ...] | None = None
+    """A number for each validation image, in the order of the split, equal where images belong together, such as to one
+    patient; None in what was stored before it was kept."""
 
 
 def summarise(dataset: Dataset, splits: Splits) -> DataSummary:
@@ -82,7 +85,21 @@ def summarise(dataset: Dataset, splits: Splits) -> DataSummary:
         train=len(splits.train),
         validation=len(splits.validation),
         test=len(splits.test),
+        validation_groups=_numbered([group_of(dataset.infos[position]) for position in splits.validation]),
     )
+
+
+def group_of(info: ImageInfo) -> str:
+    """What the image belongs to, such as a patient of its source; itself where nothing is known."""
+    if info.group is None:
+        return info.id
+    return info.group if info.group.startswith(ACROSS) else f"{info.source}/group/{info.group}"
+
+
+def _numbered(names: list[str]) -> tuple[int, ...]:
+    """Equal numbers for equal names, from 0 in the order of appearance."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return tuple(places[name] for name in names)
 
 
 SUMMARY = TypeAdapter(DataSummary)

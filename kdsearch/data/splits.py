@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 
 from kdsearch.config.data import SplitConfig
-from kdsearch.data.dataset import ACROSS, Dataset, ImageInfo, Splits
+from kdsearch.data.dataset import Dataset, Splits, group_of
 from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
 
@@ -32,13 +32,6 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
             )
     ordered = {part: tuple(sorted(positions)) for part, positions in parts.items()}
     return Splits(**ordered, fingerprint=digest(dataset.fingerprint, ordered))
-
-
-def group_of(info: ImageInfo) -> str:
-    """What the image belongs to, such as a patient of its source; itself where nothing is known."""
-    if info.group is None:
-        return info.id
-    return info.group if info.group.startswith(ACROSS) else f"{info.source}/group/{info.group}"
 
 
 def _strata(dataset: Dataset, members: dict[str, list[int]]) -> dict[tuple[str, str], list[str]]:

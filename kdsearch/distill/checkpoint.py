@@ -1,4 +1,4 @@
-"""All that a training changes as it goes, as one thing that is kept while it runs and taken up again."""
+"""All that a training changes as it goes, as one thing that is kept while it runs and resumed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
 from kdsearch.files.digests import digest
 from kdsearch.files.whole import read_whole, write_whole
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
+
+SEAL_BYTES = 4 + 16
+"""A checksum and the digest of what is trained, before the state itself."""
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingState:
@@ -102,17 +107,11 @@ class Best:
         self.epoch, self._value, self._weights = state["epoch"], state["value"], state["weights"]  # type: ignore[assignment]  # as written above
 
 
-SEAL_BYTES = 4 + 16
-"""A checksum and the digest of what is trained, before the state itself."""
-
-logger = logging.getLogger(__name__)
-
-
 class Checkpoint:
     """One training's place for its state; ``failure`` says why the last state could not be kept, if so."""
 
     def __init__(self, url: str, *, subject: object, every_s: float) -> None:
-        """``subject`` is what is trained: a state of anything else is not taken up. ``every_s`` in seconds."""
+        """``subject`` is what is trained: a state of anything else is not resumed. ``every_s`` in seconds."""
         self.failure = ""
         self._url = url
         self._subject = digest(subject).encode()

@@ -34,6 +34,7 @@ class HiddenMaps:
         """
         self._teacher, self._stride = teacher, stride
         self.offset = measure_offset(self._maps, images)
+        self._cells = self._maps(images[:1]).shape[-1]
         maps = self(images)
         self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
         std = maps.std(dim=(0, 2, 3), keepdim=True)
@@ -44,8 +45,7 @@ class HiddenMaps:
         """N×K×h×w of images N×1×H×W."""
         if not self.offset:
             return self._maps(images)
-        cells = self._maps(images[:1]).shape[-1]
-        return self._maps(moved(images, -self.offset, cells=cells))
+        return self._maps(moved(images, -self.offset, cells=self._cells))
 
     def _maps(self, images: Tensor) -> Tensor:
         return maps_at(self._teacher.features(images), self._stride, side=images.shape[-1]).float()

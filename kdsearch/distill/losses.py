@@ -82,13 +82,13 @@ def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return functional.mse_loss(student, teacher)
 
 
-def maps_kld(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def maps_kld(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(teacher ‖ student) of where in the image each channel is active, averaged over channels and images.
 
     Each channel of N×K×h×w becomes a distribution over its h·w places (Shu et al. 2021, channel-wise distillation).
     """
-    student, teacher = (maps.flatten(2) / temperature for maps in (student, teacher))
-    return _kl(student.log_softmax(dim=2), teacher.log_softmax(dim=2)).sum(dim=2).mean() * temperature**2
+    student, teacher = (maps.flatten(2) for maps in (student, teacher))
+    return _kl(student.log_softmax(dim=2), teacher.log_softmax(dim=2)).sum(dim=2).mean()
 
 
 def attention(maps: Tensor) -> Tensor:

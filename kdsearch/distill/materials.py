@@ -99,6 +99,8 @@ class Trainers:
     def get(self, key: str, open_materials: Callable[[], Materials]) -> Trainer:
         """The trainer of those materials, which are opened where they are not known."""
         if key not in self._known:
+            for other in [other for other, trainer in self._known.items() if trainer.makes_teachers]:
+                del self._known[other]  # its images are those of the students that come next
             while len(self._known) >= self._most:  # before more is opened, so that there is room for it
                 self._known.popitem(last=False)
             materials = open_materials()

@@ -45,6 +45,7 @@ class Trainer:
 
     def __init__(self, data: TrainingData, teacher: TeacherAtHand | None) -> None:
         """``teacher`` is None where the network to train is a teacher."""
+        self.makes_teachers = teacher is None
         self._data = data
         self._teacher = teacher
         self._network: Teacher | None = None

@@ -172,6 +172,7 @@ def _describe(
     chosen: str,
 ) -> Description:
     summary = asdict(summarise(materials.dataset, materials.splits))
+    del summary["validation_groups"]
     return Description(
         study=study.name,
         trial=student.number,

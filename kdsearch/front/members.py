@@ -18,7 +18,7 @@ def front_of(
     students = [student for student in students if limits is None or is_within(student, limits)]
     if not students:
         return ()
-    losses = np.array([[_loss(student, objective) for objective in objectives] for student in students])
+    losses = np.array([[loss_of(student, objective) for objective in objectives] for student in students])
     members = [student for student, kept in zip(students, non_dominated(losses), strict=True) if kept]
     return tuple(sorted(members, key=lambda student: (student.scores.params, student.scores.macs, student.number)))
 
@@ -28,7 +28,8 @@ def is_within(student: Student, limits: Limits) -> bool:
     return limits.empty_share is None or (student.scores.overlap.empty_share or 0.0) >= limits.empty_share
 
 
-def _loss(student: Student, objective: Objective) -> float:
+def loss_of(student: Student, objective: Objective) -> float:
+    """What the objective counts of the student, smaller being better."""
     match objective:
         case "dice":
             return -student.scores.dice

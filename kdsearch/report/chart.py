@@ -11,25 +11,37 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.front.members import front_of
 from kdsearch.report.style import EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, colour_of, paths_in_order, symbol_of
+from kdsearch.statistics.selection import Standing
+from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
-SUBTITLE = "Outlined: the front of all objectives. Size: multiply-adds. Hover for the recipe."
+SUBTITLE = "Outlined: the front of all objectives, pale where luck may have put it there. Size: multiply-adds."
 
 
 def front_page(
-    study: StudyConfig, *, students: Sequence[Student], front: Sequence[Student], teacher: Scores | None
+    study: StudyConfig,
+    *,
+    students: Sequence[Student],
+    front: Sequence[Student],
+    teacher: Scores | None,
+    standings: Standings = NOTHING_KNOWN,
 ) -> str:
     """HTML with Dice against parameters of all students, the front's among them outlined."""
-    figure = front_figure(study, students=students, front=front, teacher=teacher)
+    figure = front_figure(study, students=students, front=front, teacher=teacher, standings=standings)
     page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
     return page
 
 
 def front_figure(
-    study: StudyConfig, *, students: Sequence[Student], front: Sequence[Student], teacher: Scores | None
+    study: StudyConfig,
+    *,
+    students: Sequence[Student],
+    front: Sequence[Student],
+    teacher: Scores | None,
+    standings: Standings = NOTHING_KNOWN,
 ) -> go.Figure:
-    """The chart of ``front_page``."""
+    """The chart of ``front_page``; members of the front are the paler the likelier it is that luck put them there."""
     figure = go.Figure()
     steps = front_of(students, ("dice", "params"))
     figure.add_scatter(
@@ -42,7 +54,7 @@ def front_figure(
     )
     members = {student.number for student in front}
     for path in paths_in_order(student.recipe.path for student in students):
-        _add_path(figure, path, [student for student in students if student.recipe.path == path], members)
+        _add_path(figure, path, [s for s in students if s.recipe.path == path], members=members, standings=standings)
     if teacher is not None:
         _add_mark(figure, Reference(label="teacher", dice=teacher.dice, params=teacher.params), symbol="star")
     for reference in study.references:
@@ -58,7 +70,9 @@ def front_figure(
     return figure
 
 
-def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members: set[int]) -> None:
+def _add_path(
+    figure: go.Figure, path: str, students: Sequence[Student], *, members: set[int], standings: Standings
+) -> None:
     if not students:
         return
     figure.add_scatter(
@@ -66,13 +80,15 @@ def _add_path(figure: go.Figure, path: str, students: Sequence[Student], members
         y=[100 * student.scores.dice for student in students],
         mode="markers",
         name=path,
-        text=[_hover(student, on_front=student.number in members) for student in students],
+        text=[
+            _hover(student, standings.get(student.number), on_front=student.number in members) for student in students
+        ],
         hovertemplate="%{text}<extra></extra>",
         marker={
             "color": colour_of(path),
             "symbol": symbol_of(path),
             "size": [_size(student.scores.macs) for student in students],
-            "opacity": [1.0 if student.number in members else FADED for student in students],
+            "opacity": [_opacity(student, members, standings) for student in students],
             "line": {"width": [2 if student.number in members else 0 for student in students], "color": EDGE_COLOUR},
         },
     )
@@ -93,14 +109,26 @@ def _add_mark(figure: go.Figure, point: Reference, *, symbol: str) -> None:
     )
 
 
+def _opacity(student: Student, members: set[int], standings: Standings) -> float:
+    if student.number not in members:
+        return FADED
+    standing = standings.get(student.number)
+    return FADED + (1 - FADED) * (1.0 if standing is None else standing.on_front)
+
+
 def _size(macs: int) -> float:
     """Marker diameter in pixels: grows with the logarithm of the multiply-adds."""
     return 6 + 3 * max(0.0, math.log10(macs) - 6)
 
 
-def _hover(student: Student, *, on_front: bool) -> str:
+def _hover(student: Student, standing: Standing | None, *, on_front: bool) -> str:
+    sure = (
+        ""
+        if standing is None
+        else (f"<br>corrected {standing.corrected} %; on the front in {100 * standing.on_front:.0f} % of draws")
+    )
     head = f"<b>trial {student.number}</b>{' · on the front' if on_front else ''}"
     recipe = "<br>".join(
         f"{key}: {value}" for key, value in student.recipe.settings().items() if "augmentation" not in key
     )
-    return f"{head}<br>{student.scores.headline()}<br>{recipe}"
+    return f"{head}<br>{student.scores.headline()}{sure}<br>{recipe}"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.report.table import front_markdown
+from kdsearch.report.table import WHAT_STANDS, front_markdown
+from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
@@ -21,7 +22,13 @@ PICK = "Pick one: `kdsearch pick STUDY.yaml --params 100k`, `--smallest-within 0
 
 
 def study_note(
-    study: StudyConfig, *, data: DataSummary | None, teacher: Scores | None, members: Sequence[Student], students: int
+    study: StudyConfig,
+    *,
+    data: DataSummary | None,
+    teacher: Scores | None,
+    members: Sequence[Student],
+    students: int,
+    standings: Standings = NOTHING_KNOWN,
 ) -> str:
     """What was studied, on what data, the front as a table, and how to pick."""
     paragraphs = (
@@ -30,8 +37,9 @@ def study_note(
         _data(study, data) if data is not None else "",
         f"Teacher: {study.teacher.architecture} on {study.teacher.encoder}, {teacher.headline()}." if teacher else "",
         f"## Front: {len(members)} of {students} finished students",
-        front_markdown(members[:MOST_ROWS]),
+        front_markdown(members[:MOST_ROWS], standings),
         f"and {len(members) - MOST_ROWS} larger ones, in `front.html`." if len(members) > MOST_ROWS else "",
+        f"{WHAT_STANDS}." if standings else "",
         SCORES,
         PICK,
     )

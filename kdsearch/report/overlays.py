@@ -10,6 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+TILE = 192
+GAP = 8
+LINE = 22
+TRUTH, PREDICTION = (0, 220, 90), (255, 60, 60)
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+Bits = npt.NDArray[np.bool_]
+
 QUANTILES = (("easy", 0.95), ("easy", 0.80), ("typical", 0.60), ("typical", 0.40), ("hard", 0.20), ("hard", 0.05))
 """Of the teacher's Dice over the images with a lesion; neither its best nor its worst."""
 
@@ -32,15 +40,6 @@ def choose_cases(teacher_dice: npt.NDArray[np.float64]) -> tuple[Case, ...]:
     for kind, quantile in QUANTILES if len(order) else ():
         found.setdefault(int(order[round(quantile * (len(order) - 1))]), kind)
     return tuple(Case(position=position, kind=kind) for position, kind in found.items())
-
-
-TILE = 192
-GAP = 8
-LINE = 22
-TRUTH, PREDICTION = (0, 220, 90), (255, 60, 60)
-INK, PAPER = (30, 30, 30), (255, 255, 255)
-
-Bits = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import base64
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -18,7 +18,8 @@ from kdsearch.report.figures import curves_figure, groups_figure, hypervolume_fi
 from kdsearch.report.progress import Step, reference_size, steps_of
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
 from kdsearch.report.repeats import Variant, variant_rows
-from kdsearch.report.table import front_cells
+from kdsearch.report.table import WHAT_STANDS, front_cells
+from kdsearch.statistics.standings import Standings
 from kdsearch.trials.record import Student, TrialRecord, students_of
 from kdsearch.trials.scores import Scores
 
@@ -52,6 +53,7 @@ class ReportData:
     study_text: str
     """The resolved study file."""
     environment: str
+    standings: Standings = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
     """Recipes over repeats, where the study was repeated."""
 
@@ -74,11 +76,13 @@ def _sections(story: ReportData) -> Sections:
     members = {student.number for student in story.front}
     most = reference_size(story.records, story.study.search.limits.params)
     steps = steps_of(story.records, most_params=most)
-    chart = front_figure(story.study, students=students, front=story.front, teacher=story.teacher)
+    chart = front_figure(
+        story.study, students=students, front=story.front, teacher=story.teacher, standings=story.standings
+    )
     chart.update_layout(height=560)
     return [
         ("Front", _chart(chart)),
-        ("Members of the front", _table(story.front)),
+        ("Members of the front", _table(story.front, story.standings)),
         (
             f"Over repeats, each with another split and seed: {_part(story)} images",
             _variants(story),
@@ -169,11 +173,12 @@ def _data(story: ReportData) -> str:
     )
 
 
-def _table(students: Sequence[Student]) -> str:
-    head, *rows = front_cells(students)
+def _table(students: Sequence[Student], standings: Standings) -> str:
+    head, *rows = front_cells(students, standings)
     names = "".join(f"<th>{name}</th>" for name in head)
     lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-    return f"<table><tr>{names}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    note = f"<p>{WHAT_STANDS}.</p>" if standings else ""
+    return f"<table><tr>{names}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>{note}"
 
 
 def _pair(left: go.Figure, right: go.Figure) -> str:

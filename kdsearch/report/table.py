@@ -8,22 +8,40 @@ import json
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
+from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student
 
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 
-def front_table(students: Sequence[Student], *, part: str = "") -> Table:
-    """The students with what a person compares them by: Dice and its standard deviation over images, both in %.
+WHAT_STANDS = (
+    "corr.: the Dice to expect on other images of the best student no larger, corrected for choosing by these; "
+    "front: in how many draws of the validation images nothing beats it"
+)
+
+
+def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, part: str = "") -> Table:
+    """The students with what a person compares them by: Dice in %, corrected and as it was measured.
 
     A student is width×depth, then how many convolutions of which kind a stage has. ``part`` ends the title.
     """
-    head, *rows = front_cells(students)
-    table = Table(title=f"Front: no other student is better, smaller and cheaper at once{part}", title_justify="left")
+    head, *rows = front_cells(students, standings)
+    caption = WHAT_STANDS if standings else None
+    title = f"Front: no other student is better, smaller and cheaper at once{part}"
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,  # so that it fits eighty columns
+    )
     for name in head:
         table.add_column(name, justify="left" if name in ("path", "student") else "right", no_wrap=True)
     for row in rows:
@@ -31,20 +49,29 @@ def front_table(students: Sequence[Student], *, part: str = "") -> Table:
     return table
 
 
-def front_cells(students: Sequence[Student]) -> list[tuple[str, ...]]:
-    """Head and a row a student; ``ms`` is there where the study measured latency, ± is over images."""
+def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> list[tuple[str, ...]]:
+    """Head and a row a student; ``ms`` is there where the study measured latency.
+
+    Where standings are known, the corrected Dice and the probability of the front stand beside the Dice; else ±, its
+    standard deviation over images.
+    """
     timed = any(student.scores.latency_ms is not None for student in students)
-    head = ("trial", "Dice %", "±", "params", "MACs", *(["ms"] if timed else []), "path", "student")
-    return [head, *(_row(student, timed=timed) for student in students)]
+    sure = ("corr. %", "front") if standings else ("±",)
+    head = ("trial", "Dice %", *sure, "params", "MACs", *(["ms"] if timed else []), "path", "student")
+    return [head, *(_row(student, standings, timed=timed) for student in students)]
 
 
-def _row(student: Student, *, timed: bool) -> tuple[str, ...]:
+def _row(student: Student, standings: Standings, *, timed: bool) -> tuple[str, ...]:
     scores, spec, distillation = student.scores, student.recipe.student, student.recipe.distillation
     latency = f"{scores.latency_ms:.2f}" if scores.latency_ms is not None else ""
+    sure: tuple[str, ...] = (f"{100 * scores.overlap.dice_std:.1f}",)
+    if standings:
+        standing = standings[student.number]
+        sure = (f"{100 * standing.corrected.dice:.1f}", f"{100 * standing.on_front:.0f} %")
     return (
         str(student.number),
         f"{100 * scores.dice:.1f}",
-        f"{100 * scores.overlap.dice_std:.1f}",
+        *sure,
         format_quantity(scores.params),
         format_quantity(scores.macs),
         *([latency] if timed else []),
@@ -53,15 +80,15 @@ def _row(student: Student, *, timed: bool) -> tuple[str, ...]:
     )
 
 
-def front_markdown(students: Sequence[Student]) -> str:
+def front_markdown(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
     """The same table in Markdown."""
-    head, *rows = front_cells(students)
+    head, *rows = front_cells(students, standings)
     return markdown_table(head, rows)
 
 
-def front_latex(students: Sequence[Student]) -> str:
+def front_latex(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
     """The same table for LaTeX, with booktabs."""
-    head, *rows = front_cells(students)
+    head, *rows = front_cells(students, standings)
     return latex_table(head, rows)
 
 
@@ -106,12 +133,13 @@ def _escaped(text: str) -> str:
     return text
 
 
-def front_json(students: Sequence[Student]) -> str:
-    """The students with every score and setting."""
+def front_json(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
+    """The students with every score and setting, and how they stand where that is known."""
     rows = [
         {
             "trial": student.number,
             "scores": student.scores.metrics(),
+            "standing": standing_metrics(standings, student.number),
             "counted_by": [count.describe() for count in student.scores.tool_counts],
             "recipe": student.recipe.model_dump(mode="json"),
         }
@@ -120,9 +148,17 @@ def front_json(students: Sequence[Student]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def front_csv(students: Sequence[Student]) -> str:
+def front_csv(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
     """One row a student: every score, then every setting; a setting without meaning for a student stays empty."""
-    rows = [{"trial": student.number, **student.scores.metrics(), **student.recipe.settings()} for student in students]
+    rows = [
+        {
+            "trial": student.number,
+            **student.scores.metrics(),
+            **standing_metrics(standings, student.number),
+            **student.recipe.settings(),
+        }
+        for student in students
+    ]
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

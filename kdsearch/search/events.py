@@ -25,6 +25,12 @@ class MaterialsReady:
     materials: Materials
     device: str
 
+    @property
+    def lesions(self) -> int:
+        """Validation images with a lesion, by which students are compared."""
+        lesion, splits = self.materials.dataset.has_lesion, self.materials.splits
+        return sum(bool(lesion[position]) for position in splits.validation)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searching:

@@ -16,6 +16,7 @@ from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import StudyStore
+from kdsearch.statistics.standings import standing_metrics, standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord, job_of_teacher
 
@@ -47,16 +48,22 @@ def refresh_front(
 ) -> None:
     """Brings the front's marks, its charts, the study's page and its figures up to date.
 
-    A store that refused a moment ago is left alone, unless it is to be ``at_once``.
+    How the students stand is recorded where it is ``at_once``, as at the end of a study: it takes a moment. A store
+    that refused a moment ago is left alone, unless it is to be ``at_once``.
     """
-    teacher = store.teacher()
-    members = front_of(students, study.search.objectives, study.search.limits)
+    teacher, data, objectives = store.teacher(), store.data(), study.search.objectives
+    groups = data.validation_groups if data is not None else None
+    standings = standings_of(students, objectives, groups) if at_once else {}
+    members = front_of(students, objectives, study.search.limits)
     recorder.catch_up(at_once=at_once)
     if recorder.away:
         return
     recorder.front(student.job for student in members)
-    recorder.chart(front_page(study, students=students, front=members, teacher=teacher))
-    recorder.note(study_note(study, data=store.data(), teacher=teacher, members=members, students=len(students)))
+    for student in students:
+        recorder.standing(student.job, standing_metrics(standings, student.number))
+    recorder.chart(front_page(study, students=students, front=members, teacher=teacher, standings=standings))
+    note = study_note(study, data=data, teacher=teacher, members=members, students=len(students), standings=standings)
+    recorder.note(note)
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
 
 

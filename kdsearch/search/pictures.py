@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.splits import group_of
+from kdsearch.data.dataset import group_of
 from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials

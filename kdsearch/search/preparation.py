@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +15,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import DataSummary
 from kdsearch.data.splits import split
+from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
@@ -28,7 +30,7 @@ from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from kdsearch.workers.teachers import Wanted, train_teachers
+from kdsearch.workers.teachers import LackingTeacher, take_teacher, train_teachers
 
 LOCK_POLL_S = 0.5
 
@@ -55,25 +57,22 @@ def add_teacher(
     try:
         teacher = open_teacher(recipe, folder)
         if teacher is None:
-            place = study.search.checkpoints and checkpoint_folder(
-                home, study.name, study.search.checkpoints, study_id=study_id
-            )
-            checkpoint = f"{place}/{job_of_teacher(folder.name)}.checkpoint" if place else ""
-            wanted = Wanted(recipe=recipe, materials=images, folder=folder, checkpoint=checkpoint)
-            threads = _teacher_threads(study.search)
-            yield from train_teachers([wanted], jobs, home=home, threads=threads)
+            lacking = LackingTeacher(recipe=recipe, materials=images, folder=folder)
+            if study.search.checkpoints is not None:
+                place = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
+                checkpoint = f"{place}/{job_of_teacher(folder.name)}.checkpoint"
+                lacking = dataclasses.replace(lacking, checkpoint=checkpoint)
+            # students wait for it, so that all cores are idle; one thread gives the same on any number of them
+            threads: Literal["all"] | int = 1 if study.search.deterministic else "all"
+            if study.teacher.checkpoint is not None:
+                take_teacher(lacking, choose_device(study.device))
+            else:
+                yield from train_teachers([lacking], jobs, home=home, threads=threads)
             teacher = open_teacher(recipe, folder)
             assert teacher is not None, "its folder was written"
     finally:
         lock.release()
     return dataclasses.replace(images, trained_teacher=teacher)
-
-
-def _teacher_threads(search: SearchConfig) -> int | None:
-    """All of this machine's cores, since students wait for it; one where a teacher must come out the same anywhere."""
-    if search.deterministic:
-        return 1
-    return None if search.executor == "ray" else cores()
 
 
 def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:

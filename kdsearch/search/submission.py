@@ -23,7 +23,7 @@ from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
 
 CHECKPOINT_FORMAT = 4
-"""Counts changes to what a checkpoint holds, so that an older one is not taken up."""
+"""Counts changes to what a checkpoint holds, so that an older one is not resumed."""
 MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
 

@@ -139,6 +139,13 @@ class Recorder:
         files = {"model.safetensors": weights, "overlays.png": overlays}
         self._write(f"member {job}", lambda: self._write_member(job, files))
 
+    def standing(self, job: str, metrics: dict[str, float]) -> None:
+        """Records with a trial's run how its student stands among all; what has not changed is not written again."""
+        run = self._runs.get(("trial", job))
+        changed = {key: value for key, value in metrics.items() if run is None or run.data.metrics.get(key) != value}
+        if run is not None and changed:
+            self._write(f"standing {job}", lambda: self._write_standing(run, changed))
+
     def summary(self, metrics: dict[str, float]) -> None:
         """Figures of the study as a whole."""
         now = milliseconds(None)
@@ -205,6 +212,11 @@ class Recorder:
         self._write_files(run.info.run_id, files)
         self._client.set_tag(run.info.run_id, PICTURED, "true")
         run.data.tags[PICTURED] = "true"
+
+    def _write_standing(self, run: Run, metrics: dict[str, float]) -> None:
+        now = milliseconds(None)
+        self._client.log_batch(run.info.run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
+        run.data.metrics.update(metrics)
 
     def _write_files(self, run_id: str, files: dict[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:

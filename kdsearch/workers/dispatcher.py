@@ -124,6 +124,7 @@ class Dispatcher:
     def start_next(self) -> Job:
         """Gives the first of the waiting jobs to a worker."""
         job = self.waiting.popleft()
+        assert job.id not in self._running, "a job has one worker"
         self.executor.submit(job)
         self._running[job.id] = _Running(job)
         self.watchdog.begin(job.id, macs=job.macs, now=time.monotonic())

@@ -10,7 +10,7 @@ import torch
 
 from kdsearch.distill.materials import Trainers
 from kdsearch.files.whole import discard
-from kdsearch.workers.jobs import ENDS, Event, Job, Resources, carry_out
+from kdsearch.workers.jobs import ENDS, Event, Job, Resources, carry_out, threads_for
 
 
 class InlineExecutor:
@@ -29,7 +29,7 @@ class InlineExecutor:
 
     def submit(self, job: Job) -> None:
         """Begins the job; it continues with every poll."""
-        torch.set_num_threads(job.threads or self._resources.threads)
+        torch.set_num_threads(threads_for(job, self._resources))
         self._job, self._events = job, carry_out(self._trainers, job)
 
     def stop(self, job_id: str, *, within_s: float) -> None:  # noqa: ARG002 - it ends at once

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
@@ -15,6 +15,7 @@ from kdsearch.distill.result import OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import KdsearchError
+from kdsearch.measure.latency import cores
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
 
@@ -43,14 +44,19 @@ class Job:
     checkpoint_every_s: float
     macs: int | None = None
     """The network's, where they are known before it is built; its pace is guessed from them."""
-    threads: int | None = None
-    """Of torch, where they are not the worker's usual ones."""
+    threads: int | Literal["all"] | None = None
+    """Of torch, where they are not the worker's usual ones; ``all`` stands for the cores of the worker's machine."""
 
     @property
     def student(self) -> Recipe:
         """The recipe of a student's job."""
         assert isinstance(self.recipe, Recipe), "the job makes a teacher"
         return self.recipe
+
+
+def threads_for(job: Job, resources: Resources) -> int:
+    """Torch's, for the job in a worker with those resources."""
+    return cores() if job.threads == "all" else job.threads or resources.threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

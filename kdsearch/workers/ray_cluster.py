@@ -21,7 +21,7 @@ from kdsearch.distill.materials import MOST_KEPT, Materials, Trainers
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
 from kdsearch.openmp import spin_shortly
-from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out
+from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out, threads_for
 
 ANSWERS_WITHIN_S = 5.0
 PASSED_ON = ("GOMP_SPINCOUNT",)
@@ -40,7 +40,7 @@ class RayWorker:
 
     def work(self, job: Job, materials: Materials) -> Iterator[Event]:
         """Streams the job's events; Ray passes the materials from the node's object store."""
-        torch.set_num_threads(job.threads or self._resources.threads)
+        torch.set_num_threads(threads_for(job, self._resources))
         with contextlib.closing(carry_out(self._trainers, job, materials=lambda: materials)) as events:
             for event in events:
                 yield event
@@ -77,6 +77,7 @@ class RayExecutor:
         self._resources = resources
         self._packed: OrderedDict[str, Any] = OrderedDict()
         """References to the last few materials; the store frees what has none."""
+        self._without_teacher: set[str] = set()
         self._actor = self._ray.remote(
             num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial, max_concurrency=2, max_restarts=0
         )(RayWorker)
@@ -139,8 +140,13 @@ class RayExecutor:
     def _give(self, slot: _Slot, job: Job) -> None:
         place = job.materials
         if place.key not in self._packed:
+            if place.teacher is not None:  # the images of one without are in this one too
+                for key in self._without_teacher & self._packed.keys():
+                    del self._packed[key]
             while len(self._packed) >= MOST_KEPT:
                 self._packed.popitem(last=False)
+            if place.teacher is None:
+                self._without_teacher.add(place.key)
             self._packed[place.key] = self._ray.put(place.open().packed())
         self._packed.move_to_end(place.key)
         slot.job, slot.begun, slot.stop_by = job, False, None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
+from typing import Literal, Never
 
 import torch
 
+from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
-from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest
@@ -22,14 +24,15 @@ from kdsearch.workers.dispatcher import Dispatcher, Passed
 from kdsearch.workers.jobs import Job
 
 CHECKPOINT_EVERY_S = 30.0
+FILE = "file:"
 CHECKPOINT_FORMAT = 1
-"""Counts changes to what a teacher's checkpoint holds, so that an older one is not taken up."""
+"""Counts changes to what a teacher's checkpoint holds, so that an older one is not resumed."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class LackingTeacher:
     """A teacher that is to be trained."""
 
     recipe: TeacherRecipe
@@ -43,8 +46,8 @@ class Wanted:
 class TeacherSink:
     """Writes each teacher's folder; raises TeacherError for the first that cannot be trained."""
 
-    def __init__(self, wanted: Sequence[Wanted]) -> None:
-        self._wanted = {job_of_teacher(one.folder.name): one for one in wanted}
+    def __init__(self, lacking: Sequence[LackingTeacher]) -> None:
+        self._lacking = {job_of_teacher(one.folder.name): one for one in lacking}
 
     def epoch(self, job: Job, curve: tuple[EpochReport, ...]) -> str:  # noqa: ARG002 - the contract's names
         """Every teacher is trained to its end."""
@@ -56,8 +59,8 @@ class TeacherSink:
 
     def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[Never]:
         """Writes the folder."""
-        wanted = self._wanted[job.id]
-        store_teacher(trained, recipe=wanted.recipe, curve=curve, folder=wanted.folder)
+        lacking = self._lacking[job.id]
+        store_teacher(trained, recipe=lacking.recipe, curve=curve, folder=lacking.folder)
         discard(job.checkpoint)
         yield from ()
 
@@ -65,36 +68,63 @@ class TeacherSink:
         """Raises TeacherError, because its students have none."""
         if traceback:
             logger.error("the %s failed:\n%s", describe_job(job.id), traceback)
-        epochs = f" after {len(curve)} epochs" if curve else ""
-        raise TeacherError(f"the teacher could not be trained: {reason}{epochs}")
+        after = f" after {len(curve)} epoch{'s' * (len(curve) > 1)}" if curve else ""
+        raise TeacherError(f"the teacher could not be trained{after}: {reason}")
 
     def lost(self, job: Job, reasons: tuple[str, ...]) -> Iterator[Never]:  # noqa: ARG002 - the contract's names
         """The dispatcher tries again; a next driver counts from 0."""
         yield from ()
 
 
-def train_teachers(wanted: Sequence[Wanted], jobs: Dispatcher, *, home: Path, threads: int | None) -> Iterator[Passed]:
+def train_teachers(
+    lacking: Sequence[LackingTeacher],
+    jobs: Dispatcher,
+    *,
+    home: Path,
+    threads: int | Literal["all"] | None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> Iterator[Passed]:
     """Trains them, as many at once as there are workers, each from its checkpoint; returns when all folders are there.
 
     ``threads`` are torch's for each, None for a worker's usual ones. Raises TeacherError where one cannot be trained,
     SearchError where its images cannot be opened.
     """
-    sink = TeacherSink(wanted)
-    jobs.waiting.extend(_job(one, home, threads) for one in wanted)
+    sink = TeacherSink(lacking)
+    jobs.waiting.extend(_job(one, home=home, threads=threads, every_s=checkpoint_every_s) for one in lacking)
     while jobs.open:
         while jobs.waiting and jobs.room():
             jobs.start_next()
         yield from jobs.poll(sink)
 
 
-def _job(wanted: Wanted, home: Path, threads: int | None) -> Job:
-    name = wanted.folder.name
+def take_teacher(lacking: LackingTeacher, device: torch.device) -> None:
+    """Makes the folder of a teacher that lies in a file: nothing is trained, and a worker elsewhere may lack the file.
+
+    Raises TeacherError where the file does not fit.
+    """
+    training = train_teacher(lacking.recipe, lacking.materials.training_data(device))
+    try:
+        next(training)
+    except StopIteration as stop:
+        store_teacher(stop.value, recipe=lacking.recipe, curve=(), folder=lacking.folder)
+
+
+def _job(lacking: LackingTeacher, *, home: Path, threads: int | Literal["all"] | None, every_s: float) -> Job:
+    name = lacking.folder.name
     return Job(
         id=job_of_teacher(name),
-        recipe=wanted.recipe,
-        materials=wanted.materials.place(home),
-        checkpoint=wanted.checkpoint or str(wanted.folder.with_name(f".{name}.checkpoint").absolute()),
+        recipe=dataclasses.replace(lacking.recipe, config=_from_anywhere(lacking.recipe.config)),
+        materials=lacking.materials.place(home),
+        checkpoint=lacking.checkpoint or str(lacking.folder.with_name(f".{name}.checkpoint").absolute()),
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, name),
-        checkpoint_every_s=CHECKPOINT_EVERY_S,
+        checkpoint_every_s=every_s,
         threads=threads,
     )
+
+
+def _from_anywhere(config: TeacherConfig) -> TeacherConfig:
+    """A file of weights by its whole path: a worker may run in another folder."""
+    if not config.weights.startswith(FILE):
+        return config
+    path = Path(config.weights.removeprefix(FILE)).expanduser().absolute()
+    return config.model_copy(update={"weights": f"{FILE}{path}"})

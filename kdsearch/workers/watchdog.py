@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kdsearch.trials.record import EpochReport
 
 LEAST_S = 60.0
@@ -65,5 +67,7 @@ class Watchdog:
 
         From its own slowest epoch; before its first, from the slowest pace of those whose size is known.
         """
+        if self._macs[job] is None and job in self._up and not self._epoch_s[job]:
+            return math.inf  # such as a large teacher's first epoch; a process that dies is noticed anyway
         usual = self._epoch_s[job] or self._seconds_per_mac * (self._macs[job] or 0)
         return max(self._least_s, self._timeout * usual) if usual and job in self._up else UNKNOWN_S

@@ -12,9 +12,11 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import load_weights
 from kdsearch.export.onnx_graph import measure_onnx
 from kdsearch.files.home import weights_path
-from kdsearch.front.noise import Difference, flattery, simultaneous_differences
 from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.search.pictures import Pictures
+from kdsearch.statistics.differences import Difference, simultaneous_differences
+from kdsearch.statistics.selection import Standing, flattery
+from kdsearch.statistics.standings import Standings
 from kdsearch.trials.record import Student
 
 INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
@@ -37,6 +39,7 @@ class Candidates:
     """Whether the study has all the trials that its file asks for."""
     materials: Materials
     pictures: Pictures
+    standings: Standings
     home: Path
 
     def find(self, number: int) -> Student:
@@ -75,6 +78,8 @@ class Choice:
     """Those compared, smallest first."""
     flattery: float = 0.0
     """By how much Dice the best of those within the budget looks better than it is; 0 where another rule chose."""
+    standing: Standing | None = None
+    """Among all students of the study; None where it cannot be told."""
 
     @property
     def as_good(self) -> tuple[Comparison, ...]:
@@ -105,6 +110,12 @@ class Choice:
             sentences.append(
                 f"Choosing the best by these images flatters it by about {100 * self.flattery:.1f} points of Dice "
                 "(bootstrap over groups of images)."
+            )
+        if self.standing is not None:
+            often, corrected = f"{100 * self.standing.on_front:.0f}", self.standing.corrected
+            sentences.append(
+                f"Had other images validated the study, it would be on the front in {often} % of cases, and the best "
+                f"student no larger would be expected at {corrected} % Dice."
             )
         return " ".join(sentences)
 
@@ -138,6 +149,7 @@ def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget
         runner_up=runner_up,
         comparisons=comparisons,
         flattery=_flattery(known, [chosen, *others]) if rule.name == "best" else 0.0,
+        standing=known.standings.get(chosen.number),
     )
 
 
@@ -145,7 +157,8 @@ def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
     """The choice of a person, compared with all students."""
     sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
     comparisons = _compared(known, chosen.student, known.students)
-    return Choice(candidate=chosen, sentence=sentence, runner_up=None, comparisons=comparisons)
+    standing = known.standings.get(chosen.student.number)
+    return Choice(candidate=chosen, sentence=sentence, runner_up=None, comparisons=comparisons, standing=standing)
 
 
 def _compared(

@@ -25,7 +25,7 @@ from kdsearch.export.loading import LoadedStudent
 from kdsearch.export.seen import Seen, mark_known
 from kdsearch.measure.scores import predict_classes
 
-Pictures = Iterable[npt.NDArray[np.uint8]]
+Grey = Iterable[npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
         raise KdsearchError(f"--data {text}: {first['msg']}") from None
 
 
-def read_unknown(data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]) -> Dataset:
+def read_evaluated(data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]) -> Dataset:
     """The images; those that the student learnt from or was chosen by are left out where ``unseen``.
 
     ``warn`` is told how many of them the student knows. Raises KdsearchError where none is left.
@@ -77,6 +77,8 @@ def read_unknown(data: DataConfig, home: Path, *, known: Seen, unseen: bool, war
     if seen.all() and unseen:
         raise KdsearchError(f"--unseen: {count}; nothing is left to score")
     if not seen.any():
+        if unseen:
+            warn(count)
         return dataset
     warn(
         f"{count}; they are left out" if unseen else f"{count}: their scores are no test; leave them out with --unseen"
@@ -89,7 +91,7 @@ def evaluate(
     dataset: Dataset,
     data: DataConfig,
     *,
-    watch: Callable[[Pictures], Pictures] = lambda images: images,
+    watch: Callable[[Grey], Grey] = lambda images: images,
 ) -> Evaluation:
     """Asks the student about every image; ``watch`` may count them as they are taken."""
     logits = np.stack([student.small_logits(np.asarray(image)) for image in watch(dataset.images)])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kdsearch.config.study import StudyConfig
 from kdsearch.front.members import front_of
 from kdsearch.search.store import open_store
+from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standings_of
 from kdsearch.trials.record import Student, students_of
 from kdsearch.trials.scores import Scores
 
@@ -28,18 +29,32 @@ class Front:
     """Of a study that has some; else empty."""
     teacher: Scores | None
     """None before it was trained."""
+    standings: Standings
+    """How the students stand had other images been drawn; empty where that cannot be told, as of repeats' averages."""
 
 
 def front(study: StudyConfig, home: Path) -> Front:
-    """The study's front; raises SearchError where the study was never run."""
-    store = open_store(study, home, create=False)
-    repeats: tuple[Repeat, ...] = ()
-    students = students_of(store.records())
-    if study.repeats > 1:
-        from kdsearch.report.repeats import averaged
-        from kdsearch.search.repeats import gather_repeats  # brings torch, with which test images are scored
+    """The study's front, of its repeats' averages where it has some; raises SearchError where it was never run."""
+    if study.repeats == 1:
+        return front_of_one(study, home)
+    from kdsearch.report.repeats import averaged
+    from kdsearch.search.repeats import gather_repeats  # brings torch, with which test images are scored
 
-        repeats = gather_repeats(study, home)
-        students = averaged(repeats)
+    teacher = open_store(study, home, create=False).teacher()
+    repeats = gather_repeats(study, home)
+    students = averaged(repeats) or front_of_one(study, home).students  # such as weights on another machine
     members = front_of(students, study.search.objectives, study.search.limits)
-    return Front(students=students, members=members, repeats=repeats, teacher=store.teacher())
+    return Front(students=students, members=members, repeats=repeats, teacher=teacher, standings=NOTHING_KNOWN)
+
+
+def front_of_one(study: StudyConfig, home: Path) -> Front:
+    """The front of the study by itself, whether or not it is one of several repeats."""
+    store, search = open_store(study, home, create=False), study.search
+    students, data = students_of(store.records()), store.data()
+    return Front(
+        students=students,
+        members=front_of(students, search.objectives, search.limits),
+        repeats=(),
+        teacher=store.teacher(),
+        standings=standings_of(students, search.objectives, data.validation_groups if data is not None else None),
+    )

@@ -16,6 +16,7 @@ from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
+from kdsearch.statistics.standings import standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, students_of
 from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose
@@ -37,13 +38,15 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
     if not students:
         raise KdsearchError(none_within(finished, study))
     materials = open_materials(study, home, data=store.data())
+    pictures = Pictures(study, materials, home)
     return Candidates(
         students=students,
         study=study,
         study_id=store.id,
         complete=store.complete(),
         materials=materials,
-        pictures=Pictures(study, materials, home),
+        pictures=pictures,
+        standings=standings_of(students, study.search.objectives, pictures.groups),
         home=home,
     )
 

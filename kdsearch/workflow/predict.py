@@ -20,7 +20,7 @@ FULL = 2**16 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ImageToMark:
     """One image and where its mask goes."""
 
     image: Path
@@ -28,7 +28,7 @@ class Wanted:
     """Without the ending that says what it is."""
 
 
-def find_images(names: list[str], out: Path) -> list[Wanted]:
+def find_images(names: list[str], out: Path) -> list[ImageToMark]:
     """The images that files, folders and patterns stand for, each once.
 
     Raises KdsearchError where one stands for nothing or two images would be written to one place.
@@ -47,7 +47,7 @@ def find_images(names: list[str], out: Path) -> list[Wanted]:
                     f"{places[place]} and {image} would both be written to {place}_mask.png; predict them into two "
                     "folders"
                 )
-    return [Wanted(image=image, place=place) for place, image in places.items()]
+    return [ImageToMark(image=image, place=place) for place, image in places.items()]
 
 
 def _expand(name: str, out: Path) -> list[tuple[Path, Path]]:
@@ -69,7 +69,7 @@ def _expand(name: str, out: Path) -> list[tuple[Path, Path]]:
     return [(Path(file), Path(Path(file).name)) for file in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 - a pattern may be absolute
 
 
-def predict(student: LoadedStudent, wanted: Wanted, *, probabilities: bool) -> None:
+def predict(student: LoadedStudent, wanted: ImageToMark, *, probabilities: bool) -> None:
     """Writes the image's mask and overlay, and the probabilities where they are wanted.
 
     Raises DataError where the image cannot be read, KdsearchError where its mask cannot be written.

@@ -39,6 +39,7 @@ def report(study: StudyConfig, home: Path, *, resume: str) -> str:
             study=study,
             records=tuple(record for record in store.records() if record.outcome != "running"),
             front=found.members,
+            standings=found.standings,
             teacher=found.teacher,
             data=store.data(),
             importances=store.importances(),

@@ -6,12 +6,21 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student, TrialRecord
 
 
-def students_table(students: Iterable[Student]) -> pd.DataFrame:
-    """A row a student, by trial: every score, then every setting of its recipe."""
-    rows = [{"trial": student.number, **student.scores.metrics(), **student.recipe.settings()} for student in students]
+def students_table(students: Iterable[Student], standings: Standings = NOTHING_KNOWN) -> pd.DataFrame:
+    """A row a student, by trial: every score, how it stands where that is known, then every setting of its recipe."""
+    rows = [
+        {
+            "trial": student.number,
+            **student.scores.metrics(),
+            **standing_metrics(standings, student.number),
+            **student.recipe.settings(),
+        }
+        for student in students
+    ]
     return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame(index=pd.Index([], name="trial"))
 
 

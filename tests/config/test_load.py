@@ -33,6 +33,14 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ),
         ("student: {width: {int: [4, 8], log: true, step: 2}}", "log and step exclude each other"),
         ("student: {width: {int: [4, 8], stp: 2}}", "student.width.stp: unknown key; allowed here: int, log, step"),
+        (
+            "distillation: [{on: attention, loss: mse, stride: 3}]",
+            r"distillation\[0\].stride: must be one of 1, 2, 4, 8, 16, 32; got 3",
+        ),
+        (
+            "distillation: [{on: logits, loss: dml, stride: 4}]",
+            r"distillation\[0\].stride: unknown key; allowed here: loss, on, teacher_view, weight",
+        ),
         ("search: {silence: 5}", "search.silence: is now called heartbeat_timeout"),
         ("search: {pruning: {pruner: reach, optimism: 0.9}}", "search.pruning.optimism: is now called quantile"),
         ("student: {width: 8.5}", "student.width: must be a valid integer; got 8.5"),

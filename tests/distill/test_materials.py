@@ -10,7 +10,7 @@ from kdsearch.distill.materials import Trainers
 class _Materials:
     """Opens at once."""
 
-    trained_teacher = None
+    trained_teacher = object()
 
     def training_data(self, _device):
         return object()

@@ -127,7 +127,7 @@ def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
         content["distillation"] = {"terms": chosen, "balance": "added"}
         students.append(_finish(trainer.distil(Recipe.model_validate(content))).weights)
     assert len(set(students)) == 3
-    assert set(trainer._hidden) == {2, 4, None}, "each tap is measured once, and only those that terms name"
+    assert set(trainer._hidden) == {2, 4, None}, "what no term names is not measured"
     assert trainer._with_logits is None
 
 

@@ -19,7 +19,7 @@ from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, MaterialsFailed, Progressed, Succeeded
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from kdsearch.workers.teachers import Wanted, train_teachers
+from kdsearch.workers.teachers import LackingTeacher, train_teachers
 from tests.search.setups import ONE_THREAD, finish, make_jobs, make_place
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
@@ -149,7 +149,7 @@ def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
 
 def test_teacher_is_a_job_as_any_other(executor, tiny, tmp_path):
     images, recipe = read_images(tiny, tmp_path), TeacherRecipe.of(tiny)
-    wanted = Wanted(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
+    wanted = LackingTeacher(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
     events, _ = finish(train_teachers([wanted], make_jobs(executor), home=tmp_path, threads=None))
     assert [type(event) for event in events] == [Progressed]
     teacher = open_teacher(recipe, wanted.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -9,15 +10,17 @@ import signal
 
 import psutil
 import pytest
+import torch
 
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
-from kdsearch.search.preparation import read_images
+from kdsearch.measure.latency import cores
+from kdsearch.search.preparation import add_teacher, read_images
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import Failed, Progressed
 from kdsearch.workers.processes import ProcessExecutor
-from kdsearch.workers.teachers import Wanted, train_teachers
+from kdsearch.workers.teachers import LackingTeacher, TeacherSink, train_teachers
 from tests.search.setups import ONE_THREAD, finish, inline, make_jobs
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -27,18 +30,22 @@ pytestmark = pytest.mark.xdist_group("processes")
 def wanted(tiny, tmp_path):
     images = read_images(tiny, tmp_path)
 
-    def make(*, seed=0, epochs=3, home="home", **training) -> Wanted:
+    def make(*, seed=0, epochs=3, home="home", **training) -> LackingTeacher:
         spec = tiny.teacher.training.model_copy(update={"epochs": epochs, **training})
         config = tiny.teacher.model_copy(update={"training": spec})
         recipe = TeacherRecipe(config=config, size=tiny.data.size, seed=seed)
         folder = teacher_folder(recipe, images.splits.fingerprint, tmp_path / home)
-        return Wanted(recipe=recipe, materials=images, folder=folder)
+        return LackingTeacher(recipe=recipe, materials=images, folder=folder)
 
     return make
 
 
 def _weights(wanted):
     return (wanted.folder / "teacher.safetensors").read_bytes()
+
+
+def _with(recipe, **settings):
+    return dataclasses.replace(recipe, config=recipe.config.model_copy(update=settings))
 
 
 def test_several_are_trained_at_once_and_each_as_if_it_were_alone(wanted, tmp_path):
@@ -58,18 +65,17 @@ def test_several_are_trained_at_once_and_each_as_if_it_were_alone(wanted, tmp_pa
     assert not list(alone.folder.parent.glob(".*.checkpoint")), "it is not needed any more"
 
 
-def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights(wanted, tmp_path, monkeypatch):
-    monkeypatch.setattr("kdsearch.workers.teachers.CHECKPOINT_EVERY_S", 0.0)
+def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights(wanted, tmp_path):
     whole, broken = wanted(home="whole"), wanted(home="broken")
     with inline() as jobs:
         finish(train_teachers([whole], jobs, home=tmp_path, threads=1))
     with inline() as jobs:
-        training = train_teachers([broken], jobs, home=tmp_path, threads=1)
+        training = train_teachers([broken], jobs, home=tmp_path, threads=1, checkpoint_every_s=0.0)
         first, second = next(training), next(training)
         training.close()
     assert not broken.folder.exists()
     with inline() as jobs:
-        events, _ = finish(train_teachers([broken], jobs, home=tmp_path, threads=1))
+        events, _ = finish(train_teachers([broken], jobs, home=tmp_path, threads=1, checkpoint_every_s=0.0))
     assert events[:2] == [first, second], "reported again with the seconds they took, not trained again"
     assert _weights(broken) == _weights(whole)
 
@@ -99,12 +105,64 @@ def test_one_that_cannot_be_trained_says_what_to_change(wanted, tmp_path):
         inline() as jobs,
         pytest.raises(TeacherError, match=r"not be trained: the loss became .*; lower teacher\.train"),
     ):
-        finish(train_teachers([broken], jobs, home=tmp_path, threads=1))
+        finish(train_teachers([broken], jobs, home=tmp_path, threads=1, checkpoint_every_s=0.0))
     assert not broken.folder.exists()
 
 
 def test_bug_is_logged_with_its_traceback(wanted, tmp_path, caplog):
-    broken = dataclasses.replace(wanted(), recipe=dataclasses.replace(wanted().recipe, config=None))
+    broken = dataclasses.replace(wanted(), recipe=_with(wanted().recipe, training=None))
     with inline() as jobs, caplog.at_level(logging.ERROR), pytest.raises(TeacherError, match="AttributeError: "):
-        finish(train_teachers([broken], jobs, home=tmp_path, threads=1))
+        finish(train_teachers([broken], jobs, home=tmp_path, threads=1, checkpoint_every_s=0.0))
     assert "Traceback" in caplog.text
+
+
+def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_thread(tiny, tmp_path):
+    images, folder = read_images(tiny, tmp_path), str(tmp_path / "elsewhere")
+    for deterministic, threads in ((False, "all"), (True, 1)):
+        changes = {"deterministic": deterministic, "checkpoints": folder}
+        study = tiny.model_copy(update={"search": tiny.search.model_copy(update=changes)})
+        with inline() as jobs:
+            training = add_teacher(study, images, jobs, home=tmp_path, study_id="0123456789")
+            assert isinstance(next(training), Progressed)
+            (job,) = jobs.running
+            assert job.threads == threads
+            assert torch.get_num_threads() == (cores() if threads == "all" else 1)
+            assert job.checkpoint.startswith(f"{folder}/tiny-01234567/teacher-")
+            training.close()
+
+
+def test_file_of_weights_is_named_so_that_any_worker_finds_it(wanted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = dataclasses.replace(wanted(), recipe=_with(wanted().recipe, weights="file:encoder.safetensors"))
+    with inline() as jobs, pytest.raises(TeacherError, match="could not be trained: .*encoder.safetensors"):
+        for _ in train_teachers([one], jobs, home=tmp_path, threads=1):
+            pass
+    with inline() as jobs:
+        jobs.executor.room = lambda: 0
+        jobs.executor.poll = lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            finish(train_teachers([one], jobs, home=tmp_path, threads=1))
+        assert jobs.waiting[0].recipe.config.weights == f"file:{tmp_path / 'encoder.safetensors'}"
+
+
+def test_teacher_that_is_a_file_needs_no_worker(tiny, wanted, tmp_path):
+    trained = wanted()
+    with inline() as jobs:
+        finish(train_teachers([trained], jobs, home=tmp_path, threads=1))
+    teacher = trained.recipe.config.model_copy(update={"checkpoint": str(trained.folder / "teacher.safetensors")})
+    study = tiny.model_copy(update={"teacher": teacher})
+    events, made = finish(
+        add_teacher(study, read_images(study, tmp_path), make_jobs(None), home=tmp_path, study_id="0")
+    )
+    assert events == []
+    assert made.teacher.scores.overlap == open_teacher(trained.recipe, trained.folder).scores.overlap
+
+
+def test_reason_tells_when_it_failed(wanted, tmp_path):
+    one = wanted()
+    with inline() as jobs:
+        training = train_teachers([one], jobs, home=tmp_path, threads=1)
+        next(training), next(training)  # the second is told when the first has been taken into account
+        failed = jobs.handle(Failed(job=jobs.running[0].id, reason="the disk is gone"), TeacherSink([one]))
+        with pytest.raises(TeacherError, match="could not be trained after 1 epoch: the disk is gone"):
+            next(failed)

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from kdsearch.front.rules import Budget, Candidate, Rule
+from kdsearch.statistics.selection import Corrected, Standing
+from kdsearch.statistics.standings import NOTHING_KNOWN
 from kdsearch.workflow.choosing import MOST_COMPARED, Candidates, as_asked_for, choose
 from tests.front.students import student
 
@@ -26,7 +28,7 @@ class Scored:
         return of.number != 9
 
 
-def _candidates(*students):
+def _candidates(*students, standings=NOTHING_KNOWN):
     return Candidates(
         students=students,
         study=SimpleNamespace(name="s"),
@@ -34,6 +36,7 @@ def _candidates(*students):
         complete=True,
         materials=None,
         pictures=Scored(),
+        standings=standings,
         home=Path(),
     )
 
@@ -101,3 +104,15 @@ def test_those_nearest_in_dice_are_compared_where_there_are_many():
     many = _candidates(*(student(number, 0.5 + number / 1000, 100 + number) for number in range(10, 40)))
     choice = as_asked_for(many, Candidate(student=many.find(39)))
     assert [comparison.student.number for comparison in choice.comparisons] == list(range(39 - MOST_COMPARED, 39))
+
+
+def test_how_a_choice_would_stand_on_other_images_is_told():
+    standing = Standing(on_front=0.62, corrected=Corrected(dice=0.741, low=0.702, high=0.78))
+    known = _candidates(student(0, 0.6, 1_000), student(4, 0.8, 9_000), standings={4: standing})
+    candidates = [Candidate(student=entry) for entry in known.students]
+    choice = choose(known, candidates, budget=Budget(), rule=Rule())
+    assert "on the front in 62 % of cases, and the best student no larger would be expected at 74.1 [70.2, 78.0] %" in (
+        choice.caution
+    )
+    assert as_asked_for(known, candidates[1]).standing == standing
+    assert "other images validated" not in as_asked_for(known, candidates[0]).caution

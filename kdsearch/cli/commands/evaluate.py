@@ -22,7 +22,7 @@ from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
 from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
-from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_unknown
+from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_evaluated
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     student = load_student(options.folder, runtime=options.runtime)
     data = data_of(options.data, options.on_defect, student)
     console = Console(soft_wrap=True, highlight=False)
-    dataset = read_unknown(
+    dataset = read_evaluated(
         data,
         home_folder(os.environ),
         known=read_seen(options.folder, student.description),

@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> int:
     study = with_folders(load_study(options.study), options.data)
     found = front(study, home_folder(os.environ))
     if options.json:
-        print(front_json(found.members))
+        print(front_json(found.members, found.standings))
     elif options.csv:
-        print(front_csv(found.members), end="")
+        print(front_csv(found.members, found.standings), end="")
     else:
         _show(found)
     if options.html is not None:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 def _show(found: Front) -> None:
     """The table; of a repeated study, its variants too."""
     if not found.repeats:
-        Console().print(front_table(found.members))
+        Console().print(front_table(found.members, found.standings))
         return
     from kdsearch.report.repeats import variants_of, variants_table
 
@@ -46,7 +46,9 @@ def _show(found: Front) -> None:
 def _write_chart(path: Path, study: StudyConfig, found: Front) -> None:
     from kdsearch.report.chart import front_page  # brings plotly
 
-    page = front_page(study, students=found.students, front=found.members, teacher=found.teacher)
+    page = front_page(
+        study, students=found.students, front=found.members, teacher=found.teacher, standings=found.standings
+    )
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

@@ -39,9 +39,9 @@ def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
     """The front, Dice by path, and the variants of a repeated study."""
     found = require_front(study, home, resume=resume)
     if latex:
-        tables = [front_latex(found.members), paths_latex(found.students)]
+        tables = [front_latex(found.members, found.standings), paths_latex(found.students)]
     else:
-        tables = [front_markdown(found.members), paths_markdown(found.students)]
+        tables = [front_markdown(found.members, found.standings), paths_markdown(found.students)]
     if found.repeats:
         tables.append((variants_latex if latex else variants_markdown)(variants_of(found.repeats)))
     return "\n\n".join(tables)

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -17,12 +18,11 @@ from kdsearch.cli.profile import Profile
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import home_folder
-from kdsearch.front.members import front_of
 from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table
 from kdsearch.search.events import Searching
-from kdsearch.trials.record import TrialRecord, students_of
-from kdsearch.workflow.front import front
+from kdsearch.trials.record import TrialRecord
+from kdsearch.workflow.front import front, front_of_one
 from kdsearch.workflow.pick import none_within
 from kdsearch.workflow.run import Run
 from kdsearch.workflow.run import run as runs
@@ -40,14 +40,14 @@ def run(options: argparse.Namespace) -> int:
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, show_time=False)],
     )
-    codes = [_run_once(one, options, console) for one in runs(study, home=home, environment=os.environ)]
+    codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.repeats > 1 and not any(codes):
         repeats = front(study, home).repeats
         console.print(variants_table(variants_of(repeats), part=repeats[0].part))
     return max(codes)
 
 
-def _run_once(one: Run, options: argparse.Namespace, console: Console) -> int:
+def _run_once(one: Run, options: argparse.Namespace, home: Path, console: Console) -> int:
     """Shows one repeat while it runs, and what came of it; raises KeyboardInterrupt where it was stopped."""
     _announce(one.study, console)
     started = time.monotonic()
@@ -66,7 +66,7 @@ def _run_once(one: Run, options: argparse.Namespace, console: Console) -> int:
     _say(account, console)
     for line in failures(records):
         console.print(line, soft_wrap=True, style="red")
-    return _conclude(one, options, console, records=records, page=page)
+    return _conclude(one, options, home, console, page=page)
 
 
 def _watch(
@@ -87,17 +87,15 @@ def _watch(
                 _say(look(study_file=options.study, tracking=one.tracking, page=event.page), console)
 
 
-def _conclude(
-    one: Run, options: argparse.Namespace, console: Console, *, records: tuple[TrialRecord, ...], page: str | None
-) -> int:
+def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Console, *, page: str | None) -> int:
     """Shows the front and what to type next."""
-    study, students = one.study, students_of(records)
-    members = front_of(students, study.search.objectives, study.search.limits)
-    if not members:
-        console.print(none_within(students, study) if students else "No student was made.", soft_wrap=True)
+    found = front_of_one(one.study, home)
+    if not found.members:
+        none = none_within(found.students, one.study) if found.students else "No student was made."
+        console.print(none, soft_wrap=True)
         return NOTHING_MADE
-    console.print(front_table(members))
-    steps = next_steps(members, study_file=options.study, data=options.data, tracking=one.tracking, page=page)
+    console.print(front_table(found.members, found.standings))
+    steps = next_steps(found.members, study_file=options.study, data=options.data, tracking=one.tracking, page=page)
     _say(steps, console)
     return 0
 

@@ -1,4 +1,4 @@
-"""Intervals that hold together, over groups, and what choosing the best is worth."""
+"""Intervals that hold together, over groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdsearch.front.noise import Difference, flattery, simultaneous_differences
+from kdsearch.statistics.differences import Difference, simultaneous_differences
 
 RNG = np.random.default_rng(0)
 
@@ -65,21 +65,3 @@ def test_difference_is_told_in_points():
     assert str(Difference(mean=0.013, half_width=0.02)) == "+1.3 ± 2.0"
     assert Difference(mean=0.013, half_width=0.02).within_noise
     assert not Difference(mean=-0.03, half_width=0.02).within_noise
-
-
-def test_best_of_equal_students_is_flattered_by_what_it_was_chosen_for():
-    """Against the truth, which is known here: every student's Dice is 0.6."""
-    found, true = [], []
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        dice = [0.6 + rng.normal(0, 0.2, 100) for _ in range(20)]
-        found.append(flattery(dice, _alone(100), seed=seed))
-        true.append(max(one.mean() for one in dice) - 0.6)
-    assert np.mean(found) == pytest.approx(np.mean(true), rel=0.35)
-    assert np.mean(true) > 0.03
-
-
-def test_best_that_stands_out_is_hardly_flattered():
-    dice = [0.5 + RNG.normal(0, 0.05, 100), 0.9 + RNG.normal(0, 0.05, 100)]
-    assert abs(flattery(dice, _alone(100))) < 0.01
-    assert flattery(dice[:1], _alone(100)) == 0.0
