@@ -12,16 +12,13 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.home import checkpoint_folder, storage_url
-from kdsearch.models.families import cost_of
 from kdsearch.search.events import Resumed, Waiting
 from kdsearch.search.lease import Lease
-from kdsearch.search.pruners.pruner import LearningCurve, Pruner
+from kdsearch.search.pruners.pruner import Pruner
 from kdsearch.search.storage import STORAGE_ERRORS, heals
 from kdsearch.search.store import StudyStore
-from kdsearch.trials.record import EpochReport, Student, TrialRecord, students_of, trial_of_job
-from kdsearch.trials.scores import Cost
+from kdsearch.trials.record import Student, TrialRecord, students_of
 from kdsearch.workers.dispatcher import Dispatcher
-from kdsearch.workers.jobs import Job
 
 if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
@@ -86,39 +83,6 @@ class Session:
         """Where a job's state lies while it runs."""
         place = checkpoint_folder(self.home, self.study.name, self.study.search.checkpoints, study_id=self.store.id)
         return f"{place}/{job_id}.checkpoint"
-
-
-def cost_of_job(job: Job, *, size: int) -> Cost:
-    """Of the student that the job makes, for images of that size."""
-    return cost_of(job.student.student, size=size)
-
-
-def curve_of_job(job: Job, curve: tuple[EpochReport, ...], *, size: int) -> LearningCurve:
-    """A running trial as a pruner sees it."""
-    cost = cost_of_job(job, size=size)
-    return LearningCurve(
-        number=trial_of_job(job.id),
-        params=cost.params,
-        macs=cost.macs,
-        dice=tuple(report.dice for report in curve),
-        epochs=job.student.training.epochs,
-        finished=False,
-    )
-
-
-def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
-    """An ended trial as a pruner sees it; None where it never trained an epoch."""
-    cost = record.scores or record.cost
-    if cost is None or record.recipe is None or not record.curve:
-        return None
-    return LearningCurve(
-        number=record.number,
-        params=cost.params,
-        macs=cost.macs,
-        dice=tuple(report.dice for report in record.curve),
-        epochs=record.recipe.training.epochs,
-        finished=record.outcome == "finished",
-    )
 
 
 def retry(session: Session, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:

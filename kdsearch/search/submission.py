@@ -15,7 +15,8 @@ from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
-from kdsearch.search.session import Session, cost_of_job, learning_curve_of, retry
+from kdsearch.search.pruners.pruner import cost_of_job, learning_curve_of
+from kdsearch.search.session import Session, retry
 from kdsearch.search.store import Proposal
 from kdsearch.trials.recipe import dump_recipe
 from kdsearch.trials.record import job_of_trial, trial_of_job

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from kdsearch.models.families import cost_of
+from kdsearch.trials.record import EpochReport, TrialRecord, trial_of_job
+from kdsearch.trials.scores import Cost
+from kdsearch.workers.jobs import Job
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningCurve:
@@ -55,3 +60,36 @@ class NoPruner:
     def stops(self, curve: LearningCurve) -> str:  # noqa: ARG002 - the contract's name
         """Never."""
         return ""
+
+
+def cost_of_job(job: Job, *, size: int) -> Cost:
+    """Of the student that the job makes, for images of that size."""
+    return cost_of(job.student.student, size=size)
+
+
+def curve_of_job(job: Job, curve: tuple[EpochReport, ...], *, size: int) -> LearningCurve:
+    """A running trial as a pruner sees it."""
+    cost = cost_of_job(job, size=size)
+    return LearningCurve(
+        number=trial_of_job(job.id),
+        params=cost.params,
+        macs=cost.macs,
+        dice=tuple(report.dice for report in curve),
+        epochs=job.student.training.epochs,
+        finished=False,
+    )
+
+
+def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
+    """An ended trial as a pruner sees it; None where it never trained an epoch."""
+    cost = record.scores or record.cost
+    if cost is None or record.recipe is None or not record.curve:
+        return None
+    return LearningCurve(
+        number=record.number,
+        params=cost.params,
+        macs=cost.macs,
+        dice=tuple(report.dice for report in record.curve),
+        epochs=record.recipe.training.epochs,
+        finished=record.outcome == "finished",
+    )
