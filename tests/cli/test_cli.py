@@ -113,6 +113,7 @@ def test_doctor_says_how_to_mend_a_silent_server(shell, monkeypatch):
 def test_check_shows_the_space(shell):
     text = shell("check", "tiny.yaml").out
     assert "tiny.yaml is valid" in text
+    assert "with 50, 100, 200, 500 images with a lesion, two students less than 6.9, 4.9, 3.5, 2.2 points" in text
     assert "space: 10 different recipes" in text
     assert "smallest student: 961 params" in text
     assert "largest student" in text

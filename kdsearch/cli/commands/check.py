@@ -14,7 +14,10 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.models.families import cost_of
 from kdsearch.models.matching import require_comparable
+from kdsearch.statistics.power import least_difference
 from kdsearch.trials.scores import Cost
+
+IMAGES = (50, 100, 200, 500)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,7 +33,18 @@ def run(options: argparse.Namespace) -> int:
     console.print(f"space: {space}; searched: {', '.join(searched) or 'nothing'}", soft_wrap=True)
     for text in _students(study):
         console.print(text, soft_wrap=True)
+    console.print(_what_images_show(), soft_wrap=True)
     return 0
+
+
+def _what_images_show() -> str:
+    """How far apart two students must be to be told apart, by how many images there are."""
+    points = ", ".join(f"{100 * least_difference(count):.1f}" for count in IMAGES)
+    counts = ", ".join(map(str, IMAGES))
+    return (
+        f"validation: with {counts} images with a lesion, two students less than {points} points of Dice apart are "
+        "likely to pass for equal"
+    )
 
 
 def _students(study: StudyConfig) -> list[str]:

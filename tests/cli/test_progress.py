@@ -1,0 +1,79 @@
+"""What a person watching a study is told of its teacher, its images and its troubles."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from kdsearch.cli.live import render
+from kdsearch.cli.plain import describe
+from kdsearch.cli.progress import Progress, what_images_show
+from kdsearch.search.events import MaterialsReady, Reading, Searching, Started
+from kdsearch.trials.record import EpochReport, job_of_teacher, job_of_trial
+from kdsearch.trials.scores import Cost
+from kdsearch.workers.dispatcher import Requeued
+from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from tests.front.students import recipe, scores
+
+TEACHER = job_of_teacher("1a2b")
+REPORT = EpochReport(epoch=3, epochs=20, train_loss=1, validation_loss=1, dice=0.743, learning_rate=0.1, seconds=9.0)
+MATERIALS = SimpleNamespace(
+    dataset=SimpleNamespace(has_lesion=[True, True, False, True]),
+    splits=SimpleNamespace(validation=(1, 2, 3)),
+    teacher=SimpleNamespace(scores=scores(dice=0.868, params=1_187_441, macs=9)),
+)
+READY = MaterialsReady(materials=MATERIALS, device="cpu")
+
+
+@pytest.fixture
+def progress():
+    return Progress()
+
+
+def _shown(progress):
+    console = Console(file=io.StringIO(), width=140)
+    console.print(render(progress, now=0.0))
+    return console.file.getvalue()
+
+
+def _handle(progress, *events):
+    lines = []
+    for event in events:
+        progress.handle(event, now=0.0)
+        lines.append(describe(event, progress))
+    return lines
+
+
+def test_teacher_s_epochs_and_troubles_are_told_as_the_teacher_s(progress):
+    lines = _handle(
+        progress,
+        Reading(),
+        Progressed(job=TEACHER, report=REPORT),
+        CheckpointFailed(job=TEACHER, reason="no checkpoint: disk full"),
+    )
+    assert lines[1:] == ["teacher: epoch 3/20, Dice 74.3 %", "teacher: continues with no checkpoint: disk full"]
+    assert "3/20" in _shown(progress)
+    assert "no checkpoint: disk full" in _shown(progress)
+    (line,) = _handle(progress, Requeued(job=TEACHER, reason="signal 9", attempt=1, retries=2))
+    assert line == "teacher: signal 9; resumes with another worker (1 of 2)"
+    assert "1 lost; their work resumed with others" in _shown(progress)
+
+
+def test_what_the_images_can_show_is_said_before_the_search(progress):
+    (line,) = _handle(progress, READY)
+    assert line.splitlines() == ["teacher: Dice 86.8 %, 1.19M params", what_images_show(2)]
+    assert "2 with a lesion compare students; less than about 34.7 points of Dice apart" in line
+    _handle(progress, Searching(records=(), target=3, page=""))
+    assert what_images_show(2) in _shown(progress)
+
+
+def test_trial_s_epochs_are_told_by_its_number(progress):
+    _handle(progress, READY, Searching(records=(), target=3, page=""))
+    _handle(progress, Started(number=7, recipe=recipe(), cost=Cost(params=5_550, macs=9)))
+    lines = _handle(progress, Progressed(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
+    assert lines == ["", "trial 7: has a checkpoint again"]
+    assert "#7" in _shown(progress)
+    assert "Dice 74.3 %" in _shown(progress)
