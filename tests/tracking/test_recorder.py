@@ -6,6 +6,7 @@ import datetime
 import json
 
 import pytest
+from mlflow.artifacts import load_text
 from mlflow.exceptions import MlflowException
 
 from kdsearch.config.study import StudyConfig
@@ -17,7 +18,6 @@ from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job_of_trial
 from mlflow import MlflowClient
-from mlflow.artifacts import load_text
 from tests.front.students import recipe, scores
 
 pytestmark = pytest.mark.xdist_group("driver")
