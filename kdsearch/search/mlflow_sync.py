@@ -77,7 +77,7 @@ def show_members(
     pictures = Pictures(study, materials, home)
     name = study.name
     elsewhere = []
-    for member in lacking(recorder, students, study=study, home=home):
+    for member in without_pictures(recorder, students, study=study, home=home):
         if not pictures.has_weights(member):
             elsewhere.append(str(member.number))
             continue
@@ -89,7 +89,9 @@ def show_members(
         logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
 
 
-def lacking(recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, home: Path) -> list[Student]:
+def without_pictures(
+    recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, home: Path
+) -> list[Student]:
     """The front's members whose run, or whose folder here, has no pictures yet."""
     return [
         member

@@ -6,10 +6,11 @@ import math
 
 from scipy.special import ndtri
 
+from kdsearch.statistics.resampling import LEVEL
+
 PAIRED_STD = 0.175
 """Of the difference of two students' Dice on one image; measured on BUSI with students of one study."""
 POWER = 0.8
-LEVEL = 0.95
 
 
 def least_difference(images: int, *, std: float = PAIRED_STD) -> float:

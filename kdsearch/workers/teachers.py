@@ -25,6 +25,7 @@ from kdsearch.workers.jobs import Job
 
 CHECKPOINT_EVERY_S = 30.0
 FILE = "file:"
+"""Before the path of a file in ``teacher.weights``."""
 CHECKPOINT_FORMAT = 1
 """Counts changes to what a teacher's checkpoint holds, so that an older one is not resumed."""
 
@@ -53,9 +54,9 @@ class TeacherSink:
         """Every teacher is trained to its end."""
         return ""
 
-    def stopped(self, job: Job, reason: str, curve: tuple[EpochReport, ...]) -> Iterator[Never]:
+    def stopped(self, job: Job, reason: str, curve: tuple[EpochReport, ...]) -> Iterator[Never]:  # noqa: ARG002 - likewise
         """Never asked for, since ``epoch`` stops nothing."""
-        raise NotImplementedError
+        raise AssertionError("no teacher is stopped")
 
     def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[Never]:
         """Writes the folder."""

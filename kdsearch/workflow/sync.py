@@ -9,7 +9,7 @@ from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import KdsearchError, NotRunYetError
 from kdsearch.files.home import storage_url
 from kdsearch.search.lease import Lease
-from kdsearch.search.mlflow_sync import lacking, open_record, refresh_front, show_members
+from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members, without_pictures
 from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking, choose_tracking
@@ -46,7 +46,7 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
         students = students_of(records)
         refresh_front(recorder, study, students=students, store=store, at_once=True)
         recorder.close(finished=recorder.was_finished or store.complete())
-        if lacking(recorder, students, study=study, home=home):
+        if without_pictures(recorder, students, study=study, home=home):
             materials = open_materials(study, home, data=store.data())
             show_members(recorder, students, study=study, materials=materials, home=home)
         if recorder.away:
