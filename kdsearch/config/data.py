@@ -11,6 +11,7 @@ from kdsearch.config.ranges import Section
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 
 
+Spacing = Annotated[float, Field(gt=0, lt=100)]
 Bits = Literal[8, 10, 12, 14, 16]
 
 
@@ -38,6 +39,8 @@ class PublishedSource(Section):
     """The unpacked folder; ``$NAME`` stands for an environment variable. Relative to where the command runs."""
     bits: Bits | None = None
     """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+    spacing_mm: Spacing | None = None
+    """Millimetres from one pixel of the files to the next, where it is the same in all of them."""
 
 
 class FolderSource(Section):
@@ -51,6 +54,8 @@ class FolderSource(Section):
     """Holds ``images/`` and ``masks/``; ``$NAME`` stands for an environment variable."""
     bits: Bits | None = None
     """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+    spacing_mm: Spacing | None = None
+    """Millimetres from one pixel of the files to the next, where it is the same in all of them."""
     csv: str | None = None
     """A table in that folder with a column ``image`` and any of ``group`` (patient) and ``label``."""
 
@@ -86,6 +91,9 @@ class DataConfig(Section):
     """How images are shared out."""
     on_defect: Literal["stop", "skip"] = "stop"
     """What to do about unreadable files and masks that do not fit: refuse to start, or leave those images out."""
+    tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
+    """How far outlines may differ in normalised surface Dice; 1 % of the image's diagonal where ``spacing_mm`` of the
+    source is not given."""
     train_without_lesion: bool = False
     """Whether images without a lesion are trained on; they never count in Dice."""
 

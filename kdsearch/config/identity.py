@@ -15,7 +15,9 @@ RANGES = {"choice", "int", "float"}
 
 
 def identity_of(study: StudyConfig) -> dict[str, str]:
-    """The settings as JSON by dotted name; data count by content, not by folder, and a default is left out.
+    """The settings as JSON by dotted name; a default is left out, as is what changes no network.
+
+    Data count by content, not by folder.
 
     So a setting that a later release adds, with a default, changes nothing. Whoever changes a default adds a step to
     ``SCHEMA`` that writes the old one out.
@@ -24,6 +26,8 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
     values["search"] = study.search.model_dump(mode="json", exclude_defaults=True, include=SEARCHED)
     for source in values.get("data", {}).get("sources", ()):
         source.pop("folder", None)
+        source.pop("spacing_mm", None)
+    values.get("data", {}).pop("tolerance_mm", None)
     return _flat(values)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import DistillationSpace, TermSpace
 from kdsearch.config.quantity import Quantity
@@ -60,6 +61,8 @@ class StudyConfig(Section):
     """The students' training."""
     search: SearchConfig = SearchConfig()
     """The search."""
+    confirm: ConfirmConfig = ConfirmConfig()
+    """How the likely front is trained again, on other images and seeds, to be believed."""
     storage: str | None = None
     """Optuna storage URL; an SQLite file under ``.kdsearch/`` unless given."""
     tracking_uri: str | None = None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
 from kdsearch.data.phantom.simulate import simulate
 from kdsearch.data.pixels import Pixels, read_grey, read_mask, white_of
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
+
+FRACTION_OF_DIAGONAL = 0.01
+"""The tolerance of surfaces where a pixel's size is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,37 @@ class NativeImage:
     """H×W grey values 0-255."""
     mask: Pixels
     """H×W, 255 inside a lesion."""
+    tolerance_px: float
+    """How far outlines may differ in normalised surface Dice, in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeMask:
+    """One image's lesion, packed."""
+
+    height: int
+    width: int
+    tolerance_px: float
+    packed: bytes
+
+    @property
+    def lesion(self) -> npt.NDArray[np.bool_]:
+        """H×W, true inside."""
+        bits = np.unpackbits(np.frombuffer(self.packed, np.uint8), count=self.height * self.width)
+        return bits.reshape(self.height, self.width).astype(np.bool_)
+
+
+def native_masks(config: DataConfig, wanted: Collection[str]) -> dict[str, NativeMask]:
+    """The wanted images' lesions by id; raises DataError for one that cannot be read."""
+    return {
+        image.id: NativeMask(
+            height=image.mask.shape[0],
+            width=image.mask.shape[1],
+            tolerance_px=image.tolerance_px,
+            packed=np.packbits(image.mask > 0).tobytes(),
+        )
+        for image in native_images(config, wanted)
+    }
 
 
 def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[NativeImage]:
@@ -34,7 +70,10 @@ def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[Nativ
             for index in range(source.images):
                 if f"{name}/{index:05d}" in wanted:
                     phantom = simulate(index, seed=source.seed)
-                    yield NativeImage(id=f"{name}/{index:05d}", grey=phantom.image, mask=phantom.mask)
+                    tolerance = _tolerance_px(phantom.mask, spacing_mm=None, tolerance_mm=config.tolerance_mm)
+                    yield NativeImage(
+                        id=f"{name}/{index:05d}", grey=phantom.image, mask=phantom.mask, tolerance_px=tolerance
+                    )
             continue
         entries = list_source(source).entries
         white = white_of((entry.image for entry in entries), bits=source.bits)
@@ -49,4 +88,9 @@ def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[Nativ
                     mask |= read_mask(path, shape=(grey.shape[0], grey.shape[1]))
             except DataError as error:
                 raise DataError(f"{entry.image}: {error}") from error
-            yield NativeImage(id=f"{name}/{entry.id}", grey=grey, mask=mask)
+            tolerance = _tolerance_px(mask, spacing_mm=source.spacing_mm, tolerance_mm=config.tolerance_mm)
+            yield NativeImage(id=f"{name}/{entry.id}", grey=grey, mask=mask, tolerance_px=tolerance)
+
+
+def _tolerance_px(mask: Pixels, *, spacing_mm: float | None, tolerance_mm: float) -> float:
+    return tolerance_mm / spacing_mm if spacing_mm is not None else FRACTION_OF_DIAGONAL * math.hypot(*mask.shape)

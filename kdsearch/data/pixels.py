@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from kdsearch.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
+Singles = npt.NDArray[np.float32]
 
 MAX_PIXELS = 100_000_000
 WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
@@ -53,6 +54,12 @@ def read_mask(path: Path, *, shape: tuple[int, int]) -> Pixels:
         raise DataError(f"mask has {len(values)} grey values, must have two")
     background = values[0] if len(values) == 2 else 0
     return np.where(grey > background, np.uint8(255), np.uint8(0))
+
+
+def resize_logits(logits: Singles, *, height: int, width: int) -> Singles:
+    """H×W logits from S×S, bilinear."""
+    image = Image.fromarray(logits).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float32)
 
 
 def resize_image(image: Pixels, size: int) -> Pixels:

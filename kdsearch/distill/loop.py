@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -17,7 +18,7 @@ from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.checkpoint import Checkpoint, TrainingState
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.result import OutOfMemory, TrainingFailed
+from kdsearch.distill.result import Kept, OutOfMemory, TrainingFailed
 from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
 from kdsearch.measure.counts import count, count_by_tools
@@ -38,7 +39,7 @@ class Fitted:
     seconds: float
 
 
-def train(
+def train(  # noqa: PLR0913 - an argument for each part of a training
     model: nn.Module,
     objective: Objective,
     data: TrainingData,
@@ -48,8 +49,11 @@ def train(
     extra: nn.Module | None = None,
     slow: Slow | None = None,
     checkpoint: Checkpoint | None = None,
+    kept: Kept = "best",
 ) -> Generator[EpochReport, None, Fitted]:
-    """Trains the model in place, yielding one report an epoch, and leaves it with the best epoch's weights.
+    """Trains the model in place, yielding one report an epoch, and leaves it with the weights of one of them.
+
+    Where the last are kept, validation images are not looked at, and their figures in the reports are NaN.
 
     Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's;
     ``slow`` is a part of the model that learns at a fraction of the rate.
@@ -77,14 +81,26 @@ def train(
         train_loss = _finite(total / len(data.train), epoch)
         rate = float(state.schedule.get_last_lr()[0])
         seconds = before + time.monotonic() - started
-        report = _judge(model, data.validation, spec, epoch=epoch, train_loss=train_loss, rate=rate, seconds=seconds)
-        state.best.offer(model, report)
+        report = EpochReport(
+            epoch=epoch,
+            epochs=spec.epochs,
+            train_loss=train_loss,
+            validation_loss=math.nan,
+            dice=math.nan,
+            learning_rate=rate,
+            seconds=seconds,
+        )
+        if kept == "best":
+            report = _judged(report, model, data.validation, spec)
+            state.best.offer(model, report)
         state.curve.append(report)
         if checkpoint is not None:
             checkpoint.keep(state)
         yield report
-    state.best.restore(model)
-    return Fitted(epochs=len(state.curve), best_epoch=state.best.epoch, seconds=before + time.monotonic() - started)
+    if kept == "best":
+        state.best.restore(model)
+    best_epoch = state.best.epoch or len(state.curve)
+    return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=before + time.monotonic() - started)
 
 
 def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
@@ -133,20 +149,14 @@ def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
     return epoch >= spec.epochs or (spec.patience is not None and epoch - state.best.epoch >= spec.patience)
 
 
-def _judge(
-    model: nn.Module, images: Images, spec: TrainingSpec, *, epoch: int, train_loss: float, rate: float, seconds: float
-) -> EpochReport:
+def _judged(report: EpochReport, model: nn.Module, images: Images, spec: TrainingSpec) -> EpochReport:
+    """The report with loss and Dice of the images."""
     logits = predict_logits(model, images)
     target = (images.masks > 0).long()
-    loss = _finite(losses.supervised(logits, target, spec.supervised_loss), epoch)
-    return EpochReport(
-        epoch=epoch,
-        epochs=spec.epochs,
-        train_loss=train_loss,
-        validation_loss=loss,
+    return dataclasses.replace(
+        report,
+        validation_loss=_finite(losses.supervised(logits, target, spec.supervised_loss), report.epoch),
         dice=float(dice_per_image(predict_classes(logits).cpu(), target.cpu()).nanmean()),
-        learning_rate=rate,
-        seconds=seconds,
     )
 
 

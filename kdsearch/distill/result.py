@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from kdsearch.trials.scores import Scores
+
+Kept = Literal["best", "last"]
+"""Which epoch's weights a training leaves: the best by the validation images, or the last, which then score once."""
 
 Halves: TypeAlias = npt.NDArray[np.float16]
 

@@ -16,7 +16,7 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
-from kdsearch.distill.result import Trained
+from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import StudentNetwork, build_student, initialise
@@ -54,14 +54,16 @@ class Trainer:
         self._hidden: dict[Stride | None, HiddenMaps] = {}
 
     def train(
-        self, recipe: Recipe | TeacherRecipe, *, checkpoint: Checkpoint | None = None
+        self, recipe: Recipe | TeacherRecipe, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
     ) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student or teacher; see ``distil`` and ``train_teacher``."""
         if isinstance(recipe, TeacherRecipe):
-            return train_teacher(recipe, self._data, checkpoint=checkpoint)
-        return self.distil(recipe, checkpoint=checkpoint)
+            return train_teacher(recipe, self._data, checkpoint=checkpoint, kept=kept)
+        return self.distil(recipe, checkpoint=checkpoint, kept=kept)
 
-    def distil(self, recipe: Recipe, *, checkpoint: Checkpoint | None = None) -> Generator[EpochReport, None, Trained]:
+    def distil(
+        self, recipe: Recipe, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
+    ) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
 
         Raises TrainingFailed with the reason where the training cannot continue.
@@ -70,7 +72,14 @@ class Trainer:
             student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
             objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(
-                student, objective, data, recipe.training, seed=recipe.seed, extra=extra, checkpoint=checkpoint
+                student,
+                objective,
+                data,
+                recipe.training,
+                seed=recipe.seed,
+                extra=extra,
+                checkpoint=checkpoint,
+                kept=kept,
             )
             scores = score(student, data.validation, fitted)
         weights = save({name: tensor.contiguous() for name, tensor in student.state_dict().items()})

@@ -18,7 +18,7 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.result import Halves, Trained, TrainingFailed
+from kdsearch.distill.result import Halves, Kept, Trained, TrainingFailed
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import read_tensors
@@ -42,7 +42,7 @@ class TeacherRecipe:
 
 
 def train_teacher(
-    recipe: TeacherRecipe, data: TrainingData, *, checkpoint: Checkpoint | None = None
+    recipe: TeacherRecipe, data: TrainingData, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
 ) -> Generator[EpochReport, None, Trained]:
     """Trains the teacher from its checkpoint where there is one, or takes the one its settings name.
 
@@ -60,7 +60,7 @@ def train_teacher(
             objective = Supervised(teacher, spec.supervised_loss)
             slow = Slow(part=teacher.network.encoder, fraction=recipe.config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
             fitted = yield from train(
-                teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint
+                teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
             )
         scores = score(teacher, data.validation, fitted)
         weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})

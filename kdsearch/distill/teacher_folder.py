@@ -14,7 +14,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.distill.result import Halves, Trained
+from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged
@@ -86,14 +86,16 @@ class TrainedTeacher:
         return logits
 
 
-def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path) -> Path:
-    """Where the teacher of that recipe for that split of the images lies.
+def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *, kept: Kept = "best") -> Path:
+    """Where the teacher of that recipe for that split of the images lies, with its best or its last weights.
 
     A setting that is added later, with a default, must be left out here while it has it: the name would change, and no
     study would find its teacher.
     """
     settings = recipe.config.model_dump(mode="json")
-    return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, _file_state(recipe.config), recipe.seed)
+    last = ("last",) if kept == "last" else ()
+    name = digest(FORMAT, splits_fingerprint, settings, _file_state(recipe.config), recipe.seed, *last)
+    return home / "teachers" / name
 
 
 def _is_whole(folder: Path) -> bool:

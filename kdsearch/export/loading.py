@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.special import expit
 
-from kdsearch.data.pixels import grey_of, read_grey, resize_image
+from kdsearch.data.pixels import grey_of, read_grey, resize_image, resize_logits
 from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
 from kdsearch.export.files import INT8, ONNX, WEIGHTS
@@ -61,8 +61,7 @@ class LoadedStudent:
 def logits_at_own_size(network: Network, grey: npt.NDArray[np.uint8], *, size: int) -> Floats:
     """H×W logits of grey values H×W, from a network that takes S×S."""
     small = network(resize_image(grey, size))
-    height, width = grey.shape
-    return np.asarray(Image.fromarray(small[0]).resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
+    return resize_logits(small[0], height=grey.shape[0], width=grey.shape[1])
 
 
 def shares_of(logits: Floats) -> Floats:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
+from kdsearch.distill.result import Kept
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import KdsearchError, SearchError
@@ -50,29 +52,76 @@ def add_teacher(
 
     Raises KdsearchError where it cannot be trained.
     """
-    recipe = TeacherRecipe.of(study)
-    folder = teacher_folder(recipe, images.splits.fingerprint, home)
-    lock = lock_of(folder)
-    yield from _acquired(lock)
-    try:
-        teacher = open_teacher(recipe, folder)
-        if teacher is None:
-            lacking = LackingTeacher(recipe=recipe, materials=images, folder=folder)
-            if study.search.checkpoints is not None:
-                place = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
-                checkpoint = f"{place}/{job_of_teacher(folder.name)}.checkpoint"
-                lacking = dataclasses.replace(lacking, checkpoint=checkpoint)
-            # students wait for it, so that all cores are idle; one thread gives the same on any number of them
-            threads: Literal["all"] | int = 1 if study.search.deterministic else "all"
-            if study.teacher.checkpoint is not None:
-                take_teacher(lacking, choose_device(study.device))
-            else:
-                yield from train_teachers([lacking], jobs, home=home, threads=threads)
-            teacher = open_teacher(recipe, folder)
-            assert teacher is not None, "its folder was written"
-    finally:
-        lock.release()
-    return dataclasses.replace(images, trained_teacher=teacher)
+    wanted = WantedTeacher(recipe=TeacherRecipe.of(study), images=images)
+    # students wait for it, so that all cores are idle; one thread gives the same on any number of them
+    threads: Literal["all"] | int = 1 if study.search.deterministic else "all"
+    (found,) = yield from add_teachers(study, [wanted], jobs, home=home, study_id=study_id, threads=threads)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedTeacher:
+    """A teacher that images are to have."""
+
+    recipe: TeacherRecipe
+    images: Materials
+    kept: Kept = "best"
+    """Which epoch's weights are the teacher's."""
+
+    def folder(self, home: Path) -> Path:
+        """Where it lies."""
+        return teacher_folder(self.recipe, self.images.splits.fingerprint, home, kept=self.kept)
+
+
+def add_teachers(
+    study: StudyConfig,
+    wanted: Sequence[WantedTeacher],
+    jobs: Dispatcher,
+    *,
+    home: Path,
+    study_id: str,
+    threads: Literal["all"] | int,
+) -> Generator[DriverEvent, None, list[Materials]]:
+    """Each one's images with their teacher; those not cached are trained, as many at once as there are workers.
+
+    Raises KdsearchError where one cannot be trained.
+    """
+    with contextlib.ExitStack() as locks:
+        for one in wanted:
+            lock = lock_of(one.folder(home))
+            yield from _acquired(lock)
+            locks.callback(lock.release)
+        lacking = [
+            LackingTeacher(
+                recipe=one.recipe,
+                materials=one.images,
+                folder=one.folder(home),
+                checkpoint=_checkpoint_of(one.folder(home), study, home, study_id=study_id),
+                kept=one.kept,
+            )
+            for one in wanted
+            if open_teacher(one.recipe, one.folder(home)) is None
+        ]
+        if study.teacher.checkpoint is None:
+            yield from train_teachers(lacking, jobs, home=home, threads=threads)
+        else:
+            for one_lacking in lacking:
+                take_teacher(one_lacking, choose_device(study.device))
+    return [_with_teacher(one, home) for one in wanted]
+
+
+def _checkpoint_of(folder: Path, study: StudyConfig, home: Path, *, study_id: str) -> str:
+    """Where the study file says; empty for a place beside the folder."""
+    if study.search.checkpoints is None:
+        return ""
+    place = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
+    return f"{place}/{job_of_teacher(folder.name)}.checkpoint"
+
+
+def _with_teacher(wanted: WantedTeacher, home: Path) -> Materials:
+    teacher = open_teacher(wanted.recipe, wanted.folder(home))
+    assert teacher is not None, "its folder was written"
+    return dataclasses.replace(wanted.images, trained_teacher=teacher)
 
 
 def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:

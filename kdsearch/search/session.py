@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
@@ -85,7 +85,31 @@ class Session:
         return f"{place}/{job_id}.checkpoint"
 
 
-def retry(session: Session, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:
+class Writing(Protocol):
+    """Who writes to a study's storage."""
+
+    @property
+    def study(self) -> StudyConfig:
+        """Whose storage it is."""
+        ...
+
+    @property
+    def home(self) -> Path:
+        """Where the study's files lie."""
+        ...
+
+    @property
+    def lease(self) -> Lease:
+        """The driver's hold on the study."""
+        ...
+
+    @property
+    def jobs(self) -> Dispatcher:
+        """What runs meanwhile."""
+        ...
+
+
+def retry(session: Writing, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:
     """Carries the write out, again and again until it is taken; workers continue with their trials meanwhile.
 
     Raises SearchError where another driver has taken the study over, or where waiting would not help.

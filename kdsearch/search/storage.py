@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004
 
@@ -64,6 +65,12 @@ def make_place(url: str) -> None:
 def patience(url: str) -> dict[str, int]:
     """Connection settings by which a PostgreSQL that is cut off is noticed within seconds."""
     return {"connect_timeout": 10, "tcp_user_timeout": 20_000} if url.startswith("postgresql") else {}
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's storage at that URL; its errors are ``explained``'s business."""
+    make_place(url)
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
 
 
 @contextlib.contextmanager

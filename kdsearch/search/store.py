@@ -25,7 +25,7 @@ from kdsearch.files.digests import digest
 from kdsearch.files.home import storage_url
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.storage import explained, make_place, patience, record_of, sqlite_file
+from kdsearch.search.storage import explained, open_storage, record_of, sqlite_file
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, TrialRecord, dump_cost, dump_curve, read_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
@@ -274,8 +274,7 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
             f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run"
         )
     with explained(study.name):
-        make_place(url)
-        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
+        storage = open_storage(url)
         optuna_study = _open(study, storage, create=create)
     _refuse_changes(study, optuna_study)
     return StudyStore(study, optuna_study)

@@ -107,6 +107,22 @@ class PerImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NativeScores:
+    """What was measured on each image at the size of its file, in their order; NaN where there is no lesion."""
+
+    dice: Singles
+    nsd: Singles
+    """Normalised surface Dice, 0-1; 0 for a missed lesion."""
+    hd95: Singles
+    """95th percentile of the outlines' distance, as a fraction of the image's diagonal; 1 for a missed lesion."""
+
+    @property
+    def missed(self) -> int:
+        """Images with a lesion in which nothing was marked."""
+        return sum(value == 1.0 for value in self.hd95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """Everything measured of one trained network, on the validation split."""
 
@@ -125,6 +141,8 @@ class Scores:
     """The epoch whose weights were kept."""
     per_image: PerImage | None = None
     """None in what was stored before schema 1."""
+    native: NativeScores | None = None
+    """None where it was not measured, as in a search."""
     latency_ms: float | None = None
     """Median of one image with ONNX Runtime on one thread; None where the study has no such objective."""
 

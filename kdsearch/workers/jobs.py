@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
-from kdsearch.distill.result import OutOfMemory, Trained, TrainingFailed
+from kdsearch.distill.result import Kept, OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import KdsearchError
@@ -46,6 +46,8 @@ class Job:
     """The network's, where they are known before it is built; its pace is guessed from them."""
     threads: int | Literal["all"] | None = None
     """Of torch, where they are not the worker's usual ones; ``all`` stands for the cores of the worker's machine."""
+    kept: Kept = "best"
+    """Which epoch's weights are its result."""
 
     @property
     def student(self) -> Recipe:
@@ -179,7 +181,7 @@ def carry_out(
 
 def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
     checkpoint = Checkpoint(job.checkpoint, subject=job.subject, every_s=job.checkpoint_every_s)
-    training = trainer.train(job.recipe, checkpoint=checkpoint)
+    training = trainer.train(job.recipe, checkpoint=checkpoint, kept=job.kept)
     failure = ""
     while True:
         try:

@@ -13,7 +13,7 @@ import torch
 
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.distill.materials import Materials
-from kdsearch.distill.result import Trained
+from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
@@ -42,6 +42,8 @@ class LackingTeacher:
     folder: Path
     checkpoint: str = ""
     """Where its state lies while it is trained: a path or a URL; beside the folder where it is empty."""
+    kept: Kept = "best"
+    """Which epoch's weights are the teacher's."""
 
 
 class TeacherSink:
@@ -103,7 +105,7 @@ def take_teacher(lacking: LackingTeacher, device: torch.device) -> None:
 
     Raises TeacherError where the file does not fit.
     """
-    training = train_teacher(lacking.recipe, lacking.materials.training_data(device))
+    training = train_teacher(lacking.recipe, lacking.materials.training_data(device), kept=lacking.kept)
     try:
         next(training)
     except StopIteration as stop:
@@ -120,6 +122,7 @@ def _job(lacking: LackingTeacher, *, home: Path, threads: int | Literal["all"] |
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, name),
         checkpoint_every_s=every_s,
         threads=threads,
+        kept=lacking.kept,
     )
 
 
