@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.load import load_study, with_folders, with_search
+from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import KdsearchError
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from kdsearch.confirm.events import ConfirmEvent
     from kdsearch.export.loading import LoadedStudent, Runtime
     from kdsearch.search.events import DriverEvent
+    from kdsearch.statistics.confirmation import Confirmation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,51 @@ class Study:
         records = [open_store(one, self._home, create=False).records() for one in repeats_of(self._config)]
         return trials_table(records[0]) if len(records) == 1 else repeats_table(records)
 
+    def confirm(
+        self,
+        *,
+        on_event: Callable[[DriverEvent | ConfirmEvent], None] | None = None,
+        repetitions: int | None = None,
+        workers: int | None = None,
+        new_plan: bool = False,
+    ) -> Confirmation:
+        """Trains the likely front again over folds, beside undistilled twins; returns what that says.
+
+        ``on_event`` is called with each event; an interrupt stops it so that the next call resumes. ``repetitions`` and
+        ``workers`` replace what the file says; ``new_plan`` seals another plan beside the one that is sealed. Raises
+        KdsearchError where it cannot start or continue.
+        """
+        from kdsearch.workflow.confirm import confirm
+
+        spin_shortly()
+        study = with_confirm(with_search(self._config, trials=None, workers=workers), repetitions=repetitions)
+        return _watched(confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event)
+
+    def test(
+        self,
+        trial: int,
+        *,
+        on_event: Callable[[DriverEvent | ConfirmEvent], None] | None = None,
+        workers: int | None = None,
+        again: bool = False,
+    ) -> Confirmation:
+        """Scores the locked test images once, by the trial's recipe trained on all others, beside twin and teacher.
+
+        Resumes as ``confirm`` does. Raises KdsearchError where the images are open already, unless ``again``.
+        """
+        from kdsearch.workflow.confirm import score_locked
+
+        spin_shortly()
+        study = with_search(self._config, trials=None, workers=workers)
+        events = score_locked(study, trial=trial, home=self._home, environment=os.environ, again=again)
+        return _watched(events, on_event)
+
+    def confirmation(self) -> Confirmation | None:
+        """What the last finished confirmation said; None where there is none."""
+        from kdsearch.workflow.confirm import confirmation
+
+        return confirmation(self._config, self._home)
+
     def chart(self) -> go.Figure:
         """Dice against parameters of all students, the front's outlined; a notebook shows it."""
         from kdsearch.report.chart import front_figure
@@ -193,6 +240,22 @@ class Study:
 
         for _ in sync(self._config, home=self._home, environment=os.environ):
             pass
+
+
+def _watched(
+    events: Generator[DriverEvent | ConfirmEvent, None, Confirmation],
+    on_event: Callable[[DriverEvent | ConfirmEvent], None] | None,
+) -> Confirmation:
+    """Goes to their end."""
+    with contextlib.closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                found: Confirmation = stop.value
+                return found
+            if on_event is not None:
+                on_event(event)
 
 
 def _quantity(value: int | str | None) -> int | None:

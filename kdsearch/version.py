@@ -5,6 +5,18 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 
+def commit_of_checkout() -> str:
+    """The commit of kdsearch's own checkout; empty where it does not run from one."""
+    import subprocess  # likewise not needed by --version
+    from pathlib import Path
+
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return ""
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed words
+
+
 def installed_packages() -> str:
     """Python, the platform, and every installed package in the form that pip reads."""
     import importlib.metadata  # takes longer to import than all of kdsearch that --version needs

@@ -13,7 +13,7 @@ from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.export.description import Description
-from kdsearch.export.folder import Form, ship_student
+from kdsearch.export.folder import Form, Provenance, ship_student
 from kdsearch.models.students import build_student
 from tests.front.students import student
 from tests.search.setups import make_materials
@@ -68,6 +68,6 @@ def ship(bench: Bench, weights: Path, folder: Path, *, form: Form = PLAIN) -> De
         weights=weights,
         overlays=b"png",
         form=form,
-        chosen="By hand.",
+        provenance=Provenance(chosen="By hand."),
         folder=folder,
     )

@@ -74,7 +74,7 @@ def _counts(progress: Progress, *, now: float) -> RenderableType:
     counts = progress.counts
     done = counts.total() - counts["rejected"]
     left = progress.seconds_left(now=now)
-    time_left = f" · about {_duration(left)} left" if left else ""
+    time_left = f" · about {duration(left)} left" if left else ""
     ended = (
         f"{done} of {progress.target} done, {counts['stopped']} of them stopped early, {counts['failed']} failed; "
         f"{counts['rejected']} rejected"
@@ -130,7 +130,8 @@ def _best(progress: Progress) -> RenderableType:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``1 h 05 min``, ``12 min`` or ``40 s``."""
     minutes = round(seconds / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02} min"

@@ -18,6 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_study(commands, "check", "validate a study file without running it, and show its space")
     _add_front(commands)
+    _add_confirm(commands)
+    _add_test(commands)
     _add_pick(commands)
     _add_report(commands)
     _add_ui(commands)
@@ -66,6 +68,32 @@ def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     form.add_argument("--csv", action="store_true", help="as CSV")
     front.add_argument("--html", type=Path, metavar="FILE", help="write the interactive chart there")
     _add_data(front)
+
+
+def _add_confirm(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    confirm = _add_study(commands, "confirm", "train the likely front again, over folds, beside undistilled twins")
+    confirm.add_argument("--dry-run", action="store_true", help="show the plan and its cost; seal and train nothing")
+    confirm.add_argument(
+        "--repetitions", type=_positive, metavar="N", help="how often, instead of the study file's number; 3 for claims"
+    )
+    confirm.add_argument(
+        "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
+    )
+    confirm.add_argument("--new-plan", action="store_true", help="seal another plan beside the one that is sealed")
+    confirm.add_argument("--json", action="store_true", help="the answers as JSON")
+    _add_data(confirm)
+
+
+def _add_test(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    test = _add_study(commands, "test", "score the locked test images, once, by a student trained on all others")
+    test.add_argument("--trial", type=_number, metavar="N", required=True, help="whose recipe")
+    test.add_argument("--dry-run", action="store_true", help="show the plan and its cost; open and train nothing")
+    test.add_argument("--again", action="store_true", help="open the test images though they were opened; counted")
+    test.add_argument(
+        "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
+    )
+    test.add_argument("--json", action="store_true", help="what the images say as JSON")
+    _add_data(test)
 
 
 def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

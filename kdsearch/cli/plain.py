@@ -66,10 +66,11 @@ def describe(event: DriverEvent, progress: Progress) -> str:
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
         case _:
-            return _trouble(event)
+            return describe_trouble(event)
 
 
-def _trouble(event: Trouble) -> str:
+def describe_trouble(event: Trouble) -> str:
+    """One line for what went wrong, or is right again."""
     match event:
         case CheckpointFailed(job=job, reason=reason):
             return f"{describe_job(job)}: " + (f"continues with {reason}" if reason else "has a checkpoint again")

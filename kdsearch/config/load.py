@@ -58,6 +58,15 @@ def with_search(study: StudyConfig, *, trials: int | None, workers: int | None) 
     return study.model_copy(update={"search": study.search.model_copy(update=wanted)}) if wanted else study
 
 
+def with_confirm(study: StudyConfig, *, repetitions: int | None) -> StudyConfig:
+    """The study confirmed in another number of repetitions, where given; raises StudyFileError for none at all."""
+    if repetitions is None:
+        return study
+    if repetitions < 1:
+        raise StudyFileError(f"repetitions: must be at least 1, got {repetitions}")
+    return study.model_copy(update={"confirm": study.confirm.model_copy(update={"repetitions": repetitions})})
+
+
 def with_folders(study: StudyConfig, folders: Sequence[str]) -> StudyConfig:
     """The study with its sources read from other folders: ``PATH`` for the only one, ``NAME=PATH`` for a named one."""
     given = dict(_named_folder(study, text) for text in folders)

@@ -15,6 +15,13 @@ def development_images(dataset: Dataset, splits: Splits) -> tuple[int, ...]:
     return tuple(position for position in range(len(dataset.infos)) if position not in locked)
 
 
+def all_but_locked(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> Splits:
+    """A split that trains on all but the locked test images, and whose validation images are those."""
+    every, has_lesion = development_images(dataset, splits), dataset.has_lesion
+    train = [place for place in every if train_without_lesion or has_lesion[place]]
+    return splits_of(dataset, train=train, validation=splits.test, test=())
+
+
 def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_without_lesion: bool) -> tuple[Splits, ...]:
     """Splits whose validation images are one of ``count`` folds and whose training images are the others.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import origin
-from kdsearch.export.description import Description
+from kdsearch.export.description import Description, NativeScore
 from kdsearch.markdown import markdown_table
 from kdsearch.models.encoder_weights import licence_of
 from kdsearch.trials.scores import Scores
@@ -60,10 +60,12 @@ def _data(d: Description, study: StudyConfig) -> str:
     lines = [f"- {source.reader}: {origin(source.reader)}" for source in study.data.sources]
     counts = [int(d.data[name]) for name in ("images", "train", "validation", "test")]
     left = counts[0] - sum(counts[1:])
+    openings = d.test_openings
+    tested = f", which was made {openings} time{'s' * (openings > 1)}" if openings else " that was not made yet"
     left_out = f" {left} without a lesion were left out of training." if left else ""
     return (
         "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "
-        f"{d.data['validation']} to validate, {d.data['test']} locked away for a test that was not made yet. Groups "
+        f"{d.data['validation']} to validate, {d.data['test']} locked away for a test{tested}. Groups "
         f"(patients, near-duplicates) stay on one side of the split.{left_out} "
         f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
     )
@@ -78,15 +80,27 @@ def _metrics(d: Description, teacher: Scores) -> str:
         ("images", "Dice %", "± over images", "how many"),
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
+    outlines = _outlines(d.native)
     right = round(d.scores.get("empty_share", 0.0) * d.empty_images)
     words = f"In {right} of the {d.empty_images} images without a lesion nothing was marked. " if d.empty_images else ""
     mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
     return (
         f"## Metrics\n\n{d.chosen}\n\nOn the validation split, by which this student was also chosen, so that they "
-        f"flatter it:\n\n{table}\n\n{words}The teacher reaches {100 * teacher.dice:.1f} % with "
+        f"flatter it:\n\n{table}\n\n{outlines}{words}The teacher reaches {100 * teacher.dice:.1f} % with "
         f"{format_quantity(teacher.params)} parameters on the same images. The ONNX file reaches "
         f"{100 * d.onnx.dice:.2f} %, its logits within {d.onnx.largest_difference:.1g} of torch's; the eight-bit file "
         f"{100 * d.int8.dice:.2f} %, {-100 * d.int8.drop:+z.2f} points.{mark}"
+    )
+
+
+def _outlines(native: NativeScore | None) -> str:
+    if native is None or native.nsd is None or native.hd95 is None:
+        return ""
+    missed = f"in {native.missed} nothing was marked" if native.missed else "in none nothing was marked"
+    return (
+        f"At their files' size the normalised surface Dice is {100 * native.nsd:.1f} % (tolerance 1 % of the diagonal, "
+        f"or as the study says), HD95 {100 * native.hd95:.1f} % of the diagonal; of the {native.images} images with a "
+        f"lesion {missed}. "
     )
 
 
@@ -110,10 +124,19 @@ def _sizes(d: Description) -> str:
 def _limits(d: Description) -> str:
     return (
         "## Limits\n\n"
-        "- No test on locked or external images stands behind these figures.\n"
+        f"- {_what_test(d)}\n"
         f"- Images are shrunk to {d.input.size}×{d.input.size} without regard to their proportions, "
         "as were those it learnt from.\n"
         "- Other machines, probes and patients than those in the data may give other results."
+    )
+
+
+def _what_test(d: Description) -> str:
+    if not d.test_openings:
+        return "No test on locked or external images stands behind these figures."
+    return (
+        "The locked images tested networks of this recipe that were trained on all others, not these very weights, "
+        "which were trained on fewer images."
     )
 
 

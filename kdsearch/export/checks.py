@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,8 +15,10 @@ from kdsearch.errors import ExportError
 from kdsearch.export.loading import Network, logits_at_own_size
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.export.runtime import session_of
+from kdsearch.measure.native import gather, measure_lesion
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
+from kdsearch.trials.scores import NativeScores
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """How far logits may differ: the sum of the first and of the second times the largest logit."""
@@ -58,10 +59,12 @@ def require_same(expected: Tensor, got: Tensor, images: Images) -> float:
     return difference
 
 
-def native_dice(network: Network, images: Iterable[NativeImage], *, size: int) -> dict[str, float]:
-    """Dice of each image by its id, NaN where it holds no lesion; ``network`` takes grey values S×S."""
-    return {image.id: _dice(logits_at_own_size(network, image.grey, size=size) > 0, image.mask > 0) for image in images}
-
-
-def _dice(predicted: npt.NDArray[np.bool_], target: npt.NDArray[np.bool_]) -> float:
-    return float(dice_per_image(*(torch.from_numpy(part.astype(np.int64))[None] for part in (predicted, target)))[0])
+def native_scores(network: Network, images: Iterable[NativeImage], ids: Sequence[str], *, size: int) -> NativeScores:
+    """Scores of the images at the size of their files, in the order of ``ids``; ``network`` takes grey values S×S."""
+    found = {
+        image.id: measure_lesion(
+            logits_at_own_size(network, image.grey, size=size) > 0, image.mask > 0, tolerance_px=image.tolerance_px
+        )
+        for image in images
+    }
+    return gather(found[name] for name in ids)

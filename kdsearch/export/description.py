@@ -53,6 +53,12 @@ class NativeScore(Section):
     dice_std: float
     images: int
     """Those with a lesion."""
+    nsd: float | None = None
+    """Mean normalised surface Dice."""
+    hd95: float | None = None
+    """Mean 95th percentile of the outlines' distance, as a fraction of the diagonal."""
+    missed: int | None = None
+    """Images with a lesion in which nothing was marked. All three None in folders written before they were measured."""
 
 
 class Timing(Section):
@@ -111,6 +117,8 @@ class Description(Section):
     native: NativeScore | None = None
     """None in folders written before it was measured."""
     data: dict[str, str | int]
+    test_openings: int = 0
+    """How often the locked test images had been opened by ``kdsearch test``."""
     onnx: OnnxCheck
     int8: Int8Check
     latency: tuple[Timing, ...]

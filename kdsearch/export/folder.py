@@ -23,7 +23,7 @@ from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.card import model_card
-from kdsearch.export.checks import lesion_dice, mean_dice, native_dice, onnx_logits, require_same
+from kdsearch.export.checks import lesion_dice, mean_dice, native_scores, onnx_logits, require_same
 from kdsearch.export.description import (
     Description,
     Input,
@@ -53,6 +53,16 @@ from kdsearch.version import __version__, installed_packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a shipped student comes from."""
+
+    chosen: str
+    """Why it was picked, and what is claimed of it."""
+    test_openings: int = 0
+    """How often the study's locked images had been opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """How a student is shipped."""
 
@@ -70,10 +80,10 @@ def ship_student(
     weights: Path,
     overlays: bytes,
     form: Form,
-    chosen: str,
+    provenance: Provenance,
     folder: Path,
 ) -> Description:
-    """Writes the student to a new folder, whole or not at all, and says what is in it; ``chosen`` is why it was picked.
+    """Writes the student to a new folder, whole or not at all, and says what is in it.
 
     Raises KdsearchError where the folder exists or the weights are not there, ExportError where ONNX computes something
     else than torch.
@@ -90,7 +100,14 @@ def ship_student(
         latency = _latency(network, beside, size=study.data.size)
         files = _digests(beside)
         description = _describe(
-            student, study, materials, network=network, checks=checks, latency=latency, files=files, chosen=chosen
+            student,
+            study,
+            materials,
+            network=network,
+            checks=checks,
+            latency=latency,
+            files=files,
+            provenance=provenance,
         )
         (beside / DESCRIPTION).write_text(dump_description(description), encoding="utf-8")
         card = model_card(description, study, teacher=materials.teacher.scores)
@@ -169,7 +186,7 @@ def _describe(
     checks: tuple[OnnxCheck, Int8Check],
     latency: list[Latency],
     files: dict[str, str],
-    chosen: str,
+    provenance: Provenance,
 ) -> Description:
     summary = asdict(summarise(materials.dataset, materials.splits))
     del summary["validation_groups"]
@@ -181,7 +198,8 @@ def _describe(
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
         empty_images=student.scores.overlap.empty_images,
-        chosen=chosen,
+        chosen=provenance.chosen,
+        test_openings=provenance.test_openings,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(materials, network),
         native=_native(study, materials, network),
@@ -213,12 +231,18 @@ def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup,
 
 
 def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -> NativeScore:
-    """Dice of the validation images at the size of their files."""
-    ids = {materials.dataset.infos[position].id for position in materials.splits.validation}
+    """Scores of the validation images at the size of their files."""
+    ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
-    found = native_dice(run, native_images(study.data, ids), size=study.data.size)
-    dice = np.array([value for value in found.values() if not np.isnan(value)])
-    return NativeScore(dice=float(dice.mean()), dice_std=float(dice.std()), images=len(dice))
+    found = native_scores(run, native_images(study.data, set(ids)), ids, size=study.data.size)
+    return NativeScore(
+        dice=float(np.nanmean(found.dice)),
+        dice_std=float(np.nanstd(found.dice)),
+        images=int((~np.isnan(found.dice)).sum()),
+        nsd=float(np.nanmean(found.nsd)),
+        hd95=float(np.nanmean(found.hd95)),
+        missed=found.missed,
+    )
 
 
 def _made_with() -> dict[str, str]:

@@ -17,6 +17,11 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def seed_of(*parts: object) -> int:
+    """A seed below 2³¹ that stands for the parts, the same on every machine."""
+    return int(digest(*parts), 16) % 2**31
+
+
 def digest_file(path: Path) -> str:
     """The file's SHA-256. Raises OSError."""
     with path.open("rb") as file:

@@ -63,3 +63,16 @@ def hypervolume(points: Iterable[tuple[float, float]], *, most_params: float) ->
             area += (dice - best) * (math.log10(most_params) - math.log10(params))
             best = dice
     return area
+
+
+def mean_best_by_size(
+    params: npt.NDArray[np.int64], dice: npt.NDArray[np.float64], *, least: int, most: int
+) -> npt.NDArray[np.float64]:
+    """B means, over the logarithm of a size from ``least`` to ``most``, of the best Dice of those no larger.
+
+    ``dice`` is M×B. Smaller than ``least`` counts as ``least``. The hypervolume of ``hypervolume``, by its width.
+    """
+    order = np.argsort(params, kind="stable")
+    edges = np.log10(np.append(np.clip(params[order], least, most), most))
+    best = np.maximum.accumulate(dice[order], axis=0)
+    return np.asarray(np.diff(edges) @ best / (math.log10(most) - math.log10(least)))

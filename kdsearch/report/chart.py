@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import plotly.graph_objects as go
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.front.members import front_of
-from kdsearch.report.style import EDGE_COLOUR, FADED, LINE_COLOUR, MARK_COLOUR, colour_of, paths_in_order, symbol_of
+from kdsearch.report.style import (
+    BAND_COLOUR,
+    EDGE_COLOUR,
+    FADED,
+    LINE_COLOUR,
+    MARK_COLOUR,
+    colour_of,
+    paths_in_order,
+    symbol_of,
+)
 from kdsearch.statistics.selection import Standing
 from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
 from kdsearch.trials.record import Student
@@ -44,6 +54,7 @@ def front_figure(
     """The chart of ``front_page``; members of the front are the paler the likelier it is that luck put them there."""
     figure = go.Figure()
     steps = front_of(students, ("dice", "params"))
+    _add_band(figure, steps, standings)
     figure.add_scatter(
         x=[student.scores.params for student in steps],
         y=[100 * student.scores.dice for student in steps],
@@ -68,6 +79,28 @@ def front_figure(
         hoverlabel={"align": "left"},
     )
     return figure
+
+
+def _add_band(figure: go.Figure, steps: Sequence[Student], standings: Standings) -> None:
+    """Where the best Dice for the size lies on other images: the corrected intervals, which do not fall with size."""
+    known = [(student.scores.params, standings[student.number].corrected) for student in steps if standings]
+    if len(known) < 2:
+        return
+    sizes = [params for params, _ in known]
+    lows = list(accumulate((100 * corrected.low for _, corrected in known), max))
+    highs = list(accumulate((100 * corrected.high for _, corrected in known), max))
+    for values, fill in ((highs, "none"), (lows, "tonexty")):
+        figure.add_scatter(
+            x=sizes,
+            y=values,
+            mode="lines",
+            line={"width": 0, "shape": "hv"},
+            fill=fill,
+            fillcolor=BAND_COLOUR,
+            name="best for the size on other images, 95 %",
+            showlegend=fill != "none",
+            hoverinfo="skip",
+        )
 
 
 def _add_path(

@@ -17,10 +17,20 @@ from kdsearch.report.style import (
     paths_in_order,
     symbol_of,
 )
+from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.record import Student, TrialRecord
 
 SIZES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", float("inf")))
 """Size classes by parameters."""
+ROLES = {
+    "member": ("member", "circle"),
+    "twin": ("its twin, not distilled", "circle-open"),
+    "plain": ("best plain of the size", "triangle-up"),
+    "teacher": ("teacher", "star"),
+}
+"""Name and mark of what was confirmed."""
+SHIFTED = 1.06
+"""By which a twin is drawn beside its member, so that both intervals are seen."""
 
 
 def curves_figure(records: Sequence[TrialRecord], members: set[int]) -> go.Figure:
@@ -132,5 +142,37 @@ def _finish(figure: go.Figure, x: str, y: str) -> go.Figure:
         xaxis={"title": x, "automargin": True},
         yaxis={"title": y, "automargin": True},
         hoverlabel={"align": "left"},
+    )
+    return figure
+
+
+def confirmed_figure(found: Confirmation) -> go.Figure:
+    """Confirmed Dice against parameters with 95 % intervals: members, their twins, plain students and the teacher."""
+    figure = go.Figure()
+    for role, (name, symbol) in ROLES.items():
+        arms = [arm for arm in (*found.arms, found.teacher) if arm.role == role]
+        if not arms:
+            continue
+        dice = [100 * arm.dice.mean for arm in arms]
+        figure.add_scatter(
+            x=[arm.params * (SHIFTED if role == "twin" else 1) for arm in arms],
+            y=dice,
+            mode="markers",
+            name=name,
+            text=[f"<b>{arm.name}</b><br>Dice {arm.dice} %" for arm in arms],
+            hovertemplate="%{text}<extra></extra>",
+            marker={"symbol": symbol, "size": 11, "color": MARK_COLOUR if role == "teacher" else LINE_COLOUR},
+            error_y={
+                "array": [100 * arm.dice.high - value for arm, value in zip(arms, dice, strict=True)],
+                "arrayminus": [value - 100 * arm.dice.low for arm, value in zip(arms, dice, strict=True)],
+                "width": 3,
+                "thickness": 1,
+            },
+        )
+    figure.update_layout(
+        template="simple_white",
+        xaxis={"type": "log", "title": "parameters"},
+        yaxis={"title": "Dice out of fold, at the size of the files, %"},
+        height=480,
     )
     return figure

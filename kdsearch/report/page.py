@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
@@ -14,11 +14,19 @@ from plotly.offline import get_plotlyjs
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.report.chart import front_figure
-from kdsearch.report.figures import curves_figure, groups_figure, hypervolume_figure, importance_figure
+from kdsearch.report.confirmation import confirmed_cells, detail_cells, part_cells, sentences
+from kdsearch.report.figures import (
+    confirmed_figure,
+    curves_figure,
+    groups_figure,
+    hypervolume_figure,
+    importance_figure,
+)
 from kdsearch.report.progress import Step, reference_size, steps_of
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
 from kdsearch.report.repeats import Variant, variant_rows
 from kdsearch.report.table import WHAT_STANDS, front_cells
+from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.standings import Standings
 from kdsearch.trials.record import Student, TrialRecord, students_of
 from kdsearch.trials.scores import Scores
@@ -54,6 +62,10 @@ class ReportData:
     """The resolved study file."""
     environment: str
     standings: Standings = field(default_factory=dict)
+    confirmed: Confirmation | None = None
+    """What the study's confirmation found; None where it has none."""
+    tested: Confirmation | None = None
+    """What its locked test images said; None where they are closed."""
     variants: tuple[Variant, ...] = ()
     """Recipes over repeats, where the study was repeated."""
 
@@ -83,6 +95,8 @@ def _sections(story: ReportData) -> Sections:
     return [
         ("Front", _chart(chart)),
         ("Members of the front", _table(story.front, story.standings)),
+        ("Confirmed", _confirmed(story.confirmed)),
+        ("Locked test images", _answers(story.tested) if story.tested is not None else ""),
         (
             f"Over repeats, each with another split and seed: {_part(story)} images",
             _variants(story),
@@ -105,12 +119,23 @@ def _part(story: ReportData) -> str:
 def _variants(story: ReportData) -> str:
     if not story.variants:
         return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in VARIANTS_HEAD)
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in variant_rows(story.variants)
-    )
     note = "p-values are of paired t-tests over all repeats' images."
-    return f"<table><tr>{head}</tr>{rows}</table><p>{note}</p>"
+    return f"{_html_table(VARIANTS_HEAD, variant_rows(story.variants))}<p>{note}</p>"
+
+
+def _confirmed(found: Confirmation | None) -> str:
+    if found is None:
+        return (
+            "<p>Not confirmed: the Dice above are the search's own, which chose by them. <code>kdsearch confirm</code> "
+            "trains the likely front again, beside students that are not distilled, and says what it is worth.</p>"
+        )
+    return _answers(found)
+
+
+def _answers(found: Confirmation) -> str:
+    words = "".join(f"<p>{html.escape(line)}</p>" for line in sentences(found))
+    tables = (confirmed_cells(found), detail_cells(found), part_cells(found))
+    return words + _chart(confirmed_figure(found)) + "".join(_html_table(head, rows) for head, *rows in tables)
 
 
 def _summary(story: ReportData) -> str:
@@ -175,10 +200,14 @@ def _data(story: ReportData) -> str:
 
 def _table(students: Sequence[Student], standings: Standings) -> str:
     head, *rows = front_cells(students, standings)
-    names = "".join(f"<th>{name}</th>" for name in head)
-    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
     note = f"<p>{WHAT_STANDS}.</p>" if standings else ""
-    return f"<table><tr>{names}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>{note}"
+    return f"{_html_table(head, rows)}{note}"
+
+
+def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table><tr>{names}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _pair(left: go.Figure, right: go.Figure) -> str:

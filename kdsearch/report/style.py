@@ -26,6 +26,7 @@ MARK_COLOUR = "#a05195"
 """Of the teacher and of published points."""
 LINE_COLOUR = "#333333"
 EDGE_COLOUR = "#222222"
+BAND_COLOUR = "rgba(0, 114, 178, 0.12)"
 FADED = 0.35
 """Opacity of what is not on the front."""
 

@@ -45,6 +45,17 @@ def read_images(study: StudyConfig, home: Path) -> Materials:
     return Materials(dataset=dataset, splits=splits)
 
 
+def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
+    """The images and split that its trials were made from, as ``data`` says; raises KdsearchError for others."""
+    images = read_images(study, home)
+    if data is not None and data.split != images.splits.fingerprint:
+        raise KdsearchError(
+            f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
+            f"{images.splits.fingerprint}); restore them, or name their folder with --data"
+        )
+    return images
+
+
 def add_teacher(
     study: StudyConfig, images: Materials, jobs: Dispatcher, *, home: Path, study_id: str
 ) -> Generator[DriverEvent, None, Materials]:
@@ -129,13 +140,8 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) 
 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
-    images = read_images(study, home)
+    images = read_same_images(study, home, data=data)
     splits = images.splits
-    if data is not None and data.split != splits.fingerprint:
-        raise KdsearchError(
-            f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
-            f"{splits.fingerprint}); restore them, or name their folder with --data"
-        )
     recipe = TeacherRecipe.of(study)
     teacher = open_teacher(recipe, teacher_folder(recipe, splits.fingerprint, home))
     if teacher is None:

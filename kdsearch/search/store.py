@@ -21,7 +21,7 @@ from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.errors import NotRunYetError, SearchError
-from kdsearch.files.digests import digest
+from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
@@ -99,8 +99,8 @@ class StudyStore:
             if choices is None:
                 return None
         number, seed = self._mirror.number, self._config.seed
-        sampler_seed = _seed_of("sampler", seed, number)
-        training_seed = _seed_of(seed, number) if self._config.search.vary_seed else seed
+        sampler_seed = seed_of("sampler", seed, number)
+        training_seed = seed_of(seed, number) if self._config.search.vary_seed else seed
         recipe, drawn = self._mirror.draw(sampler_seed=sampler_seed, seed=training_seed, choices=choices)
         stored = create_trial(
             state=TrialState.RUNNING,
@@ -327,7 +327,3 @@ def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
     scores = read_scores(trial.user_attrs["scores"])
     return [scores.metrics()[objective] for objective in objectives]
-
-
-def _seed_of(*parts: object) -> int:
-    return int(digest(*parts), 16) % 2**31

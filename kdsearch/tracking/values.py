@@ -6,11 +6,10 @@ import datetime
 import importlib.metadata
 import math
 import platform
-import subprocess
-from pathlib import Path
 from typing import Any
 
 from kdsearch.trials.scores import Scores
+from kdsearch.version import commit_of_checkout
 
 
 def milliseconds(moment: datetime.datetime | None) -> int:
@@ -47,9 +46,5 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def code_version() -> dict[str, str]:
     """The commit of kdsearch's own checkout, where it runs from one."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return {}
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed words
+    commit = commit_of_checkout()
     return {"mlflow.source.git.commit": commit} if commit else {}

@@ -19,7 +19,7 @@ Chart: TypeAlias = dict[str, Json]
 
 TAG = "mlflow.sharedViewState."
 OURS = "kdsearch-"
-KINDS = FRONT, CURVES, PATHS = "front", "curves", "paths"
+KINDS = FRONT, CURVES, PATHS, CONFIRMED = "front", "curves", "paths", "confirmed"
 COLUMNS = ("metrics.`dice`", "metrics.`params`", "metrics.`macs`")
 LATENCY_COLUMN = "metrics.`latency_ms`"
 RECIPE_COLUMNS = ("params.`distillation.path`", "params.`student.width`", "params.`student.depth`")
@@ -58,8 +58,31 @@ def saved_views(
         CURVES: _curves_view(trials, columns),
         PATHS: _paths_view(trials, columns),
     }
-    moment = int(created.timestamp() * 1000)
     suffix = "" if is_alone else f" ({created:%Y-%m-%d %H:%M})"
+    return _tags(views, study_id=study_id, created=created, suffix=suffix)
+
+
+def confirmed_view(*, study_id: str, plan: str, created: datetime.datetime) -> dict[str, str]:
+    """The tag of the view of what the plan of that digest confirmed, by its name; ``created`` is when it was sealed."""
+    found = _view(
+        "Confirmed front",
+        ["metrics.`dice`", "metrics.`dice_low`", "metrics.`dice_high`", "metrics.`params`", "metrics.`over_twin`"],
+        sections={
+            "Confirmed front": [
+                _scatter("Confirmed Dice against parameters", "log10_params", "dice"),
+                _bar("Distilled over its twin", "over_twin"),
+            ]
+        },
+        search=f"tags.`kdsearch.kind` = 'confirmed' AND tags.`kdsearch.plan` = '{plan}'",
+        order="metrics.`params`",
+    )
+    return _tags({CONFIRMED: found}, study_id=study_id, created=created)
+
+
+def _tags(
+    views: Mapping[str, tuple[str, str]], *, study_id: str, created: datetime.datetime, suffix: str = ""
+) -> dict[str, str]:
+    moment = int(created.timestamp() * 1000)
     return {
         f"{TAG}{view_id(kind, study_id)}": json.dumps(
             {"name": name + suffix, "state": state, "createdAt": moment, "updatedAt": moment}, separators=(",", ":")

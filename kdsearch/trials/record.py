@@ -15,6 +15,7 @@ from kdsearch.trials.recipe import Recipe, read_recipe
 from kdsearch.trials.scores import Cost, Scores, read_scores
 
 _TEACHER = "teacher-"
+_REPEAT = "confirm-"
 
 
 def job_of_trial(number: int) -> str:
@@ -37,9 +38,20 @@ def makes_teacher(job_id: str) -> bool:
     return job_id.startswith(_TEACHER)
 
 
+def job_of_repeat(plan: str, *, arm: str, repetition: int, fold: int) -> str:
+    """The id of the job that trains an arm of the plan of that digest in one fold, both counted from 0."""
+    return f"{_REPEAT}{plan[:8]}-{repetition + 1}-{fold + 1}-{arm}"
+
+
 def describe_job(job_id: str) -> str:
     """As people are told of it."""
-    return "teacher" if makes_teacher(job_id) else f"trial {trial_of_job(job_id)}"
+    if makes_teacher(job_id):
+        return "teacher"
+    if job_id.startswith(_REPEAT):
+        _, _, repetition, fold, arm = job_id.split("-", 4)
+        twin = "twin of " if arm.endswith("-twin") else ""
+        return f"{twin}trial {arm.removesuffix('-twin')}, repetition {repetition}, fold {fold}"
+    return f"trial {trial_of_job(job_id)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,15 @@ from kdsearch.export.onnx_graph import measure_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.search.pictures import Pictures
+from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.differences import Difference, simultaneous_differences
 from kdsearch.statistics.selection import Standing, flattery
 from kdsearch.statistics.standings import Standings
 from kdsearch.trials.record import Student
+from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed, tested_claim, with_confirmed_dice
 
 INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
+NOT_CONFIRMED = "Its Dice is the search's own, which chose by it; kdsearch confirm says what it is worth."
 SEED_SPREAD = "Another training seed alone would move a student's Dice by 1 to 2 points (standard deviation)."
 LEAST_FLATTERY = 0.001
 MOST_RESAMPLED = 40
@@ -41,6 +44,10 @@ class Candidates:
     pictures: Pictures
     standings: Standings
     home: Path
+    confirmed: Confirmation | None = None
+    """What the study's confirmation found; None where it has none."""
+    tested: Confirmation | None = None
+    """What its locked test images said; None where they are closed."""
 
     def find(self, number: int) -> Student:
         """The student of that trial; raises KdsearchError where there is none."""
@@ -78,6 +85,8 @@ class Choice:
     """Those compared, smallest first."""
     flattery: float = 0.0
     """By how much Dice the best of those within the budget looks better than it is; 0 where another rule chose."""
+    claim: str = ""
+    """What was confirmed of it; empty where it was not."""
     standing: Standing | None = None
     """Among all students of the study; None where it cannot be told."""
 
@@ -89,7 +98,7 @@ class Choice:
     @property
     def caution(self) -> str:
         """Says where another is as good as far as anybody can tell; empty where none is."""
-        sentences = []
+        sentences = [self.claim or NOT_CONFIRMED]
         if self.runner_up is not None and self.runner_up.behind.within_noise:
             behind = self.runner_up.behind
             sentences.append(
@@ -153,12 +162,47 @@ def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget
     )
 
 
+def choose_confirmed(
+    known: Candidates, candidates: Sequence[Candidate], *, budget: Budget, rule: Rule
+) -> Choice | None:
+    """The rule's choice among the confirmed students within the budget, by what was confirmed; None where none is."""
+    found = known.confirmed
+    if found is None:
+        return None
+    within = [entry for entry in with_confirmed_dice(candidates, found) if budget.excess(entry) <= 0]
+    if not within:
+        return None
+    chosen = rank_confirmed(within, rule, found)[0]
+    sentence = explain_confirmed(chosen, count=len(within), budget=budget, rule=rule, found=found)
+    entry = next(entry for entry in candidates if entry.student.number == chosen.student.number)
+    return Choice(
+        candidate=entry, sentence=sentence, runner_up=None, comparisons=(), claim=claim_of(known, entry.student)
+    )
+
+
+def claim_of(known: Candidates, student: Student) -> str:
+    """What was confirmed of the student, and what the locked images said of it; empty where nothing was."""
+    words = [
+        say(member, found)
+        for found, say in ((known.confirmed, claim), (known.tested, tested_claim))
+        if found is not None and (member := found.member_of(student.number)) is not None
+    ]
+    return " ".join(words)
+
+
 def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
     """The choice of a person, compared with all students."""
     sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
     comparisons = _compared(known, chosen.student, known.students)
     standing = known.standings.get(chosen.student.number)
-    return Choice(candidate=chosen, sentence=sentence, runner_up=None, comparisons=comparisons, standing=standing)
+    return Choice(
+        candidate=chosen,
+        sentence=sentence,
+        runner_up=None,
+        comparisons=comparisons,
+        claim=claim_of(known, chosen.student),
+        standing=standing,
+    )
 
 
 def _compared(

@@ -20,10 +20,11 @@ from kdsearch.data.dataset import Dataset
 from kdsearch.data.native import native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
-from kdsearch.export.checks import native_dice
+from kdsearch.export.checks import native_scores
 from kdsearch.export.loading import LoadedStudent
 from kdsearch.export.seen import Seen, mark_known
 from kdsearch.measure.scores import predict_classes
+from kdsearch.trials.scores import NativeScores
 
 Grey = Iterable[npt.NDArray[np.uint8]]
 
@@ -37,8 +38,8 @@ class Evaluation:
     """N×H×W class numbers at the student's size, as during training."""
     target: Tensor
     """N×H×W."""
-    native: npt.NDArray[np.float64]
-    """N Dice coefficients at the size of the files, NaN where there is no lesion."""
+    native: NativeScores
+    """At the size of the files."""
 
 
 def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
@@ -95,16 +96,13 @@ def evaluate(
 ) -> Evaluation:
     """Asks the student about every image; ``watch`` may count them as they are taken."""
     logits = np.stack([student.small_logits(np.asarray(image)) for image in watch(dataset.images)])
-    found = native_dice(
-        student.small_logits,
-        native_images(data, {info.id for info in dataset.infos}),
-        size=student.description.input.size,
-    )
+    ids = [info.id for info in dataset.infos]
+    size = student.description.input.size
     return Evaluation(
         dataset=dataset,
         predicted=predict_classes(torch.from_numpy(logits)),
         target=torch.from_numpy(np.asarray(dataset.masks) > 0).long(),
-        native=np.array([found[info.id] for info in dataset.infos]),
+        native=native_scores(student.small_logits, native_images(data, set(ids)), ids, size=size),
     )
 
 

@@ -9,7 +9,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.files import ONNX
-from kdsearch.export.folder import Form, find_shipped, ship_student
+from kdsearch.export.folder import Form, Provenance, find_shipped, ship_student
 from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.front.members import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
@@ -19,7 +19,8 @@ from kdsearch.search.store import open_store
 from kdsearch.statistics.standings import standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, students_of
-from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose
+from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose, choose_confirmed
+from kdsearch.workflow.confirm import confirmation
 
 RUNTIME = ("numpy", "onnx", "onnxruntime")
 """What a program needs that loads the model from the registry."""
@@ -48,6 +49,8 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
         pictures=pictures,
         standings=standings_of(students, study.search.objectives, pictures.groups),
         home=home,
+        confirmed=confirmation(study, home),
+        tested=confirmation(study, home, kind="test"),
     )
 
 
@@ -66,10 +69,15 @@ def pick(
 ) -> Choice | list[Candidate]:
     """The rule's choice within the budget, or that trial's; the candidates where none of them is within the budget.
 
+    Confirmed students come first, by what was confirmed of them.
+
     ``say`` is called with what takes long. Raises KdsearchError for a trial that has no student.
     """
     wanted = known.students if trial is None else (known.find(trial),)
     candidates = candidates_of(known, wanted, budget=budget, say=say)
+    confirmed = choose_confirmed(known, candidates, budget=budget, rule=rule) if trial is None else None
+    if confirmed is not None:
+        return confirmed
     choice = choose(known, candidates, budget=budget, rule=rule)
     if choice is None:
         return candidates
@@ -100,7 +108,7 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
     student = choice.candidate.student
     weights = known.weights_of(student)
     found = find_shipped(folder, student, weights=weights, form=form)
-    if found is not None:
+    if found is not None and choice.claim in found.chosen:
         say(f"{folder} holds this student already")
         return found
     say("exporting, checking against torch, quantising, timing …")
@@ -111,7 +119,10 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         weights=weights,
         overlays=known.pictures.sheet(student),
         form=form,
-        chosen=f"{choice.sentence} {choice.caution}".strip(),
+        provenance=Provenance(
+            chosen=f"{choice.sentence} {choice.caution}".strip(),
+            test_openings=known.tested.number if known.tested is not None else 0,
+        ),
         folder=folder,
     )
 

@@ -13,6 +13,7 @@ from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
 from kdsearch.version import installed_packages
+from kdsearch.workflow.confirm import confirmation
 from kdsearch.workflow.front import Front, front
 
 
@@ -40,6 +41,8 @@ def report(study: StudyConfig, home: Path, *, resume: str) -> str:
             records=tuple(record for record in store.records() if record.outcome != "running"),
             front=found.members,
             standings=found.standings,
+            confirmed=confirmation(study, home),
+            tested=confirmation(study, home, kind="test"),
             teacher=found.teacher,
             data=store.data(),
             importances=store.importances(),

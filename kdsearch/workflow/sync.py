@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import KdsearchError, NotRunYetError
@@ -12,8 +13,10 @@ from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members, without_pictures
 from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
+from kdsearch.statistics.confirmation import Kind
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.trials.record import TrialRecord, students_of
+from kdsearch.workflow.confirm import record
 
 
 def sync(
@@ -51,4 +54,6 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
             show_members(recorder, students, study=study, materials=materials, home=home)
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
+        for kind in get_args(Kind):
+            record(study, home, tracking=tracking, kind=kind)
     return records

@@ -1,4 +1,4 @@
-"""How often confirm's intervals hold and its verdicts are right, where the truth is known; the table in docs/confirm.md.
+"""How often the intervals of confirm hold and its verdicts are right, where the truth is known; docs/confirm.md has it.
 
 Run it with ``python tests/benchmarks/comparisons.py``: one process, about two minutes.
 """
@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdsearch.statistics.comparisons import PairedDice, compare, compare_to_margin
+from kdsearch.statistics.comparisons import (
+    PairedDice,
+    compare,
+    compare_to_margin,
+    fold_half_width,
+    image_interval,
+)
 
+SHARES = ("holds", "images_hold", "folds_hold", "helps", "hurts", "not_worse")
 FOLDS = 5
 IMAGE_STD = 0.17
 """Of the paired difference of two recipes on one image, whatever the training."""
@@ -51,11 +58,16 @@ def simulate(
 def coverage(*, images: int, repetitions: int, effect: float, studies: int, seed: int = 0) -> dict[str, float]:
     """Fractions of simulated studies with one planned pair."""
     rng = np.random.default_rng(seed)
-    counts = dict.fromkeys(("holds", "helps", "hurts", "not_worse", "width"), 0.0)
+    names = ("holds", "images_hold", "folds_hold", "helps", "hurts", "not_worse", "width")
+    counts = dict.fromkeys(names, 0.0)
     for _ in range(studies):
         pair, groups, truth = simulate(rng, images=images, repetitions=repetitions, effect=effect)
         found = compare([pair], groups)[0]
         counts["holds"] += found.low <= truth <= found.high
+        low, high = image_interval(pair.by_image, groups, alpha=0.05)
+        around = fold_half_width(pair.by_fold, test_to_train=pair.test_to_train, alpha=0.05)
+        counts["images_hold"] += low <= truth <= high
+        counts["folds_hold"] += abs(pair.by_fold.mean() - truth) <= around
         counts["helps"] += found.shown and found.mean > 0
         counts["hurts"] += found.shown and found.mean < 0
         counts["not_worse"] += compare_to_margin([pair], groups, margin=0.02)[0].shown
@@ -65,13 +77,16 @@ def coverage(*, images: int, repetitions: int, effect: float, studies: int, seed
 
 def main() -> None:
     """Prints the table."""
-    print("| images | repetitions | true difference | interval holds it | helps | hurts | no worse by 2 | ± points |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| images | repetitions | true difference | interval holds it | by images | by folds | helps | hurts | "
+        "no worse by 2 | ± points |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for images in (110, 550):
         for repetitions in (1, 3):
             for effect in (0.0, 0.02, 0.04):
                 row = coverage(images=images, repetitions=repetitions, effect=effect, studies=300)
-                shares = " | ".join(f"{100 * row[name]:.1f} %" for name in ("holds", "helps", "hurts", "not_worse"))
+                shares = " | ".join(f"{100 * row[name]:.1f} %" for name in SHARES)
                 print(f"| {images} | {repetitions} | {100 * effect:+.0f} | {shares} | {100 * row['width']:.1f} |")
 
 

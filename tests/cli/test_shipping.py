@@ -129,6 +129,7 @@ def test_scores_on_a_data_set_come_with_a_row_an_image(place):
     assert all(0 <= float(row["dice"]) <= 1 for row in lesions)
     assert all(0 <= float(row["native_dice"]) <= 1 for row in lesions)
     assert [row["native_dice"] for row in lesions] != [row["dice"] for row in lesions]
+    assert all(0 <= float(row["nsd"]) <= 1 and 0 <= float(row["hd95"]) <= 1 for row in lesions)
     assert "at files" in done.stdout
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 

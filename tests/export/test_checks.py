@@ -12,7 +12,7 @@ from kdsearch.config.data import DataConfig, FolderSource, PhantomSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.native import NativeImage, native_images
 from kdsearch.errors import DataError
-from kdsearch.export.checks import native_dice
+from kdsearch.export.checks import native_scores
 from tests.data.pictures import write_image, write_mask
 
 
@@ -44,11 +44,13 @@ def test_logits_are_resized_and_then_cut():
     mask = np.zeros((10, 40), np.uint8)
     mask[:, 30:] = 255
     images = [
-        NativeImage(id="a", grey=np.zeros((10, 40), np.uint8), mask=mask),
-        NativeImage(id="empty", grey=np.zeros((10, 40), np.uint8), mask=np.zeros((10, 40), np.uint8)),
+        NativeImage(id="a", grey=np.zeros((10, 40), np.uint8), mask=mask, tolerance_px=1.0),
+        NativeImage(id="empty", grey=np.zeros((10, 40), np.uint8), mask=np.zeros((10, 40), np.uint8), tolerance_px=1.0),
     ]
     logits = np.full((1, 4, 4), -1.0, np.float32)
     logits[:, :, 2:] = 1.0
-    found = native_dice(lambda _: logits, images, size=4)
-    assert found["a"] == pytest.approx(2 * 100 / (100 + 200))
-    assert math.isnan(found["empty"])
+    found = native_scores(lambda _: logits, images, ["empty", "a"], size=4)
+    assert found.dice[1] == pytest.approx(2 * 100 / (100 + 200))
+    assert math.isnan(found.dice[0])
+    assert 0 < found.nsd[1] < 1
+    assert found.hd95[1] == pytest.approx(10 / math.hypot(10, 40))

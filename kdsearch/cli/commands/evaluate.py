@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +23,7 @@ from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
 from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
+from kdsearch.trials.scores import NativeScores
 from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_evaluated
 
 
@@ -62,9 +64,8 @@ def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Eval
 
 
 def _summary(evaluation: Evaluation) -> Table:
-    table = Table(
-        "images", "with a lesion", "Dice %", "± over images", "at files' size %", "IoU %", "empty ones left empty"
-    )
+    head = ("images", "with a lesion", "Dice %", "± over images", "IoU %", "at files' size: Dice %", "NSD %", "HD95 %")
+    table = Table(*head, "missed", "empty ones left empty")
     labels = [info.label for info in evaluation.dataset.infos]
     groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
     named = sorted({label for label in labels if label is not None})
@@ -73,22 +74,29 @@ def _summary(evaluation: Evaluation) -> Table:
         part = torch.tensor(chosen)
         overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
         empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
-        own = float(np.nanmean(evaluation.native[np.array(chosen)])) if overlap.images else 0.0
-        dice = (overlap.dice, overlap.dice_std, own, overlap.iou) if overlap.images else ()
-        cells = [f"{100 * value:.1f}" for value in dice] or [""] * 4
+        cells = [""] * 7
+        if overlap.images:
+            cells = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
+            cells += _native(evaluation.native, np.array(chosen))
         table.add_row(escape(name), str(overlap.images), *cells, empty)
     return table
 
 
+def _native(scores: NativeScores, chosen: npt.NDArray[np.bool_]) -> list[str]:
+    """Mean Dice, NSD and HD95 of the chosen images, and how many lesions of theirs were missed."""
+    dice, nsd, hd95 = (np.array(values)[chosen] for values in (scores.dice, scores.nsd, scores.hd95))
+    return [*(f"{100 * np.nanmean(values):.1f}" for values in (dice, nsd, hd95)), str(int((hd95 == 1).sum()))]
+
+
 def _write(path: Path, evaluation: Evaluation) -> None:
     """One row an image; Dice and IoU stay empty where the image holds no lesion."""
-    predicted, target, native = evaluation.predicted, evaluation.target, torch.from_numpy(evaluation.native)
+    predicted, target, native = evaluation.predicted, evaluation.target, evaluation.native
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "source", "label", "dice", "native_dice", "iou", "nothing_predicted"))
-        figures = (dice_per_image(predicted, target), native, iou_per_image(predicted, target))
-        columns = [column.tolist() for column in (*figures, empty_per_image(predicted))]
+        writer.writerow(("image", "source", "label", "dice", "native_dice", "nsd", "hd95", "iou", "nothing_predicted"))
+        dice, iou = (measure(predicted, target).tolist() for measure in (dice_per_image, iou_per_image))
+        columns = (dice, native.dice, native.nsd, native.hd95, iou, empty_per_image(predicted).tolist())
         for info, *values, empty in zip(evaluation.dataset.infos, *columns, strict=True):
             writer.writerow((info.id, info.source, info.label or "", *_figures(*values), str(empty).lower()))
 

@@ -1,0 +1,124 @@
+"""``kdsearch confirm``: trains the likely front again, over folds, beside twins that are not distilled."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Generator
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from kdsearch.cli.confirming import ConfirmView
+from kdsearch.cli.live import duration
+from kdsearch.cli.next_steps import command_line
+from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
+from kdsearch.config.quantity import format_quantity
+from kdsearch.confirm.events import ConfirmEvent, Sealed
+from kdsearch.confirm.plan import Plan
+from kdsearch.confirm.preparation import Prepared
+from kdsearch.files.home import home_folder
+from kdsearch.report.confirmation import Rows, cells_table, confirmed_cells, detail_cells, part_cells, sentences
+from kdsearch.search.events import DriverEvent
+from kdsearch.statistics.confirmation import Confirmation, dump_confirmation
+from kdsearch.workflow.confirm import confirm, plan_confirmation
+
+
+def run(options: argparse.Namespace) -> int:
+    """Confirms the study's front, or says with ``--dry-run`` how it would."""
+    study = with_folders(load_study(options.study), options.data)
+    study = with_search(study, trials=None, workers=options.workers)
+    study = with_confirm(study, repetitions=options.repetitions)
+    home, console = home_folder(os.environ), Console(stderr=options.json, soft_wrap=False)
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
+    )
+    if options.dry_run:
+        show_plan(plan_confirmation(study, home), console)
+        say(console, "Nothing was sealed or trained; without --dry-run it is.")
+        return 0
+    words = [] if options.repetitions is None else ["--repetitions", str(options.repetitions)]
+    events = confirm(study, home=home, environment=os.environ, anew=options.new_plan)
+    found = watch(events, console, command=command_line("confirm", options.study, *words, data=options.data))
+    if options.json:
+        print(dump_confirmation(found))
+        return 0
+    show_answers(found, console)
+    say(console, f"pick:    {command_line('pick', options.study, '--params', _middle(found), data=options.data)}")
+    return 0
+
+
+def watch(
+    events: Generator[DriverEvent | ConfirmEvent, None, Confirmation], console: Console, *, command: str
+) -> Confirmation:
+    """Shows the events; returns the answers. An interrupt stops them, and ``command`` is what resumes."""
+    try:
+        with ConfirmView(console) as view:
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as stop:
+                    found: Confirmation = stop.value
+                    return found
+                view.show(event)
+                if isinstance(event, Sealed):
+                    show_plan(event.prepared, console)
+                    say(console, f"Sealed {event.when}.")
+    except KeyboardInterrupt:
+        events.close()
+        say(console, "\nStopped. What is finished is kept; the same command resumes:")
+        say(console, f"  {command}")
+        raise
+
+
+def show_plan(prepared: Prepared, console: Console) -> None:
+    """The plan, what it costs, and what its images can show."""
+    plan = prepared.plan
+    cells: Rows = [("student", "params", "searched", "role")]
+    for arm in plan.arms:
+        searched = "" if arm.role == "twin" else f"{100 * arm.searched:.1f}"
+        cells.append((arm.name, format_quantity(arm.params), searched, arm.role))
+    console.print(cells_table(cells, title=f"Plan {plan.digest} of study {plan.study}"))
+    say(console, f"{_trainings(plan)}; about {duration(prepared.seconds)} by what the search took.")
+    where = "once, and are open then" if plan.kind == "test" else "out of fold"
+    margin = f" Margin for a smaller student: {100 * plan.settings.delta:g} points." if plan.not_worse else ""
+    say(
+        console,
+        f"{prepared.lesions} images with a lesion are scored {where}: a difference of "
+        f"{100 * prepared.least_difference:.1f} points is likely to be shown by them.{margin} The student of seed "
+        f"{plan.ships} ships.",
+    )
+    for warning in plan.warnings:
+        say(console, f"Mind: {warning}.", style="yellow")
+
+
+def _trainings(plan: Plan) -> str:
+    folds, repetitions = len(plan.partitions[0]), len(plan.partitions)
+    count = sum(1 for _ in plan.repeats())
+    start = f"{count} trainings and {folds * repetitions} teachers: {len(plan.arms)} recipes"
+    if plan.kind == "test":
+        return f"{start}, {repetitions} seeds"
+    places = "sources" if plan.settings.leave_one_source_out else "folds"
+    pilot = " (a pilot; claims want three)" if plan.pilot else ""
+    return f"{start}, {folds} {places}, {repetitions} repetition{'s' * (repetitions > 1)}{pilot}"
+
+
+def show_answers(found: Confirmation, console: Console) -> None:
+    """Tables, then sentences."""
+    console.print(cells_table(confirmed_cells(found), title="Confirmed, out of fold, at the size of the files"))
+    console.print(cells_table(detail_cells(found), title="Beside Dice"))
+    console.print(cells_table(part_cells(found), title="By part"))
+    for line in sentences(found):
+        say(console, line)
+
+
+def _middle(found: Confirmation) -> str:
+    return str(found.members[len(found.members) // 2].params)
+
+
+def say(console: Console, text: str, *, style: str = "") -> None:
+    """A line as it is, however long."""
+    console.print(text, soft_wrap=True, highlight=False, style=style)

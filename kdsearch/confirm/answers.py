@@ -1,0 +1,201 @@
+"""From a plan's results to its answers: each member's Dice to be believed, and whether distillation helped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kdsearch.confirm.images import ScoredImages
+from kdsearch.confirm.plan import Arm, Pair, Plan
+from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult
+from kdsearch.confirm.tables import ArmTable, Floats, paired, paired_rows, table_of
+from kdsearch.front.dominance import mean_best_by_size
+from kdsearch.statistics.comparisons import Compared, compare, compare_to_margin, image_interval
+from kdsearch.statistics.confirmation import ArmAnswer, AsGood, Confirmation, Effect, Estimate, Part
+from kdsearch.statistics.resampling import LEVEL, draw_weights, sums_by_group
+from kdsearch.trials.scores import Scores
+
+HALF = 0.5
+BEYOND = 10**0.5
+"""How far beyond the largest distilled member fronts are compared, so that it counts: half a decade of parameters."""
+
+
+def answers_of(store: ConfirmStore) -> Confirmation:
+    """Of a plan that was carried out."""
+    return answer(
+        store.plan,
+        store.images(),
+        store.results(),
+        sealed=store.sealed,
+        number=store.number,
+        dropped=store.dropped(),
+    )
+
+
+def answer(
+    plan: Plan,
+    images: ScoredImages,
+    results: Mapping[tuple[str, int, int], FoldResult],
+    *,
+    sealed: str,
+    number: int,
+    dropped: Mapping[str, str],
+) -> Confirmation:
+    """The answers, of the arms whose every fold is there."""
+    groups = images.groups
+    tables, left_out = _tables(plan, images, results, dropped)
+    arms = [arm for arm in plan.arms if arm.id in tables]
+    scores = {name: _first_scores(results, name) for name in tables}
+    teacher_pairs = [paired(images, tables[arm.id], tables[TEACHER]) for arm in arms]
+    to_teacher = compare(teacher_pairs, groups) if arms else []
+    twins = [pair for pair in plan.twins if {pair.arm, pair.other} <= tables.keys()]
+    differences = [paired(images, tables[pair.arm], tables[pair.other]) for pair in twins]
+    if twins:
+        differences.append(paired_rows(images, _mean_difference(twins, tables)))
+    compared = compare(differences, groups)
+    close = [pair for pair in plan.not_worse if {pair.arm, pair.other} <= tables.keys()]
+    not_worse = compare_to_margin(
+        [paired(images, tables[pair.arm], tables[pair.other]) for pair in close], groups, margin=plan.settings.delta
+    )
+    lesions = ~np.isnan(tables[TEACHER].values["dice"][0])
+    return Confirmation(
+        kind=plan.kind,
+        study=plan.study,
+        plan=plan.digest,
+        sealed=sealed,
+        number=number,
+        folds=len(plan.partitions[0]),
+        repetitions=len(plan.partitions),
+        by_source=plan.settings.leave_one_source_out,
+        images=int(lesions.sum()),
+        groups=len({group for group, lesion in zip(groups, lesions, strict=True) if lesion}),
+        delta=plan.settings.delta,
+        arms=tuple(
+            _arm_answer(arm, tables[arm.id], images, scores[arm.id], difference)
+            for arm, difference in zip(arms, to_teacher, strict=True)
+        ),
+        teacher=_arm_answer(None, tables[TEACHER], images, scores[TEACHER], None),
+        effects=tuple(
+            Effect(member=pair.arm, twin=pair.other, difference=difference)
+            for pair, difference in zip(twins, compared, strict=False)
+        ),
+        pooled=compared[-1] if twins else None,
+        front_gain=_front_gain(plan, twins, tables, groups) if twins else None,
+        as_good=tuple(
+            AsGood(smaller=pair.arm, larger=pair.other, difference=difference)
+            for pair, difference in zip(close, not_worse, strict=True)
+        ),
+        left_out=tuple(left_out.items()),
+        warnings=plan.warnings,
+    )
+
+
+def _tables(
+    plan: Plan,
+    images: ScoredImages,
+    results: Mapping[tuple[str, int, int], FoldResult],
+    dropped: Mapping[str, str],
+) -> tuple[dict[str, ArmTable], dict[str, str]]:
+    """Tables of the complete arms and the teacher, and why others have none."""
+    tables, left_out = {}, dict(dropped)
+    places = [(repetition, fold) for repetition, folds in enumerate(plan.partitions) for fold in range(len(folds))]
+    for name in (TEACHER, *(arm.id for arm in plan.arms)):
+        found = [results.get((name, *place)) for place in places]
+        failed = next((one for one in found if one is not None and one.scores is None), None)
+        if failed is not None:
+            left_out[name] = f"failed in fold {failed.fold + 1}: {failed.reason}"
+        if name in left_out:
+            continue
+        scores = {place: one.scores for place, one in zip(places, found, strict=True) if one is not None and one.scores}
+        assert len(scores) == len(places), "answers are of a plan that was carried out"
+        tables[name] = table_of(images, scores)
+    return tables, left_out
+
+
+def _first_scores(results: Mapping[tuple[str, int, int], FoldResult], name: str) -> Scores:
+    scores = results[name, 0, 0].scores
+    assert scores is not None, "it has a table"
+    return scores
+
+
+def _mean_difference(pairs: Sequence[Pair], tables: Mapping[str, ArmTable]) -> Floats:
+    """R×N: the mean over pairs of distilled minus plain."""
+    rows = [tables[pair.arm].values["dice"] - tables[pair.other].values["dice"] for pair in pairs]
+    return np.asarray(np.mean(rows, axis=0))
+
+
+def _arm_answer(
+    arm: Arm | None, table: ArmTable, images: ScoredImages, scores: Scores, minus_teacher: Compared | None
+) -> ArmAnswer:
+    dice = table.over_images("dice")
+    lesions = ~np.isnan(dice)
+    at_size = float(np.nanmean(table.values["dice_at_size"]))
+    empty = table.values["marked"][:, ~lesions]
+    each = table.values["dice"][:, lesions]
+    return ArmAnswer(
+        id=TEACHER if arm is None else arm.id,
+        name=TEACHER if arm is None else arm.name,
+        role="teacher" if arm is None else arm.role,
+        trial=None if arm is None else arm.trial,
+        path="none" if arm is None or arm.recipe.distillation is None else arm.recipe.distillation.summary(),
+        params=scores.params if arm is None else arm.params,
+        macs=scores.macs if arm is None else arm.macs,
+        dice=_estimate(dice, images.groups),
+        dice_at_size=at_size,
+        flattered=None if arm is None or arm.role == "twin" else arm.searched - at_size,
+        std_images=float(dice[lesions].std()),
+        std_runs=float(each.mean(axis=1).std(ddof=1)) if len(each) > 1 else None,
+        nsd=float(np.nanmean(table.values["nsd"])),
+        hd95=float(np.nanmean(table.values["hd95"])),
+        missed=float((table.values["hd95"][:, lesions] == 1).sum(axis=1).mean()),
+        found=float((each > 0).mean()),
+        below_half=float((each < HALF).mean()),
+        false_positives=float(empty.mean()) if empty.size else None,
+        parts=_parts(dice, images),
+        minus_teacher=minus_teacher,
+    )
+
+
+def _parts(dice: Floats, images: ScoredImages) -> tuple[Part, ...]:
+    """By source and by label where there are several, and the third of the images with the smallest lesions."""
+    found = []
+    for what, names in (("source", images.sources), ("label", images.labels)):
+        with_lesion = {name for name, value in zip(names, dice, strict=True) if name and not np.isnan(value)}
+        if len(with_lesion) > 1:
+            found += [(f"{what} {name}", np.array(names) == name) for name in sorted(with_lesion)]
+    area = np.array(images.lesion_fraction)
+    lesions = ~np.isnan(dice)
+    found.append(("smallest third", lesions & (area <= np.quantile(area[lesions], 1 / 3))))
+    return tuple(
+        Part(
+            of=name,
+            images=int((here & lesions).sum()),
+            dice=_estimate(np.where(here, dice, np.nan), images.groups),
+        )
+        for name, here in found
+    )
+
+
+def _estimate(dice: Floats, groups: Sequence[str]) -> Estimate:
+    low, high = image_interval(dice, groups, alpha=1 - LEVEL)
+    return Estimate(mean=float(np.nanmean(dice)), low=low, high=high)
+
+
+def _front_gain(plan: Plan, twins: Sequence[Pair], tables: Mapping[str, ArmTable], groups: Sequence[str]) -> Estimate:
+    """Distilled members against twins and plain arms, with what a bootstrap of groups makes of it."""
+    distilled = [plan.arm(name) for name in dict.fromkeys(pair.arm for pair in twins)]
+    plain = [arm for arm in plan.arms if arm.recipe.distillation is None and arm.id in tables]
+
+    least, most = distilled[0].params, int(BEYOND * distilled[-1].params)
+
+    def covered(arms: Sequence[Arm]) -> Floats:
+        """Of all images, then of each draw of their groups."""
+        sums, counts = sums_by_group(np.stack([tables[arm.id].over_images("dice") for arm in arms]), groups)
+        weights = np.column_stack([np.ones(counts.size), draw_weights(counts.size)])
+        dice = (sums @ weights) / (counts @ weights)
+        return mean_best_by_size(np.array([arm.params for arm in arms]), dice, least=least, most=most)
+
+    gain = covered(distilled) - covered([arm for arm in plain if arm.params < most])
+    low, high = np.quantile(gain[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(mean=float(gain[0]), low=float(low), high=float(high))

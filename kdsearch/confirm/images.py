@@ -1,0 +1,52 @@
+"""What the answers of a confirmation need to know of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from kdsearch.data.dataset import Dataset, Splits, group_of
+from kdsearch.trials.scores import Singles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredImages:
+    """The images that score, in the order of the data set: all but the locked test's, or those alone."""
+
+    groups: tuple[str, ...]
+    sources: tuple[str, ...]
+    labels: tuple[str, ...]
+    """Empty where an image has none."""
+    lesion_fraction: Singles
+    """Of the image's area; 0 where there is no lesion."""
+    folds: tuple[tuple[int, ...], ...]
+    """For each repetition the fold of each image."""
+    test_to_train: float
+    """Images that score over images that train, in one fold."""
+
+
+def describe_images(
+    dataset: Dataset, positions: Sequence[int], repetitions: Sequence[Sequence[Splits]]
+) -> ScoredImages:
+    """Of the images at those positions, which each repetition's folds cover."""
+    infos = [dataset.infos[position] for position in positions]
+    masks = dataset.masks[np.asarray(positions)]
+    return ScoredImages(
+        groups=tuple(group_of(info) for info in infos),
+        sources=tuple(info.source for info in infos),
+        labels=tuple(info.label or "" for info in infos),
+        lesion_fraction=tuple(float(value) for value in (masks > 0).reshape(len(masks), -1).mean(axis=1)),
+        folds=tuple(_fold_of_each(positions, folds) for folds in repetitions),
+        test_to_train=len(repetitions[0][0].validation) / len(repetitions[0][0].train),
+    )
+
+
+def _fold_of_each(positions: Sequence[int], folds: Sequence[Splits]) -> tuple[int, ...]:
+    fold_of = {position: fold for fold, splits in enumerate(folds) for position in splits.validation}
+    return tuple(fold_of[position] for position in positions)
+
+
+IMAGES = TypeAdapter(ScoredImages)

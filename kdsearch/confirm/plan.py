@@ -1,0 +1,274 @@
+"""The plan of a confirmation: all that is trained and compared, fixed before anything of it is known."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from kdsearch.config.confirm import ConfirmConfig
+from kdsearch.config.study import StudyConfig
+from kdsearch.errors import SearchError
+from kdsearch.files.digests import digest, seed_of
+from kdsearch.files.schema import Schema
+from kdsearch.front.members import front_of
+from kdsearch.statistics.confirmation import Kind, Role
+from kdsearch.statistics.standings import Standings
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import Student, job_of_repeat
+
+NEAR = 1.5
+"""Two members whose parameters differ by less than this factor are near-equals; the likelier stays."""
+CLASSES_PER_DECADE = 2
+SEEDS = 3
+"""With which a student is trained for the locked test; the first ships."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One recipe that is trained in every fold of every repetition."""
+
+    id: str
+    """Its trial's number, ``12-twin`` for the twin of trial 12."""
+    role: Role
+    """``plain``: the search's best student without distillation of a size class that a member is in."""
+    trial: int
+    recipe: Recipe
+    """Trained for its whole schedule; the seed is the fold's."""
+    params: int
+    macs: int
+    searched: float
+    """The Dice by which the search chose its trial, 0-1; of a twin, its member's."""
+
+    @property
+    def name(self) -> str:
+        """As people are told of it."""
+        return f"twin of trial {self.trial}" if self.role == "twin" else f"trial {self.trial}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two arms that are compared: ``arm`` minus ``other``."""
+
+    arm: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """One arm in one fold of one repetition."""
+
+    arm: Arm
+    repetition: int
+    """From 0, as ``fold``."""
+    fold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a confirmation trains and compares."""
+
+    kind: Kind
+    study: str
+    arms: tuple[Arm, ...]
+    """Smallest first; a twin after its member."""
+    twins: tuple[Pair, ...]
+    """Distilled members and their twins: does distillation help?"""
+    not_worse: tuple[Pair, ...]
+    """Smaller and larger members: is the smaller as good?"""
+    settings: ConfirmConfig
+    partitions: tuple[tuple[str, ...], ...]
+    """Fingerprint of each fold of each repetition."""
+    seeds: tuple[tuple[int, ...], ...]
+    """That the networks of each fold of each repetition share."""
+    ships: int
+    """The seed whose student is to be shipped, should one be trained on all images."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Stands for all of it."""
+        return digest(dump_plan(self))
+
+    @property
+    def members(self) -> tuple[Arm, ...]:
+        """Smallest first."""
+        return tuple(arm for arm in self.arms if arm.role == "member")
+
+    @property
+    def pilot(self) -> bool:
+        """Whether there is too little of it for a claim."""
+        return self.kind == "confirm" and self.settings.repetitions < 3
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that id."""
+        return next(arm for arm in self.arms if arm.id == name)
+
+    def repeats(self) -> Iterator[Repeat]:
+        """All trainings but the teachers', fold by fold."""
+        for repetition, folds in enumerate(self.partitions):
+            for fold in range(len(folds)):
+                for arm in self.arms:
+                    yield Repeat(arm=arm, repetition=repetition, fold=fold)
+
+    def job(self, repeat: Repeat) -> str:
+        """The id of the job that makes it."""
+        return job_of_repeat(self.digest, arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold)
+
+
+def make_plan(
+    study: StudyConfig,
+    students: Sequence[Student],
+    standings: Standings,
+    *,
+    partitions: Sequence[Sequence[str]],
+    warnings: Sequence[str] = (),
+) -> Plan:
+    """The likely members of the front, their twins and the best plain students of their sizes.
+
+    Raises SearchError where the study has no student on its front yet.
+    """
+    members = choose_members(study, students, standings)
+    if not members:
+        raise SearchError(f"study {study.name} has no finished student on its front yet; train some with kdsearch run")
+    arms = [_arm(member, "member") for member in members]
+    twins = []
+    for member in members:
+        if member.recipe.distillation is not None:
+            twin = _twin_among(arms, member) or _arm(member, "twin")
+            arms += [twin] * (twin not in arms)
+            twins.append(Pair(arm=str(member.number), other=twin.id))
+    arms += _plain_arms(members, students, arms)
+    arms.sort(key=lambda arm: (arm.params, arm.macs, arm.trial, arm.id))
+    names = [str(member.number) for member in members]
+    return Plan(
+        kind="confirm",
+        study=study.name,
+        arms=tuple(arms),
+        twins=tuple(twins),
+        not_worse=tuple(
+            Pair(arm=small, other=large) for place, small in enumerate(names) for large in names[place + 1 :]
+        ),
+        settings=study.confirm,
+        partitions=tuple(tuple(folds) for folds in partitions),
+        seeds=tuple(
+            tuple(seed_of("confirm", study.confirm.seed, repetition, fold) for fold in range(len(folds)))
+            for repetition, folds in enumerate(partitions)
+        ),
+        ships=study.seed,
+        warnings=tuple(warnings),
+    )
+
+
+def make_test_plan(study: StudyConfig, student: Student, *, partition: str, warnings: Sequence[str] = ()) -> Plan:
+    """The student's recipe and its twin, trained on all but the locked test images with ``SEEDS`` seeds.
+
+    ``partition`` is the fingerprint of those images and the locked ones.
+    """
+    arms = [_arm(student, "member")]
+    twins = []
+    if student.recipe.distillation is not None:
+        arms.append(_arm(student, "twin"))
+        twins.append(Pair(arm=arms[0].id, other=arms[1].id))
+    seeds = tuple((study.seed + place,) for place in range(SEEDS))
+    return Plan(
+        kind="test",
+        study=study.name,
+        arms=tuple(arms),
+        twins=tuple(twins),
+        not_worse=(),
+        settings=study.confirm,
+        partitions=((partition,),) * SEEDS,
+        seeds=seeds,
+        ships=seeds[0][0],
+        warnings=tuple(warnings),
+    )
+
+
+def choose_members(study: StudyConfig, students: Sequence[Student], standings: Standings) -> tuple[Student, ...]:
+    """One member of the front of each size class, the likeliest; near-equals merged; smallest first."""
+
+    def likely(student: Student) -> tuple[float, float]:
+        on_front = standings[student.number].on_front if student.number in standings else 0.0
+        return on_front, student.scores.dice
+
+    best: dict[int, Student] = {}
+    for student in front_of(students, study.search.objectives, study.search.limits):
+        place = size_class(student.scores.params)
+        best[place] = max(best.get(place, student), student, key=likely)
+    chosen = [best[place] for place in sorted(best)]
+    while near := _nearest_pair(chosen):
+        chosen.remove(min(near, key=likely))
+    while len(chosen) > study.confirm.members:
+        chosen.remove(min(chosen, key=likely))
+    return tuple(chosen)
+
+
+def size_class(params: int) -> int:
+    """Half decades of parameters."""
+    return math.floor(CLASSES_PER_DECADE * math.log10(params))
+
+
+def _nearest_pair(students: Sequence[Student]) -> tuple[Student, Student] | None:
+    return next(
+        (pair for pair in itertools.pairwise(students) if pair[1].scores.params < NEAR * pair[0].scores.params), None
+    )
+
+
+def _arm(student: Student, role: Role) -> Arm:
+    recipe = student.recipe.model_copy(
+        update={"training": student.recipe.training.model_copy(update={"patience": None})}
+        | ({"distillation": None} if role == "twin" else {})
+    )
+    return Arm(
+        id=f"{student.number}-twin" if role == "twin" else str(student.number),
+        role=role,
+        trial=student.number,
+        recipe=recipe,
+        params=student.scores.params,
+        macs=student.scores.macs,
+        searched=student.scores.dice,
+    )
+
+
+def _twin_among(arms: Sequence[Arm], member: Student) -> Arm | None:
+    """An arm that is trained as the member's twin would be."""
+    return next((arm for arm in arms if _trained_alike(arm.recipe, _arm(member, "twin").recipe)), None)
+
+
+def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
+    """The best student without distillation of each size class that a member is in, where it is no arm yet."""
+    found: list[Arm] = []
+    for place in sorted({size_class(member.scores.params) for member in members}):
+        plain = [
+            student
+            for student in students
+            if student.recipe.distillation is None and size_class(student.scores.params) == place
+        ]
+        if plain:
+            arm = _arm(max(plain, key=lambda student: student.scores.dice), "plain")
+            if not any(_trained_alike(other.recipe, arm.recipe) for other in (*arms, *found)):
+                found.append(arm)
+    return found
+
+
+def _trained_alike(one: Recipe, other: Recipe) -> bool:
+    return one.model_copy(update={"seed": 0}) == other.model_copy(update={"seed": 0})
+
+
+_PLAN = TypeAdapter(Plan)
+SCHEMA = Schema(what="confirmation's plan", upgrades=())
+
+
+def dump_plan(plan: Plan) -> str:
+    """As it is stored."""
+    return json.dumps(SCHEMA.stamped(_PLAN.dump_python(plan, mode="json")), sort_keys=True)
+
+
+def read_plan(text: str) -> Plan:
+    """A stored plan; raises KdsearchError where a newer release wrote it."""
+    return _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))

@@ -1,0 +1,133 @@
+"""Gets a study's images, folds and plan ready for its confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.confirm.images import ScoredImages, describe_images
+from kdsearch.confirm.plan import Plan, make_plan, make_test_plan
+from kdsearch.data.dataset import Splits
+from kdsearch.data.folds import all_but_locked, development_images, folds, folds_by_source
+from kdsearch.distill.materials import Materials
+from kdsearch.errors import SearchError, nearest
+from kdsearch.files.digests import seed_of
+from kdsearch.measure.latency import cores
+from kdsearch.search.preparation import read_same_images
+from kdsearch.search.store import StudyStore
+from kdsearch.statistics.power import least_difference
+from kdsearch.statistics.standings import standings_of
+from kdsearch.trials.record import Student, students_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All that a confirmation needs before anything is trained."""
+
+    plan: Plan
+    """As it would be sealed now."""
+    images: Materials
+    """The search's, without a teacher."""
+    folds: tuple[tuple[Splits, ...], ...]
+    """By repetition."""
+    described: ScoredImages
+    seconds: float
+    """About how long all of it takes, from what the search's trainings took."""
+
+    @property
+    def lesions(self) -> int:
+        """Images with a lesion that are scored out of fold."""
+        return sum(fraction > 0 for fraction in self.described.lesion_fraction)
+
+    @property
+    def least_difference(self) -> float:
+        """Of Dice, that so many images show with 80 % power."""
+        return least_difference(self.lesions)
+
+
+def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
+    """Reads the images, deals the folds and makes the plan; raises KdsearchError where one of them cannot be had."""
+    if study.repeats > 1:
+        raise SearchError(
+            f"study {study.name}: repeats and confirm exclude each other: repeats average over splits already"
+        )
+    images = read_same_images(study, home, data=store.data())
+    dealt = _deal(study, images)
+    students, data = students_of(store.records()), store.data()
+    groups = data.validation_groups if data is not None else None
+    plan = make_plan(
+        study,
+        students,
+        standings_of(students, study.search.objectives, groups),
+        partitions=[[splits.fingerprint for splits in repetition] for repetition in dealt],
+        warnings=_warnings(study),
+    )
+    return Prepared(
+        plan=plan,
+        images=images,
+        folds=dealt,
+        described=describe_images(images.dataset, development_images(images.dataset, images.splits), dealt),
+        seconds=_seconds(study, plan, students, store, images.splits, dealt),
+    )
+
+
+def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: int) -> Prepared:
+    """Reads the images and plans one student's test on the locked ones; raises KdsearchError where that cannot be."""
+    images = read_same_images(study, home, data=store.data())
+    students = students_of(store.records())
+    student = next((student for student in students if student.number == trial), None)
+    if student is None:
+        hint = nearest(str(trial), (str(student.number) for student in students))
+        raise SearchError(f"study {study.name}: trial {trial}: there is no finished student of that number{hint}")
+    whole = all_but_locked(images.dataset, images.splits, train_without_lesion=study.data.train_without_lesion)
+    plan = make_test_plan(study, student, partition=whole.fingerprint, warnings=_warnings(study))
+    dealt = ((whole,),) * len(plan.partitions)
+    return Prepared(
+        plan=plan,
+        images=images,
+        folds=dealt,
+        described=describe_images(images.dataset, whole.validation, dealt),
+        seconds=_seconds(study, plan, students, store, images.splits, dealt),
+    )
+
+
+def _deal(study: StudyConfig, images: Materials) -> tuple[tuple[Splits, ...], ...]:
+    settings, lesion_free = study.confirm, study.data.train_without_lesion
+    dataset, splits = images.dataset, images.splits
+    if settings.leave_one_source_out:
+        return (folds_by_source(dataset, splits, train_without_lesion=lesion_free),) * settings.repetitions
+    seeds = [seed_of("folds", settings.seed, repetition) for repetition in range(settings.repetitions)]
+    return tuple(
+        folds(dataset, splits, count=settings.folds, seed=seed, train_without_lesion=lesion_free) for seed in seeds
+    )
+
+
+def _warnings(study: StudyConfig) -> list[str]:
+    found = []
+    if study.teacher.checkpoint is not None:
+        found.append(
+            f"the teacher is {study.teacher.checkpoint} in every fold: it may have learnt from the images that score, "
+            "which flatters it and may flatter its students"
+        )
+    if study.score_test:
+        found.append("the study has scored its test images (score_test): nothing is locked away any more")
+    return found
+
+
+def _seconds(
+    study: StudyConfig,
+    plan: Plan,
+    students: Sequence[Student],
+    store: StudyStore,
+    splits: Splits,
+    dealt: tuple[tuple[Splits, ...], ...],
+) -> float:
+    """The search's training seconds, times the trainings and their images, shared by the workers."""
+    took = {student.number: student.scores.train_seconds for student in students}
+    teacher = store.teacher()
+    each = sum(took[arm.trial] for arm in plan.arms)
+    images = sum(len(fold.train) for repetition in dealt for fold in repetition) / len(splits.train)
+    workers = study.search.workers or cores()
+    return images * (each / workers + (teacher.train_seconds if teacher is not None else 0.0))

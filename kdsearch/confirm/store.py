@@ -1,0 +1,201 @@
+"""What a confirmation leaves in the study's storage: a second Optuna study, with its plan and a trial a training."""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState, create_trial
+
+from kdsearch.confirm.images import IMAGES, ScoredImages
+from kdsearch.confirm.plan import Plan, Repeat, dump_plan, read_plan
+from kdsearch.errors import SearchError
+from kdsearch.files.schema import Schema
+from kdsearch.search.storage import explained, open_storage
+from kdsearch.statistics.confirmation import Kind
+from kdsearch.trials.recipe import Recipe, dump_recipe
+from kdsearch.trials.scores import Scores, dump_scores, read_scores
+from kdsearch.version import __version__, commit_of_checkout
+
+TEACHER = "teacher"
+"""Stands in an arm's place for the teacher of a fold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldResult:
+    """What came of one arm, or the teacher, in one fold."""
+
+    arm: str
+    repetition: int
+    fold: int
+    """Both from 0."""
+    scores: Scores | None
+    """On the fold's images; None where the training failed."""
+    reason: str = ""
+    """Why it failed."""
+
+
+class ConfirmStore:
+    """One sealed plan in Optuna's storage, and what is known of it."""
+
+    def __init__(self, optuna_study: optuna.Study, plan: Plan, *, number: int) -> None:
+        self.plan = plan
+        self.number = number
+        """From 1: which confirmation, or opening of the locked test, of the study it is."""
+        self._study = optuna_study
+
+    @property
+    def name(self) -> str:
+        """Of Optuna's study."""
+        return self._study.study_name
+
+    @property
+    def sealed(self) -> str:
+        """When, in UTC, as ISO 8601."""
+        return str(self._study.user_attrs["sealed"])
+
+    @property
+    def receipt(self) -> dict[str, str]:
+        """By whom, when and with what it was sealed."""
+        return {key: str(self._study.user_attrs[key]) for key in ("sealed", "by", "commit", "kdsearch", "digest")}
+
+    def results(self) -> dict[tuple[str, int, int], FoldResult]:
+        """What is done, by arm, repetition and fold; the first of results of one training counts."""
+        found: dict[tuple[str, int, int], FoldResult] = {}
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
+            kept = SCHEMA.upgraded(trial.user_attrs)
+            key = str(kept["arm"]), int(kept["repetition"]), int(kept["fold"])
+            scores = read_scores(kept["scores"]) if "scores" in kept else None
+            result = FoldResult(
+                arm=key[0], repetition=key[1], fold=key[2], scores=scores, reason=str(kept.get("reason", ""))
+            )
+            found.setdefault(key, result)
+        return found
+
+    def complete(self) -> bool:
+        """Whether nothing of the plan is left to be trained."""
+        results, dropped = self.results(), self.dropped()
+        return all(
+            repeat.arm.id in dropped or (repeat.arm.id, repeat.repetition, repeat.fold) in results
+            for repeat in self.plan.repeats()
+        )
+
+    def keep(self, arm: str, repetition: int, fold: int, scores: Scores, *, recipe: Recipe | None) -> FoldResult:
+        """A training that is done; ``recipe`` is the student's as it was trained."""
+        stored = {"scores": dump_scores(scores)} | ({"recipe": dump_recipe(recipe)} if recipe is not None else {})
+        self._add(arm, repetition, fold, stored, value=scores.dice)
+        return FoldResult(arm=arm, repetition=repetition, fold=fold, scores=scores)
+
+    def fail(self, repeat: Repeat, reason: str, *, traceback: str) -> FoldResult:
+        """A training that cannot be done."""
+        stored = {"reason": reason} | ({"traceback": traceback} if traceback else {})
+        self._add(repeat.arm.id, repeat.repetition, repeat.fold, stored, value=None)
+        return FoldResult(arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold, scores=None, reason=reason)
+
+    def bind_images(self, images: ScoredImages) -> None:
+        """Keeps what the answers need to know of the images."""
+        self._study.set_user_attr("images", IMAGES.dump_json(images).decode())
+
+    def images(self) -> ScoredImages:
+        """What was kept of them."""
+        return IMAGES.validate_json(self._study.user_attrs["images"])
+
+    def drop(self, dropped: Mapping[str, str]) -> None:
+        """Keeps which members were dropped on the way, and why."""
+        self._study.set_user_attr("dropped", json.dumps(dropped))
+
+    def dropped(self) -> dict[str, str]:
+        """Members that were dropped, by arm, with the reason."""
+        return dict(json.loads(self._study.user_attrs.get("dropped", "{}")))
+
+    def _add(self, arm: str, repetition: int, fold: int, stored: dict[str, str], *, value: float | None) -> None:
+        params: dict[str, str | int] = {"arm": arm, "repetition": repetition, "fold": fold}
+        partitions = self.plan.partitions
+        distributions: dict[str, BaseDistribution] = {
+            "arm": CategoricalDistribution([TEACHER, *(one.id for one in self.plan.arms)]),
+            "repetition": CategoricalDistribution(list(range(len(partitions)))),
+            "fold": CategoricalDistribution(list(range(len(partitions[0])))),
+        }
+        trial = create_trial(
+            state=TrialState.FAIL if value is None or value != value else TrialState.COMPLETE,  # noqa: PLR0124 - NaN differs from itself
+            value=None if value is None or value != value else value,  # noqa: PLR0124
+            params=params,
+            distributions=distributions,
+            user_attrs=SCHEMA.stamped(params | stored),
+        )
+        self._study.add_trial(trial)
+
+
+SCHEMA = Schema(what="repeat", upgrades=())
+
+
+def open_confirmation(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> ConfirmStore | None:
+    """The last sealed plan of that kind of the study; None where there is none. Raises SearchError."""
+    with explained(study):
+        storage = open_storage(url)
+        found = _sealed(storage, study, study_id=study_id, kind=kind)
+    return found[-1] if found else None
+
+
+def seal(url: str, study: str, plan: Plan, images: ScoredImages, *, study_id: str) -> ConfirmStore:
+    """Keeps the plan, before anything of it is trained."""
+    with explained(study):
+        storage = open_storage(url)
+        number = len(_sealed(storage, study, study_id=study_id, kind=plan.kind)) + 1
+        taken = set(optuna.get_all_study_names(storage))
+        names = (f"{study}.{plan.kind}-{place}" for place in range(1, len(taken) + 2))
+        name = next(name for name in names if name not in taken)
+        made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made.set_metric_names(["dice"])
+        store = ConfirmStore(made, plan, number=number)
+        store.bind_images(images)
+        for key, value in {
+            "of": study_id,
+            "kdsearch": __version__,
+            "by": _user(),
+            "commit": commit_of_checkout(),
+            "sealed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "digest": plan.digest,
+            "plan": dump_plan(plan),  # the last, by which it is sealed
+        }.items():
+            made.set_user_attr(key, value)
+    return store
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # such as a number without a name in a container
+        return str(os.getuid())
+
+
+def _sealed(storage: BaseStorage, study: str, *, study_id: str, kind: Kind) -> list[ConfirmStore]:
+    """In the order they were sealed."""
+    found: list[ConfirmStore] = []
+    prefix = f"{study}.{kind}-"
+    names = [name for name in optuna.get_all_study_names(storage) if name.startswith(prefix)]
+    names = [name for name in names if name.removeprefix(prefix).isdigit()]
+    for name in sorted(names, key=lambda name: int(name.removeprefix(prefix))):
+        known = optuna.load_study(storage=storage, study_name=name)
+        attributes = known.user_attrs
+        if "plan" not in attributes or attributes.get("of") != study_id:
+            continue
+        plan = read_plan(attributes["plan"])
+        if plan.digest != attributes["digest"]:
+            raise SearchError(
+                f"study {study}: the plan of {name} was changed after it was sealed (digest {attributes['digest']}, "
+                f"now {plan.digest}); nothing it says can be believed"
+            )
+        found.append(ConfirmStore(known, plan, number=len(found) + 1))
+    return found

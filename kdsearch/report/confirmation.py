@@ -1,0 +1,164 @@
+"""A confirmation in tables and sentences: for the terminal, as Markdown, in the report and on the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.markdown import markdown_table
+from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, Part, verdict_of
+
+Rows = list[tuple[str, ...]]
+"""The head, then a row each."""
+
+LEFT = ("student", "verdict", "of")
+
+
+def confirmed_cells(found: Confirmation) -> Rows:
+    """Each member with its Dice, what the search had promised, and what distillation gave."""
+    head = ("student", "params", "Dice % [95 %]", "searched", "too high", "over its twin", "verdict")
+    effects = {effect.member: effect for effect in found.effects}
+    rows = [_confirmed_row(arm, effects.get(arm.id)) for arm in found.arms if arm.role != "twin"]
+    teacher = found.teacher
+    last = (teacher.name, format_quantity(teacher.params), str(teacher.dice), "", "", "", "")
+    return [head, *rows, last]
+
+
+def _confirmed_row(arm: ArmAnswer, effect: Effect | None) -> tuple[str, ...]:
+    flattered = arm.flattered or 0.0
+    name = f"{arm.name}, plain" if arm.path == "none" else arm.name
+    return (
+        name,
+        format_quantity(arm.params),
+        str(arm.dice),
+        f"{100 * (arm.dice_at_size + flattered):.1f}",
+        f"{100 * flattered:+.1f}",
+        "" if effect is None else str(effect.difference),
+        "" if effect is None else effect.verdict,
+    )
+
+
+def detail_cells(found: Confirmation) -> Rows:
+    """Each arm and the teacher by what else was measured."""
+    head = (
+        "student",
+        "NSD",
+        "HD95 %",
+        "found %",
+        "missed",
+        "under 0.5 %",
+        "false pos. %",
+        "smallest %",
+        "to the teacher",
+    )
+    return [head, *(_detail_row(arm) for arm in (*found.arms, found.teacher))]
+
+
+def _detail_row(arm: ArmAnswer) -> tuple[str, ...]:
+    smallest = next(part for part in arm.parts if part.of == "smallest third")
+    return (
+        arm.name,
+        f"{100 * arm.nsd:.1f}",
+        f"{100 * arm.hd95:.1f}",
+        f"{100 * arm.found:.1f}",
+        f"{arm.missed:.1f}",
+        f"{100 * arm.below_half:.1f}",
+        "" if arm.false_positives is None else f"{100 * arm.false_positives:.1f}",
+        f"{100 * smallest.dice.mean:.1f}",
+        "" if arm.minus_teacher is None else str(arm.minus_teacher),
+    )
+
+
+def part_cells(found: Confirmation) -> Rows:
+    """Members and teacher by source, label and size of the lesion."""
+    arms: Sequence[ArmAnswer] = (*found.members, found.teacher)
+    head = ("of", "images", *(arm.name for arm in arms))
+    return [head, *(_part_row(part, place, arms) for place, part in enumerate(found.teacher.parts))]
+
+
+def _part_row(part: Part, place: int, arms: Sequence[ArmAnswer]) -> tuple[str, ...]:
+    return (part.of, str(part.images), *(str(arm.parts[place].dice) for arm in arms))
+
+
+def sentences(found: Confirmation) -> list[str]:
+    """What the tables come to, in words."""
+    lines = [_how(found), *(f"Mind: {warning}." for warning in found.warnings)]
+    if found.pooled is not None:
+        gave = f"Distillation gave {_points(found)} points"
+        lines.append(f"{gave}, all pairs together: {verdict_of(found.pooled)}.")
+    if found.front_gain is not None:
+        gain = found.front_gain
+        lines.append(
+            f"The distilled front stands {100 * gain.mean:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] "
+            "over the plain one, averaged over the logarithm of parameters."
+        )
+    lines += _as_good(found)
+    lines += [f"{found_name} has no answer: {reason}." for found_name, reason in _left_out(found)]
+    return lines
+
+
+def _how(found: Confirmation) -> str:
+    if found.kind == "test":
+        opened = "" if found.number == 1 else f" They were opened {found.number} times."
+        return (
+            f"{found.images} locked images with a lesion in {found.groups} groups, scored by networks trained on all "
+            f"others with {found.repetitions} seeds; plan {found.plan}, sealed {found.sealed}.{opened}"
+        )
+    places = "sources, each left out once" if found.by_source else "folds"
+    pilot = "" if found.repetitions > 2 else f"; a pilot, since {_times(found.repetitions)} is too few for a claim"
+    again = "" if found.number == 1 else f" This is plan {found.number} of the study: the earlier ones count as looks."
+    return (
+        f"{found.images} images with a lesion in {found.groups} groups, {found.folds} {places}, "
+        f"{_times(found.repetitions)}{pilot}; plan {found.plan}, sealed {found.sealed}.{again}"
+    )
+
+
+def _times(count: int) -> str:
+    return f"{count} repetition{'s' * (count > 1)}"
+
+
+def _points(found: Confirmation) -> str:
+    assert found.pooled is not None, "there are pairs"
+    pooled = found.pooled
+    return f"{100 * pooled.mean:+.1f} [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]"
+
+
+def _as_good(found: Confirmation) -> list[str]:
+    shown = [one for one in found.as_good if one.difference.shown]
+    margin = f"{100 * found.delta:g} points"
+    if not found.as_good:
+        return []
+    if not shown:
+        return [f"No smaller student is shown to be no worse than a larger one by {margin}."]
+    names = {arm.id: arm.name for arm in found.arms}
+    return [
+        f"{names[one.smaller]} is no worse than {names[one.larger]} by {margin}: {one.difference} points."
+        for one in shown
+    ]
+
+
+def _left_out(found: Confirmation) -> list[tuple[str, str]]:
+    return [
+        (f"The twin of trial {arm.removesuffix('-twin')}" if arm.endswith("-twin") else f"Trial {arm}", reason)
+        for arm, reason in found.left_out
+    ]
+
+
+def cells_table(cells: Rows, *, title: str) -> Table:
+    """For the terminal."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    head, *rows = cells
+    for name in head:
+        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def confirmation_markdown(found: Confirmation) -> str:
+    """Sentences and tables in Markdown."""
+    tables = [markdown_table(head, rows) for head, *rows in (confirmed_cells(found), detail_cells(found))]
+    return "\n\n".join([*sentences(found), *tables])

@@ -1,0 +1,168 @@
+"""What a confirmation found, as it is shown, shipped and compared; free of torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pydantic import TypeAdapter
+
+from kdsearch.files.schema import Schema
+from kdsearch.statistics.comparisons import Compared, NotWorse
+
+Role: TypeAlias = Literal["member", "twin", "plain"]
+Kind: TypeAlias = Literal["confirm", "test"]
+"""Out of fold on all images but the locked, or on those."""
+Verdict: TypeAlias = Literal["helps", "hurts", "not shown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A mean and its 95 % interval over groups of images."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """In %."""
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Dice on some of the images."""
+
+    of: str
+    """Such as ``source busi``, ``label malignant``, ``smallest third``."""
+    images: int
+    dice: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmAnswer:
+    """One arm, or the teacher, scored out of fold at the size of the files."""
+
+    id: str
+    name: str
+    role: Role | Literal["teacher"]
+    trial: int | None
+    """None of the teacher."""
+    path: str
+    """The distillation's, ``none`` without."""
+    params: int
+    macs: int
+    dice: Estimate
+    dice_at_size: float
+    """At the study's size, by which the search chose."""
+    flattered: float | None
+    """The search's Dice minus ``dice_at_size``; None where the search did not choose by it."""
+    std_images: float
+    """Of Dice over images."""
+    std_runs: float | None
+    """Of the mean Dice over repetitions; None where there is one."""
+    nsd: float
+    hd95: float
+    """As a fraction of the image's diagonal."""
+    missed: float
+    """Mean number of images with a lesion in which nothing was marked."""
+    found: float
+    """Fraction of lesions that the marking touches."""
+    below_half: float
+    """Fraction of images with a Dice under 0.5."""
+    false_positives: float | None
+    """Fraction of images without a lesion in which something was marked; None where there are none."""
+    parts: tuple[Part, ...]
+    minus_teacher: Compared | None
+    """None of the teacher."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """A distilled member minus its twin."""
+
+    member: str
+    twin: str
+    difference: Compared
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of distillation."""
+        return verdict_of(self.difference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsGood:
+    """A smaller member minus a larger one."""
+
+    smaller: str
+    larger: str
+    difference: NotWorse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """All answers of one sealed plan."""
+
+    kind: Kind
+    study: str
+    plan: str
+    """The plan's digest."""
+    sealed: str
+    number: int
+    """From 1: which plan of the study it is."""
+    folds: int
+    repetitions: int
+    by_source: bool
+    images: int
+    """With a lesion."""
+    groups: int
+    delta: float
+    arms: tuple[ArmAnswer, ...]
+    """Smallest first."""
+    teacher: ArmAnswer
+    effects: tuple[Effect, ...]
+    pooled: Compared | None
+    """All distilled members minus their twins; None where nothing is distilled."""
+    front_gain: Estimate | None
+    """The distilled front minus the plain one: mean Dice of the best student no larger, over the logarithm of
+    parameters; None where nothing is distilled."""
+    as_good: tuple[AsGood, ...]
+    left_out: tuple[tuple[str, str], ...]
+    """Arms that failed or were dropped, and why."""
+    warnings: tuple[str, ...]
+
+    @property
+    def members(self) -> tuple[ArmAnswer, ...]:
+        """Smallest first."""
+        return tuple(arm for arm in self.arms if arm.role == "member")
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of distillation, all pairs together; None where nothing is distilled."""
+        return None if self.pooled is None else verdict_of(self.pooled)
+
+    def arm(self, name: str) -> ArmAnswer:
+        """The arm of that id."""
+        return next(arm for arm in self.arms if arm.id == name)
+
+    def member_of(self, trial: int) -> ArmAnswer | None:
+        """The confirmed member of that trial."""
+        return next((arm for arm in self.members if arm.trial == trial), None)
+
+
+def verdict_of(difference: Compared) -> Verdict:
+    """Whether what differs helps, hurts, or is not shown to do either."""
+    if not difference.shown:
+        return "not shown"
+    return "helps" if difference.mean > 0 else "hurts"
+
+
+_CONFIRMATION = TypeAdapter(Confirmation)
+SCHEMA = Schema(what="confirmation", upgrades=())
+
+
+def dump_confirmation(confirmation: Confirmation) -> str:
+    """As JSON, for people and programs."""
+    return json.dumps(SCHEMA.stamped(_CONFIRMATION.dump_python(confirmation, mode="json")), indent=2)

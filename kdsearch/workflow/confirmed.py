@@ -1,0 +1,84 @@
+"""Chooses among confirmed students, by what was confirmed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.front.rules import Budget, Candidate, Rule
+from kdsearch.statistics.confirmation import ArmAnswer, Confirmation
+
+
+def with_confirmed_dice(candidates: Sequence[Candidate], found: Confirmation) -> list[Candidate]:
+    """Those of the candidates that were confirmed, with their confirmed Dice in place of the search's."""
+    return [
+        _with_dice(entry, member.dice.mean)
+        for entry in candidates
+        if (member := found.member_of(entry.student.number)) is not None
+    ]
+
+
+def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation) -> list[Candidate]:
+    """As the rule ranks, the one to take first; ``smallest-within`` considers what is shown to be no worse."""
+    if rule.name != "smallest-within":
+        return rule.rank(within)
+    best = max(within, key=lambda entry: entry.student.scores.dice)
+    lows = {
+        (one.smaller, one.larger): one.difference.low for one in found.as_good
+    }  # of the difference, smaller minus larger
+    as_good = [
+        entry
+        for entry in within
+        if entry is best or lows.get((str(entry.student.number), str(best.student.number)), -1.0) > -rule.tolerance
+    ]
+    return sorted(as_good, key=lambda entry: (entry.student.scores.params, entry.student.scores.macs))
+
+
+def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Rule, found: Confirmation) -> str:
+    """Why it was taken, in one sentence; ``count`` is how many confirmed students are within the budget."""
+    member = found.member_of(chosen.student.number)
+    assert member is not None, "it was confirmed"
+    among = f"{count} confirmed students" + ("" if str(budget) == "no budget" else f" within {budget}")
+    points = 100 * rule.tolerance
+    why = {
+        "best": f"has the best confirmed Dice of {among}",
+        "smallest-within": f"is the smallest of {among} that is no worse than the best by {points:g} points",
+        "knee": f"is the knee of {among}",
+    }[rule.name]
+    return f"Trial {member.trial} {why}: {headline(member)}."
+
+
+def headline(member: ArmAnswer) -> str:
+    """``Dice 75.3 [73.1, 77.2] %, 18k params, 5M MACs``."""
+    return f"Dice {member.dice} %, {format_quantity(member.params)} params, {format_quantity(member.macs)} MACs"
+
+
+def claim(member: ArmAnswer, found: Confirmation) -> str:
+    """What may be said of the student, and what of it distillation gave."""
+    pilot = "" if found.repetitions > 2 else " (a pilot)"
+    text = (
+        f"Confirmed out of fold on {found.images} images, {found.folds} folds, {found.repetitions} "
+        f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives {headline(member)}; "
+        f"the search flattered it by {100 * (member.flattered or 0.0):.1f} points."
+    )
+    effect = next((effect for effect in found.effects if effect.member == member.id), None)
+    if effect is None:
+        return text
+    return f"{text} Distillation gave it {effect.difference} points over its twin: {effect.verdict}."
+
+
+def tested_claim(member: ArmAnswer, found: Confirmation) -> str:
+    """What the locked images said of the student's recipe, and how often they were opened."""
+    opened = "once" if found.number == 1 else f"{found.number} times"
+    return (
+        f"On the {found.images} locked test images with a lesion, which were opened {opened}, its recipe, trained on "
+        f"all others with {found.repetitions} seeds, gives {headline(member)}; the teacher {found.teacher.dice} %."
+    )
+
+
+def _with_dice(entry: Candidate, dice: float) -> Candidate:
+    scores = entry.student.scores
+    overlap = dataclasses.replace(scores.overlap, dice=dice)
+    student = dataclasses.replace(entry.student, scores=dataclasses.replace(scores, overlap=overlap))
+    return dataclasses.replace(entry, student=student)

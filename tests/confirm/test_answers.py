@@ -1,0 +1,168 @@
+"""The answers: from scores by fold to verdicts, on results whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from kdsearch.confirm.answers import answer
+from kdsearch.confirm.images import ScoredImages
+from kdsearch.confirm.plan import make_plan
+from kdsearch.confirm.racing import overtaken, twins_without_member
+from kdsearch.confirm.store import TEACHER, FoldResult
+from kdsearch.report.confirmation import confirmation_markdown, sentences
+from kdsearch.statistics.confirmation import dump_confirmation
+from kdsearch.trials.scores import NativeScores, PerImage
+from tests.confirm.test_plan import distilled, student
+from tests.front.students import scores
+
+IMAGES, NORMAL, FOLDS = 300, 20, 5
+SMALL, LARGE, PLAIN = distilled(3, 0.72, 1000), distilled(5, 0.82, 30_000), student(8, 0.6, 1200)
+
+
+@pytest.fixture
+def plan(tiny):
+    confirmed = tiny.confirm.model_copy(update={"repetitions": 3})
+    return make_plan(
+        tiny.model_copy(update={"confirm": confirmed}),
+        [SMALL, LARGE, PLAIN],
+        {},
+        partitions=[[f"{repetition}-{fold}" for fold in range(FOLDS)] for repetition in range(3)],
+    )
+
+
+def _images(plan):
+    rng = np.random.default_rng(0)
+    area = rng.uniform(0.01, 0.3, IMAGES)
+    area[:NORMAL] = 0
+    return ScoredImages(
+        groups=tuple(str(place // 2) for place in range(IMAGES)),
+        sources=("here",) * IMAGES,
+        labels=tuple("malignant" if place % 3 == 0 else "benign" for place in range(IMAGES)),
+        lesion_fraction=tuple(area),
+        folds=tuple(tuple(rng.integers(0, FOLDS, IMAGES).tolist()) for _ in plan.partitions),
+        test_to_train=1 / (FOLDS - 1),
+    )
+
+
+def _results(plan, images, truth, *, seed=0):
+    """Scores around each arm's true Dice: difficulty of the image, of image and recipe, and of the training."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.normal(0, 0.1, IMAGES)
+    own = {arm: rng.normal(0, 0.04, IMAGES) for arm in truth}
+    found = {}
+    for arm, repetition, fold in itertools.product(truth, range(len(plan.partitions)), range(FOLDS)):
+        here = np.asarray(images.folds[repetition]) == fold
+        values = truth[arm] + difficulty + own[arm] + rng.normal(0, 0.005) + rng.normal(0, 0.03, IMAGES)
+        dice = np.where(np.asarray(images.lesion_fraction) > 0, np.clip(values, 0, 1), np.nan)[here]
+        kept = tuple(dice)
+        lesion = ~np.isnan(dice)
+        native = NativeScores(dice=kept, nsd=kept, hd95=tuple(np.where(lesion, 0.1, np.nan)))
+        per_image = PerImage(dice=tuple(dice - 0.01), iou=kept, empty=tuple(np.where(lesion, 0.0, 1.0)))
+        one = scores(dice=float(np.nanmean(dice)), params=1000, macs=1000)
+        found[arm, repetition, fold] = FoldResult(
+            arm=arm,
+            repetition=repetition,
+            fold=fold,
+            scores=dataclasses.replace(one, per_image=per_image, native=native),
+        )
+    return found
+
+
+def _answer(plan, truth, *, images=None, dropped=None, results=None):
+    images = images or _images(plan)
+    results = results or _results(plan, images, truth)
+    return answer(plan, images, results, sealed="2026-01-01T00:00:00+00:00", number=1, dropped=dropped or {})
+
+
+PLAIN_TRUTH = {TEACHER: 0.85, "3": 0.7, "3-twin": 0.7, "5": 0.8, "5-twin": 0.8, "8": 0.6}
+
+
+def test_distilled_students_that_are_secretly_plain_are_not_shown_to_be_helped(plan):
+    found = _answer(plan, PLAIN_TRUTH)
+    assert found.verdict == "not shown"
+    assert [effect.verdict for effect in found.effects] == ["not shown"] * 2
+    assert abs(found.pooled.mean) < 0.01
+    assert found.front_gain.low < 0 < found.front_gain.high
+    assert "all pairs together: not shown." in " ".join(sentences(found))
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(0.05, "helps"), (-0.05, "hurts")])
+def test_effect_that_was_put_in_is_found(plan, effect, verdict):
+    found = _answer(plan, PLAIN_TRUTH | {"3": 0.7 + effect, "5": 0.8 + effect})
+    assert found.verdict == verdict
+    assert [one.verdict for one in found.effects] == [verdict] * 2
+    assert found.pooled.low < effect < found.pooled.high
+    assert found.front_gain.mean == pytest.approx(effect, abs=0.015)
+
+
+def test_member_is_described_by_what_was_put_in(plan):
+    found = _answer(plan, PLAIN_TRUTH)
+    small = found.member_of(3)
+    assert small.dice.low < 0.7 < small.dice.high
+    assert small.dice_at_size == pytest.approx(small.dice.mean - 0.01, abs=1e-6)
+    assert small.flattered == pytest.approx(0.72 - small.dice_at_size)
+    assert small.minus_teacher.mean == pytest.approx(-0.15, abs=0.02)
+    assert small.minus_teacher.shown
+    assert small.std_runs < small.std_images
+    assert (small.found, small.missed, small.false_positives) == (1.0, 0.0, 0.0)
+    assert [part.of for part in small.parts] == ["label benign", "label malignant", "smallest third"]
+    assert small.parts[2].images == pytest.approx((IMAGES - NORMAL) / 3, abs=1)
+    assert found.arm("3-twin").flattered is None, "no search chose it"
+    assert (found.images, found.groups) == (IMAGES - NORMAL, (IMAGES - NORMAL) // 2)
+
+
+def test_smaller_student_is_as_good_only_where_it_is(plan):
+    worse, alike = _answer(plan, PLAIN_TRUTH), _answer(plan, PLAIN_TRUTH | {"3": 0.8, "3-twin": 0.8})
+    assert [one.difference.shown for one in worse.as_good] == [False]
+    assert [one.difference.shown for one in alike.as_good] == [True]
+    assert "trial 3 is no worse than trial 5 by 2 points" in confirmation_markdown(alike)
+
+
+def test_arm_that_failed_in_a_fold_has_no_answer_and_is_named(plan):
+    images = _images(plan)
+    results = _results(plan, images, PLAIN_TRUTH)
+    results["3", 1, 2] = dataclasses.replace(results["3", 1, 2], scores=None, reason="the loss became nan in epoch 1")
+    found = _answer(plan, PLAIN_TRUTH, images=images, results=results)
+    assert [arm.id for arm in found.members] == ["5"]
+    assert [effect.member for effect in found.effects] == ["5"]
+    assert "Trial 3 has no answer: failed in fold 3: the loss became nan in epoch 1." in sentences(found)
+
+
+def test_answers_are_json(plan):
+    found = json.loads(dump_confirmation(_answer(plan, PLAIN_TRUTH)))
+    assert found["schema"] == 0
+    assert found["plan"] == plan.digest
+    assert found["effects"][0]["difference"]["mean"] == pytest.approx(0, abs=0.02)
+
+
+def test_member_that_is_worse_than_a_smaller_one_is_overtaken(plan):
+    images = _images(plan)
+    results = _results(plan, images, PLAIN_TRUTH | {"3": 0.85, "5": 0.7})
+    done = [(0, fold) for fold in range(2)]
+    found = overtaken(plan, images, results, done=done, dropped=())
+    assert set(found) == {"5"}
+    assert "behind trial 3, which is no larger, after 2 folds" in found["5"]
+    assert twins_without_member(plan, found) == {"5-twin": "its member was dropped"}
+    assert overtaken(plan, images, results, done=done[:1], dropped=()) == {}, "one training says too little"
+    assert overtaken(plan, images, results, done=done, dropped=("5",)) == {}
+
+
+def test_members_whose_order_is_not_beyond_doubt_stay(plan):
+    images = _images(plan)
+    results = _results(plan, images, PLAIN_TRUTH | {"3": 0.8, "5": 0.8})
+    assert overtaken(plan, images, results, done=[(0, 0), (0, 1)], dropped=()) == {}
+
+
+def test_dropped_member_has_no_answer(plan):
+    images = _images(plan)
+    results = {
+        key: value for key, value in _results(plan, images, PLAIN_TRUTH).items() if key[0] not in {"5", "5-twin"}
+    }
+    found = _answer(plan, PLAIN_TRUTH, images=images, results=results, dropped={"5": "behind", "5-twin": "its member"})
+    assert [arm.id for arm in found.arms] == ["3", "3-twin", "8"]
+    assert dict(found.left_out) == {"5": "behind", "5-twin": "its member"}

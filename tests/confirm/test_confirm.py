@@ -1,0 +1,247 @@
+"""``kdsearch confirm`` from a finished search to answers, stopped and resumed, in storage, MLflow and pick."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+import kdsearch
+import mlflow
+from kdsearch.cli.main import main
+from kdsearch.config.load import load_study
+from kdsearch.confirm.driver import confirm_study
+from kdsearch.confirm.events import Scored, Sealed
+from kdsearch.confirm.store import TEACHER, open_confirmation
+from kdsearch.errors import KdsearchError, SearchError
+from kdsearch.search.store import open_store
+from kdsearch.statistics.confirmation import dump_confirmation
+from tests.tiny import TINY
+
+pytestmark = [pytest.mark.xdist_group("confirm"), pytest.mark.usefixtures("place")]
+
+SETTINGS = "\nconfirm: {folds: 2, repetitions: 2}\n"
+INLINE = TINY.replace("workers: 1", "executor: inline").replace("{choice: [none, logits]}", "logits") + SETTINGS
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> Path:
+    """A folder with a finished search."""
+    place = tmp_path_factory.mktemp("searched")
+    (place / "study.yaml").write_text(INLINE, encoding="utf-8")
+    study = kdsearch.Study(place / "study.yaml", home=place / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+        study.run()
+    return place
+
+
+@pytest.fixture
+def place(searched, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as the current folder."""
+    copy = tmp_path / "place"
+    shutil.copytree(searched, copy)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}/mlflow.db")
+    return copy
+
+
+def _confirm(*, stop_after=None, anew=False):
+    """The answers, or None where it was stopped after so many scored trainings."""
+    study = load_study(Path("study.yaml"))
+    events = confirm_study(study, home=Path("home"), anew=anew)
+    seen = []
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value, seen
+        seen.append(event)
+        if stop_after is not None and sum(isinstance(one, Scored) for one in seen) >= stop_after:
+            events.close()
+            return None, seen
+
+
+def test_dry_run_shows_plan_and_cost_and_stores_nothing(place, capsys):
+    assert main(["confirm", "study.yaml", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was sealed or trained" in shown
+    assert "2 folds, 2 repetitions (a pilot; claims want three); about" in shown
+    assert "is likely to be shown by them" in shown
+    assert optuna.get_all_study_names(f"sqlite:///{place}/home/studies/tiny/optuna.db") == ["tiny"]
+
+
+def test_study_is_confirmed_recorded_and_picked_from(capsys):
+    assert main(["confirm", "study.yaml"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Sealed 20" in shown
+    assert "Confirmed, out of fold, at the size of the files" in shown
+    assert "kdsearch pick study.yaml --params" in shown
+    study = kdsearch.Study("study.yaml", home="home")
+    found = study.confirmation()
+    assert (found.folds, found.repetitions, found.number) == (2, 2, 1)
+    assert 25 < found.images < 40
+    assert found.effects
+    assert found.verdict == "not shown"
+    assert all(0 <= arm.dice.low <= arm.dice.mean <= arm.dice.high <= 1 for arm in (*found.arms, found.teacher))
+
+    assert main(["confirm", "study.yaml", "--json"]) == 0, "again: the same answers, nothing trained"
+    assert json.loads(capsys.readouterr().out) == json.loads(dump_confirmation(found))
+
+    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [run.data.tags["kdsearch.kind"] for run in runs]
+    assert kinds.count("confirm") == 1
+    assert kinds.count("confirmed") == len(found.arms) + 1
+    assert kinds.count("repeat") == 4 * (len(found.arms) + 1)
+    member = found.members[0]
+    recorded = next(run for run in runs if run.data.tags.get("kdsearch.job") == f"{found.plan}-{member.id}")
+    assert recorded.data.metrics["dice"] == pytest.approx(member.dice.mean)
+    assert any(tag.startswith("mlflow.sharedViewState.kdsearch-confirmed-") for tag in experiment.tags)
+    assert main(["sync", "study.yaml"]) == 0
+    assert len(client.search_runs([experiment.experiment_id], max_results=1000)) == len(runs)
+
+    picked = study.pick(params=str(member.params), registry=False)
+    assert picked.trial in {arm.trial for arm in found.members}
+    assert "best confirmed Dice of" in picked.why
+    assert "Confirmed out of fold on" in picked.caution
+    assert "Confirmed out of fold on" in (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    smallest = study.pick(smallest_within=1.0, registry=False, out="smallest")
+    assert smallest.trial == found.members[0].trial
+
+
+def test_not_confirmed_is_said():
+    picked = kdsearch.Study("study.yaml", home="home").pick(registry=False)
+    assert "kdsearch confirm says what it is worth" in picked.caution
+
+
+def test_stopped_confirmation_resumes_to_the_same_numbers(searched):
+    whole, _ = _confirm()
+    shutil.rmtree("home")
+    shutil.copytree(searched / "home", "home")
+    for stop in (1, 2, 3):
+        assert _confirm(stop_after=stop)[0] is None
+    resumed, seen = _confirm()
+    assert sum(isinstance(one, Scored) for one in seen) < 4 * (len(whole.arms) + 1), "some were there already"
+    assert dataclasses.replace(resumed, sealed=whole.sealed) == whole
+
+
+def test_every_fold_is_scored_once_by_last_weights():
+    found, seen = _confirm()
+    scored = [(one.result.arm, one.result.repetition, one.result.fold) for one in seen if isinstance(one, Scored)]
+    assert len(scored) == len(set(scored)) == 4 * (len(found.arms) + 1)
+    study = load_study(Path("study.yaml"))
+    url = "sqlite:///home/studies/tiny/optuna.db"
+    store = open_confirmation(url, "tiny", study_id=open_store(study, Path("home"), create=False).id)
+    for result in store.results().values():
+        assert result.scores.best_epoch == result.scores.epochs == (1 if result.arm == TEACHER else 2)
+        assert result.scores.native is not None
+
+
+def test_images_of_a_fold_train_nothing_in_it():
+    _, seen = _confirm(stop_after=1)
+    prepared = next(one.prepared for one in seen if isinstance(one, Sealed))
+    for repetition in prepared.folds:
+        for fold in repetition:
+            assert set(fold.train).isdisjoint(fold.validation)
+            assert set(fold.test).isdisjoint({*fold.train, *fold.validation})
+
+
+def test_other_settings_are_refused_once_it_is_sealed_but_for_a_new_plan(capsys):
+    _confirm(stop_after=1)
+    Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 2, delta: 0.03"), encoding="utf-8")
+    assert main(["confirm", "study.yaml"]) == 2
+    assert "confirm.delta: was 0.02, is 0.03" in capsys.readouterr().err
+    found, _ = _confirm(anew=True)
+    assert found.number == 2
+    assert found.delta == 0.03
+
+
+def test_plan_that_was_changed_after_it_was_sealed_is_refused():
+    _confirm(stop_after=1)
+    url = "sqlite:///home/studies/tiny/optuna.db"
+    stored = optuna.load_study(storage=url, study_name="tiny.confirm-1")
+    stored.set_user_attr("plan", stored.user_attrs["plan"].replace('"delta": 0.02', '"delta": 0.5'))
+    with pytest.raises(SearchError, match="was changed after it was sealed"):
+        _confirm()
+
+
+def test_unknown_setting_is_named(capsys):
+    Path("study.yaml").write_text(INLINE.replace("folds: 2", "fold: 2"), encoding="utf-8")
+    assert main(["confirm", "study.yaml"]) == 2
+    assert "confirm.fold" in capsys.readouterr().err
+
+
+def test_study_that_never_ran_has_nothing_to_confirm(capsys):
+    shutil.rmtree("home")
+    assert main(["confirm", "study.yaml", "--dry-run"]) == 2
+    assert "has not been run yet" in capsys.readouterr().err
+
+
+def test_repeats_and_confirm_exclude_each_other():
+    study = load_study(Path("study.yaml")).model_copy(update={"repeats": 2})
+    with pytest.raises(KdsearchError, match="repeats and confirm exclude each other"):
+        list(confirm_study(study, home=Path("home")))
+
+
+def test_racing_ends_with_answers():
+    Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 2, racing: true"), encoding="utf-8")
+    found, _ = _confirm()
+    assert len(found.arms) + len(found.left_out) >= 1
+
+
+@pytest.mark.slow
+def test_confirmation_that_is_killed_ten_times_ends_as_the_undisturbed_one(place, tmp_path):
+    text = INLINE.replace("executor: inline", "workers: 2, checkpoint_every_s: 0, retries: 100")
+    Path("study.yaml").write_text(text.replace("epochs: 2", "epochs: 40"), encoding="utf-8")
+    shutil.rmtree("home")
+    kdsearch.Study("study.yaml", home="home").run()
+    other = tmp_path / "other"
+    shutil.copytree(place, other)
+    assert _start(place).wait() == 0
+    kills, chance = 0, random.Random(3)
+    while kills < 10:
+        driver = _start(other)
+        time.sleep(chance.uniform(4, 9))
+        if driver.poll() is not None:
+            break
+        workers = psutil.Process(driver.pid).children(recursive=True)
+        victim = driver.pid if kills % 2 or not workers else chance.choice(workers).pid
+        os.kill(victim, signal.SIGKILL)
+        kills += 1
+        if victim != driver.pid:
+            time.sleep(2)
+            driver.kill()
+            kills += 1
+        driver.wait()
+    assert kills >= 6, "it ended before it could be killed"
+    assert _start(other).wait() == 0
+    answers = [json.loads(_answers(folder)) for folder in (place, other)]
+    for one in answers:
+        one.pop("sealed")
+    assert answers[0] == answers[1]
+    assert list((other / "home" / "studies" / "tiny" / "checkpoints").glob("*")) == []
+
+
+def _start(folder):
+    environment = os.environ | {"KDSEARCH_HOME": "home", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    with (folder / "log").open("a") as log:
+        command = [sys.executable, "-m", "kdsearch", "confirm", "study.yaml"]
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def _answers(folder):
+    return dump_confirmation(kdsearch.Study(folder / "study.yaml", home=folder / "home").confirmation())

@@ -1,0 +1,127 @@
+"""``kdsearch test``: the locked images are opened once, on the record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import kdsearch
+import mlflow
+from kdsearch.cli.main import main
+from kdsearch.config.load import load_study
+from kdsearch.confirm.driver import score_locked
+from kdsearch.confirm.events import Scored, Sealed
+from kdsearch.confirm.store import open_confirmation
+from kdsearch.files.home import weights_path
+from kdsearch.search.store import open_store
+from tests.confirm.test_confirm import INLINE, place, searched
+
+__all__ = ["place", "searched"]
+
+pytestmark = [pytest.mark.xdist_group("confirm"), pytest.mark.usefixtures("place")]
+
+
+def _test(trial, *, stop_after=None):
+    events = score_locked(load_study(Path("study.yaml")), home=Path("home"), trial=trial)
+    seen = []
+    for event in events:
+        seen.append(event)
+        if stop_after is not None and sum(isinstance(one, Scored) for one in seen) >= stop_after:
+            events.close()
+    return seen
+
+
+def _store():
+    study = load_study(Path("study.yaml"))
+    search = open_store(study, Path("home"), create=False)
+    return open_confirmation("sqlite:///home/studies/tiny/optuna.db", "tiny", study_id=search.id, kind="test")
+
+
+def test_dry_run_opens_nothing(capsys):
+    assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was opened or trained" in shown
+    assert "6 trainings and 3 teachers: 2 recipes, 3 seeds" in shown
+    assert "are scored once, and are open then" in shown
+    assert _store() is None
+
+
+def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
+    assert main(["test", "study.yaml", "--trial", "1"]) == 0
+    assert "On the locked test images" in capsys.readouterr().out
+    study = load_study(Path("study.yaml"))
+    prepared = next(event.prepared for event in _test(1) if isinstance(event, Sealed))
+    splits = prepared.images.splits
+    (fold,) = {fold for repetition in prepared.folds for fold in repetition}
+    assert fold.validation == splits.test
+    assert set(splits.train) | {
+        position for position in splits.validation if prepared.images.dataset.has_lesion[position]
+    } == set(fold.train)
+    assert prepared.plan.seeds == ((0,), (1,), (2,))
+    assert prepared.plan.ships == 0
+    for repeat in prepared.plan.repeats():
+        assert weights_path(Path("home"), study.name, prepared.plan.job(repeat)).is_file()
+    receipt = _store().receipt
+    assert receipt["digest"] == prepared.plan.digest
+    assert receipt["by"]
+    assert receipt["sealed"] < "3"
+
+    assert main(["test", "study.yaml", "--trial", "1", "--json"]) == 0, "shown again, not opened again"
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["number"], found["repetitions"]) == ("test", 1, 3)
+    assert [arm["role"] for arm in found["arms"]] == ["member", "twin"]
+
+    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000)
+    kinds = [run.data.tags["kdsearch.kind"] for run in runs]
+    assert (kinds.count("test"), kinds.count("tested"), kinds.count("repeat")) == (1, 3, 9)
+
+
+def test_second_opening_is_refused_unless_it_is_asked_for_and_then_counted(capsys):
+    study = kdsearch.Study("study.yaml", home="home")
+    study.test(0)
+    assert main(["test", "study.yaml", "--trial", "1"]) == 2
+    message = capsys.readouterr().err
+    assert "its test images were opened on" in message
+    assert "--again does it, and every card and report counts it" in message
+    again = study.test(1, again=True)
+    assert again.number == 2
+    picked = study.pick(trial=1, registry=False)
+    card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "which were opened 2 times" in card
+    assert "locked away for a test, which was made 2 times" in card
+    page = study.report().read_text(encoding="utf-8")
+    assert "Locked test images" in page
+    assert "They were opened 2 times." in page
+
+
+def test_stopped_test_resumes_without_a_second_opening():
+    _test(0, stop_after=3)
+    assert not _store().complete()
+    seen = _test(0)
+    assert 0 < sum(isinstance(event, Scored) for event in seen) < 9
+    assert _store().complete()
+    assert _store().number == 1
+
+
+def test_trial_that_is_not_there_is_named(capsys):
+    assert main(["test", "study.yaml", "--trial", "17"]) == 2
+    assert "trial 17: there is no finished student of that number" in capsys.readouterr().err
+
+
+def test_closed_images_are_not_claimed():
+    picked = kdsearch.Study("study.yaml", home="home").pick(trial=0, registry=False)
+    card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "locked away for a test that was not made yet" in card
+    assert "No test on locked or external images stands behind these figures." in card
+
+
+def test_images_that_were_exchanged_are_refused(capsys):
+    shutil.rmtree("home/data", ignore_errors=True)
+    Path("study.yaml").write_text(INLINE.replace("images: 40", "images: 41"), encoding="utf-8")
+    assert main(["test", "study.yaml", "--trial", "0"]) == 2
+    assert "data.sources" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""Scores at the size of the files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kdsearch.config.data import DataConfig
+from kdsearch.data.native import NativeMask, native_images, native_masks
+from kdsearch.measure.native import measure_native
+
+
+def _mask(lesion, tolerance=1.0):
+    return NativeMask(
+        height=lesion.shape[0],
+        width=lesion.shape[1],
+        tolerance_px=tolerance,
+        packed=np.packbits(lesion).tobytes(),
+    )
+
+
+LESION = np.zeros((30, 50), dtype=bool)
+LESION[10:20, 20:40] = True
+
+
+def test_mask_is_unpacked_as_it_was():
+    assert np.array_equal(_mask(LESION).lesion, LESION)
+
+
+def test_logits_are_resized_before_they_are_cut():
+    small = np.full((10, 10), -1.0, dtype=np.float32)
+    small[:, 5:] = 1.0
+    right = np.zeros((30, 50), dtype=bool)
+    right[:, 25:] = True
+    found = measure_native([small], [_mask(right)])
+    assert found.dice == (1.0,)
+    assert found.nsd == (1.0,)
+    assert found.hd95 == (0.0,)
+
+
+def test_missed_and_absent_lesions_are_told_apart():
+    nothing = np.full((10, 10), -1.0, dtype=np.float32)
+    found = measure_native([nothing, nothing], [_mask(LESION), _mask(np.zeros_like(LESION))])
+    assert (found.dice[0], found.nsd[0], found.hd95[0]) == (0.0, 0.0, 1.0)
+    assert np.isnan([found.dice[1], found.nsd[1], found.hd95[1]]).all()
+    assert found.missed == 1
+
+
+@pytest.mark.realdata
+def test_tolerance_is_of_the_spacing_where_it_is_known(real_data):
+    def tolerance(**given):
+        source = {"reader": "breast", "folder": str(real_data / "breast"), **given}
+        config = DataConfig.model_validate({"sources": (source,), "tolerance_mm": 2.0})
+        (image,) = native_images(config, ["breast/case001"])
+        (mask,) = native_masks(config, ["breast/case001"]).values()
+        assert np.array_equal(mask.lesion, image.mask > 0)
+        return mask.tolerance_px, np.hypot(*image.mask.shape)
+
+    assert tolerance(spacing_mm=0.25)[0] == 8
+    pixels, diagonal = tolerance()
+    assert pixels == pytest.approx(0.01 * diagonal)

@@ -1,0 +1,134 @@
+"""Planned comparisons over folds: p-values and intervals against references, and what the verdicts are worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from kdsearch.statistics.comparisons import (
+    PairedDice,
+    compare,
+    compare_to_margin,
+    fold_half_width,
+    holm,
+    image_interval,
+    levels,
+)
+from tests.benchmarks.comparisons import coverage
+
+
+def _pair(mean, *, images=200, folds=5, std=0.1, seed=0):
+    rows = mean + std * np.random.default_rng(seed).normal(size=images)
+    by_fold = np.array([part.mean() for part in np.array_split(rows, folds)])
+    return PairedDice(by_fold=by_fold, by_image=rows, test_to_train=1 / (folds - 1)), [str(n) for n in range(images)]
+
+
+def test_fold_interval_is_the_corrected_t():
+    """Nadeau and Bengio: the variance of a mean of J is times 1/J + n_test/n_train, here 1/5 + 1/4."""
+    by_fold = np.array([0.01, 0.03, 0.02, 0.05, -0.01])
+    expected = scipy.stats.t.ppf(0.975, 4) * np.sqrt(by_fold.var(ddof=1) * (1 / 5 + 1 / 4))
+    assert fold_half_width(by_fold, test_to_train=1 / 4, alpha=0.05) == pytest.approx(expected)
+
+
+def test_p_of_folds_without_correction_is_that_of_a_t_test():
+    pair, groups = _pair(0.01)
+    found = compare([PairedDice(by_fold=pair.by_fold, by_image=pair.by_image, test_to_train=0.0)], groups)[0]
+    assert found.p_folds == pytest.approx(scipy.stats.ttest_1samp(pair.by_fold, 0).pvalue)
+
+
+def test_p_of_images_is_that_of_a_sign_flip_permutation():
+    pair, groups = _pair(0.015, images=60)
+    found = compare([pair], groups)[0]
+    reference = scipy.stats.permutation_test(
+        (pair.by_image, np.zeros(60)), lambda a, b: np.mean(a - b), permutation_type="samples", rng=1
+    )
+    assert found.p_images == pytest.approx(reference.pvalue, abs=0.015)
+
+
+def test_images_that_belong_together_flip_together():
+    rows = np.repeat(np.random.default_rng(2).normal(0.03, 0.1, size=50), 4)
+    pair = PairedDice(by_fold=rows[:5], by_image=rows, test_to_train=0.25)
+    alone = compare([pair], [str(place) for place in range(200)])[0]
+    together = compare([pair], [str(place // 4) for place in range(200)])[0]
+    assert together.p_images > alone.p_images
+    assert together.mean == alone.mean
+
+
+def test_image_interval_is_the_bootstraps():
+    rows = np.random.default_rng(3).normal(0.7, 0.2, size=300)
+    low, high = image_interval(rows, [str(place) for place in range(300)], alpha=0.05)
+    reference = scipy.stats.bootstrap((rows,), np.mean, method="percentile", rng=1).confidence_interval
+    assert (low, high) == pytest.approx(tuple(reference), abs=0.003)
+
+
+def test_images_without_a_lesion_do_not_count():
+    rows = np.array([0.1, np.nan, 0.3, np.nan, 0.2])
+    groups = list("abcde")
+    assert image_interval(rows, groups, alpha=0.05) == image_interval(rows[::2], groups[::2], alpha=0.05)
+
+
+def test_holm_adjusts_from_the_smallest_up():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9]) == [0.9]
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_each_interval_is_at_the_level_of_its_step():
+    assert levels([0.04, 0.001, 0.03], 0.05) == pytest.approx([0.025, 0.05 / 3, 0.025]), "0.03 stops at 0.05 / 2"
+    assert levels([0.04, 0.001, 0.02], 0.05) == pytest.approx([0.05, 0.05 / 3, 0.025])
+
+
+def test_verdict_needs_folds_and_images():
+    """Folds that all agree, by images that say nothing; and the other way round."""
+    groups = [str(place) for place in range(100)]
+    noise = np.random.default_rng(4).normal(0, 0.2, size=100)
+    noise += 0.005 - noise.mean()
+    agreed = PairedDice(by_fold=np.full(5, 0.005), by_image=noise, test_to_train=0.25)
+    scattered = PairedDice(
+        by_fold=np.array([0.2, -0.2, 0.1, -0.05, 0.1]), by_image=np.full(100, 0.03), test_to_train=0.25
+    )
+    for pair in (agreed, scattered):
+        found = compare([pair], groups)[0]
+        assert min(found.p_folds, found.p_images) < 0.01
+        assert not found.shown
+        assert found.low < 0 < found.high
+
+
+def test_more_comparisons_widen_intervals():
+    pair, groups = _pair(0.05)
+    alone, among = compare([pair], groups)[0], compare([pair, *[_pair(0.0, seed=n)[0] for n in range(1, 6)]], groups)[0]
+    assert alone.mean == among.mean
+    assert among.high - among.low > alone.high - alone.low
+    assert among.p > alone.p
+
+
+@pytest.mark.parametrize(("mean", "shown"), [(0.0, True), (-0.005, True), (-0.05, False)])
+def test_no_worse_by_the_margin(mean, shown):
+    pair, groups = _pair(mean, images=2000)
+    found = compare_to_margin([pair], groups, margin=0.02)[0]
+    assert found.shown == shown
+    assert (found.low > -0.02) == shown
+    assert found.low < found.mean
+
+
+def test_one_fold_shows_nothing():
+    pair = PairedDice(by_fold=np.array([0.3]), by_image=np.full(50, 0.3), test_to_train=1.0)
+    found = compare([pair], [str(place) for place in range(50)])[0]
+    assert not found.shown
+    assert found.high == np.inf
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repetitions", [1, 3])
+def test_intervals_hold_and_verdicts_are_not_made_up(repetitions):
+    """Where the truth is known; 300 studies have a standard error of 1.3 points around 95 %."""
+    nothing = coverage(images=300, repetitions=repetitions, effect=0.0, studies=300)
+    assert nothing["holds"] >= 0.93
+    assert nothing["helps"] + nothing["hurts"] <= 0.05
+    assert nothing["images_hold"] >= 0.90
+    assert nothing["folds_hold"] >= 0.93
+    something = coverage(images=300, repetitions=repetitions, effect=0.06, studies=100)
+    assert something["holds"] >= 0.92
+    assert something["helps"] > 0.6
