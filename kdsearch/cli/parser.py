@@ -17,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_study(commands, "check", "validate a study file without running it, and show its space")
+    _add_audit(commands)
     _add_front(commands)
     _add_confirm(commands)
     _add_test(commands)
@@ -59,6 +60,12 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FOLDER",
         help="where a source's images lie, instead of the study file's folder",
     )
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audit = _add_study(commands, "data", "show what a study's images are, and which of them to look at")
+    audit.add_argument("--out", type=Path, metavar="FILE", help="where the page goes; STUDY-data.html unless given")
+    _add_data(audit)
 
 
 def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

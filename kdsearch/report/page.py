@@ -120,7 +120,7 @@ def _variants(story: ReportData) -> str:
     if not story.variants:
         return ""
     note = "p-values are of paired t-tests over all repeats' images."
-    return f"{_html_table(VARIANTS_HEAD, variant_rows(story.variants))}<p>{note}</p>"
+    return f"{html_table(VARIANTS_HEAD, variant_rows(story.variants))}<p>{note}</p>"
 
 
 def _confirmed(found: Confirmation | None) -> str:
@@ -135,7 +135,7 @@ def _confirmed(found: Confirmation | None) -> str:
 def _answers(found: Confirmation) -> str:
     words = "".join(f"<p>{html.escape(line)}</p>" for line in sentences(found))
     tables = (confirmed_cells(found), detail_cells(found), part_cells(found))
-    return words + _chart(confirmed_figure(found)) + "".join(_html_table(head, rows) for head, *rows in tables)
+    return words + _chart(confirmed_figure(found)) + "".join(html_table(head, rows) for head, *rows in tables)
 
 
 def _summary(story: ReportData) -> str:
@@ -201,10 +201,11 @@ def _data(story: ReportData) -> str:
 def _table(students: Sequence[Student], standings: Standings) -> str:
     head, *rows = front_cells(students, standings)
     note = f"<p>{WHAT_STANDS}.</p>" if standings else ""
-    return f"{_html_table(head, rows)}{note}"
+    return f"{html_table(head, rows)}{note}"
 
 
-def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of text."""
     names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
     return f"<table><tr>{names}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

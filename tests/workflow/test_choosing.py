@@ -10,7 +10,7 @@ import numpy as np
 from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.statistics.selection import Corrected, Standing
 from kdsearch.statistics.standings import NOTHING_KNOWN
-from kdsearch.workflow.choosing import MOST_COMPARED, Candidates, as_asked_for, choose
+from kdsearch.workflow.choosing import MOST_COMPARED, NOT_CONFIRMED, Candidates, as_asked_for, choose
 from tests.front.students import student
 
 IMAGES = np.random.default_rng(0).uniform(-0.05, 0.05, (40, 50))
@@ -89,7 +89,7 @@ def test_nothing_is_said_where_the_choice_stands_out():
     choice = _choose(Rule())
     assert choice.candidate.student.number == 4
     assert choice.runner_up is None  # trial 9, whose weights are elsewhere
-    assert (choice.caution, choice.as_good) == ("", ())
+    assert (choice.caution, choice.as_good) == (NOT_CONFIRMED, ())
 
 
 def test_smallest_within_counts_those_within():

@@ -1,0 +1,205 @@
+"""Looks at each image and mask of a study's sources, and lists what a person should look at."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+
+from kdsearch.config.data import DataConfig, PhantomSource, source_name
+from kdsearch.data.dataset import ImageInfo, group_of
+from kdsearch.data.entry import Entry
+from kdsearch.data.pixels import read_grey, read_mask
+from kdsearch.data.source import list_source
+from kdsearch.errors import DataError
+
+Mask = npt.NDArray[np.bool_]
+
+COLOURED_FRACTION = 0.0005
+"""Of the pixels; less is JPEG's doing."""
+COLOUR_STEP = 40
+"""Grey values by which a pixel's channels differ where it is coloured."""
+SPECK = 0.02
+"""Of the lesion's area; a smaller part of a mask is a speck."""
+HOLE = 0.001
+"""Of the lesion's area; a smaller hole is left alone."""
+BORDER = 0.02
+"""Of the image's outline."""
+NEARLY_ALL = 0.6
+NEARLY_NOTHING = 0.001
+"""Of the image's area."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLook:
+    """What was seen of one image and its mask at the size of their files."""
+
+    info: ImageInfo
+    height: int
+    width: int
+    mode: str
+    """Of the file, in Pillow's words."""
+    mask_files: int
+    area: float
+    """Of the lesion, as a fraction of the image."""
+    parts: int
+    """Connected parts of the mask that are no specks."""
+    specks: int
+    holes: int
+    border: float
+    """Fraction of the image's outline that lies in the mask."""
+    coloured: float
+    """Fraction of coloured pixels."""
+    transparent: float
+    """Fraction of transparent pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Images with something in common that a person should look at."""
+
+    what: str
+    images: tuple[tuple[str, ...], ...]
+    """Ids; those that belong together, such as a picture and its double, stand together."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(name for together in self.images for name in together)
+
+
+def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
+    """Each image that came from a file; ``infos`` are those of the data set, which has left out what is defective."""
+    known = {info.id: info for info in infos}
+    for source in config.sources:
+        if isinstance(source, PhantomSource):
+            continue
+        for entry in list_source(source).entries:
+            info = known.get(f"{source_name(source)}/{entry.id}")
+            if info is not None:
+                yield _look(entry, info)
+
+
+def _look(entry: Entry, info: ImageInfo) -> ImageLook:
+    try:
+        grey = read_grey(entry.image)
+        mask = np.zeros(grey.shape, dtype=np.bool_)
+        for path in entry.masks:
+            mask |= read_mask(path, shape=(grey.shape[0], grey.shape[1])) > 0
+    except DataError as error:
+        raise DataError(f"{entry.image}: {error}") from error
+    mode, coloured, transparent = _colours(entry.image)
+    parts, specks = _parts(mask)
+    return ImageLook(
+        info=info,
+        height=grey.shape[0],
+        width=grey.shape[1],
+        mode=mode,
+        mask_files=len(entry.masks),
+        area=float(mask.mean()),
+        parts=parts,
+        specks=specks,
+        holes=_holes(mask),
+        border=float(np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]]).mean()),
+        coloured=coloured,
+        transparent=transparent,
+    )
+
+
+def _colours(path: Path) -> tuple[str, float, float]:
+    """The file's mode, and fractions of coloured and of transparent pixels."""
+    with Image.open(path) as image:
+        mode = image.mode
+        if mode not in ("RGB", "RGBA", "P"):
+            return mode, 0.0, 0.0
+        pixels = np.asarray(image.convert("RGBA"), dtype=np.int16)
+    opaque = pixels[..., 3] > 0
+    spread = pixels[..., :3].max(axis=2) - pixels[..., :3].min(axis=2)
+    return mode, float(((spread > COLOUR_STEP) & opaque).mean()), float(1 - opaque.mean())
+
+
+def _parts(mask: Mask) -> tuple[int, int]:
+    """Connected parts of the mask: large ones, and specks."""
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    specks = int((sizes < SPECK * sizes.sum()).sum())
+    return count - specks, specks
+
+
+def _holes(mask: Mask) -> int:
+    """Parts of the background that the mask surrounds."""
+    labels, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return int((sizes > HOLE * mask.sum()).sum())
+
+
+def findings(looks: Sequence[ImageLook]) -> tuple[Finding, ...]:
+    """What a person should look at, the most serious first; nothing where there is nothing."""
+    doubles = _doubles(looks)
+    across = [together for together in doubles if len({look.info.label for look in together}) > 1]
+    alone = (
+        ("masks that touch the image's border", [look for look in looks if look.border > BORDER]),
+        ("masks with specks", [look for look in looks if look.specks]),
+        ("masks with holes", [look for look in looks if look.holes]),
+        ("masks of several parts", [look for look in looks if look.parts > 1]),
+        ("masks of several files, which were joined", [look for look in looks if look.mask_files > 1]),
+        (f"masks over {NEARLY_ALL:.0%} of the image", [look for look in looks if look.area > NEARLY_ALL]),
+        (f"masks under {NEARLY_NOTHING:.1%} of the image", [look for look in looks if 0 < look.area < NEARLY_NOTHING]),
+        ("images with coloured pixels, such as measures burnt in", _by(looks, "coloured", COLOURED_FRACTION)),
+        ("images with transparent pixels, which are shown black", _by(looks, "transparent", 0.0)),
+        ("images without a lesion", [look for look in looks if not look.area]),
+    )
+    found = [
+        Finding(what="near-duplicates of different labels", images=_ids(across)),
+        *(Finding(what=what, images=tuple((look.info.id,) for look in some)) for what, some in alone),
+        Finding(what="near-duplicates, which stay in one part of every split", images=_ids(doubles)),
+    ]
+    return tuple(one for one in found if one.images)
+
+
+def _by(looks: Iterable[ImageLook], name: str, least: float) -> list[ImageLook]:
+    """Those above the least, the most first."""
+    chosen = [look for look in looks if getattr(look, name) > least]
+    return sorted(chosen, key=lambda look: (-getattr(look, name), look.info.id))
+
+
+def _doubles(looks: Sequence[ImageLook]) -> list[list[ImageLook]]:
+    """Images of one group that is no patient's: near-duplicates are named by their first image."""
+    groups: dict[str, list[ImageLook]] = defaultdict(list)
+    for one in looks:
+        groups[group_of(one.info)].append(one)
+    ids = {one.info.id for one in looks}
+    return [
+        together
+        for together in groups.values()
+        if len(together) > 1 and (together[0].info.group or "").removeprefix("across sources: ") in ids
+    ]
+
+
+def _ids(groups: Iterable[Sequence[ImageLook]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(look.info.id for look in together) for together in groups)
+
+
+def composition(looks: Sequence[ImageLook]) -> list[tuple[str, ...]]:
+    """Head, then a row for each source and label: images, groups, sizes of files, areas of lesions."""
+    rows: list[tuple[str, ...]] = [("source", "label", "images", "groups", "files, pixels", "lesion area %, 5–50–95 %")]
+    counted = Counter((look.info.source, look.info.label or "") for look in looks)
+    for source, label in sorted(counted):
+        here = [look for look in looks if (look.info.source, look.info.label or "") == (source, label)]
+        areas = np.array([look.area for look in here if look.area])
+        spread = "–".join(f"{100 * value:.1f}" for value in np.quantile(areas, [0.05, 0.5, 0.95])) if areas.size else ""
+        sizes = f"{_range(look.width for look in here)} × {_range(look.height for look in here)}"
+        groups = len({group_of(look.info) for look in here})
+        rows.append((source, label, str(len(here)), str(groups), sizes, spread))
+    return rows
+
+
+def _range(values: Iterable[int]) -> str:
+    found = list(values)
+    return str(found[0]) if min(found) == max(found) else f"{min(found)}–{max(found)}"

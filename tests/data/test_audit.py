@@ -1,0 +1,152 @@
+"""The audit: what is found is what was put in, and on real sets what is known of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsearch.cli.main import main
+from kdsearch.config.data import DataConfig
+from kdsearch.data.audit import composition, findings, look
+from kdsearch.data.cache import load_dataset
+
+SIDE = 64
+
+
+def _picture(seed):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)).resize((SIDE, SIDE))
+
+
+def _mask(*boxes):
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    for top, bottom, left, right, value in boxes:
+        mask[top:bottom, left:right] = value
+    return Image.fromarray(mask)
+
+
+LESION = (10, 30, 10, 30, 255)
+MASKS = {
+    "plain": _mask(LESION),
+    "border": _mask((0, 20, 0, 30, 255)),
+    "speck": _mask(LESION, (50, 51, 50, 51, 255)),
+    "hole": _mask(LESION, (15, 20, 15, 20, 0)),
+    "parts": _mask(LESION, (40, 55, 40, 55, 255)),
+    "all": _mask((1, 63, 1, 63, 255)),
+    "tiny": _mask((10, 12, 10, 11, 255)),
+    "normal": _mask(),
+    "coloured": _mask(LESION),
+    "double": _mask(LESION),
+    "again": _mask(LESION),
+}
+
+
+@pytest.fixture
+def folder(tmp_path_factory) -> Path:
+    """Images each of which has one thing to be found."""
+    place = tmp_path_factory.mktemp("pictures")
+    for number, (name, mask) in enumerate(MASKS.items()):
+        for part in ("images", "masks"):
+            (place / part).mkdir(exist_ok=True)
+        picture = _picture(100 if name in ("double", "again") else number).convert("RGB")
+        if name == "coloured":
+            picture.paste((255, 255, 0), (0, 0, 6, 6))
+        picture.save(place / "images" / f"{name}.png")
+        mask.save(place / "masks" / f"{name}.png")
+    rows = [f"{name},{'malignant' if name == 'again' else 'benign'}" for name in MASKS]
+    (place / "table.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+    return place
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    return tmp_path / "home"
+
+
+def _looks(config, home):
+    return list(look(config, load_dataset(config, home).infos))
+
+
+def _config(reader, folder, **given):
+    sources = ({"reader": reader, "folder": str(folder), **given},)
+    return DataConfig.model_validate({"sources": sources, "size": 32, "on_defect": "skip"})
+
+
+def test_each_thing_is_found_where_it_was_put(folder, home):
+    looks = _looks(_config("folder", folder, csv="table.csv"), home)
+    found = {finding.what: finding.images for finding in findings(looks)}
+    names = {what: {name.removeprefix("folder/") for ids in images for name in ids} for what, images in found.items()}
+    assert names == {
+        "near-duplicates of different labels": {"double", "again"},
+        "masks that touch the image's border": {"border"},
+        "masks with specks": {"speck"},
+        "masks with holes": {"hole"},
+        "masks of several parts": {"parts"},
+        "masks over 60% of the image": {"all"},
+        "masks under 0.1% of the image": {"tiny"},
+        "images with coloured pixels, such as measures burnt in": {"coloured"},
+        "images without a lesion": {"normal"},
+        "near-duplicates, which stay in one part of every split": {"double", "again"},
+    }
+
+
+def test_composition_counts_images_groups_and_areas(folder, home):
+    head, benign, malignant = composition(_looks(_config("folder", folder, csv="table.csv"), home))
+    assert head[:4] == ("source", "label", "images", "groups")
+    assert benign[:5] == ("folder", "benign", "10", "10", "64 × 64")
+    assert malignant == ("folder", "malignant", "1", "1", "64 × 64", "9.8–9.8–9.8")
+
+
+@pytest.mark.realdata
+def test_busi_has_what_is_known_of_it(real_data, home):
+    looks = _looks(_config("busi", real_data / "busi"), home)
+    found = {finding.what: finding for finding in findings(looks)}
+    assert len(found["masks of several files, which were joined"].ids) == 17
+    assert len(found["images without a lesion"].ids) == 133
+    across = found["near-duplicates of different labels"].images
+    assert any({"busi/benign (433)", "busi/malignant (145)"} <= set(together) for together in across)
+    doubles = found["near-duplicates, which stay in one part of every split"]
+    assert len(doubles.images) >= 137, "hashes alone know so many clusters"
+    assert len(doubles.ids) >= 303
+    assert found["images with coloured pixels, such as measures burnt in"].ids
+
+
+@pytest.mark.realdata
+def test_breast_has_what_is_known_of_it(real_data, home):
+    looks = _looks(_config("breast", real_data / "breast"), home)
+    found = {finding.what: finding.ids for finding in findings(looks)}
+    assert len(found["images with transparent pixels, which are shown black"]) == 31
+    assert found["images without a lesion"] == tuple(f"breast/case{number}" for number in ("045", "061", "209", "213"))
+
+
+def test_page_and_tables_are_of_the_study(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    text = f"name: mine\ndata: {{sources: [{{reader: folder, folder: {folder}, csv: table.csv}}], size: 32}}\n"
+    Path("study.yaml").write_text(text, encoding="utf-8")
+    assert main(["data", "study.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 near-duplicates of different labels: folder/again = folder/double" in shown
+    assert "test, locked" in shown
+    page = Path("mine-data.html").read_text(encoding="utf-8")
+    assert page.count("<img ") >= len(MASKS) - 1
+    assert "http" not in page.split("</style>")[1]
+
+
+def test_simulated_images_have_a_page_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    Path("study.yaml").write_text("name: mine\ndata: {sources: [{reader: phantom, images: 40}], size: 32}\n")
+    assert main(["data", "study.yaml", "--out", "pages/p.html"]) == 0
+    assert "validation" in capsys.readouterr().out
+    assert Path("pages/p.html").is_file()
+
+
+def test_folder_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text("name: mine\ndata: {sources: [{reader: folder, folder: nowhere}]}\n")
+    assert main(["data", "study.yaml"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not Path("mine-data.html").exists()
