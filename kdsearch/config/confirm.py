@@ -8,13 +8,15 @@ from pydantic import Field, model_validator
 
 from kdsearch.config.ranges import Section
 
+FOLDS = 5
+
 
 class ConfirmConfig(Section):
     """What ``kdsearch confirm`` plans; it takes no part in the search, so that a finished study may change it."""
 
     members: Annotated[int, Field(ge=1, le=20)] = 6
     """Most members of the front that are confirmed, one of each size class (half a decade of parameters)."""
-    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    folds: Annotated[int, Field(ge=2, le=20)] = FOLDS
     """Folds that the training and validation images are shared out to, by group and label; each is scored once, by
     networks trained on the others. The locked test images take no part."""
     repetitions: Annotated[int, Field(ge=1, le=20)] = 1
@@ -30,6 +32,6 @@ class ConfirmConfig(Section):
 
     @model_validator(mode="after")
     def _sources_are_folds_once(self) -> ConfirmConfig:
-        if self.leave_one_source_out and "folds" in self.model_fields_set:
+        if self.leave_one_source_out and self.folds != FOLDS:
             raise ValueError("leave_one_source_out and folds exclude each other: there are as many folds as sources")
         return self

@@ -81,7 +81,7 @@ def answer(
             for pair, difference in zip(twins, compared, strict=False)
         ),
         pooled=compared[-1] if twins else None,
-        front_gain=_front_gain(plan, twins, tables, groups) if twins else None,
+        front_gain=_front_gain(plan, twins, tables, groups) if len(twins) > 1 else None,
         as_good=tuple(
             AsGood(smaller=pair.arm, larger=pair.other, difference=difference)
             for pair, difference in zip(close, not_worse, strict=True)

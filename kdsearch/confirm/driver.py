@@ -17,7 +17,7 @@ from kdsearch.confirm.plan import Repeat
 from kdsearch.confirm.preparation import Prepared, prepare, prepare_test
 from kdsearch.confirm.racing import overtaken, twins_without_member
 from kdsearch.confirm.scoring import FoldScorer
-from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult, open_confirmation, seal
+from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult, open_confirmation, seal, sealed_plans
 from kdsearch.data.native import native_masks
 from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
@@ -106,11 +106,14 @@ def score_locked(
     with Lease(url, study.name) as lease:
         yield Reading()
         prepared = prepare_test(study, home, search, trial=trial)
-        known = open_confirmation(url, study.name, study_id=search.id, kind="test")
-        if known is None or (again and known.complete()):
+        sealed = sealed_plans(url, study.name, study_id=search.id, kind="test")
+        same = [one for one in sealed if one.plan.tests_the_same(prepared.plan)]
+        if same and not (again and same[-1].complete()):
+            known = same[-1]
+        elif again or not sealed:
             known = seal(url, study.name, prepared.plan, prepared.described, study_id=search.id)
-        elif known.plan != prepared.plan:
-            raise SearchError(_opened(study, known, trial))
+        else:
+            raise SearchError(_opened(study, sealed[-1], trial))
         return (yield from _to_the_end(study, home, prepared, known, lease=lease, search_id=search.id))
 
 
@@ -149,7 +152,7 @@ def _to_the_end(
             prepared=prepared,
             scorer=scorer,
             results=results,
-            dropped=store.dropped(),
+            dropped={},  # decided again fold by fold, so that a kill changes nothing
         )
         try:
             yield from _carry_out(session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -25,7 +26,7 @@ class ScoredImages:
     folds: tuple[tuple[int, ...], ...]
     """For each repetition the fold of each image."""
     test_to_train: float
-    """Images that score over images that train, in one fold."""
+    """Images that score over images that train, both with a lesion; the mean over folds."""
 
 
 def describe_images(
@@ -40,8 +41,13 @@ def describe_images(
         labels=tuple(info.label or "" for info in infos),
         lesion_fraction=tuple(float(value) for value in (masks > 0).reshape(len(masks), -1).mean(axis=1)),
         folds=tuple(_fold_of_each(positions, folds) for folds in repetitions),
-        test_to_train=len(repetitions[0][0].validation) / len(repetitions[0][0].train),
+        test_to_train=fmean(_test_to_train(dataset, fold) for folds in repetitions for fold in folds),
     )
+
+
+def _test_to_train(dataset: Dataset, fold: Splits) -> float:
+    scored, trained = (int(dataset.has_lesion[list(part)].sum()) for part in (fold.validation, fold.train))
+    return scored / trained
 
 
 def _fold_of_each(positions: Sequence[int], folds: Sequence[Splits]) -> tuple[int, ...]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.errors import SearchError
+from kdsearch.errors import SearchError, first_line
 from kdsearch.files.digests import digest, seed_of
 from kdsearch.files.schema import Schema
 from kdsearch.front.members import front_of
@@ -88,11 +89,17 @@ class Plan:
     ships: int
     """The seed whose student is to be shipped, should one be trained on all images."""
     warnings: tuple[str, ...] = ()
+    sealed_digest: str = ""
+    """Under which it was sealed; empty before."""
 
     @property
     def digest(self) -> str:
-        """Stands for all of it."""
-        return digest(dump_plan(self))
+        """Stands for all of it, as it was written when it was sealed."""
+        return self.sealed_digest or digest_of(dump_plan(self))
+
+    def tests_the_same(self, other: Plan) -> bool:
+        """Whether both train the same recipes on the same images with the same seeds."""
+        return (self.arms, self.partitions, self.seeds) == (other.arms, other.partitions, other.seeds)
 
     @property
     def members(self) -> tuple[Arm, ...]:
@@ -266,9 +273,18 @@ SCHEMA = Schema(what="confirmation's plan", upgrades=())
 
 def dump_plan(plan: Plan) -> str:
     """As it is stored."""
-    return json.dumps(SCHEMA.stamped(_PLAN.dump_python(plan, mode="json")), sort_keys=True)
+    return json.dumps(SCHEMA.stamped(_PLAN.dump_python(plan, mode="json", exclude={"sealed_digest"})), sort_keys=True)
 
 
 def read_plan(text: str) -> Plan:
-    """A stored plan; raises KdsearchError where a newer release wrote it."""
-    return _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))
+    """A stored plan; raises KdsearchError where a newer release wrote it, or it is none."""
+    try:
+        plan = _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))
+    except ValidationError as error:
+        raise SearchError(f"confirmation's plan: cannot be read: {first_line(error)}") from error
+    return dataclasses.replace(plan, sealed_digest=digest_of(text))
+
+
+def digest_of(text: str) -> str:
+    """Of a plan as it is written."""
+    return digest(text)

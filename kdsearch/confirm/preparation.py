@@ -21,6 +21,8 @@ from kdsearch.statistics.power import least_difference
 from kdsearch.statistics.standings import standings_of
 from kdsearch.trials.record import Student, students_of
 
+UNFINISHED = "the search has not all its trials yet: another student may be on its front"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -62,7 +64,7 @@ def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
         students,
         standings_of(students, study.search.objectives, groups),
         partitions=[[splits.fingerprint for splits in repetition] for repetition in dealt],
-        warnings=_warnings(study),
+        warnings=[*_warnings(study), *([] if store.complete() else [UNFINISHED])],
     )
     return Prepared(
         plan=plan,

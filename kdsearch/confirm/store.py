@@ -138,11 +138,15 @@ class ConfirmStore:
 SCHEMA = Schema(what="repeat", upgrades=())
 
 
-def open_confirmation(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> ConfirmStore | None:
-    """The last sealed plan of that kind of the study; None where there is none. Raises SearchError."""
+def sealed_plans(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> list[ConfirmStore]:
+    """The study's sealed plans of that kind, the last one last. Raises SearchError."""
     with explained(study):
-        storage = open_storage(url)
-        found = _sealed(storage, study, study_id=study_id, kind=kind)
+        return _sealed(open_storage(url), study, study_id=study_id, kind=kind)
+
+
+def open_confirmation(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> ConfirmStore | None:
+    """The last of ``sealed_plans``; None where there is none."""
+    found = sealed_plans(url, study, study_id=study_id, kind=kind)
     return found[-1] if found else None
 
 

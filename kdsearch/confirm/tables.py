@@ -55,12 +55,18 @@ def paired(images: ScoredImages, arm: ArmTable, other: ArmTable) -> PairedDice:
 
 
 def paired_rows(images: ScoredImages, rows: Floats) -> PairedDice:
-    """From R×N differences, NaN where there is no lesion."""
+    """From R×N differences, NaN where there is no lesion.
+
+    Where repetitions have the same folds, as of sources, each fold's mean over them is one difference.
+    """
     folds = np.asarray(images.folds)
     count = int(folds.max()) + 1
+    by_image = rows.mean(axis=0)
+    if count > 1 and (folds == folds[0]).all():
+        rows, folds = by_image[None], folds[:1]
     by_fold = [
         float(np.nanmean(row[fold_of == fold]))
         for row, fold_of in zip(rows, folds, strict=True)
         for fold in range(count)
     ]
-    return PairedDice(by_fold=np.array(by_fold), by_image=rows.mean(axis=0), test_to_train=images.test_to_train)
+    return PairedDice(by_fold=np.array(by_fold), by_image=by_image, test_to_train=images.test_to_train)

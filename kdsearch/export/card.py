@@ -134,6 +134,8 @@ def _limits(d: Description) -> str:
 def _what_test(d: Description) -> str:
     if not d.test_openings:
         return "No test on locked or external images stands behind these figures."
+    if not d.tested:
+        return "The locked images were opened, but for another recipe than this student's."
     return (
         "The locked images tested networks of this recipe that were trained on all others, not these very weights, "
         "which were trained on fewer images."

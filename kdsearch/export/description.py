@@ -119,6 +119,8 @@ class Description(Section):
     data: dict[str, str | int]
     test_openings: int = 0
     """How often the locked test images had been opened by ``kdsearch test``."""
+    tested: bool = False
+    """Whether that tested this student's recipe."""
     onnx: OnnxCheck
     int8: Int8Check
     latency: tuple[Timing, ...]

@@ -60,6 +60,8 @@ class Provenance:
     """Why it was picked, and what is claimed of it."""
     test_openings: int = 0
     """How often the study's locked images had been opened."""
+    tested: bool = False
+    """Whether they tested this student's recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,7 @@ def _describe(
         empty_images=student.scores.overlap.empty_images,
         chosen=provenance.chosen,
         test_openings=provenance.test_openings,
+        tested=provenance.tested,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(materials, network),
         native=_native(study, materials, network),

@@ -9,11 +9,16 @@ from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
-from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, Part, verdict_of
+from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, verdict_of
 
 Rows = list[tuple[str, ...]]
 """The head, then a row each."""
 
+DETAILS = (
+    "%, but for missed: images. HD95 of the diagonal; found: lesions touched; <0.5: images under half Dice; false+: "
+    "images without a lesion in which something is marked; small: Dice on the third with the smallest lesions"
+)
+"""What the columns of ``detail_cells`` mean."""
 LEFT = ("student", "verdict", "of")
 
 
@@ -42,18 +47,8 @@ def _confirmed_row(arm: ArmAnswer, effect: Effect | None) -> tuple[str, ...]:
 
 
 def detail_cells(found: Confirmation) -> Rows:
-    """Each arm and the teacher by what else was measured."""
-    head = (
-        "student",
-        "NSD",
-        "HD95 %",
-        "found %",
-        "missed",
-        "under 0.5 %",
-        "false pos. %",
-        "smallest %",
-        "to the teacher",
-    )
+    """Each arm and the teacher by what else was measured; see ``DETAILS``."""
+    head = ("student", "NSD", "HD95", "found", "missed", "<0.5", "false+", "small", "to teacher")
     return [head, *(_detail_row(arm) for arm in (*found.arms, found.teacher))]
 
 
@@ -73,14 +68,14 @@ def _detail_row(arm: ArmAnswer) -> tuple[str, ...]:
 
 
 def part_cells(found: Confirmation) -> Rows:
-    """Members and teacher by source, label and size of the lesion."""
+    """Dice of members and teacher by source, label and size of the lesion."""
     arms: Sequence[ArmAnswer] = (*found.members, found.teacher)
     head = ("of", "images", *(arm.name for arm in arms))
-    return [head, *(_part_row(part, place, arms) for place, part in enumerate(found.teacher.parts))]
-
-
-def _part_row(part: Part, place: int, arms: Sequence[ArmAnswer]) -> tuple[str, ...]:
-    return (part.of, str(part.images), *(str(arm.parts[place].dice) for arm in arms))
+    rows = (
+        (part.of, str(part.images), *(str(arm.parts[place].dice) for arm in arms))
+        for place, part in enumerate(found.teacher.parts)
+    )
+    return [head, *rows]
 
 
 def sentences(found: Confirmation) -> list[str]:
@@ -95,6 +90,8 @@ def sentences(found: Confirmation) -> list[str]:
             f"The distilled front stands {100 * gain.mean:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] "
             "over the plain one, averaged over the logarithm of parameters."
         )
+    if any(reason != "its member was dropped" and "behind" in reason for _, reason in found.left_out):
+        lines.append("Members were dropped on the way, so that what is said of all together is of those that stayed.")
     lines += _as_good(found)
     lines += [f"{found_name} has no answer: {reason}." for found_name, reason in _left_out(found)]
     return lines
@@ -132,10 +129,10 @@ def _as_good(found: Confirmation) -> list[str]:
     if not found.as_good:
         return []
     if not shown:
-        return [f"No smaller student is shown to be no worse than a larger one by {margin}."]
+        return [f"No smaller student is shown to be no worse than a larger one by more than {margin}."]
     names = {arm.id: arm.name for arm in found.arms}
     return [
-        f"{names[one.smaller]} is no worse than {names[one.larger]} by {margin}: {one.difference} points."
+        f"{names[one.smaller]} is no worse than {names[one.larger]} by more than {margin}: {one.difference} points."
         for one in shown
     ]
 
@@ -147,10 +144,30 @@ def _left_out(found: Confirmation) -> list[tuple[str, str]]:
     ]
 
 
-def cells_table(cells: Rows, *, title: str) -> Table:
+def answer_tables(found: Confirmation) -> list[Table]:
+    """For a terminal of eighty columns: without what the search had said, and parts without intervals."""
+    where = "on the locked test images" if found.kind == "test" else "out of fold"
+    parts = [tuple(cell.partition(" [")[0] for cell in (row[0], *row[2:])) for row in part_cells(found)]
+    confirmed = [row[:3] + row[4:] for row in confirmed_cells(found)]
+    return [
+        cells_table(confirmed, title=f"Confirmed {where}, at the size of the files"),
+        cells_table(detail_cells(found), title="Beside Dice", caption=DETAILS),
+        cells_table(parts, title="Dice % by part"),
+    ]
+
+
+def cells_table(cells: Rows, *, title: str, caption: str | None = None) -> Table:
     """For the terminal."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     head, *rows = cells
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0),
+        pad_edge=False,
+    )
     for name in head:
         table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
     for row in rows:

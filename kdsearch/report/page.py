@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.report.chart import front_figure
-from kdsearch.report.confirmation import confirmed_cells, detail_cells, part_cells, sentences
+from kdsearch.report.confirmation import DETAILS, confirmed_cells, detail_cells, part_cells, sentences
 from kdsearch.report.figures import (
     confirmed_figure,
     curves_figure,
@@ -134,8 +134,10 @@ def _confirmed(found: Confirmation | None) -> str:
 
 def _answers(found: Confirmation) -> str:
     words = "".join(f"<p>{html.escape(line)}</p>" for line in sentences(found))
-    tables = (confirmed_cells(found), detail_cells(found), part_cells(found))
-    return words + _chart(confirmed_figure(found)) + "".join(html_table(head, rows) for head, *rows in tables)
+    first, details, parts = (
+        html_table(head, rows) for head, *rows in (confirmed_cells(found), detail_cells(found), part_cells(found))
+    )
+    return f"{words}{_chart(confirmed_figure(found))}{first}{details}<p>{html.escape(DETAILS)}.</p>{parts}"
 
 
 def _summary(story: ReportData) -> str:

@@ -62,7 +62,7 @@ class NotWorse:
 
     mean: float
     low: float
-    """What the difference is above, at the level that the other planned comparisons leave."""
+    """What the difference is above; all planned comparisons' bounds hold together (Bonferroni)."""
     p: float
     """Of a difference at or below minus the margin; adjusted for the planned comparisons (Holm)."""
     margin: float
@@ -70,7 +70,7 @@ class NotWorse:
     @property
     def shown(self) -> bool:
         """Whether it is no worse by more than the margin, beside all others that are planned."""
-        return self.p <= (1 - LEVEL) / 2 and self.low > -self.margin
+        return self.p <= (1 - LEVEL) / 2
 
     def __str__(self) -> str:
         """In points of Dice."""
@@ -110,14 +110,16 @@ def compare_to_margin(
 ) -> list[NotWorse]:
     """Whether each difference is above minus the margin, all of them planned together; one-sided, at half of 5 %.
 
-    Both claims of ``compare`` are asked for, here of the difference plus the margin.
+    Both claims of ``compare`` are asked for, here of the difference plus the margin. Bounds are at the level that holds
+    for all pairs together, so that they can be held against any margin.
     """
     moved = [_moved(pair, margin) for pair in pairs]
     larger = [max(_p_values(pair, groups, direction="greater", seed=seed)) for pair in moved]
     found = []
-    for pair, p, alpha in zip(pairs, holm(larger), levels(larger, (1 - LEVEL) / 2), strict=True):
-        around_folds = fold_half_width(pair.by_fold, test_to_train=pair.test_to_train, alpha=2 * alpha)
-        low, _ = image_interval(pair.by_image, groups, alpha=2 * alpha, seed=seed)
+    alpha = (1 - LEVEL) / max(1, len(pairs))
+    for pair, p in zip(pairs, holm(larger), strict=True):
+        around_folds = fold_half_width(pair.by_fold, test_to_train=pair.test_to_train, alpha=alpha)
+        low, _ = image_interval(pair.by_image, groups, alpha=alpha, seed=seed)
         mean = float(np.nanmean(pair.by_image))
         found.append(NotWorse(mean=mean, low=min(low, mean - around_folds), p=p, margin=margin))
     return found

@@ -127,7 +127,7 @@ class Confirmation:
     """All distilled members minus their twins; None where nothing is distilled."""
     front_gain: Estimate | None
     """The distilled front minus the plain one: mean Dice of the best student no larger, over the logarithm of
-    parameters; None where nothing is distilled."""
+    parameters; None where fewer than two members are distilled."""
     as_good: tuple[AsGood, ...]
     left_out: tuple[tuple[str, str], ...]
     """Arms that failed or were dropped, and why."""

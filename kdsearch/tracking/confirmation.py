@@ -60,27 +60,32 @@ class _Record:
 
     def __init__(self, found: Confirmation, *, tracking: Tracking, study_id: str) -> None:
         self._found, self._study_id = found, study_id
+        self._key = f"{found.plan}-{found.sealed}"
+        self._moment = milliseconds(datetime.datetime.fromisoformat(found.sealed))
         self._client = MlflowClient(tracking.uri)
         experiment = self._client.get_experiment_by_name(found.study)
+        unknown = KdsearchError(f"tracking: {tracking.shown} does not hold study {found.study}")
         if experiment is None:
-            raise KdsearchError(f"tracking: {tracking.shown} does not hold study {found.study}; bring it level first")
+            raise unknown
         self._experiment_id = str(experiment.experiment_id)
         self._tags = experiment.tags
         self._runs = {(run.data.tags.get(KIND, ""), run.data.tags.get(JOB, "")): run for run in self._existing()}
+        if ("study", "") not in self._runs:
+            raise unknown
 
     def write(self, repeats: Iterable[RecordedRepeat], *, note: str) -> str:
         """Everything, the view last."""
         found = self._found
         study = self._runs["study", ""].info.run_id
-        whole = self._run(found.kind, found.plan, name=f"{found.kind} {found.number}", parent=study)
+        whole = self._run(found.kind, self._key, name=f"{found.kind} {found.number}", parent=study)
         if whole is not None:
             self._client.set_tag(whole, MLFLOW_RUN_NOTE, note)
             self._client.log_text(whole, dump_confirmation(found), "confirmation.json")
-        parent = self._runs[found.kind, found.plan].info.run_id
+        parent = self._runs[found.kind, self._key].info.run_id
         for arm in (*found.arms, found.teacher):
             self._write(
                 ARM[found.kind],
-                f"{found.plan}-{arm.id}",
+                f"{self._key}-{arm.id}",
                 name=arm.name,
                 parent=parent,
                 metrics=arm_metrics(found, arm),
@@ -89,9 +94,9 @@ class _Record:
         for repeat in repeats:
             self._write(
                 "repeat",
-                f"{found.plan}-{repeat.arm}-{repeat.repetition + 1}-{repeat.fold + 1}",
+                f"{self._key}-{repeat.arm}-{repeat.repetition + 1}-{repeat.fold + 1}",
                 name=f"repetition {repeat.repetition + 1}, fold {repeat.fold + 1}",
-                parent=self._runs[ARM[found.kind], f"{found.plan}-{repeat.arm}"].info.run_id,
+                parent=self._runs[ARM[found.kind], f"{self._key}-{repeat.arm}"].info.run_id,
                 metrics=repeat.scores.metrics(),
                 params={"repetition": str(repeat.repetition + 1), "fold": str(repeat.fold + 1)},
             )
@@ -107,8 +112,9 @@ class _Record:
         run_id = self._run(kind, job, name=name, parent=parent)
         if run_id is None:
             return
-        now = milliseconds(None)
-        entries = [Metric(key, float(value), now, 0) for key, value in metrics.items() if not math.isnan(value)]
+        entries = [
+            Metric(key, float(value), self._moment, 0) for key, value in metrics.items() if not math.isnan(value)
+        ]
         self._client.log_batch(run_id, metrics=entries, params=[Param(key, value) for key, value in params.items()])
         self._client.set_terminated(run_id, "FINISHED")
 

@@ -6,7 +6,7 @@ from kdsearch.errors import KdsearchError, first_line
 from kdsearch.tracking.configure import configure_mlflow, store_errors
 from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.recorder import KIND, STUDY
-from kdsearch.tracking.views import KINDS
+from kdsearch.tracking.views import KINDS, TAG, view_id
 from mlflow import MlflowClient
 
 
@@ -21,6 +21,7 @@ def find_views(tracking: Tracking, study: str) -> dict[str, str]:
         client = MlflowClient(tracking.uri)
         found = client.get_experiment_by_name(study)
         numbers = [found.experiment_id] if found is not None else []
+        tags = found.tags if found is not None else {}
         wanted = f"tags.`{KIND}` = 'study'"
         runs = client.search_runs(numbers, wanted, max_results=1, order_by=["attributes.start_time DESC"])
     except store_errors() as error:
@@ -29,4 +30,5 @@ def find_views(tracking: Tracking, study: str) -> dict[str, str]:
     if not runs:
         raise KdsearchError(f"tracking: the record does not hold study {study}; kdsearch sync brings it level")
     experiment_id, study_id = runs[0].info.experiment_id, runs[0].data.tags[STUDY]
-    return {kind: view_page(kind, experiment_id, study_id) for kind in KINDS}
+    there = [kind for kind in KINDS if f"{TAG}{view_id(kind, study_id)}" in tags]
+    return {kind: view_page(kind, experiment_id, study_id) for kind in there}

@@ -47,7 +47,9 @@ class Candidates:
     confirmed: Confirmation | None = None
     """What the study's confirmation found; None where it has none."""
     tested: Confirmation | None = None
-    """What its locked test images said; None where they are closed."""
+    """What its locked test images said; None where nothing is known of that."""
+    test_openings: int = 0
+    """How often those were opened."""
 
     def find(self, number: int) -> Student:
         """The student of that trial; raises KdsearchError where there is none."""

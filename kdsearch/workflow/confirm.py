@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -9,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.answers import answers_of
-from kdsearch.confirm.store import ConfirmStore, open_confirmation
+from kdsearch.confirm.store import ConfirmStore, sealed_plans
+from kdsearch.errors import KdsearchError
 from kdsearch.files.home import storage_url
 from kdsearch.search.store import open_store
 from kdsearch.statistics.confirmation import Confirmation, Kind
 from kdsearch.tracking.location import Tracking, choose_tracking
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from kdsearch.confirm.events import ConfirmEvent
@@ -34,15 +39,14 @@ def confirm(
     """Carries the study's plan out, or resumes it, and records it in MLflow; returns the answers.
 
     ``anew`` seals another plan beside the old. Closing the generator, or an interrupt, stops it so that the next call
-    resumes. Raises KdsearchError where it cannot start or continue; where MLflow does not take what was found, it says
-    so when all is stored.
+    resumes. Raises KdsearchError where it cannot start or continue; that MLflow does not take what was found is logged.
     """
     from kdsearch.confirm.driver import confirm_study
 
     tracking = choose_tracking(study.tracking_uri, environment)
     tracking.require()
     found = yield from confirm_study(study, home=home, anew=anew)
-    record(study, home, tracking=tracking)
+    _try_to_record(study, home, tracking=tracking, kind="confirm")
     return found
 
 
@@ -63,8 +67,16 @@ def score_locked(
     tracking = choose_tracking(study.tracking_uri, environment)
     tracking.require()
     found = yield from driver.score_locked(study, home=home, trial=trial, again=again)
-    record(study, home, tracking=tracking, kind="test")
+    _try_to_record(study, home, tracking=tracking, kind="test")
     return found
+
+
+def _try_to_record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind) -> None:
+    """As ``record``; the storage holds what was found, so that MLflow can be brought level later."""
+    try:
+        record(study, home, tracking=tracking, kind=kind)
+    except KdsearchError as error:
+        logger.warning("%s; kdsearch sync makes up for it", error)
 
 
 def plan_test(study: StudyConfig, home: Path, *, trial: int) -> Prepared:
@@ -75,9 +87,21 @@ def plan_test(study: StudyConfig, home: Path, *, trial: int) -> Prepared:
 
 
 def confirmation(study: StudyConfig, home: Path, *, kind: Kind = "confirm") -> Confirmation | None:
-    """The answers of the study's last plan; None where none is carried out. Raises SearchError for an unknown study."""
-    store = _store(study, home, kind)
-    return answers_of(store) if store is not None and store.complete() else None
+    """The answers of the study's last plan that is carried out; None where none is.
+
+    Of a test, ``number`` says how often the locked images were opened until now. Raises SearchError for an unknown
+    study.
+    """
+    store = _last_complete(study, home, kind)
+    if store is None:
+        return None
+    found = answers_of(store)
+    return dataclasses.replace(found, number=openings(study, home)) if kind == "test" else found
+
+
+def openings(study: StudyConfig, home: Path) -> int:
+    """How often the locked test images were opened, also where that was broken off."""
+    return len(_stores(study, home, "test"))
 
 
 def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "confirm") -> None:
@@ -88,8 +112,8 @@ def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "
     from kdsearch.report.confirmation import confirmation_markdown
     from kdsearch.tracking.confirmation import RecordedRepeat, record_confirmation
 
-    store = _store(study, home, kind)
-    if store is None or not store.complete():
+    store = _last_complete(study, home, kind)
+    if store is None:
         return
     found = answers_of(store)
     shown = {arm.id for arm in (*found.arms, found.teacher)}
@@ -103,7 +127,12 @@ def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "
     record_confirmation(found, repeats, note=note, tracking=tracking, study_id=study_id)
 
 
-def _store(study: StudyConfig, home: Path, kind: Kind) -> ConfirmStore | None:
+def _last_complete(study: StudyConfig, home: Path, kind: Kind) -> ConfirmStore | None:
+    complete = [store for store in _stores(study, home, kind) if store.complete()]
+    return complete[-1] if complete else None
+
+
+def _stores(study: StudyConfig, home: Path, kind: Kind) -> list[ConfirmStore]:
     search = open_store(study, home, create=False)
     url = storage_url(home, study.name, study.storage)
-    return open_confirmation(url, study.name, study_id=search.id, kind=kind)
+    return sealed_plans(url, study.name, study_id=search.id, kind=kind)

@@ -24,9 +24,7 @@ def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation)
     if rule.name != "smallest-within":
         return rule.rank(within)
     best = max(within, key=lambda entry: entry.student.scores.dice)
-    lows = {
-        (one.smaller, one.larger): one.difference.low for one in found.as_good
-    }  # of the difference, smaller minus larger
+    lows = {(one.smaller, one.larger): one.difference.low for one in found.as_good}
     as_good = [
         entry
         for entry in within
@@ -43,7 +41,7 @@ def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Ru
     points = 100 * rule.tolerance
     why = {
         "best": f"has the best confirmed Dice of {among}",
-        "smallest-within": f"is the smallest of {among} that is no worse than the best by {points:g} points",
+        "smallest-within": f"is the smallest of {among} that is no worse than the best by more than {points:g} points",
         "knee": f"is the knee of {among}",
     }[rule.name]
     return f"Trial {member.trial} {why}: {headline(member)}."

@@ -20,7 +20,7 @@ from kdsearch.statistics.standings import standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, students_of
 from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose, choose_confirmed
-from kdsearch.workflow.confirm import confirmation
+from kdsearch.workflow.confirm import confirmation, openings
 
 RUNTIME = ("numpy", "onnx", "onnxruntime")
 """What a program needs that loads the model from the registry."""
@@ -51,6 +51,7 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
         home=home,
         confirmed=confirmation(study, home),
         tested=confirmation(study, home, kind="test"),
+        test_openings=openings(study, home),
     )
 
 
@@ -121,7 +122,8 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         form=form,
         provenance=Provenance(
             chosen=f"{choice.sentence} {choice.caution}".strip(),
-            test_openings=known.tested.number if known.tested is not None else 0,
+            test_openings=known.test_openings,
+            tested=known.tested is not None and known.tested.member_of(student.number) is not None,
         ),
         folder=folder,
     )

@@ -79,7 +79,7 @@ def test_dry_run_shows_plan_and_cost_and_stores_nothing(place, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "Nothing was sealed or trained" in shown
     assert "2 folds, 2 repetitions (a pilot; claims want three); about" in shown
-    assert "is likely to be shown by them" in shown
+    assert "is likely to be shown by so many" in shown
     assert optuna.get_all_study_names(f"sqlite:///{place}/home/studies/tiny/optuna.db") == ["tiny"]
 
 
@@ -87,7 +87,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert main(["confirm", "study.yaml"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Sealed 20" in shown
-    assert "Confirmed, out of fold, at the size of the files" in shown
+    assert "Confirmed out of fold, at the size of the files" in shown
     assert "kdsearch pick study.yaml --params" in shown
     study = kdsearch.Study("study.yaml", home="home")
     found = study.confirmation()
@@ -108,7 +108,9 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert kinds.count("confirmed") == len(found.arms) + 1
     assert kinds.count("repeat") == 4 * (len(found.arms) + 1)
     member = found.members[0]
-    recorded = next(run for run in runs if run.data.tags.get("kdsearch.job") == f"{found.plan}-{member.id}")
+    recorded = next(
+        run for run in runs if run.data.tags.get("kdsearch.job") == f"{found.plan}-{found.sealed}-{member.id}"
+    )
     assert recorded.data.metrics["dice"] == pytest.approx(member.dice.mean)
     assert any(tag.startswith("mlflow.sharedViewState.kdsearch-confirmed-") for tag in experiment.tags)
     assert main(["sync", "study.yaml"]) == 0
@@ -177,6 +179,12 @@ def test_plan_that_was_changed_after_it_was_sealed_is_refused():
     stored.set_user_attr("plan", stored.user_attrs["plan"].replace('"delta": 0.02', '"delta": 0.5'))
     with pytest.raises(SearchError, match="was changed after it was sealed"):
         _confirm()
+
+
+def test_unfinished_new_plan_hides_nothing_that_was_confirmed():
+    found, _ = _confirm()
+    _confirm(anew=True, stop_after=1)
+    assert kdsearch.Study("study.yaml", home="home").confirmation() == found
 
 
 def test_unknown_setting_is_named(capsys):

@@ -52,7 +52,7 @@ def test_dry_run_opens_nothing(capsys):
 
 def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     assert main(["test", "study.yaml", "--trial", "1"]) == 0
-    assert "On the locked test images" in capsys.readouterr().out
+    assert "Confirmed on the locked test images" in capsys.readouterr().out
     study = load_study(Path("study.yaml"))
     prepared = next(event.prepared for event in _test(1) if isinstance(event, Sealed))
     splits = prepared.images.splits
@@ -105,6 +105,33 @@ def test_stopped_test_resumes_without_a_second_opening():
     seen = _test(0)
     assert 0 < sum(isinstance(event, Scored) for event in seen) < 9
     assert _store().complete()
+    assert _store().number == 1
+
+
+def test_opening_that_was_broken_off_counts_and_says_nothing_of_other_recipes():
+    study = kdsearch.Study("study.yaml", home="home")
+    _test(0, stop_after=1)
+    picked = study.pick(trial=1, registry=False)
+    card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "locked away for a test, which was made 1 time" in card
+    assert "The locked images were opened, but for another recipe than this student's." in card
+    assert main(["test", "study.yaml", "--trial", "0"]) == 0, "it is resumed"
+    assert _store().number == 1
+
+
+def test_another_trial_may_be_opened_while_one_is_broken_off():
+    _test(0, stop_after=1)
+    assert main(["test", "study.yaml", "--trial", "1"]) == 2
+    assert main(["test", "study.yaml", "--trial", "1", "--again"]) == 0
+    assert _store().number == 2
+
+
+def test_settings_of_confirm_do_not_hide_a_result(capsys):
+    assert main(["test", "study.yaml", "--trial", "0"]) == 0
+    Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 3"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["test", "study.yaml", "--trial", "0"]) == 0
+    assert "Confirmed on the locked test images" in capsys.readouterr().out
     assert _store().number == 1
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from kdsearch.confirm.plan import choose_members, dump_plan, make_plan, read_plan, size_class
+from kdsearch.confirm.plan import choose_members, digest_of, dump_plan, make_plan, read_plan, size_class
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.statistics.selection import Corrected, Standing
 from tests.front.students import student as made
@@ -92,10 +92,30 @@ def test_folds_of_all_repetitions_have_seeds_of_their_own(tiny):
 
 def test_plan_is_read_as_it_was_written_and_its_digest_stands_for_it(tiny):
     plan = _plan(tiny, [distilled(3, 0.5, 1000), student(4, 0.7, 20_000)])
-    assert read_plan(dump_plan(plan)) == plan
+    assert dataclasses.replace(read_plan(dump_plan(plan)), sealed_digest="") == plan
     assert read_plan(dump_plan(plan)).digest == plan.digest
     other = tiny.model_copy(update={"confirm": tiny.confirm.model_copy(update={"delta": 0.01})})
     assert _plan(other, [distilled(3, 0.5, 1000), student(4, 0.7, 20_000)]).digest != plan.digest
+
+
+def test_plan_of_sources_is_read_as_it_was_written(tiny):
+    """Its settings name the number of folds, which a study file must not."""
+    by_source = tiny.confirm.model_copy(update={"leave_one_source_out": True})
+    plan = _plan(tiny.model_copy(update={"confirm": by_source}), [student(0, 0.5, 1000)])
+    read = read_plan(dump_plan(plan))
+    assert read.settings == by_source
+    assert read.digest == plan.digest
+
+
+def test_sealed_plan_keeps_its_digest_whatever_a_release_would_write(tiny):
+    text = dump_plan(_plan(tiny, [student(0, 0.5, 1000)]))
+    reordered = text.replace('{"arms"', '{ "arms"')
+    assert read_plan(reordered).digest == digest_of(reordered) != digest_of(text)
+
+
+def test_text_that_is_no_plan_is_refused():
+    with pytest.raises(SearchError, match="confirmation's plan: cannot be read"):
+        read_plan('{"schema": 0, "study": "a"}')
 
 
 def test_newer_plan_is_refused(tiny):

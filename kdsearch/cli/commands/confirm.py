@@ -19,10 +19,12 @@ from kdsearch.confirm.events import ConfirmEvent, Sealed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.preparation import Prepared
 from kdsearch.files.home import home_folder
-from kdsearch.report.confirmation import Rows, cells_table, confirmed_cells, detail_cells, part_cells, sentences
+from kdsearch.report.confirmation import Rows, answer_tables, cells_table, sentences
 from kdsearch.search.events import DriverEvent
 from kdsearch.statistics.confirmation import Confirmation, dump_confirmation
 from kdsearch.workflow.confirm import confirm, plan_confirmation
+
+NOTHING_CONFIRMED = 1
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +49,11 @@ def run(options: argparse.Namespace) -> int:
         print(dump_confirmation(found))
         return 0
     show_answers(found, console)
-    say(console, f"pick:    {command_line('pick', options.study, '--params', _middle(found), data=options.data)}")
+    if not found.members:
+        say(console, "No member was confirmed.")
+        return NOTHING_CONFIRMED
+    middle = str(found.members[len(found.members) // 2].params)
+    say(console, f"pick:    {command_line('pick', options.study, '--params', middle, data=options.data)}")
     return 0
 
 
@@ -84,12 +90,13 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     console.print(cells_table(cells, title=f"Plan {plan.digest} of study {plan.study}"))
     say(console, f"{_trainings(plan)}; about {duration(prepared.seconds)} by what the search took.")
     where = "once, and are open then" if plan.kind == "test" else "out of fold"
+    ships = f" The student of seed {plan.ships} is the one to ship." if plan.kind == "test" else ""
     margin = f" Margin for a smaller student: {100 * plan.settings.delta:g} points." if plan.not_worse else ""
     say(
         console,
         f"{prepared.lesions} images with a lesion are scored {where}: a difference of "
-        f"{100 * prepared.least_difference:.1f} points is likely to be shown by them.{margin} The student of seed "
-        f"{plan.ships} ships.",
+        f"{100 * prepared.least_difference:.1f} points is likely to be shown by so many, were it the only comparison "
+        f"and training always the same.{margin}{ships}",
     )
     for warning in plan.warnings:
         say(console, f"Mind: {warning}.", style="yellow")
@@ -108,15 +115,10 @@ def _trainings(plan: Plan) -> str:
 
 def show_answers(found: Confirmation, console: Console) -> None:
     """Tables, then sentences."""
-    console.print(cells_table(confirmed_cells(found), title="Confirmed, out of fold, at the size of the files"))
-    console.print(cells_table(detail_cells(found), title="Beside Dice"))
-    console.print(cells_table(part_cells(found), title="By part"))
+    for table in answer_tables(found):
+        console.print(table)
     for line in sentences(found):
         say(console, line)
-
-
-def _middle(found: Confirmation) -> str:
-    return str(found.members[len(found.members) // 2].params)
 
 
 def say(console: Console, text: str, *, style: str = "") -> None:

@@ -7,11 +7,10 @@ import os
 
 from rich.console import Console
 
-from kdsearch.cli.commands.confirm import say, show_plan, watch
+from kdsearch.cli.commands.confirm import say, show_answers, show_plan, watch
 from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.files.home import home_folder
-from kdsearch.report.confirmation import cells_table, confirmed_cells, detail_cells, sentences
 from kdsearch.statistics.confirmation import dump_confirmation
 from kdsearch.workflow.confirm import plan_test, score_locked
 
@@ -24,14 +23,11 @@ def run(options: argparse.Namespace) -> int:
         show_plan(plan_test(study, home, trial=options.trial), console)
         say(console, "Nothing was opened or trained; without --dry-run it is.")
         return 0
-    words = ("--trial", str(options.trial), *(["--again"] if options.again else []))
+    words = ("--trial", str(options.trial))
     events = score_locked(study, trial=options.trial, home=home, environment=os.environ, again=options.again)
     found = watch(events, console, command=command_line("test", options.study, *words, data=options.data))
     if options.json:
         print(dump_confirmation(found))
         return 0
-    console.print(cells_table(confirmed_cells(found), title="On the locked test images, at the size of the files"))
-    console.print(cells_table(detail_cells(found), title="Beside Dice"))
-    for line in sentences(found):
-        say(console, line)
+    show_answers(found, console)
     return 0
