@@ -127,7 +127,7 @@ def test_intervals_hold_and_verdicts_are_not_made_up(repetitions):
     nothing = coverage(images=300, repetitions=repetitions, effect=0.0, studies=300)
     assert nothing["holds"] >= 0.93
     assert nothing["helps"] + nothing["hurts"] <= 0.05
-    assert nothing["images_hold"] >= 0.90
+    assert nothing["images_hold"] >= 0.85, "of these images alone, so too narrow for a claim about recipes"
     assert nothing["folds_hold"] >= 0.93
     something = coverage(images=300, repetitions=repetitions, effect=0.06, studies=100)
     assert something["holds"] >= 0.92
