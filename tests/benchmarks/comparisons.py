@@ -1,6 +1,6 @@
 """How often the intervals of confirm hold and its verdicts are right, where the truth is known; docs/confirm.md has it.
 
-Run it with ``python tests/benchmarks/comparisons.py``: one process, about two minutes.
+Run it with ``python tests/benchmarks/comparisons.py``: one process, about four minutes.
 """
 
 from __future__ import annotations

@@ -131,4 +131,4 @@ def test_intervals_hold_and_verdicts_are_not_made_up(repetitions):
     assert nothing["folds_hold"] >= 0.93
     something = coverage(images=300, repetitions=repetitions, effect=0.06, studies=100)
     assert something["holds"] >= 0.92
-    assert something["helps"] > 0.6
+    assert something["helps"] > 0.5
