@@ -164,5 +164,5 @@ SCHEMA = Schema(what="confirmation", upgrades=())
 
 
 def dump_confirmation(confirmation: Confirmation) -> str:
-    """As JSON, for people and programs."""
-    return json.dumps(SCHEMA.stamped(_CONFIRMATION.dump_python(confirmation, mode="json")), indent=2)
+    """As JSON, for people and programs; what is not finite is null."""
+    return json.dumps(SCHEMA.stamped(json.loads(_CONFIRMATION.dump_json(confirmation))), indent=2, allow_nan=False)

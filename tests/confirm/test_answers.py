@@ -141,6 +141,13 @@ def test_answers_are_json(plan):
     assert found["effects"][0]["difference"]["mean"] == pytest.approx(0, abs=0.02)
 
 
+def test_what_cannot_be_told_is_null_in_json(plan):
+    """One group of images has no interval."""
+    images = dataclasses.replace(_images(plan), groups=("all",) * IMAGES)
+    found = json.loads(dump_confirmation(_answer(plan, PLAIN_TRUTH, images=images)))
+    assert found["arms"][0]["dice"]["low"] is None
+
+
 def test_member_that_is_worse_than_a_smaller_one_is_overtaken(plan):
     images = _images(plan)
     results = _results(plan, images, PLAIN_TRUTH | {"3": 0.85, "5": 0.7})
