@@ -47,17 +47,12 @@ def answer(
     tables, left_out = _tables(plan, images, results, dropped)
     arms = [arm for arm in plan.arms if arm.id in tables]
     scores = {name: _first_scores(results, name) for name in tables}
-    teacher_pairs = [paired(images, tables[arm.id], tables[TEACHER]) for arm in arms]
-    to_teacher = compare(teacher_pairs, groups) if arms else []
+    to_teacher = compare([paired(images, tables[arm.id], tables[TEACHER]) for arm in arms], groups)
     twins = [pair for pair in plan.twins if {pair.arm, pair.other} <= tables.keys()]
     differences = [paired(images, tables[pair.arm], tables[pair.other]) for pair in twins]
     if twins:
         differences.append(paired_rows(images, _mean_difference(twins, tables)))
     compared = compare(differences, groups)
-    close = [pair for pair in plan.not_worse if {pair.arm, pair.other} <= tables.keys()]
-    not_worse = compare_to_margin(
-        [paired(images, tables[pair.arm], tables[pair.other]) for pair in close], groups, margin=plan.settings.delta
-    )
     lesions = ~np.isnan(tables[TEACHER].values["dice"][0])
     return Confirmation(
         kind=plan.kind,
@@ -82,12 +77,20 @@ def answer(
         ),
         pooled=compared[-1] if twins else None,
         front_gain=_front_gain(plan, twins, tables, groups) if len(twins) > 1 else None,
-        as_good=tuple(
-            AsGood(smaller=pair.arm, larger=pair.other, difference=difference)
-            for pair, difference in zip(close, not_worse, strict=True)
-        ),
+        as_good=_as_good(plan, images, tables),
         left_out=tuple(left_out.items()),
         warnings=plan.warnings,
+    )
+
+
+def _as_good(plan: Plan, images: ScoredImages, tables: Mapping[str, ArmTable]) -> tuple[AsGood, ...]:
+    """Smaller members against larger ones, of those that have tables."""
+    pairs = [pair for pair in plan.not_worse if {pair.arm, pair.other} <= tables.keys()]
+    differences = [paired(images, tables[pair.arm], tables[pair.other]) for pair in pairs]
+    compared = compare_to_margin(differences, images.groups, margin=plan.settings.delta)
+    return tuple(
+        AsGood(smaller=pair.arm, larger=pair.other, difference=difference)
+        for pair, difference in zip(pairs, compared, strict=True)
     )
 
 

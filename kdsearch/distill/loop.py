@@ -54,7 +54,6 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     """Trains the model in place, yielding one report an epoch, and leaves it with the weights of one of them.
 
     Where the last are kept, validation images are not looked at, and their figures in the reports are NaN.
-
     Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's;
     ``slow`` is a part of the model that learns at a fraction of the rate.
     From a checkpoint the epochs that were done are reported again, at once, and the rest is trained: to the same
@@ -70,15 +69,7 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     started = time.monotonic()
     while not _is_done(state, spec):
         epoch = len(state.curve) + 1
-        model.train()
-        total = torch.zeros((), device=data.device)
-        for chosen in torch.randperm(len(data.train), generator=state.generator).tensor_split(steps):
-            batch = draw_batch(data, chosen, spec, state.generator)
-            with torch.autocast(data.device.type, precision, enabled=precision is not None):
-                loss = objective(batch)
-            _step(state, loss, clip=spec.gradient_clip)
-            total += loss.detach() * len(chosen)
-        train_loss = _finite(total / len(data.train), epoch)
+        train_loss = _finite(_train_epoch(state, objective, data, spec, steps=steps, precision=precision), epoch)
         rate = float(state.schedule.get_last_lr()[0])
         seconds = before + time.monotonic() - started
         report = EpochReport(
@@ -101,6 +92,27 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
         state.best.restore(model)
     best_epoch = state.best.epoch or len(state.curve)
     return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=before + time.monotonic() - started)
+
+
+def _train_epoch(
+    state: TrainingState,
+    objective: Objective,
+    data: TrainingData,
+    spec: TrainingSpec,
+    *,
+    steps: int,
+    precision: torch.dtype | None,
+) -> Tensor:
+    """Shows the network every training image once; returns the mean loss."""
+    state.model.train()
+    total = torch.zeros((), device=data.device)
+    for chosen in torch.randperm(len(data.train), generator=state.generator).tensor_split(steps):
+        batch = draw_batch(data, chosen, spec, state.generator)
+        with torch.autocast(data.device.type, precision, enabled=precision is not None):
+            loss = objective(batch)
+        _step(state, loss, clip=spec.gradient_clip)
+        total += loss.detach() * len(chosen)
+    return total / len(data.train)
 
 
 def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
