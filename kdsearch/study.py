@@ -185,6 +185,7 @@ class Study:
         smallest_within: float | None = None,
         knee: bool = False,
         trial: int | None = None,
+        refit: bool = False,
         out: str | Path | None = None,
         with_preprocessing: bool = False,
         int8_bound: float = 0.01,
@@ -192,13 +193,17 @@ class Study:
     ) -> Picked:
         """The best student within the budget, as a folder and, with ``registry``, as a version in MLflow.
 
-        Quantities may be written ``"50k"``. Raises KdsearchError where none is within the budget, naming the nearest.
+        Quantities may be written ``"50k"``. ``refit`` takes the weights that ``test`` trained on all but the locked
+        images. Raises KdsearchError where none is within the budget, naming the nearest.
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
         from kdsearch.tracking.location import choose_tracking
-        from kdsearch.workflow.pick import open_candidates, pick, register, require_choice, rule_named, ship
+        from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, require_choice, rule_named, ship
+        from kdsearch.workflow.refit import refitted
 
+        if refit and (knee or smallest_within is not None):
+            raise KdsearchError("pick: refit ships the student that was tested, by no rule; drop the rule, or refit")
         if sum((smallest_within is not None, knee, trial is not None)) > 1:
             raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
         if not 0 <= int8_bound <= 1:
@@ -214,12 +219,15 @@ class Study:
         rule = rule_named(smallest_within=smallest_within, knee=knee)
         form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
         known = open_candidates(self._config, self._home, resume="run()")
+        if refit:
+            known = refitted(known, trial=trial)
+            trial = known.students[0].number
         choice = require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
         tracking = choose_tracking(self._config.tracking_uri, os.environ)
         if registry:
             tracking.require()
         number = choice.candidate.student.number
-        folder = Path(out) if out is not None else Path("picked") / f"{self._config.name}-{number}"
+        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
         description = ship(known, choice, form=form, folder=folder, say=_quiet)
         version = register(known, folder, description, tracking=tracking) if registry else None
         return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)

@@ -14,6 +14,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form, Provenance, ship_student
+from kdsearch.export.seen import dump_seen
 from kdsearch.models.students import build_student
 from tests.front.students import student
 from tests.search.setups import make_materials
@@ -68,6 +69,6 @@ def ship(bench: Bench, weights: Path, folder: Path, *, form: Form = PLAIN) -> De
         weights=weights,
         overlays=b"png",
         form=form,
-        provenance=Provenance(chosen="By hand."),
+        provenance=Provenance(chosen="By hand.", seen=dump_seen(bench.materials.dataset, bench.materials.splits)),
         folder=folder,
     )

@@ -17,7 +17,7 @@ from kdsearch.cli.live import BAR_WIDTH, duration
 from kdsearch.cli.plain import describe_trouble
 from kdsearch.config.quantity import format_quantity
 from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
-from kdsearch.confirm.plan import Plan
+from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.search.events import DriverEvent, Reading, Trouble
 from kdsearch.trials.record import EpochReport, describe_job, makes_teacher
@@ -58,12 +58,18 @@ class ConfirmProgress:
             case Scored(result=result):
                 if result.arm != TEACHER:
                     self.results[result.arm, result.repetition, result.fold] = result
+                    self.running.pop(self._job_of(result), None)  # where it failed on its way
             case Dropped(arm=arm):
                 self.dropped.add(arm)
             case Requeued(job=job):
                 self.running.pop(job, None)
             case _:
                 self.trouble = describe_trouble(event) if isinstance(event, TROUBLES) else ""
+
+    def _job_of(self, result: FoldResult) -> str:
+        assert self.plan is not None, "a result is of a sealed plan"
+        arm = self.plan.arm(result.arm)
+        return self.plan.job(Repeat(arm=arm, repetition=result.repetition, fold=result.fold))
 
     @property
     def total(self) -> int:
@@ -140,10 +146,12 @@ def describe(event: DriverEvent | ConfirmEvent, progress: ConfirmProgress) -> st
 
 
 def _name(result: FoldResult, progress: ConfirmProgress) -> str:
+    plan = progress.plan
+    assert plan is not None, "a result is of a sealed plan"
     place = f"repetition {result.repetition + 1}, fold {result.fold + 1}"
-    if result.arm == TEACHER or progress.plan is None:
-        return f"teacher of {place}"
-    return f"{progress.plan.arm(result.arm).name}, {place}"
+    if plan.kind == "test":
+        place = f"seed {plan.seeds[result.repetition][result.fold]}"
+    return f"teacher of {place}" if result.arm == TEACHER else f"{plan.arm(result.arm).name}, {place}"
 
 
 def _outcome(result: FoldResult) -> str:

@@ -122,6 +122,9 @@ def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     rule.add_argument("--smallest-within", type=_fraction, metavar="D", help="the smallest within D of the best Dice")
     rule.add_argument("--knee", action="store_true", help="where more parameters begin to buy little")
     rule.add_argument("--trial", type=_number, metavar="N", help="this one")
+    pick.add_argument(
+        "--refit", action="store_true", help="the weights that kdsearch test trained on all but the locked images"
+    )
     pick.add_argument("--out", type=Path, metavar="FOLDER", help="where to put it; picked/STUDY-TRIAL unless given")
     pick.add_argument("--with-preprocessing", action="store_true", help="ONNX files that take raw pixels of any size")
     pick.add_argument(

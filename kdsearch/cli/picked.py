@@ -66,8 +66,8 @@ def say_result(description: Description, *, folder: Path, version: str | None, c
     if description.native is not None:
         native = description.native
         console.print(
-            f"At their files' size the {native.images} validation images give Dice {100 * native.dice:.1f} % "
-            f"± {100 * native.dice_std:.1f}."
+            f"At their files' size the {native.images} {description.scored_on} images give "
+            f"Dice {100 * native.dice:.1f} % ± {100 * native.dice_std:.1f}."
         )
     if not int8.within_bound:
         console.print(
@@ -90,6 +90,7 @@ def as_json(choice: Choice, description: Description, *, folder: Path, version: 
         "as_good": [comparison.student.number for comparison in choice.as_good],
         "folder": str(folder),
         "registered": version,
+        "scored_on": description.scored_on,
         "scores": description.scores,
         "native": description.native.model_dump() if description.native is not None else None,
         "onnx": description.onnx.model_dump(),

@@ -14,7 +14,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.answers import answers_of
 from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Repeat
-from kdsearch.confirm.preparation import Prepared, prepare, prepare_test
+from kdsearch.confirm.preparation import Prepared, prepare, prepare_test, teacher_of_fold
 from kdsearch.confirm.racing import overtaken, twins_without_member
 from kdsearch.confirm.scoring import FoldScorer
 from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult, open_confirmation, seal, sealed_plans
@@ -22,14 +22,13 @@ from kdsearch.data.native import native_masks
 from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
-from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 from kdsearch.files.home import checkpoint_folder, storage_url, weights_path
 from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.events import DriverEvent, Reading
 from kdsearch.search.lease import Lease
-from kdsearch.search.preparation import WantedTeacher, add_teachers, start_executor
+from kdsearch.search.preparation import add_teachers, start_executor
 from kdsearch.search.session import retry
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.submission import CHECKPOINT_FORMAT
@@ -229,17 +228,10 @@ def _with_teachers(
     session: ConfirmSession, repetition: int
 ) -> Generator[DriverEvent | ConfirmEvent, None, list[Materials]]:
     """Each fold's images with a teacher trained inside it, which is scored once."""
-    study, plan = session.study, session.store.plan
-    config = study.teacher
-    if config.checkpoint is None:
-        config = config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
+    study, plan, prepared = session.study, session.store.plan, session.prepared
     wanted = [
-        WantedTeacher(
-            recipe=TeacherRecipe(config=config, size=study.data.size, seed=seed),
-            images=Materials(dataset=session.prepared.images.dataset, splits=splits),
-            kept="last",
-        )
-        for seed, splits in zip(plan.seeds[repetition], session.prepared.folds[repetition], strict=True)
+        teacher_of_fold(study, prepared.images, splits, seed=seed)
+        for seed, splits in zip(plan.seeds[repetition], prepared.folds[repetition], strict=True)
     ]
     found = yield from add_teachers(
         study, wanted, session.jobs, home=session.home, study_id=session.search_id, threads=THREADS

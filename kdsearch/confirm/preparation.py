@@ -12,10 +12,11 @@ from kdsearch.confirm.plan import Plan, make_plan, make_test_plan
 from kdsearch.data.dataset import Splits
 from kdsearch.data.folds import all_but_locked, development_images, folds, folds_by_source
 from kdsearch.distill.materials import Materials
+from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import SearchError, nearest
 from kdsearch.files.digests import seed_of
 from kdsearch.measure.latency import cores
-from kdsearch.search.preparation import read_same_images
+from kdsearch.search.preparation import WantedTeacher, read_same_images
 from kdsearch.search.store import StudyStore
 from kdsearch.statistics.power import least_difference
 from kdsearch.statistics.standings import standings_of
@@ -92,6 +93,18 @@ def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: in
         folds=dealt,
         described=describe_images(images.dataset, whole.validation, dealt),
         seconds=_seconds(study, plan, students, store, images.splits, dealt),
+    )
+
+
+def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, seed: int) -> WantedTeacher:
+    """The teacher of one fold: trained inside it for its whole schedule, with its last weights."""
+    config = study.teacher
+    if config.checkpoint is None:
+        config = config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
+    return WantedTeacher(
+        recipe=TeacherRecipe(config=config, size=study.data.size, seed=seed),
+        images=Materials(dataset=images.dataset, splits=splits),
+        kept="last",
     )
 
 

@@ -8,7 +8,7 @@ from kdsearch.data.source import origin
 from kdsearch.export.description import Description, NativeScore
 from kdsearch.markdown import markdown_table
 from kdsearch.models.encoder_weights import licence_of
-from kdsearch.trials.scores import Scores
+from kdsearch.trials.scores import ScoredOn, Scores
 
 FRONT_MATTER = """---
 library_name: onnxruntime
@@ -18,6 +18,9 @@ license: other
 metrics: [dice]
 ---"""
 """What model hubs read."""
+
+
+_SCORED_ON: dict[ScoredOn, str] = {"validation": "Validation Dice", "test": "Dice on the locked test images"}
 
 
 def model_card(description: Description, study: StudyConfig, *, teacher: Scores) -> str:
@@ -43,8 +46,8 @@ def _summary(d: Description) -> str:
     return (
         f"A {spec.describe()}, "
         f"{made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
-        f"for one image of {d.input.size}×{d.input.size}. Validation Dice {100 * d.scores['dice']:.1f} % "
-        f"± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."
+        f"for one image of {d.input.size}×{d.input.size}. {_SCORED_ON[d.scored_on]} "
+        f"{100 * d.scores['dice']:.1f} % ± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."
     )
 
 
@@ -62,10 +65,11 @@ def _data(d: Description, study: StudyConfig) -> str:
     left = counts[0] - sum(counts[1:])
     openings = d.test_openings
     tested = f", which was made {openings} time{'s' * (openings > 1)}" if openings else " that was not made yet"
+    validated = f"{d.data['validation']} to validate, " if d.scored_on == "validation" else ""
     left_out = f" {left} without a lesion were left out of training." if left else ""
     return (
         "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "
-        f"{d.data['validation']} to validate, {d.data['test']} locked away for a test{tested}. Groups "
+        f"{validated}{d.data['test']} locked away for a test{tested}. Groups "
         f"(patients, near-duplicates) stay on one side of the split.{left_out} "
         f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
     )
@@ -85,12 +89,18 @@ def _metrics(d: Description, teacher: Scores) -> str:
     words = f"In {right} of the {d.empty_images} images without a lesion nothing was marked. " if d.empty_images else ""
     mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
     return (
-        f"## Metrics\n\n{d.chosen}\n\nOn the validation split, by which this student was also chosen, so that they "
-        f"flatter it:\n\n{table}\n\n{outlines}{words}The teacher reaches {100 * teacher.dice:.1f} % with "
-        f"{format_quantity(teacher.params)} parameters on the same images. The ONNX file reaches "
-        f"{100 * d.onnx.dice:.2f} %, its logits within {d.onnx.largest_difference:.1g} of torch's; the eight-bit file "
-        f"{100 * d.int8.dice:.2f} %, {-100 * d.int8.drop:+z.2f} points.{mark}"
+        f"## Metrics\n\n{d.chosen}\n\n{_what_figures(d)}:\n\n{table}\n\n{outlines}{words}"
+        f"The teacher reaches {100 * teacher.dice:.1f} % with {format_quantity(teacher.params)} parameters on the "
+        f"same images. The ONNX file reaches {100 * d.onnx.dice:.2f} %, its logits within "
+        f"{d.onnx.largest_difference:.1g} of torch's; the eight-bit file {100 * d.int8.dice:.2f} %, "
+        f"{-100 * d.int8.drop:+z.2f} points.{mark}"
     )
+
+
+def _what_figures(d: Description) -> str:
+    if d.scored_on == "validation":
+        return "On the validation split, by which this student was also chosen, so that they flatter it"
+    return "On the locked test images, of which these weights learnt nothing"
 
 
 def _outlines(native: NativeScore | None) -> str:
@@ -136,6 +146,11 @@ def _what_test(d: Description) -> str:
         return "No test on locked or external images stands behind these figures."
     if not d.tested:
         return "The locked images were opened, but for another recipe than this student's."
+    if d.scored_on == "test":
+        often = (
+            "once" if d.test_openings == 1 else f"{d.test_openings} times, so that choices may have been made by them"
+        )
+        return f"The locked images, by which these very weights were scored, were opened {often}."
     return (
         "The locked images tested networks of this recipe that were trained on all others, not these very weights, "
         "which were trained on fewer images."

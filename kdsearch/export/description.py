@@ -18,6 +18,7 @@ from kdsearch.files.digests import digest_file
 from kdsearch.files.schema import Content, Schema
 from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.scores import ScoredOn
 
 
 class Input(Section):
@@ -37,7 +38,7 @@ class Input(Section):
 
 
 class Subgroup(Section):
-    """Dice on some of the validation images."""
+    """Dice on some of the images that the student is scored on."""
 
     name: str
     """Such as ``label malignant`` or ``source busi``."""
@@ -47,7 +48,7 @@ class Subgroup(Section):
 
 
 class NativeScore(Section):
-    """Dice on the validation images at the size of their files."""
+    """Dice on those images at the size of their files."""
 
     dice: float
     dice_std: float
@@ -73,7 +74,7 @@ class Timing(Section):
 
 
 class OnnxCheck(Section):
-    """How the ONNX file compares with torch on the validation images."""
+    """How the ONNX file compares with torch on those images."""
 
     opset: int
     largest_difference: float
@@ -104,12 +105,14 @@ class Description(Section):
     classes: tuple[str, ...] = ("lesion",)
     lesion_where: Literal["logit > 0"] = "logit > 0"
     recipe: Recipe
+    scored_on: ScoredOn = "validation"
+    """``test`` for a student that was trained on all but the locked images."""
     scores: dict[str, float]
-    """On the validation split."""
+    """On the images that ``scored_on`` names."""
     lesion_images: int
-    """Of the validation split: those that Dice is a mean of."""
+    """Of those: how many Dice is a mean of."""
     empty_images: int
-    """Of the validation split: those without a lesion."""
+    """Of those: how many hold no lesion."""
     chosen: str
     """Why it was picked, and what it could not be told from."""
     counted_by: tuple[str, ...]

@@ -41,7 +41,6 @@ from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.loading import torch_network
 from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
-from kdsearch.export.seen import dump_seen
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
 from kdsearch.files.digests import digest_file
 from kdsearch.files.whole import whole_folder
@@ -49,6 +48,7 @@ from kdsearch.measure.latency import Latency, processor_name
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.trials.record import Student
+from kdsearch.trials.scores import ScoredOn
 from kdsearch.version import __version__, installed_packages
 
 
@@ -58,10 +58,14 @@ class Provenance:
 
     chosen: str
     """Why it was picked, and what is claimed of it."""
+    seen: str
+    """Content of ``seen.txt``: the images it learnt from or was chosen by, and the locked ones."""
     test_openings: int = 0
     """How often the study's locked images had been opened."""
     tested: bool = False
     """Whether they tested this student's recipe."""
+    scored_on: ScoredOn = "validation"
+    """Which images the validation images of its materials are: of a student that was tested, the locked ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +99,10 @@ def ship_student(
     network = load_weights(student, weights)
     with whole_folder(folder) as beside:
         shutil.copyfile(weights, beside / WEIGHTS)
-        checks = _write_models(network, materials, folder=beside, form=form)
+        checks = _write_models(network, materials, folder=beside, form=form, scored_on=provenance.scored_on)
         (beside / "overlays.png").write_bytes(overlays)
         (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
-        (beside / SEEN).write_text(dump_seen(materials.dataset, materials.splits), encoding="utf-8")
+        (beside / SEEN).write_text(provenance.seen, encoding="utf-8")
         latency = _latency(network, beside, size=study.data.size)
         files = _digests(beside)
         description = _describe(
@@ -132,7 +136,7 @@ def load_weights(student: Student, weights: Path) -> StudentNetwork:
 
 
 def _write_models(
-    network: StudentNetwork, materials: Materials, *, folder: Path, form: Form
+    network: StudentNetwork, materials: Materials, *, folder: Path, form: Form, scored_on: ScoredOn
 ) -> tuple[OnnxCheck, Int8Check]:
     size = materials.teacher.recipe.size
     data = materials.training_data(torch.device("cpu"))
@@ -144,7 +148,7 @@ def _write_models(
     int8 = _check_int8(expected, onnx_logits(small, data.validation), data.validation, bound=form.int8_bound)
     int8 = int8.model_copy(update={"calibration_images": len(calibration)})
     if not int8.within_bound:
-        small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the validation split, more than {int8.bound:g}")
+        small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the {scored_on} split, more than {int8.bound:g}")
     if form.preprocessing:
         plain, small = (with_preprocessing(content, size=size) for content in (plain, small))
     (folder / ONNX).write_bytes(plain)
@@ -192,11 +196,14 @@ def _describe(
 ) -> Description:
     summary = asdict(summarise(materials.dataset, materials.splits))
     del summary["validation_groups"]
+    if provenance.scored_on == "test":
+        summary |= {"validation": 0, "test": summary["validation"]}
     return Description(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
         input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=materials.dataset.whites),
+        scored_on=provenance.scored_on,
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
         empty_images=student.scores.overlap.empty_images,
@@ -234,7 +241,7 @@ def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup,
 
 
 def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -> NativeScore:
-    """Scores of the validation images at the size of their files."""
+    """Scores at the size of the files."""
     ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
     found = native_scores(run, native_images(study.data, set(ids)), ids, size=study.data.size)

@@ -22,6 +22,7 @@ from kdsearch.errors import KdsearchError, first_line
 from kdsearch.tracking.configure import configure_mlflow, store_errors
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
+from kdsearch.trials.scores import ScoredOn
 from mlflow import MlflowClient
 
 FILE_DIGEST = "kdsearch.sha256"
@@ -45,6 +46,7 @@ class Registration:
     study_id: str
     trial: int
     scores: dict[str, float]
+    scored_on: ScoredOn
     digest: str
     """SHA-256 of ``model.onnx``."""
     packages: dict[str, str]
@@ -63,6 +65,7 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
     study, scores = registration.study, registration.scores
     tags = {STUDY: registration.study_id, TRIAL: str(registration.trial), FILE_DIGEST: registration.digest}
     tags |= {name: f"{scores[name]:.6g}" for name in ("dice", "dice_std", "params", "macs")}
+    tags |= {"scored_on": registration.scored_on}
     try:
         client = MlflowClient(tracking.uri)
         run_id = _run_of(client, registration)

@@ -122,19 +122,16 @@ class Student:
     """A finished trial: a student that can be compared and shipped."""
 
     number: int
+    job: str
+    """The id of the job that made it."""
     recipe: Recipe
     scores: Scores
-
-    @property
-    def job(self) -> str:
-        """The id of the job that made it."""
-        return job_of_trial(self.number)
 
 
 def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:
     """The finished trials among the records."""
     return tuple(
-        Student(number=record.number, recipe=record.recipe, scores=record.scores)
+        Student(number=record.number, job=record.job, recipe=record.recipe, scores=record.scores)
         for record in records
         if record.outcome == "finished" and record.recipe is not None and record.scores is not None
     )

@@ -7,12 +7,15 @@ import json
 import sys
 from array import array
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.files.schema import Schema, unchanged
+
+ScoredOn: TypeAlias = Literal["validation", "test"]
+"""Which images a student's figures are of: those it was chosen by, or the locked ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

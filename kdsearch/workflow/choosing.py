@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
+from kdsearch.data.dataset import Splits
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.folder import load_weights
@@ -19,6 +20,7 @@ from kdsearch.statistics.differences import Difference, simultaneous_differences
 from kdsearch.statistics.selection import Standing, flattery
 from kdsearch.statistics.standings import Standings
 from kdsearch.trials.record import Student
+from kdsearch.trials.scores import ScoredOn
 from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed, tested_claim, with_confirmed_dice
 
 INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
@@ -44,12 +46,16 @@ class Candidates:
     pictures: Pictures
     standings: Standings
     home: Path
+    search_splits: Splits
+    """The search's: what it trained on and chose by, and what is locked."""
     confirmed: Confirmation | None = None
     """What the study's confirmation found; None where it has none."""
     tested: Confirmation | None = None
     """What its locked test images said; None where nothing is known of that."""
     test_openings: int = 0
     """How often those were opened."""
+    scored_on: ScoredOn = "validation"
+    """Which images the students' scores are of; ``test`` for one that was trained on all others."""
 
     def find(self, number: int) -> Student:
         """The student of that trial; raises KdsearchError where there is none."""
@@ -194,7 +200,11 @@ def claim_of(known: Candidates, student: Student) -> str:
 
 def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
     """The choice of a person, compared with all students."""
-    sentence = f"Trial {chosen.student.number}, as asked for: {chosen.student.scores.headline()}."
+    how = {
+        "validation": "as asked for",
+        "test": f"trained on all but the locked images with seed {chosen.student.recipe.seed}, as was said beforehand",
+    }
+    sentence = f"Trial {chosen.student.number}, {how[known.scored_on]}: {chosen.student.scores.headline()}."
     comparisons = _compared(known, chosen.student, known.students)
     standing = known.standings.get(chosen.student.number)
     return Choice(

@@ -127,9 +127,13 @@ def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "
     record_confirmation(found, repeats, note=note, tracking=tracking, study_id=study_id)
 
 
+def finished_plans(study: StudyConfig, home: Path, *, kind: Kind) -> list[ConfirmStore]:
+    """The study's plans that are carried out, the last one last. Raises SearchError for an unknown study."""
+    return [store for store in _stores(study, home, kind) if store.complete()]
+
+
 def _last_complete(study: StudyConfig, home: Path, kind: Kind) -> ConfirmStore | None:
-    complete = [store for store in _stores(study, home, kind) if store.complete()]
-    return complete[-1] if complete else None
+    return next(reversed(finished_plans(study, home, kind=kind)), None)
 
 
 def _stores(study: StudyConfig, home: Path, kind: Kind) -> list[ConfirmStore]:

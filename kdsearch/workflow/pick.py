@@ -11,6 +11,7 @@ from kdsearch.export.description import Description
 from kdsearch.export.files import ONNX
 from kdsearch.export.folder import Form, Provenance, find_shipped, ship_student
 from kdsearch.export.runtime import example_feed, open_session
+from kdsearch.export.seen import dump_seen
 from kdsearch.front.members import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
@@ -51,6 +52,7 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
         home=home,
         confirmed=confirmation(study, home),
         tested=confirmation(study, home, kind="test"),
+        search_splits=materials.splits,
         test_openings=openings(study, home),
     )
 
@@ -83,6 +85,12 @@ def pick(
     if choice is None:
         return candidates
     return choice if trial is None else as_asked_for(known, choice.candidate)
+
+
+def folder_of(known: Candidates, student: Student) -> Path:
+    """Where a student is put unless another folder is named."""
+    refit = "-refit" if known.scored_on == "test" else ""
+    return Path("picked") / f"{known.study.name}-{student.number}{refit}"
 
 
 def rule_named(*, smallest_within: float | None, knee: bool) -> Rule:
@@ -122,8 +130,10 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         form=form,
         provenance=Provenance(
             chosen=f"{choice.sentence} {choice.caution}".strip(),
+            seen=dump_seen(known.materials.dataset, known.search_splits),
             test_openings=known.test_openings,
             tested=known.tested is not None and known.tested.member_of(student.number) is not None,
+            scored_on=known.scored_on,
         ),
         folder=folder,
     )
@@ -140,6 +150,7 @@ def register(known: Candidates, folder: Path, description: Description, *, track
         study_id=known.study_id,
         trial=description.trial,
         scores=description.scores,
+        scored_on=description.scored_on,
         digest=description.files[model.name],
         packages={name: description.made_with[name] for name in RUNTIME},
         example=example_feed(open_session(model)),

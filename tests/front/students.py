@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdsearch.config.study import StudyConfig
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe
-from kdsearch.trials.record import Student
+from kdsearch.trials.record import Student, job_of_trial
 from kdsearch.trials.scores import Overlap, Scores, ToolCount
 
 
@@ -36,5 +36,8 @@ def scores(*, dice: float, params: int, macs: int) -> Scores:
 def student(number: int, dice: float, params: int, macs: int = 1000, *, path: str = "logits") -> Student:
     """A student with those scores."""
     return Student(
-        number=number, recipe=recipe(path=path, seed=number), scores=scores(dice=dice, params=params, macs=macs)
+        number=number,
+        job=job_of_trial(number),
+        recipe=recipe(path=path, seed=number),
+        scores=scores(dice=dice, params=params, macs=macs),
     )

@@ -38,6 +38,7 @@ def _candidates(*students, standings=NOTHING_KNOWN):
         pictures=Scored(),
         standings=standings,
         home=Path(),
+        search_splits=None,
     )
 
 

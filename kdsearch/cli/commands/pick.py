@@ -24,7 +24,8 @@ from kdsearch.front.members import front_of
 from kdsearch.front.rules import Budget
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.workflow.choosing import Candidates
-from kdsearch.workflow.pick import open_candidates, pick, register, rule_named, ship
+from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, rule_named, ship
+from kdsearch.workflow.refit import refitted
 
 UNFINISHED = (
     "The study has not all the trials that its file asks for: others may be better. While they are trained, what is "
@@ -36,6 +37,8 @@ INTERRUPTED = 130
 
 def run(options: argparse.Namespace) -> int:
     """Writes the student's folder and registers it; where nothing is within the budget, says so and returns 1."""
+    if options.refit and (options.best or options.knee or options.smallest_within is not None):
+        raise KdsearchError("--refit ships the student that was tested, by no rule; drop the rule, or drop --refit")
     study = with_folders(load_study(options.study), options.data)
     known = open_candidates(
         study, home_folder(os.environ), resume=command_line("run", options.study, data=options.data)
@@ -44,7 +47,10 @@ def run(options: argparse.Namespace) -> int:
     if not known.complete:
         console.print(UNFINISHED, style="yellow")
     trial = options.trial
-    if _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
+    if options.refit:
+        known = refitted(known, trial=trial)
+        trial = known.students[0].number
+    if not options.refit and _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
         members = front_of(known.students, study.search.objectives, study.search.limits)
         trial = walk(members, study=study, home=known.home, console=console)
         if trial is None:
@@ -62,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         return NOTHING_WITHIN
     say_choice(choice, console)
     tracking = None if options.no_registry else _require_tracking(study)
-    folder = options.out or Path("picked") / f"{study.name}-{choice.candidate.student.number}"
+    folder = options.out or folder_of(known, choice.candidate.student)
     form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound)
     with writing(folder):
         description = ship(known, choice, form=form, folder=folder, say=_saying(console))

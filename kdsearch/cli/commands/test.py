@@ -7,7 +7,7 @@ import os
 
 from rich.console import Console
 
-from kdsearch.cli.commands.confirm import say, show_answers, show_plan, watch
+from kdsearch.cli.confirmation import say, show_answers, show_plan, watch
 from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.files.home import home_folder
@@ -30,4 +30,5 @@ def run(options: argparse.Namespace) -> int:
         print(dump_confirmation(found))
         return 0
     show_answers(found, console)
+    say(console, f"ship:    {command_line('pick', options.study, '--refit', data=options.data)}")
     return 0

@@ -1,0 +1,128 @@
+"""``kdsearch pick --refit``: what the locked test trained on all other images is what ships."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import kdsearch
+from kdsearch.cli.main import main
+from kdsearch.errors import KdsearchError
+from kdsearch.export.description import read_description
+from kdsearch.export.files import WEIGHTS
+from kdsearch.files.digests import digest_file
+from kdsearch.files.home import weights_path
+from tests.confirm.test_confirm import place, searched
+
+__all__ = ["place", "searched"]
+
+pytestmark = [pytest.mark.xdist_group("confirm"), pytest.mark.usefixtures("place")]
+
+FOLDER = Path("picked/tiny-1-refit")
+
+
+def _study():
+    return kdsearch.Study("study.yaml", home="home")
+
+
+def test_tested_weights_ship_with_the_scores_of_the_locked_images(capsys):
+    found = _study().test(1)
+    assert main(["pick", "study.yaml", "--refit", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["trial"], shown["scored_on"], shown["folder"]) == (1, "test", str(FOLDER))
+
+    job = f"confirm-{found.plan[:8]}-1-1-1"
+    assert digest_file(FOLDER / WEIGHTS) == digest_file(weights_path(Path("home"), "tiny", job))
+    described = read_description(FOLDER)
+    (tested,) = [path for path in found.arms if path.role == "member"]
+    assert described.recipe.seed == 0
+    assert described.lesion_images == found.images
+    assert described.onnx.dice == pytest.approx(described.scores["dice"], abs=1e-4)
+    assert described.native.dice == pytest.approx(tested.dice.mean, abs=0.5), "one of the three seeds"
+    assert (described.data["validation"], described.data["test"]) == (0, found.images)
+    card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "Trial 1, trained on all but the locked images with seed 0, as was said beforehand" in card
+    assert "On the locked test images, of which these weights learnt nothing:" in card
+    assert "The locked images, by which these very weights were scored, were opened once." in card
+    assert "validat" not in card.casefold().replace("validation images", "")
+
+
+def test_refit_carries_what_was_confirmed(capsys):
+    study = _study()
+    confirmed = study.confirm()
+    trial = confirmed.members[0].trial
+    study.test(trial)
+    picked = study.pick(refit=True, registry=False)
+    assert picked.trial == trial
+    assert f"plan {confirmed.plan}: its recipe gives Dice {confirmed.members[0].dice} %" in picked.caution
+    assert "On the" in picked.caution
+    assert "locked test images with a lesion, which were opened once" in picked.caution
+    capsys.readouterr()
+
+
+def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys):
+    study = _study()
+    study.test(1)
+    study.pick(trial=1, registry=False)
+    study.pick(refit=True, registry=False)
+    assert main(["pick", "study.yaml", "--refit", "--no-registry"]) == 0
+    assert "holds this student already" in capsys.readouterr().out
+    searched, refit = (read_description(Path(f"picked/tiny-1{end}")) for end in ("", "-refit"))
+    assert (searched.scored_on, refit.scored_on) == ("validation", "test")
+    assert searched.files["seen.txt"] == refit.files["seen.txt"], "the recipe was chosen by the same images"
+    assert searched.files["model.onnx"] != refit.files["model.onnx"]
+
+
+def test_registered_version_says_what_its_scores_are_of(place):
+    import mlflow
+
+    study = _study()
+    study.test(1)
+    version = study.pick(refit=True).registered
+    client = mlflow.MlflowClient(f"sqlite:///{place}/mlflow.db")
+    assert client.get_model_version("tiny", version.rpartition("/")[2]).tags["scored_on"] == "test"
+
+
+def test_of_two_tests_each_can_be_shipped_and_the_last_is():
+    study = _study()
+    study.test(0)
+    study.test(1, again=True)
+    assert study.pick(refit=True, registry=False).trial == 1
+    older = study.pick(refit=True, trial=0, registry=False)
+    assert older.trial == 0
+    assert "which were opened 2 times" in older.caution
+
+
+@pytest.mark.parametrize(
+    ("tested", "words", "message"),
+    [
+        (None, [], "no test is finished; kdsearch test --trial N makes one"),
+        (None, ["--trial", "1"], "kdsearch test --trial 1 makes one"),
+        (0, ["--trial", "1"], "trial 1 was not tested.*tested: trial 0"),
+        (0, ["--knee"], "--refit ships the student that was tested, by no rule"),
+    ],
+)
+def test_refit_without_such_a_test_is_refused(capsys, tested, words, message):
+    if tested is not None:
+        _study().test(tested)
+    capsys.readouterr()
+    assert main(["pick", "study.yaml", "--refit", *words]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not Path("picked").exists()
+
+
+def test_refit_over_the_budget_is_named(capsys):
+    _study().test(1)
+    assert main(["pick", "study.yaml", "--refit", "--params", "10"]) == 1
+    assert "Trial 1 is not within params ≤ 10" in " ".join(capsys.readouterr().out.split())
+
+
+def test_weights_that_are_gone_are_named():
+    study = _study()
+    found = study.test(1)
+    weights_path(Path("home"), "tiny", f"confirm-{found.plan[:8]}-1-1-1").unlink()
+    with pytest.raises(KdsearchError, match="the weights of trial 1 are not at"):
+        study.pick(refit=True, registry=False)
