@@ -40,7 +40,7 @@ def _confirmed_row(arm: ArmAnswer, effect: Effect | None) -> tuple[str, ...]:
         format_quantity(arm.params),
         str(arm.dice),
         f"{100 * (arm.dice_at_size + flattered):.1f}",
-        f"{100 * flattered:+.1f}",
+        f"{100 * flattered:+z.1f}",
         "" if effect is None else str(effect.difference),
         "" if effect is None else effect.verdict,
     )
@@ -82,13 +82,13 @@ def sentences(found: Confirmation) -> list[str]:
     """What the tables come to, in words."""
     lines = [_how(found), *(f"Mind: {warning}." for warning in found.warnings)]
     if found.pooled is not None:
-        gave = f"Distillation gave {_points(found)} points"
-        lines.append(f"{gave}, all pairs together: {verdict_of(found.pooled)}.")
+        verdict = verdict_of(found.pooled)
+        lines.append(f"Distillation gave {found.pooled} points, all pairs together: {verdict}.")
     if found.front_gain is not None:
         gain = found.front_gain
         lines.append(
-            f"The distilled front stands {100 * gain.mean:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] "
-            "over the plain one, averaged over the logarithm of parameters."
+            f"The distilled front stands {100 * gain.mean:+z.1f} points [{100 * gain.low:+z.1f}, "
+            f"{100 * gain.high:+z.1f}] over the plain one, averaged over the logarithm of parameters."
         )
     if any(reason != "its member was dropped" and "behind" in reason for _, reason in found.left_out):
         lines.append("Members were dropped on the way, so that what is said of all together is of those that stayed.")
@@ -115,12 +115,6 @@ def _how(found: Confirmation) -> str:
 
 def _times(count: int) -> str:
     return f"{count} repetition{'s' * (count > 1)}"
-
-
-def _points(found: Confirmation) -> str:
-    assert found.pooled is not None, "there are pairs"
-    pooled = found.pooled
-    return f"{100 * pooled.mean:+.1f} [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]"
 
 
 def _as_good(found: Confirmation) -> list[str]:

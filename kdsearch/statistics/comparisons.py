@@ -53,7 +53,7 @@ class Compared:
 
     def __str__(self) -> str:
         """In points of Dice."""
-        return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        return f"{100 * self.mean:+z.1f} [{100 * self.low:+z.1f}, {100 * self.high:+z.1f}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class NotWorse:
 
     def __str__(self) -> str:
         """In points of Dice."""
-        return f"{100 * self.mean:+.1f}, above {100 * self.low:+.1f}"
+        return f"{100 * self.mean:+z.1f}, above {100 * self.low:+z.1f}"
 
 
 def compare(pairs: Sequence[PairedDice], groups: Sequence[str], *, seed: int = SEED) -> list[Compared]:
@@ -170,15 +170,16 @@ def _moved(pair: PairedDice, margin: float) -> PairedDice:
 
 def _p_values(pair: PairedDice, groups: Sequence[str], *, direction: Direction, seed: int) -> tuple[float, float]:
     """Of the folds and of the images."""
-    folds = _p_of_folds(pair.by_fold, pair.test_to_train, direction)
-    return folds, _p_of_images(pair.by_image, groups, direction, seed)
+    return _p_of_folds(pair, direction), _p_of_images(pair.by_image, groups, direction, seed)
 
 
-def _p_of_folds(by_fold: Floats, test_to_train: float, direction: Direction) -> float:
-    if by_fold.size < 2:
+def _p_of_folds(pair: PairedDice, direction: Direction) -> float:
+    """Of the mean over images, as the interval is around it: folds may hold more and fewer of them."""
+    degrees = pair.by_fold.size - 1
+    if degrees < 1:
         return 1.0
-    t = float(by_fold.mean()) / _fold_error(by_fold, test_to_train)
-    return float(stdtr(by_fold.size - 1, -t)) if direction == "greater" else 2 * float(stdtr(by_fold.size - 1, -abs(t)))
+    t = float(np.nanmean(pair.by_image)) / _fold_error(pair.by_fold, pair.test_to_train)
+    return float(stdtr(degrees, -t)) if direction == "greater" else 2 * float(stdtr(degrees, -abs(t)))
 
 
 def _p_of_images(by_image: Floats, groups: Sequence[str], direction: Direction, seed: int) -> float:

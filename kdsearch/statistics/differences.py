@@ -21,7 +21,7 @@ class Difference:
 
     def __str__(self) -> str:
         """In points of Dice."""
-        return f"{100 * self.mean:+.1f} ± {100 * self.half_width:.1f}"
+        return f"{100 * self.mean:+z.1f} ± {100 * self.half_width:.1f}"
 
     @property
     def within_noise(self) -> bool:

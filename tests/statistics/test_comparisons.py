@@ -37,6 +37,24 @@ def test_p_of_folds_without_correction_is_that_of_a_t_test():
     assert found.p_folds == pytest.approx(scipy.stats.ttest_1samp(pair.by_fold, 0).pvalue)
 
 
+def test_p_of_folds_is_of_the_mean_that_the_interval_is_around():
+    """A small fold that says nothing beside large ones: the mean over folds would be half of that over images."""
+    rows = np.concatenate([np.full(190, 0.05), np.full(10, -0.03)]) + np.random.default_rng(5).normal(0, 0.01, 200)
+    by_fold = np.array([rows[:95].mean(), rows[95:190].mean(), rows[190:].mean()])
+    pair = PairedDice(by_fold=by_fold, by_image=rows, test_to_train=0.25)
+    found = compare([pair], [str(place) for place in range(200)])[0]
+    error = np.sqrt(by_fold.var(ddof=1) * (1 / 3 + 0.25))
+    assert found.p_folds == pytest.approx(2 * scipy.stats.t.sf(rows.mean() / error, 2))
+    assert found.high - found.mean == pytest.approx(scipy.stats.t.ppf(0.975, 2) * error)
+
+
+def test_recipes_that_are_the_same_differ_by_nothing():
+    pair = PairedDice(by_fold=np.zeros(5), by_image=np.zeros(100), test_to_train=0.25)
+    found = compare([pair], [str(place) for place in range(100)])[0]
+    assert not found.shown
+    assert str(found) == "+0.0 [+0.0, +0.0]"
+
+
 def test_p_of_images_is_that_of_a_sign_flip_permutation():
     pair, groups = _pair(0.015, images=60)
     found = compare([pair], groups)[0]
