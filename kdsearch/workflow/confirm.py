@@ -99,6 +99,24 @@ def confirmation(study: StudyConfig, home: Path, *, kind: Kind = "confirm") -> C
     return dataclasses.replace(found, number=openings(study, home)) if kind == "test" else found
 
 
+def sealed_before(study: StudyConfig, home: Path, *, kind: Kind) -> str:
+    """What a plan sealed now would come after; empty where it would be the first."""
+    stores = _stores(study, home, kind)
+    if not stores:
+        return ""
+    last, times = stores[-1], f"{len(stores)} time{'s' * (len(stores) > 1)}"
+    state = "carried out" if last.complete() else "half done"
+    if kind == "test":
+        return (
+            f"The locked images were opened {times}, last on {last.sealed} for trial {last.plan.members[0].trial} "
+            f"({state}); another opening needs --again and is counted"
+        )
+    return (
+        f"A plan was sealed {times}, last on {last.sealed}: plan {last.plan.digest}, {state}; without --dry-run it is "
+        "resumed or shown, and --new-plan seals the above beside it"
+    )
+
+
 def openings(study: StudyConfig, home: Path) -> int:
     """How often the locked test images were opened, also where that was broken off."""
     return len(_stores(study, home, "test"))

@@ -70,8 +70,9 @@ def tested_claim(member: ArmAnswer, found: Confirmation) -> str:
     """What the locked images said of the student's recipe, and how often they were opened."""
     opened = "once" if found.number == 1 else f"{found.number} times"
     return (
-        f"On the {found.images} locked test images with a lesion, which were opened {opened}, its recipe, trained on "
-        f"all others with {found.repetitions} seeds, gives {headline(member)}; the teacher {found.teacher.dice} %."
+        f"On the {found.images} locked test images with a lesion, which were opened {opened} (plan {found.plan}, "
+        f"sealed {found.sealed}), its recipe, trained on all others with {found.repetitions} seeds, gives "
+        f"{headline(member)}; the teacher {found.teacher.dice} %."
     )
 
 

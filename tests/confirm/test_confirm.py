@@ -83,6 +83,14 @@ def test_dry_run_shows_plan_and_cost_and_stores_nothing(place, capsys):
     assert optuna.get_all_study_names(f"sqlite:///{place}/home/studies/tiny/optuna.db") == ["tiny"]
 
 
+def test_dry_run_tells_of_a_plan_that_is_sealed(capsys):
+    _confirm(stop_after=2)
+    assert main(["confirm", "study.yaml", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "A plan was sealed 1 time, last on" in shown
+    assert "half done; without --dry-run it is resumed or shown" in shown
+
+
 def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert main(["confirm", "study.yaml"]) == 0
     shown = " ".join(capsys.readouterr().out.split())

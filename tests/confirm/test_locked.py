@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_dry_run_opens_nothing(capsys):
     assert "6 trainings and 3 teachers: 2 recipes, 3 seeds" in shown
     assert "are scored once, and are open then" in shown
     assert _store() is None
+
+
+def test_dry_run_tells_of_openings_before(capsys):
+    kdsearch.Study("study.yaml", home="home").test(0)
+    assert main(["test", "study.yaml", "--trial", "1", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"opened 1 time, last on \S+ for trial 0 \(carried out\); another opening needs --again", shown)
+    assert _store().number == 1
 
 
 def test_locked_images_are_scored_once_by_students_of_all_others(capsys):

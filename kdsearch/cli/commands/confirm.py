@@ -14,7 +14,7 @@ from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.files.home import home_folder
 from kdsearch.statistics.confirmation import dump_confirmation
-from kdsearch.workflow.confirm import confirm, plan_confirmation
+from kdsearch.workflow.confirm import confirm, plan_confirmation, sealed_before
 
 NOTHING_CONFIRMED = 1
 
@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         show_plan(plan_confirmation(study, home), console)
-        say(console, "Nothing was sealed or trained; without --dry-run it is.")
+        before = sealed_before(study, home, kind="confirm")
+        say(console, f"{before or 'Nothing was sealed or trained; without --dry-run it is'}.")
         return 0
     words = [] if options.repetitions is None else ["--repetitions", str(options.repetitions)]
     events = confirm(study, home=home, environment=os.environ, anew=options.new_plan)

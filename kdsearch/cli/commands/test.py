@@ -12,7 +12,7 @@ from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.files.home import home_folder
 from kdsearch.statistics.confirmation import dump_confirmation
-from kdsearch.workflow.confirm import plan_test, score_locked
+from kdsearch.workflow.confirm import plan_test, score_locked, sealed_before
 
 
 def run(options: argparse.Namespace) -> int:
@@ -21,7 +21,8 @@ def run(options: argparse.Namespace) -> int:
     home, console = home_folder(os.environ), Console(stderr=options.json)
     if options.dry_run:
         show_plan(plan_test(study, home, trial=options.trial), console)
-        say(console, "Nothing was opened or trained; without --dry-run it is.")
+        before = sealed_before(study, home, kind="test")
+        say(console, f"{before or 'Nothing was opened or trained; without --dry-run it is'}.")
         return 0
     words = ("--trial", str(options.trial))
     events = score_locked(study, trial=options.trial, home=home, environment=os.environ, again=options.again)
