@@ -11,24 +11,29 @@ from kdsearch.config.training import Fraction
 
 DistilledPath = Literal["logits", "hidden", "attention", "regressor"]
 Path = Literal["none", "logits", "hidden", "attention", "regressor"]
-Loss = Literal["mse", "kld", "dml"]
+Loss = Literal["mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
 View = Literal["same", "weak"]
 Balance = Literal["added", "shared"]
 LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
-    "logits": ("mse", "kld", "dml"),
-    "hidden": ("mse", "kld"),
+    "logits": ("mse", "kld", "dml", "cwd"),
+    "hidden": ("mse", "kld", "cwd", "pkd", "affinity", "region"),
     "attention": ("mse", "kld"),
-    "regressor": ("mse", "kld"),
+    "regressor": ("mse", "kld", "cwd", "pkd"),
 }
 """What each path can be compared by."""
+ANY_CHANNELS: frozenset[Loss] = frozenset({"affinity", "region"})
+"""Losses that compare places with places, whatever the number of channels."""
+BY_PIXEL: frozenset[Loss] = frozenset({"mse", "kld", "dml"})
+"""Losses of logits in which each pixel has a part of its own, which ``boundary`` can weight."""
 Stride = Literal[1, 2, 4, 8, 16, 32]
-LossWord = Literal["usual", "mse", "kld", "dml"]
+LossWord = Literal["usual", "mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
 USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
 """What each path is compared by where none is named."""
 
 
 Weight = Fraction
 Temperature = Annotated[float, Field(gt=0, le=100)]
+Boundary = Annotated[float, Field(ge=0, le=10)]
 USUAL_TEMPERATURE = 2.0
 
 
@@ -40,8 +45,10 @@ class DistillationSpace(Section):
     both), where in the image those are active (``attention``), or the teacher's through a learned ``regressor``."""
     loss: WordSearch[LossWord] = "usual"
     """``usual`` (``dml`` for ``logits``, ``mse`` for the others), mean squared error, Kullback-Leibler divergence, or
-    ``dml`` (``logits`` only): cross-entropy and Dice against the teacher's probabilities. Of a choice, each path is
-    given those that it can be compared by."""
+    ``dml`` (``logits`` only): cross-entropy and Dice against the teacher's probabilities; ``cwd``: each channel's
+    distribution over places; ``pkd``: each channel's correlation; ``affinity`` and ``region`` (``hidden`` only, any
+    number of channels): how places resemble each other, and their class's mean. Of a choice, each path is given those
+    that it can be compared by."""
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
     Logits in the weak view are computed once a study, everything else every step."""
@@ -51,8 +58,10 @@ class DistillationSpace(Section):
     """``added``: supervised + weight · distillation, each path's on a common scale; ``shared``, the paper's: weight ·
     distillation + (1 - weight) · supervised, as they come."""
     temperature: FloatSearch[Temperature] = 2.0
-    """Softens both distributions before ``kld`` compares logits; the loss is scaled by its square. Of maps none is: it
-    would change next to nothing."""
+    """Softens both distributions before ``kld`` compares logits, or ``cwd`` anything; the loss is scaled by its square.
+    Of ``kld`` on maps none is: it would change next to nothing."""
+    boundary: FloatSearch[Boundary] = 0.0
+    """How much more pixels at a lesion's outline count where ``mse``, ``kld`` or ``dml`` compare logits."""
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> DistillationSpace:
@@ -63,9 +72,13 @@ class DistillationSpace(Section):
                 f"path none distils nothing, so {', '.join(sorted(given))} would be without effect; remove it"
             )
         paths = [path for path in _choices(self.path) if path != "none"]
-        softened = [path for path in paths if path == "logits" and "kld" in self.losses_of(path)]
-        if "temperature" in given and not softened:
-            raise ValueError("temperature has an effect on path logits with loss kld alone; remove it")
+        pairs = [(path, loss) for path in paths for loss in self.losses_of(path)]
+        if "temperature" in given and not any(is_softened(*pair) for pair in pairs):
+            raise ValueError(
+                "temperature has an effect on path logits with loss kld, and on loss cwd, alone; remove it"
+            )
+        if "boundary" in given and not any(is_by_pixel(*pair) for pair in pairs):
+            raise ValueError("boundary has an effect on path logits with losses mse, kld and dml alone; remove it")
         for path in paths:
             if not self.losses_of(path):
                 raise ValueError(f"path {path} can be compared by {', '.join(LOSSES[path])}; add one to loss")
@@ -75,6 +88,16 @@ class DistillationSpace(Section):
         """The losses of this section that the path can be compared by."""
         named = [USUAL[path] if loss == "usual" else loss for loss in _choices(self.loss)]
         return tuple(dict.fromkeys(loss for loss in named if loss in LOSSES[path]))
+
+
+def is_softened(path: DistilledPath, loss: Loss) -> bool:
+    """Whether a temperature has a part in the comparison."""
+    return loss == "cwd" or (path, loss) == ("logits", "kld")
+
+
+def is_by_pixel(path: DistilledPath, loss: Loss) -> bool:
+    """Whether pixels can be weighted in the comparison."""
+    return path == "logits" and loss in BY_PIXEL
 
 
 def _choices(value: Any) -> tuple[Any, ...]:
@@ -95,9 +118,13 @@ class MseTerm(Section):
     teacher_view: View = "weak"
     """What the teacher sees."""
 
+    boundary: Boundary | None = None
+    """How much more pixels at a lesion's outline count where logits are compared; no more unless given."""
+
     @model_validator(mode="after")
-    def _stride_of_maps(self) -> Self:
+    def _of_what_is_compared(self) -> Self:
         _require_maps(self)
+        _require_pixels(self)
         return self
 
 
@@ -116,13 +143,83 @@ class KldTerm(Section):
     """What the teacher sees."""
     temperature: Temperature | None = None
     """Softens both distributions of logits, 2 unless given; of maps none is."""
+    boundary: Boundary | None = None
+    """How much more pixels at a lesion's outline count where logits are compared; no more unless given."""
 
     @model_validator(mode="after")
-    def _softens_logits(self) -> Self:
+    def _of_what_is_compared(self) -> Self:
         if self.temperature is not None and self.on != "logits":
             raise ValueError("temperature has an effect on logits alone; remove it")
         _require_maps(self)
+        _require_pixels(self)
         return self
+
+
+class CwdTerm(Section):
+    """Channel-wise distillation: KL divergence of each channel's distribution over the image's places."""
+
+    on: Fixed[Literal["logits", "hidden", "regressor"]]
+    """What is compared. Of one channel of logits it teaches where the lesion is, never the threshold."""
+    loss: Fixed[Literal["cwd"]]
+    """Channel-wise distillation (Shu et al. 2021)."""
+    stride: Stride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
+    temperature: Temperature = USUAL_TEMPERATURE
+    """Softens both distributions; the paper's is 4."""
+
+    @model_validator(mode="after")
+    def _stride_of_maps(self) -> Self:
+        _require_maps(self)
+        return self
+
+
+class PkdTerm(Section):
+    """Pearson's correlation of each channel's maps, over images and places."""
+
+    on: Fixed[Literal["hidden", "regressor"]]
+    """What is compared."""
+    loss: Fixed[Literal["pkd"]]
+    """One minus the correlation (Cao et al. 2022)."""
+    stride: Stride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
+
+
+class AffinityTerm(Section):
+    """How each place resembles each other place, by the cosine of their channels; needs no equal channels."""
+
+    on: Fixed[Literal["hidden"]]
+    """What is compared."""
+    loss: Fixed[Literal["affinity"]]
+    """Squared difference of the cosines of pooled places (Liu et al. 2019)."""
+    stride: Stride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
+
+
+class RegionTerm(Section):
+    """How each place resembles its class's mean, by the cosine of their channels; needs no equal channels."""
+
+    on: Fixed[Literal["hidden"]]
+    """What is compared."""
+    loss: Fixed[Literal["region"]]
+    """Squared difference of the cosines to class prototypes (Wang et al. 2020)."""
+    stride: Stride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    weight: Weight = 1.0
+    """How much the term counts in the loss."""
+    teacher_view: View = "weak"
+    """What the teacher sees."""
 
 
 class DmlTerm(Section):
@@ -136,17 +233,34 @@ class DmlTerm(Section):
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
     """What the teacher sees."""
+    boundary: Boundary | None = None
+    """How much more pixels at a lesion's outline count; no more unless given."""
 
 
-def _require_maps(term: MseTerm | KldTerm) -> None:
+def _require_maps(term: MseTerm | KldTerm | CwdTerm) -> None:
     """Raises ValueError where logits, which have every pixel, are given a stride."""
     if term.on == "logits" and term.stride is not None:
         raise ValueError("stride is of hidden, attention and regressor; remove it, or compare one of those")
 
 
-Term: TypeAlias = MseTerm | KldTerm | DmlTerm
+def _require_pixels(term: MseTerm | KldTerm) -> None:
+    """Raises ValueError where maps, whose cells are no pixels, are given a boundary."""
+    if term.on != "logits" and term.boundary is not None:
+        raise ValueError("boundary is of logits; remove it")
+
+
+Term: TypeAlias = MseTerm | KldTerm | DmlTerm | CwdTerm | PkdTerm | AffinityTerm | RegionTerm
 """A type for each loss."""
-TermSpace = Annotated[Space[MseTerm] | Space[KldTerm] | Space[DmlTerm], Field(discriminator="loss")]
+TermSpace = Annotated[
+    Space[MseTerm]
+    | Space[KldTerm]
+    | Space[DmlTerm]
+    | Space[CwdTerm]
+    | Space[PkdTerm]
+    | Space[AffinityTerm]
+    | Space[RegionTerm],
+    Field(discriminator="loss"),
+]
 
 
 class DistillationSpec(Section):
@@ -170,7 +284,12 @@ class DistillationSpec(Section):
 
 def temperature_of(term: Term) -> float | None:
     """By which the term softens logits; None where it softens nothing."""
-    return term.temperature if isinstance(term, KldTerm) else None
+    return term.temperature if isinstance(term, KldTerm | CwdTerm) else None
+
+
+def boundary_of(term: Term) -> float:
+    """How much more the term lets pixels at a lesion's outline count."""
+    return term.boundary or 0.0 if isinstance(term, MseTerm | KldTerm | DmlTerm) else 0.0
 
 
 def stride_of(term: Term) -> Stride | None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from kdsearch.config.distillation import DistillationSpace, DistilledPath, Path, Stride
+from kdsearch.config.distillation import (
+    DistillationSpace,
+    DistilledPath,
+    Loss,
+    Path,
+    Stride,
+    is_by_pixel,
+    is_softened,
+)
 from kdsearch.config.ranges import AnyRange, extremes_of, is_range, values_of
 from kdsearch.config.student import StudentSpec, spec_of
 from kdsearch.config.study import StudyConfig
@@ -36,16 +45,28 @@ def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
     return found
 
 
-def compared_by(study: StudyConfig) -> set[tuple[DistilledPath, Stride | None]]:
-    """What some recipe compares of student and teacher: each path with its maps' stride, None for the outputs."""
-    if isinstance(study.distillation, DistillationSpace):
-        paths: list[Path] = values_of(study.distillation.path) or []  # type: ignore[assignment]  # as the section says
-        return {(path, None) for path in paths if path != "none"}
-    found: set[tuple[DistilledPath, Stride | None]] = set()
-    for term in study.distillation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What some recipe compares of student and teacher."""
+
+    path: DistilledPath
+    loss: Loss
+    stride: Stride | None = None
+    """Of the maps; None for the encoders' outputs, and for logits."""
+
+
+def comparisons_of(study: StudyConfig) -> list[Comparison]:
+    """What the study's recipes compare, each once."""
+    space = study.distillation
+    if isinstance(space, DistillationSpace):
+        paths: list[Path] = values_of(space.path) or []  # type: ignore[assignment]  # as the section says
+        return [Comparison(path=path, loss=loss) for path in paths if path != "none" for loss in space.losses_of(path)]
+    found: list[Comparison] = []
+    for term in space:
         strides: list[Stride | None] = values_of(getattr(term, "stride", None)) or []  # type: ignore[assignment]  # likewise
-        found |= {(getattr(term, "on"), stride) for stride in strides}  # noqa: B009 - a space hides its settings' types
-    return found
+        on, loss = getattr(term, "on"), getattr(term, "loss")  # noqa: B009 - a space hides its settings' types
+        found += [Comparison(path=on, loss=loss, stride=stride) for stride in strides]
+    return list(dict.fromkeys(found))
 
 
 def size_of(study: StudyConfig) -> int | None:
@@ -65,7 +86,10 @@ def _ways_of(space: DistillationSpace) -> int:
         return len(values_of(getattr(space, key)) or ())
 
     def of(path: DistilledPath) -> int:
-        ways = sum(count("temperature") if (path, loss) == ("logits", "kld") else 1 for loss in space.losses_of(path))
+        ways = 0
+        for loss in space.losses_of(path):
+            softened = count("temperature") if is_softened(path, loss) else 1
+            ways += softened * (count("boundary") if is_by_pixel(path, loss) else 1)
         return ways * count("teacher_view") * count("weight")
 
     paths: list[Path] = values_of(space.path) or []  # type: ignore[assignment]  # as the section says

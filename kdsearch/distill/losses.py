@@ -1,19 +1,19 @@
-"""Losses against masks and against the teacher, all of them averages, and the table of those that terms name."""
+"""Losses against masks and against the teacher, all of them averages."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdsearch.config.distillation import DistilledPath, Loss
 from kdsearch.config.training import SupervisedLoss
 
 DICE_SMOOTHING = 1e-3
 """Added to shares of the image, not to pixel counts, so that Dice does not depend on the image's size."""
+AFFINITY_SIDE = 8
+"""Places a side between which cosines are compared; the number of pairs grows with its fourth power."""
+OUTLINE = 1 / 32
+"""How far from an outline ``boundary`` reaches, of the image's side."""
 
 
 def supervised(logits: Tensor, target: Tensor, kind: SupervisedLoss) -> Tensor:
@@ -40,12 +40,12 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * both + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
 
 
-def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of logits N×C×H×W, before any activation."""
-    return functional.mse_loss(student, teacher)
+def logits_mse(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared difference of logits N×C×H×W, before any activation; ``weights`` as of ``outline_weights``."""
+    return _weighted_mean((student - teacher).square(), weights)
 
 
-def logits_kld(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def logits_kld(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """KL(teacher ‖ student) per pixel at a temperature, times its square (Hinton et al. 2015).
 
     One channel is a Bernoulli distribution in each pixel; several are a categorical one over the channels.
@@ -55,11 +55,12 @@ def logits_kld(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         p = teacher.sigmoid()
         on = p * (functional.logsigmoid(teacher) - functional.logsigmoid(student))
         off = (1 - p) * (functional.logsigmoid(-teacher) - functional.logsigmoid(-student))
-        return (on + off).mean() * temperature**2
-    return _kl(student.log_softmax(dim=1), teacher.log_softmax(dim=1)).sum(dim=1).mean() * temperature**2
+        return _weighted_mean(on + off, weights) * temperature**2
+    apart = _kl(student.log_softmax(dim=1), teacher.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+    return _weighted_mean(apart, weights) * temperature**2
 
 
-def logits_dml(student: Tensor, teacher: Tensor, kind: SupervisedLoss) -> Tensor:
+def logits_dml(student: Tensor, teacher: Tensor, kind: SupervisedLoss, weights: Tensor | None = None) -> Tensor:
     """The supervised loss with the teacher's probabilities in the place of the mask (Wang et al. 2023, DML).
 
     Cross-entropy of logits N×C×H×W against soft labels and, with ``dice_cross_entropy``, the Dice semimetric
@@ -67,14 +68,15 @@ def logits_dml(student: Tensor, teacher: Tensor, kind: SupervisedLoss) -> Tensor
     """
     if student.shape[1] == 1:
         p, q = student.sigmoid(), teacher.sigmoid()
-        entropy = functional.binary_cross_entropy_with_logits(student, q)
+        entropy = functional.binary_cross_entropy_with_logits(student, q, reduction="none")
     else:
         p, q = student.softmax(dim=1)[:, 1:], teacher.softmax(dim=1)[:, 1:]
-        entropy = functional.cross_entropy(student, teacher.softmax(dim=1))
+        entropy = functional.cross_entropy(student, teacher.softmax(dim=1), reduction="none").unsqueeze(1)
+    loss = _weighted_mean(entropy, weights)
     if kind == "cross_entropy":
-        return entropy
-    a, b, apart = (part.mean(dim=(2, 3)) for part in (p, q, (p - q).abs()))
-    return entropy + (1 - (a + b - apart + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
+        return loss
+    a, b, apart = (_weighted(part, weights).mean(dim=(2, 3)) for part in (p, q, (p - q).abs()))
+    return loss + (1 - (a + b - apart + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
 
 
 def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -82,13 +84,72 @@ def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return functional.mse_loss(student, teacher)
 
 
-def maps_kld(student: Tensor, teacher: Tensor) -> Tensor:
+def maps_kld(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher ‖ student) of where in the image each channel is active, averaged over channels and images.
 
-    Each channel of N×K×h×w becomes a distribution over its h·w places (Shu et al. 2021, channel-wise distillation).
+    Each channel of N×K×h×w becomes a distribution over its h·w places, at a temperature, times its square (Shu et al.
+    2021, channel-wise distillation, equation 4). Adding a constant to a channel changes nothing.
     """
-    student, teacher = (maps.flatten(2) for maps in (student, teacher))
-    return _kl(student.log_softmax(dim=2), teacher.log_softmax(dim=2)).sum(dim=2).mean()
+    student, teacher = (maps.flatten(2) / temperature for maps in (student, teacher))
+    return _kl(student.log_softmax(dim=2), teacher.log_softmax(dim=2)).sum(dim=2).mean() * temperature**2
+
+
+def maps_pkd(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus Pearson's correlation of each channel over images and places, averaged over channels.
+
+    Of N×K×h×w; half the mean squared difference of standardised maps (Cao et al. 2022, PKD, equations 2 and 5).
+    """
+    return functional.mse_loss(standardised(student), standardised(teacher)) / 2
+
+
+def maps_affinity(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the cosines between all pairs of places (Liu et al. 2019, pair-wise distillation).
+
+    Of N×K×h×w and N×L×h×w, averaged down to at most ``AFFINITY_SIDE`` places a side; K and L may differ.
+    """
+    return functional.mse_loss(_affinities(student), _affinities(teacher))
+
+
+def _affinities(maps: Tensor) -> Tensor:
+    """N×P×P cosines between places."""
+    height, width = (min(side, AFFINITY_SIDE) for side in maps.shape[-2:])
+    places = functional.normalize(functional.adaptive_avg_pool2d(maps, (height, width)).flatten(2), dim=1)
+    return places.transpose(1, 2) @ places
+
+
+def maps_region(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of each place's cosine to the mean of its class (Wang et al. 2020, IFVD, equation 3).
+
+    Of N×K×h×w and N×L×h×w, with class numbers ``target`` N×H×W; K and L may differ. Means are taken image by image. A
+    cell in which several classes meet belongs to each by its fraction of pixels.
+    """
+    classes = functional.one_hot(target.long(), max(2, int(target.max()) + 1)).permute(0, 3, 1, 2).to(student.dtype)
+    height, width = student.shape[-2:]
+    members = functional.adaptive_avg_pool2d(classes, (height, width))
+    apart = _to_prototypes(student, members) - _to_prototypes(teacher, members)
+    return (members * apart.square()).sum(dim=1).mean()
+
+
+def _to_prototypes(maps: Tensor, members: Tensor) -> Tensor:
+    """N×C×h×w: the cosine of each place to the mean of each class, whose members are N×C×h×w from 0 to 1."""
+    places = maps.flatten(2)
+    means = members.flatten(2) @ places.transpose(1, 2) / members.flatten(2).sum(dim=2, keepdim=True).clamp_min(1e-6)
+    cosines = functional.normalize(means, dim=2) @ functional.normalize(places, dim=1)
+    return cosines.reshape(*cosines.shape[:2], *maps.shape[-2:])
+
+
+def outline_weights(target: Tensor, extra: float) -> Tensor:
+    """N×1×H×W of mean 1 in each image: pixels at an outline of class numbers N×H×W count ``1 + extra``, others 1.
+
+    At an outline is what has another class within ``OUTLINE`` of the image's side.
+    """
+    reach = max(1, round(OUTLINE * target.shape[-1]))
+    classes = target.unsqueeze(1).float()
+    highest, lowest = (
+        functional.max_pool2d(sign * classes, 2 * reach + 1, stride=1, padding=reach) * sign for sign in (1, -1)
+    )
+    weights = 1 + extra * (highest != lowest).float()
+    return weights / weights.mean(dim=(2, 3), keepdim=True)
 
 
 def attention(maps: Tensor) -> Tensor:
@@ -103,51 +164,13 @@ def standardised(maps: Tensor) -> Tensor:
     return (maps - mean) / (maps - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp_min(1e-3)
 
 
+def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values if weights is None else values * weights
+
+
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return _weighted(values, weights).mean()
+
+
 def _kl(student_log: Tensor, teacher_log: Tensor) -> Tensor:
     return torch.exp(teacher_log) * (teacher_log - student_log)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Softening:
-    """What a comparison of logits may depend on."""
-
-    logit_std: float
-    """Standard deviation of the teacher's logits; 1 where they are compared as they come."""
-    temperature: float
-    supervised: SupervisedLoss
-    """The loss against the masks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TermLoss:
-    """How far a student is from its teacher, by one loss."""
-
-    logits: Callable[[Tensor, Tensor, Softening], Tensor] | None
-    """Of the student's and the teacher's N×C×H×W; None where the loss is of maps alone."""
-    maps: Callable[[Tensor, Tensor], Tensor] | None
-    """Of the student's and the teacher's N×K×h×w; None where the loss is of logits alone."""
-    scales: Mapping[DistilledPath, float]
-    """What brings each path's gradient near that of the supervised loss, measured at the encoders' outputs.
-
-    From ``tests/benchmarks/gradients.py``.
-    """
-
-
-TERM_LOSSES: dict[Loss, TermLoss] = {
-    "mse": TermLoss(
-        logits=lambda student, teacher, how: logits_mse(student / how.logit_std, teacher / how.logit_std),
-        maps=maps_mse,
-        scales={"logits": 0.35, "hidden": 1.5, "attention": 1.5, "regressor": 1.5},
-    ),
-    "kld": TermLoss(
-        logits=lambda student, teacher, how: logits_kld(student, teacher, how.temperature),
-        maps=maps_kld,
-        scales={"logits": 0.7, "hidden": 1.5, "attention": 1.5, "regressor": 3.0},
-    ),
-    "dml": TermLoss(
-        logits=lambda student, teacher, how: logits_dml(student, teacher, how.supervised),
-        maps=None,
-        scales={"logits": 1.0},
-    ),
-}
-"""By the name in a study file."""

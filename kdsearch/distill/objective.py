@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdsearch.config.distillation import DistillationSpec, Stride, Term, stride_of, temperature_of
+from kdsearch.config.distillation import DistillationSpec, Stride, Term, boundary_of, stride_of, temperature_of
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.losses import TERM_LOSSES, Softening
+from kdsearch.distill.term_losses import TERM_LOSSES, Setting
 from kdsearch.distill.views import Batch
 from kdsearch.models.contract import Network, Outputs, maps_at
 
@@ -52,9 +52,7 @@ class TermModule(nn.Module):
         super().__init__()
         self._teacher = (teacher,)  # in a tuple, so that it is not registered as a part of this module
         self._term, self._loss, self._hidden, self._common = term, TERM_LOSSES[term.loss], hidden, common
-        self._how = Softening(
-            logit_std=logit_std if common else 1.0, temperature=temperature_of(term) or 1.0, supervised=kind
-        )
+        self._kind, self._logit_std = kind, logit_std if common else 1.0
         self._stride = stride_of(term)
         self.regressor: nn.Module | None = None
         if term.on == "regressor":
@@ -65,9 +63,19 @@ class TermModule(nn.Module):
         """The loss of one batch, in float32, of what the student makes of it."""
         if self._term.on == "logits":
             assert self._loss.logits is not None, "study files name it for logits only where it compares those"
-            return self._loss.logits(student.logits.float(), self._teacher_logits(batch), self._how)
+            return self._loss.logits(student.logits.float(), self._teacher_logits(batch), self._setting(batch))
         maps = maps_at(student.features, self._stride, side=batch.image.shape[-1]).float()
-        return self._compare_hidden(maps, self._teacher_hidden(batch))
+        return self._compare_hidden(maps, self._teacher_hidden(batch), self._setting(batch))
+
+    def _setting(self, batch: Batch) -> Setting:
+        extra = boundary_of(self._term)
+        return Setting(
+            logit_std=self._logit_std,
+            temperature=temperature_of(self._term) or 1.0,
+            supervised=self._kind,
+            target=batch.target,
+            weights=losses.outline_weights(batch.target, extra) if extra else None,
+        )
 
     def _view(self, batch: Batch) -> Tensor:
         return batch.image if self._term.teacher_view == "same" else batch.weak
@@ -85,7 +93,7 @@ class TermModule(nn.Module):
         standard = self._common and self._term.on != "attention"
         return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
 
-    def _compare_hidden(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def _compare_hidden(self, student: Tensor, teacher: Tensor, setting: Setting) -> Tensor:
         if self.regressor is not None:
             student = self.regressor(student)
         elif self._term.on == "hidden" and self._common:
@@ -94,7 +102,7 @@ class TermModule(nn.Module):
         if self._term.on == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
         assert self._loss.maps is not None, "study files name it for maps only where it compares those"
-        return self._loss.maps(student, teacher)
+        return self._loss.maps(student, teacher, setting)
 
 
 class Distillation(nn.Module):

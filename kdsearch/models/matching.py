@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from kdsearch.config.distillation import DistilledPath, Stride
-from kdsearch.config.space import compared_by, extreme_students
+from kdsearch.config.distillation import ANY_CHANNELS
+from kdsearch.config.space import Comparison, comparisons_of, extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import StudyFileError
 
 
 def require_comparable(study: StudyConfig) -> None:
     """Raises StudyFileError where a network lacks maps of a stride, or ``hidden`` would compare unequal channels."""
-    wanted = {(path, stride) for path, stride in compared_by(study) if path == "hidden" or stride is not None}
+    wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride is not None]
     if not wanted:
         return
     from kdsearch.models.teacher import map_channels  # brings torch
 
     given = map_channels(study.teacher, size=study.data.size)
-    for path, stride in sorted(wanted, key=str):
-        _require(study, path, stride, given)
+    for one in wanted:
+        _require(study, one, given)
 
 
-def _require(study: StudyConfig, path: DistilledPath, stride: Stride | None, given: dict[int, int]) -> None:
+def _needs_channels(one: Comparison) -> bool:
+    return one.path == "hidden" and one.loss not in ANY_CHANNELS
+
+
+def _require(study: StudyConfig, one: Comparison, given: dict[int, int]) -> None:
+    path, stride = one.path, one.stride
     if stride is not None and stride not in given:
         raise StudyFileError(
             f"distillation: {path} compares maps of stride {stride}, and the teacher has them of "
@@ -35,11 +40,11 @@ def _require(study: StudyConfig, path: DistilledPath, stride: Stride | None, giv
                 f"{_listed(own)}; write one of those, or search deeper students"
             )
         student = own[stride or max(own)]
-        if path == "hidden" and student != teacher:
+        if _needs_channels(one) and student != teacher:
             raise StudyFileError(
-                f"distillation: hidden compares maps channel by channel, but the teacher's have {teacher} channels and "
-                f"those of a {spec.describe()} {student}; write attention or regressor, or search students with as "
-                "many channels"
+                f"distillation: hidden {one.loss} compares maps channel by channel, but the teacher's have {teacher} "
+                f"channels and those of a {spec.describe()} {student}; write attention or regressor, loss "
+                f"{' or '.join(sorted(ANY_CHANNELS))}, or search students with as many channels"
             )
 
 

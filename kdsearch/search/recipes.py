@@ -14,6 +14,8 @@ from kdsearch.config.distillation import (
     DistilledPath,
     Loss,
     Path,
+    is_by_pixel,
+    is_softened,
 )
 from kdsearch.config.ranges import AnyRange, Choice, Section, is_range, values_of
 from kdsearch.config.student import spec_of
@@ -40,10 +42,12 @@ def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | No
     path: Path = _one(space.path, "distillation.path", suggest)  # type: ignore[assignment]  # as the section says
     if path == "none":
         return None
-    loss = _loss(space, path, suggest)
+    loss: Loss = _loss(space, path, suggest)  # type: ignore[assignment]  # likewise
     term: dict[str, object] = {"on": path, "loss": loss}
-    if path == "logits" and loss == "kld":
+    if is_softened(path, loss):
         term["temperature"] = _one(space.temperature, "distillation.temperature", suggest)
+    if is_by_pixel(path, loss) and space.boundary != 0:
+        term["boundary"] = _one(space.boundary, "distillation.boundary", suggest)
     term["teacher_view"] = _one(space.teacher_view, "distillation.teacher_view", suggest)
     term["weight"] = _one(space.weight, "distillation.weight", suggest)
     return DistillationSpec.model_validate({"terms": (term,), "balance": space.balance})

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kdsearch.config.distillation import LOSSES, DistillationSpec
+from kdsearch.config.distillation import ANY_CHANNELS, LOSSES, DistillationSpec, is_softened
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.student import UNetSpec
 from kdsearch.config.study import StudyConfig
@@ -27,12 +27,12 @@ from kdsearch.data.splits import split
 from kdsearch.distill.arrays import TrainingData, training_data
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
-from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
+from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
 from kdsearch.models.contract import normalise
@@ -84,7 +84,7 @@ def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, opt
             chosen = torch.randperm(len(data.train), generator=generator).split(recipe.batch_size)[:BATCHES]
             batches = [draw_batch(data, part, recipe, generator) for part in chosen]
             for key, term in terms.items():
-                ratios = [_ratio(student, term, plain, batch) for batch in batches]
+                ratios = [_ratio(student, term, plain, batch, key[-1]) for batch in batches]
                 cells[key].append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
         for chosen in torch.randperm(len(data.train), generator=generator).tensor_split(steps):
             loss = plain(draw_batch(data, chosen, recipe, generator))
@@ -106,10 +106,11 @@ def _terms(
     """Every path and loss that this student can have, in both balances."""
     terms = {}
     for balance, (path, losses) in itertools.product(("shared", "added"), LOSSES.items()):
-        if path == "hidden" and student.feature_channels[-1] != hidden.mean.shape[1]:
-            continue
+        equal = student.feature_channels[-1] == hidden.mean.shape[1]
         for loss in losses:
-            softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
+            if path == "hidden" and not equal and loss not in ANY_CHANNELS:
+                continue
+            softened = {"temperature": 2.0} if is_softened(path, loss) else {}
             settings = {"on": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
             spec = DistillationSpec.model_validate({"terms": (settings,), "balance": balance})
             channels = student.feature_channels
@@ -127,11 +128,11 @@ def _terms(
     return terms
 
 
-def _ratio(student: nn.Module, term: Distillation, plain: Supervised, batch: Batch) -> float:
+def _ratio(student: nn.Module, term: Distillation, plain: Supervised, batch: Batch, balance: str) -> float:
     """Of the distilled term's gradient at weight 1 to the supervised one."""
     supervised = _gradient(student, plain(batch))
     whole = _gradient(student, term(batch))
-    distilled = whole - supervised if term._common else whole
+    distilled = whole - supervised if balance == "added" else whole
     return float(distilled.norm() / supervised.norm())
 
 

@@ -39,7 +39,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ),
         (
             "distillation: [{on: logits, loss: dml, stride: 4}]",
-            r"distillation\[0\].stride: unknown key; allowed here: loss, on, teacher_view, weight",
+            r"distillation\[0\].stride: unknown key; allowed here: boundary, loss, on, teacher_view, weight",
         ),
         ("search: {silence: 5}", "search.silence: is now called heartbeat_timeout"),
         ("search: {pruning: {pruner: reach, optimism: 0.9}}", "search.pruning.optimism: is now called quantile"),
@@ -58,7 +58,13 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("data: {size: 100}", "data.size: 100 is not divisible by 32.* nearest sizes that work are 96 or 128"),
         ("data: {split: {validation: 0.5, test: 0.4}}", "must stay below 0.9"),
         ("distillation: {path: none, loss: mse}", "path none distils nothing, so loss would be without effect"),
-        ("distillation: {loss: mse, temperature: 3}", "temperature has an effect on path logits with loss kld alone"),
+        ("distillation: {loss: mse, temperature: 3}", "temperature has an effect on path logits with loss kld, and"),
+        ("distillation: {path: attention, boundary: 2}", "boundary has an effect on path logits with losses mse, kld"),
+        ("distillation: {path: logits, loss: cwd, boundary: 2}", "boundary has an effect on path logits"),
+        (
+            "distillation: {path: logits, loss: pkd}",
+            "path logits can be compared by mse, kld, dml, cwd; add one to loss",
+        ),
         ("search: {limits: {params: 1x}}", "'1x' is not a number; write it as 820k"),
         ("search: {sampler: grid}\ntraining: {weight_decay: {float: [0, 1]}}", "grid needs a finite space"),
         ("search: {objectives: [dice, dice]}", "objectives must differ"),

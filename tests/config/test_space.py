@@ -44,6 +44,24 @@ def test_temperature_exists_only_for_logits_compared_by_kld(study_file):
             assert (getattr(term, "temperature", None) is None) == (not softened)
 
 
+def test_boundary_and_temperature_stand_where_they_have_an_effect(study_file):
+    text = (
+        "name: a\ndistillation: {path: {choice: [logits, regressor]}, boundary: {choice: [0, 2.5]}, temperature: 4,\n"
+        "  loss: {choice: [kld, cwd]}}\n"
+    )
+    study = load_study(study_file(text))
+    recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
+    terms = [recipe.distillation.terms[0] for recipe in recipes]
+    found = [(t.on, t.loss, getattr(t, "temperature", None), getattr(t, "boundary", None)) for t in terms]
+    assert sorted(found, key=str) == [
+        ("logits", "cwd", 4.0, None),
+        ("logits", "kld", 4.0, 0.0),
+        ("logits", "kld", 4.0, 2.5),
+        ("regressor", "cwd", 4.0, None),
+        ("regressor", "kld", None, None),
+    ]
+
+
 def test_each_path_is_given_the_losses_that_it_can_be_compared_by(study_file):
     text = "name: a\ndistillation: {path: {choice: [none, logits, attention]}, loss: {choice: [mse, kld, dml]}}\n"
     study = load_study(study_file(text))
@@ -62,6 +80,8 @@ def test_each_path_is_given_the_losses_that_it_can_be_compared_by(study_file):
     [
         "student: {width: {int: [4, 8]}, depth: {choice: [2, 3]}}",
         "distillation: {path: {choice: [none, logits]}, temperature: {choice: [1, 2, 4]}, loss: {choice: [mse, kld]}}",
+        "distillation: {path: {choice: [none, logits, hidden, attention]}, boundary: {choice: [0, 3]}, temperature: "
+        "{choice: [1, 4]}, loss: {choice: [dml, mse, cwd, region]}}",
         "distillation: {weight: {float: [0.1, 0.9], step: 0.2}}\ntraining: {augmentation: {noise: {choice: [0, 0.1]}}}",
         "seed: 1",
     ],
@@ -208,7 +228,10 @@ def test_recipe_of_schema_1_has_one_term_now(study_file):
             r"distillation\[0\]: temperature has an effect",
         ),
         ("[{on: logits, loss: mse, wieght: 3}]", r"distillation\[0\].wieght: unknown key; .*did you mean 'weight'"),
-        ("[{on: logits, loss: kl}]", r"distillation\[0\]: must be one of mse, kld, dml; got 'kl'"),
+        ("[{on: logits, loss: kl}]", r"distillation\[0\]: must be one of mse, kld, dml, cwd, .*; got 'kl'"),
+        ("[{on: attention, loss: pkd}]", r"distillation\[0\].on: must be .*hidden.*regressor"),
+        ("[{on: logits, loss: cwd, stride: 4}]", r"distillation\[0\]: stride is of hidden"),
+        ("[{on: attention, loss: mse, boundary: 1}]", r"distillation\[0\]: boundary is of logits"),
         ("[{on: {choice: [logits, attention]}, loss: mse}]", r"distillation\[0\].on"),
         ("[]", "distillation"),
     ],

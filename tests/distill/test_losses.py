@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typing
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from kdsearch.config.distillation import LOSSES, DistilledPath, Loss
 from kdsearch.distill import losses
-from kdsearch.distill.losses import TERM_LOSSES, Softening
+from kdsearch.distill.term_losses import TERM_LOSSES, Setting
 
 KINDS = {
     "cross_entropy": lambda s, t: losses.cross_entropy(s, _classes(t)),
@@ -23,6 +24,9 @@ KINDS = {
     "standardised": lambda s, t: losses.maps_mse(losses.standardised(s), losses.standardised(t)),
     "maps_mse": losses.maps_mse,
     "maps_kld": losses.maps_kld,
+    "maps_cwd": lambda s, t: losses.maps_kld(s, t, 4.0),
+    "maps_pkd": losses.maps_pkd,
+    "maps_region": lambda s, t: losses.maps_region(s, t, _classes(t)),
     "attention_mse": lambda s, t: losses.maps_mse(losses.attention(s), losses.attention(t)),
     "attention_kld": lambda s, t: losses.maps_kld(losses.attention(s), losses.attention(t)),
 }
@@ -50,7 +54,20 @@ def test_tiling_the_same_pixels_changes_nothing(name, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("name", ["logits_mse", "logits_kld", "maps_mse", "maps_kld", "attention_mse", "attention_kld"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "logits_mse",
+        "logits_kld",
+        "maps_mse",
+        "maps_kld",
+        "maps_cwd",
+        "maps_pkd",
+        "maps_region",
+        "attention_mse",
+        "attention_kld",
+    ],
+)
 def test_agreement_costs_nothing_and_disagreement_something(name, channels):
     student, teacher = _pair(channels)
     assert KINDS[name](teacher, teacher).item() == pytest.approx(0, abs=1e-12)
@@ -162,12 +179,19 @@ def test_standardised_channels_do_not_depend_on_scale_or_place():
 
 
 PAIRS = [(path, loss) for path, allowed in LOSSES.items() for loss in allowed]
-HOW = Softening(logit_std=2.0, temperature=3.0, supervised="dice_cross_entropy")
+
+
+def _target(maps):
+    """A lesion in each eight by eight pixels."""
+    target = torch.zeros(len(maps), 8, 8, dtype=torch.long)
+    target[:, 2:5, 3:6] = 1
+    return target.tile(1, maps.shape[-2] // 8, maps.shape[-1] // 8)
 
 
 def _compare(path, loss, student, teacher):
     of = TERM_LOSSES[loss]
-    return of.logits(student, teacher, HOW) if path == "logits" else of.maps(student, teacher)
+    how = Setting(logit_std=2.0, temperature=3.0, supervised="dice_cross_entropy", target=_target(student))
+    return of.logits(student, teacher, how) if path == "logits" else of.maps(student, teacher, how)
 
 
 def _values(path, seed, *, channels=3, images=4):
@@ -180,9 +204,10 @@ def test_table_and_study_file_agree():
     assert set(TERM_LOSSES) == set(typing.get_args(Loss))
     assert set(LOSSES) == set(typing.get_args(DistilledPath))
     for path, allowed in LOSSES.items():
-        of_this_kind = {name for name, loss in TERM_LOSSES.items() if (loss.logits if path == "logits" else loss.maps)}
-        assert set(allowed) == of_this_kind
-    assert {(path, name) for name, loss in TERM_LOSSES.items() for path in loss.scales} == set(PAIRS)
+        assert set(allowed) == {name for name, loss in TERM_LOSSES.items() if path in loss.scales}
+    for loss in TERM_LOSSES.values():
+        assert (loss.logits is not None) == ("logits" in loss.scales)
+        assert (loss.maps is not None) == any(path != "logits" for path in loss.scales)
 
 
 @pytest.mark.parametrize(("path", "loss"), PAIRS)
@@ -208,7 +233,7 @@ def test_gradient_leads_to_the_teacher_and_leaves_it_alone(path, loss):
     assert torch.equal(teacher, _values(path, 0))
 
 
-@pytest.mark.parametrize(("path", "loss"), PAIRS)
+@pytest.mark.parametrize(("path", "loss"), [pair for pair in PAIRS if pair[1] != "pkd"])  # it is of all images at once
 def test_it_is_an_average_over_images(path, loss):
     student, teacher = _values(path, 1), _values(path, 0)
     each = torch.stack([_compare(path, loss, student[n : n + 1], teacher[n : n + 1]) for n in range(len(student))])
@@ -219,6 +244,8 @@ def test_it_is_an_average_over_images(path, loss):
 @pytest.mark.parametrize(("path", "loss"), PAIRS)
 def test_size_of_the_image_changes_nothing(path, loss):
     student, teacher = _values(path, 1), _values(path, 0)
+    if loss == "affinity":  # tiles would be averaged across their seams
+        student, teacher = (maps[..., :4, :4] for maps in (student, teacher))
     larger = _compare(path, loss, student.tile(1, 1, 2, 2), teacher.tile(1, 1, 2, 2))
     torch.testing.assert_close(larger, _compare(path, loss, student, teacher))
 
@@ -230,3 +257,101 @@ def test_extreme_values_stay_finite(path, loss):
     value.backward()
     assert value.isfinite()
     assert student.grad.isfinite().all()
+
+
+def test_cwd_teaches_places_and_never_the_threshold():
+    """Shu et al. 2021, equation 4; a constant added to a channel is invisible to it."""
+    student, teacher = _pair(3)
+    expected = sum(
+        functional.kl_div((s / 4).flatten().log_softmax(0), (t / 4).flatten().softmax(0), reduction="sum") * 16
+        for s, t in zip(student.flatten(0, 1), teacher.flatten(0, 1), strict=True)
+    )
+    assert losses.maps_kld(student, teacher, 4.0).item() == pytest.approx(expected.item() / 9)
+    assert losses.maps_kld(student + 5, teacher, 4.0).item() == pytest.approx(expected.item() / 9)
+
+
+def test_pkd_is_one_minus_pearson_of_each_channel():
+    student, teacher = _pair(4)
+    rows = [maps.transpose(0, 1).flatten(1).numpy() for maps in (student, teacher)]
+    r = [np.corrcoef(s, t)[0, 1] for s, t in zip(*rows, strict=True)]
+    assert losses.maps_pkd(student, teacher).item() == pytest.approx(1 - np.mean(r))
+    assert losses.maps_pkd(3 * student - 7, teacher).item() == pytest.approx(1 - np.mean(r)), (
+        "scale and offset are free"
+    )
+
+
+def test_affinity_is_of_cosines_between_all_pairs_of_places():
+    student, teacher = _pair(4)[0], _pair(7)[1]
+    tables = [
+        functional.cosine_similarity(maps.flatten(2)[..., :, None], maps.flatten(2)[..., None, :], dim=1)
+        for maps in (student, teacher)
+    ]
+    assert tables[0].shape == (3, 24, 24)
+    expected = (tables[0] - tables[1]).square().mean()
+    assert losses.maps_affinity(student, teacher).item() == pytest.approx(expected.item())
+
+
+def test_affinity_of_fine_maps_is_that_of_their_averages():
+    student, teacher = (torch.randn(2, 3, 32, 16, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+    coarse = [functional.adaptive_avg_pool2d(maps, (8, 8)) for maps in (student, teacher)]
+    torch.testing.assert_close(losses.maps_affinity(student, teacher), losses.maps_affinity(*coarse))
+
+
+def test_region_is_of_the_cosine_to_the_mean_of_a_place_s_class():
+    """IFVD as its authors compute it, image by image and class by class."""
+    student, teacher = _pair(4)[0], _pair(7)[1]
+    target = torch.randint(0, 3, (3, 4, 6), generator=torch.Generator().manual_seed(1))
+
+    def similar(maps):
+        found = torch.zeros(3, 4, 6, dtype=torch.float64)
+        for image in range(3):
+            for number in range(3):
+                here = target[image] == number
+                mean = maps[image][:, here].mean(dim=1, keepdim=True)
+                found[image][here] = functional.cosine_similarity(maps[image][:, here], mean, dim=0)
+        return found
+
+    expected = (similar(student) - similar(teacher)).square().mean()
+    assert losses.maps_region(student, teacher, target).item() == pytest.approx(expected.item())
+
+
+def test_region_of_an_image_without_a_lesion_is_finite():
+    student, teacher = (maps.requires_grad_() for maps in _pair(4))
+    value = losses.maps_region(student, teacher, torch.zeros(3, 4, 6, dtype=torch.long))
+    value.backward()
+    assert value.isfinite()
+    assert student.grad.isfinite().all()
+
+
+def test_region_of_coarse_cells_counts_fractions_of_pixels():
+    student, teacher = _pair(4)
+    fine = torch.zeros(3, 8, 12, dtype=torch.long)
+    fine[:, :4, :6] = 1
+    coarse = fine[:, ::2, ::2]
+    torch.testing.assert_close(losses.maps_region(student, teacher, fine), losses.maps_region(student, teacher, coarse))
+
+
+def test_outline_weights_are_of_mean_one_and_high_at_outlines():
+    target = torch.zeros(2, 32, 32, dtype=torch.long)
+    target[0, 8:24, 8:24] = 1
+    weights = losses.outline_weights(target, 3.0)
+    assert weights.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
+    assert (weights[1] == 1).all(), "no lesion, no outline"
+    ring = weights[0, 0] == weights[0].max()
+    assert ring.sum() == 18**2 - 14**2
+    assert weights[0].max() / weights[0].min() == pytest.approx(4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["mse", "kld", "dml"])
+def test_weights_are_of_pixels(name, channels):
+    """A pixel of weight two counts as two pixels."""
+    student, teacher = (maps[..., :1, :2] for maps in _pair(channels))
+    doubled = [torch.cat([maps, maps[..., 1:]], dim=3) for maps in (student, teacher)]
+    weights = torch.tensor([[[[2.0, 4.0]]]], dtype=torch.float64).expand(3, 1, 1, 2) / 3
+    compare = {
+        "mse": lambda s, t, w=None: losses.logits_mse(s, t, w),
+        "kld": lambda s, t, w=None: losses.logits_kld(s, t, 2.0, w),
+        "dml": lambda s, t, w=None: losses.logits_dml(s, t, "dice_cross_entropy", w),
+    }[name]
+    torch.testing.assert_close(compare(student, teacher, weights), compare(*doubled))
