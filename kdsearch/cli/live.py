@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.cli.progress import Progress, Running, what_images_show
+from kdsearch.cli.progress import Progress, Running, what_is_known
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import DriverEvent
 from kdsearch.trials.record import EpochReport
@@ -67,7 +67,7 @@ def _teacher(progress: Progress) -> RenderableType:
 
 
 def _images(progress: Progress) -> RenderableType:
-    return Text("" if progress.ready is None else what_images_show(progress.ready.lesions), style="dim")
+    return Text("" if progress.ready is None else "\n".join(what_is_known(progress.ready)), style="dim")
 
 
 def _counts(progress: Progress, *, now: float) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from kdsearch.cli.progress import Progress, what_images_show
+from kdsearch.cli.progress import Progress, what_is_known
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import (
     DriverEvent,
@@ -56,7 +56,7 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case MaterialsReady(materials=materials):
             scores = materials.teacher.scores
             teacher = f"teacher: Dice {100 * scores.dice:.1f} %, {format_quantity(scores.params)} params"
-            return f"{teacher}\n{what_images_show(event.lesions)}"
+            return "\n".join([teacher, *what_is_known(event)])
         case Searching(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"

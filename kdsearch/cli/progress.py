@@ -27,6 +27,18 @@ from kdsearch.workers.jobs import CheckpointFailed, Progressed
 SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
 
 
+def what_is_known(ready: MaterialsReady) -> list[str]:
+    """Lines on what the images are good for."""
+    lines, part = [what_images_show(ready.lesions)], ready.materials.unlabelled
+    if part is not None:
+        left_out = len(part.whole.infos) - len(part.positions)
+        lines.append(
+            f"unlabelled {len(part.positions)} images of {', '.join(part.sources)}"
+            + (f"; {left_out} that belong together with validation or test images are left out" if left_out else "")
+        )
+    return lines
+
+
 def what_images_show(lesions: int) -> str:
     """How far apart two students must be for the validation images to tell them apart."""
     points = 100 * least_difference(lesions)

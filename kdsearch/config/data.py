@@ -60,7 +60,23 @@ class FolderSource(Section):
     """A table in that folder with a column ``image`` and any of ``group`` (patient) and ``label``."""
 
 
+class ImagesSource(Section):
+    """A folder of images, whose masks nobody drew; for ``data.unlabelled`` alone."""
+
+    reader: Literal["images"]
+    """Plain images."""
+    name: SourceName = "images"
+    """What the source is called."""
+    folder: str
+    """Holds the images; ``$NAME`` stands for an environment variable."""
+    bits: Bits | None = None
+    """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+
+
 Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
+UnlabelledSource = Annotated[
+    PhantomSource | PublishedSource | FolderSource | ImagesSource, Field(discriminator="reader")
+]
 
 
 class SplitConfig(Section):
@@ -97,14 +113,27 @@ class DataConfig(Section):
     train_without_lesion: bool = False
     """Whether images without a lesion are trained on; they never count in Dice."""
 
+    unlabelled: tuple[UnlabelledSource, ...] = ()
+    """Sources whose masks are not read: distilled students learn there what the teacher marks. Images that belong
+    together with validation or test images are left out."""
+    unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Fraction of each batch that unlabelled images are, where there are any; the number of steps stays."""
+
     @model_validator(mode="after")
     def _names_differ(self) -> DataConfig:
-        names = [source_name(source) for source in self.sources]
+        names = [source_name(source) for source in (*self.sources, *self.unlabelled)]
         if len(set(names)) < len(names):
             raise ValueError(f"sources must have different names, got {names}; give each a name")
         return self
 
+    @model_validator(mode="after")
+    def _simulated_images_differ(self) -> DataConfig:
+        seeds = [source.seed for source in (*self.sources, *self.unlabelled) if isinstance(source, PhantomSource)]
+        if self.unlabelled and len(set(seeds)) < len(seeds):
+            raise ValueError("unlabelled: phantoms of one seed are the same images; give each source its own seed")
+        return self
 
-def source_name(source: PhantomSource | PublishedSource | FolderSource) -> str:
+
+def source_name(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> str:
     """What the source is called in image ids and in scores."""
     return source.name or source.reader

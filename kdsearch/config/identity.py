@@ -24,10 +24,11 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
     """
     values = study.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=SECTIONS)
     values["search"] = study.search.model_dump(mode="json", exclude_defaults=True, include=SEARCHED)
-    for source in values.get("data", {}).get("sources", ()):
+    data = values.get("data", {})
+    for source in (*data.get("sources", ()), *data.get("unlabelled", ())):
         source.pop("folder", None)
         source.pop("spacing_mm", None)
-    values.get("data", {}).pop("tolerance_mm", None)
+    data.pop("tolerance_mm", None)
     return _flat(values)
 
 

@@ -72,18 +72,25 @@ def with_folders(study: StudyConfig, folders: Sequence[str]) -> StudyConfig:
     given = dict(_named_folder(study, text) for text in folders)
     if not given:
         return study
-    sources = tuple(
-        source.model_copy(update={"folder": given[source_name(source)]}) if source_name(source) in given else source
-        for source in study.data.sources
-    )
-    return study.model_copy(update={"data": study.data.model_copy(update={"sources": sources})})
+    changed = {
+        key: tuple(
+            source.model_copy(update={"folder": given[source_name(source)]}) if source_name(source) in given else source
+            for source in getattr(study.data, key)
+        )
+        for key in ("sources", "unlabelled")
+    }
+    return study.model_copy(update={"data": study.data.model_copy(update=changed)})
 
 
 def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
-    names = [source_name(source) for source in study.data.sources if not isinstance(source, PhantomSource)]
+    data = study.data
+    labelled, names = (
+        [source_name(source) for source in sources if not isinstance(source, PhantomSource)]
+        for sources in (data.sources, (*data.sources, *data.unlabelled))
+    )
     name, equals, folder = text.partition("=")
-    if not equals and len(names) == 1:
-        return names[0], text
+    if not equals and len(labelled) == 1:
+        return labelled[0], text
     if not equals or name not in names:
         known = ", ".join(names) or "none that reads a folder"
         raise StudyFileError(

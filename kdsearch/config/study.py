@@ -13,7 +13,7 @@ from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import DistillationSpace, TermSpace
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section, Space
+from kdsearch.config.ranges import Section, Space, values_of
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpace
 from kdsearch.config.teacher import TeacherConfig
@@ -107,6 +107,16 @@ class StudyConfig(Section):
             raise ValueError(
                 f"repeats: {self.repeats} needs search.sampler: grid, so that each repeat trains the same recipes; got "
                 f"{self.search.sampler}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _unlabelled_images_are_distilled(self) -> StudyConfig:
+        space = self.distillation
+        if self.data.unlabelled and isinstance(space, DistillationSpace) and values_of(space.path) == ["none"]:
+            raise ValueError(
+                "data.unlabelled: images without masks teach through distillation alone, and path none distils "
+                "nothing; search another distillation.path, or remove data.unlabelled"
             )
         return self
 

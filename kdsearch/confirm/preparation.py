@@ -103,7 +103,7 @@ def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, se
         config = config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
     return WantedTeacher(
         recipe=TeacherRecipe(config=config, size=study.data.size, seed=seed),
-        images=Materials(dataset=images.dataset, splits=splits),
+        images=images.with_splits(splits),
         kept="last",
     )
 

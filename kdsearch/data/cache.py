@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdsearch.config.data import DataConfig, PhantomSource, source_name
+from kdsearch.config.data import DataConfig, PhantomSource, Source, UnlabelledSource, source_name
 from kdsearch.data.dataset import INFOS, Dataset
 from kdsearch.data.entry import Defect, Listing
 from kdsearch.data.gathering import Gathered, gather, grouped
@@ -54,8 +54,15 @@ def open_dataset(home: Path, fingerprint: str) -> Dataset:
 
 
 def _fingerprint(config: DataConfig, listings: list[Listing | None], digests: FileDigests) -> str:
-    parts: list[object] = [FORMAT, config.size, config.on_defect]
-    for source, listing in zip(config.sources, listings, strict=True):
+    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests))
+
+
+def content_of(
+    sources: Sequence[Source | UnlabelledSource], listings: Sequence[Listing | None], digests: FileDigests
+) -> list[object]:
+    """What stands for the content of each source, and for what it is called."""
+    parts: list[object] = []
+    for source, listing in zip(sources, listings, strict=True):
         if isinstance(source, PhantomSource):
             content = fingerprint_phantom(source)
         else:
@@ -63,7 +70,7 @@ def _fingerprint(config: DataConfig, listings: list[Listing | None], digests: Fi
             content = fingerprint_listing(listing, digests)
         depth = None if isinstance(source, PhantomSource) else source.bits
         parts.append((source_name(source), source.reader, content, *([depth] if depth else [])))
-    return digest(*parts)
+    return parts
 
 
 def refuse_defects(defects: Sequence[Defect], config: DataConfig) -> None:

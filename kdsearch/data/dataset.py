@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from kdsearch.data.pixels import Pixels
+from kdsearch.files.digests import digest
 
 ACROSS = "across sources: "
 """How the name of a group begins that has members in several sources."""
@@ -59,6 +61,64 @@ class Splits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnlabelledImages:
+    """All images of a study without masks, at its size."""
+
+    images: Pixels
+    """N×H×W grey values 0-255, memory-mapped."""
+    infos: tuple[ImageInfo, ...]
+    together: tuple[tuple[str, ...], ...]
+    """For each, the ids of the data set's images that it belongs together with."""
+    fingerprint: str
+    """Changes with any pixel, name or group, and with the data set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlabelledPlace:
+    """Where such a part lies on this machine."""
+
+    data: str
+    """The fingerprint of the whole."""
+    positions: tuple[int, ...]
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlabelledPart:
+    """Those that students of one split may learn from."""
+
+    whole: UnlabelledImages
+    positions: tuple[int, ...]
+    fraction: float
+    """Of each batch."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(sorted({self.whole.infos[position].source for position in self.positions}))
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for them and their fraction."""
+        return digest(self.whole.fingerprint, self.positions, self.fraction)
+
+    def place(self) -> UnlabelledPlace:
+        """Where they lie under kdsearch's folder on this machine."""
+        return UnlabelledPlace(data=self.whole.fingerprint, positions=self.positions, fraction=self.fraction)
+
+    def packed(self) -> UnlabelledPart:
+        """The same in memory, ready to travel to another machine."""
+        whole = dataclasses.replace(self.whole, images=np.asarray(self.whole.images))
+        return dataclasses.replace(self, whole=whole)
+
+    def beside(self, dataset: Dataset, splits: Splits) -> UnlabelledPart:
+        """Those for another split: that none of its validation and test images belongs together with."""
+        held = {dataset.infos[position].id for position in (*splits.validation, *splits.test)}
+        kept = (place for place, ids in enumerate(self.whole.together) if held.isdisjoint(ids))
+        return dataclasses.replace(self, positions=tuple(kept))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataSummary:
     """What a record of a study says of its images."""
 
@@ -70,12 +130,16 @@ class DataSummary:
     train: int
     validation: int
     test: int
+    unlabelled: int = 0
+    """Images without masks that students learn from."""
+    unlabelled_fingerprint: str | None = None
+    """Of those; None where there are none."""
     validation_groups: tuple[int, ...] | None = None
     """A number for each validation image, in the order of the split, equal where images belong together, such as to one
     patient; None in what was stored before it was kept."""
 
 
-def summarise(dataset: Dataset, splits: Splits) -> DataSummary:
+def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> DataSummary:
     """The images and their split in a few figures."""
     return DataSummary(
         fingerprint=dataset.fingerprint,
@@ -85,6 +149,8 @@ def summarise(dataset: Dataset, splits: Splits) -> DataSummary:
         train=len(splits.train),
         validation=len(splits.validation),
         test=len(splits.test),
+        unlabelled=0 if unlabelled is None else len(unlabelled.positions),
+        unlabelled_fingerprint=None if unlabelled is None else unlabelled.fingerprint,
         validation_groups=_numbered([group_of(dataset.infos[position]) for position in splits.validation]),
     )
 

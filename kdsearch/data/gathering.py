@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from kdsearch.config.data import FolderSource, PhantomSource, PublishedSource, Source, source_name
+from kdsearch.config.data import (
+    FolderSource,
+    ImagesSource,
+    PhantomSource,
+    PublishedSource,
+    Source,
+    UnlabelledSource,
+    source_name,
+)
 from kdsearch.data.dataset import ACROSS, ImageInfo
 from kdsearch.data.entry import Defect, Entry, Listing
 from kdsearch.data.near_duplicates import clusters_of, hash_image, similar_pairs, thumbnail
@@ -31,7 +39,7 @@ class Gathered:
     whites: set[float] = field(default_factory=set)
 
 
-def gather(sources: Sequence[Source], listings: Sequence[Listing | None], *, size: int) -> Gathered:
+def gather(sources: Sequence[Source | UnlabelledSource], listings: Sequence[Listing | None], *, size: int) -> Gathered:
     """All images at that size, without the listings' defects; a simulated source has no listing."""
     gathered = Gathered()
     for source, listing in zip(sources, listings, strict=True):
@@ -52,7 +60,9 @@ def _simulate(source: PhantomSource, size: int, gathered: Gathered) -> None:
         gathered.infos.append(info)
 
 
-def _read(source: PublishedSource | FolderSource, listing: Listing, size: int, gathered: Gathered) -> None:
+def _read(
+    source: PublishedSource | FolderSource | ImagesSource, listing: Listing, size: int, gathered: Gathered
+) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
     white = white_of((entry.image for entry in listing.entries), bits=source.bits)

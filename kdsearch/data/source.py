@@ -7,7 +7,7 @@ import os
 import string
 from pathlib import Path
 
-from kdsearch.config.data import FolderSource, PhantomSource, PublishedSource
+from kdsearch.config.data import FolderSource, ImagesSource, PhantomSource, PublishedSource
 from kdsearch.data.entry import Listing, Reader
 from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
 from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
@@ -18,6 +18,8 @@ from kdsearch.data.readers.busi import WHERE as BUSI_WHERE
 from kdsearch.data.readers.busi import read_busi
 from kdsearch.data.readers.folder import WHERE as FOLDER_WHERE
 from kdsearch.data.readers.folder import read_folder
+from kdsearch.data.readers.images import WHERE as IMAGES_WHERE
+from kdsearch.data.readers.images import read_images
 from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
 from kdsearch.data.readers.udiat import read_udiat
 from kdsearch.errors import DataError
@@ -44,11 +46,13 @@ LICENCES: dict[str, str] = {
 def origin(reader: str) -> str:
     """Where a reader's images come from, and under what terms."""
     where = f"{READERS[reader][1]}; " if reader in READERS else ""
-    return f"{where}{LICENCES[reader]}"
+    return f"{where}{LICENCES['folder' if reader == 'images' else reader]}"
 
 
-def list_source(source: PublishedSource | FolderSource) -> Listing:
+def list_source(source: PublishedSource | FolderSource | ImagesSource) -> Listing:
     """What the source's folder holds; raises DataError where the folder or its layout is not there."""
+    if isinstance(source, ImagesSource):
+        return read_images(_folder(source.folder, IMAGES_WHERE))
     if isinstance(source, FolderSource):
         return read_folder(_folder(source.folder, FOLDER_WHERE), csv=source.csv)
     reader, where = READERS[source.reader]

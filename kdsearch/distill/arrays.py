@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdsearch.config.study import Device
-from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
 from kdsearch.errors import KdsearchError
 
 
@@ -34,6 +34,18 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnlabelledGrey:
+    """Images without masks, on a device."""
+
+    grey: Tensor
+    """N×H×W uint8."""
+    fraction: float
+    """Of each batch that is drawn from them."""
+    teacher_logits: Tensor | None = None
+    """N×C×H×W, in half precision; None where nothing needs them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
     """What a network is trained and judged on."""
 
@@ -41,6 +53,8 @@ class TrainingData:
     validation: Images
     teacher_logits: Tensor | None = None
     """N×C×H×W, the teacher's of the training images, in half precision; None where nothing needs them."""
+    unlabelled: UnlabelledGrey | None = None
+    """What is learnt from the teacher alone; None where there is nothing."""
 
     @property
     def device(self) -> torch.device:
@@ -48,11 +62,20 @@ class TrainingData:
         return self.train.grey.device
 
 
-def training_data(dataset: Dataset, splits: Splits, device: torch.device) -> TrainingData:
-    """The training and validation images on the device; the test images are not touched."""
+def training_data(
+    dataset: Dataset, splits: Splits, device: torch.device, unlabelled: UnlabelledPart | None = None
+) -> TrainingData:
+    """The training, validation and unlabelled images on the device; the test images are not touched."""
     return TrainingData(
-        train=images_at(dataset, splits.train, device), validation=images_at(dataset, splits.validation, device)
+        train=images_at(dataset, splits.train, device),
+        validation=images_at(dataset, splits.validation, device),
+        unlabelled=None if unlabelled is None else _on(unlabelled, device),
     )
+
+
+def _on(part: UnlabelledPart, device: torch.device) -> UnlabelledGrey:
+    grey = torch.from_numpy(part.whole.images[np.asarray(part.positions)]).to(device)
+    return UnlabelledGrey(grey=grey, fraction=part.fraction)
 
 
 def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:

@@ -106,28 +106,65 @@ def _train_epoch(
     """Shows the network every training image once; returns the mean loss."""
     state.model.train()
     total = torch.zeros((), device=data.device)
-    for chosen in torch.randperm(len(data.train), generator=state.generator).tensor_split(steps):
-        batch = draw_batch(data, chosen, spec, state.generator)
+    seen = 0
+    for chosen, unlabelled in _shuffled(data, spec, state.generator, steps=steps):
+        batch = draw_batch(data, chosen, spec, state.generator, unlabelled=unlabelled)
         with torch.autocast(data.device.type, precision, enabled=precision is not None):
             loss = objective(batch)
         _step(state, loss, clip=spec.gradient_clip)
         total += loss.detach() * len(chosen)
-    return total / len(data.train)
+        seen += len(chosen)
+    return total / seen
 
 
-def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
-    """The chosen training images in the strong view, with the teacher's logits where they are wanted."""
+def _shuffled(
+    data: TrainingData, spec: TrainingSpec, generator: torch.Generator, *, steps: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Positions of each step's training images, and of its unlabelled images where there are any.
+
+    All training images once; where unlabelled ones take a part of each batch, fewer of them.
+    """
+    order, more = torch.randperm(len(data.train), generator=generator), data.unlabelled
+    if more is None:
+        yield from ((chosen, None) for chosen in order.tensor_split(steps))
+        return
+    extra = min(max(1, round(spec.batch_size * more.fraction)), max(1, spec.batch_size - 1))
+    rounds = math.ceil(steps * extra / len(more.grey))
+    others = torch.cat([torch.randperm(len(more.grey), generator=generator) for _ in range(rounds)])
+    labelled = order[: steps * max(1, spec.batch_size - extra)].tensor_split(steps)
+    yield from zip(labelled, others[: steps * extra].tensor_split(steps), strict=True)
+
+
+def draw_batch(
+    data: TrainingData,
+    chosen: Tensor,
+    spec: TrainingSpec,
+    generator: torch.Generator,
+    *,
+    unlabelled: Tensor | None = None,
+) -> Batch:
+    """The chosen training and unlabelled images in the strong view, with the teacher's logits where they are wanted."""
     chosen = chosen.to(data.device)
     logits = None if data.teacher_logits is None else data.teacher_logits[chosen]
     grey, masks = data.train.grey[chosen], data.train.masks[chosen]
-    return strong_view(grey, masks, logits, spec=spec.augmentation, generator=generator)
+    if unlabelled is None:
+        return strong_view(grey, masks, logits, spec=spec.augmentation, generator=generator)
+    assert data.unlabelled is not None, "they were chosen among these"
+    others = unlabelled.to(data.device)
+    further = data.unlabelled.grey[others]
+    if logits is not None:
+        assert data.unlabelled.teacher_logits is not None, "the teacher was asked about both"
+        logits = torch.cat([logits, data.unlabelled.teacher_logits[others]])
+    grey, masks = torch.cat([grey, further]), torch.cat([masks, torch.zeros_like(further)])
+    batch = strong_view(grey, masks, logits, spec=spec.augmentation, generator=generator)
+    return dataclasses.replace(batch, labelled=len(chosen))
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, images: Images) -> Tensor:
-    """Logits N×C×H×W of all images, in evaluation mode."""
+def predict_logits(model: nn.Module, grey: Tensor) -> Tensor:
+    """Logits N×C×H×W of grey values N×H×W, in evaluation mode."""
     model.eval()
-    parts = [model(normalise(part)) for part in torch.split(images.grey, EVALUATION_BATCH)]
+    parts = [model(normalise(part)) for part in torch.split(grey, EVALUATION_BATCH)]
     return torch.cat(parts).float()
 
 
@@ -163,7 +200,7 @@ def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
 
 def _judged(report: EpochReport, model: nn.Module, images: Images, spec: TrainingSpec) -> EpochReport:
     """The report with loss and Dice of the images."""
-    logits = predict_logits(model, images)
+    logits = predict_logits(model, images.grey)
     target = (images.masks > 0).long()
     return dataclasses.replace(
         report,
@@ -188,7 +225,7 @@ def _mixed_precision(spec: TrainingSpec, device: torch.device) -> torch.dtype | 
 
 def score(network: nn.Module, images: Images, fitted: Fitted) -> Scores:
     """Overlap on the images, and what the network costs; leaves the network on the CPU, where tools count it."""
-    predicted = predict_classes(predict_logits(network, images)).cpu()
+    predicted = predict_classes(predict_logits(network, images.grey)).cpu()
     network.cpu()
     cost = count(network, size=images.size)
     return assemble(

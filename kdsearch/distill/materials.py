@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from kdsearch.data.cache import open_dataset
-from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart, UnlabelledPlace
+from kdsearch.data.unlabelled import open_part
 from kdsearch.distill.arrays import TrainingData, training_data
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
@@ -31,6 +32,8 @@ class Materials:
     splits: Splits
     trained_teacher: TrainedTeacher | None = None
     """None where a teacher is still to be made from them."""
+    unlabelled: UnlabelledPart | None = None
+    """Images without masks; None where the study has none."""
 
     @property
     def teacher(self) -> TrainedTeacher:
@@ -40,12 +43,18 @@ class Materials:
 
     @property
     def key(self) -> str:
-        """Stands for all three."""
-        return digest(self.splits.fingerprint, self.trained_teacher.id if self.trained_teacher else "")
+        """Stands for all of them."""
+        more = () if self.unlabelled is None else (self.unlabelled.fingerprint,)
+        return digest(self.splits.fingerprint, self.trained_teacher.id if self.trained_teacher else "", *more)
+
+    def with_splits(self, splits: Splits) -> Materials:
+        """The same images under another split, which a teacher is still to be made for."""
+        unlabelled = None if self.unlabelled is None else self.unlabelled.beside(self.dataset, splits)
+        return Materials(dataset=self.dataset, splits=splits, unlabelled=unlabelled)
 
     def training_data(self, device: torch.device) -> TrainingData:
-        """The training and validation images on the device."""
-        return training_data(self.dataset, self.splits, device)
+        """The training, validation and unlabelled images on the device."""
+        return training_data(self.dataset, self.splits, device, self.unlabelled)
 
     def place(self, home: Path) -> Place:
         """Where they lie under kdsearch's folder on this machine."""
@@ -56,6 +65,7 @@ class Materials:
             splits=self.splits,
             teacher=self.trained_teacher.recipe if self.trained_teacher else None,
             teacher_folder=self.trained_teacher.folder if self.trained_teacher else None,
+            unlabelled=None if self.unlabelled is None else self.unlabelled.place(),
         )
 
     def packed(self) -> Materials:
@@ -63,7 +73,8 @@ class Materials:
         images, masks = np.asarray(self.dataset.images), np.asarray(self.dataset.masks)
         dataset = dataclasses.replace(self.dataset, images=images, masks=masks)
         teacher = self.trained_teacher.packed() if self.trained_teacher else None
-        return dataclasses.replace(self, dataset=dataset, trained_teacher=teacher)
+        unlabelled = None if self.unlabelled is None else self.unlabelled.packed()
+        return dataclasses.replace(self, dataset=dataset, trained_teacher=teacher, unlabelled=unlabelled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +89,8 @@ class Place:
     teacher: TeacherRecipe | None
     teacher_folder: Path | None
     """Both None where there is no teacher yet."""
+    unlabelled: UnlabelledPlace | None = None
+    """None where there are no images without masks."""
 
     def open(self) -> Materials:
         """The materials, their arrays memory-mapped."""
@@ -85,7 +98,12 @@ class Place:
         if self.teacher is not None and self.teacher_folder is not None:
             teacher = open_teacher(self.teacher, self.teacher_folder)
             assert teacher is not None, "the driver makes the teacher before it submits its students' jobs"
-        return Materials(dataset=open_dataset(self.home, self.data), splits=self.splits, trained_teacher=teacher)
+        return Materials(
+            dataset=open_dataset(self.home, self.data),
+            splits=self.splits,
+            trained_teacher=teacher,
+            unlabelled=None if self.unlabelled is None else open_part(self.home, self.unlabelled),
+        )
 
 
 class Trainers:

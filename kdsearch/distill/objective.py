@@ -15,6 +15,7 @@ from kdsearch.distill import losses
 from kdsearch.distill.hidden_maps import HiddenMaps
 from kdsearch.distill.term_losses import TERM_LOSSES, Setting
 from kdsearch.distill.views import Batch
+from kdsearch.measure.scores import predict_classes
 from kdsearch.models.contract import Network, Outputs, maps_at
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
@@ -63,18 +64,28 @@ class TermModule(nn.Module):
         """The loss of one batch, in float32, of what the student makes of it."""
         if self._term.on == "logits":
             assert self._loss.logits is not None, "study files name it for logits only where it compares those"
-            return self._loss.logits(student.logits.float(), self._teacher_logits(batch), self._setting(batch))
+            teacher = self._teacher_logits(batch)
+            return self._loss.logits(
+                student.logits.float(), teacher, self._setting(batch, self._weights(batch, teacher))
+            )
         maps = maps_at(student.features, self._stride, side=batch.image.shape[-1]).float()
         return self._compare_hidden(maps, self._teacher_hidden(batch), self._setting(batch))
 
-    def _setting(self, batch: Batch) -> Setting:
+    def _weights(self, batch: Batch, teacher: Tensor) -> Tensor | None:
+        """Of pixels; outlines are the masks', and the teacher's where there are none."""
         extra = boundary_of(self._term)
+        if not extra:
+            return None
+        known = batch.known_target
+        return losses.outline_weights(torch.cat([known, predict_classes(teacher[len(known) :])]), extra)
+
+    def _setting(self, batch: Batch, weights: Tensor | None = None) -> Setting:
         return Setting(
             logit_std=self._logit_std,
             temperature=temperature_of(self._term) or 1.0,
             supervised=self._kind,
-            target=batch.target,
-            weights=losses.outline_weights(batch.target, extra) if extra else None,
+            target=batch.known_target,
+            weights=weights,
         )
 
     def _view(self, batch: Batch) -> Tensor:
@@ -150,7 +161,8 @@ class Distillation(nn.Module):
         """The loss of one batch."""
         outputs = self._student[0].outputs(batch.image)
         with torch.autocast(outputs.logits.device.type, enabled=False):
-            loss = losses.supervised(outputs.logits.float(), batch.target, self._kind)
+            known = outputs.logits[: batch.labelled].float()
+            loss = losses.supervised(known, batch.known_target, self._kind)
             for term, compare in zip(self._spec.terms, self.terms, strict=True):
                 distilled = compare(outputs, batch)
                 if self._spec.balance == "shared":

@@ -11,10 +11,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from kdsearch.config.distillation import Stride, stride_of
-from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.loop import reporting_memory, score, train
+from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
@@ -47,6 +47,7 @@ class Trainer:
         """``teacher`` is None where the network to train is a teacher."""
         self.makes_teachers = teacher is None
         self._data = data
+        self._labelled = dataclasses.replace(data, unlabelled=None)
         self._teacher = teacher
         self._network: Teacher | None = None
         self._with_logits: TrainingData | None = None
@@ -58,7 +59,7 @@ class Trainer:
     ) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student or teacher; see ``distil`` and ``train_teacher``."""
         if isinstance(recipe, TeacherRecipe):
-            return train_teacher(recipe, self._data, checkpoint=checkpoint, kept=kept)
+            return train_teacher(recipe, self._labelled, checkpoint=checkpoint, kept=kept)
         return self.distil(recipe, checkpoint=checkpoint, kept=kept)
 
     def distil(
@@ -88,7 +89,7 @@ class Trainer:
     def _objective(self, recipe: Recipe, student: StudentNetwork) -> tuple[Objective, nn.Module | None, TrainingData]:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
         if spec is None:
-            return Supervised(student, kind), None, self._data
+            return Supervised(student, kind), None, self._labelled
         views = {term.teacher_view for term in spec.terms if term.on == "logits"}
         data = self._data_with_logits() if views else self._data
         distillation = Distillation(
@@ -108,8 +109,17 @@ class Trainer:
             assert self._teacher is not None, "a student that is distilled has a teacher"
             logits = self._teacher.logits(self._data.device)
             self._logit_std = float(logits.float().std())
-            self._with_logits = dataclasses.replace(self._data, teacher_logits=logits)
+            self._with_logits = dataclasses.replace(
+                self._data, teacher_logits=logits, unlabelled=self._unlabelled_with_logits()
+            )
         return self._with_logits
+
+    def _unlabelled_with_logits(self) -> UnlabelledGrey | None:
+        more = self._data.unlabelled
+        if more is None:
+            return None
+        logits = predict_logits(self._online_teacher(), more.grey)
+        return dataclasses.replace(more, teacher_logits=logits.half())
 
     def _hidden_maps(self, stride: Stride | None) -> HiddenMaps:
         if stride not in self._hidden:

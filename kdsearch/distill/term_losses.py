@@ -32,7 +32,7 @@ class Setting:
     supervised: SupervisedLoss
     """The loss against the masks."""
     target: Tensor
-    """N×H×W class numbers."""
+    """Class numbers M×H×W of the images that have a mask, the first M."""
     weights: Tensor | None = None
     """N×1×H×W of the pixels, with mean 1; None where all count alike."""
 
@@ -84,7 +84,9 @@ TERM_LOSSES: dict[Loss, TermLoss] = {
         scales={"hidden": 4.0},
     ),
     "region": TermLoss(
-        maps=lambda student, teacher, how: maps_region(student, teacher, how.target),
+        maps=lambda student, teacher, how: maps_region(
+            student[: len(how.target)], teacher[: len(how.target)], how.target
+        ),
         scales={"hidden": 4.0},
     ),
 }

@@ -25,6 +25,13 @@ class Batch:
     """N×H×W class numbers, warped as the image."""
     teacher_logits: Tensor | None = None
     """N×C×H×W, the teacher's cached logits, warped as the image; None where nothing needs them."""
+    labelled: int | None = None
+    """How many of the images, the first, have a mask; None for all of them. The others' target means nothing."""
+
+    @property
+    def known_target(self) -> Tensor:
+        """The target of the images that have a mask."""
+        return self.target[: self.labelled]
 
 
 def strong_view(

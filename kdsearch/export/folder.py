@@ -171,7 +171,7 @@ def _check_int8(expected: Tensor, got: Tensor, images: Images, *, bound: float) 
 
 @torch.inference_mode()
 def _torch_logits(network: StudentNetwork, images: Images) -> Tensor:
-    return predict_logits(network, images)
+    return predict_logits(network, images.grey)
 
 
 def _spread(count: int, wanted: int) -> Tensor:
@@ -194,8 +194,8 @@ def _describe(
     files: dict[str, str],
     provenance: Provenance,
 ) -> Description:
-    summary = asdict(summarise(materials.dataset, materials.splits))
-    del summary["validation_groups"]
+    summary = asdict(summarise(materials.dataset, materials.splits, materials.unlabelled))
+    del summary["validation_groups"], summary["unlabelled_fingerprint"]
     if provenance.scored_on == "test":
         summary |= {"validation": 0, "test": summary["validation"]}
     return Description(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
 from kdsearch.errors import ModelError
 from kdsearch.export.description import Description, require_unchanged
 
@@ -36,10 +36,12 @@ class Seen:
     """Those of the test split."""
 
 
-def dump_seen(dataset: Dataset, splits: Splits) -> str:
-    """A line for each image of the splits, in no telling order."""
+def dump_seen(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> str:
+    """A line for each image of the splits, and each that was learnt from without a mask, in no telling order."""
     parts = {LEARNT: (*splits.train, *splits.validation), LOCKED: splits.test}
     lines = {f"{digest_image(dataset.images[p])} {part}\n" for part, positions in parts.items() for p in positions}
+    if unlabelled is not None:
+        lines |= {f"{digest_image(unlabelled.whole.images[p])} {LEARNT}\n" for p in unlabelled.positions}
     return "".join(sorted(lines))
 
 

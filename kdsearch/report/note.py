@@ -54,7 +54,8 @@ def _searched(study: StudyConfig) -> str:
 
 def _data(study: StudyConfig, data: DataSummary) -> str:
     size = study.data.size
+    unlabelled = f"; {data.unlabelled} without masks taught through the teacher alone" if data.unlabelled else ""
     return (
         f"Data: {', '.join(data.sources)}, {data.images} images at {size}×{size}: {data.train} to train on, "
-        f"{data.validation} to validate, {data.test} locked away."
+        f"{data.validation} to validate, {data.test} locked away{unlabelled}."
     )

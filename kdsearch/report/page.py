@@ -195,9 +195,13 @@ def _data(story: ReportData) -> str:
     size = story.study.data.size
     return (
         f"<p>{html.escape(', '.join(data.sources))}: {data.images} images at {size}×{size}; {data.train} to train on, "
-        f"{data.validation} to validate, {data.test} locked away. Fingerprint of the images {data.fingerprint}, of the "
-        f"split {data.split}.</p>"
+        f"{data.validation} to validate, {data.test} locked away{_unlabelled(data)}. "
+        f"Fingerprint of the images {data.fingerprint}, of the split {data.split}.</p>"
     )
+
+
+def _unlabelled(data: DataSummary) -> str:
+    return f"; {data.unlabelled} without masks taught through the teacher alone" if data.unlabelled else ""
 
 
 def _table(students: Sequence[Student], standings: Standings) -> str:

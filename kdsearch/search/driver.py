@@ -78,7 +78,9 @@ def _run(
         materials = yield from add_teacher(study, images, jobs, home=home, study_id=store.id)
         yield MaterialsReady(materials=materials, device=device.type)
         with explained(study.name):
-            store.bind(data=summarise(materials.dataset, materials.splits), teacher=materials.teacher)
+            store.bind(
+                data=summarise(materials.dataset, materials.splits, materials.unlabelled), teacher=materials.teacher
+            )
         session = Session(
             study=study,
             home=home,

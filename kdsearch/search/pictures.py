@@ -85,7 +85,7 @@ class Pictures:
             else:
                 network = load_weights(student, weights_path(self._home, self._study.name, student.job))
             images = self._validation()
-            logits = predict_logits(network, images)
+            logits = predict_logits(network, images.grey)
             self._known[key] = (predict_classes(logits) > 0).numpy(), lesion_dice(logits, images).numpy()
         return self._known[key]
 

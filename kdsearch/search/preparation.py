@@ -16,6 +16,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import DataSummary
 from kdsearch.data.splits import split
+from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Kept
@@ -42,12 +43,19 @@ def read_images(study: StudyConfig, home: Path) -> Materials:
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
-    return Materials(dataset=dataset, splits=splits)
+    unlabelled = load_unlabelled(study.data, home, dataset, splits)
+    return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
 
 
 def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
     """The images and split that its trials were made from, as ``data`` says; raises KdsearchError for others."""
     images = read_images(study, home)
+    unlabelled = None if images.unlabelled is None else images.unlabelled.fingerprint
+    if data is not None and data.unlabelled_fingerprint != unlabelled:
+        raise KdsearchError(
+            f"study {study.name}: data.unlabelled: the images are not those its trials learnt from; restore them, or "
+            "name their folder with --data NAME=FOLDER"
+        )
     if data is not None and data.split != images.splits.fingerprint:
         raise KdsearchError(
             f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "

@@ -87,7 +87,7 @@ def _positions(splits: Splits, part: str) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def _dice(network: torch.nn.Module, images: Images) -> list[float]:
-    dice = lesion_dice(predict_logits(network, images), images)
+    dice = lesion_dice(predict_logits(network, images.grey), images)
     return [float(value) for value in dice[~dice.isnan()]]
 
 

@@ -130,7 +130,7 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         form=form,
         provenance=Provenance(
             chosen=f"{choice.sentence} {choice.caution}".strip(),
-            seen=dump_seen(known.materials.dataset, known.search_splits),
+            seen=dump_seen(known.materials.dataset, known.search_splits, known.materials.unlabelled),
             test_openings=known.test_openings,
             tested=known.tested is not None and known.tested.member_of(student.number) is not None,
             scored_on=known.scored_on,

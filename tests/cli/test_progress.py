@@ -24,6 +24,7 @@ MATERIALS = SimpleNamespace(
     dataset=SimpleNamespace(has_lesion=[True, True, False, True]),
     splits=SimpleNamespace(validation=(1, 2, 3)),
     teacher=SimpleNamespace(scores=scores(dice=0.868, params=1_187_441, macs=9)),
+    unlabelled=None,
 )
 READY = MaterialsReady(materials=MATERIALS, device="cpu")
 
@@ -68,6 +69,16 @@ def test_what_the_images_can_show_is_said_before_the_search(progress):
     assert "2 with a lesion compare students; less than about 34.7 points of Dice apart" in line
     _handle(progress, Searching(records=(), target=3, page=""))
     assert what_images_show(2) in _shown(progress)
+
+
+def test_unlabelled_images_are_counted_and_those_left_out(progress):
+    part = SimpleNamespace(whole=SimpleNamespace(infos=[None] * 9), positions=(0, 1, 4), sources=("breast",))
+    materials = SimpleNamespace(**{**vars(MATERIALS), "unlabelled": part})
+    (line,) = _handle(progress, MaterialsReady(materials=materials, device="cpu"))
+    said = "unlabelled 3 images of breast; 6 that belong together with validation or test images are left out"
+    assert line.splitlines()[-1] == said
+    _handle(progress, Searching(records=(), target=3, page=""))
+    assert said in _shown(progress)
 
 
 def test_trial_s_epochs_are_told_by_its_number(progress):

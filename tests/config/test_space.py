@@ -80,7 +80,7 @@ def test_each_path_is_given_the_losses_that_it_can_be_compared_by(study_file):
     [
         "student: {width: {int: [4, 8]}, depth: {choice: [2, 3]}}",
         "distillation: {path: {choice: [none, logits]}, temperature: {choice: [1, 2, 4]}, loss: {choice: [mse, kld]}}",
-        "distillation: {path: {choice: [none, logits, hidden]}, loss: {choice: [dml, region]}, boundary: {choice: [0, 3]}}",
+        "distillation: {path: {choice: [none, logits]}, loss: {choice: [dml, cwd]}, boundary: {choice: [0, 3]}}",
         "distillation: {weight: {float: [0.1, 0.9], step: 0.2}}\ntraining: {augmentation: {noise: {choice: [0, 0.1]}}}",
         "seed: 1",
     ],

@@ -85,7 +85,7 @@ def test_best_epoch_s_weights_are_kept():
     model, reports, fitted = _fit(_spec(epochs=6, learning_rate=5e-2, schedule="constant"))
     best = max(reports, key=lambda report: report.dice)
     assert fitted.best_epoch == best.epoch
-    predicted = predict_classes(predict_logits(model, DATA.validation))
+    predicted = predict_classes(predict_logits(model, DATA.validation.grey))
     dice = dice_per_image(predicted, (DATA.validation.masks > 0).long()).nanmean()
     assert dice.item() == pytest.approx(best.dice)
 
@@ -164,7 +164,7 @@ def test_schedules_have_their_shapes():
 
 def test_validation_sees_images_without_augmentation():
     model = _student().eval()
-    logits = predict_logits(model, DATA.validation)
+    logits = predict_logits(model, DATA.validation.grey)
     nothing = _spec().augmentation.model_copy(update=dict.fromkeys(_spec().augmentation.model_dump(), 0.0))
     view = strong_view(DATA.validation.grey, DATA.validation.masks, None, spec=nothing, generator=torch.Generator())
     torch.testing.assert_close(model(view.image), logits, atol=1e-3, rtol=1e-3)

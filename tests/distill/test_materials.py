@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.materials import Trainers
 
 
@@ -13,7 +14,7 @@ class _Materials:
     trained_teacher = object()
 
     def training_data(self, _device):
-        return object()
+        return TrainingData(train=None, validation=None)
 
 
 def test_materials_are_opened_once_and_the_last_few_kept():

@@ -120,6 +120,9 @@ def _announce(study: StudyConfig, console: Console) -> None:
     given = {name: value for name, value in search.limits.model_dump().items() if value is not None}
     limits = "".join(f"; {name} {signs.get(name, '≤')} {value:,}" for name, value in given.items())
     sources = ", ".join(source.reader for source in data.sources)
+    if data.unlabelled:
+        names = ", ".join(source.reader for source in data.unlabelled)
+        sources += f" (without masks: {names}, {100 * data.unlabelled_fraction:.0f} % of each batch)"
     objectives = ", ".join(search.objectives)
     workers = f"{search.workers} worker(s)" if search.workers else "one worker a core or GPU"
     if search.executor == "ray":

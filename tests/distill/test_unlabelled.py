@@ -1,0 +1,227 @@
+"""Students learn from images without masks what their teacher makes of them, and from the others as before."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.ranges import values_of
+from kdsearch.config.training import TrainingSpec
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.data.unlabelled import load_unlabelled
+from kdsearch.distill import losses
+from kdsearch.distill.arrays import UnlabelledGrey, training_data
+from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.loop import train
+from kdsearch.distill.materials import Materials
+from kdsearch.distill.objective import Distillation, Supervised, on_one_grid
+from kdsearch.distill.student import Trainer
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import teacher_folder
+from kdsearch.distill.term_losses import TERM_LOSSES
+from kdsearch.models.contract import normalise
+from kdsearch.models.students import build_student
+from kdsearch.search.recipes import choose
+from tests.distill.teachers import teach
+from tests.search.setups import finish
+
+MORE = "  unlabelled: [{reader: phantom, name: more, seed: 5, images: 12}]\n"
+
+
+@pytest.fixture
+def study(study_file):
+    """A tiny study with twelve unlabelled phantoms."""
+    from kdsearch.config.load import load_study
+    from tests.tiny import TINY
+
+    return load_study(study_file(TINY.replace("  size: 32\n", f"  size: 32\n{MORE}")))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def materials(study, home):
+    dataset = load_dataset(study.data, home)
+    splits = split(dataset, study.data.split, train_without_lesion=False)
+    data = training_data(dataset, splits, torch.device("cpu"))
+    teacher = teach(study, data, teacher_folder(TeacherRecipe.of(study), splits.fingerprint, home))
+    part = load_unlabelled(study.data, home, dataset, splits)
+    return Materials(dataset=dataset, splits=splits, trained_teacher=teacher, unlabelled=part)
+
+
+def _recipe(study, *terms):
+    recipe = choose(study, lambda _name, value: values_of(value)[0], seed=0)
+    if not terms:
+        return recipe
+    return recipe.model_copy(
+        update={"distillation": DistillationSpec.model_validate({"terms": terms, "balance": "added"})}
+    )
+
+
+DML = {"on": "logits", "loss": "dml", "teacher_view": "weak", "weight": 1.0}
+
+
+def _weights(materials, recipe):
+    trainer = Trainer(materials.training_data(torch.device("cpu")), materials.trained_teacher)
+    return load(finish(trainer.distil(recipe))[1].weights)
+
+
+def _equal(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_plain_student_is_the_same_with_and_without_them(study, materials):
+    without = dataclasses.replace(materials, unlabelled=None)
+    assert _equal(_weights(materials, _recipe(study)), _weights(without, _recipe(study)))
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        DML,
+        DML | {"teacher_view": "same"},
+        DML | {"boundary": 2.0},
+        {"on": "attention", "loss": "mse"},
+        {"on": "hidden", "loss": "region"},
+        {"on": "regressor", "loss": "pkd"},
+    ],
+    ids=lambda term: "-".join(map(str, term.values())),
+)
+def test_distilled_student_learns_from_them_and_is_the_same_twice(study, materials, term):
+    recipe = _recipe(study, term)
+    first = _weights(materials, recipe)
+    assert _equal(first, _weights(materials, recipe))
+    assert not _equal(first, _weights(dataclasses.replace(materials, unlabelled=None), recipe))
+
+
+def test_worker_opens_what_the_driver_has(materials, home):
+    opened = materials.place(home).open()
+    assert opened.key == materials.key
+    assert opened.key != dataclasses.replace(materials, unlabelled=None).key
+    packed = materials.packed()
+    assert packed.key == materials.key
+    for other in (opened, packed):
+        assert torch.equal(
+            other.training_data(torch.device("cpu")).unlabelled.grey,
+            materials.training_data(torch.device("cpu")).unlabelled.grey,
+        )
+
+
+def test_another_split_has_another_part_and_no_teacher_yet(materials):
+    splits = dataclasses.replace(materials.splits, validation=materials.splits.test, test=())
+    other = materials.with_splits(splits)
+    assert other.trained_teacher is None
+    assert other.unlabelled.whole is materials.unlabelled.whole
+
+
+class _Counting:
+    """Asks what batches hold; learns from the masks alone."""
+
+    def __init__(self, network):
+        self._supervised, self.batches = Supervised(network, "cross_entropy"), []
+
+    def __call__(self, batch):
+        self.batches.append((len(batch.image), batch.labelled, batch.teacher_logits))
+        return self._supervised(
+            dataclasses.replace(batch, image=batch.image[: batch.labelled], target=batch.known_target)
+        )
+
+
+@pytest.mark.parametrize(("fraction", "labelled", "whole"), [(0.5, 4, 8), (0.25, 6, 8), (0.01, 7, 8), (0.99, 1, 8)])
+def test_they_take_their_fraction_of_each_batch_and_steps_stay(materials, fraction, labelled, whole):
+    data = materials.training_data(torch.device("cpu"))
+    few = dataclasses.replace(data.unlabelled, fraction=fraction)
+    network = build_student(_student_spec())
+    counting = _Counting(network)
+    spec = TrainingSpec(epochs=2, batch_size=8)
+    finish(train(network, counting, dataclasses.replace(data, unlabelled=few), spec, seed=0))
+    steps = -(-len(data.train) // 8)
+    assert len(counting.batches) == 2 * steps
+    assert {count for count, _, _ in counting.batches[:-1]} <= {whole, whole - 1}
+    assert max(known for _, known, _ in counting.batches) == labelled
+
+
+def _student_spec():
+    from kdsearch.config.student import UNetSpec
+
+    return UNetSpec(width=4, depth=2, convolutions=1, convolution="standard")
+
+
+def _batch_of(materials, *, count=3):
+    """Three images with masks and three without, as they are, with the teacher's logits."""
+    from kdsearch.distill.loop import predict_logits
+    from kdsearch.distill.views import Batch
+
+    data = materials.training_data(torch.device("cpu"))
+    grey = torch.cat([data.train.grey[:count], data.unlabelled.grey[:count]])
+    masks = (data.train.masks[:count] > 0).long()
+    logits = predict_logits(materials.teacher.load(torch.device("cpu")), grey)
+    image = normalise(grey)
+    target = torch.cat([masks, torch.full_like(masks, 99)])  # nobody may look at these
+    return Batch(image=image, weak=image, target=target, teacher_logits=logits, labelled=count)
+
+
+def _loss(materials, batch, term):
+    student = build_student(_student_spec()).eval()
+    teacher = materials.teacher.load(torch.device("cpu"))
+    spec = DistillationSpec.model_validate({"terms": (term,), "balance": "added"})
+    hidden = {None: HiddenMaps(teacher, batch.image)}
+    with torch.no_grad():
+        return student, Distillation(student, spec, "dice_cross_entropy", teacher=teacher, hidden=hidden)(batch).item()
+
+
+def test_masks_teach_those_that_have_them_and_the_teacher_all(materials):
+    batch = _batch_of(materials)
+    student, found = _loss(materials, batch, DML | {"weight": 0.5})
+    logits = student(batch.image)
+    supervised = losses.supervised(logits[:3], batch.target[:3], "dice_cross_entropy")
+    distilled = losses.logits_dml(logits, batch.teacher_logits, "dice_cross_entropy")
+    assert found == pytest.approx((supervised + 0.5 * distilled).item(), rel=1e-5)
+
+
+def test_outlines_are_the_masks_and_where_there_are_none_the_teacher_s(materials):
+    batch = _batch_of(materials)
+    student, found = _loss(materials, batch, DML | {"boundary": 3.0})
+    logits = student(batch.image)
+    marked = torch.cat([batch.target[:3], (batch.teacher_logits[3:, 0] > 0).long()])
+    weights = losses.outline_weights(marked, 3.0)
+    distilled = losses.logits_dml(logits, batch.teacher_logits, "dice_cross_entropy", weights)
+    supervised = losses.supervised(logits[:3], batch.target[:3], "dice_cross_entropy")
+    assert found == pytest.approx((supervised + distilled).item(), rel=1e-5)
+
+
+def test_region_is_of_images_whose_classes_are_known(materials):
+    batch = _batch_of(materials)
+    alone = dataclasses.replace(
+        batch, image=batch.image[:3], weak=batch.weak[:3], target=batch.target[:3], labelled=None
+    )
+    term = {"on": "hidden", "loss": "region"}
+    student, both = _loss(materials, batch, term)
+    supervised = losses.supervised(student(batch.image[:3]), batch.target[:3], "dice_cross_entropy")
+    teacher = materials.teacher.load(torch.device("cpu"))
+    hidden = HiddenMaps(teacher, batch.image)
+    maps = on_one_grid(losses.standardised(student.features(batch.image)[-1])[:3], hidden.standardised(alone.image))
+    expected = losses.maps_region(*maps, alone.target)
+    scale = TERM_LOSSES["region"].scales["hidden"]
+    assert both == pytest.approx((supervised + scale * expected).item(), rel=1e-4)
+
+
+def test_fewer_images_than_a_step_needs_are_drawn_again(materials):
+    data = materials.training_data(torch.device("cpu"))
+    one = UnlabelledGrey(grey=data.unlabelled.grey[:1], fraction=0.5)
+    network = build_student(_student_spec())
+    counting = _Counting(network)
+    finish(
+        train(
+            network, counting, dataclasses.replace(data, unlabelled=one), TrainingSpec(epochs=1, batch_size=8), seed=0
+        )
+    )
+    assert {count - known for count, known, _ in counting.batches} == {4}

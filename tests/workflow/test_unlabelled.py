@@ -1,0 +1,70 @@
+"""A study with images without masks, from the file to the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import kdsearch
+from kdsearch.cli.main import main
+from kdsearch.errors import KdsearchError
+from kdsearch.export.description import read_description
+from kdsearch.export.seen import read_seen
+from tests.tiny import TINY
+
+MORE = "  unlabelled: [{reader: phantom, name: more, seed: 5, images: 12}]\n"
+STUDY = (
+    TINY.replace("  size: 32\n", f"  size: 32\n{MORE}")
+    .replace("workers: 1", "executor: inline")
+    .replace("{choice: [none, logits]}", "logits")
+    + "\nconfirm: {folds: 2}\n"
+)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    Path("study.yaml").write_text(STUDY, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("place")
+def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
+    assert main(["run", "study.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "phantom (without masks: phantom, 50 % of each batch) at 32×32" in shown
+    assert "unlabelled 12 images of more" in shown
+    study = kdsearch.Study("study.yaml", home="home")
+    assert study.confirm().members
+    picked = study.pick(trial=0, registry=False)
+    described = read_description(picked.folder)
+    assert described.data["unlabelled"] == 12
+    card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "- phantom, without its masks: simulated by kdsearch" in card
+    assert "12 further images taught through the teacher alone." in card
+    assert (
+        len(read_seen(picked.folder, described).learnt) == 12 + described.data["train"] + described.data["validation"]
+    )
+    assert "12 without masks taught through the teacher alone" in study.report().read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("place")
+def test_other_unlabelled_images_are_refused_once_trials_learnt_from_them():
+    study = kdsearch.Study("study.yaml", home="home").run(trials=1)
+    assert len(study.trials()) == 1
+    Path("study.yaml").write_text(STUDY.replace("images: 12", "images: 11"), encoding="utf-8")
+    with pytest.raises(KdsearchError, match="data.unlabelled"):
+        kdsearch.Study("study.yaml", home="home").run()
+
+
+@pytest.mark.usefixtures("place")
+def test_plain_students_alone_learn_nothing_from_them(capsys):
+    content = yaml.safe_load(STUDY)
+    content["distillation"] = {"path": "none"}
+    Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert main(["check", "study.yaml"]) == 2
+    assert "images without masks teach through distillation alone" in " ".join(capsys.readouterr().err.split())
