@@ -9,6 +9,7 @@ from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
+from kdsearch.report.teacher import confirmed_no_better
 from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, verdict_of
 
 Rows = list[tuple[str, ...]]
@@ -92,6 +93,7 @@ def sentences(found: Confirmation) -> list[str]:
         )
     if any(reason != "its member was dropped" and "behind" in reason for _, reason in found.left_out):
         lines.append("Members were dropped on the way, so that what is said of all together is of those that stayed.")
+    lines += [warning] if (warning := confirmed_no_better(found)) else []
     lines += _as_good(found)
     lines += [f"{found_name} has no answer: {reason}." for found_name, reason in _left_out(found)]
     return lines

@@ -26,6 +26,7 @@ from kdsearch.report.progress import Step, reference_size, steps_of
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
 from kdsearch.report.repeats import Variant, variant_rows
 from kdsearch.report.table import WHAT_STANDS, front_cells
+from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.standings import Standings
 from kdsearch.trials.record import Student, TrialRecord, students_of
@@ -144,11 +145,12 @@ def _summary(story: ReportData) -> str:
     counts = Counter(record.outcome for record in story.records)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     teacher = f" Teacher: {html.escape(story.teacher.headline())}." if story.teacher else ""
+    warning = no_better_than_plain(students_of(story.records), story.teacher)
     data = story.study.data
     images = f"{', '.join(source.reader for source in data.sources)} at {data.size}×{data.size}"
     return (
         f"<p>Images: {html.escape(images)}. {sum(counts.values())} trials: {outcomes}. {len(story.front)} students are "
-        f"on the front.{teacher} "
+        f"on the front.{teacher} {html.escape(warning)} "
         "Scores are those of the validation split, by which the students were chosen; the best of many is too good to "
         "be true.</p>"
     )

@@ -184,3 +184,15 @@ def test_dropped_member_has_no_answer(plan):
     found = _answer(plan, PLAIN_TRUTH, images=images, results=results, dropped={"5": "behind", "5-twin": "its member"})
     assert [arm.id for arm in found.arms] == ["3", "3-twin", "8"]
     assert dict(found.left_out) == {"5": "behind", "5-twin": "its member"}
+
+
+def test_teacher_that_is_no_better_than_a_plain_student_is_said_so(plan):
+    found = _answer(plan, PLAIN_TRUTH)
+    best = max(arm.dice.mean for arm in found.arms if arm.path == "none")
+    weak = dataclasses.replace(found.teacher, dice=dataclasses.replace(found.teacher.dice, mean=best - 0.01))
+    strong = dataclasses.replace(found.teacher, dice=dataclasses.replace(found.teacher.dice, mean=best + 0.01))
+    said = [
+        "\n".join(sentences(dataclasses.replace(found, teacher=teacher))).count("is no better than")
+        for teacher in (weak, strong)
+    ]
+    assert said == [1, 0]

@@ -13,6 +13,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
 from kdsearch.report.table import front_csv, front_json, front_table
+from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.workflow.front import Front, front
 
 
@@ -35,6 +36,9 @@ def _show(found: Front) -> None:
     """The table; of a repeated study, its variants too."""
     if not found.repeats:
         Console().print(front_table(found.members, found.standings))
+        warning = no_better_than_plain(found.students, found.teacher)
+        if warning:
+            Console().print(warning, soft_wrap=True, highlight=False, style="yellow")
         return
     from kdsearch.report.repeats import variants_of, variants_table
 

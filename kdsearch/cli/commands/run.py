@@ -20,6 +20,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table
+from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.search.events import Searching
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workflow.front import front, front_of_one
@@ -95,6 +96,9 @@ def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Consol
         console.print(none, soft_wrap=True)
         return NOTHING_MADE
     console.print(front_table(found.members, found.standings))
+    warning = no_better_than_plain(found.students, found.teacher)
+    if warning:
+        console.print(warning, soft_wrap=True, highlight=False, style="yellow")
     steps = next_steps(found.members, study_file=options.study, data=options.data, tracking=one.tracking, page=page)
     _say(steps, console)
     return 0
