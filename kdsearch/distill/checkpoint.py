@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
-from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
+from kdsearch.distill.optimisation import Slow, averaged, build_optimizer, build_schedule
 from kdsearch.files.digests import digest
 from kdsearch.files.whole import read_whole, write_whole
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
@@ -44,9 +44,15 @@ class TrainingState:
         self.optimizer = build_optimizer(self.parameters, spec, slow)
         self.schedule = build_schedule(self.optimizer, spec, steps=steps)
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == torch.float16)
+        self.average = averaged(model, spec, steps_per_epoch=steps / spec.epochs)
         self.best = Best(spec)
         self.curve: list[EpochReport] = []
         self._extra = extra
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the model, or its average."""
+        return self.model if self.average is None else self.average.module
 
     def dump(self) -> bytes:
         """The state as it is between two epochs."""
@@ -60,6 +66,8 @@ class TrainingState:
             "best": self.best.state(),
             "curve": dump_curve(self.curve),
         }
+        if self.average is not None:
+            content["average"] = self.average.state_dict()
         file = io.BytesIO()
         torch.save(content, file)
         return file.getvalue()
@@ -75,6 +83,8 @@ class TrainingState:
         self.scaler.load_state_dict(kept["scaler"])
         self.generator.set_state(kept["random"])
         self.best.restore_state(kept["best"])
+        if self.average is not None:
+            self.average.load_state_dict(kept["average"])
         self.curve = list(read_curve(kept["curve"]))
 
 

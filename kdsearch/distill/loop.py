@@ -82,14 +82,16 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
             seconds=seconds,
         )
         if kept == "best":
-            report = _judged(report, model, data.validation, spec)
-            state.best.offer(model, report)
+            report = _judged(report, state.judged, data.validation, spec)
+            state.best.offer(state.judged, report)
         state.curve.append(report)
         if checkpoint is not None:
             checkpoint.keep(state)
         yield report
     if kept == "best":
         state.best.restore(model)
+    elif state.average is not None:
+        model.load_state_dict(state.judged.state_dict())
     best_epoch = state.best.epoch or len(state.curve)
     return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=before + time.monotonic() - started)
 
@@ -191,6 +193,8 @@ def _step(state: TrainingState, loss: Tensor, *, clip: float | None) -> None:
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
+    if state.average is not None:
+        state.average.update_parameters(state.model)
 
 
 def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:

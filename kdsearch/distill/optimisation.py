@@ -1,13 +1,15 @@
-"""Optimisers and learning-rate schedules by their names in a study file."""
+"""Optimisers and learning-rate schedules by their names in a study file, and averages of weights."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdsearch.config.training import TrainingSpec
 
@@ -44,6 +46,18 @@ def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow |
         return [usual]
     rest = [parameter for parameter in parameters if id(parameter) in held]
     return [usual, {"params": rest, "lr": spec.learning_rate * slow.fraction}]
+
+
+def averaged(model: nn.Module, spec: TrainingSpec, *, steps_per_epoch: float) -> AveragedModel | None:
+    """The model's exponential moving average, batch norms' statistics included, to be updated after each step.
+
+    Its decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``; None where the spec averages nothing.
+    """
+    if spec.averaged_epochs is None:
+        return None
+    decay = math.exp(-1 / (spec.averaged_epochs * steps_per_epoch))
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
 def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> LRScheduler:

@@ -118,7 +118,7 @@ def test_study_is_frozen(tiny):
         tiny.seed = 3
 
 
-@pytest.mark.parametrize("name", ["pareto", "busi", "busi-small", "behboodi2024"])
+@pytest.mark.parametrize("name", ["pareto", "busi", "busi-small", "distillation", "behboodi2024"])
 def test_shipped_study_is_valid_and_names_its_schema(name):
     path = Path(__file__).parents[2] / "studies" / f"{name}.yaml"
     assert load_study(path).name == name

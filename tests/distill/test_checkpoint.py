@@ -45,6 +45,7 @@ def _untimed(reports):
         {"optimizer": "sgd", "schedule": "cosine", "gradient_clip": 1.0},
         {"optimizer": "adam", "schedule": "constant"},
         {"patience": 1, "learning_rate": 1e-4, "schedule": "constant"},
+        {"averaged_epochs": 1.5},
     ],
 )
 def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes):

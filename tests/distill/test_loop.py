@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -213,3 +215,46 @@ def test_patience_beside_a_falling_rate_is_refused(schedule):
     with pytest.raises(ValueError, match="before the rate of schedule"):
         space_of(TrainingSpec)(patience=3, schedule=Choice(choice=("constant", schedule)))
     assert TrainingSpec(patience=3, schedule="constant").patience == 3
+
+
+@pytest.mark.parametrize("kept", ["best", "last"])
+def test_weights_are_averaged_exponentially_over_about_as_many_epochs(kept):
+    """By hand: each step's weights and batch norm statistics, with a decay of exp(-1 / steps)."""
+    spec = _spec(epochs=3, averaged_epochs=0.5)
+    decay, seen = math.exp(-1 / (0.5 * 4)), []
+
+    class Watched(Supervised):
+        """Notes the network's state before each step."""
+
+        def __call__(self, batch):
+            seen.append({name: tensor.clone() for name, tensor in self._network.state_dict().items()})
+            return super().__call__(batch)
+
+    plain = _student()
+    list(train(plain, Watched(plain, spec.supervised_loss), DATA, _spec(epochs=3), seed=0, kept="last"))
+    states = [*seen[1:], plain.state_dict()]
+    network = _student()
+    reports = list(train(network, Supervised(network, spec.supervised_loss), DATA, spec, seed=0, kept=kept))
+    expected = dict(states[0])
+    averages = []
+    for place, state in enumerate(states):
+        if place:
+            expected = {
+                name: decay * value + (1 - decay) * state[name] if value.is_floating_point() else state[name]
+                for name, value in expected.items()
+            }
+        averages.append(expected)
+    epoch = 3 if kept == "last" else max(reports, key=lambda report: report.dice).epoch
+    found = network.state_dict()
+    for name, value in averages[4 * epoch - 1].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(found[name], value, msg=name)
+
+
+def test_what_is_averaged_is_what_is_judged():
+    """A rate that throws the weights about, averaged over all epochs, is judged better than its last step."""
+    spec = _spec(epochs=6, learning_rate=5e-2, schedule="constant")
+    _, wild, _ = _fit(spec)
+    _, calm, _ = _fit(spec.model_copy(update={"averaged_epochs": 2.0}))
+    assert [report.train_loss for report in calm] == [report.train_loss for report in wild], "training is the same"
+    assert [report.dice for report in calm] != [report.dice for report in wild]
