@@ -49,6 +49,8 @@ class TeacherConfig(Section):
     )
     """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package that
     carries a weights file) or ``file:PATH``."""
+    flip: bool = False
+    """Whether the trained teacher's logits are those of the mean probabilities of an image and its mirror image."""
     checkpoint: str | None = None
     """A teacher you already have, as safetensors of the whole network; it is used as it is and not trained."""
     training: TeacherTraining = TeacherTraining()

@@ -95,6 +95,8 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
     settings = recipe.config.model_dump(mode="json")
     if recipe.config.training.averaged_epochs is None:
         del settings["training"]["averaged_epochs"]
+    if not recipe.config.flip:
+        del settings["flip"]
     last = ("last",) if kept == "last" else ()
     name = digest(FORMAT, splits_fingerprint, settings, _file_state(recipe.config), recipe.seed, *last)
     return home / "teachers" / name

@@ -22,10 +22,14 @@ _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 class Teacher(nn.Module):
     """A segmentation-models-pytorch network that also gives its encoder's maps."""
 
-    def __init__(self, network: nn.Module, *, mean: float, std: float) -> None:
-        """``mean`` and ``std`` of grey values 0-1 are those that the encoder's weights were trained with."""
+    def __init__(self, network: nn.Module, *, mean: float, std: float, flip: bool = False) -> None:
+        """``mean`` and ``std`` of grey values 0-1 are those that the encoder's weights were trained with.
+
+        With ``flip`` it is asked about an image and its mirror image, once it is trained.
+        """
         super().__init__()
         self.network = network
+        self._flip = flip
         self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
 
     def forward(self, image: Tensor) -> Tensor:
@@ -34,6 +38,13 @@ class Teacher(nn.Module):
 
     def outputs(self, image: Tensor) -> Outputs:
         """Logits and the encoder's maps of images normalised as for a student."""
+        found = self._outputs_of(image)
+        if not self._flip or self.training:
+            return found
+        mirrored = self._outputs_of(image.flip(-1)).logits.flip(-1)
+        return Outputs(logits=mean_of_probabilities(found.logits, mirrored), features=found.features)
+
+    def _outputs_of(self, image: Tensor) -> Outputs:
         features, *tokens = self._encode(image)
         decoded = self.network.decoder(features, *tokens)  # type: ignore[operator]  # smp's contract
         logits = self.network.segmentation_head(decoded)  # type: ignore[operator]  # likewise
@@ -51,6 +62,14 @@ class Teacher(nn.Module):
         return encoded if isinstance(encoded, tuple) else (encoded,)
 
 
+def mean_of_probabilities(a: Tensor, b: Tensor) -> Tensor:
+    """Logits N×C×H×W of the mean of two networks' probabilities; one channel is a sigmoid, several are a softmax."""
+    if a.shape[1] == 1:
+        lesion = torch.logaddexp(nn.functional.logsigmoid(a), nn.functional.logsigmoid(b))
+        return lesion - torch.logaddexp(nn.functional.logsigmoid(-a), nn.functional.logsigmoid(-b))
+    return torch.logaddexp(a.log_softmax(dim=1), b.log_softmax(dim=1))
+
+
 def build_teacher(
     config: TeacherConfig, *, size: int, seed: int = 0, pretrained: bool = True, classes: int = 1
 ) -> Teacher:
@@ -63,7 +82,8 @@ def build_teacher(
     try:
         with _seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
             mean, std = input_statistics(config.encoder)
-            teacher = Teacher(_create(config, pretrained=pretrained, classes=classes), mean=mean, std=std)
+            network = _create(config, pretrained=pretrained, classes=classes)
+            teacher = Teacher(network, mean=mean, std=std, flip=config.flip)
             drop_unused_stages(teacher.network.encoder, size=size)  # type: ignore[arg-type]  # smp's contract
             teacher.eval()(torch.zeros(1, 1, size, size))
     except OSError as error:

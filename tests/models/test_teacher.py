@@ -13,7 +13,12 @@ from kdsearch.config.teacher import PACKAGES, Architecture, TeacherConfig
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
-from kdsearch.models.teacher import build_teacher, drop_unused_stages, input_statistics
+from kdsearch.models.teacher import (
+    build_teacher,
+    drop_unused_stages,
+    input_statistics,
+    mean_of_probabilities,
+)
 
 
 @pytest.mark.parametrize("architecture", typing.get_args(Architecture))
@@ -179,3 +184,28 @@ def test_stages_behind_the_depth_are_not_built_and_change_nothing(encoder, depth
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     sum(part.sum() for part in after if part.requires_grad).backward()
     assert all(parameter.grad is not None for parameter in whole.parameters())
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_flipping_teacher_gives_the_mean_probabilities_of_both_sides(classes):
+    config = TeacherConfig(encoder_depth=3, weights="none")
+    once = build_teacher(config, size=32, classes=classes).eval()
+    both = build_teacher(config.model_copy(update={"flip": True}), size=32, classes=classes).eval()
+    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def probabilities(logits):
+        return logits.sigmoid() if classes == 1 else logits.softmax(dim=1)
+
+    with torch.no_grad():
+        expected = (probabilities(once(image)) + probabilities(once(image.flip(-1)).flip(-1))) / 2
+        torch.testing.assert_close(probabilities(both(image)), expected)
+        torch.testing.assert_close(both(image.flip(-1)), both(image).flip(-1))
+        torch.testing.assert_close(both.features(image)[-1], once.features(image)[-1])
+        torch.testing.assert_close(both.train().outputs(image).logits, once.train().outputs(image).logits)
+
+
+def test_mean_of_sure_probabilities_stays_finite():
+    sure = torch.tensor([[[[200.0, -200.0, 200.0]]]])
+    found = mean_of_probabilities(sure, -sure)
+    torch.testing.assert_close(found, torch.zeros_like(sure))
+    assert mean_of_probabilities(sure, sure).isfinite().all()
