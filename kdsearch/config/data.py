@@ -71,6 +71,8 @@ class ImagesSource(Section):
     """Holds the images; ``$NAME`` stands for an environment variable."""
     bits: Bits | None = None
     """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+    csv: str | None = None
+    """A table in that folder with a column ``image`` and a column ``group`` (patient)."""
 
 
 Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
@@ -127,9 +129,16 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _nothing_idle(self) -> DataConfig:
+        if not self.unlabelled and self.unlabelled_fraction != type(self).model_fields["unlabelled_fraction"].default:
+            raise ValueError("unlabelled_fraction has an effect with unlabelled alone; name such sources, or remove it")
+        return self
+
+    @model_validator(mode="after")
     def _simulated_images_differ(self) -> DataConfig:
-        seeds = [source.seed for source in (*self.sources, *self.unlabelled) if isinstance(source, PhantomSource)]
-        if self.unlabelled and len(set(seeds)) < len(seeds):
+        seeds = [source.seed for source in (*self.unlabelled, *self.sources) if isinstance(source, PhantomSource)]
+        own = sum(isinstance(source, PhantomSource) for source in self.unlabelled)
+        if any(seed in seeds[place + 1 :] for place, seed in enumerate(seeds[:own])):
             raise ValueError("unlabelled: phantoms of one seed are the same images; give each source its own seed")
         return self
 

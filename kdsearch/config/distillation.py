@@ -23,6 +23,8 @@ LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
 """What each path can be compared by."""
 ANY_CHANNELS: frozenset[Loss] = frozenset({"affinity", "region"})
 """Losses that compare places with places, whatever the number of channels."""
+NEEDS_MASKS: frozenset[Loss] = frozenset({"region"})
+"""Losses that nothing can be learnt by where an image has no mask."""
 BY_PIXEL: frozenset[Loss] = frozenset({"mse", "kld", "dml"})
 """Losses of logits in which each pixel has a part of its own, which ``boundary`` can weight."""
 Stride = Literal[1, 2, 4, 8, 16, 32]
@@ -280,6 +282,11 @@ class DistillationSpec(Section):
             f"{term.on}{'' if (stride := stride_of(term)) is None else f' at {stride}'} {term.loss}"
             for term in self.terms
         )
+
+
+def teaches_without_masks(spec: DistillationSpec | None) -> bool:
+    """Whether a student of that distillation learns from images without a mask."""
+    return spec is not None and any(term.loss not in NEEDS_MASKS for term in spec.terms)
 
 
 def temperature_of(term: Term) -> float | None:

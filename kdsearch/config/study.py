@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.data import DataConfig
-from kdsearch.config.distillation import DistillationSpace, TermSpace
+from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, DistilledPath, Loss, TermSpace
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space, values_of
 from kdsearch.config.search import SearchConfig
@@ -112,11 +112,11 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _unlabelled_images_are_distilled(self) -> StudyConfig:
-        space = self.distillation
-        if self.data.unlabelled and isinstance(space, DistillationSpace) and values_of(space.path) == ["none"]:
+        if self.data.unlabelled and not any(loss not in NEEDS_MASKS for loss in _losses_of(self.distillation)):
             raise ValueError(
-                "data.unlabelled: images without masks teach through distillation alone, and path none distils "
-                "nothing; search another distillation.path, or remove data.unlabelled"
+                "data.unlabelled: images without masks teach through distillation alone, path none distils nothing, "
+                f"and loss {', '.join(NEEDS_MASKS)} needs masks; search another distillation.path or loss, or remove "
+                "data.unlabelled"
             )
         return self
 
@@ -130,6 +130,14 @@ class StudyConfig(Section):
                 "trains on CUDA where it is given GPUs, on the CPU where it is not"
             )
         return self
+
+
+def _losses_of(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[Loss]:
+    """By which some recipe is distilled."""
+    if not isinstance(distillation, DistillationSpace):
+        return {getattr(term, "loss") for term in distillation}  # noqa: B009 - a space hides its settings' types
+    paths: list[DistilledPath] = [path for path in values_of(distillation.path) or () if path != "none"]  # type: ignore[misc]  # as the section says
+    return {loss for path in paths for loss in distillation.losses_of(path)}
 
 
 def _unpickled(text: str) -> StudyConfig:

@@ -71,6 +71,8 @@ class UnlabelledImages:
     """For each, the ids of the data set's images that it belongs together with."""
     fingerprint: str
     """Changes with any pixel, name or group, and with the data set."""
+    skipped: tuple[str, ...] = ()
+    """Defects of images that were left out, as the study file allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,8 +102,11 @@ def grouped(gathered: Gathered) -> list[ImageInfo]:
     return [named[place] if place in gathered.looks else info for place, info in enumerate(gathered.infos)]
 
 
-def clusters(gathered: Gathered) -> list[int]:
-    """For each image the number of its cluster: those that a group, or a near-duplicate picture, joins."""
+def clusters(gathered: Gathered, *, shared: Collection[str] = ()) -> list[int]:
+    """For each image the number of its cluster: those that a group, or a near-duplicate picture, joins.
+
+    Groups of one name are one in the sources ``shared``; in any other they are that source's own.
+    """
     infos, places = gathered.infos, list(gathered.looks)
     trusted = all(infos[place].group for place in places) and len({infos[place].source for place in places}) <= 1
     pairs: list[tuple[int, int]] = []
@@ -116,7 +119,8 @@ def clusters(gathered: Gathered) -> list[int]:
     first: dict[tuple[str, str], int] = {}
     for place, info in enumerate(infos):
         if info.group is not None:
-            pairs.append((first.setdefault((info.source, info.group), place), place))
+            whose = "" if info.source in shared else info.source
+            pairs.append((first.setdefault((whose, info.group), place), place))
     return clusters_of(len(infos), pairs)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import string
 from pathlib import Path
 
-from kdsearch.config.data import FolderSource, ImagesSource, PhantomSource, PublishedSource
+from kdsearch.config.data import FolderSource, ImagesSource, PhantomSource, PublishedSource, source_name
 from kdsearch.data.entry import Listing, Reader
 from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
 from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
@@ -17,13 +18,13 @@ from kdsearch.data.readers.busbra import read_busbra
 from kdsearch.data.readers.busi import WHERE as BUSI_WHERE
 from kdsearch.data.readers.busi import read_busi
 from kdsearch.data.readers.folder import WHERE as FOLDER_WHERE
-from kdsearch.data.readers.folder import read_folder
-from kdsearch.data.readers.images import WHERE as IMAGES_WHERE
-from kdsearch.data.readers.images import read_images
+from kdsearch.data.readers.folder import read_folder, read_images
 from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
 from kdsearch.data.readers.udiat import read_udiat
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests
+
+IMAGES_WHERE = "put images into it"
 
 READERS: dict[str, tuple[Reader, str]] = {
     "busi": (read_busi, BUSI_WHERE),
@@ -49,14 +50,27 @@ def origin(reader: str) -> str:
     return f"{where}{LICENCES['folder' if reader == 'images' else reader]}"
 
 
-def list_source(source: PublishedSource | FolderSource | ImagesSource) -> Listing:
+def list_source(source: PublishedSource | FolderSource) -> Listing:
     """What the source's folder holds; raises DataError where the folder or its layout is not there."""
-    if isinstance(source, ImagesSource):
-        return read_images(_folder(source.folder, IMAGES_WHERE))
     if isinstance(source, FolderSource):
         return read_folder(_folder(source.folder, FOLDER_WHERE), csv=source.csv)
     reader, where = READERS[source.reader]
     return reader(_folder(source.folder, where))
+
+
+def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Listing:
+    """The source's images without their masks; raises DataError that names the source where they are not there."""
+    try:
+        if isinstance(source, ImagesSource):
+            listing = read_images(_folder(source.folder, IMAGES_WHERE), csv=source.csv)
+        elif isinstance(source, FolderSource):
+            listing = read_folder(_folder(source.folder, IMAGES_WHERE), csv=source.csv, masks=False)
+        else:
+            listing = list_source(source)
+    except DataError as error:
+        raise DataError(f"data.unlabelled: source {source_name(source)}: {error}") from error
+    entries = tuple(dataclasses.replace(entry, masks=()) for entry in listing.entries)
+    return dataclasses.replace(listing, entries=entries)
 
 
 def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
@@ -83,6 +97,6 @@ def _folder(text: str, where: str) -> Path:
     except (KeyError, ValueError) as error:
         name = str(error).strip("'")
         raise DataError(
-            f"data.sources: folder {text}: the environment variable {name} is not set; set it to the data's folder, "
-            f"or name the folder on the command line with --data FOLDER; get the data: {where}"
+            f"folder {text}: the environment variable {name} is not set; set it to the data's folder, or name the "
+            f"folder on the command line with --data [NAME=]FOLDER; get the data: {where}"
         ) from None

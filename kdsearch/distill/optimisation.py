@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from kdsearch.config.training import TrainingSpec
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 MOMENTUM = 0.9
 """Of SGD."""
@@ -51,13 +54,22 @@ def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow |
 def averaged(model: nn.Module, spec: TrainingSpec, *, steps_per_epoch: float) -> AveragedModel | None:
     """The model's exponential moving average, batch norms' statistics included, to be updated after each step.
 
-    Its decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``; None where the spec averages nothing.
+    Its decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``; None where the spec averages nothing. Before it
+    has seen as many, it is the plain mean of what it has, so that the random start has no part of its own.
     """
     if spec.averaged_epochs is None:
         return None
-    decay = math.exp(-1 / (spec.averaged_epochs * steps_per_epoch))
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    newest = 1 - math.exp(-1 / (spec.averaged_epochs * steps_per_epoch))
+
+    def update(averages: Tensors, current: Tensors, seen: Tensor | int) -> None:
+        weight = max(newest, 1 / (int(seen) + 1))
+        for average, value in zip(averages, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, weight)
+            else:
+                average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> LRScheduler:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kdsearch.config.distillation import Stride, stride_of
+from kdsearch.config.distillation import Stride, stride_of, teaches_without_masks
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
@@ -91,7 +91,10 @@ class Trainer:
         if spec is None:
             return Supervised(student, kind), None, self._labelled
         views = {term.teacher_view for term in spec.terms if term.on == "logits"}
-        data = self._data_with_logits() if views else self._data
+        with_logits = self._data_with_logits() if views else self._data  # its deviation is wanted by either view
+        data = with_logits if "weak" in views else self._data
+        if not teaches_without_masks(spec):
+            data = dataclasses.replace(data, unlabelled=None)
         distillation = Distillation(
             student,
             spec,
@@ -102,7 +105,7 @@ class Trainer:
             logit_std=self._logit_std,
         )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))
-        return distillation.to(self._data.device), distillation, data if "weak" in views else self._data
+        return distillation.to(self._data.device), distillation, data
 
     def _data_with_logits(self) -> TrainingData:
         if self._with_logits is None:

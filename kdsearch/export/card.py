@@ -61,7 +61,8 @@ def _use(d: Description) -> str:
 
 def _data(d: Description, study: StudyConfig) -> str:
     lines = [f"- {source.reader}: {origin(source.reader)}" for source in study.data.sources]
-    lines += [f"- {source.reader}, without its masks: {origin(source.reader)}" for source in study.data.unlabelled]
+    if d.data.get("unlabelled"):
+        lines += [f"- {source.reader}, without its masks: {origin(source.reader)}" for source in study.data.unlabelled]
     counts = [int(d.data[name]) for name in ("images", "train", "validation", "test")]
     left = counts[0] - sum(counts[1:])
     openings = d.test_openings
@@ -69,7 +70,7 @@ def _data(d: Description, study: StudyConfig) -> str:
     validated = f"{d.data['validation']} to validate, " if d.scored_on == "validation" else ""
     left_out = f" {left} without a lesion were left out of training." if left else ""
     unlabelled = (
-        f" {d.data['unlabelled']} further images taught through the teacher alone." if study.data.unlabelled else ""
+        f" {d.data['unlabelled']} further images taught through the teacher alone." if d.data.get("unlabelled") else ""
     )
     return (
         "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "

@@ -21,16 +21,19 @@ def no_better_than_plain(students: Iterable[Student], teacher: Scores | None) ->
 
 
 def confirmed_no_better(found: Confirmation) -> str:
-    """The same by confirmed Dice, of plain students and twins."""
+    """That it is not shown to be better than the best plain student or twin, out of fold; empty where it is."""
     plain = [arm for arm in found.arms if arm.path == "none"]
     best = max(plain, key=lambda arm: arm.dice.mean, default=None)
-    if best is None or best.dice.mean < found.teacher.dice.mean:
+    if best is None or best.minus_teacher is None or best.minus_teacher.high < 0:
         return ""
-    return _sentence(best.name, best.dice.mean, found.teacher.dice.mean)
+    return (
+        f"The teacher is not shown to be better than {best.name}, which learnt from masks alone and differs from it by "
+        f"{best.minus_teacher} points: {LITTLE_TO_LEARN}."
+    )
 
 
 def _sentence(name: str, dice: float, teacher: float) -> str:
     return (
-        f"The teacher ({100 * teacher:.1f} % Dice) is no better than {name} ({100 * dice:.1f} %), which learnt from "
-        f"masks alone: {LITTLE_TO_LEARN}."
+        f"The teacher ({100 * teacher:.1f} % Dice) scores no better than {name} ({100 * dice:.1f} %), which learnt "
+        f"from masks alone: {LITTLE_TO_LEARN}."
     )

@@ -50,16 +50,16 @@ def read_images(study: StudyConfig, home: Path) -> Materials:
 def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
     """The images and split that its trials were made from, as ``data`` says; raises KdsearchError for others."""
     images = read_images(study, home)
+    if data is not None and data.split != images.splits.fingerprint:
+        raise KdsearchError(
+            f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
+            f"{images.splits.fingerprint}); restore them, or name their folder with --data"
+        )
     unlabelled = None if images.unlabelled is None else images.unlabelled.fingerprint
     if data is not None and data.unlabelled_fingerprint != unlabelled:
         raise KdsearchError(
             f"study {study.name}: data.unlabelled: the images are not those its trials learnt from; restore them, or "
             "name their folder with --data NAME=FOLDER"
-        )
-    if data is not None and data.split != images.splits.fingerprint:
-        raise KdsearchError(
-            f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
-            f"{images.splits.fingerprint}); restore them, or name their folder with --data"
         )
     return images
 
@@ -113,7 +113,7 @@ def add_teachers(
         lacking = [
             LackingTeacher(
                 recipe=one.recipe,
-                materials=one.images,
+                materials=dataclasses.replace(one.images, unlabelled=None),
                 folder=one.folder(home),
                 checkpoint=_checkpoint_of(one.folder(home), study, home, study_id=study_id),
                 kept=one.kept,

@@ -200,6 +200,7 @@ class StudyStore:
         for key, what, now in (
             ("data", "images or their split", data.split),
             ("teacher_id", "teacher or its weights", teacher.id),
+            ("unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""),
         ):
             if has_trials and known.get(key, now) != now:
                 raise SearchError(

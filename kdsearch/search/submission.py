@@ -133,13 +133,14 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
 
 
 def _job(session: Session, proposal: Proposal) -> Job:
-    recipe, job_id = proposal.recipe, job_of_trial(proposal.number)
+    recipe, job_id, unlabelled = proposal.recipe, job_of_trial(proposal.number), session.materials.unlabelled
+    made_from = [session.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])]
     return Job(
         id=job_id,
         recipe=recipe,
         materials=session.materials.place(session.home),
         checkpoint=session.checkpoint_of(job_id),
-        subject=digest(CHECKPOINT_FORMAT, torch.__version__, session.materials.teacher.id, dump_recipe(recipe)),
+        subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),
         checkpoint_every_s=session.study.search.checkpoint_every_s,
         macs=cost_of(recipe.student, size=session.study.data.size).macs,
     )

@@ -104,12 +104,12 @@ def sealed_before(study: StudyConfig, home: Path, *, kind: Kind) -> str:
     stores = _stores(study, home, kind)
     if not stores:
         return ""
-    last, times = stores[-1], f"{len(stores)} time{'s' * (len(stores) > 1)}"
+    last, times = stores[-1], "once" if len(stores) == 1 else f"{len(stores)} times"
     state = "carried out" if last.complete() else "half done"
     if kind == "test":
         return (
             f"The locked images were opened {times}, last on {last.sealed} for trial {last.plan.members[0].trial} "
-            f"({state}); another opening needs --again and is counted"
+            f"({state}); the same command resumes or shows that, another opening needs --again and is counted"
         )
     return (
         f"A plan was sealed {times}, last on {last.sealed}: plan {last.plan.digest}, {state}; without --dry-run it is "

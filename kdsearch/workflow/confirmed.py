@@ -58,7 +58,7 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
     text = (
         f"Confirmed out of fold on {found.images} images, {found.folds} folds, {found.repetitions} "
         f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives {headline(member)}; "
-        f"the search flattered it by {100 * (member.flattered or 0.0):.1f} points."
+        f"the search flattered it by {100 * (member.flattered or 0.0):.1f} points.{_warnings(found)}"
     )
     effect = next((effect for effect in found.effects if effect.member == member.id), None)
     if effect is None:
@@ -72,8 +72,12 @@ def tested_claim(member: ArmAnswer, found: Confirmation) -> str:
     return (
         f"On the {found.images} locked test images with a lesion, which were opened {opened} (plan {found.plan}, "
         f"sealed {found.sealed}), its recipe, trained on all others with {found.repetitions} seeds, gives "
-        f"{headline(member)}; the teacher {found.teacher.dice} %."
+        f"{headline(member)}; the teacher {found.teacher.dice} %.{_warnings(found)}"
     )
+
+
+def _warnings(found: Confirmation) -> str:
+    return "".join(f" Mind: {warning}." for warning in found.warnings)
 
 
 def _with_dice(entry: Candidate, dice: float) -> Candidate:

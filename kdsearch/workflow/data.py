@@ -11,10 +11,11 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.store import TEACHER, ConfirmStore, open_confirmation
 from kdsearch.data.audit import Finding, ImageLook, composition, findings, look
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
 from kdsearch.data.folds import development_images
 from kdsearch.data.native import NativeImage, native_images
 from kdsearch.data.splits import split
+from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.errors import NotRunYetError
 from kdsearch.files.home import storage_url
 from kdsearch.report.data_page import data_page
@@ -44,6 +45,7 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
     """Raises DataError where images cannot be had."""
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    unlabelled = load_unlabelled(study.data, home, dataset, splits)
     looks: list[ImageLook] = list(look(study.data, dataset.infos))
     confirmed = _confirmation(study, home)
     found = list(findings(looks))
@@ -52,9 +54,9 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
     return DataAudit(
         study=study,
         composition=tuple(composition(looks)) if looks else (),
-        parts=tuple(_parts(dataset, splits, confirmed)),
+        parts=tuple(_parts(dataset, splits, confirmed, unlabelled)),
         findings=tuple(one for one in found if one.images),
-        skipped=dataset.skipped,
+        skipped=(*dataset.skipped, *(unlabelled.whole.skipped if unlabelled is not None else ())),
     )
 
 
@@ -105,8 +107,10 @@ def _contradicted(store: ConfirmStore, dataset: Dataset, splits: Splits) -> Find
     )
 
 
-def _parts(dataset: Dataset, splits: Splits, confirmed: ConfirmStore | None) -> Iterable[tuple[str, ...]]:
-    """Images of each label in each part of the split, and in the folds of a confirmation."""
+def _parts(
+    dataset: Dataset, splits: Splits, confirmed: ConfirmStore | None, unlabelled: UnlabelledPart | None
+) -> Iterable[tuple[str, ...]]:
+    """Images of each label in each part of the split, in the folds of a confirmation, and those without masks."""
     labels = sorted({info.label or "" for info in dataset.infos})
     yield ("part", "images", "with a lesion", *labels)
     rows = [("train", splits.train), ("validation", splits.validation), ("test, locked", splits.test)]
@@ -125,3 +129,9 @@ def _parts(dataset: Dataset, splits: Splits, confirmed: ConfirmStore | None) -> 
             str(sum(bool(lesion[place]) for place in part)),
             *(str(counts[one]) for one in labels),
         )
+    if unlabelled is not None:
+        every = Counter(info.source for info in unlabelled.whole.infos)
+        used = Counter(unlabelled.whole.infos[place].source for place in unlabelled.positions)
+        for source, count in every.items():
+            left_out = f", {count - used[source]} more left out" if count > used[source] else ""
+            yield (f"{source}, without masks{left_out}", str(used[source]), "", *("" for _ in labels))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from kdsearch.config.distillation import teaches_without_masks
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
@@ -114,7 +116,9 @@ def require_choice(found: Choice | list[Candidate], budget: Budget) -> Choice:
 
 def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Callable[[str], None]) -> Description:
     """Writes the student's folder, or finds it as the same call left it. Raises KdsearchError or OSError."""
-    student = choice.candidate.student
+    student, materials = choice.candidate.student, known.materials
+    if not teaches_without_masks(student.recipe.distillation):
+        materials = dataclasses.replace(materials, unlabelled=None)
     weights = known.weights_of(student)
     found = find_shipped(folder, student, weights=weights, form=form)
     if found is not None and choice.claim in found.chosen:
@@ -124,13 +128,13 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
     return ship_student(
         student,
         known.study,
-        known.materials,
+        materials,
         weights=weights,
         overlays=known.pictures.sheet(student),
         form=form,
         provenance=Provenance(
             chosen=f"{choice.sentence} {choice.caution}".strip(),
-            seen=dump_seen(known.materials.dataset, known.search_splits, known.materials.unlabelled),
+            seen=dump_seen(materials.dataset, known.search_splits, materials.unlabelled),
             test_openings=known.test_openings,
             tested=known.tested is not None and known.tested.member_of(student.number) is not None,
             scored_on=known.scored_on,

@@ -87,7 +87,7 @@ def test_dry_run_tells_of_a_plan_that_is_sealed(capsys):
     _confirm(stop_after=2)
     assert main(["confirm", "study.yaml", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "A plan was sealed 1 time, last on" in shown
+    assert "A plan was sealed once, last on" in shown
     assert "half done; without --dry-run it is resumed or shown" in shown
 
 

@@ -55,7 +55,7 @@ def test_dry_run_tells_of_openings_before(capsys):
     kdsearch.Study("study.yaml", home="home").test(0)
     assert main(["test", "study.yaml", "--trial", "1", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"opened 1 time, last on \S+ for trial 0 \(carried out\); another opening needs --again", shown)
+    assert re.search(r"opened once, last on \S+ for trial 0 \(carried out\); the same command", shown)
     assert _store().number == 1
 
 

@@ -58,7 +58,7 @@ def test_study_without_them_has_none(folder, tmp_path):
 
 def test_all_of_them_are_read_and_a_worker_opens_the_same(folder, others, tmp_path):
     _, _, part = _load(_config(folder, _images(others), unlabelled_fraction=0.25), tmp_path / "home")
-    assert _names(part) == [f"images/{index}.png" for index in range(4)]
+    assert _names(part) == [f"images/{index}" for index in range(4)]
     assert part.whole.images.shape == (4, 32, 32)
     assert (part.fraction, part.sources) == (0.25, ("images",))
     opened = open_part(tmp_path / "home", part.place())
@@ -72,11 +72,12 @@ def test_data_set_teacher_and_split_are_those_without_them(folder, others, tmp_p
     assert (without.fingerprint, splits.fingerprint) == (beside.fingerprint, same.fingerprint)
 
 
-def test_masks_of_a_labelled_source_are_not_read(folder, tmp_path):
+def test_masks_of_a_plain_folder_are_not_read_nor_missed(folder, tmp_path):
     for index in range(3):
         write_image(tmp_path / "more" / "images" / f"{index}.png", seed=50 + index)
-        (tmp_path / "more" / "masks").mkdir(exist_ok=True)
-        (tmp_path / "more" / "masks" / f"{index}.png").write_text("no picture")
+    (tmp_path / "more" / "masks").mkdir()
+    (tmp_path / "more" / "masks" / "0.png").write_text("no picture")
+    (tmp_path / "more" / "masks" / "of nothing.png").write_text("no picture")
     source = FolderSource(reader="folder", folder=str(tmp_path / "more"), name="more")
     assert len(_load(_config(folder, source), tmp_path / "home")[2].positions) == 3
 
@@ -87,7 +88,7 @@ def test_doubles_of_validation_and_test_images_are_left_out(folder, others, tmp_
         name = dataset.infos[getattr(splits, part)[0]].id.rpartition("/")[2]
         Image.open(folder / "images" / f"{name}.png").save(others / f"{part}.tiff")
     found = _load(_config(folder, _images(others)), tmp_path / "home")[2]
-    assert {name for name in _names(found) if name.endswith("tiff")} == {"images/train.tiff"}
+    assert [name for name in _names(found) if not name[-1].isdigit()] == ["images/train"]
     assert len(found.positions) == 5
     swapped = split(dataset, SplitConfig(validation=0.3, test=0.3, seed=1), train_without_lesion=False)
     held = {dataset.infos[place].id for place in (*swapped.validation, *swapped.test)}
@@ -106,6 +107,26 @@ def test_whole_patient_of_a_double_is_left_out(folder, tmp_path):
     (theirs / "table.csv").write_text("image,group\n0,p\n1,p\n2,q\n3,q\n")
     source = FolderSource(reader="folder", folder=str(theirs), name="theirs", csv="table.csv")
     assert _names(_load(_config(folder, source), tmp_path / "home")[2]) == ["theirs/2", "theirs/3"]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_patients_of_one_name_in_plain_folders_are_one(folder, tmp_path, plain):
+    """A labelled and an unlabelled folder of one hospital: its patients have the same names in both tables."""
+    (folder / "table.csv").write_text("image,group\n" + "".join(f"{index},p{index}\n" for index in range(9)))
+    ours = FolderSource(reader="folder", folder=str(folder), name="ours", csv="table.csv")
+    theirs = tmp_path / "theirs"
+    for index in range(9):
+        write_image(theirs / ("" if plain else "images") / f"{index}.png", seed=100 + index)
+    (theirs / "table.csv").write_text("image,group\n" + "".join(f"{index},p{index}\n" for index in range(9)))
+    source = (
+        _images(theirs, csv="table.csv")
+        if plain
+        else FolderSource(reader="folder", folder=str(theirs), name="images", csv="table.csv")
+    )
+    config = DataConfig(sources=(ours,), unlabelled=(source,), size=32)
+    dataset, splits, part = _load(config, tmp_path / "home")
+    trained = {dataset.infos[place].id.rpartition("/")[2] for place in splits.train}
+    assert {name.rpartition("/")[2] for name in _names(part)} == trained
 
 
 def test_fingerprint_follows_their_content_and_the_data_set(folder, others, tmp_path):
@@ -128,16 +149,23 @@ def test_where_all_are_doubles_it_is_said(folder, tmp_path):
         _load(_config(folder, _images(tmp_path / "copies")), tmp_path / "home")
 
 
-def test_bad_folders_and_files_are_named(folder, others, tmp_path):
+def test_bad_folders_and_files_are_named(folder, others, tmp_path, caplog):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no image"):
+    with pytest.raises(DataError, match="data.unlabelled: none of the folders holds an image that can be read"):
         _load(_config(folder, _images(tmp_path / "empty")), tmp_path / "home")
-    with pytest.raises(DataError, match="gone is not a folder"):
+    with pytest.raises(DataError, match="data.unlabelled: source images: .*gone is not a folder; put images into it"):
         _load(_config(folder, _images(tmp_path / "gone")), tmp_path / "home")
     (others / "bad.png").write_text("no picture")
     with pytest.raises(DataError, match=r"1 files cannot be used as they are:\n.*bad.png"):
         _load(_config(folder, _images(others)), tmp_path / "home")
-    assert len(_load(_config(folder, _images(others), on_defect="skip"), tmp_path / "home")[2].positions) == 4
+    part = _load(_config(folder, _images(others), on_defect="skip"), tmp_path / "home")[2]
+    assert len(part.positions) == 4
+    assert "bad.png" in part.whole.skipped[0]
+    assert "1 unlabelled images with defects are left out" in caplog.text
+    with pytest.raises(
+        DataError, match=r"source images: folder \$NOT_SET: the environment variable NOT_SET is not set"
+    ):
+        _load(_config(folder, _images("$NOT_SET")), tmp_path / "home")
 
 
 def test_simulated_images_need_another_seed():
@@ -147,6 +175,13 @@ def test_simulated_images_need_another_seed():
     with pytest.raises(ValidationError, match="phantoms of one seed are the same images"):
         sources(0)
     assert sources(1).unlabelled[0].seed == 1
+    twice = tuple(PhantomSource(reader="phantom", name=name) for name in ("a", "b"))
+    assert DataConfig(sources=twice, unlabelled=(_images("scans"),)).unlabelled, "their doubles are their own affair"
+
+
+def test_fraction_without_such_sources_is_idle():
+    with pytest.raises(ValidationError, match="unlabelled_fraction has an effect with unlabelled alone"):
+        DataConfig(unlabelled_fraction=0.2)
 
 
 def test_names_differ_from_those_of_labelled_sources(folder, others):

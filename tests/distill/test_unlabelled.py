@@ -90,7 +90,6 @@ def test_plain_student_is_the_same_with_and_without_them(study, materials):
         DML | {"teacher_view": "same"},
         DML | {"boundary": 2.0},
         {"on": "attention", "loss": "mse"},
-        {"on": "hidden", "loss": "region"},
         {"on": "regressor", "loss": "pkd"},
     ],
     ids=lambda term: "-".join(map(str, term.values())),
@@ -100,6 +99,11 @@ def test_distilled_student_learns_from_them_and_is_the_same_twice(study, materia
     first = _weights(materials, recipe)
     assert _equal(first, _weights(materials, recipe))
     assert not _equal(first, _weights(dataclasses.replace(materials, unlabelled=None), recipe))
+
+
+def test_student_whose_only_loss_needs_masks_is_the_same_with_and_without_them(study, materials):
+    recipe = _recipe(study, {"on": "hidden", "loss": "region"})
+    assert _equal(_weights(materials, recipe), _weights(dataclasses.replace(materials, unlabelled=None), recipe))
 
 
 def test_worker_opens_what_the_driver_has(materials, home):
@@ -116,10 +120,15 @@ def test_worker_opens_what_the_driver_has(materials, home):
 
 
 def test_another_split_has_another_part_and_no_teacher_yet(materials):
-    splits = dataclasses.replace(materials.splits, validation=materials.splits.test, test=())
-    other = materials.with_splits(splits)
-    assert other.trained_teacher is None
-    assert other.unlabelled.whole is materials.unlabelled.whole
+    """The first belongs together with a test image, the second with one to train on."""
+    ids = [materials.dataset.infos[part[0]].id for part in (materials.splits.test, materials.splits.train)]
+    whole = dataclasses.replace(materials.unlabelled.whole, together=((ids[0],), (ids[1],), *((),) * 10))
+    known = dataclasses.replace(materials, unlabelled=dataclasses.replace(materials.unlabelled, whole=whole))
+    held = known.with_splits(known.splits)
+    assert held.trained_teacher is None
+    assert held.unlabelled.positions == tuple(range(1, 12))
+    swapped = dataclasses.replace(known.splits, train=known.splits.test, test=known.splits.train)
+    assert known.with_splits(swapped).unlabelled.positions == (0, *range(2, 12))
 
 
 class _Counting:
@@ -135,18 +144,24 @@ class _Counting:
         )
 
 
-@pytest.mark.parametrize(("fraction", "labelled", "whole"), [(0.5, 4, 8), (0.25, 6, 8), (0.01, 7, 8), (0.99, 1, 8)])
-def test_they_take_their_fraction_of_each_batch_and_steps_stay(materials, fraction, labelled, whole):
+@pytest.mark.parametrize(
+    ("fraction", "sizes"),
+    [
+        (0.5, [(8, 4)] * 4),
+        (0.25, [(8, 6)] * 4),
+        (0.01, [(8, 7), (7, 6), (7, 6), (7, 6)]),
+        (0.99, [(8, 1)] * 4),
+    ],
+)
+def test_they_take_their_fraction_of_each_batch_and_steps_stay(materials, fraction, sizes):
     data = materials.training_data(torch.device("cpu"))
     few = dataclasses.replace(data.unlabelled, fraction=fraction)
     network = build_student(_student_spec())
     counting = _Counting(network)
     spec = TrainingSpec(epochs=2, batch_size=8)
     finish(train(network, counting, dataclasses.replace(data, unlabelled=few), spec, seed=0))
-    steps = -(-len(data.train) // 8)
-    assert len(counting.batches) == 2 * steps
-    assert {count for count, _, _ in counting.batches[:-1]} <= {whole, whole - 1}
-    assert max(known for _, known, _ in counting.batches) == labelled
+    assert len(data.train) == 25, "four steps of eight"
+    assert [(count, known) for count, known, _ in counting.batches] == 2 * sizes
 
 
 def _student_spec():

@@ -22,7 +22,7 @@ def test_teacher_is_compared_with_the_best_plain_student(students, said):
     assert bool(text) == said
     if said:
         assert text.startswith(
-            "The teacher (80.0 % Dice) is no better than trial 2 (82.0 %), which learnt from masks alone"
+            "The teacher (80.0 % Dice) scores no better than trial 2 (82.0 %), which learnt from masks alone"
         )
 
 

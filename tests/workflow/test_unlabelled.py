@@ -12,6 +12,7 @@ from kdsearch.cli.main import main
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import read_description
 from kdsearch.export.seen import read_seen
+from tests.data.pictures import write_image
 from tests.tiny import TINY
 
 MORE = "  unlabelled: [{reader: phantom, name: more, seed: 5, images: 12}]\n"
@@ -59,6 +60,58 @@ def test_other_unlabelled_images_are_refused_once_trials_learnt_from_them():
     Path("study.yaml").write_text(STUDY.replace("images: 12", "images: 11"), encoding="utf-8")
     with pytest.raises(KdsearchError, match="data.unlabelled"):
         kdsearch.Study("study.yaml", home="home").run()
+
+
+def test_other_pictures_under_the_same_names_are_refused_too(place):
+    for index in range(6):
+        write_image(place / "scans" / f"{index}.png", seed=index)
+    content = yaml.safe_load(STUDY)
+    content["data"]["unlabelled"] = [{"reader": "images", "folder": "scans"}]
+    Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    study = kdsearch.Study("study.yaml", home="home").run(trials=1)
+    write_image(place / "scans" / "3.png", seed=77)
+    with pytest.raises(KdsearchError, match="the images of data.unlabelled are not those its trials were made from"):
+        study.run()
+    with pytest.raises(KdsearchError, match="data.unlabelled: the images are not those its trials learnt from"):
+        study.confirm()
+    write_image(place / "scans" / "3.png", seed=3)
+    assert len(study.run().trials()) == 3
+
+
+@pytest.mark.usefixtures("place")
+def test_plain_student_s_card_counts_none_of_them():
+    content = yaml.safe_load(STUDY)
+    content["distillation"] = {"path": {"choice": ["none", "logits"]}}
+    content["search"] |= {"sampler": "grid", "trials": 2}
+    content["student"]["width"] = 4
+    Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    study = kdsearch.Study("study.yaml", home="home").run()
+    paths = study.trials()["distillation.path"]
+    for number, path in paths.items():
+        picked = study.pick(trial=int(number), registry=False)
+        described = read_description(picked.folder)
+        seen = described.data["train"] + described.data["validation"]
+        taught = 0 if path == "none" else 12
+        assert described.data["unlabelled"] == taught
+        assert len(read_seen(picked.folder, described).learnt) == seen + taught
+        card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert ("taught through the teacher alone" in card) == (path != "none")
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("distillation", [{"path": "hidden", "loss": "region"}, [{"on": "hidden", "loss": "region"}]])
+def test_loss_that_needs_masks_alone_is_refused(capsys, distillation):
+    content = yaml.safe_load(STUDY)
+    content["distillation"] = distillation
+    Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert main(["check", "study.yaml"]) == 2
+    assert "loss region needs masks" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("place")
+def test_data_counts_them(capsys):
+    assert main(["data", "study.yaml"]) == 0
+    assert "more, without masks" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("place")

@@ -78,6 +78,26 @@ def pair_by_stem(
     return Listing(entries=tuple(entries), defects=tuple(defects))
 
 
+def list_images(
+    images: Path,
+    *,
+    label_of: Callable[[str], str | None] = lambda _: None,
+    group_of: Callable[[str], str | None] = lambda _: None,
+    known: Collection[str] | None = None,
+) -> Listing:
+    """Every image, whatever masks there are; a stem that stands twice, or is not among the ``known``, is a defect."""
+    entries: list[Entry] = []
+    defects: list[Defect] = []
+    for stem, files in _by_stem(images).items():
+        if len(files) > 1:
+            defects.append(Defect(path=files[1], problem=f"has the same name as {files[0].name}"))
+        elif known is not None and stem not in known:
+            defects.append(Defect(path=files[0], problem="is not in the table, so its patient is not known"))
+        else:
+            entries.append(Entry(id=stem, image=files[0], masks=(), label=label_of(stem), group=group_of(stem)))
+    return Listing(entries=tuple(entries), defects=tuple(defects))
+
+
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
