@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
@@ -28,6 +29,7 @@ NEEDS_MASKS: frozenset[Loss] = frozenset({"region"})
 BY_PIXEL: frozenset[Loss] = frozenset({"mse", "kld", "dml"})
 """Losses of logits in which each pixel has a part of its own, which ``boundary`` can weight."""
 Stride = Literal[1, 2, 4, 8, 16, 32]
+AttentionStride = Literal[1, 2, 4, 8, 16, 32, "every"]
 LossWord = Literal["usual", "mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
 USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
 """What each path is compared by where none is named."""
@@ -113,8 +115,9 @@ class MseTerm(Section):
     """What is compared."""
     loss: Fixed[Literal["mse"]]
     """Mean squared error."""
-    stride: Stride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    stride: AttentionStride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given; ``every`` that
+    both networks have, for ``attention``."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
@@ -137,8 +140,9 @@ class KldTerm(Section):
     """What is compared."""
     loss: Fixed[Literal["kld"]]
     """Kullback-Leibler divergence."""
-    stride: Stride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    stride: AttentionStride | None = None
+    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given; ``every`` that
+    both networks have, for ``attention``."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
@@ -240,9 +244,11 @@ class DmlTerm(Section):
 
 
 def _require_maps(term: MseTerm | KldTerm | CwdTerm) -> None:
-    """Raises ValueError where logits, which have every pixel, are given a stride."""
+    """Raises ValueError where logits are given a stride, or others than attention every one."""
     if term.on == "logits" and term.stride is not None:
         raise ValueError("stride is of hidden, attention and regressor; remove it, or compare one of those")
+    if term.on != "attention" and term.stride == "every":
+        raise ValueError("stride every is of attention alone; name one of 1, 2, 4, 8, 16, 32")
 
 
 def _require_pixels(term: MseTerm | KldTerm) -> None:
@@ -279,7 +285,7 @@ class DistillationSpec(Section):
     def summary(self) -> str:
         """``logits dml`` or ``attention at 8 mse``, a term after the other."""
         return " + ".join(
-            f"{term.on}{'' if (stride := stride_of(term)) is None else f' at {stride}'} {term.loss}"
+            f"{term.on}{'' if (stride := getattr(term, 'stride', None)) is None else f' at {stride}'} {term.loss}"
             for term in self.terms
         )
 
@@ -301,4 +307,23 @@ def boundary_of(term: Term) -> float:
 
 def stride_of(term: Term) -> Stride | None:
     """Of the maps that the term compares; None where it compares logits or the encoders' outputs."""
-    return None if isinstance(term, DmlTerm) else term.stride
+    if isinstance(term, DmlTerm):
+        return None
+    assert term.stride != "every", "the strides are known by now; see at_strides"
+    return term.stride
+
+
+def asks_for_every_stride(spec: DistillationSpec) -> bool:
+    """Whether a term compares maps of every stride."""
+    return any(not isinstance(term, DmlTerm) and term.stride == "every" for term in spec.terms)
+
+
+def at_strides(spec: DistillationSpec, common: Sequence[Stride]) -> DistillationSpec:
+    """The same where a term on every stride is one on each of ``common``, which share its weight."""
+    terms: list[Term] = []
+    for term in spec.terms:
+        if not isinstance(term, DmlTerm) and term.stride == "every":
+            terms += [term.model_copy(update={"stride": one, "weight": term.weight / len(common)}) for one in common]
+        else:
+            terms.append(term)
+    return spec.model_copy(update={"terms": tuple(terms)})

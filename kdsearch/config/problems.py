@@ -71,7 +71,7 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
         case "literal_error" | "union_tag_invalid":
             context = detail.get("ctx", {})
             expected = str(context.get("expected", context.get("expected_tags", "")))
-            allowed = re.findall(r"'([^']*)'", expected) or re.findall(r"-?[\d.]+", expected)
+            allowed = [word or number for word, number in re.findall(r"'([^']*)'|(-?\d[\d.]*)", expected)]
             word = context.get("tag", got)
             return f"must be one of {', '.join(allowed)}; got {word!r}{nearest(str(word), allowed)}"
         case "union_tag_not_found":

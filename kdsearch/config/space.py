@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from kdsearch.config.distillation import (
+    AttentionStride,
     DistillationSpace,
     DistilledPath,
     Loss,
     Path,
-    Stride,
     is_by_pixel,
     is_softened,
 )
@@ -51,7 +51,7 @@ class Comparison:
 
     path: DistilledPath
     loss: Loss
-    stride: Stride | None = None
+    stride: AttentionStride | None = None
     """Of the maps; None for the encoders' outputs, and for logits."""
 
 
@@ -63,7 +63,7 @@ def comparisons_of(study: StudyConfig) -> list[Comparison]:
         return [Comparison(path=path, loss=loss) for path in paths if path != "none" for loss in space.losses_of(path)]
     found: list[Comparison] = []
     for term in space:
-        strides: list[Stride | None] = values_of(getattr(term, "stride", None)) or []  # type: ignore[assignment]  # likewise
+        strides: list[AttentionStride | None] = values_of(getattr(term, "stride", None)) or []  # type: ignore[assignment]  # likewise
         on, loss = getattr(term, "on"), getattr(term, "loss")  # noqa: B009 - a space hides its settings' types
         found += [Comparison(path=on, loss=loss, stride=stride) for stride in strides]
     return list(dict.fromkeys(found))

@@ -10,7 +10,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kdsearch.config.distillation import Stride, stride_of, teaches_without_masks
+from kdsearch.config.distillation import (
+    Stride,
+    asks_for_every_stride,
+    at_strides,
+    stride_of,
+    teaches_without_masks,
+)
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps
@@ -90,6 +96,7 @@ class Trainer:
         spec, kind = recipe.distillation, recipe.training.supervised_loss
         if spec is None:
             return Supervised(student, kind), None, self._labelled
+        spec = at_strides(spec, self._common_strides(student)) if asks_for_every_stride(spec) else spec
         views = {term.teacher_view for term in spec.terms if term.on == "logits"}
         with_logits = self._data_with_logits() if views else self._data  # its deviation is wanted by either view
         data = with_logits if "weak" in views else self._data
@@ -123,6 +130,15 @@ class Trainer:
             return None
         logits = predict_logits(self._online_teacher(), more.grey)
         return dataclasses.replace(more, teacher_logits=logits.half())
+
+    def _common_strides(self, student: StudentNetwork) -> list[Stride]:
+        """Those of the teacher's maps of several channels that the student has too."""
+        size = self._data.train.size
+        maps = self._online_teacher().features(normalise(self._data.train.grey[:1]))
+        given = {size // one.shape[-1] for one in maps if one.shape[1] > 1}
+        own = {2**stage for stage in range(len(student.feature_channels))}
+        strides: list[Stride] = sorted(given & own)  # type: ignore[arg-type]  # powers of two
+        return strides
 
     def _hidden_maps(self, stride: Stride | None) -> HiddenMaps:
         if stride not in self._hidden:

@@ -10,7 +10,7 @@ from kdsearch.errors import StudyFileError
 
 def require_comparable(study: StudyConfig) -> None:
     """Raises StudyFileError where a network lacks maps of a stride, or ``hidden`` would compare unequal channels."""
-    wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride is not None]
+    wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride not in (None, "every")]
     if not wanted:
         return
     from kdsearch.models.teacher import map_channels  # brings torch
@@ -26,6 +26,7 @@ def _needs_channels(one: Comparison) -> bool:
 
 def _require(study: StudyConfig, one: Comparison, given: dict[int, int]) -> None:
     path, stride = one.path, one.stride
+    assert stride != "every", "that is of whatever both have"
     if stride is not None and stride not in given:
         raise StudyFileError(
             f"distillation: {path} compares maps of stride {stride}, and the teacher has them of "

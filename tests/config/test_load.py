@@ -35,7 +35,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("student: {width: {int: [4, 8], stp: 2}}", "student.width.stp: unknown key; allowed here: int, log, step"),
         (
             "distillation: [{on: attention, loss: mse, stride: 3}]",
-            r"distillation\[0\].stride: must be one of 1, 2, 4, 8, 16, 32; got 3",
+            r"distillation\[0\].stride: must be one of 1, 2, 4, 8, 16, 32, every; got 3",
         ),
         (
             "distillation: [{on: logits, loss: dml, stride: 4}]",

@@ -228,6 +228,7 @@ def test_recipe_of_schema_1_has_one_term_now(study_file):
         ),
         ("[{on: logits, loss: mse, wieght: 3}]", r"distillation\[0\].wieght: unknown key; .*did you mean 'weight'"),
         ("[{on: logits, loss: kl}]", r"distillation\[0\]: must be one of mse, kld, dml, cwd, .*; got 'kl'"),
+        ("[{on: hidden, loss: mse, stride: every}]", r"distillation\[0\]: stride every is of attention alone"),
         ("[{on: attention, loss: pkd}]", r"distillation\[0\].on: must be .*hidden.*regressor"),
         ("[{on: logits, loss: cwd, stride: 4}]", r"distillation\[0\]: stride is of hidden"),
         ("[{on: attention, loss: mse, boundary: 1}]", r"distillation\[0\]: boundary is of logits"),

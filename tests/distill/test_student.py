@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from kdsearch.config.distillation import LOSSES
+from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import values_of
 from kdsearch.data.cache import load_dataset
@@ -148,3 +148,17 @@ def test_distilled_students_differ_from_plain_ones(tiny, trainer):
         weights.append(load(trained.weights)["head.weight"])
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
+
+
+def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, trainer):
+    """The teacher has maps of strides 2 to 8, the student of 1 to 4."""
+
+    def recipe(*terms):
+        spec = DistillationSpec.model_validate({"terms": terms, "balance": "added"})
+        return _recipe(tiny, None).model_copy(update={"distillation": spec})
+
+    term = {"on": "attention", "loss": "mse", "teacher_view": "weak"}
+    every = _finish(trainer.distil(recipe(term | {"stride": "every", "weight": 0.8})))
+    each = _finish(trainer.distil(recipe(*(term | {"stride": stride, "weight": 0.4} for stride in (2, 4)))))
+    assert every.weights == each.weights
+    assert recipe(term | {"stride": "every"}).distillation.summary() == "attention at every mse"
