@@ -53,20 +53,22 @@ def origin(reader: str) -> str:
 def list_source(source: PublishedSource | FolderSource) -> Listing:
     """What the source's folder holds; raises DataError where the folder or its layout is not there."""
     if isinstance(source, FolderSource):
-        return read_folder(_folder(source.folder, FOLDER_WHERE), csv=source.csv)
+        return read_folder(_folder(source.folder, FOLDER_WHERE, field="data.sources"), csv=source.csv)
     reader, where = READERS[source.reader]
-    return reader(_folder(source.folder, where))
+    return reader(_folder(source.folder, where, field="data.sources"))
 
 
 def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Listing:
     """The source's images without their masks; raises DataError that names the source where they are not there."""
+    where = READERS[source.reader][1] if isinstance(source, PublishedSource) else IMAGES_WHERE
+    folder = _folder(source.folder, where, field="data.unlabelled")
     try:
-        if isinstance(source, ImagesSource):
-            listing = read_images(_folder(source.folder, IMAGES_WHERE), csv=source.csv)
+        if isinstance(source, PublishedSource):
+            listing = READERS[source.reader][0](folder)
         elif isinstance(source, FolderSource):
-            listing = read_folder(_folder(source.folder, IMAGES_WHERE), csv=source.csv, masks=False)
+            listing = read_folder(folder, csv=source.csv, masks=False)
         else:
-            listing = list_source(source)
+            listing = read_images(folder, csv=source.csv)
     except DataError as error:
         raise DataError(f"data.unlabelled: source {source_name(source)}: {error}") from error
     entries = tuple(dataclasses.replace(entry, masks=()) for entry in listing.entries)
@@ -90,13 +92,13 @@ def fingerprint_phantom(source: PhantomSource) -> str:
     return f"phantom-{PHANTOM_VERSION}-{source.seed}-{source.images}"
 
 
-def _folder(text: str, where: str) -> Path:
+def _folder(text: str, where: str, *, field: str) -> Path:
     """The folder with environment variables filled in."""
     try:
         return Path(string.Template(text).substitute(os.environ)).expanduser()
     except (KeyError, ValueError) as error:
         name = str(error).strip("'")
         raise DataError(
-            f"folder {text}: the environment variable {name} is not set; set it to the data's folder, or name the "
-            f"folder on the command line with --data [NAME=]FOLDER; get the data: {where}"
+            f"{field}: folder {text}: the environment variable {name} is not set; set it to the data's folder, or name "
+            f"the folder on the command line with --data [NAME=]FOLDER; get the data: {where}"
         ) from None

@@ -116,7 +116,10 @@ def test_sources_are_combined_and_kept_apart_by_name(folder, tmp_path):
 def test_unset_variable_says_where_to_get_the_data(tmp_path, monkeypatch):
     monkeypatch.delenv("KDSEARCH_NOWHERE", raising=False)
     config = DataConfig(sources=(PublishedSource(reader="udiat", folder="$KDSEARCH_NOWHERE/b"),), size=32)
-    with pytest.raises(DataError, match="variable KDSEARCH_NOWHERE is not set; .*--data FOLDER; get the data: UDIAT"):
+    with pytest.raises(
+        DataError,
+        match="data.sources: folder .*variable KDSEARCH_NOWHERE is not set; .*--data .*FOLDER; get the data: UDIAT",
+    ):
         load_dataset(config, tmp_path)
 
 

@@ -163,7 +163,7 @@ def test_bad_folders_and_files_are_named(folder, others, tmp_path, caplog):
     assert "bad.png" in part.whole.skipped[0]
     assert "1 unlabelled images with defects are left out" in caplog.text
     with pytest.raises(
-        DataError, match=r"source images: folder \$NOT_SET: the environment variable NOT_SET is not set"
+        DataError, match=r"data.unlabelled: folder \$NOT_SET: the environment variable NOT_SET is not set"
     ):
         _load(_config(folder, _images("$NOT_SET")), tmp_path / "home")
 

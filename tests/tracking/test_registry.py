@@ -37,6 +37,7 @@ def _registration(folder, **changes):
         "study_id": "one",
         "trial": 3,
         "scores": description.scores,
+        "scored_on": description.scored_on,
         "digest": description.files["model.onnx"],
         "packages": {"onnxruntime": "1.20"},
         "example": example,
