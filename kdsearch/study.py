@@ -202,10 +202,7 @@ class Study:
         from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, require_choice, rule_named, ship
         from kdsearch.workflow.refit import refitted
 
-        if refit and (knee or smallest_within is not None):
-            raise KdsearchError("pick: refit ships the student that was tested, by no rule; drop the rule, or refit")
-        if sum((smallest_within is not None, knee, trial is not None)) > 1:
-            raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
+        _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
         if not 0 <= int8_bound <= 1:
             raise KdsearchError(f"pick: int8_bound must lie between 0 and 1, got {int8_bound}")
         budget = Budget(
@@ -226,11 +223,13 @@ class Study:
         tracking = choose_tracking(self._config.tracking_uri, os.environ)
         if registry:
             tracking.require()
-        number = choice.candidate.student.number
-        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
+        student = choice.candidate.student
+        folder = Path(out) if out is not None else folder_of(known, student)
         description = ship(known, choice, form=form, folder=folder, say=_quiet)
         version = register(known, folder, description, tracking=tracking) if registry else None
-        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
+        return Picked(
+            folder=folder, trial=student.number, why=choice.sentence, caution=choice.caution, registered=version
+        )
 
     def report(self, out: str | Path | None = None) -> Path:
         """Writes the study as one HTML file that opens with no network; ``STUDY-report.html`` unless given."""
@@ -264,6 +263,14 @@ def _watched(
                 return found
             if on_event is not None:
                 on_event(event)
+
+
+def _require_one_way(*, by_rule: Sequence[bool], by_trial: bool, refit: bool) -> None:
+    """Raises KdsearchError where a student is asked for in two ways."""
+    if refit and any(by_rule):
+        raise KdsearchError("pick: refit ships the student that was tested, by no rule; drop the rule, or refit")
+    if sum((*by_rule, by_trial)) > 1:
+        raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
 
 
 def _quantity(value: int | str | None) -> int | None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from kdsearch.data.pixels import Pixels
+from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
 
 ACROSS = "across sources: "
@@ -114,10 +115,18 @@ class UnlabelledPart:
         return dataclasses.replace(self, whole=whole)
 
     def beside(self, dataset: Dataset, splits: Splits) -> UnlabelledPart:
-        """Those for another split: that none of its validation and test images belongs together with."""
+        """Those for another split: that none of its validation and test images belongs together with.
+
+        Raises DataError where there is none.
+        """
         held = {dataset.infos[position].id for position in (*splits.validation, *splits.test)}
-        kept = (place for place, ids in enumerate(self.whole.together) if held.isdisjoint(ids))
-        return dataclasses.replace(self, positions=tuple(kept))
+        kept = tuple(place for place, ids in enumerate(self.whole.together) if held.isdisjoint(ids))
+        if not kept:
+            raise DataError(
+                f"data.unlabelled: all of {len(self.whole.infos)} images belong together with validation or test "
+                "images; name other images"
+            )
+        return dataclasses.replace(self, positions=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,13 +48,7 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
     whole = open_unlabelled(home, fingerprint)
     if whole.skipped:
         logger.warning("%d unlabelled images with defects are left out: %s", len(whole.skipped), folder / "skipped.txt")
-    part = UnlabelledPart(whole=whole, positions=(), fraction=config.unlabelled_fraction).beside(dataset, splits)
-    if not part.positions:
-        raise DataError(
-            f"data.unlabelled: all of {len(whole.infos)} images belong together with validation or test images; name "
-            "other images"
-        )
-    return part
+    return UnlabelledPart(whole=whole, positions=(), fraction=config.unlabelled_fraction).beside(dataset, splits)
 
 
 def open_unlabelled(home: Path, fingerprint: str) -> UnlabelledImages:

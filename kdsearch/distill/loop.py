@@ -88,12 +88,17 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
         if checkpoint is not None:
             checkpoint.keep(state)
         yield report
-    if kept == "best":
-        state.best.restore(model)
-    elif state.average is not None:
-        model.load_state_dict(state.judged.state_dict())
+    _take_weights(state, kept)
     best_epoch = state.best.epoch or len(state.curve)
     return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=before + time.monotonic() - started)
+
+
+def _take_weights(state: TrainingState, kept: Kept) -> None:
+    """Leaves the model with the weights that are kept."""
+    if kept == "best":
+        state.best.restore(state.model)
+    elif state.average is not None:
+        state.model.load_state_dict(state.judged.state_dict())
 
 
 def _train_epoch(

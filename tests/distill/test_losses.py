@@ -329,29 +329,3 @@ def test_region_of_coarse_cells_counts_fractions_of_pixels():
     fine[:, :4, :6] = 1
     coarse = fine[:, ::2, ::2]
     torch.testing.assert_close(losses.maps_region(student, teacher, fine), losses.maps_region(student, teacher, coarse))
-
-
-def test_outline_weights_are_of_mean_one_and_high_at_outlines():
-    target = torch.zeros(2, 32, 32, dtype=torch.long)
-    target[0, 8:24, 8:24] = 1
-    weights = losses.outline_weights(target, 3.0)
-    assert weights.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
-    assert (weights[1] == 1).all(), "no lesion, no outline"
-    ring = weights[0, 0] == weights[0].max()
-    assert ring.sum() == 18**2 - 14**2
-    assert weights[0].max() / weights[0].min() == pytest.approx(4)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["mse", "kld", "dml"])
-def test_weights_are_of_pixels(name, channels):
-    """A pixel of weight two counts as two pixels."""
-    student, teacher = (maps[..., :1, :2] for maps in _pair(channels))
-    doubled = [torch.cat([maps, maps[..., 1:]], dim=3) for maps in (student, teacher)]
-    weights = torch.tensor([[[[2.0, 4.0]]]], dtype=torch.float64).expand(3, 1, 1, 2) / 3
-    compare = {
-        "mse": lambda s, t, w=None: losses.logits_mse(s, t, w),
-        "kld": lambda s, t, w=None: losses.logits_kld(s, t, 2.0, w),
-        "dml": lambda s, t, w=None: losses.logits_dml(s, t, "dice_cross_entropy", w),
-    }[name]
-    torch.testing.assert_close(compare(student, teacher, weights), compare(*doubled))
