@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
 from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import home_folder
-from kdsearch.openmp import spin_shortly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ class Study:
         """
         from kdsearch.workflow.run import run
 
-        spin_shortly()
+        set_environment()
         study = with_search(self._config, trials=trials, workers=workers)
         for one in run(study, home=self._home, environment=os.environ):
             with contextlib.closing(one.events):
@@ -130,7 +130,7 @@ class Study:
         """
         from kdsearch.workflow.confirm import confirm
 
-        spin_shortly()
+        set_environment()
         study = with_confirm(with_search(self._config, trials=None, workers=workers), repetitions=repetitions)
         return _watched(confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event)
 
@@ -148,7 +148,7 @@ class Study:
         """
         from kdsearch.workflow.confirm import score_locked
 
-        spin_shortly()
+        set_environment()
         study = with_search(self._config, trials=None, workers=workers)
         events = score_locked(study, trial=trial, home=self._home, environment=os.environ, again=again)
         return _watched(events, on_event)

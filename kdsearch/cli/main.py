@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from kdsearch.cli.parser import build_parser
+from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
-from kdsearch.openmp import spin_shortly
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
         print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
               file=sys.stderr)  # fmt: skip
         return USER_ERROR
-    spin_shortly()
+    set_environment()
     try:
         command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
         return int(command.run(options))

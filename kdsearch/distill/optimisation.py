@@ -31,15 +31,18 @@ class Slow:
 
 
 def build_optimizer(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow | None = None) -> Optimizer:
-    """The optimiser at the spec's learning rate and weight decay, in two groups of parameters where a part is slow."""
-    groups = _groups(parameters, spec, slow)
+    """The optimiser at the spec's learning rate and weight decay, in two groups of parameters where a part is slow.
+
+    Fused, because a step that walks small tensors in Python takes a twentieth of a small student's training.
+    """
+    groups, rate, decay = _groups(parameters, spec, slow), spec.learning_rate, spec.weight_decay
     match spec.optimizer:
         case "adam":
-            return Adam(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+            return Adam(groups, lr=rate, weight_decay=decay, fused=True)
         case "adamw":
-            return AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+            return AdamW(groups, lr=rate, weight_decay=decay, fused=True)
         case "sgd":
-            return SGD(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay, momentum=MOMENTUM, nesterov=True)
+            return SGD(groups, lr=rate, weight_decay=decay, momentum=MOMENTUM, nesterov=True, fused=True)
 
 
 def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow | None) -> list[dict[str, object]]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from kdsearch.environment import set_environment
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
-from kdsearch.openmp import spin_shortly
 from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources
 from kdsearch.workers.worker import Pause, work
 
@@ -39,7 +39,7 @@ class ProcessExecutor:
     """Spawned workers that load libraries once, and data and teachers on first need; one that dies is replaced."""
 
     def __init__(self, resources: Resources, *, workers: int) -> None:
-        spin_shortly()
+        set_environment()
         self._resources = resources
         self._workers = [self._start() for _ in range(workers)]
 

@@ -18,15 +18,12 @@ import torch
 
 from kdsearch.config.search import RayConfig, SearchConfig
 from kdsearch.distill.materials import MOST_KEPT, Materials, Trainers
+from kdsearch.environment import SETTINGS, set_environment
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
-from kdsearch.openmp import spin_shortly
 from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out, threads_for
 
 ANSWERS_WITHIN_S = 5.0
-PASSED_ON = ("GOMP_SPINCOUNT",)
-"""Environment variables that workers on other nodes are given too."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +68,7 @@ class RayExecutor:
 
     def __init__(self, config: RayConfig, resources: Resources, *, workers: int | None) -> None:
         """Raises SearchError where the cluster cannot be reached."""
-        spin_shortly()
+        set_environment()
         self._ray = connect(config)
         self._config, self._most = config, workers
         self._resources = resources
@@ -221,7 +218,7 @@ def connect(config: RayConfig) -> Any:
         if address not in {None, "auto"}:  # Ray itself would try for minutes
             host, _, port = str(address).rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN_S).close()
-        passed = {"env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ}}
+        passed = {"env_vars": {name: os.environ[name] for name, _ in SETTINGS if name in os.environ}}
         ray.init(
             address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=passed if address else None
         )

@@ -26,7 +26,7 @@ from kdsearch.workers.jobs import Job
 CHECKPOINT_EVERY_S = 30.0
 FILE = "file:"
 """Before the path of a file in ``teacher.weights``."""
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 """Counts changes to what a teacher's checkpoint holds, so that an older one is not resumed."""
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import statistics
 import subprocess
 import sys
 
+from kdsearch.environment import SHORT_SPIN
 from kdsearch.measure.latency import cores
-from kdsearch.openmp import SHORT_SPIN
 
 ROUNDS = 2
 SECONDS = 15

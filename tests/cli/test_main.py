@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from kdsearch.cli.main import USER_ERROR, main
+from kdsearch.environment import SETTINGS
 
 
 def test_windows_is_refused_in_a_sentence(capsys):
@@ -17,12 +20,13 @@ def test_windows_is_refused_in_a_sentence(capsys):
     )
 
 
-def test_threads_spin_shortly_before_torch_is_loaded_unless_the_user_says_otherwise():
+@pytest.mark.parametrize(("name", "usual"), SETTINGS)
+def test_environment_is_set_before_torch_is_loaded_unless_the_user_says_otherwise(name, usual):
     code = (
         "import os, sys; from kdsearch.cli.main import main; before = 'torch' in sys.modules\n"
-        "main(['schema']); print(before, os.environ['GOMP_SPINCOUNT'], file=sys.stderr)"
+        f"main(['schema']); print(before, os.environ['{name}'], file=sys.stderr)"
     )
-    for given, kept in ({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"):
-        environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    for given, kept in ({}, usual), ({name: "7"}, "7"):
+        environment = {key: value for key, value in os.environ.items() if key != name} | given
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stderr.split()[-2:] == ["False", kept]
