@@ -25,6 +25,10 @@ class TeacherError(KdsearchError):
     """A teacher that cannot be built, loaded or trained."""
 
 
+class EncoderError(KdsearchError):
+    """An encoder that there is not, or whose weights cannot be had or do not fit."""
+
+
 class SearchError(KdsearchError):
     """A search that cannot start or continue."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kdsearch.config.student import family_of
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
@@ -124,6 +125,8 @@ def _fits(model: type[BaseModel], content: Any) -> bool:
     names = {field.alias or name for name, field in model.model_fields.items()}
     if "reader" in names and "reader" in content:
         return content["reader"] in typing.get_args(model.model_fields["reader"].annotation)
+    if "family" in names:
+        return family_of(content) in typing.get_args(model.model_fields["family"].annotation)
     if "on" in content:  # a term of a list, told from others by its loss
         return "on" in names and content.get("loss") in typing.get_args(model.model_fields["loss"].annotation)
     return not ({"choice", "int", "float"} & names) or bool({"choice", "int", "float"} & names & content.keys())

@@ -15,7 +15,7 @@ from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, Distill
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space, values_of
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.student import StudentSpace
+from kdsearch.config.student import StudentSpace, UNetSpec
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TrainingSpec
 
@@ -50,7 +50,7 @@ class StudyConfig(Section):
     """Images and masks."""
     teacher: TeacherConfig = TeacherConfig()
     """The teacher."""
-    student: StudentSpace = StudentSpace()
+    student: StudentSpace = Space[UNetSpec]()
     """The students."""
     distillation: Annotated[
         Annotated[DistillationSpace, Tag("one")] | Annotated[Terms, Tag("several")],

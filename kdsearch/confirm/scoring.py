@@ -33,7 +33,7 @@ class FoldScorer:
 
     def student(self, recipe: Recipe, trained: Trained, fold: Splits) -> Scores:
         """The student's scores, with those at the files' size."""
-        network = build_student(recipe.student)
+        network = build_student(recipe.student, begun=False)
         network.load_state_dict(load(trained.weights))
         return self._with_native(network, trained.scores, fold)
 

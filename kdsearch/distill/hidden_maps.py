@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdsearch.distill.views import warp
 from kdsearch.models.contract import Encoder, maps_at
@@ -14,6 +15,8 @@ OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
 """Cells."""
 LEAST_CELLS = 4
 """In height and width; fewer say nothing of where they look."""
+LARGE = 256
+"""Pixels in height and width; wider than the receptive fields of students that are worth it."""
 LEAST_STD = 0.1
 """Of the mean over channels; a channel that was silent on the measured images is not blown up when it is active."""
 LEAST_GAIN = 0.02
@@ -27,13 +30,16 @@ class HiddenMaps:
     before the teacher sees it. ``mean`` and ``std``, 1×K×1×1, are those of each channel over the measured images.
     """
 
-    def __init__(self, teacher: Encoder, images: Tensor, *, stride: int | None = None) -> None:
+    def __init__(
+        self, teacher: Encoder, images: Tensor, *, stride: int | None = None, offset: float | None = None
+    ) -> None:
         """``images`` N×1×H×W, normalised, are what offset and statistics are measured on.
 
-        ``stride`` is that of the maps; None stands for the encoder's output.
+        ``stride`` is that of the maps; None stands for the encoder's output. ``offset`` is how many cells further the
+        teacher's look than the student's; measured for students whose cells look straight ahead, unless given.
         """
         self._teacher, self._stride = teacher, stride
-        self.offset = measure_offset(self._maps, images)
+        self.offset = measure_offset(self._maps, images) if offset is None else offset
         self._cells = self._maps(images[:1]).shape[-1]
         maps = self(images)
         self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
@@ -53,6 +59,31 @@ class HiddenMaps:
     def standardised(self, images: Tensor) -> Tensor:
         """The same with mean 0 and standard deviation 1 in each channel."""
         return (self(images) - self.mean) / self.std
+
+
+def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
+    """How many cells to the right of its place a cell of a network's maps looks, by its geometry alone, to a quarter.
+
+    That is the centre of the receptive field of the two cells in the middle of a large image, where a
+    copy's kernels are weighted means and its batch norms neutral, so that no training is needed.
+    """
+    network = copy.deepcopy(encoder).eval().requires_grad_(requires_grad=False)
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+            module.reset_running_stats()
+    for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
+        means = 1 + 0.1 * torch.rand(kernel.shape, generator=generator)
+        kernel.copy_(means / means.sum(dim=(1, 2, 3), keepdim=True))
+    device = next(network.parameters()).device
+    image = torch.rand(4, 1, LARGE, LARGE, generator=generator).to(device).requires_grad_()  # no ties in max pooling
+    maps = maps_at(network.features(image), stride, side=LARGE)  # type: ignore[operator]  # an Encoder
+    middle = maps.shape[-1] // 2
+    (seen,) = torch.autograd.grad(maps[..., middle - 1 : middle + 1].sum(), image)
+    weight = seen.abs().sum(dim=(0, 1, 2))
+    centre = float((weight * torch.arange(LARGE, device=device)).sum() / weight.sum())
+    return round(4 * (centre - (LARGE - 1) / 2) * maps.shape[-1] / LARGE) / 4
 
 
 @torch.no_grad()

@@ -132,12 +132,12 @@ class Distillation(nn.Module):
         *,
         teacher: Network | None = None,
         hidden: Mapping[Stride | None, HiddenMaps] | None = None,
-        student_channels: tuple[int, ...] = (),
+        student_channels: Mapping[int, int] | None = None,
         logit_std: float = 1.0,
     ) -> None:
         """``teacher`` answers where batches carry no logits, ``hidden`` has its maps by the strides that terms name.
 
-        ``student_channels`` are those of the student's maps of strides 1, 2, 4 and so on; ``logit_std`` is the standard
+        ``student_channels`` are those of the student's maps by their stride; ``logit_std`` is the standard
         deviation of the teacher's logits.
         """
         super().__init__()
@@ -151,7 +151,7 @@ class Distillation(nn.Module):
                 kind=kind,
                 teacher=teacher,
                 hidden=None if term.on == "logits" or hidden is None else hidden[stride_of(term)],
-                student_channels=_channels_at(student_channels, stride_of(term)),
+                student_channels=_channels_at(student_channels or {}, stride_of(term)),
                 logit_std=logit_std,
             )
             for term in spec.terms
@@ -172,11 +172,9 @@ class Distillation(nn.Module):
         return loss
 
 
-def _channels_at(channels: tuple[int, ...], stride: Stride | None) -> int:
-    """Of the student's maps of that stride; 0 where nothing is known of them."""
-    if not channels:
-        return 0
-    return channels[-1 if stride is None else stride.bit_length() - 1]
+def _channels_at(channels: Mapping[int, int], stride: Stride | None) -> int:
+    """Of the student's maps of that stride, of its encoder's output for None; 0 where nothing is known of them."""
+    return channels[stride or max(channels)] if channels else 0
 
 
 def regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:

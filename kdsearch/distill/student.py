@@ -19,14 +19,17 @@ from kdsearch.config.distillation import (
 )
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
+from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
+from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
-from kdsearch.models.students import StudentNetwork, build_student, initialise
+from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.models.teacher import Teacher
+from kdsearch.models.timm_student import TimmStudent
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
 
@@ -58,7 +61,7 @@ class Trainer:
         self._network: Teacher | None = None
         self._with_logits: TrainingData | None = None
         self._logit_std = 1.0
-        self._hidden: dict[Stride | None, HiddenMaps] = {}
+        self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
 
     def train(
         self, recipe: Recipe | TeacherRecipe, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
@@ -85,6 +88,7 @@ class Trainer:
                 recipe.training,
                 seed=recipe.seed,
                 extra=extra,
+                slow=_slow(student),
                 checkpoint=checkpoint,
                 kept=kept,
             )
@@ -107,8 +111,12 @@ class Trainer:
             spec,
             kind,
             teacher=self._online_teacher() if "same" in views else None,
-            hidden={stride_of(term): self._hidden_maps(stride_of(term)) for term in spec.terms if term.on != "logits"},
-            student_channels=student.feature_channels,
+            hidden={
+                stride_of(term): self._hidden_maps(stride_of(term), student)
+                for term in spec.terms
+                if term.on != "logits"
+            },
+            student_channels=student.map_channels,
             logit_std=self._logit_std,
         )
         initialise(distillation, torch.Generator().manual_seed(recipe.seed))
@@ -136,19 +144,32 @@ class Trainer:
         size = self._data.train.size
         maps = self._online_teacher().features(normalise(self._data.train.grey[:1]))
         given = {size // one.shape[-1] for one in maps if one.shape[1] > 1}
-        own = {2**stage for stage in range(len(student.feature_channels))}
-        strides: list[Stride] = sorted(given & own)  # type: ignore[arg-type]  # powers of two
+        strides: list[Stride] = sorted(given & set(student.map_channels))  # type: ignore[arg-type]  # powers of two
         return strides
 
-    def _hidden_maps(self, stride: Stride | None) -> HiddenMaps:
-        if stride not in self._hidden:
+    def _hidden_maps(self, stride: Stride | None, student: StudentNetwork) -> HiddenMaps:
+        offset = None if student.centred else self._apart(stride, student)
+        if (stride, offset) not in self._hidden:
             grey = self._data.train.grey
             spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
-            self._hidden[stride] = HiddenMaps(self._online_teacher(), normalise(grey[spread]), stride=stride)
-        return self._hidden[stride]
+            self._hidden[stride, offset] = HiddenMaps(
+                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset
+            )
+        return self._hidden[stride, offset]
+
+    def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
+        """How many cells further the teacher's maps look than the student's, by the geometry of both."""
+        return offset_by_padding(self._online_teacher(), stride=stride) - offset_by_padding(student, stride=stride)
 
     def _online_teacher(self) -> Teacher:
         if self._network is None:
             assert self._teacher is not None, "a student that is distilled has a teacher"
             self._network = self._teacher.load(self._data.device)
         return self._network
+
+
+def _slow(student: StudentNetwork) -> Slow | None:
+    """The encoder of a student whose encoder learns at a fraction of the rate."""
+    if not isinstance(student, TimmStudent) or student.encoder_rate == 1:
+        return None
+    return Slow(part=student.encoder, fraction=student.encoder_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdsearch.config.quantity import format_quantity
+from kdsearch.config.student import TimmSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import origin
 from kdsearch.export.description import Description, NativeScore
@@ -163,14 +164,15 @@ def _what_test(d: Description) -> str:
 
 
 def _making(d: Description, study: StudyConfig) -> str:
-    teacher = study.teacher
+    teacher, spec = study.teacher, d.recipe.student
     weights = f"checkpoint {teacher.checkpoint}" if teacher.checkpoint else licence_of(teacher.weights)
     settings = "\n".join(f"- {name}: {value}" for name, value in d.recipe.settings().items())
     versions = ", ".join(f"{name} {version}" for name, version in d.made_with.items())
+    begun = f" Its encoder began with: {licence_of(spec.weights)}." if isinstance(spec, TimmSpec) else ""
     return (
         f"## How it was made\n\nBy kdsearch, study `{d.study}`, trial {d.trial}; {versions}. `environment.txt` "
-        f"lists every package. Teacher: {teacher.architecture} on {teacher.encoder}; weights: {weights}. "
-        f"Recipe:\n\n{settings}"
+        f"lists every package. Teacher: {teacher.architecture} on {teacher.encoder}; weights: {weights}."
+        f"{begun} Recipe:\n\n{settings}"
     )
 
 

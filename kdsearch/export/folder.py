@@ -127,7 +127,7 @@ def load_weights(student: Student, weights: Path) -> StudentNetwork:
         raise KdsearchError(
             f"the weights of trial {student.number} are not at {weights}; was KDSEARCH_HOME another folder then?"
         )
-    network = build_student(student.recipe.student)
+    network = build_student(student.recipe.student, begun=False)
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:

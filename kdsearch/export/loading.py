@@ -115,7 +115,7 @@ def _torch_network(path: Path, description: Description) -> Network:
         if wrong:
             name = wrong[0]
             raise ModelError(f"{path}: {name} has shape {found.get(name)}, student.yaml's network {wanted.get(name)}")
-        network = build_student(spec)
+        network = build_student(spec, begun=False)
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a safetensors file: {error}") from error

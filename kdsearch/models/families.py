@@ -1,37 +1,43 @@
-"""The families of students in one table; what a student costs is known here without torch."""
+"""The families of students in one table; what a U-Net costs is known here without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kdsearch.config.student import FamilyName, StudentSpec, UNetSpec
-from kdsearch.models.unet_cost import Convolution, unet_convolutions
+from kdsearch.config.student import FamilyName, StudentSpec, TimmSpec, UNetSpec
+from kdsearch.models.costs import Layer, head_layer, stage_layers, total, unet_layers
 from kdsearch.trials.scores import Cost
 
 if TYPE_CHECKING:
     from kdsearch.models.students import StudentNetwork
 
+S = TypeVar("S", bound=StudentSpec)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Generic[S]):
     """One kind of student network."""
 
-    spec: type[StudentSpec]
+    spec: type[S]
     """Its settings, their ranges, stride and description."""
-    network: Callable[[StudentSpec, int], StudentNetwork]
-    """The network of a spec for so many classes, on torch's current device."""
-    convolutions: Callable[[StudentSpec, int], Iterator[Convolution]]
-    """All that a network of one class computes on one image of that height and width."""
+    network: Callable[[S, int], StudentNetwork]
+    """The network of a spec for so many classes, on torch's current device, its weights yet to be begun."""
+    cost: Callable[[S, int], Cost]
+    """Of the network of one class for one image of that height and width."""
+    map_channels: Callable[[S], dict[int, int]]
+    """Channels of its encoder's maps by their stride, the finest first."""
 
 
 def cost_of(spec: StudentSpec, *, size: int) -> Cost:
     """Parameters and multiply-adds of the student for one image of ``size``×``size``."""
-    parts = list(FAMILIES[spec.family].convolutions(spec, size))
-    return Cost(
-        params=sum(part.weights + part.others for part in parts), macs=sum(part.weights * part.pixels for part in parts)
-    )
+    return FAMILIES[spec.family].cost(spec, size)
+
+
+def map_channels_of(spec: StudentSpec) -> dict[int, int]:
+    """Channels of the student's maps by their stride, the finest first, the encoder's output last."""
+    return FAMILIES[spec.family].map_channels(spec)
 
 
 def _unet(spec: UNetSpec, classes: int) -> StudentNetwork:
@@ -40,6 +46,42 @@ def _unet(spec: UNetSpec, classes: int) -> StudentNetwork:
     return UNet(spec, classes=classes)
 
 
-FAMILIES: dict[FamilyName, Family] = {
-    "unet": Family(spec=UNetSpec, network=_unet, convolutions=unet_convolutions),
+def _unet_cost(spec: UNetSpec, size: int) -> Cost:
+    return total(unet_layers(spec, size))
+
+
+def _unet_maps(spec: UNetSpec) -> dict[int, int]:
+    return {2**place: channels for place, channels in enumerate(spec.channels)}
+
+
+def _timm(spec: TimmSpec, classes: int) -> StudentNetwork:
+    from kdsearch.models.timm_student import TimmStudent  # brings torch
+
+    return TimmStudent(spec, classes=classes)
+
+
+def _timm_cost(spec: TimmSpec, size: int) -> Cost:
+    from kdsearch.models.timm_student import decoder_inputs, encoder_cost  # brings torch
+
+    encoder, channels = encoder_cost(spec.encoder, spec.depth, size=size)
+
+    def layers() -> Iterator[Layer]:
+        for before, stride in decoder_inputs(spec, channels):
+            pixels = (size // stride) ** 2
+            yield from stage_layers(before, spec.width, kind=spec.convolution, count=spec.convolutions, pixels=pixels)
+        yield head_layer(spec.width, size)
+
+    decoder = total(layers())
+    return Cost(params=encoder.params + decoder.params, macs=encoder.macs + decoder.macs)
+
+
+def _timm_maps(spec: TimmSpec) -> dict[int, int]:
+    from kdsearch.models.timm_student import encoder_cost  # brings torch
+
+    return encoder_cost(spec.encoder, spec.depth, size=64)[1]
+
+
+FAMILIES: dict[FamilyName, Family[Any]] = {
+    "unet": Family(spec=UNetSpec, network=_unet, cost=_unet_cost, map_channels=_unet_maps),
+    "timm": Family(spec=TimmSpec, network=_timm, cost=_timm_cost, map_channels=_timm_maps),
 }

@@ -6,6 +6,7 @@ from kdsearch.config.distillation import ANY_CHANNELS
 from kdsearch.config.space import Comparison, comparisons_of, extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import StudyFileError
+from kdsearch.models.families import map_channels_of
 
 
 def require_comparable(study: StudyConfig) -> None:
@@ -34,7 +35,7 @@ def _require(study: StudyConfig, one: Comparison, given: dict[int, int]) -> None
         )
     teacher = given[stride or max(given)]
     for spec in extreme_students(study):
-        own = dict(zip((2**stage for stage in range(len(spec.channels))), spec.channels, strict=True))
+        own = map_channels_of(spec)
         if stride is not None and stride not in own:
             raise StudyFileError(
                 f"distillation: {path} compares maps of stride {stride}, and a {spec.describe()} has them of "

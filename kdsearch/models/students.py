@@ -5,39 +5,37 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from torch import nn
 
 from kdsearch.config.student import StudentSpec
+from kdsearch.models.encoders import seeded
 from kdsearch.models.families import FAMILIES
+from kdsearch.models.timm_student import TimmStudent
 from kdsearch.models.unet import UNet
 
-StudentNetwork: TypeAlias = UNet
+StudentNetwork: TypeAlias = UNet | TimmStudent
 """A student of any family."""
 
 
 def build_student(
-    spec: StudentSpec, *, classes: int = 1, seed: int = 0, device: torch.device | str = "cpu"
+    spec: StudentSpec,
+    *,
+    classes: int = 1,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    begun: bool = True,
 ) -> StudentNetwork:
-    """The student with weights drawn from the seed; on the meta device it has shapes and no weights.
+    """The student with the weights that its training begins with, drawn from the seed but for pretrained ones.
 
-    Its memory format is channels-last, in which the small convolutions of a student train faster on a processor.
+    With ``begun=False`` its weights are to be loaded, and mean nothing; on the meta device it has shapes alone. Its
+    memory format is channels-last, in which the small convolutions of a student train faster on a processor. Raises
+    EncoderError where an encoder or its weights cannot be had.
     """
-    with torch.device("meta"):
-        model = FAMILIES[spec.family].network(spec, classes)
-    if torch.device(device).type == "meta":
-        return model
-    model.to_empty(device="cpu")
-    initialise(model, torch.Generator().manual_seed(seed))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
-    return model.to(device)
-
-
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """He-normal convolutions, neutral batch norms, drawn from the generator (He et al. 2015)."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
+    place = torch.device("meta" if torch.device(device).type == "meta" else "cpu")
+    with place, seeded(seed), torch.inference_mode(mode=False):
+        network = FAMILIES[spec.family].network(spec, classes)
+    if place.type == "meta":
+        return network
+    if begun:
+        network.begin(seed)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
+    return network.to(device)

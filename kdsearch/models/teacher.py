@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 from kdsearch.config.teacher import TeacherConfig
-from kdsearch.errors import TeacherError, first_line, nearest
+from kdsearch.errors import TeacherError, first_line
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
 from kdsearch.models.encoder_weights import load_encoder_weights
-from kdsearch.models.torchvision_operators import declare_missing_operators
+from kdsearch.models.encoders import drop_unused_stages, input_statistics, require_known, seeded
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 """What libraries raise for an architecture, an encoder and a size that do not go together."""
@@ -78,9 +74,9 @@ def build_teacher(
     Raises TeacherError for an encoder that timm does not have, or that the architecture cannot use on images of
     ``size``×``size``.
     """
-    _require_known(config.encoder)
+    require_known(config.encoder, field="teacher.encoder")
     try:
-        with _seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
+        with seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
             mean, std = input_statistics(config.encoder)
             network = _create(config, pretrained=pretrained, classes=classes)
             teacher = Teacher(network, mean=mean, std=std, flip=config.flip)
@@ -94,7 +90,7 @@ def build_teacher(
     except _UNFIT as error:
         raise _does_not_work(config, size, error) from error
     if pretrained:
-        load_encoder_weights(teacher.network.encoder.model, config.weights)  # type: ignore[union-attr, arg-type]  # smp's contract
+        load_encoder_weights(teacher.network.encoder.model, config.weights, section="teacher")  # type: ignore[union-attr, arg-type]  # smp's contract
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
     return teacher
 
@@ -104,7 +100,7 @@ def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
 
     Strides at which smp gives the image itself, or nothing, are left out.
     """
-    _require_known(config.encoder)
+    require_known(config.encoder, field="teacher.encoder")
     try:
         with torch.device("meta"), torch.no_grad():
             network = _create(config, pretrained=False, classes=1).eval()
@@ -114,44 +110,11 @@ def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
         raise _does_not_work(config, size, error) from error
 
 
-def _require_known(encoder: str) -> None:
-    """Raises TeacherError for an encoder that timm does not have."""
-    declare_missing_operators()
-    import timm
-
-    if not timm.is_model(encoder):
-        raise TeacherError(
-            f"teacher.encoder: timm {timm.__version__} has no {encoder!r}{nearest(encoder, timm.list_models())}"
-        )
-
-
 def _does_not_work(config: TeacherConfig, size: int, error: Exception) -> TeacherError:
     return TeacherError(
         f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at "
         f"data.size {size}: {error}"
     )
-
-
-def input_statistics(encoder: str) -> tuple[float, float]:
-    """Mean and standard deviation of grey values 0-1 that timm's encoder was trained with, averaged over colours."""
-    import timm
-
-    trained = timm.get_pretrained_cfg(encoder)
-    if trained is None:
-        return GREY_MEAN, GREY_STD
-    return sum(trained.mean) / len(trained.mean), sum(trained.std) / len(trained.std)
-
-
-def drop_unused_stages(encoder: nn.Module, *, size: int) -> None:
-    """Removes what stands behind the deepest map that the encoder gives: timm builds some families whole."""
-    with torch.enable_grad():
-        given, _ = tree_flatten(encoder.eval()(torch.zeros(1, 1, size, size)))
-        total = sum(part.sum() for part in given if part.requires_grad)
-        used = torch.autograd.grad(total, list(encoder.parameters()), allow_unused=True)
-    unused = {id(p) for p, gradient in zip(encoder.parameters(), used, strict=True) if gradient is None}
-    for chain in [module for module in encoder.modules() if isinstance(module, nn.Sequential)]:
-        while len(chain) and (last := list(chain[-1].parameters())) and all(id(p) in unused for p in last):
-            del chain[-1]
 
 
 def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Module:
@@ -174,11 +137,3 @@ def _decoder_options(config: TeacherConfig) -> dict[str, object]:
     if config.architecture in ("unet", "unetplusplus", "manet"):
         return {"decoder_channels": (256, 128, 64, 32, 16)[5 - config.encoder_depth :]}
     return {"dynamic_img_size": True} if config.architecture == "dpt" else {}
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draws torch's global random numbers from the seed and puts the old state back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -19,6 +19,7 @@ from kdsearch.trials.record import Student
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 
+WHAT_A_STUDENT_IS = "student: width×depth×growth, where that is not 2, and how many convolutions a stage"
 WHAT_STANDS = (
     "corr.: the Dice to expect on other images of the best student no larger, corrected for choosing by these; "
     "front: in how many draws of the validation images nothing beats it"
@@ -28,10 +29,10 @@ WHAT_STANDS = (
 def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, part: str = "") -> Table:
     """The students with what a person compares them by: Dice in %, corrected and as it was measured.
 
-    A student is width×depth, then how many convolutions of which kind a stage has. ``part`` ends the title.
+    ``part`` ends the title.
     """
     head, *rows = front_cells(students, standings)
-    caption = WHAT_STANDS if standings else None
+    caption = f"{WHAT_STANDS}; {WHAT_A_STUDENT_IS}" if standings else WHAT_A_STUDENT_IS
     title = f"Front: no other student is better, smaller and cheaper at once{part}"
     table = Table(
         title=title,
@@ -43,7 +44,8 @@ def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOW
         collapse_padding=True,  # so that it fits eighty columns
     )
     for name in head:
-        table.add_column(name, justify="left" if name in ("path", "student") else "right", no_wrap=True)
+        words = name in ("path", "student")
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != "student")
     for row in rows:
         table.add_row(*row)
     return table

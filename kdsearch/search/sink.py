@@ -88,7 +88,7 @@ class TrialSink:
         """The scores, with the latency where it is an objective: timed while every worker of this machine pauses."""
         if "latency_ms" not in self._session.study.search.objectives:
             return trained.scores
-        network = build_student(job.student.student)
+        network = build_student(job.student.student, begun=False)
         network.load_state_dict(load(trained.weights))
         prepared = prepare_onnx(network, size=self._session.study.data.size)
         with self._session.jobs.executor.pause():

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import Section
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.student import OneStudent
 from kdsearch.config.training import TrainingSpec
 from kdsearch.files.schema import Content, Schema
 
@@ -15,7 +15,7 @@ from kdsearch.files.schema import Content, Schema
 class Recipe(Section):
     """What a trial is asked to make; the same recipe on the same CPU gives the same weights, to the bit."""
 
-    student: StudentSpec
+    student: OneStudent
     distillation: DistillationSpec | None
     """None for path ``none``: trained on masks alone."""
     training: TrainingSpec

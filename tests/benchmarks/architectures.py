@@ -1,4 +1,4 @@
-"""What a student's shape is worth, trained plainly, and what averaging its weights adds; docs/benchmarks.md has the table.
+"""What a student's shape is worth, trained plainly, and what averaging its weights adds; see docs/benchmarks.md.
 
     python tests/benchmarks/architectures.py studies/busi-small.yaml --data BUSI_FOLDER --elsewhere breast=BREAST_FOLDER
 
@@ -81,7 +81,7 @@ def main() -> None:
     )
     spec = TrainingSpec(epochs=options.epochs, learning_rate=5e-3, averaged_epochs=options.averaged_epochs)
     print(
-        f"{len(data.train)} images to train on, {len(places[0])} and {len(places[1])} to score, {options.epochs} epochs, "
+        f"{len(data.train)} images to train on, {len(places[0])} and {len(places[1])} to score, {spec.epochs} epochs, "
         f"torch {torch.__version__}, one thread, seeds 0 to {options.seeds - 1}; ± is the deviation over seeds"
     )
     print("| student | params | macs | Dice % | averaged, minus last | elsewhere | averaged, minus last | seconds |")

@@ -35,8 +35,9 @@ from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teache
 from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
+from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
-from kdsearch.models.students import build_student, initialise
+from kdsearch.models.students import build_student
 from kdsearch.models.teacher import Teacher
 from kdsearch.models.unet import UNet
 from tests.distill.teachers import teach
@@ -106,14 +107,14 @@ def _terms(
     """Every path and loss that this student can have, in both balances."""
     terms = {}
     for balance, (path, losses) in itertools.product(("shared", "added"), LOSSES.items()):
-        equal = student.feature_channels[-1] == hidden.mean.shape[1]
+        equal = student.map_channels[-1] == hidden.mean.shape[1]
         for loss in losses:
             if path == "hidden" and not equal and loss not in ANY_CHANNELS:
                 continue
             softened = {"temperature": 2.0} if is_softened(path, loss) else {}
             settings = {"on": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
             spec = DistillationSpec.model_validate({"terms": (settings,), "balance": balance})
-            channels = student.feature_channels
+            channels = student.map_channels
             term = Distillation(
                 student,
                 spec,

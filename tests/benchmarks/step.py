@@ -82,7 +82,7 @@ def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict
                 "dice_cross_entropy",
                 teacher=teacher,
                 hidden={None: hidden},
-                student_channels=student.feature_channels,
+                student_channels=student.map_channels,
             ).to(data.device)
         steps[name] = _step(student, objective, data if (path, view) == ("logits", "weak") else plain, training)
     return steps

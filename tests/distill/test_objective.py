@@ -62,7 +62,7 @@ def _batch(*, logits: torch.Tensor | None = None, classes: int = 1) -> Batch:
 
 def _objective(student, teacher, spec, kind="dice_cross_entropy", **settings):
     hidden = None if spec.path == "logits" else {None: HiddenMaps(teacher, torch.randn(4, 1, 16, 16))}
-    channels = student.feature_channels
+    channels = student.map_channels
     return Distillation(student, spec, kind, teacher=teacher, hidden=hidden, student_channels=channels, **settings)
 
 
@@ -139,7 +139,7 @@ def test_common_scale_does_not_depend_on_the_teacher_s(path):
                 _spec(path, "mse", balance=balance),
                 "cross_entropy",
                 hidden={None: hidden},
-                student_channels=(16,),
+                student_channels={4: 16},
             )
             found.append(objective(_batch()).item())
         assert (found[0] == pytest.approx(found[1], rel=1e-3)) == same

@@ -12,6 +12,7 @@ from safetensors.torch import load
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import values_of
+from kdsearch.config.student import TimmSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
@@ -127,7 +128,7 @@ def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
         content["distillation"] = {"terms": chosen, "balance": "added"}
         students.append(_finish(trainer.distil(Recipe.model_validate(content))).weights)
     assert len(set(students)) == 3
-    assert set(trainer._hidden) == {2, 4, None}, "what no term names is not measured"
+    assert {stride for stride, _ in trainer._hidden} == {2, 4, None}, "what no term names is not measured"
     assert trainer._with_logits is None
 
 
@@ -162,3 +163,27 @@ def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, t
     each = _finish(trainer.distil(recipe(*(term | {"stride": stride, "weight": 0.4} for stride in (2, 4)))))
     assert every.weights == each.weights
     assert recipe(term | {"stride": "every"}).distillation.summary() == "attention at every mse"
+
+
+@pytest.mark.parametrize(
+    "variant", [None, ("attention", "mse", "weak", "added"), ("regressor", "mse", "weak", "added")]
+)
+def test_student_on_a_pretrained_encoder_is_distilled_like_any_other(tiny, trainer, variant):
+    recipe = _recipe(tiny, variant)
+    spec = TimmSpec(family="timm", depth=3, width=4, encoder_rate=0.5)
+    recipe = recipe.model_copy(update={"student": spec})
+    first, second = (_finish(trainer.distil(recipe)) for _ in range(2))
+    assert first.weights == second.weights
+    assert load(first.weights).keys() == build_student(spec, device="meta").state_dict().keys()
+
+
+def test_slow_encoder_moves_less_than_a_fast_one(tiny, trainer):
+    begun = build_student(TimmSpec(family="timm", depth=2, width=4), seed=0).state_dict()
+
+    def moved(rate: float) -> float:
+        spec = TimmSpec(family="timm", depth=2, width=4, encoder_rate=rate)
+        recipe = _recipe(tiny, None).model_copy(update={"student": spec})
+        weights = load(_finish(trainer.distil(recipe, kept="last")).weights)
+        return float((weights["encoder.conv_stem.weight"] - begun["encoder.conv_stem.weight"]).abs().sum())
+
+    assert moved(0.1) < moved(1.0) / 2

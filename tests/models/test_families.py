@@ -12,15 +12,18 @@ from kdsearch.config.ranges import Space, extremes_of, space_of
 from kdsearch.config.student import SPECS, FamilyName, UNetSpec
 from kdsearch.errors import ShapeError
 from kdsearch.measure.counts import count
-from kdsearch.models.families import FAMILIES, cost_of
+from kdsearch.models.families import FAMILIES, cost_of, map_channels_of
 from kdsearch.models.students import build_student
 
 CORNERS = {
     "unet": {"width": [2, 5], "growth": [1.0, 1.5, 2.0], "depth": [1, 3], "convolutions": [1, 2],
              "convolution": ["standard", "separable"]},
+    "timm": {"encoder": ["lcnet_050", "convnext_atto"], "depth": [3, 4], "width": [3, 8], "convolutions": [1, 2],
+             "convolution": ["standard", "separable"], "encoder_rate": [1.0]},
 }  # fmt: skip
+WEIGHTS = {"unet": {}, "timm": {"weights": "none"}}
 STUDENTS = [
-    FAMILIES[name].spec(**dict(zip(corners, values, strict=True)))
+    FAMILIES[name].spec(family=name, **WEIGHTS[name], **dict(zip(corners, values, strict=True)))
     for name, corners in CORNERS.items()
     for values in itertools.product(*corners.values())
 ]
@@ -31,14 +34,14 @@ def test_table_literal_and_this_suite_name_the_same_families():
     assert set(FAMILIES) == set(SPECS) == set(typing.get_args(FamilyName)) == set(CORNERS)
     assert all(family.spec is SPECS[name] for name, family in FAMILIES.items())
     for name, family in FAMILIES.items():
-        assert family.spec().family == name
+        assert family.spec(family=name).family == name
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_setting_but_the_family_can_be_searched_and_is_explained(name):
     space = space_of(FAMILIES[name].spec)
     assert Space[FAMILIES[name].spec] is space
-    assert set(CORNERS[name]) == set(space.model_fields) - {"family"}
+    assert set(CORNERS[name]) == set(space.model_fields) - {"family", *WEIGHTS[name]}
     assert all(field.description for field in space.model_fields.values())
 
 
@@ -55,7 +58,8 @@ def test_logits_have_the_image_s_size_and_features_the_spec_s_channels(spec):
     network = build_student(spec, classes=3).eval()
     outputs = network.outputs(torch.zeros(2, 1, height, width))
     assert outputs.logits.shape == (2, 3, height, width)
-    assert [maps.shape[1] for maps in outputs.features] == list(spec.channels) == list(network.feature_channels)
+    found = {width // maps.shape[3]: maps.shape[1] for maps in outputs.features}
+    assert found == map_channels_of(spec) == network.map_channels
     assert outputs.features[-1].shape[2:] == (height // spec.stride, width // spec.stride)
     assert all(a.shape[-1] >= b.shape[-1] for a, b in itertools.pairwise(outputs.features))
     with pytest.raises(ShapeError, match=f"stride {spec.stride}; the nearest size that works"):

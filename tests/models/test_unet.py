@@ -23,7 +23,7 @@ def test_logits_have_the_image_s_size_and_hidden_the_stride_s(convolution, depth
     outputs = model.outputs(torch.zeros(2, 1, *size))
     logits, hidden = outputs.logits, outputs.features[-1]
     assert logits.shape == (2, classes, *size)
-    assert hidden.shape == (2, model.feature_channels[-1], size[0] // 2**depth, size[1] // 2**depth)
+    assert hidden.shape == (2, model.map_channels[2**depth], size[0] // 2**depth, size[1] // 2**depth)
 
 
 def test_size_that_does_not_divide_names_one_that_works():

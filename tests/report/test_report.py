@@ -55,4 +55,4 @@ def test_table_fits_a_terminal_of_eighty_columns():
     text = console.export_text()
     assert "60.0" in text
     assert "50k" in text
-    assert "16×3, 2 standard" in text
+    assert "16×3, 2 std" in text

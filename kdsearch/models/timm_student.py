@@ -1,0 +1,155 @@
+"""Students with an encoder of timm: cut after one of its stages, with the decoder of a U-Net, and what they cost."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdsearch.config.student import TimmSpec
+from kdsearch.errors import EncoderError, first_line
+from kdsearch.models.blocks import initialise, require_divisible, stage, upsampled
+from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
+from kdsearch.models.encoder_weights import load_encoder_weights
+from kdsearch.models.encoders import drop_unused_stages, input_statistics, require_known
+from kdsearch.trials.scores import Cost
+
+MapChannels: TypeAlias = dict[int, int]
+"""Channels of an encoder's maps by their stride, the finest first."""
+_UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError)
+"""What timm raises for a network that gives no maps, or not of images of this size."""
+
+
+class TimmStudent(nn.Module):
+    """An encoder of timm under nearest-neighbour upsampling with skip connections, to the image's own resolution."""
+
+    centred = False
+    """Whether a cell of its maps looks at the place that it lies over; strided convolutions look to one side."""
+
+    def __init__(self, spec: TimmSpec, *, classes: int) -> None:
+        """Raises EncoderError where timm's encoder has no map of the spec's stride."""
+        super().__init__()
+        self.stride = spec.stride
+        self.encoder, self.map_channels = cut_encoder(spec.encoder, spec.depth)
+        self.encoder_rate = spec.encoder_rate
+        self._name, self._weights = spec.encoder, spec.weights
+        mean, std = input_statistics(spec.encoder)
+        self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
+        build = partial(stage, convolutions=spec.convolutions, convolution=spec.convolution)
+        self.decoder = nn.ModuleList(build(before, spec.width) for before, _ in decoder_inputs(spec, self.map_channels))
+        self.head = nn.Conv2d(spec.width, classes, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
+        return self.outputs(image).logits
+
+    def outputs(self, image: Tensor) -> Outputs:
+        """Logits and the encoder's maps; raises ShapeError unless the stride divides H and W."""
+        features = self.features(image)
+        by_stride = dict(zip(self.map_channels, features, strict=True))
+        decoded, stride = features[-1], self.stride
+        for part in self.decoder:
+            stride //= 2
+            decoded = part(upsampled(decoded, by_stride.get(stride)))
+        return Outputs(logits=self.head(decoded), features=features)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
+        require_divisible(image, self.stride)
+        return tuple(self.encoder(image * self._scale + self._shift))
+
+    def begin(self, seed: int) -> None:
+        """Gives it the weights that its training begins with: pretrained ones where the spec names them.
+
+        Raises EncoderError where they cannot be had. Random weights of the encoder are those it was made with.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for part in (self.decoder, self.head):
+            initialise(part, generator)
+        if self._weights == "timm":
+            self.encoder.load_state_dict(_downloaded(self._name, self.stride).state_dict())
+        load_encoder_weights(self.encoder, self._weights, section="student")
+
+
+def decoder_inputs(spec: TimmSpec, channels: MapChannels) -> Iterator[tuple[int, int]]:
+    """Channels that each of the decoder's stages takes, and the stride that it works at."""
+    deep, stride = channels[spec.stride], spec.stride
+    while stride > 1:
+        stride //= 2
+        yield deep + channels.get(stride, 0), stride
+        deep = spec.width
+
+
+def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
+    """Timm's encoder on torch's current device, without what stands behind the stride 2 to the power of ``depth``.
+
+    Raises EncoderError where timm does not have it, or it has no map of that stride.
+    """
+    require_known(name, field="student.encoder")
+    import timm
+
+    strides = _strides(name)
+    if 2**depth not in strides:
+        known = ", ".join(str(stride) for stride in strides)
+        raise EncoderError(
+            f"student.depth: {depth} asks for maps of stride {2**depth}, and {name} gives them of {known}; write the "
+            "depth of one of these, which is 2 to its power, or another encoder"
+        )
+    places = tuple(place for place, stride in enumerate(strides) if stride <= 2**depth)
+    encoder: nn.Module = timm.create_model(name, features_only=True, in_chans=1, out_indices=places)
+    drop_unused_stages(encoder, size=max(64, 2 ** (depth + 1)))
+    counts: list[int] = encoder.feature_info.channels()  # type: ignore[operator, union-attr]  # timm's contract
+    return encoder, dict(zip((strides[place] for place in places), counts, strict=True))
+
+
+@functools.cache
+def _strides(name: str) -> tuple[int, ...]:
+    import timm
+
+    try:
+        with torch.device("meta"):
+            encoder = timm.create_model(name, features_only=True, in_chans=1)
+            encoder.eval()(torch.zeros(1, 1, 64, 64))
+    except _UNFIT as error:
+        raise EncoderError(
+            f"student.encoder: {name} does not give maps by stage of images of any size: {first_line(error)}; take a "
+            "convolutional encoder, such as tf_efficientnet_lite0 or mobilenetv3_small_050"
+        ) from error
+    strides: tuple[int, ...] = tuple(encoder.feature_info.reduction())  # type: ignore[operator, union-attr]  # timm's contract
+    if any(after <= before for before, after in itertools.pairwise(strides)):
+        raise EncoderError(f"student.encoder: {name} has stages that do not halve their maps; take another encoder")
+    return strides
+
+
+def _downloaded(name: str, stride: int) -> nn.Module:
+    import timm
+
+    strides = [known for known in _strides(name) if known <= stride]
+    try:
+        encoder: nn.Module = timm.create_model(
+            name, pretrained=True, features_only=True, in_chans=1, out_indices=tuple(range(len(strides)))
+        )
+    except OSError as error:
+        raise EncoderError(
+            "student.weights: timm's weights could not be downloaded; without a network use an installed package "
+            f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
+        ) from error
+    drop_unused_stages(encoder, size=max(64, 2 * stride))
+    return encoder
+
+
+@functools.cache
+def encoder_cost(name: str, depth: int, *, size: int) -> tuple[Cost, MapChannels]:
+    """Of the encoder alone, for one image of ``size``×``size``, counted without its weights; and its maps' channels."""
+    with torch.device("meta"), torch.no_grad():
+        encoder, channels = cut_encoder(name, depth)
+        with FlopCounterMode(display=False) as counter:
+            encoder.eval()(torch.zeros(1, 1, size, size))
+    params = sum(parameter.numel() for parameter in encoder.parameters())
+    return Cost(params=params, macs=counter.get_total_flops() // 2), channels

@@ -1,0 +1,89 @@
+"""Students on timm's encoders: cut, begun from pretrained weights, and centred by geometry."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+import torch
+
+from kdsearch.config.encoder import WEIGHTS
+from kdsearch.config.student import TimmSpec
+from kdsearch.config.teacher import TeacherConfig
+from kdsearch.errors import EncoderError
+from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.encoders import input_statistics
+from kdsearch.models.families import cost_of
+from kdsearch.models.students import build_student
+from kdsearch.models.teacher import build_teacher
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+def _spec(**changes) -> TimmSpec:
+    return TimmSpec(**{"family": "timm", "depth": 3, "width": 8} | changes)
+
+
+def test_blocks_behind_the_cut_are_not_built():
+    """EfficientNet-Lite0 to stride 8 by hand: stem, three stages; the published whole has 4.7 million parameters."""
+    names = [name for name, _ in build_student(_spec(), device="meta").encoder.named_parameters()]
+    assert {re.match(r"blocks\.(\d)", name).group(1) for name in names if name.startswith("blocks")} == {"0", "1", "2"}
+    costs = [cost_of(_spec(depth=depth), size=64) for depth in (1, 2, 3, 4, 5)]
+    assert all(a.params < b.params and a.macs < b.macs for a, b in itertools.pairwise(costs))
+
+
+def test_pretrained_weights_are_those_of_a_teacher_s_encoder():
+    student, teacher = build_student(_spec()).eval(), build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
+    image = normalise(torch.randint(0, 255, (2, 64, 64), dtype=torch.uint8))
+    with torch.no_grad():
+        mine, theirs = student.features(image), teacher.features(image)
+    by_side = {maps.shape[-1]: maps for maps in theirs}
+    assert all(torch.allclose(maps, by_side[maps.shape[-1]], atol=1e-5) for maps in mine)
+
+
+def test_pretrained_weights_follow_no_seed_and_the_decoder_does():
+    one, other = (build_student(_spec(), seed=seed).state_dict() for seed in (0, 1))
+    moved = {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
+    assert moved == {"decoder", "head"}
+
+
+def test_grey_values_reach_the_encoder_as_it_was_trained():
+    seen = []
+    student = build_student(_spec(weights="none"))
+    student.encoder.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    grey = torch.randint(0, 255, (1, 16, 16), dtype=torch.uint8)
+    student.eval()(normalise(grey))
+    mean, std = input_statistics(LITE0)
+    assert (mean, std) != (GREY_MEAN, GREY_STD)
+    assert torch.allclose(seen[0][0, 0], (grey[0] / 255 - mean) / std, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "resnet180"}, r"student.encoder: timm .* has no 'resnet180'; did you mean 'resnet18"),
+        ({"encoder": "convnext_atto", "depth": 1}, "depth: 1 asks for maps of stride 2, and .* gives .* 4, 8"),
+        ({"encoder": "swin_tiny_patch4_window7_224"}, "does not give maps by stage of images of any size: .*; take a"),
+        ({"encoder": "vit_tiny_patch16_224"}, "student.encoder: vit_tiny_patch16_224 "),
+    ],
+)  # fmt: skip
+def test_encoder_that_cannot_be_a_student_is_refused_with_what_works(changes, message):
+    with pytest.raises(EncoderError, match=message):
+        cost_of(_spec(weights="none", **changes), size=64)
+
+
+def test_weights_that_are_not_there_are_named():
+    with pytest.raises(EncoderError, match="student.weights: package 'kdsearch_no_such' is not installed"):
+        build_student(_spec(weights="package:kdsearch_no_such"))
+
+
+def test_weights_of_another_encoder_are_refused():
+    with pytest.raises(ValueError, match="belong to tf_efficientnet_lite0, and efficientnet_lite0 is another"):
+        _spec(encoder="efficientnet_lite0", weights=WEIGHTS)
+
+
+def test_downloads_without_a_network_say_what_to_use_instead(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EncoderError, match="student.weights: timm's weights could not be downloaded; .* an installed"):
+        build_student(_spec(encoder="resnet10t", weights="timm"))
