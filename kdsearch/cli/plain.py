@@ -55,7 +55,7 @@ def describe(event: DriverEvent, progress: Progress) -> str:
             return shown if makes_teacher(job) else ""
         case MaterialsReady(materials=materials):
             scores = materials.teacher.scores
-            teacher = f"teacher: Dice {100 * scores.dice:.1f} %, {format_quantity(scores.params)} params"
+            teacher = f"teacher: Dice {100 * scores.dice:.1f} %, {scores.size()}"
             return "\n".join([teacher, *what_is_known(event)])
         case Searching(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)

@@ -12,6 +12,7 @@ from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.problems import describe
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import StudyFileError, nearest
 
@@ -37,7 +38,8 @@ def _check_grid(study: StudyConfig, file: YamlFile) -> None:
 
 
 def _check_depth(study: StudyConfig, file: YamlFile) -> None:
-    stride = max(2**study.teacher.encoder_depth, *(spec.stride for spec in extreme_students(study)))
+    depth = study.teacher.encoder_depth if isinstance(study.teacher, TeacherConfig) else 0
+    stride = max(2**depth, *(spec.stride for spec in extreme_students(study)))
     size = study.data.size
     if size % stride:
         below = size // stride * stride

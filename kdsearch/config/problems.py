@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kdsearch.config.student import family_of
+from kdsearch.config.teacher import kind_of
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
@@ -127,6 +128,8 @@ def _fits(model: type[BaseModel], content: Any) -> bool:
         return content["reader"] in typing.get_args(model.model_fields["reader"].annotation)
     if "family" in names:
         return family_of(content) in typing.get_args(model.model_fields["family"].annotation)
+    if "kind" in names:
+        return kind_of(content) in typing.get_args(model.model_fields["kind"].annotation)
     if "on" in content:  # a term of a list, told from others by its loss
         return "on" in names and content.get("loss") in typing.get_args(model.model_fields["loss"].annotation)
     return not ({"choice", "int", "float"} & names) or bool({"choice", "int", "float"} & names & content.keys())

@@ -37,10 +37,12 @@ def _sections(model: type[Section], name: str) -> Iterator[str]:
 
 def _told_apart_by(model: type[Section]) -> str:
     """By which key, and which of its words, a section is told from others in its place; empty where it is alone."""
-    for key in ("reader", "loss", "family"):
+    for key in ("reader", "loss", "family", "kind"):
         field = model.model_fields.get(key)
         if field is not None and field.is_required():
-            return f"{'' if key == 'family' else '[…]'} of {key} {', '.join(typing.get_args(field.annotation))}"
+            return (
+                f"{'[…]' if key in ('reader', 'loss') else ''} of {key} {', '.join(typing.get_args(field.annotation))}"
+            )
     return ""
 
 

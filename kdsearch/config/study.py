@@ -16,7 +16,7 @@ from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space, values_of
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpace, UNetSpec
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.training import TrainingSpec
 
 SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.IGNORECASE)
@@ -48,7 +48,7 @@ class StudyConfig(Section):
     """Where networks are trained; ``auto`` takes CUDA, then MPS, then the CPU."""
     data: DataConfig = DataConfig()
     """Images and masks."""
-    teacher: TeacherConfig = TeacherConfig()
+    teacher: TeacherSection = TeacherConfig()
     """The teacher."""
     student: StudentSpace = Space[UNetSpec]()
     """The students."""
@@ -121,6 +121,23 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _teacher_can_give_it(self) -> StudyConfig:
+        if isinstance(self.teacher, TeacherConfig):
+            return self
+        hidden = [one for one in _compared(self.distillation) if one not in ("none", "logits")]
+        if hidden:
+            raise ValueError(
+                f"teacher.kind: {self.teacher.kind} gives logits and no hidden maps, which path {hidden[0]} compares; "
+                "write distillation.path logits, or a choice of none and logits, or a teacher of kind network"
+            )
+        if isinstance(self.teacher, PredictionsTeacher) and "same" in _views(self.distillation):
+            raise ValueError(
+                "teacher.kind: predictions are of the images as they are, and teacher_view: same asks about each "
+                "augmented one; write teacher_view: weak, or a teacher of kind onnx or network"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _device_fits_ray(self) -> StudyConfig:
         search = self.search
         gpus = search.ray.gpus_per_trial
@@ -138,6 +155,19 @@ def _losses_of(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[L
         return {getattr(term, "loss") for term in distillation}  # noqa: B009 - a space hides its settings' types
     paths: list[DistilledPath] = [path for path in values_of(distillation.path) or () if path != "none"]  # type: ignore[misc]  # as the section says
     return {loss for path in paths for loss in distillation.losses_of(path)}
+
+
+def _compared(distillation: DistillationSpace | tuple[TermSpace, ...]) -> list[object]:
+    """What some recipe compares of student and teacher."""
+    if isinstance(distillation, DistillationSpace):
+        return list(values_of(distillation.path) or ())
+    return [getattr(term, "on") for term in distillation]  # noqa: B009 - a space hides its settings' types
+
+
+def _views(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[object]:
+    """What the teacher sees in some recipe."""
+    terms = (distillation,) if isinstance(distillation, DistillationSpace) else distillation
+    return {view for term in terms for view in values_of(getattr(term, "teacher_view")) or ()}  # noqa: B009 - likewise
 
 
 def _unpickled(text: str) -> StudyConfig:

@@ -1,15 +1,17 @@
-"""The ``teacher`` section."""
+"""The ``teacher`` section: a network that is trained here, an ONNX file, or what another program predicted."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from kdsearch.config.encoder import ENCODER, WEIGHTS, EncoderWeights, require_own_weights
+from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section
 from kdsearch.config.training import TeacherTraining
 
+TeacherKind = Literal["network", "onnx", "predictions"]
 Architecture = Literal[
     "unet",
     "unetplusplus",
@@ -24,14 +26,16 @@ Architecture = Literal[
     "segformer",
     "dpt",
 ]
-
 PRETRAINED_RATE = 0.1
 """Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``docs/benchmarks.md``."""
+MAY_HAVE_SEEN = "whether it has learnt from the images that score is not known to kdsearch; if so, its Dice flatters it"
 
 
 class TeacherConfig(Section):
     """The network that students learn from: trained once for the data, the split and these settings, then cached."""
 
+    kind: Literal["network"] = "network"
+    """Where the teacher comes from."""
     architecture: Architecture = "unet"
     """Decoder, by its name in segmentation-models-pytorch; ``dpt`` needs a vision transformer as encoder."""
     encoder: str = ENCODER
@@ -54,6 +58,16 @@ class TeacherConfig(Section):
         usual = 1.0 if self.weights == "none" else PRETRAINED_RATE
         return usual if self.training.encoder_rate is None else self.training.encoder_rate
 
+    @property
+    def file(self) -> str | None:
+        """Where it is taken from; None where it is trained."""
+        return self.checkpoint
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        return f"{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
+
     @model_validator(mode="after")
     def _weights_are_the_encoder_s(self) -> TeacherConfig:
         if self.checkpoint is None:
@@ -68,3 +82,63 @@ class TeacherConfig(Section):
                 f"a teacher from a checkpoint is used as it is; remove either checkpoint or {', '.join(idle)}"
             )
         return self
+
+
+class OnnxTeacher(Section):
+    """A network of any other program, as one ONNX file; it takes grey values and gives one lesion's logits."""
+
+    kind: Literal["onnx"]
+    """Where the teacher comes from."""
+    file: Annotated[str, Field(min_length=1)]
+    """One input N×1×H×W or N×3×H×W and one output N×1×H×W, or N×2×H×W with the lesion second, all float."""
+    size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Height and width that it is fed; the file's own, or ``data.size`` where the file leaves them open."""
+    mean: float = 0.0
+    """What is taken from grey values of 0 to 1 before it sees them."""
+    std: Annotated[float, Field(gt=0)] = 1.0
+    """By what they are then divided."""
+    output: Literal["logits", "probabilities"] = "logits"
+    """What it gives."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        return f"ONNX file {self.file}"
+
+
+class PredictionsTeacher(Section):
+    """What another program predicted, as a file for each image: no network is asked."""
+
+    kind: Literal["predictions"]
+    """Where the teacher comes from."""
+    folder: Annotated[str, Field(min_length=1)]
+    """Probability maps or masks of the images' names, PNG, TIFF, NPY or NPZ, in this folder or folders of it."""
+    params: Quantity | None = None
+    """Parameters of the network that predicted, for the chart; left out of it unless given."""
+
+    @property
+    def file(self) -> str:
+        """Where it is taken from."""
+        return self.folder
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        return f"predictions in {self.folder}"
+
+
+AnyTeacher: TypeAlias = TeacherConfig | OnnxTeacher | PredictionsTeacher
+
+
+def kind_of(value: object) -> object:
+    """Which kind a teacher's settings are of; what no kind has, where they name none that there is."""
+    return value.get("kind", "network") if isinstance(value, dict) else getattr(value, "kind", "network")
+
+
+TeacherSection: TypeAlias = Annotated[
+    Annotated[TeacherConfig, Tag("network")]
+    | Annotated[OnnxTeacher, Tag("onnx")]
+    | Annotated[PredictionsTeacher, Tag("predictions")],
+    Discriminator(kind_of),
+]
+"""The section as it stands in a study file."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import TeacherConfig
 from kdsearch.confirm.images import ScoredImages, describe_images
 from kdsearch.confirm.plan import Plan, make_plan, make_test_plan
 from kdsearch.data.dataset import Splits
@@ -99,7 +100,7 @@ def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: in
 def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, seed: int) -> WantedTeacher:
     """The teacher of one fold: trained inside it for its whole schedule, with its last weights."""
     config = study.teacher
-    if config.checkpoint is None:
+    if isinstance(config, TeacherConfig) and config.file is None:
         config = config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
     return WantedTeacher(
         recipe=TeacherRecipe(config=config, size=study.data.size, seed=seed),
@@ -121,9 +122,9 @@ def _deal(study: StudyConfig, images: Materials) -> tuple[tuple[Splits, ...], ..
 
 def _warnings(study: StudyConfig) -> list[str]:
     found = []
-    if study.teacher.checkpoint is not None:
+    if study.teacher.file is not None:
         found.append(
-            f"the teacher is {study.teacher.checkpoint} in every fold: it may have learnt from the images that score, "
+            f"the teacher is {study.teacher.file} in every fold: it may have learnt from the images that score, "
             "which flatters it and may flatter its students"
         )
     if study.score_test:

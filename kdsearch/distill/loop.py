@@ -25,7 +25,7 @@ from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.measure.scores import assemble, dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 from kdsearch.trials.record import EpochReport
-from kdsearch.trials.scores import Scores
+from kdsearch.trials.scores import Cost, Scores
 
 EVALUATION_BATCH = 64
 
@@ -232,17 +232,20 @@ def _mixed_precision(spec: TrainingSpec, device: torch.device) -> torch.dtype | 
     return torch.float16 if spec.precision == "fp16" else torch.bfloat16
 
 
-def score(network: nn.Module, images: Images, fitted: Fitted) -> Scores:
-    """Overlap on the images, and what the network costs; leaves the network on the CPU, where tools count it."""
+def score(network: nn.Module, images: Images, fitted: Fitted, *, params: int | None = None) -> Scores:
+    """Overlap on the images, and what the network costs; leaves the network on the CPU, where tools count it.
+
+    ``params`` are given of what cannot be counted; its multiply-adds are then not known.
+    """
     predicted = predict_classes(predict_logits(network, images.grey)).cpu()
     network.cpu()
-    cost = count(network, size=images.size)
+    cost = count(network, size=images.size) if params is None else Cost(params=params, macs=0)
     return assemble(
         predicted=predicted,
         target=(images.masks > 0).long().cpu(),
         sources=images.sources,
         cost=cost,
-        tool_counts=count_by_tools(network, size=images.size, cost=cost),
+        tool_counts=count_by_tools(network, size=images.size, cost=cost) if params is None else (),
         train_seconds=fitted.seconds,
         epochs=fitted.epochs,
         best_epoch=fitted.best_epoch,

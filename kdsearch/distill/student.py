@@ -27,8 +27,8 @@ from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
+from kdsearch.models.given_teachers import TeacherNetwork
 from kdsearch.models.students import StudentNetwork, build_student
-from kdsearch.models.teacher import Teacher
 from kdsearch.models.timm_student import TimmStudent
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
@@ -40,7 +40,7 @@ MEASURED_IMAGES = 128
 class TeacherAtHand(Protocol):
     """A trained teacher, wherever it comes from."""
 
-    def load(self, device: torch.device) -> Teacher:
+    def load(self, device: torch.device) -> TeacherNetwork:
         """The network, for evaluation only."""
         ...
 
@@ -58,7 +58,7 @@ class Trainer:
         self._data = data
         self._labelled = dataclasses.replace(data, unlabelled=None)
         self._teacher = teacher
-        self._network: Teacher | None = None
+        self._network: TeacherNetwork | None = None
         self._with_logits: TrainingData | None = None
         self._logit_std = 1.0
         self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
@@ -161,7 +161,7 @@ class Trainer:
         """How many cells further the teacher's maps look than the student's, by the geometry of both."""
         return offset_by_padding(self._online_teacher(), stride=stride) - offset_by_padding(student, stride=stride)
 
-    def _online_teacher(self) -> Teacher:
+    def _online_teacher(self) -> TeacherNetwork:
         if self._network is None:
             assert self._teacher is not None, "a student that is distilled has a teacher"
             self._network = self._teacher.load(self._data.device)

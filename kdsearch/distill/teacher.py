@@ -1,4 +1,4 @@
-"""Trains a teacher, or takes the one a study names, and asks it once for its logits of the training images."""
+"""Trains a teacher, or takes one that is there, and asks it once for its logits of the training images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.teacher import AnyTeacher, TeacherConfig
 from kdsearch.distill.arrays import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
@@ -22,15 +22,19 @@ from kdsearch.distill.result import Halves, Kept, Trained, TrainingFailed
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import read_tensors
+from kdsearch.models.given_teachers import TeacherNetwork
 from kdsearch.models.teacher import Teacher, build_teacher
 from kdsearch.trials.record import EpochReport
+
+NOT_TRAINED = Fitted(epochs=0, best_epoch=0, seconds=0.0)
+"""How the training of a teacher ended that was trained elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherRecipe:
     """All that makes a teacher from some images."""
 
-    config: TeacherConfig
+    config: AnyTeacher
     size: int
     """Of the images, in pixels a side."""
     seed: int
@@ -44,27 +48,30 @@ class TeacherRecipe:
 def train_teacher(
     recipe: TeacherRecipe, data: TrainingData, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
 ) -> Generator[EpochReport, None, Trained]:
-    """Trains the teacher from its checkpoint where there is one, or takes the one its settings name.
+    """Trains the teacher from its checkpoint where there is one; yields one report an epoch.
 
-    Yields one report an epoch. Raises TrainingFailed where the training cannot continue, TeacherError where the
-    network that the settings name does not fit.
+    Raises TrainingFailed where the training cannot continue.
     """
+    config = recipe.config
+    assert isinstance(config, TeacherConfig), "others are not trained"
     with _with_remedy(), reporting_memory():
-        if recipe.config.checkpoint is not None:
-            teacher = load_network(recipe.config, Path(recipe.config.checkpoint).expanduser(), size=recipe.size)
-            teacher.to(data.device)
-            fitted = Fitted(epochs=0, best_epoch=0, seconds=0.0)
-        else:
-            teacher = build_teacher(recipe.config, size=recipe.size, seed=recipe.seed).to(data.device)
-            spec = recipe.config.training
-            objective = Supervised(teacher, spec.supervised_loss)
-            slow = Slow(part=teacher.network.encoder, fraction=recipe.config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
-            fitted = yield from train(
-                teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
-            )
-        scores = score(teacher, data.validation, fitted)
-        weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
-        return Trained(scores=scores, weights=weights, logits=_logits(teacher.to(data.device), data))
+        teacher = build_teacher(config, size=recipe.size, seed=recipe.seed).to(data.device)
+        spec = config.training
+        objective = Supervised(teacher, spec.supervised_loss)
+        slow = Slow(part=teacher.network.encoder, fraction=config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
+        fitted = yield from train(
+            teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
+        )
+        return as_trained(teacher, data, fitted)
+
+
+def as_trained(
+    teacher: TeacherNetwork, data: TrainingData, fitted: Fitted = NOT_TRAINED, *, params: int | None = None
+) -> Trained:
+    """Its scores, weights and logits; ``params`` of one whose size cannot be counted."""
+    scores = score(teacher, data.validation, fitted, params=params)
+    weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
+    return Trained(scores=scores, weights=weights, logits=_logits(teacher.to(data.device), data))
 
 
 @contextlib.contextmanager
@@ -77,7 +84,7 @@ def _with_remedy() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _logits(teacher: Teacher, data: TrainingData) -> Halves:
+def _logits(teacher: TeacherNetwork, data: TrainingData) -> Halves:
     """N×C×H×W of the training images, in half precision."""
     teacher.eval()
     parts = [teacher(normalise(part)) for part in torch.split(data.train.grey, EVALUATION_BATCH)]

@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import load
+from safetensors.torch import load, load_file
 from torch import Tensor
 
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.teacher import AnyTeacher, PredictionsTeacher, TeacherConfig
+from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
-from kdsearch.models.teacher import Teacher, build_teacher
+from kdsearch.models.given_teachers import TeacherNetwork, given_teacher
+from kdsearch.models.teacher import build_teacher
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
@@ -55,16 +57,22 @@ class TrainedTeacher:
         """Tells it from teachers of other settings, data or seeds."""
         return self.folder.name
 
-    def load(self, device: torch.device) -> Teacher:
+    def load(self, device: torch.device) -> TeacherNetwork:
         """The network, for evaluation only: nothing in it takes gradients."""
-        if self.content is None:
-            path = self.folder / "teacher.safetensors"
-            teacher = load_network(self.recipe.config, path, size=self.recipe.size)
-        else:
-            teacher = build_teacher(self.recipe.config, size=self.recipe.size, pretrained=False)
-            teacher.load_state_dict(load(self.content.weights))
+        teacher = self._network()
         teacher.eval().requires_grad_(requires_grad=False)
         return teacher.to(device)
+
+    def _network(self) -> TeacherNetwork:
+        config, size, path = self.recipe.config, self.recipe.size, self.folder / "teacher.safetensors"
+        if not isinstance(config, TeacherConfig):
+            tensors = load_file(path) if self.content is None else load(self.content.weights)
+            return given_teacher(config, tensors, size=size)
+        if self.content is None:
+            return load_network(config, path, size=size)
+        teacher = build_teacher(config, size=size, pretrained=False)
+        teacher.load_state_dict(load(self.content.weights))
+        return teacher
 
     def logits(self, device: torch.device) -> Tensor:
         """N×C×H×W of the training images in half precision; on the CPU they stay where they are kept."""
@@ -92,13 +100,16 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
     A setting that is added later, with a default, must be left out here while it has it: the name would change, and no
     study would find its teacher.
     """
-    settings = recipe.config.model_dump(mode="json")
-    if recipe.config.training.averaged_epochs is None:
-        del settings["training"]["averaged_epochs"]
-    if not recipe.config.flip:
-        del settings["flip"]
+    config = recipe.config
+    settings = config.model_dump(mode="json")
+    if isinstance(config, TeacherConfig):
+        del settings["kind"]
+        if config.training.averaged_epochs is None:
+            del settings["training"]["averaged_epochs"]
+        if not config.flip:
+            del settings["flip"]
     last = ("last",) if kept == "last" else ()
-    name = digest(FORMAT, splits_fingerprint, settings, _file_state(recipe.config), recipe.seed, *last)
+    name = digest(FORMAT, splits_fingerprint, settings, _file_state(config), recipe.seed, *last)
     return home / "teachers" / name
 
 
@@ -139,8 +150,14 @@ def describe_teacher(recipe: TeacherRecipe) -> str:
     return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 
 
-def _file_state(config: TeacherConfig) -> str:
+def _file_state(config: AnyTeacher) -> str:
     """Stands for the content of files the settings name."""
-    names = [config.checkpoint, config.weights.removeprefix("file:") if config.weights.startswith("file:") else None]
+    if isinstance(config, PredictionsTeacher):
+        folder = Path(config.folder).expanduser()
+        files = PredictionFolder(folder).files() if folder.is_dir() else []
+        return digest([(str(path.relative_to(folder)), digest_file(path)) for path in files])
+    names = [config.file]
+    if isinstance(config, TeacherConfig) and config.weights.startswith("file:"):
+        names.append(config.weights.removeprefix("file:"))
     paths = [Path(name).expanduser() for name in names if name]
     return " ".join(digest_file(path) for path in paths if path.is_file())

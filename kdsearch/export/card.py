@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kdsearch.config.quantity import format_quantity
 from kdsearch.config.student import TimmSpec
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import MAY_HAVE_SEEN, TeacherConfig
 from kdsearch.data.source import origin
 from kdsearch.export.description import Description, NativeScore
 from kdsearch.markdown import markdown_table
@@ -96,7 +96,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
     mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
     return (
         f"## Metrics\n\n{d.chosen}\n\n{_what_figures(d)}:\n\n{table}\n\n{outlines}{words}"
-        f"The teacher reaches {100 * teacher.dice:.1f} % with {format_quantity(teacher.params)} parameters on the "
+        f"The teacher reaches {100 * teacher.dice:.1f} % ({teacher.size()}) on the "
         f"same images. The ONNX file reaches {100 * d.onnx.dice:.2f} %, its logits within "
         f"{d.onnx.largest_difference:.1g} of torch's; the eight-bit file {100 * d.int8.dice:.2f} %, "
         f"{-100 * d.int8.drop:+z.2f} points.{mark}"
@@ -165,13 +165,15 @@ def _what_test(d: Description) -> str:
 
 def _making(d: Description, study: StudyConfig) -> str:
     teacher, spec = study.teacher, d.recipe.student
-    weights = f"checkpoint {teacher.checkpoint}" if teacher.checkpoint else licence_of(teacher.weights)
+    weights = f"; {MAY_HAVE_SEEN}"
+    if isinstance(teacher, TeacherConfig) and teacher.file is None:
+        weights = f"; {licence_of(teacher.weights)}"
     settings = "\n".join(f"- {name}: {value}" for name, value in d.recipe.settings().items())
     versions = ", ".join(f"{name} {version}" for name, version in d.made_with.items())
     begun = f" Its encoder began with: {licence_of(spec.weights)}." if isinstance(spec, TimmSpec) else ""
     return (
         f"## How it was made\n\nBy kdsearch, study `{d.study}`, trial {d.trial}; {versions}. `environment.txt` "
-        f"lists every package. Teacher: {teacher.architecture} on {teacher.encoder}; weights: {weights}."
+        f"lists every package. Teacher: {teacher.title}{weights}."
         f"{begun} Recipe:\n\n{settings}"
     )
 

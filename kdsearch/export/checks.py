@@ -14,7 +14,7 @@ from kdsearch.distill.loop import EVALUATION_BATCH
 from kdsearch.errors import ExportError
 from kdsearch.export.loading import Network, logits_at_own_size
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
-from kdsearch.export.runtime import session_of
+from kdsearch.files.onnx_runtime import session_of
 from kdsearch.measure.native import gather, measure_lesion
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise

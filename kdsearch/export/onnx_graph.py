@@ -14,7 +14,7 @@ import onnx
 import torch
 from onnx import compose, parser
 
-from kdsearch.export.runtime import example_feed, session_of
+from kdsearch.files.onnx_runtime import example_feed, session_of
 from kdsearch.measure.latency import Latency, time_calls
 from kdsearch.models.contract import GREY_MEAN, GREY_STD
 from kdsearch.models.students import StudentNetwork

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdsearch.config.distillation import ANY_CHANNELS
 from kdsearch.config.space import Comparison, comparisons_of, extreme_students
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import TeacherConfig
 from kdsearch.errors import StudyFileError
 from kdsearch.models.families import map_channels_of
 
@@ -14,6 +15,7 @@ def require_comparable(study: StudyConfig) -> None:
     wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride not in (None, "every")]
     if not wanted:
         return
+    assert isinstance(study.teacher, TeacherConfig), "study files refuse hidden maps of other teachers"
     from kdsearch.models.teacher import map_channels  # brings torch
 
     given = map_channels(study.teacher, size=study.data.size)

@@ -66,7 +66,7 @@ def front_figure(
     members = {student.number for student in front}
     for path in paths_in_order(student.recipe.path for student in students):
         _add_path(figure, path, [s for s in students if s.recipe.path == path], members=members, standings=standings)
-    if teacher is not None:
+    if teacher is not None and teacher.params:
         _add_mark(figure, Reference(label="teacher", dice=teacher.dice, params=teacher.params), symbol="star")
     for reference in study.references:
         _add_mark(figure, reference, symbol="cross-thin")

@@ -29,7 +29,7 @@ def confirmed_cells(found: Confirmation) -> Rows:
     effects = {effect.member: effect for effect in found.effects}
     rows = [_confirmed_row(arm, effects.get(arm.id)) for arm in found.arms if arm.role != "twin"]
     teacher = found.teacher
-    last = (teacher.name, format_quantity(teacher.params), str(teacher.dice), "", "", "", "")
+    last = (teacher.name, format_quantity(teacher.params) if teacher.params else "?", str(teacher.dice), "", "", "", "")
     return [head, *rows, last]
 
 

@@ -35,7 +35,7 @@ def study_note(
         f"# {study.name}",
         _searched(study),
         _data(study, data) if data is not None else "",
-        f"Teacher: {study.teacher.architecture} on {study.teacher.encoder}, {teacher.headline()}." if teacher else "",
+        f"Teacher: {study.teacher.title}: {teacher.headline()}." if teacher else "",
         f"## Front: {len(members)} of {students} finished students",
         front_markdown(members[:MOST_ROWS], standings),
         f"and {len(members) - MOST_ROWS} larger ones, in `front.html`." if len(members) > MOST_ROWS else "",

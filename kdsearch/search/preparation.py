@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import PredictionsTeacher
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import DataSummary
 from kdsearch.data.splits import split
@@ -23,6 +24,7 @@ from kdsearch.distill.result import Kept
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import KdsearchError, SearchError
+from kdsearch.files.digests import digest
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import lock_of, names_in, remove
 from kdsearch.measure.latency import cores
@@ -33,7 +35,7 @@ from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from kdsearch.workers.teachers import LackingTeacher, take_teacher, train_teachers
+from kdsearch.workers.teachers import LackingTeacher, store_taken, train_teachers
 
 LOCK_POLL_S = 0.5
 
@@ -89,7 +91,14 @@ class WantedTeacher:
 
     def folder(self, home: Path) -> Path:
         """Where it lies."""
-        return teacher_folder(self.recipe, self.images.splits.fingerprint, home, kept=self.kept)
+        return teacher_folder(self.recipe, _made_from(self.recipe, self.images), home, kept=self.kept)
+
+
+def _made_from(recipe: TeacherRecipe, images: Materials) -> str:
+    """Stands for the images that a teacher is made from; predictions are kept of unlabelled ones too."""
+    if isinstance(recipe.config, PredictionsTeacher) and images.unlabelled is not None:
+        return digest(images.splits.fingerprint, images.unlabelled.fingerprint)
+    return images.splits.fingerprint
 
 
 def add_teachers(
@@ -110,10 +119,11 @@ def add_teachers(
             lock = lock_of(one.folder(home))
             yield from _acquired(lock)
             locks.callback(lock.release)
+        taken = study.teacher.file is not None
         lacking = [
             LackingTeacher(
                 recipe=one.recipe,
-                materials=dataclasses.replace(one.images, unlabelled=None),
+                materials=one.images if taken else dataclasses.replace(one.images, unlabelled=None),
                 folder=one.folder(home),
                 checkpoint=_checkpoint_of(one.folder(home), study, home, study_id=study_id),
                 kept=one.kept,
@@ -121,11 +131,11 @@ def add_teachers(
             for one in wanted
             if open_teacher(one.recipe, one.folder(home)) is None
         ]
-        if study.teacher.checkpoint is None:
-            yield from train_teachers(lacking, jobs, home=home, threads=threads)
-        else:
+        if taken:
             for one_lacking in lacking:
-                take_teacher(one_lacking, choose_device(study.device))
+                store_taken(one_lacking, choose_device(study.device))
+        else:
+            yield from train_teachers(lacking, jobs, home=home, threads=threads)
     return [_with_teacher(one, home) for one in wanted]
 
 
@@ -149,9 +159,8 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
     images = read_same_images(study, home, data=data)
-    splits = images.splits
     recipe = TeacherRecipe.of(study)
-    teacher = open_teacher(recipe, teacher_folder(recipe, splits.fingerprint, home))
+    teacher = open_teacher(recipe, teacher_folder(recipe, _made_from(recipe, images), home))
     if teacher is None:
         raise KdsearchError(
             f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "

@@ -154,9 +154,6 @@ def arm_metrics(found: Confirmation, arm: ArmAnswer) -> dict[str, float]:
         "dice_low": arm.dice.low,
         "dice_high": arm.dice.high,
         "dice_at_size": arm.dice_at_size,
-        "params": arm.params,
-        "macs": arm.macs,
-        "log10_params": math.log10(arm.params),
         "nsd": arm.nsd,
         "hd95": arm.hd95,
         "found": arm.found,
@@ -165,6 +162,8 @@ def arm_metrics(found: Confirmation, arm: ArmAnswer) -> dict[str, float]:
     }
     optional = {"flattered": arm.flattered, "std_runs": arm.std_runs, "false_positives": arm.false_positives}
     metrics |= {name: value for name, value in optional.items() if value is not None}
+    if arm.params:  # not known of a teacher that kdsearch did not build
+        metrics |= {"params": arm.params, "macs": arm.macs, "log10_params": math.log10(arm.params)}
     effect = next((effect.difference for effect in found.effects if effect.member == arm.id), None)
     if effect is not None:
         metrics |= {"over_twin": effect.mean, "over_twin_low": effect.low, "over_twin_high": effect.high}

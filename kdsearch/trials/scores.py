@@ -132,8 +132,9 @@ class Scores:
     overlap: Overlap
     by_source: tuple[SourceOverlap, ...]
     params: int
+    """0 where it is not known, of a teacher that kdsearch did not build."""
     macs: int
-    """Multiply-adds for one image at the study's size."""
+    """Multiply-adds for one image at the study's size; 0 where it is not known."""
     flops: int
     """Twice ``macs``."""
     tool_counts: tuple[ToolCount, ...]
@@ -157,8 +158,12 @@ class Scores:
     def headline(self) -> str:
         """``Dice 80.1 %, 122k params, 32M MACs``, and ``1.20 ms`` where latency was measured."""
         latency = f", {self.latency_ms:.2f} ms" if self.latency_ms is not None else ""
-        size = f"{format_quantity(self.params)} params, {format_quantity(self.macs)} MACs"
-        return f"Dice {100 * self.dice:.1f} %, {size}{latency}"
+        macs = f", {format_quantity(self.macs)} MACs" if self.macs else ""
+        return f"Dice {100 * self.dice:.1f} %, {self.size()}{macs}{latency}"
+
+    def size(self) -> str:
+        """``122k params``."""
+        return f"{format_quantity(self.params)} params" if self.params else "of unknown size"
 
     def metrics(self) -> dict[str, float]:
         """Every figure by name, as it is recorded."""

@@ -11,10 +11,11 @@ from typing import Literal, Never
 
 import torch
 
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.teacher import AnyTeacher, TeacherConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Kept, Trained
-from kdsearch.distill.teacher import TeacherRecipe, train_teacher
+from kdsearch.distill.taken_teacher import take_teacher
+from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest
@@ -100,16 +101,13 @@ def train_teachers(
         yield from jobs.poll(sink)
 
 
-def take_teacher(lacking: LackingTeacher, device: torch.device) -> None:
-    """Makes the folder of a teacher that lies in a file: nothing is trained, and a worker elsewhere may lack the file.
+def store_taken(lacking: LackingTeacher, device: torch.device) -> None:
+    """Makes the folder of a teacher that is there: nothing is trained, and a worker elsewhere may lack its file.
 
-    Raises TeacherError where the file does not fit.
+    Raises KdsearchError where the file does not fit.
     """
-    training = train_teacher(lacking.recipe, lacking.materials.training_data(device), kept=lacking.kept)
-    try:
-        next(training)
-    except StopIteration as stop:
-        store_teacher(stop.value, recipe=lacking.recipe, curve=(), folder=lacking.folder)
+    taken = take_teacher(lacking.recipe, lacking.materials, device)
+    store_teacher(taken, recipe=lacking.recipe, curve=(), folder=lacking.folder)
 
 
 def _job(lacking: LackingTeacher, *, home: Path, threads: int | Literal["all"] | None, every_s: float) -> Job:
@@ -126,9 +124,9 @@ def _job(lacking: LackingTeacher, *, home: Path, threads: int | Literal["all"] |
     )
 
 
-def _from_anywhere(config: TeacherConfig) -> TeacherConfig:
+def _from_anywhere(config: AnyTeacher) -> AnyTeacher:
     """A file of weights by its whole path: a worker may run in another folder."""
-    if not config.weights.startswith(FILE):
+    if not isinstance(config, TeacherConfig) or not config.weights.startswith(FILE):
         return config
     path = Path(config.weights.removeprefix(FILE)).expanduser().absolute()
     return config.model_copy(update={"weights": f"{FILE}{path}"})

@@ -12,8 +12,8 @@ from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.files import ONNX
 from kdsearch.export.folder import Form, Provenance, find_shipped, ship_student
-from kdsearch.export.runtime import example_feed, open_session
 from kdsearch.export.seen import dump_seen
+from kdsearch.files.onnx_runtime import example_feed, open_session
 from kdsearch.front.members import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures

@@ -18,7 +18,7 @@ from kdsearch.export.checks import mean_dice, onnx_logits, require_same
 from kdsearch.export.description import read_description
 from kdsearch.export.folder import Form, find_shipped, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
-from kdsearch.export.runtime import session_of
+from kdsearch.files.onnx_runtime import session_of
 from kdsearch.models.contract import normalise
 from tests.front.students import student
 from tests.shipping import PLAIN, ship

@@ -9,7 +9,7 @@ import pytest
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import read_description
-from kdsearch.export.runtime import example_feed, open_session, run_session
+from kdsearch.files.onnx_runtime import example_feed, open_session, run_session
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.registry import Registration, alias_of, register_student

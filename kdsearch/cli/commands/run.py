@@ -17,6 +17,7 @@ from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.teacher import MAY_HAVE_SEEN
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table
@@ -135,7 +136,7 @@ def _announce(study: StudyConfig, console: Console) -> None:
     lines = (
         f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler} for {objectives}{limits}",
         f"images    {sources} at {data.size}×{data.size}; device {study.device}, {workers}",
-        f"teacher   {teacher.architecture} on {teacher.encoder}, {teacher.checkpoint or teacher.weights}",
+        f"teacher   {teacher.title}" + (f"; {MAY_HAVE_SEEN}" if teacher.file else ""),
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)

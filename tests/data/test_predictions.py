@@ -1,0 +1,102 @@
+"""What another program predicted, in the formats that programs write."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsearch.data.predictions import PredictionFolder, read_prediction, require_all
+from kdsearch.errors import DataError
+
+GRADED = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
+MASK = (GRADED > 0.5).astype(np.uint8)
+
+
+def _png(path, array):
+    Image.fromarray(array).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "expected"),
+    [
+        ("a.png", lambda path: _png(path, (GRADED * 255).round().astype(np.uint8)), GRADED),
+        ("a.png", lambda path: _png(path, (GRADED * 65535).round().astype(np.uint16)), GRADED),
+        ("a.png", lambda path: _png(path, MASK), MASK),
+        ("a.png", lambda path: _png(path, MASK * 255), MASK),
+        ("a.png", lambda path: Image.fromarray(MASK * 255).convert("RGB").save(path), MASK),
+        ("a.png", lambda path: Image.fromarray(MASK * 255).convert("1").save(path), MASK),
+        ("a.tif", lambda path: _png(path, GRADED), GRADED),
+        ("a.TIFF", lambda path: _png(path, (GRADED * 255).round().astype(np.uint8)), GRADED),
+        ("a.npy", lambda path: np.save(path, GRADED), GRADED),
+        ("a.npy", lambda path: np.save(path, GRADED.astype(np.float16)), GRADED),
+        ("a.npy", lambda path: np.save(path, MASK.astype(bool)), MASK),
+        ("a.npy", lambda path: np.save(path, GRADED[None]), GRADED),
+        ("a.npy", lambda path: np.save(path, np.stack([1 - GRADED, GRADED])), GRADED),
+        ("a.npy", lambda path: np.save(path, np.stack([1 - GRADED, GRADED])[None]), GRADED),
+        ("a.npz", lambda path: np.savez(path, GRADED), GRADED),
+        ("a.npz", lambda path: np.savez(path, probabilities=np.stack([1 - GRADED, GRADED])[:, None], x=MASK), GRADED),
+        ("a.npz", lambda path: np.savez_compressed(path, softmax=np.stack([1 - GRADED, GRADED])), GRADED),
+    ],
+)
+def test_each_format_is_read_as_the_lesion_s_probability(tmp_path, name, write, expected):
+    write(tmp_path / name)
+    found = read_prediction(tmp_path / name)
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.npy", lambda path: np.save(path, 3 * GRADED - 1), "must lie between 0 and 1, got -1 to 2; write probab"),
+        ("a.npy", lambda path: np.save(path, np.full((4, 4), np.nan)), "must lie between 0 and 1"),
+        ("a.npy", lambda path: np.save(path, np.zeros(9)), r"must be H×W or C×H×W, got shape \(9,\)"),
+        ("a.npy", lambda path: np.save(path, np.array([{}], dtype=object)), "cannot be read as a prediction"),
+        ("a.npz", lambda path: np.savez(path, a=MASK, b=MASK), "holds a, b; one must be called probabilities"),
+        ("a.png", lambda path: path.write_bytes(b"no image"), "cannot be read as a prediction"),
+        ("a.npz", lambda path: path.write_bytes(b"PK no archive"), "cannot be read as a prediction"),
+    ],
+)
+def test_what_is_no_prediction_is_refused_by_name(tmp_path, name, write, message):
+    write(tmp_path / name)
+    with pytest.raises(DataError, match=message):
+        read_prediction(tmp_path / name)
+
+
+def test_files_are_found_by_the_image_s_name_in_any_folder(tmp_path):
+    for place in ("us/a.npy", "deep/er/b.npy", "c.npy"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / place, GRADED)
+    (tmp_path / "notes.txt").write_text("not a prediction", encoding="utf-8")
+    found = PredictionFolder(tmp_path).read(["us/a", "us/b", "us/c", "us/d"], size=4)
+    assert [one is not None for one in found] == [True, True, True, False]
+    assert found[0].shape == (4, 4)
+    assert found[0].mean() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_name_of_two_images_is_not_enough(tmp_path):
+    np.save(tmp_path / "a.npy", GRADED)
+    (tmp_path / "far").mkdir()
+    np.save(tmp_path / "far" / "a.npy", MASK)
+    near, far = PredictionFolder(tmp_path).read(["us/a", "far/a"], size=4)
+    assert near is None, "a.npy may be of either"
+    assert far is not None
+
+
+def test_gaps_are_named():
+    ids = [f"us/{number}" for number in range(9)]
+    with pytest.raises(DataError, match="p has no prediction for 7 of 9 training images: us/0, .* us/4 and 2 more"):
+        require_all([None] * 7 + [GRADED] * 2, ids, folder="p", of="training")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", GRADED)
+    np.savez(tmp_path / "a.npz", GRADED)
+    with pytest.raises(DataError, match="are of one name; keep one of them"):
+        PredictionFolder(tmp_path)
+
+
+def test_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="teacher.folder: .*absent is not a folder"):
+        PredictionFolder(tmp_path / "absent")

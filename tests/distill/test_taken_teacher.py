@@ -1,0 +1,152 @@
+"""Teachers that are there already teach as a trained one does, wherever their workers are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+
+from kdsearch.config.load import load_study
+from kdsearch.config.ranges import values_of
+from kdsearch.config.student import UNetSpec
+from kdsearch.data.cache import load_dataset
+from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.student import Trainer
+from kdsearch.errors import DataError, StudyFileError
+from kdsearch.export.onnx_graph import to_onnx
+from kdsearch.models.students import build_student
+from kdsearch.search.preparation import open_materials, read_images
+from kdsearch.search.recipes import choose
+from tests.search.setups import finish, make_materials
+from tests.tiny import TINY
+
+CPU = torch.device("cpu")
+OLD = "teacher:\n  encoder_depth: 3\n  weights: none\n  training: {epochs: 1}\n"
+GIVEN, FILE = "{kind: predictions, folder: p}", "{kind: onnx, file: p}"
+MORE = "  unlabelled: [{reader: phantom, name: more, seed: 5, images: 12}]\n"
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def study(study_file, tmp_path):
+    """Its teacher is a folder of predictions."""
+    teacher = f"teacher: {{kind: predictions, folder: {tmp_path / 'maps'}, params: 31M}}\n"
+    return load_study(study_file(TINY.replace(OLD, teacher)))
+
+
+@pytest.fixture
+def maps(study, home, tmp_path):
+    """Of every image, its mask at nine tenths; returns the folder."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    dataset = load_dataset(study.data, home)
+    for info, mask in zip(dataset.infos, dataset.masks, strict=True):
+        np.save(folder / f"{info.id.partition('/')[2]}.npy", 0.05 + 0.9 * (np.asarray(mask) > 0).astype(np.float32))
+    return folder
+
+
+def _distilled(materials, study):
+    recipe = choose(study, lambda name, value: "logits" if name.endswith("path") else values_of(value)[0], seed=0)
+    return finish(Trainer(materials.training_data(CPU), materials.teacher).distil(recipe))[1].weights
+
+
+def test_predictions_teach_and_are_scored(study, home, maps):  # noqa: ARG001 - made here
+    materials = make_materials(study, home)
+    teacher = materials.teacher
+    assert teacher.scores.dice == pytest.approx(1.0)
+    assert (teacher.scores.params, teacher.scores.macs) == (31_000_000, 0)
+    assert teacher.scores.headline() == "Dice 100.0 %, 31M params"
+    assert dataclasses.replace(teacher.scores, params=0).headline() == "Dice 100.0 %, of unknown size"
+    lesion = torch.from_numpy(np.asarray(materials.dataset.masks)[list(materials.splits.train)] > 0)
+    assert torch.equal(teacher.logits(CPU)[:, 0] > 0, lesion)
+    plain = finish(
+        Trainer(materials.training_data(CPU), None).distil(choose(study, lambda _, value: values_of(value)[0], seed=0))
+    )
+    assert load(_distilled(materials, study)).keys() == load(plain[1].weights).keys()
+    assert _distilled(materials, study) == _distilled(materials.packed(), study) != plain[1].weights
+
+
+def test_worker_opens_them_where_the_folder_is_not(study, home, maps):
+    place = make_materials(study, home).place(home)
+    for path in maps.iterdir():
+        path.unlink()
+    maps.rmdir()
+    opened = place.open()
+    grey = opened.training_data(CPU).validation.grey
+    assert predict_logits(opened.teacher.load(CPU), grey).shape == (len(grey), 1, 32, 32)
+
+
+def test_gap_is_named_and_nothing_is_kept(study, home, maps):
+    gone = sorted(maps.iterdir())[:7]
+    for path in gone:
+        path.unlink()
+    with pytest.raises(DataError, match="has no prediction for . of .. training and validation images: phantom/"):
+        make_materials(study, home)
+    assert not [path for path in (home / "teachers").glob("*") if path.is_dir()]
+
+
+def test_other_predictions_are_another_teacher(study, home, maps):
+    before = make_materials(study, home).teacher.id
+    assert open_materials(study, home, data=None).teacher.id == before
+    np.save(next(maps.iterdir()), np.zeros((32, 32), np.float32))
+    assert make_materials(study, home).teacher.id != before
+
+
+def test_unlabelled_images_need_predictions_too(home, maps, study_file):
+    text = TINY.replace(OLD, f"teacher: {{kind: predictions, folder: {maps}}}\n").replace(
+        "  size: 32\n", f"  size: 32\n{MORE}"
+    )
+    more = load_study(study_file(text))
+    (maps / "phantom").mkdir()
+    for path in maps.glob("*.npy"):  # both sources have images of these names
+        path.rename(maps / "phantom" / path.name)
+    with pytest.raises(DataError, match="has no prediction for .* unlabelled images: more/"):
+        make_materials(more, home)
+    part = read_images(more, home).unlabelled
+    assert part is not None
+    for place in part.positions:
+        name = part.whole.infos[place].id
+        (maps / name).parent.mkdir(exist_ok=True)
+        np.save(maps / f"{name}.npy", np.full((32, 32), 0.3, np.float32))
+    materials = make_materials(more, home)
+    assert _distilled(materials, more) != _distilled(dataclasses.replace(materials, unlabelled=None), more)
+
+
+def test_onnx_file_teaches_as_the_network_it_was_made_of(study_file, tmp_path, home):
+    network = build_student(UNetSpec(width=4, depth=2)).eval()
+    (tmp_path / "t.onnx").write_bytes(to_onnx(network, size=32))
+    teacher = f"teacher: {{kind: onnx, file: {tmp_path / 't.onnx'}, mean: 0.449, std: 0.226}}\n"
+    study = load_study(study_file(TINY.replace(OLD, teacher)))
+    materials = make_materials(study, home)
+    (tmp_path / "t.onnx").unlink()
+    grey = materials.training_data(CPU).train.grey
+    for found in (materials.teacher.logits(CPU).float(), predict_logits(materials.teacher.load(CPU), grey)):
+        torch.testing.assert_close(found, predict_logits(network, grey), atol=5e-3, rtol=1e-3)
+    assert materials.teacher.scores.params >= sum(p.numel() for p in network.parameters()) * 0.9
+    assert _distilled(materials, study) == _distilled(materials.packed(), study)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "distillation", "message"),
+    [
+        (GIVEN, "{path: attention}", "no hidden maps, which path attention compares; write distillation.path logits"),
+        (FILE, "{path: {choice: [none, regressor]}}", "onnx gives logits and no hidden maps"),
+        (FILE, "[{on: logits, loss: dml}, {on: hidden, loss: affinity}]", "which path hidden"),
+        (GIVEN, "{path: logits, teacher_view: same}", "write teacher_view: weak, or a teacher of kind onnx"),
+        (GIVEN, "[{on: logits, loss: dml, teacher_view: same}]", "asks about each augmented"),
+        ("{kind: predictions}", "{path: logits}", "teacher.folder: is missing"),
+        ("{kind: onnx, file: p, std: 0}", "{path: logits}", "teacher.std: must be greater than 0"),
+        ("{kind: nnunet}", "{path: logits}", "teacher: must be one of network, onnx, predictions; got 'nnunet'"),
+        ("{kind: predictions, folder: p, encoder: x}", "{path: logits}", "teacher.encoder: unknown key; allowed here"),
+    ],
+)
+def test_what_a_teacher_cannot_give_is_refused_in_the_file(study_file, teacher, distillation, message):
+    with pytest.raises(StudyFileError, match=message):
+        load_study(study_file(f"name: a\nteacher: {teacher}\ndistillation: {distillation}\n"))

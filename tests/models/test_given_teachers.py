@@ -1,0 +1,113 @@
+"""Teachers that were trained elsewhere keep their contract, or say what does not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from kdsearch.config.teacher import OnnxTeacher
+from kdsearch.errors import TeacherError
+from kdsearch.models.contract import normalise
+from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, grey_of, params_of
+
+GREY = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LIGHT = GREY[:, None].float() / 255
+
+
+def _network(*, shape=("n", 1, 16, 16), weights=None, bias=-3.0) -> bytes:
+    """A 1×1 convolution: logits are 6 times the grey value of 0-1, less 3, unless other weights are given."""
+    weights = np.full((1, shape[1], 1, 1), 6 / shape[1], np.float32) if weights is None else weights
+    node = helper.make_node("Conv", ["image", "w", "b"], ["logits"])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.full(len(weights), bias, np.float32), "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def _config(**changes) -> OnnxTeacher:
+    return OnnxTeacher(**{"kind": "onnx", "file": "t.onnx"} | changes)
+
+
+@pytest.mark.parametrize("shape", [("n", 1, 16, 16), ("n", 3, "h", "w"), (1, 1, 16, 16)])
+def test_network_sees_grey_values_of_0_to_1_in_the_channels_it_takes(shape):
+    logits = OnnxNetwork(_config(), _network(shape=shape), size=16)(normalise(GREY))
+    torch.testing.assert_close(logits, 6 * LIGHT - 3, atol=1e-4, rtol=0)
+
+
+def test_mean_and_deviation_are_taken_off_first():
+    logits = OnnxNetwork(_config(mean=0.5, std=0.25), _network(), size=16)(normalise(GREY))
+    torch.testing.assert_close(logits, 6 * (LIGHT - 0.5) / 0.25 - 3, atol=1e-4, rtol=0)
+
+
+def test_larger_network_is_fed_larger_images_and_answers_at_the_study_s_size():
+    flat = torch.full((2, 16, 16), 51, dtype=torch.uint8)
+    logits = OnnxNetwork(_config(), _network(shape=("n", 1, 32, 32)), size=16)(normalise(flat))
+    torch.testing.assert_close(logits, torch.full((2, 1, 16, 16), 6 * 0.2 - 3), atol=1e-4, rtol=0)
+
+
+def test_two_classes_are_one_lesion_s_logits():
+    weights = np.array([1, 6], np.float32).reshape(2, 1, 1, 1)
+    logits = OnnxNetwork(_config(), _network(weights=weights), size=16)(normalise(GREY))
+    torch.testing.assert_close(logits, 5 * LIGHT, atol=1e-4, rtol=0)
+
+
+def test_probabilities_become_logits():
+    clipped = _network(weights=np.full((1, 1, 1, 1), 0.5, np.float32), bias=0.25)
+    logits = OnnxNetwork(_config(output="probabilities"), clipped, size=16)(normalise(GREY))
+    torch.testing.assert_close(logits, torch.logit(0.5 * LIGHT + 0.25), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        (b"nothing", {}, "teacher.file: t.onnx: not a model that ONNX Runtime can open"),
+        (_network(shape=("n", 2, 16, 16)), {}, r"must take one float tensor N×1×H×W or N×3×H×W, takes tensor\(float\)"),
+        (_network(shape=("n", 1, 8, 8)), {"size": 16}, "takes images of 8×8, not of 16×16; write that as size"),
+        (_network(), {"output": "probabilities"}, "gives values outside of 0 to 1; write teacher.output: logits"),
+        (_network(weights=np.zeros((5, 1, 1, 1), np.float32)), {}, r"gives \(2, 5, 16, 16\); must give N×1×H×W"),
+    ],
+)
+def test_file_that_does_not_keep_the_contract_is_refused(content, changes, message):
+    with pytest.raises(TeacherError, match=message):
+        OnnxNetwork(_config(**changes), content, size=16)
+
+
+def test_kept_tensors_make_the_same_teacher():
+    for teacher, config in (
+        (OnnxNetwork(_config(), _network(), size=16), _config()),
+        (PredictedTeacher.of(GREY.numpy(), [np.full((16, 16), 0.3, np.float32)] * 3), None),
+    ):
+        again = given_teacher(config, teacher.state_dict(), size=16)
+        assert torch.equal(again(normalise(GREY)), teacher(normalise(GREY)))
+
+
+def test_predictions_are_looked_up_by_the_image_whatever_its_place():
+    maps = [np.full((16, 16), value, np.float32) for value in (0.1, 0.5, 0.9)]
+    teacher = PredictedTeacher.of(GREY.numpy(), maps)
+    found = teacher(normalise(GREY.flip(0)))
+    assert torch.allclose(found.sigmoid()[:, 0, 0, 0], torch.tensor([0.9, 0.5, 0.1]), atol=1e-3)
+    assert torch.isfinite(PredictedTeacher.of(GREY.numpy(), [np.ones((16, 16), np.float32)] * 3).logits).all()
+
+
+def test_image_without_a_prediction_is_refused():
+    teacher = PredictedTeacher.of(GREY[:2].numpy(), [np.zeros((16, 16), np.float32)] * 2)
+    with pytest.raises(TeacherError, match="1 of 3 images asked about have no prediction; add them"):
+        teacher(normalise(GREY))
+
+
+def test_grey_values_survive_normalisation():
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    assert torch.equal(grey_of(normalise(every))[:, 0], every)
+
+
+def test_numbers_of_a_file_are_counted():
+    assert params_of(_network(weights=np.zeros((2, 1, 3, 3), np.float32))) == 2 * 9 + 2
+    assert onnx.load_from_string(_network()).graph.initializer[0].data_type == TensorProto.FLOAT
