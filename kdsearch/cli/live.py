@@ -57,7 +57,7 @@ def render(progress: Progress, *, now: float) -> RenderableType:
 
 def _teacher(progress: Progress) -> RenderableType:
     if progress.teacher is not None:
-        line = f"teacher   {progress.teacher.scores.headline()}"
+        line = f"teacher   {progress.teacher.headline()}"
         return Text(line if progress.phase == "searching" else f"{line}; {progress.phase} …")
     if progress.teacher_report is None:
         return Text(f"{progress.phase} …")

@@ -54,9 +54,7 @@ def describe(event: DriverEvent, progress: Progress) -> str:
             shown = f"teacher: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
             return shown if makes_teacher(job) else ""
         case MaterialsReady(materials=materials):
-            scores = materials.teacher.scores
-            teacher = f"teacher: Dice {100 * scores.dice:.1f} %, {scores.size()}"
-            return "\n".join([teacher, *what_is_known(event)])
+            return "\n".join([f"teacher: {materials.teacher.headline()}", *what_is_known(event)])
         case Searching(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"

@@ -38,14 +38,21 @@ def _check_grid(study: StudyConfig, file: YamlFile) -> None:
 
 
 def _check_depth(study: StudyConfig, file: YamlFile) -> None:
-    depth = study.teacher.encoder_depth if isinstance(study.teacher, TeacherConfig) else 0
-    stride = max(2**depth, *(spec.stride for spec in extreme_students(study)))
-    size = study.data.size
+    teacher = study.teacher
+    depth = teacher.encoder_depth if isinstance(teacher, TeacherConfig) else 0
+    own = teacher.size if isinstance(teacher, TeacherConfig) else None
+    students = max(spec.stride for spec in extreme_students(study))
+    if own is not None:
+        _require_divisible(own, 2**depth, ("teacher", "size"), file)
+    _require_divisible(study.data.size, students if own else max(2**depth, students), ("data", "size"), file)
+
+
+def _require_divisible(size: int, stride: int, field: tuple[str, str], file: YamlFile) -> None:
     if size % stride:
         below = size // stride * stride
         valid = " or ".join(str(near) for near in (below, below + stride) if near >= 16)
         raise StudyFileError(
-            f"{file.path}:{file.line(('data', 'size'))}: data.size: {size} is not divisible by {stride}, "
+            f"{file.path}:{file.line(field)}: {'.'.join(field)}: {size} is not divisible by {stride}, "
             f"the stride of the deepest network; the nearest sizes that work are {valid}"
         )
 

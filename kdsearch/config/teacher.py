@@ -45,6 +45,13 @@ class TeacherConfig(Section):
     weights: EncoderWeights = WEIGHTS
     """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package that
     carries a weights file) or ``file:PATH``."""
+    size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Height and width of the images that it is trained on; ``data.size`` unless given. Students get its answers at
+    theirs."""
+    ensemble: Annotated[int, Field(ge=1, le=10)] = 1
+    """How many networks it is the mean of."""
+    members: Literal["folds", "seeds"] = "folds"
+    """How these differ: ``folds``, each learns from all but one part of the training images, or ``seeds``."""
     flip: bool = False
     """Whether the trained teacher's logits are those of the mean probabilities of an image and its mirror image."""
     checkpoint: str | None = None
@@ -63,10 +70,16 @@ class TeacherConfig(Section):
         """Where it is taken from; None where it is trained."""
         return self.checkpoint
 
+    def work(self, size: int) -> float:
+        """How many times the work of training one such network on images of ``size``×``size`` its training is."""
+        folds = (self.ensemble - 1) if self.ensemble > 1 and self.members == "folds" else self.ensemble
+        return folds * ((self.size or size) / size) ** 2
+
     @property
     def title(self) -> str:
         """What it is, in a line."""
-        return f"{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
+        several = f"{self.ensemble} times " if self.ensemble > 1 else ""
+        return f"{several}{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
 
     @model_validator(mode="after")
     def _weights_are_the_encoder_s(self) -> TeacherConfig:
@@ -76,7 +89,7 @@ class TeacherConfig(Section):
 
     @model_validator(mode="after")
     def _checkpoint_is_whole(self) -> TeacherConfig:
-        idle = sorted({"training", "weights"} & self.model_fields_set)
+        idle = sorted({"training", "weights", "ensemble", "members"} & self.model_fields_set)
         if self.checkpoint is not None and idle:
             raise ValueError(
                 f"a teacher from a checkpoint is used as it is; remove either checkpoint or {', '.join(idle)}"

@@ -28,10 +28,11 @@ from kdsearch.files.home import checkpoint_folder, storage_url, weights_path
 from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.events import DriverEvent, Reading
 from kdsearch.search.lease import Lease
-from kdsearch.search.preparation import add_teachers, start_executor
+from kdsearch.search.preparation import start_executor
 from kdsearch.search.session import retry
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.submission import CHECKPOINT_FORMAT
+from kdsearch.search.teachers import add_teachers
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.recipe import Recipe, dump_recipe
 from kdsearch.trials.record import EpochReport, describe_job

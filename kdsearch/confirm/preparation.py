@@ -17,8 +17,9 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import SearchError, nearest
 from kdsearch.files.digests import seed_of
 from kdsearch.measure.latency import cores
-from kdsearch.search.preparation import WantedTeacher, read_same_images
+from kdsearch.search.preparation import read_same_images
 from kdsearch.search.store import StudyStore
+from kdsearch.search.teachers import WantedTeacher
 from kdsearch.statistics.power import least_difference
 from kdsearch.statistics.standings import standings_of
 from kdsearch.trials.record import Student, students_of

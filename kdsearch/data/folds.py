@@ -33,6 +33,25 @@ def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_with
     return _splits(dataset, splits, parts, train_without_lesion=train_without_lesion)
 
 
+def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Splits, ...]:
+    """Splits that each lack one of ``count`` parts of the training images; the other images stay where they are.
+
+    Groups stay whole. Raises DataError where one would be left no lesion.
+    """
+    names = [str(number) for number in range(1, count + 1)]
+    parts = share_out(dataset, splits.train, dict.fromkeys(names, 1 / count), seed=0)
+    found = []
+    for part in parts.values():
+        train = sorted(set(splits.train) - set(part))
+        if not part or not any(dataset.has_lesion[place] for place in train):
+            raise DataError(
+                f"teacher.ensemble: {len(splits.train)} training images are too few for {count} members that differ by "
+                "folds; write fewer, or members: seeds"
+            )
+        found.append(splits_of(dataset, train=train, validation=splits.validation, test=splits.test))
+    return tuple(found)
+
+
 def folds_by_source(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> tuple[Splits, ...]:
     """Splits whose validation images are one source's.
 

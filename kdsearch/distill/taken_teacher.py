@@ -17,18 +17,20 @@ from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, params
 
 
 def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.device) -> Trained:
-    """The teacher of the recipe, for the materials' images; nothing is trained.
+    """The teacher of the recipe, for the materials' images, which are of its own size; nothing is trained.
 
     Raises TeacherError where its file does not fit, DataError where predictions are lacking or cannot be read.
     """
     config, data = recipe.config, materials.training_data(device)
     if isinstance(config, PredictionsTeacher):
-        return as_trained(_predicted(config, materials, size=recipe.size), data, params=config.params or 0)
+        predicted = _predicted(config, materials, size=recipe.size)
+        return as_trained(predicted, data, size=recipe.size, params=config.params or 0)
     path = Path(config.file or "").expanduser()
     if isinstance(config, TeacherConfig):
-        return as_trained(load_network(config, path, size=recipe.size).to(device), data)
+        return as_trained(load_network(config, path, size=recipe.own_size).to(device), data, size=recipe.size)
     content = _content(config, path)
-    return as_trained(OnnxNetwork(config, content, size=recipe.size), data, params=params_of(content))
+    network = OnnxNetwork(config, content, size=recipe.size)
+    return as_trained(network, data, size=recipe.size, params=params_of(content))
 
 
 def _content(config: OnnxTeacher, path: Path) -> bytes:

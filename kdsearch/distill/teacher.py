@@ -23,7 +23,7 @@ from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoder_weights import read_tensors
 from kdsearch.models.given_teachers import TeacherNetwork
-from kdsearch.models.teacher import Teacher, build_teacher
+from kdsearch.models.teacher import Teacher, build_teacher, resized
 from kdsearch.trials.record import EpochReport
 
 NOT_TRAINED = Fitted(epochs=0, best_epoch=0, seconds=0.0)
@@ -36,8 +36,14 @@ class TeacherRecipe:
 
     config: AnyTeacher
     size: int
-    """Of the images, in pixels a side."""
+    """Of the students' images, in pixels a side."""
     seed: int
+
+    @property
+    def own_size(self) -> int:
+        """Of the images that it is trained on."""
+        own = self.config.size if isinstance(self.config, TeacherConfig) else None
+        return own or self.size
 
     @classmethod
     def of(cls, study: StudyConfig) -> TeacherRecipe:
@@ -50,28 +56,34 @@ def train_teacher(
 ) -> Generator[EpochReport, None, Trained]:
     """Trains the teacher from its checkpoint where there is one; yields one report an epoch.
 
-    Raises TrainingFailed where the training cannot continue.
+    ``data`` are images of its own size. Raises TrainingFailed where the training cannot continue.
     """
     config = recipe.config
     assert isinstance(config, TeacherConfig), "others are not trained"
+    assert config.ensemble == 1, "its members are trained, each by itself"
     with _with_remedy(), reporting_memory():
-        teacher = build_teacher(config, size=recipe.size, seed=recipe.seed).to(data.device)
+        teacher = build_teacher(config, size=recipe.own_size, seed=recipe.seed).to(data.device)
         spec = config.training
         objective = Supervised(teacher, spec.supervised_loss)
         slow = Slow(part=teacher.network.encoder, fraction=config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
         fitted = yield from train(
             teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
         )
-        return as_trained(teacher, data, fitted)
+        return as_trained(teacher, data, fitted, size=recipe.size)
 
 
 def as_trained(
-    teacher: TeacherNetwork, data: TrainingData, fitted: Fitted = NOT_TRAINED, *, params: int | None = None
+    teacher: TeacherNetwork,
+    data: TrainingData,
+    fitted: Fitted = NOT_TRAINED,
+    *,
+    size: int,
+    params: int | None = None,
 ) -> Trained:
-    """Its scores, weights and logits; ``params`` of one whose size cannot be counted."""
+    """Its scores, weights, and logits at ``size``×``size``; ``params`` of one that cannot be counted."""
     scores = score(teacher, data.validation, fitted, params=params)
     weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
-    return Trained(scores=scores, weights=weights, logits=_logits(teacher.to(data.device), data))
+    return Trained(scores=scores, weights=weights, logits=_logits(teacher.to(data.device), data, size=size))
 
 
 @contextlib.contextmanager
@@ -84,10 +96,10 @@ def _with_remedy() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _logits(teacher: TeacherNetwork, data: TrainingData) -> Halves:
+def _logits(teacher: TeacherNetwork, data: TrainingData, *, size: int) -> Halves:
     """N×C×H×W of the training images, in half precision."""
     teacher.eval()
-    parts = [teacher(normalise(part)) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
+    parts = [resized(teacher(normalise(part)), size) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
     return torch.cat(parts).half().cpu().numpy()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
 from kdsearch.models.given_teachers import TeacherNetwork, given_teacher
-from kdsearch.models.teacher import build_teacher
+from kdsearch.models.teacher import Ensemble, Resized, Teacher, empty_teacher
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
@@ -51,6 +52,13 @@ class TrainedTeacher:
     curve: tuple[EpochReport, ...]
     content: TeacherContent | None = None
     """What its folder holds, where that may be on another machine."""
+    out_of_fold: float | None = None
+    """Mean Dice of training images, each by the members that did not learn from it; None where there are none."""
+
+    def headline(self) -> str:
+        """Its scores in a line, those of images that members did not learn from among them."""
+        honest = "" if self.out_of_fold is None else f"; its training images out of fold {100 * self.out_of_fold:.1f} %"
+        return f"{self.scores.headline()}{honest}"
 
     @property
     def id(self) -> str:
@@ -63,16 +71,25 @@ class TrainedTeacher:
         teacher.eval().requires_grad_(requires_grad=False)
         return teacher.to(device)
 
+    def alone(self, device: torch.device) -> Teacher:
+        """The network as it was trained, for images of its own size; of one that is no mean of several."""
+        assert isinstance(self.recipe.config, TeacherConfig), "others are no networks of kdsearch"
+        return load_network(self.recipe.config, self.folder / "teacher.safetensors", size=self.recipe.own_size).to(
+            device
+        )
+
     def _network(self) -> TeacherNetwork:
         config, size, path = self.recipe.config, self.recipe.size, self.folder / "teacher.safetensors"
         if not isinstance(config, TeacherConfig):
             tensors = load_file(path) if self.content is None else load(self.content.weights)
             return given_teacher(config, tensors, size=size)
-        if self.content is None:
-            return load_network(config, path, size=size)
-        teacher = build_teacher(config, size=size, pretrained=False)
-        teacher.load_state_dict(load(self.content.weights))
-        return teacher
+        own = self.recipe.own_size
+        if self.content is None and config.ensemble == 1:
+            network: Teacher | Ensemble = load_network(config, path, size=own)
+        else:
+            network = empty_teacher(config, size=own)
+            network.load_state_dict(load_file(path) if self.content is None else load(self.content.weights))
+        return network if own == size else Resized(network, times=own / size)
 
     def logits(self, device: torch.device) -> Tensor:
         """N×C×H×W of the training images in half precision; on the CPU they stay where they are kept."""
@@ -106,8 +123,8 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
         del settings["kind"]
         if config.training.averaged_epochs is None:
             del settings["training"]["averaged_epochs"]
-        if not config.flip:
-            del settings["flip"]
+        usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
+        settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
     last = ("last",) if kept == "last" else ()
     name = digest(FORMAT, splits_fingerprint, settings, _file_state(config), recipe.seed, *last)
     return home / "teachers" / name
@@ -130,10 +147,25 @@ def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
         recipe=recipe,
         scores=read_scores((folder / "scores.json").read_bytes()),
         curve=read_curve((folder / "curve.json").read_bytes()),
+        out_of_fold=_out_of_fold(folder),
     )
 
 
-def store_teacher(trained: Trained, *, recipe: TeacherRecipe, curve: tuple[EpochReport, ...], folder: Path) -> None:
+def _out_of_fold(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / "out_of_fold.json").read_bytes())["dice"])
+    except FileNotFoundError:
+        return None
+
+
+def store_teacher(
+    trained: Trained,
+    *,
+    recipe: TeacherRecipe,
+    curve: tuple[EpochReport, ...],
+    folder: Path,
+    out_of_fold: float | None = None,
+) -> None:
     """Writes the teacher's folder, whole or not at all."""
     assert trained.logits is not None, "it is a teacher"
     with whole_folder(folder, replace=True) as beside:
@@ -141,6 +173,8 @@ def store_teacher(trained: Trained, *, recipe: TeacherRecipe, curve: tuple[Epoch
         (beside / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
         (beside / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
         np.save(beside / "logits.npy", trained.logits)
+        if out_of_fold is not None:
+            (beside / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold}), encoding="utf-8")
         (beside / "scores.json").write_text(dump_scores(trained.scores), encoding="utf-8")
 
 

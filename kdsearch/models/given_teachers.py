@@ -15,7 +15,7 @@ from kdsearch.config.teacher import OnnxTeacher, PredictionsTeacher
 from kdsearch.errors import ModelError, TeacherError
 from kdsearch.files.onnx_runtime import run_session, session_of
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
-from kdsearch.models.teacher import Teacher
+from kdsearch.models.teacher import Ensemble, Resized, Teacher, resized
 
 KEY_BYTES = 16
 FLOATS = (1, 10, 11, 16)
@@ -86,9 +86,9 @@ class OnnxNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits N×1×H×W of images N×1×H×W, normalised as for a student."""
         grey = (image * GREY_STD + GREY_MEAN - self._config.mean) / self._config.std
-        fed = _resized(grey.float().cpu(), self._side).repeat(1, self._channels, 1, 1)
+        fed = resized(grey.float().cpu(), self._side).repeat(1, self._channels, 1, 1)
         parts = [self._ask(part) for part in (torch.split(fed, 1 if self._one_by_one else len(fed)))]
-        return _resized(torch.cat(parts), image.shape[-1]).to(image.device)
+        return resized(torch.cat(parts), image.shape[-1]).to(image.device)
 
     def outputs(self, image: Tensor) -> Outputs:
         """Logits, and no maps."""
@@ -144,17 +144,11 @@ def _contract(session: Any, config: OnnxTeacher, *, size: int) -> tuple[str, int
     return inputs[0].name, shape[1], side, shape[0] == 1
 
 
-def _resized(maps: Tensor, side: int) -> Tensor:
-    if maps.shape[-1] == side:
-        return maps
-    return nn.functional.interpolate(maps, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-
-
 def _key(grey: npt.NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(grey).tobytes(), digest_size=KEY_BYTES).digest()
 
 
-TeacherNetwork: TypeAlias = Teacher | PredictedTeacher | OnnxNetwork
+TeacherNetwork: TypeAlias = Teacher | Ensemble | Resized | PredictedTeacher | OnnxNetwork
 """A teacher of any kind."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -58,12 +60,75 @@ class Teacher(nn.Module):
         return encoded if isinstance(encoded, tuple) else (encoded,)
 
 
-def mean_of_probabilities(a: Tensor, b: Tensor) -> Tensor:
-    """Logits N×C×H×W of the mean of two networks' probabilities; one channel is a sigmoid, several are a softmax."""
-    if a.shape[1] == 1:
-        lesion = torch.logaddexp(nn.functional.logsigmoid(a), nn.functional.logsigmoid(b))
-        return lesion - torch.logaddexp(nn.functional.logsigmoid(-a), nn.functional.logsigmoid(-b))
-    return torch.logaddexp(a.log_softmax(dim=1), b.log_softmax(dim=1))
+def mean_of_probabilities(*logits: Tensor) -> Tensor:
+    """Logits N×C×H×W of the mean of several networks' probabilities; one channel is a sigmoid, several a softmax."""
+    all_of_them = torch.stack(logits)
+    if all_of_them.shape[2] == 1:
+        lesion, rest = (nn.functional.logsigmoid(sign * all_of_them).logsumexp(dim=0) for sign in (1, -1))
+        return lesion - rest
+    return all_of_them.log_softmax(dim=2).logsumexp(dim=0)
+
+
+class Ensemble(nn.Module):
+    """Networks whose probabilities are averaged; hidden maps are the first one's."""
+
+    def __init__(self, members: Iterable[Teacher]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
+        return mean_of_probabilities(*(member(image) for member in self.members))
+
+    def outputs(self, image: Tensor) -> Outputs:
+        """Logits, and the first member's maps."""
+        first, *others = self.members
+        found: Outputs = first.outputs(image)  # type: ignore[operator]  # a Teacher
+        logits = mean_of_probabilities(found.logits, *(member(image) for member in others))
+        return Outputs(logits=logits, features=found.features)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The first member's maps N×K×h×w, the finest first."""
+        found: tuple[Tensor, ...] = self.members[0].features(image)  # type: ignore[operator]  # a Teacher
+        return found
+
+
+class Resized(nn.Module):
+    """Shows a network images that are so many times as large, and gives its logits at the images' own size."""
+
+    def __init__(self, network: Teacher | Ensemble, *, times: float) -> None:
+        super().__init__()
+        self.network = network
+        self._times = times
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
+        return resized(self.network(self._large(image)), image.shape[-1])
+
+    def outputs(self, image: Tensor) -> Outputs:
+        """Logits, and the maps of the larger image."""
+        found = self.network.outputs(self._large(image))
+        return Outputs(logits=resized(found.logits, image.shape[-1]), features=found.features)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The maps of the larger image."""
+        return self.network.features(self._large(image))
+
+    def _large(self, image: Tensor) -> Tensor:
+        return resized(image, round(image.shape[-1] * self._times))
+
+
+def resized(maps: Tensor, side: int) -> Tensor:
+    """Images or logits N×C×H×H at another size, averaged where it is smaller."""
+    if maps.shape[-1] == side:
+        return maps
+    return nn.functional.interpolate(maps, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def empty_teacher(config: TeacherConfig, *, size: int) -> Teacher | Ensemble:
+    """The teacher for images of ``size``×``size``, its weights to be loaded; see ``build_teacher``."""
+    members = [build_teacher(config, size=size, pretrained=False) for _ in range(config.ensemble)]
+    return members[0] if config.ensemble == 1 else Ensemble(members)
 
 
 def build_teacher(
@@ -96,16 +161,19 @@ def build_teacher(
 
 
 def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
-    """Channels of the encoder's maps of ``size``×``size`` images by their stride, without making its weights.
+    """Channels of the encoder's maps by their stride in a student's image of ``size``×``size``, without its weights.
 
-    Strides at which smp gives the image itself, or nothing, are left out.
+    Strides at which smp gives the image itself, or nothing, are left out, as are maps that are no whole number of the
+    student's pixels.
     """
     require_known(config.encoder, field="teacher.encoder")
     try:
         with torch.device("meta"), torch.no_grad():
             network = _create(config, pretrained=False, classes=1).eval()
-            features = Teacher(network, mean=0.0, std=1.0).features(torch.zeros(1, 1, size, size))
-            return {size // maps.shape[-1]: int(maps.shape[1]) for maps in features if maps.shape[1] > 1}
+            own = config.size or size
+            features = Teacher(network, mean=0.0, std=1.0).features(torch.zeros(1, 1, own, own))
+            known = [maps for maps in features if maps.shape[1] > 1 and size % maps.shape[-1] == 0]
+            return {size // maps.shape[-1]: int(maps.shape[1]) for maps in known}
     except _UNFIT as error:
         raise _does_not_work(config, size, error) from error
 

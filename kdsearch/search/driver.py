@@ -14,13 +14,14 @@ from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
-from kdsearch.search.preparation import add_teacher, clear_checkpoints, read_images, start_executor
+from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.session import Session, StudyState
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.submission import is_done, recover, submit
+from kdsearch.search.teachers import add_teacher
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.dispatcher import Dispatcher

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
-
-from filelock import FileLock, Timeout
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import PredictionsTeacher
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import DataSummary
 from kdsearch.data.splits import split
 from kdsearch.data.unlabelled import load_unlabelled
-from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
-from kdsearch.distill.result import Kept
 from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import KdsearchError, SearchError
-from kdsearch.files.digests import digest
 from kdsearch.files.home import checkpoint_folder
-from kdsearch.files.whole import lock_of, names_in, remove
+from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
-from kdsearch.search.events import DriverEvent, Resumed, Waiting
-from kdsearch.trials.record import TrialRecord, job_of_teacher
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.search.teachers import WantedTeacher
+from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from kdsearch.workers.teachers import LackingTeacher, store_taken, train_teachers
-
-LOCK_POLL_S = 0.5
 
 
 def read_images(study: StudyConfig, home: Path) -> Materials:
@@ -66,101 +52,13 @@ def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None
     return images
 
 
-def add_teacher(
-    study: StudyConfig, images: Materials, jobs: Dispatcher, *, home: Path, study_id: str
-) -> Generator[DriverEvent, None, Materials]:
-    """The images with their teacher, which workers train where it is not cached.
-
-    Raises KdsearchError where it cannot be trained.
-    """
-    wanted = WantedTeacher(recipe=TeacherRecipe.of(study), images=images)
-    # students wait for it, so that all cores are idle; one thread gives the same on any number of them
-    threads: Literal["all"] | int = 1 if study.search.deterministic else "all"
-    (found,) = yield from add_teachers(study, [wanted], jobs, home=home, study_id=study_id, threads=threads)
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedTeacher:
-    """A teacher that images are to have."""
-
-    recipe: TeacherRecipe
-    images: Materials
-    kept: Kept = "best"
-    """Which epoch's weights are the teacher's."""
-
-    def folder(self, home: Path) -> Path:
-        """Where it lies."""
-        return teacher_folder(self.recipe, _made_from(self.recipe, self.images), home, kept=self.kept)
-
-
-def _made_from(recipe: TeacherRecipe, images: Materials) -> str:
-    """Stands for the images that a teacher is made from; predictions are kept of unlabelled ones too."""
-    if isinstance(recipe.config, PredictionsTeacher) and images.unlabelled is not None:
-        return digest(images.splits.fingerprint, images.unlabelled.fingerprint)
-    return images.splits.fingerprint
-
-
-def add_teachers(
-    study: StudyConfig,
-    wanted: Sequence[WantedTeacher],
-    jobs: Dispatcher,
-    *,
-    home: Path,
-    study_id: str,
-    threads: Literal["all"] | int,
-) -> Generator[DriverEvent, None, list[Materials]]:
-    """Each one's images with their teacher; those not cached are trained, as many at once as there are workers.
-
-    Raises KdsearchError where one cannot be trained.
-    """
-    with contextlib.ExitStack() as locks:
-        for one in wanted:
-            lock = lock_of(one.folder(home))
-            yield from _acquired(lock)
-            locks.callback(lock.release)
-        taken = study.teacher.file is not None
-        lacking = [
-            LackingTeacher(
-                recipe=one.recipe,
-                materials=one.images if taken else dataclasses.replace(one.images, unlabelled=None),
-                folder=one.folder(home),
-                checkpoint=_checkpoint_of(one.folder(home), study, home, study_id=study_id),
-                kept=one.kept,
-            )
-            for one in wanted
-            if open_teacher(one.recipe, one.folder(home)) is None
-        ]
-        if taken:
-            for one_lacking in lacking:
-                store_taken(one_lacking, choose_device(study.device))
-        else:
-            yield from train_teachers(lacking, jobs, home=home, threads=threads)
-    return [_with_teacher(one, home) for one in wanted]
-
-
-def _checkpoint_of(folder: Path, study: StudyConfig, home: Path, *, study_id: str) -> str:
-    """Where the study file says; empty for a place beside the folder."""
-    if study.search.checkpoints is None:
-        return ""
-    place = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
-    return f"{place}/{job_of_teacher(folder.name)}.checkpoint"
-
-
-def _with_teacher(wanted: WantedTeacher, home: Path) -> Materials:
-    teacher = open_teacher(wanted.recipe, wanted.folder(home))
-    assert teacher is not None, "its folder was written"
-    return dataclasses.replace(wanted.images, trained_teacher=teacher)
-
-
 def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
     """The study's images, split and cached teacher; ``data`` is what its trials were made from.
 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
     images = read_same_images(study, home, data=data)
-    recipe = TeacherRecipe.of(study)
-    teacher = open_teacher(recipe, teacher_folder(recipe, _made_from(recipe, images), home))
+    teacher = WantedTeacher(recipe=TeacherRecipe.of(study), images=images).cached(home)
     if teacher is None:
         raise KdsearchError(
             f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "
@@ -176,18 +74,6 @@ def _require_empty_images(search: SearchConfig, lesions: list[bool]) -> None:
             "search: empty_share is of validation images without a lesion, and there is none; remove it from "
             "objectives and limits, or add such images to data.sources"
         )
-
-
-def _acquired(lock: FileLock) -> Iterator[Waiting | Resumed]:
-    """Takes the lock, once another study that trains the same teacher has done with it."""
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield Waiting(reason="it takes it from there", what="another study trains this teacher")
-        while not lock.is_locked:
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=LOCK_POLL_S)
-        yield Resumed()
 
 
 def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord], *, study_id: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials, Place
-from kdsearch.search.preparation import add_teacher, read_images
+from kdsearch.search.preparation import read_images
+from kdsearch.search.teachers import add_teacher
 from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources

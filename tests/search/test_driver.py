@@ -21,9 +21,10 @@ from kdsearch.search.events import (
     TrackingAway,
     TrackingBack,
 )
-from kdsearch.search.preparation import add_teacher, read_images
+from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
+from kdsearch.search.teachers import add_teacher
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import job_of_trial, makes_teacher, students_of
 from kdsearch.trials.scores import Cost

@@ -16,7 +16,8 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.measure.latency import cores
-from kdsearch.search.preparation import add_teacher, read_images
+from kdsearch.search.preparation import read_images
+from kdsearch.search.teachers import add_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Failed, Progressed
 from kdsearch.workers.processes import ProcessExecutor

@@ -17,7 +17,7 @@ from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import MAY_HAVE_SEEN
+from kdsearch.config.teacher import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_of, variants_table
 from kdsearch.report.table import front_table
@@ -136,7 +136,18 @@ def _announce(study: StudyConfig, console: Console) -> None:
     lines = (
         f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler} for {objectives}{limits}",
         f"images    {sources} at {data.size}×{data.size}; device {study.device}, {workers}",
-        f"teacher   {teacher.title}" + (f"; {MAY_HAVE_SEEN}" if teacher.file else ""),
+        f"teacher   {teacher.title}{_what_it_takes(teacher, size=data.size)}",
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _what_it_takes(teacher: AnyTeacher, *, size: int) -> str:
+    """What a user should know of it before it begins."""
+    if teacher.file is not None:
+        return f"; {MAY_HAVE_SEEN}"
+    assert isinstance(teacher, TeacherConfig), "others are taken from a file"
+    if (times := teacher.work(size)) == 1:
+        return ""
+    own = teacher.size or size
+    return f"; trained first at {own}×{own}, about {times:.3g} times the work of one network at {size}×{size}"

@@ -1,0 +1,153 @@
+"""Teachers of their own size, and means of several networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kdsearch.config.load import load_study
+from kdsearch.data.dataset import group_of
+from kdsearch.data.folds import training_folds
+from kdsearch.distill.arrays import images_at
+from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.student import Trainer
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import open_teacher
+from kdsearch.errors import DataError, StudyFileError
+from kdsearch.measure.scores import dice_per_image, predict_classes
+from kdsearch.models.contract import normalise
+from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities
+from kdsearch.search.preparation import read_images
+from kdsearch.search.recipes import choose
+from kdsearch.search.teachers import WantedTeacher
+from tests.search.setups import finish, make_materials
+from tests.tiny import TINY
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def made(study_file, tmp_path):
+    """A study whose teacher has more settings, and its materials."""
+
+    def make(settings: str, distillation: str = "{path: {choice: [none, logits]}}"):
+        text = TINY.replace("  encoder_depth: 3\n", f"  encoder_depth: 3\n  {settings}\n")
+        study = load_study(study_file(text.replace("{path: {choice: [none, logits]}}", distillation)))
+        return study, make_materials(study, tmp_path / "home")
+
+    return make
+
+
+def _wanted(study, home):
+    return WantedTeacher(recipe=TeacherRecipe.of(study), images=read_images(study, home))
+
+
+@pytest.mark.parametrize("members", ["folds", "seeds"])
+def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, members):
+    study, materials = made(f"ensemble: 3\n  members: {members}")
+    wanted = _wanted(study, tmp_path / "home")
+    parts = [part.cached(tmp_path / "home") for part in wanted.members()]
+    assert len({part.id for part in parts}) == 3
+    grey = materials.training_data(CPU).train.grey
+    teacher = materials.teacher.load(CPU)
+    assert isinstance(teacher, Ensemble)
+    expected = torch.stack([predict_logits(part.load(CPU), grey).sigmoid() for part in parts]).mean(dim=0)
+    torch.testing.assert_close(predict_logits(teacher, grey).sigmoid(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(materials.teacher.logits(CPU).float().sigmoid(), expected, atol=1e-3, rtol=0)
+    assert materials.teacher.scores.params == sum(part.scores.params for part in parts)
+
+
+def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(made, tmp_path):
+    study, materials = made("ensemble: 3")
+    wanted = _wanted(study, tmp_path / "home")
+    train, infos = set(materials.splits.train), materials.dataset.infos
+    left_out = [train - set(part.images.splits.train) for part in wanted.members()]
+    assert sorted(place for part in left_out for place in part) == sorted(train)
+    for part in wanted.members():
+        assert part.images.splits.validation == materials.splits.validation
+    groups = [{group_of(infos[place]) for place in part} for part in left_out]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(made, tmp_path):
+    study, materials = made("ensemble: 2")
+    home, found = tmp_path / "home", []
+    for part in _wanted(study, home).members():
+        left_out = tuple(sorted(set(materials.splits.train) - set(part.images.splits.train)))
+        images = images_at(materials.dataset, left_out, CPU)
+        predicted = predict_classes(predict_logits(part.cached(home).load(CPU), images.grey))
+        found += dice_per_image(predicted, (images.masks > 0).long()).tolist()
+    assert materials.teacher.out_of_fold == pytest.approx(np.nanmean(found))
+    assert f"out of fold {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
+    assert made("ensemble: 2\n  members: seeds")[1].teacher.out_of_fold is None
+
+
+def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_students(made):
+    study, materials = made("size: 64", "{path: attention}")
+    teacher = materials.teacher.load(CPU)
+    assert isinstance(teacher, Resized)
+    assert materials.teacher.logits(CPU).shape[1:] == (1, 32, 32)
+    grey = materials.training_data(CPU).train.grey
+    assert teacher(normalise(grey[:2])).shape == (2, 1, 32, 32)
+    at_64, at_32 = (materials.teacher.scores.macs, made("flip: false")[1].teacher.scores.macs)
+    assert at_64 == pytest.approx(4 * at_32, rel=0.01)
+    given = {32 // maps.shape[-1] for maps in teacher.features(normalise(grey[:1])) if maps.shape[-1] <= 32}
+    assert set(map_channels(study.teacher, size=32)) <= given
+    recipe = choose(study, lambda _, value: value.bounds[0] if hasattr(value, "bounds") else value, seed=0)
+    weights = [
+        finish(Trainer(one.training_data(CPU), one.teacher).distil(recipe))[1].weights
+        for one in (materials, materials.packed())
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, tmp_path):
+    study, materials = made("ensemble: 2\n  size: 64")
+    grey = normalise(materials.training_data(CPU).validation.grey)
+    teacher, packed = materials.teacher.load(CPU), materials.packed().teacher.load(CPU)
+    assert isinstance(teacher, Resized)
+    assert torch.equal(teacher(grey), packed(grey))
+    wanted = _wanted(study, tmp_path / "home")
+    assert open_teacher(wanted.recipe, wanted.folder(tmp_path / "home")).scores == materials.teacher.scores
+    assert isinstance(wanted.members()[0].cached(tmp_path / "home").alone(CPU), Teacher)
+
+
+def test_settings_that_are_not_used_leave_a_teacher_where_it_was(made):
+    assert made("flip: false")[1].teacher.id == made("ensemble: 1\n  members: folds")[1].teacher.id
+
+
+def test_too_few_images_for_as_many_folds_are_refused(made):
+    study, materials = made("flip: false")
+    with pytest.raises(DataError, match="training images are too few for 40 members that differ by folds; write fewer"):
+        training_folds(materials.dataset, materials.splits, count=40)
+    assert len(training_folds(materials.dataset, materials.splits, count=2)) == 2
+    assert study.teacher.work(32) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("{size: 65}", "teacher.size: 65 is not divisible by 32, .* the nearest sizes that work are 64 or 96"),
+        ("{checkpoint: a, ensemble: 2}", "used as it is; remove either checkpoint or ensemble"),
+        ("{ensemble: 11}", "teacher.ensemble: must be less than or equal to 10"),
+        ("{ensemble: 2, members: bags}", "teacher.members: must be one of folds, seeds"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(study_file, teacher, message):
+    with pytest.raises(StudyFileError, match=message):
+        load_study(study_file(f"name: a\nteacher: {teacher}\n"))
+
+
+def test_work_is_that_of_members_folds_and_pixels(study_file):
+    study = load_study(study_file("name: a\nteacher: {ensemble: 3, size: 256}\ndata: {size: 128}\n"))
+    assert study.teacher.work(128) == pytest.approx(3 * (2 / 3) * 4)
+
+
+def test_mean_of_several_is_that_of_their_probabilities():
+    logits = [torch.randn(2, channels, 4, 4) for channels in (1, 1, 1)]
+    expected = torch.stack([one.sigmoid() for one in logits]).mean(dim=0)
+    torch.testing.assert_close(mean_of_probabilities(*logits).sigmoid(), expected)
+    several = [torch.randn(2, 3, 4, 4) for _ in range(3)]
+    expected = torch.stack([one.softmax(dim=1) for one in several]).mean(dim=0)
+    torch.testing.assert_close(mean_of_probabilities(*several).softmax(dim=1), expected)
