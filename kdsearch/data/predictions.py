@@ -74,7 +74,7 @@ def require_all(found: Iterable[Singles | None], ids: Sequence[str], *, folder: 
         more = f" and {len(gaps) - NAMED} more" if len(gaps) > NAMED else ""
         raise DataError(
             f"teacher.folder: {folder} has no prediction for {len(gaps)} of {len(ids)} {of} images: "
-            f"{', '.join(gaps[:NAMED])}{more}; add them, named NAME or SOURCE/NAME, or leave these images out of the data"
+            f"{', '.join(gaps[:NAMED])}{more}; add them, named NAME or SOURCE/NAME, or leave these images out"
         )
     return [prediction for prediction in known if prediction is not None]
 
