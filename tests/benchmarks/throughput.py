@@ -36,10 +36,11 @@ def main() -> None:
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {options.size}×{options.size}, {options.epochs} epochs of {IMAGES} images")
     print("student                 params  one thread  two workers of one  one process of two  ratio")
+    measured = {"size": options.size, "epochs": options.epochs}
     for spec in SPECS:
-        one = _together(spec, options, workers=1, threads=1)
+        one = together(spec, workers=1, threads=1, **measured)
         turns = [
-            (_together(spec, options, workers=2, threads=1), _together(spec, options, workers=1, threads=2))
+            (together(spec, workers=2, threads=1, **measured), together(spec, workers=1, threads=2, **measured))
             for _ in range(2)
         ]
         two, wide = (sum(turn[side] for turn in turns) / len(turns) for side in (0, 1))
@@ -48,18 +49,18 @@ def main() -> None:
         print(f"{name:20} {params:9} {one:11.0f} {two:19.0f} {wide:19.0f} {two / wide:6.2f}")
 
 
-def _together(spec: UNetSpec, options: argparse.Namespace, *, workers: int, threads: int) -> float:
+def together(spec: UNetSpec, *, size: int, epochs: int, workers: int, threads: int) -> float:
     """Images a second of all workers, which begin at once."""
     context = multiprocessing.get_context("spawn")
     barrier, times = context.Barrier(workers), context.Queue()
-    arguments = (spec, options.size, options.epochs, threads, barrier, times)
+    arguments = (spec, size, epochs, threads, barrier, times)
     processes = [context.Process(target=_work, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
     slowest = max(times.get() for _ in processes)
     for process in processes:
         process.join()
-    return workers * options.epochs * IMAGES / slowest
+    return workers * epochs * IMAGES / slowest
 
 
 def _work(spec: UNetSpec, size: int, epochs: int, threads: int, barrier: Barrier, times: multiprocessing.Queue) -> None:

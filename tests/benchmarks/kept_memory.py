@@ -1,0 +1,51 @@
+"""Images a second with and without glibc keeping what a step frees for the next one; see docs/benchmarks.md.
+
+    python tests/benchmarks/kept_memory.py
+
+Each measurement is a process of its own, because glibc reads its settings once; A B A B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import torch
+
+from kdsearch.config.student import UNetSpec
+from kdsearch.environment import KEPT_MEMORY
+from kdsearch.models.families import cost_of
+from tests.benchmarks.throughput import together
+
+SPECS = (
+    UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"),
+    UNetSpec(width=12, growth=1, depth=4, convolution="separable"),
+    UNetSpec(width=16, growth=1, depth=4),
+    UNetSpec(width=16, depth=3),
+)
+ROUNDS = 3
+
+
+def main() -> None:
+    """Prints means, with the smallest and the largest in parentheses, and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=4)
+    options = parser.parse_args()
+    name, value = KEPT_MEMORY
+    print(f"torch {torch.__version__}, {options.size}×{options.size}, one thread, {ROUNDS} rounds")
+    print("| student | params | glibc's default | kept | ratio |\n|---|---|---|---|---|")
+    for spec in SPECS:
+        found: dict[str, list[float]] = {"": [], value: []}
+        for _ in range(ROUNDS):
+            for setting, rates in found.items():
+                os.environ[name] = setting
+                rates.append(together(spec, size=options.size, epochs=options.epochs, workers=1, threads=1))
+        usual, kept = (sum(rates) / len(rates) for rates in found.values())
+        cells = [f"{sum(r) / len(r):.0f} ({min(r):.0f}–{max(r):.0f})" for r in found.values()]
+        params = f"{cost_of(spec, size=options.size).params:,}"
+        print(f"| {spec.summary()} | {params} | {' | '.join(cells)} | {kept / usual:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
