@@ -56,7 +56,7 @@ class Mirror:
         drawn = [trial for trial in self.trials if "rejected" not in trial.user_attrs]
         finished = sum(trial.state == TrialState.COMPLETE for trial in drawn)
         if choices is None and search.sampler in LEARNING and finished < search.startup_trials:
-            choices = self._spread(len(drawn), np.random.default_rng(sampler_seed))
+            choices = self._first(len(drawn), np.random.default_rng(sampler_seed))
         if choices is not None:
             self._study.enqueue_trial(choices)
         others = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials) - finished
@@ -100,20 +100,26 @@ class Mirror:
             system_attrs={**trial.system_attrs, **constraints},
         )
 
-    def _spread(self, place: int, rng: np.random.Generator) -> dict[str, object] | None:
-        """Choices of the random recipe nearest to the place's size; None where none is within the limits.
+    def _first(self, place: int, rng: np.random.Generator) -> dict[str, object] | None:
+        """Choices for one of a study's first trials; None where none of the recipes tried is within the limits.
 
-        Places follow van der Corput's sequence from the smallest to the largest size on a logarithmic scale, so that
-        the first few already span it.
+        Sizes follow van der Corput's sequence from the smallest to the largest on a logarithmic scale, so that the
+        first few already span it: as many as there are decades, with the usual value of every setting that is not the
+        student's own. The others' are random.
         """
         low, high = self._span()
         wanted = low + van_der_corput(place + 1) * (high - low)
+        return self._nearest(wanted, rng, usual=place < max(1, round(high - low)))
+
+    def _nearest(self, wanted: float, rng: np.random.Generator, *, usual: bool) -> dict[str, object] | None:
+        """Choices of the recipe whose student is nearest to that logarithm of parameters, of some random ones."""
         best: tuple[float, dict[str, object]] | None = None
         for _ in range(CANDIDATES):
             choices: dict[str, object] = {}
 
             def pick(name: str, value: AnyRange, choices: dict[str, object] = choices) -> object:
-                choices[name] = random_value(value, rng)
+                settled = usual and not name.startswith("student.")
+                choices[name] = usual_value(value) if settled else random_value(value, rng)
                 return choices[name]
 
             cost = cost_of(choose(self._config, pick, seed=0).student, size=self._config.data.size)
@@ -166,6 +172,19 @@ def random_value(value: AnyRange, rng: np.random.Generator) -> object:
         case FloatRange(bounds=(low, high), step=step):
             assert step is not None, "without a step it is the case above"
             return float(low + step * rng.integers(math.floor((high - low) / step + 1e-9) + 1))
+
+
+def usual_value(value: AnyRange) -> object:
+    """The first of a choice, and the middle of a range on its own scale."""
+    match value:
+        case Choice(choice=choice):
+            return choice[0]
+        case IntRange(bounds=(low, high), log=log, step=step):
+            middle = math.sqrt(low * high) if log else (low + high) / 2
+            return int(low + step * round((middle - low) / step))
+        case FloatRange(bounds=(low, high), log=log, step=step):
+            middle = math.sqrt(low * high) if log else (low + high) / 2
+            return float(middle if step is None else low + step * round((middle - low) / step))
 
 
 def van_der_corput(index: int) -> float:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import Choice, FloatRange, IntRange
+from kdsearch.config.student import UNetSpec
 from kdsearch.models.families import cost_of
-from kdsearch.search.mirror import random_value, van_der_corput
+from kdsearch.search.mirror import random_value, usual_value, van_der_corput
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import how_far_over
 from tests.front.students import scores
@@ -39,6 +40,19 @@ def test_first_trials_span_the_sizes_within_the_limits(study_file, tmp_path, sam
     halves = np.histogram(np.log10(params), bins=np.linspace(math.log10(min(params)), 5, 5))[0]
     assert (halves >= 1).all(), params
     assert max(params[:4]) > 8 * min(params[:4])
+
+
+def test_first_of_all_are_as_many_students_as_decades_with_usual_settings(study_file, tmp_path):
+    rates = "training: {epochs: 2, learning_rate: {float: [1e-3, 1e-1], log: true}}"
+    store = open_store(load_study(study_file(WIDE.replace("training: {epochs: 2}", rates))), tmp_path, create=True)
+    recipes = [store.ask().recipe for _ in range(8)]
+    usual = [recipe.path == "none" and recipe.training.learning_rate == pytest.approx(1e-2) for recipe in recipes]
+    low = math.log10(cost_of(UNetSpec(width=2, depth=2, convolutions=1), size=32).params)
+    decades = round(5 - low)
+    assert usual == [True] * decades + [False] * (8 - decades)
+    for place, recipe in enumerate(recipes[:decades]):
+        wanted = low + van_der_corput(place + 1) * (5 - low)
+        assert abs(math.log10(cost_of(recipe.student, size=32).params) - wanted) < 0.2
 
 
 def test_sizes_are_on_logarithmic_scales_and_over_limit_recipes_violate_a_constraint(study_file, tmp_path):
@@ -81,6 +95,22 @@ def test_how_far_over_is_a_logarithm(study_file):
     study = load_study(study_file(WIDE))
     big = type("Cost", (), {"params": 1_000_000, "macs": 1})()
     assert how_far_over(big, study.search.limits) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "usual"),
+    [
+        (Choice(choice=("b", "a")), "b"),
+        (IntRange[int].model_validate({"int": (2, 32), "log": True}), 8),
+        (IntRange[int].model_validate({"int": (2, 9)}), 6),
+        (IntRange[int].model_validate({"int": (2, 8), "step": 3}), 5),
+        (FloatRange[float].model_validate({"float": (0.1, 10.0), "log": True}), 1.0),
+        (FloatRange[float].model_validate({"float": (0.2, 0.8)}), 0.5),
+        (FloatRange[float].model_validate({"float": (0.1, 0.5), "step": 0.1}), 0.3),
+    ],
+)
+def test_usual_value_is_the_first_of_a_choice_and_the_middle_of_a_range(value, usual):
+    assert usual_value(value) == (usual if isinstance(usual, str) else pytest.approx(usual))
 
 
 def test_van_der_corput_by_hand():
