@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -99,12 +100,18 @@ StudentSpec: TypeAlias = UNetSpec | TimmSpec
 """One student network, of any family."""
 SPECS: dict[FamilyName, type[StudentSpec]] = {"unet": UNetSpec, "timm": TimmSpec}
 """By family."""
+SUMMARIES: dict[FamilyName, str] = {
+    "unet": "student: width×depth×growth, where that is not 2, and how many convolutions a stage",
+    "timm": "student: encoder /stride at which it is cut, the decoder's width, and how many convolutions a stage",
+}
+"""What tables say of a family's summaries."""
 USUAL_FAMILY: FamilyName = "unet"
 
 
 def family_of(value: object) -> object:
     """Which family a student's settings are of; what no family has, where they name none that there is."""
-    return value.get("family", USUAL_FAMILY) if isinstance(value, dict) else getattr(value, "family", USUAL_FAMILY)
+    found = value.get("family", USUAL_FAMILY) if isinstance(value, dict) else getattr(value, "family", USUAL_FAMILY)
+    return found if isinstance(found, str) else "a range" if isinstance(found, dict) else json.dumps(found)
 
 
 OneStudent: TypeAlias = Annotated[

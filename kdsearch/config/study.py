@@ -122,9 +122,16 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _teacher_can_give_it(self) -> StudyConfig:
-        if isinstance(self.teacher, TeacherConfig):
-            return self
         hidden = [one for one in _compared(self.distillation) if one not in ("none", "logits")]
+        if isinstance(self.teacher, TeacherConfig):
+            own = self.teacher.size or self.data.size
+            if hidden and own not in [self.data.size * times for times in (1, 2, 4, 8, 16)]:
+                raise ValueError(
+                    f"teacher.size: {own} is not 1, 2, 4, 8 or 16 times data.size, {self.data.size}, so that no map of "
+                    f"the teacher lies over whole pixels of a student's, as path {hidden[0]} needs; write "
+                    f"{2 * self.data.size}, or compare logits alone"
+                )
+            return self
         if hidden:
             raise ValueError(
                 f"teacher.kind: {self.teacher.kind} gives logits and no hidden maps, which path {hidden[0]} compares; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -88,6 +89,14 @@ class TeacherConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _members_are_several(self) -> TeacherConfig:
+        if self.members != "folds" and self.ensemble == 1:
+            raise ValueError(
+                "members says how the networks of an ensemble differ; write ensemble: 2 or more, or remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _checkpoint_is_whole(self) -> TeacherConfig:
         idle = sorted({"training", "weights", "ensemble", "members"} & self.model_fields_set)
         if self.checkpoint is not None and idle:
@@ -145,7 +154,8 @@ AnyTeacher: TypeAlias = TeacherConfig | OnnxTeacher | PredictionsTeacher
 
 def kind_of(value: object) -> object:
     """Which kind a teacher's settings are of; what no kind has, where they name none that there is."""
-    return value.get("kind", "network") if isinstance(value, dict) else getattr(value, "kind", "network")
+    found = value.get("kind", "network") if isinstance(value, dict) else getattr(value, "kind", "network")
+    return found if isinstance(found, str) else "a range" if isinstance(found, dict) else json.dumps(found)
 
 
 TeacherSection: TypeAlias = Annotated[

@@ -34,7 +34,7 @@ from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.submission import CHECKPOINT_FORMAT
 from kdsearch.search.teachers import add_teachers
 from kdsearch.statistics.confirmation import Confirmation
-from kdsearch.trials.recipe import Recipe, dump_recipe
+from kdsearch.trials.recipe import Recipe, dump_recipe, from_anywhere
 from kdsearch.trials.record import EpochReport, describe_job
 from kdsearch.workers.dispatcher import Dispatcher
 from kdsearch.workers.jobs import Job
@@ -270,7 +270,7 @@ def _job(session: ConfirmSession, repeat: Repeat, materials: Materials) -> Job:
     recipe = _recipe(session, repeat)
     return Job(
         id=job_id,
-        recipe=recipe,
+        recipe=from_anywhere(recipe),
         materials=materials.place(session.home),
         checkpoint=session.checkpoint_of(job_id),
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, materials.key, dump_recipe(recipe)),

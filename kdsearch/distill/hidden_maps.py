@@ -64,24 +64,28 @@ class HiddenMaps:
 def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
     """How many cells to the right of its place a cell of a network's maps looks, by its geometry alone, to a quarter.
 
-    That is the centre of the receptive field of the two cells in the middle of a large image, where a
-    copy's kernels are weighted means and its batch norms neutral, so that no training is needed.
+    That is the centre of the receptive field of the two cells in the middle of a large image, where a copy's kernels
+    are weighted means, its batch norms neutral and its activations left out, so that no training is needed.
     """
     network = copy.deepcopy(encoder).eval().requires_grad_(requires_grad=False)
     generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
+    for module in list(network.modules()):
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
             module.reset_running_stats()
+        for name, part in module.named_children():
+            if "activation" in type(part).__module__:  # torch's and timm's; saturated ones let nothing through
+                setattr(module, name, nn.Identity())
     for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
         means = 1 + 0.1 * torch.rand(kernel.shape, generator=generator)
         kernel.copy_(means / means.sum(dim=(1, 2, 3), keepdim=True))
     device = next(network.parameters()).device
-    image = torch.rand(4, 1, LARGE, LARGE, generator=generator).to(device).requires_grad_()  # no ties in max pooling
+    image = torch.rand(1, 1, LARGE, LARGE, generator=generator).to(device).requires_grad_()  # no ties in max pooling
     maps = maps_at(network.features(image), stride, side=LARGE)  # type: ignore[operator]  # an Encoder
     middle = maps.shape[-1] // 2
     (seen,) = torch.autograd.grad(maps[..., middle - 1 : middle + 1].sum(), image)
     weight = seen.abs().sum(dim=(0, 1, 2))
+    assert weight.sum() > 0, "some pixel reaches the cells in the middle"
     centre = float((weight * torch.arange(LARGE, device=device)).sum() / weight.sum())
     return round(4 * (centre - (LARGE - 1) / 2) * maps.shape[-1] / LARGE) / 4
 

@@ -27,7 +27,7 @@ from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
-from kdsearch.models.given_teachers import TeacherNetwork
+from kdsearch.models.given_teachers import TeacherNetwork, one_network
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.models.timm_student import TimmStudent
 from kdsearch.trials.recipe import Recipe
@@ -61,6 +61,7 @@ class Trainer:
         self._network: TeacherNetwork | None = None
         self._with_logits: TrainingData | None = None
         self._logit_std = 1.0
+        self._looks: dict[Stride | None, float] = {}
         self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
 
     def train(
@@ -159,7 +160,11 @@ class Trainer:
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
         """How many cells further the teacher's maps look than the student's, by the geometry of both."""
-        return offset_by_padding(self._online_teacher(), stride=stride) - offset_by_padding(student, stride=stride)
+        if stride not in self._looks:
+            network, times = one_network(self._online_teacher())
+            own = None if stride is None else round(stride * times)
+            self._looks[stride] = offset_by_padding(network, stride=own)
+        return self._looks[stride] - offset_by_padding(student, stride=stride)
 
     def _online_teacher(self) -> TeacherNetwork:
         if self._network is None:

@@ -30,7 +30,14 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
         return as_trained(load_network(config, path, size=recipe.own_size).to(device), data, size=recipe.size)
     content = _content(config, path)
     network = OnnxNetwork(config, content, size=recipe.size)
-    return as_trained(network, data, size=recipe.size, params=params_of(content))
+    taken = as_trained(network, data, size=recipe.size, params=params_of(content))
+    assert taken.logits is not None, "it is a teacher's"
+    if config.output == "logits" and taken.logits.min() >= 0 and taken.logits.max() <= 1:
+        raise TeacherError(
+            f"teacher.file: {config.file}: all that it gives lies between 0 and 1, so that every pixel would be a "
+            "lesion; write teacher.output: probabilities"
+        )
+    return taken
 
 
 def _content(config: OnnxTeacher, path: Path) -> bytes:

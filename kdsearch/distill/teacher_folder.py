@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import warnings
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
-from kdsearch.models.given_teachers import TeacherNetwork, given_teacher
+from kdsearch.models.given_teachers import PredictedTeacher, TeacherNetwork, given_teacher
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, empty_teacher
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 FORMAT = 2
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
+KNOWN = "known.safetensors"
+"""Logits, at the students' size, of images that a teacher of a size of its own saw as their files have them."""
 SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
 
 
@@ -39,6 +42,8 @@ class TeacherContent:
     """As safetensors."""
     logits: Halves
     """N×C×H×W of the training images."""
+    known: bytes | None = None
+    """Logits of images that it saw at its own size, as safetensors; None where that is the students'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +88,24 @@ class TrainedTeacher:
         if not isinstance(config, TeacherConfig):
             tensors = load_file(path) if self.content is None else load(self.content.weights)
             return given_teacher(config, tensors, size=size)
-        own = self.recipe.own_size
+        network, own = self.own_network(), self.recipe.own_size
+        return network if own == size else Resized(network, times=own / size, known=self._known())
+
+    def own_network(self) -> Teacher | Ensemble:
+        """The network as it was trained, for images of its own size; of a teacher of kind ``network``."""
+        config, own, path = self.recipe.config, self.recipe.own_size, self.folder / "teacher.safetensors"
+        assert isinstance(config, TeacherConfig), "others are no networks of kdsearch"
         if self.content is None and config.ensemble == 1:
-            network: Teacher | Ensemble = load_network(config, path, size=own)
-        else:
-            network = empty_teacher(config, size=own)
-            network.load_state_dict(load_file(path) if self.content is None else load(self.content.weights))
-        return network if own == size else Resized(network, times=own / size)
+            return load_network(config, path, size=own)
+        network = empty_teacher(config, size=own)
+        network.load_state_dict(load_file(path) if self.content is None else load(self.content.weights))
+        return network
+
+    def _known(self) -> PredictedTeacher:
+        if self.content is None:
+            return PredictedTeacher(load_file(self.folder / KNOWN))
+        assert self.content.known is not None, "it was packed with what it knows"
+        return PredictedTeacher(load(self.content.known))
 
     def logits(self, device: torch.device) -> Tensor:
         """N×C×H×W of the training images in half precision; on the CPU they stay where they are kept."""
@@ -102,7 +118,8 @@ class TrainedTeacher:
     def packed(self) -> TrainedTeacher:
         """The same with its files' content in memory."""
         weights = (self.folder / "teacher.safetensors").read_bytes()
-        content = TeacherContent(weights=weights, logits=np.asarray(self._logits_array()))
+        known = (self.folder / KNOWN).read_bytes() if (self.folder / KNOWN).is_file() else None
+        content = TeacherContent(weights=weights, logits=np.asarray(self._logits_array()), known=known)
         return dataclasses.replace(self, content=content)
 
     def _logits_array(self) -> Halves:
@@ -124,6 +141,7 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
         if config.training.averaged_epochs is None:
             del settings["training"]["averaged_epochs"]
         usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
+        settings["size"] = None if config.size == recipe.size else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
     last = ("last",) if kept == "last" else ()
     name = digest(FORMAT, splits_fingerprint, settings, _file_state(config), recipe.seed, *last)
@@ -184,12 +202,20 @@ def describe_teacher(recipe: TeacherRecipe) -> str:
     return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 
 
+@functools.lru_cache(maxsize=100_000)
+def _digest_as_it_is(path: Path, _changed_ns: int) -> str:
+    """Of a file that was last changed then."""
+    return digest_file(path)
+
+
 def _file_state(config: AnyTeacher) -> str:
     """Stands for the content of files the settings name."""
     if isinstance(config, PredictionsTeacher):
         folder = Path(config.folder).expanduser()
         files = PredictionFolder(folder).files() if folder.is_dir() else []
-        return digest([(str(path.relative_to(folder)), digest_file(path)) for path in files])
+        return digest(
+            [(str(path.relative_to(folder)), _digest_as_it_is(path, path.stat().st_mtime_ns)) for path in files]
+        )
     names = [config.file]
     if isinstance(config, TeacherConfig) and config.weights.startswith("file:"):
         names.append(config.weights.removeprefix("file:"))

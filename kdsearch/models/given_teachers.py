@@ -41,20 +41,38 @@ class PredictedTeacher(nn.Module):
     @classmethod
     def of(cls, images: npt.NDArray[np.uint8], probabilities: Sequence[npt.NDArray[np.float32]]) -> PredictedTeacher:
         """From grey values N×S×S and as many probability maps S×S."""
-        keys = torch.frombuffer(bytearray(b"".join(_key(image) for image in images)), dtype=torch.uint8)
-        logits = torch.logit(torch.from_numpy(np.stack(probabilities)).unsqueeze(1), eps=SUREST).half()
-        return cls({"keys": keys.reshape(-1, KEY_BYTES), "logits": logits})
+        by_key: dict[bytes, list[npt.NDArray[np.float32]]] = {}
+        for image, one in zip(images, probabilities, strict=True):
+            by_key.setdefault(_key(image), []).append(one)  # the same picture may lie in a folder twice
+        means = torch.from_numpy(np.stack([np.mean(maps, axis=0) for maps in by_key.values()]))
+        logits = torch.logit(means.unsqueeze(1), eps=SUREST).half()
+        return cls({"keys": _as_tensor(list(by_key)), "logits": logits})
+
+    @classmethod
+    def of_logits(cls, images: npt.NDArray[np.uint8], logits: Tensor) -> PredictedTeacher:
+        """From grey values N×S×S and logits N×C×S×S; of pictures that are there twice, the last one's."""
+        last = {_key(image): place for place, image in enumerate(images)}
+        return cls({"keys": _as_tensor(list(last)), "logits": logits[list(last.values())].half()})
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits N×1×S×S of images N×1×S×S, normalised; raises TeacherError for one that was not predicted."""
-        grey = grey_of(image)[:, 0].cpu().numpy()
-        places = [self._places.get(_key(one)) for one in grey]
-        if None in places:
+        places = self.places(image)
+        known = [place for place in places if place is not None]
+        if len(known) < len(places):
             raise TeacherError(
-                f"teacher.folder: {places.count(None)} of {len(places)} images asked about have no prediction; add them"
+                f"teacher.folder: {len(places) - len(known)} of {len(places)} images asked about have no prediction; "
+                "add them"
             )
-        chosen = torch.tensor(places, device=self.logits.device)
-        return self.logits[chosen].float().to(image.device)
+        return self.at(known, image.device)
+
+    def places(self, image: Tensor) -> list[int | None]:
+        """Where each of the images N×1×S×S, normalised, is known; None where it is not."""
+        return [self._places.get(_key(one)) for one in grey_of(image)[:, 0].cpu().numpy()]
+
+    def at(self, places: Sequence[int], device: torch.device) -> Tensor:
+        """The logits there."""
+        chosen = torch.tensor(places, device=self.logits.device, dtype=torch.long)
+        return self.logits[chosen].float().to(device)
 
     def outputs(self, image: Tensor) -> Outputs:
         """Logits, and no maps."""
@@ -73,12 +91,12 @@ class OnnxNetwork(nn.Module):
     def __init__(self, config: OnnxTeacher, content: bytes, *, size: int) -> None:
         """``size`` is that of the study's images. Raises TeacherError where the file does not keep the contract."""
         super().__init__()
-        self.register_buffer("graph", torch.frombuffer(bytearray(content), dtype=torch.uint8))
         self._config = config
         try:
-            self._session = session_of(content, name=f"teacher.file: {config.file}")
+            self._session = session_of(content, name=f"teacher.file: {config.file}", threads=torch.get_num_threads())
         except ModelError as error:
             raise TeacherError(str(error)) from error
+        self.register_buffer("graph", torch.frombuffer(bytearray(content), dtype=torch.uint8))
         self._input, self._channels, self._side, self._one_by_one = _contract(self._session, config, size=size)
         self.outputs(torch.zeros(2, 1, size, size))
 
@@ -104,9 +122,16 @@ class OnnxNetwork(nn.Module):
             answers = run_session(self._session, {self._input: fed.numpy()}, name=where)
         except ModelError as error:
             raise TeacherError(str(error)) from error
-        found = torch.from_numpy(np.array(next(iter(answers.values())), dtype=np.float32))
-        if found.ndim != 4 or found.shape[1] not in (1, 2) or found.shape[-1] != found.shape[-2]:
-            raise TeacherError(f"{where}: gives {tuple(found.shape)}; must give N×1×H×W, or N×2×H×W, lesion second")
+        answer = next(iter(answers.values()))
+        fits = answer.ndim == 4 and answer.shape[1] in (1, 2) and answer.shape[2] == answer.shape[3]
+        if len(answers) != 1 or answer.dtype.kind != "f" or not fits or len(answer) != len(fed):
+            got = ", ".join(f"{one.dtype} {one.shape}" for one in answers.values())
+            raise TeacherError(
+                f"{where}: gives {got} for {len(fed)} images; must give floats N×1×H×W, or N×2×H×W, lesion second"
+            )
+        found = torch.from_numpy(np.array(answer, dtype=np.float32))
+        if not bool(torch.isfinite(found).all()):
+            raise TeacherError(f"{where}: gives values that are not finite")
         return self._logits(found, where)
 
     def _logits(self, found: Tensor, where: str) -> Tensor:
@@ -139,9 +164,15 @@ def _contract(session: Any, config: OnnxTeacher, *, size: int) -> tuple[str, int
         raise TeacherError(f"{where}: must take one float tensor N×1×H×W or N×3×H×W, takes {got}")
     fixed = {side for side in shape[2:] if isinstance(side, int)}
     side = config.size or next(iter(fixed), size)
+    if len(fixed) > 1:
+        raise TeacherError(f"{where}: takes images of {shape[2]}×{shape[3]}; must take square ones")
     if fixed - {side}:
         raise TeacherError(f"{where}: takes images of {shape[2]}×{shape[3]}, not of {side}×{side}; write that as size")
     return inputs[0].name, shape[1], side, shape[0] == 1
+
+
+def _as_tensor(keys: list[bytes]) -> Tensor:
+    return torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).reshape(-1, KEY_BYTES)
 
 
 def _key(grey: npt.NDArray[np.uint8]) -> bytes:
@@ -157,3 +188,9 @@ def given_teacher(config: OnnxTeacher | PredictionsTeacher, tensors: Tensors, *,
     if isinstance(config, OnnxTeacher):
         return OnnxNetwork(config, tensors["graph"].numpy().tobytes(), size=size)
     return PredictedTeacher(tensors)
+
+
+def one_network(teacher: TeacherNetwork) -> tuple[nn.Module, float]:
+    """The network whose hidden maps a teacher gives, and how many times as large its images are as the students'."""
+    network, times = (teacher.network, teacher.times) if isinstance(teacher, Resized) else (teacher, 1.0)
+    return (network.members[0] if isinstance(network, Ensemble) else network), times

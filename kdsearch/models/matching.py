@@ -7,11 +7,16 @@ from kdsearch.config.space import Comparison, comparisons_of, extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.errors import StudyFileError
-from kdsearch.models.families import map_channels_of
+from kdsearch.models.families import cost_of, map_channels_of
 
 
 def require_comparable(study: StudyConfig) -> None:
-    """Raises StudyFileError where a network lacks maps of a stride, or ``hidden`` would compare unequal channels."""
+    """Raises StudyFileError where a network lacks maps of a stride, or ``hidden`` would compare unequal channels.
+
+    Raises EncoderError where a student at a corner of the space cannot be built.
+    """
+    for spec in extreme_students(study):
+        cost_of(spec, size=study.data.size)
     wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride not in (None, "every")]
     if not wanted:
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -93,29 +94,57 @@ class Ensemble(nn.Module):
         return found
 
 
-class Resized(nn.Module):
-    """Shows a network images that are so many times as large, and gives its logits at the images' own size."""
+class Answers(Protocol):
+    """Knows the logits of some images."""
 
-    def __init__(self, network: Teacher | Ensemble, *, times: float) -> None:
+    def places(self, image: Tensor) -> list[int | None]:
+        """Where each of the images N×1×S×S, normalised, is known; None where it is not."""
+        ...
+
+    def at(self, places: Sequence[int], device: torch.device) -> Tensor:
+        """The logits there."""
+        ...
+
+
+class Resized(nn.Module):
+    """Shows a network images that are so many times as large, and gives its logits at the images' own size.
+
+    Of images whose files it has seen at its own size it knows the logits; others are enlarged.
+    """
+
+    def __init__(self, network: Teacher | Ensemble, *, times: float, known: Answers | None = None) -> None:
         super().__init__()
         self.network = network
-        self._times = times
+        self.times = times
+        self._known = known
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
-        return resized(self.network(self._large(image)), image.shape[-1])
+        return self._corrected(resized(self.network(self._large(image)), image.shape[-1]), image)
 
     def outputs(self, image: Tensor) -> Outputs:
         """Logits, and the maps of the larger image."""
         found = self.network.outputs(self._large(image))
-        return Outputs(logits=resized(found.logits, image.shape[-1]), features=found.features)
+        logits = self._corrected(resized(found.logits, image.shape[-1]), image)
+        return Outputs(logits=logits, features=found.features)
+
+    def _corrected(self, logits: Tensor, image: Tensor) -> Tensor:
+        """With the logits that are known in their places."""
+        if self._known is None:
+            return logits
+        places = self._known.places(image)
+        here = [row for row, place in enumerate(places) if place is not None]
+        if here:
+            known = self._known.at([place for place in places if place is not None], logits.device)
+            logits = logits.index_copy(0, torch.tensor(here, device=logits.device), known)
+        return logits
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """The maps of the larger image."""
         return self.network.features(self._large(image))
 
     def _large(self, image: Tensor) -> Tensor:
-        return resized(image, round(image.shape[-1] * self._times))
+        return resized(image, round(image.shape[-1] * self.times))
 
 
 def resized(maps: Tensor, side: int) -> Tensor:

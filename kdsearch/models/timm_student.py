@@ -20,6 +20,8 @@ from kdsearch.models.encoder_weights import load_encoder_weights
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, require_known
 from kdsearch.trials.scores import Cost
 
+SIDE = 64
+"""Of the image that an encoder is tried on, in pixels."""
 MapChannels: TypeAlias = dict[int, int]
 """Channels of an encoder's maps by their stride, the finest first."""
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError)
@@ -103,7 +105,16 @@ def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
         )
     places = tuple(place for place, stride in enumerate(strides) if stride <= 2**depth)
     encoder: nn.Module = timm.create_model(name, features_only=True, in_chans=1, out_indices=places)
-    drop_unused_stages(encoder, size=max(64, 2 ** (depth + 1)))
+    side = max(64, 2 ** (depth + 1))
+    try:
+        drop_unused_stages(encoder, size=side)
+        given = encoder.eval()(torch.zeros(1, 1, side, side))
+        if [side // maps.shape[-1] for maps in given] != [strides[place] for place in places]:
+            raise ValueError("its maps are others then")
+    except _UNFIT as error:
+        raise EncoderError(
+            f"student.encoder: {name} cannot be cut at stride {2**depth}: {first_line(error)}; take another encoder"
+        ) from error
     counts: list[int] = encoder.feature_info.channels()  # type: ignore[operator, union-attr]  # timm's contract
     return encoder, dict(zip((strides[place] for place in places), counts, strict=True))
 
@@ -115,15 +126,20 @@ def _strides(name: str) -> tuple[int, ...]:
     try:
         with torch.device("meta"):
             encoder = timm.create_model(name, features_only=True, in_chans=1)
-            encoder.eval()(torch.zeros(1, 1, 64, 64))
+            given = encoder.eval()(torch.zeros(1, 1, SIDE, SIDE))
     except _UNFIT as error:
         raise EncoderError(
             f"student.encoder: {name} does not give maps by stage of images of any size: {first_line(error)}; take a "
             "convolutional encoder, such as tf_efficientnet_lite0 or mobilenetv3_small_050"
         ) from error
     strides: tuple[int, ...] = tuple(encoder.feature_info.reduction())  # type: ignore[operator, union-attr]  # timm's contract
-    if any(after <= before for before, after in itertools.pairwise(strides)):
-        raise EncoderError(f"student.encoder: {name} has stages that do not halve their maps; take another encoder")
+    true = [(SIDE // maps.shape[-1], maps.shape[1]) for maps in given]
+    channels: list[int] = encoder.feature_info.channels()  # type: ignore[operator, union-attr]  # likewise
+    if true != list(zip(strides, channels, strict=True)) or any(b != 2 * a for a, b in itertools.pairwise(strides)):
+        raise EncoderError(
+            f"student.encoder: {name} gives maps of other sizes than timm says, or in another order, or some that do "
+            "not halve the ones before; take another encoder"
+        )
     return strides
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.report.table import WHAT_A_STUDENT_IS, WHAT_STANDS, front_markdown
+from kdsearch.report.table import front_markdown, what_stands
 from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
@@ -39,7 +39,7 @@ def study_note(
         f"## Front: {len(members)} of {students} finished students",
         front_markdown(members[:MOST_ROWS], standings),
         f"and {len(members) - MOST_ROWS} larger ones, in `front.html`." if len(members) > MOST_ROWS else "",
-        f"{WHAT_STANDS}; {WHAT_A_STUDENT_IS}." if standings else f"{WHAT_A_STUDENT_IS}.",
+        f"{what_stands(members, standings)}." if members else "",
         SCORES,
         PICK,
     )

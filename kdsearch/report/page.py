@@ -25,7 +25,7 @@ from kdsearch.report.figures import (
 from kdsearch.report.progress import Step, reference_size, steps_of
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
 from kdsearch.report.repeats import Variant, variant_rows
-from kdsearch.report.table import WHAT_A_STUDENT_IS, WHAT_STANDS, front_cells
+from kdsearch.report.table import front_cells, what_stands
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.standings import Standings
@@ -208,8 +208,7 @@ def _unlabelled(data: DataSummary) -> str:
 
 def _table(students: Sequence[Student], standings: Standings) -> str:
     head, *rows = front_cells(students, standings)
-    note = f"<p>{WHAT_STANDS}; {WHAT_A_STUDENT_IS}.</p>" if standings else f"<p>{WHAT_A_STUDENT_IS}.</p>"
-    return f"{html_table(head, rows)}{note}"
+    return f"{html_table(head, rows)}<p>{what_stands(students, standings)}.</p>"
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from kdsearch.config.quantity import format_quantity
+from kdsearch.config.student import SUMMARIES
 from kdsearch.markdown import markdown_table
 from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student
@@ -19,7 +20,6 @@ from kdsearch.trials.record import Student
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 
-WHAT_A_STUDENT_IS = "student: width×depth×growth, where that is not 2, and how many convolutions a stage"
 WHAT_STANDS = (
     "corr.: the Dice to expect on other images of the best student no larger, corrected for choosing by these; "
     "front: in how many draws of the validation images nothing beats it"
@@ -32,7 +32,7 @@ def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOW
     ``part`` ends the title.
     """
     head, *rows = front_cells(students, standings)
-    caption = f"{WHAT_STANDS}; {WHAT_A_STUDENT_IS}" if standings else WHAT_A_STUDENT_IS
+    caption = what_stands(students, standings)
     title = f"Front: no other student is better, smaller and cheaper at once{part}"
     table = Table(
         title=title,
@@ -45,10 +45,16 @@ def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOW
     )
     for name in head:
         words = name in ("path", "student")
-        table.add_column(name, justify="left" if words else "right", no_wrap=name != "student")
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != "student", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def what_stands(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
+    """What the columns mean that do not explain themselves."""
+    families = dict.fromkeys(SUMMARIES[student.recipe.student.family] for student in students)
+    return "; ".join([*([WHAT_STANDS] if standings else []), *families])
 
 
 def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
-from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor
+from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor, student_weights
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.session import Session, StudyState
 from kdsearch.search.sink import TrialSink
@@ -66,7 +66,7 @@ def _run(
     state = StudyState(records, target=study.search.trials)
     yield Reading()
     device = choose_device(study.device)
-    images = read_images(study, home)
+    images, begun_with = read_images(study, home), student_weights(study)
     executor = start_executor(study, device=device.type)
     try:
         jobs = Dispatcher(
@@ -80,7 +80,9 @@ def _run(
         yield MaterialsReady(materials=materials, device=device.type)
         with explained(study.name):
             store.bind(
-                data=summarise(materials.dataset, materials.splits, materials.unlabelled), teacher=materials.teacher
+                data=summarise(materials.dataset, materials.splits, materials.unlabelled),
+                teacher=materials.teacher,
+                student_weights=begun_with,
             )
         session = Session(
             study=study,

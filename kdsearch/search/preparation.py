@@ -14,11 +14,14 @@ from kdsearch.data.splits import split
 from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.errors import KdsearchError, SearchError
+from kdsearch.distill.teacher_folder import open_teacher
+from kdsearch.errors import EncoderError, KdsearchError, SearchError
+from kdsearch.files.digests import digest_file
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
 from kdsearch.search.teachers import WantedTeacher
+from kdsearch.trials.recipe import FILE
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
@@ -33,6 +36,32 @@ def read_images(study: StudyConfig, home: Path) -> Materials:
     _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
+
+
+def require_same_teacher(study: StudyConfig, images: Materials, *, teacher_id: str) -> None:
+    """Raises KdsearchError where a file that a teacher is taken from is not what the study's trials learnt from."""
+    if study.teacher.file is None:
+        return
+    now = WantedTeacher(recipe=TeacherRecipe.of(study), images=images).folder(Path()).name
+    if now != teacher_id:
+        raise KdsearchError(
+            f"study {study.name}: teacher: {study.teacher.file} is not what its trials learnt from ({teacher_id}, now "
+            f"{now}); restore it, or give the study another name"
+        )
+
+
+def student_weights(study: StudyConfig) -> str:
+    """Stands for the content of a file of weights that students begin with; empty where there is none.
+
+    Raises EncoderError where it is not there.
+    """
+    weights = str(getattr(study.student, "weights", ""))
+    if not weights.startswith(FILE):
+        return ""
+    path = Path(weights.removeprefix(FILE)).expanduser()
+    if not path.is_file():
+        raise EncoderError(f"student.weights: {path} is not a file")
+    return digest_file(path)
 
 
 def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
@@ -52,13 +81,13 @@ def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None
     return images
 
 
-def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
-    """The study's images, split and cached teacher; ``data`` is what its trials were made from.
+def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, teacher_id: str) -> Materials:
+    """The study's images, split and the teacher of that id; ``data`` is what its trials were made from.
 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
     images = read_same_images(study, home, data=data)
-    teacher = WantedTeacher(recipe=TeacherRecipe.of(study), images=images).cached(home)
+    teacher = open_teacher(TeacherRecipe.of(study), home / "teachers" / teacher_id)
     if teacher is None:
         raise KdsearchError(
             f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "

@@ -49,7 +49,7 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
     if not students:
         logger.warning("repeat %s has no finished student yet", study.name)
         return None
-    materials = open_materials(study, home, data=store.data())
+    materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
     part = "test" if study.score_test else "validation"
     dice = _scored(study, materials, home, students, part=part)
     return Repeat(

@@ -190,8 +190,10 @@ class StudyStore:
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
-    def bind(self, *, data: DataSummary, teacher: TrainedTeacher) -> None:
+    def bind(self, *, data: DataSummary, teacher: TrainedTeacher, student_weights: str = "") -> None:
         """Ties the study to the fingerprints of its data and teacher, and keeps what a record says of them.
+
+        ``student_weights`` stands for a file that students begin with.
 
         Raises SearchError where its trials were made from others.
         """
@@ -201,6 +203,7 @@ class StudyStore:
             ("data", "images or their split", data.split),
             ("teacher_id", "teacher or its weights", teacher.id),
             ("unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""),
+            ("student_weights", "file's student.weights", student_weights),
         ):
             if has_trials and known.get(key, now) != now:
                 raise SearchError(

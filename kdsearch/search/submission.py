@@ -18,7 +18,7 @@ from kdsearch.search.events import DriverEvent, Ended, Started
 from kdsearch.search.pruners.pruner import cost_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
 from kdsearch.search.store import Proposal
-from kdsearch.trials.recipe import dump_recipe
+from kdsearch.trials.recipe import dump_recipe, from_anywhere
 from kdsearch.trials.record import job_of_trial, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
@@ -137,7 +137,7 @@ def _job(session: Session, proposal: Proposal) -> Job:
     made_from = [session.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])]
     return Job(
         id=job_id,
-        recipe=recipe,
+        recipe=from_anywhere(recipe),
         materials=session.materials.place(session.home),
         checkpoint=session.checkpoint_of(job_id),
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),

@@ -12,23 +12,27 @@ from typing import Literal
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.folds import training_folds
 from kdsearch.data.splits import splits_of
+from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.arrays import choose_device, images_at
-from kdsearch.distill.loop import predict_logits
+from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Kept
 from kdsearch.distill.teacher import TeacherRecipe, as_trained
-from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, store_teacher, teacher_folder
+from kdsearch.distill.teacher_folder import KNOWN, TrainedTeacher, open_teacher, store_teacher, teacher_folder
 from kdsearch.files.digests import digest, seed_of
 from kdsearch.files.home import checkpoint_folder
-from kdsearch.files.whole import lock_of
+from kdsearch.files.whole import lock_of, write_whole
 from kdsearch.measure.scores import dice_per_image, predict_classes
-from kdsearch.models.teacher import Ensemble, Teacher
+from kdsearch.models.contract import normalise
+from kdsearch.models.given_teachers import PredictedTeacher
+from kdsearch.models.teacher import Ensemble, Teacher, resized
 from kdsearch.search.events import DriverEvent, Resumed, Waiting
 from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.dispatcher import Dispatcher
@@ -114,8 +118,8 @@ def add_teachers(
     Raises KdsearchError where one cannot be trained.
     """
     with contextlib.ExitStack() as locks:
-        for one in wanted:
-            lock = lock_of(one.folder(home))
+        for folder in sorted({each.folder(home) for one in wanted for each in (one, *one.members())}):
+            lock = lock_of(folder)
             yield from _acquired(lock)
             locks.callback(lock.release)
         lacking = [one for one in wanted if one.cached(home) is None]
@@ -129,6 +133,9 @@ def add_teachers(
         for one in lacking:
             if members := one.members():
                 _store_mean(one, members, study, home)
+        for one in wanted:
+            if one.recipe.own_size != study.data.size and not _knows_all(one, home):
+                _store_known(one, study, home)
     return [_with_teacher(one, home) for one in wanted]
 
 
@@ -158,20 +165,56 @@ def _at_own_size(images: Materials, recipe: TeacherRecipe, study: StudyConfig, h
 def _store_mean(wanted: WantedTeacher, members: Sequence[WantedTeacher], study: StudyConfig, home: Path) -> None:
     """Makes the folder of the mean of networks that are cached."""
     device = choose_device(study.device)
-    networks = []
-    for member in members:
-        known = member.cached(home)
-        assert known is not None, "it was trained"
-        networks.append(known.alone(device))
+    known = [trained for member in members if (trained := member.cached(home)) is not None]
+    assert len(known) == len(members), "they were trained"
+    networks = [trained.alone(device) for trained in known]
+    took = Fitted(epochs=0, best_epoch=0, seconds=sum(trained.scores.train_seconds for trained in known))
     images = _at_own_size(dataclasses.replace(wanted.images, unlabelled=None), wanted.recipe, study, home)
     mean = Ensemble(networks).eval()
     store_teacher(
-        as_trained(mean, images.training_data(device), size=study.data.size),
+        as_trained(mean, images.training_data(device), took, size=study.data.size),
         recipe=wanted.recipe,
         curve=(),
         folder=wanted.folder(home),
         out_of_fold=_out_of_fold(networks, members, images, device),
     )
+
+
+def _knows_all(wanted: WantedTeacher, home: Path) -> bool:
+    """Whether its answers about all images are kept, about unlabelled ones too, which may be others than last time."""
+    place, more = wanted.folder(home) / KNOWN, wanted.images.unlabelled
+    if not place.is_file() or more is None:
+        return place.is_file()
+    known = PredictedTeacher(load_file(place))
+    grey = torch.from_numpy(np.array(more.whole.images))
+    return None not in known.places(normalise(grey))
+
+
+def _store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> None:
+    """Keeps the logits of all images at the teacher's own size, for whoever asks about one of them at the students'."""
+    device, images = choose_device(study.device), wanted.images
+    trained = wanted.cached(home)
+    assert trained is not None, "it was trained"
+    network = trained.own_network().to(device).eval()
+    own = study.model_copy(update={"data": study.data.model_copy(update={"size": wanted.recipe.own_size})})
+    large = [_at_own_size(images, wanted.recipe, study, home).dataset.images]
+    small = [images.dataset.images]
+    if images.unlabelled is not None:
+        labelled = load_dataset(own.data, home)
+        every = load_unlabelled(own.data, home, labelled, images.splits)
+        assert every is not None, "the study has some"
+        large.append(every.whole.images)
+        small.append(images.unlabelled.whole.images)
+    grey = torch.from_numpy(np.concatenate([np.asarray(part) for part in large]))
+    with torch.no_grad():
+        logits = torch.cat(
+            [
+                resized(network(normalise(part.to(device))), study.data.size).cpu()
+                for part in torch.split(grey, EVALUATION_BATCH)
+            ]
+        )
+    known = PredictedTeacher.of_logits(np.concatenate([np.asarray(part) for part in small]), logits)
+    write_whole(str(wanted.folder(home) / KNOWN), save(known.state_dict()))
 
 
 def _out_of_fold(

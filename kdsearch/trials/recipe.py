@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import Section
-from kdsearch.config.student import OneStudent
+from kdsearch.config.student import OneStudent, TimmSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.files.schema import Content, Schema
+
+FILE = "file:"
+"""Before the path of a file of weights."""
 
 
 class Recipe(Section):
@@ -59,6 +63,15 @@ def _one_term(content: Content) -> Content:
     if old["loss"] == "kld":
         term["temperature"] = old.get("temperature")
     return {**content, "distillation": {"terms": [term], "balance": old["balance"]}}
+
+
+def from_anywhere(recipe: Recipe) -> Recipe:
+    """The recipe with a file of weights by its whole path: a worker may run in another folder."""
+    student = recipe.student
+    if not isinstance(student, TimmSpec) or not student.weights.startswith(FILE):
+        return recipe
+    path = Path(student.weights.removeprefix(FILE)).expanduser().absolute()
+    return recipe.model_copy(update={"student": student.model_copy(update={"weights": f"{FILE}{path}"})})
 
 
 SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term))

@@ -41,7 +41,7 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
     students = tuple(student for student in finished if is_within(student, study.search.limits))
     if not students:
         raise KdsearchError(none_within(finished, study))
-    materials = open_materials(study, home, data=store.data())
+    materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
     pictures = Pictures(study, materials, home)
     return Candidates(
         students=students,

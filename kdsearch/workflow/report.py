@@ -34,7 +34,7 @@ def report(study: StudyConfig, home: Path, *, resume: str) -> str:
     Raises KdsearchError where the study has no finished student, or its images or teacher are not there.
     """
     found, store = require_front(study, home, resume=resume), open_store(study, home, create=False)
-    pictures = Pictures(study, open_materials(study, home, data=store.data()), home)
+    pictures = Pictures(study, open_materials(study, home, data=store.data(), teacher_id=store.teacher_id), home)
     return report_page(
         ReportData(
             study=study,

@@ -50,7 +50,7 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
         refresh_front(recorder, study, students=students, store=store, at_once=True)
         recorder.close(finished=recorder.was_finished or store.complete())
         if without_pictures(recorder, students, study=study, home=home):
-            materials = open_materials(study, home, data=store.data())
+            materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
             show_members(recorder, students, study=study, materials=materials, home=home)
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")

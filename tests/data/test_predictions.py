@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.data.predictions import PredictionFolder, read_prediction, require_all
+from kdsearch.data.predictions import PredictionFolder, fractions, largest_whole_numbers, read_array, require_all
 from kdsearch.errors import DataError
 
 GRADED = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
 MASK = (GRADED > 0.5).astype(np.uint8)
+
+
+def _read(path):
+    array = read_array(path)
+    return fractions(array, path, largest_whole_numbers({path: array}))
 
 
 def _png(path, array):
@@ -31,6 +36,9 @@ def _png(path, array):
         ("a.npy", lambda path: np.save(path, GRADED), GRADED),
         ("a.npy", lambda path: np.save(path, GRADED.astype(np.float16)), GRADED),
         ("a.npy", lambda path: np.save(path, MASK.astype(bool)), MASK),
+        ("a.npy", lambda path: np.save(path, MASK.astype(np.int64)), MASK),
+        ("a.npy", lambda path: np.save(path, 255 * MASK.astype(np.int32)), MASK),
+        ("a.npy", lambda path: np.save(path, 255 * MASK.astype(np.uint16)), MASK),
         ("a.npy", lambda path: np.save(path, GRADED[None]), GRADED),
         ("a.npy", lambda path: np.save(path, np.stack([1 - GRADED, GRADED])), GRADED),
         ("a.npy", lambda path: np.save(path, np.stack([1 - GRADED, GRADED])[None]), GRADED),
@@ -41,7 +49,7 @@ def _png(path, array):
 )
 def test_each_format_is_read_as_the_lesion_s_probability(tmp_path, name, write, expected):
     write(tmp_path / name)
-    found = read_prediction(tmp_path / name)
+    found = _read(tmp_path / name)
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 1 / 255
 
@@ -51,7 +59,16 @@ def test_each_format_is_read_as_the_lesion_s_probability(tmp_path, name, write, 
     [
         ("a.npy", lambda path: np.save(path, 3 * GRADED - 1), "must lie between 0 and 1, got -1 to 2; write probab"),
         ("a.npy", lambda path: np.save(path, np.full((4, 4), np.nan)), "must lie between 0 and 1"),
-        ("a.npy", lambda path: np.save(path, np.zeros(9)), r"must be H×W or C×H×W, got shape \(9,\)"),
+        ("a.npy", lambda path: np.save(path, np.zeros(9)), r"must be H×W, or C×H×W of .* got shape \(9,\)"),
+        ("a.npy", lambda path: np.save(path, np.zeros((6, 8, 2))), r"must be H×W, or C×H×W of .* \(6, 8, 2\)"),
+        (
+            "a.npy",
+            lambda path: np.save(path, np.zeros((3, 6, 8))),
+            r"of what is no lesion and the lesion, .* \(3, 6, 8\)",
+        ),
+        ("a.npy", lambda path: np.save(path, np.full((4, 4), 70_000)), "must lie between 0 and 1, got 7e\\+04"),
+        ("a.npy", lambda path: np.save(path, np.array([["a"]])), "must hold numbers, got <U1"),
+        ("a.png", lambda path: Image.fromarray(np.stack([MASK * 255, MASK, MASK], -1)).save(path), "has colours"),
         ("a.npy", lambda path: np.save(path, np.array([{}], dtype=object)), "cannot be read as a prediction"),
         ("a.npz", lambda path: np.savez(path, a=MASK, b=MASK), "holds a, b; one must be called probabilities"),
         ("a.png", lambda path: path.write_bytes(b"no image"), "cannot be read as a prediction"),
@@ -61,7 +78,7 @@ def test_each_format_is_read_as_the_lesion_s_probability(tmp_path, name, write, 
 def test_what_is_no_prediction_is_refused_by_name(tmp_path, name, write, message):
     write(tmp_path / name)
     with pytest.raises(DataError, match=message):
-        read_prediction(tmp_path / name)
+        _read(tmp_path / name)
 
 
 def test_files_are_found_by_the_image_s_name_in_any_folder(tmp_path):
@@ -90,11 +107,32 @@ def test_gaps_are_named():
         require_all([None] * 7 + [GRADED] * 2, ids, folder="p", of="training")
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
-    np.save(tmp_path / "a.npy", GRADED)
-    np.savez(tmp_path / "a.npz", GRADED)
-    with pytest.raises(DataError, match="are of one name; keep one of them"):
-        PredictionFolder(tmp_path)
+def test_faint_map_beside_others_is_no_mask(tmp_path):
+    _png(tmp_path / "a.png", (GRADED * 255).round().astype(np.uint8))
+    _png(tmp_path / "b.png", MASK)
+    graded, faint = PredictionFolder(tmp_path).read(["us/a", "us/b"], size=4)
+    assert graded.max() > 0.9
+    assert faint.max() < 0.005
+
+
+def test_probabilities_are_read_where_a_program_wrote_a_mask_beside_them(tmp_path):
+    _png(tmp_path / "a.png", MASK)
+    np.savez(tmp_path / "a.npz", probabilities=np.stack([1 - GRADED, GRADED])[:, None])
+    assert 0 < PredictionFolder(tmp_path).read(["us/a"], size=4)[0].min() < 0.5
+
+
+@pytest.mark.parametrize("places", [("fold0/a", "fold1/a"), ("a", "z/a"), ("0/a", "a")])
+def test_several_files_that_may_be_one_image_s_are_refused(tmp_path, places):
+    for place in places:
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / f"{place}.npy", GRADED)
+    with pytest.raises(DataError, match="several files may be the prediction of us/a: .*; keep one"):
+        PredictionFolder(tmp_path).read(["us/a"], size=4)
+
+
+def test_folder_of_a_known_ending_is_no_file(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    assert PredictionFolder(tmp_path).read(["us/a"], size=4) == [None]
 
 
 def test_folder_that_is_not_there_is_named(tmp_path):

@@ -188,7 +188,7 @@ def test_unet_s_cells_look_straight_ahead_by_their_geometry():
 
 
 def test_teacher_s_and_student_s_cells_look_alike_where_both_have_one_encoder():
-    teacher = _teacher("tf_efficientnet_lite0", 4)
-    student = build_student(TimmSpec(family="timm", depth=4))
-    for stride in (4, 8, 16):
+    teacher = _teacher("tf_efficientnet_lite0", 5)
+    student = build_student(TimmSpec(family="timm", depth=5))
+    for stride in (2, 4, 8, 16, 32):
         assert offset_by_padding(teacher, stride=stride) == offset_by_padding(student, stride=stride)

@@ -15,10 +15,10 @@ from kdsearch.config.student import UNetSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer
-from kdsearch.errors import DataError, StudyFileError
+from kdsearch.errors import DataError, KdsearchError, StudyFileError, TeacherError
 from kdsearch.export.onnx_graph import to_onnx
 from kdsearch.models.students import build_student
-from kdsearch.search.preparation import open_materials, read_images
+from kdsearch.search.preparation import open_materials, read_images, require_same_teacher
 from kdsearch.search.recipes import choose
 from tests.search.setups import finish, make_materials
 from tests.tiny import TINY
@@ -94,9 +94,13 @@ def test_gap_is_named_and_nothing_is_kept(study, home, maps):
 
 def test_other_predictions_are_another_teacher(study, home, maps):
     before = make_materials(study, home).teacher.id
-    assert open_materials(study, home, data=None).teacher.id == before
+    images = read_images(study, home)
+    require_same_teacher(study, images, teacher_id=before)
     np.save(next(maps.iterdir()), np.zeros((32, 32), np.float32))
     assert make_materials(study, home).teacher.id != before
+    assert open_materials(study, home, data=None, teacher_id=before).teacher.id == before, "what its trials learnt from"
+    with pytest.raises(KdsearchError, match=r"teacher: .*maps is not what its trials learnt from \(.*restore it"):
+        require_same_teacher(study, images, teacher_id=before)
 
 
 def test_unlabelled_images_need_predictions_too(home, maps, study_file):
@@ -133,6 +137,19 @@ def test_onnx_file_teaches_as_the_network_it_was_made_of(study_file, tmp_path, h
     assert _distilled(materials, study) == _distilled(materials.packed(), study)
 
 
+def test_onnx_file_whose_answers_are_no_logits_is_refused(study_file, tmp_path, home):
+    class Sure(torch.nn.Module):
+        def forward(self, image):
+            return image.sigmoid()
+
+    torch.onnx.export(
+        Sure().eval(), (torch.zeros(2, 1, 32, 32),), tmp_path / "t.onnx", dynamic_shapes=({0: torch.export.Dim("n")},)
+    )
+    study = load_study(study_file(TINY.replace(OLD, f"teacher: {{kind: onnx, file: {tmp_path / 't.onnx'}}}\n")))
+    with pytest.raises(TeacherError, match="lies between 0 and 1, .*; write teacher.output: probabilities"):
+        make_materials(study, home)
+
+
 @pytest.mark.parametrize(
     ("teacher", "distillation", "message"),
     [
@@ -143,6 +160,7 @@ def test_onnx_file_teaches_as_the_network_it_was_made_of(study_file, tmp_path, h
         (GIVEN, "[{on: logits, loss: dml, teacher_view: same}]", "asks about each augmented"),
         ("{kind: predictions}", "{path: logits}", "teacher.folder: is missing"),
         ("{kind: onnx, file: p, std: 0}", "{path: logits}", "teacher.std: must be greater than 0"),
+        ("{kind: null}", "{path: logits}", "teacher: must be one of network, onnx, predictions; got 'null'"),
         ("{kind: nnunet}", "{path: logits}", "teacher: must be one of network, onnx, predictions; got 'nnunet'"),
         ("{kind: predictions, folder: p, encoder: x}", "{path: logits}", "teacher.encoder: unknown key; allowed here"),
     ],

@@ -72,7 +72,14 @@ def test_probabilities_become_logits():
         (_network(shape=("n", 2, 16, 16)), {}, r"must take one float tensor N×1×H×W or N×3×H×W, takes tensor\(float\)"),
         (_network(shape=("n", 1, 8, 8)), {"size": 16}, "takes images of 8×8, not of 16×16; write that as size"),
         (_network(), {"output": "probabilities"}, "gives values outside of 0 to 1; write teacher.output: logits"),
-        (_network(weights=np.zeros((5, 1, 1, 1), np.float32)), {}, r"gives \(2, 5, 16, 16\); must give N×1×H×W"),
+        (
+            _network(weights=np.zeros((5, 1, 1, 1), np.float32)),
+            {},
+            r"gives float32 \(2, 5, 16, 16\) for 2 images",
+        ),
+        (_network(weights=np.full((1, 1, 1, 1), np.nan, np.float32)), {}, "gives values that are not finite"),
+        (_network(shape=("n", 1, 16, 32)), {}, "takes images of 16×32; must take square ones"),
+        (b"", {}, "teacher.file: t.onnx: "),
     ],
 )
 def test_file_that_does_not_keep_the_contract_is_refused(content, changes, message):
@@ -95,6 +102,12 @@ def test_predictions_are_looked_up_by_the_image_whatever_its_place():
     found = teacher(normalise(GREY.flip(0)))
     assert torch.allclose(found.sigmoid()[:, 0, 0, 0], torch.tensor([0.9, 0.5, 0.1]), atol=1e-3)
     assert torch.isfinite(PredictedTeacher.of(GREY.numpy(), [np.ones((16, 16), np.float32)] * 3).logits).all()
+
+
+def test_picture_that_lies_there_twice_has_the_mean_of_its_predictions():
+    maps = [np.full((16, 16), value, np.float32) for value in (0.2, 0.6)]
+    teacher = PredictedTeacher.of(GREY[[0, 0]].numpy(), maps)
+    assert torch.allclose(teacher(normalise(GREY[:1])).sigmoid(), torch.tensor(0.4), atol=1e-3)
 
 
 def test_image_without_a_prediction_is_refused():

@@ -65,6 +65,10 @@ def test_grey_values_reach_the_encoder_as_it_was_trained():
         ({"encoder": "resnet180"}, r"student.encoder: timm .* has no 'resnet180'; did you mean 'resnet18"),
         ({"encoder": "convnext_atto", "depth": 1}, "depth: 1 asks for maps of stride 2, and .* gives .* 4, 8"),
         ({"encoder": "swin_tiny_patch4_window7_224"}, "does not give maps by stage of images of any size: .*; take a"),
+        ({"encoder": "dla34"}, "student.encoder: dla34 cannot be cut at stride 8: its maps are others then"),
+        ({"encoder": "mambaout_femto"}, "student.encoder: mambaout_femto gives maps of other sizes than timm says"),
+        ({"encoder": "hrnet_w18_small"}, "student.encoder: hrnet_w18_small "),
+        ({"encoder": "xception41"}, "student.encoder: xception41 "),
         ({"encoder": "vit_tiny_patch16_224"}, "student.encoder: vit_tiny_patch16_224 "),
     ],
 )  # fmt: skip

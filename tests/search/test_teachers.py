@@ -17,7 +17,7 @@ from kdsearch.distill.teacher_folder import open_teacher
 from kdsearch.errors import DataError, StudyFileError
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
-from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities
+from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
 from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
 from kdsearch.search.teachers import WantedTeacher
@@ -56,6 +56,9 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, membe
     torch.testing.assert_close(predict_logits(teacher, grey).sigmoid(), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(materials.teacher.logits(CPU).float().sigmoid(), expected, atol=1e-3, rtol=0)
     assert materials.teacher.scores.params == sum(part.scores.params for part in parts)
+    took = sum(part.scores.train_seconds for part in parts)
+    assert materials.teacher.scores.train_seconds == pytest.approx(took)
+    assert took > 0
 
 
 def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(made, tmp_path):
@@ -89,11 +92,22 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
     assert isinstance(teacher, Resized)
     assert materials.teacher.logits(CPU).shape[1:] == (1, 32, 32)
     grey = materials.training_data(CPU).train.grey
-    assert teacher(normalise(grey[:2])).shape == (2, 1, 32, 32)
+    torch.testing.assert_close(
+        predict_logits(teacher, grey), materials.teacher.logits(CPU).float(), atol=2e-2, rtol=1e-2
+    )
+    others = torch.randint(0, 255, (2, 32, 32), dtype=torch.uint8)
+    assert teacher(normalise(others)).shape == (2, 1, 32, 32)
+    enlarged = resized(teacher.network(resized(normalise(others), 64)), 32)
+    torch.testing.assert_close(teacher(normalise(others)), enlarged)
+    held = materials.training_data(CPU).validation
+    dice = dice_per_image(predict_classes(predict_logits(teacher, held.grey)), (held.masks > 0).long())
+    assert float(dice.nanmean()) == pytest.approx(materials.teacher.scores.dice, abs=0.05), (
+        "as it was scored, or nearly"
+    )
     at_64, at_32 = (materials.teacher.scores.macs, made("flip: false")[1].teacher.scores.macs)
     assert at_64 == pytest.approx(4 * at_32, rel=0.01)
-    given = {32 // maps.shape[-1] for maps in teacher.features(normalise(grey[:1])) if maps.shape[-1] <= 32}
-    assert set(map_channels(study.teacher, size=32)) <= given
+    maps = [one for one in teacher.features(normalise(grey[:1])) if one.shape[1] > 1]
+    assert map_channels(study.teacher, size=32) == {32 // one.shape[-1]: one.shape[1] for one in maps}
     recipe = choose(study, lambda _, value: value.bounds[0] if hasattr(value, "bounds") else value, seed=0)
     weights = [
         finish(Trainer(one.training_data(CPU), one.teacher).distil(recipe))[1].weights
@@ -114,7 +128,7 @@ def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, tmp_path)
 
 
 def test_settings_that_are_not_used_leave_a_teacher_where_it_was(made):
-    assert made("flip: false")[1].teacher.id == made("ensemble: 1\n  members: folds")[1].teacher.id
+    assert made("flip: false")[1].teacher.id == made("ensemble: 1\n  size: 32")[1].teacher.id
 
 
 def test_too_few_images_for_as_many_folds_are_refused(made):
@@ -130,6 +144,11 @@ def test_too_few_images_for_as_many_folds_are_refused(made):
     [
         ("{size: 65}", "teacher.size: 65 is not divisible by 32, .* the nearest sizes that work are 64 or 96"),
         ("{checkpoint: a, ensemble: 2}", "used as it is; remove either checkpoint or ensemble"),
+        ("{members: seeds}", "members says how the networks of an ensemble differ; write"),
+        (
+            "{size: 96}\ndata: {size: 64}\ndistillation: {path: attention}",
+            "96 is not 1, 2, 4, 8 or 16 times .* 128",
+        ),
         ("{ensemble: 11}", "teacher.ensemble: must be less than or equal to 10"),
         ("{ensemble: 2, members: bags}", "teacher.members: must be one of folds, seeds"),
     ],
@@ -151,3 +170,18 @@ def test_mean_of_several_is_that_of_their_probabilities():
     several = [torch.randn(2, 3, 4, 4) for _ in range(3)]
     expected = torch.stack([one.softmax(dim=1) for one in several]).mean(dim=0)
     torch.testing.assert_close(mean_of_probabilities(*several).softmax(dim=1), expected)
+
+
+def test_unlabelled_images_are_asked_about_at_the_teacher_s_own_size(study_file, tmp_path):
+    def made(count: int):
+        more = f"  unlabelled: [{{reader: phantom, name: more, seed: 5, images: {count}}}]\n"
+        text = TINY.replace("  size: 32\n", f"  size: 32\n{more}").replace("depth: 3\n", "depth: 3\n  size: 64\n", 1)
+        return make_materials(load_study(study_file(text)), tmp_path / "home")
+
+    for count in (12, 14):
+        materials = made(count)
+        teacher = materials.teacher.load(CPU)
+        grey = torch.from_numpy(np.array(materials.unlabelled.whole.images))
+        enlarged = resized(teacher.network(resized(normalise(grey), 64)), 32)
+        assert len(grey) == count
+        assert not torch.allclose(teacher(normalise(grey)), enlarged, atol=1e-3)
