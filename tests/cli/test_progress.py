@@ -23,7 +23,7 @@ REPORT = EpochReport(epoch=3, epochs=20, train_loss=1, validation_loss=1, dice=0
 MATERIALS = SimpleNamespace(
     dataset=SimpleNamespace(has_lesion=[True, True, False, True]),
     splits=SimpleNamespace(validation=(1, 2, 3)),
-    teacher=SimpleNamespace(scores=scores(dice=0.868, params=1_187_441, macs=9)),
+    teacher=SimpleNamespace(headline=scores(dice=0.868, params=1_187_441, macs=9).headline),
     unlabelled=None,
 )
 READY = MaterialsReady(materials=MATERIALS, device="cpu")
@@ -65,7 +65,7 @@ def test_teacher_s_epochs_and_troubles_are_told_as_the_teacher_s(progress):
 
 def test_what_the_images_can_show_is_said_before_the_search(progress):
     (line,) = _handle(progress, READY)
-    assert line.splitlines() == ["teacher: Dice 86.8 %, 1.19M params", what_images_show(2)]
+    assert line.splitlines() == ["teacher: Dice 86.8 %, 1.19M params, 9 MACs", what_images_show(2)]
     assert "2 with a lesion compare students; less than about 34.7 points of Dice apart" in line
     _handle(progress, Searching(records=(), target=3, page=""))
     assert what_images_show(2) in _shown(progress)
