@@ -70,16 +70,14 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     while not _is_done(state, spec):
         epoch = len(state.curve) + 1
         train_loss = _finite(_train_epoch(state, objective, data, spec, steps=steps, precision=precision), epoch)
-        rate = float(state.schedule.get_last_lr()[0])
-        seconds = before + time.monotonic() - started
         report = EpochReport(
             epoch=epoch,
             epochs=spec.epochs,
             train_loss=train_loss,
             validation_loss=math.nan,
             dice=math.nan,
-            learning_rate=rate,
-            seconds=seconds,
+            learning_rate=float(state.schedule.get_last_lr()[0]),
+            seconds=before + time.monotonic() - started,
         )
         if kept == "best":
             report = _judged(report, state.judged, data.validation, spec)

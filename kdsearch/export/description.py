@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from kdsearch.config.ranges import Section
+from kdsearch.config.student import FamilyName
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import KdsearchError, ModelError, StudyFileError
 from kdsearch.export.files import DESCRIPTION, MOST_BYTES
@@ -180,7 +181,8 @@ def read_description(folder: Path) -> Description:
         raise ModelError(f"{path}: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        families = get_args(FamilyName)  # of which pydantic names the one that it tried; it does not stand in the file
+        where = ".".join(str(part) for part in first["loc"] if part not in families)
         raise ModelError(f"{path}: {where}: {first['msg']}; write the folder again with kdsearch pick") from None
     if found.seal != seal_of({key: value for key, value in content.items() if key != "seal"}):
         raise ModelError(f"{path}: was changed after kdsearch pick wrote it; pick the student again")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.arrays import TrainingData
-from kdsearch.distill.teacher import TeacherRecipe, train_teacher
+from kdsearch.distill.teacher import TeacherRecipe, as_trained, load_network, train_teacher
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, store_teacher
 from tests.search.setups import finish
 
@@ -14,7 +14,11 @@ from tests.search.setups import finish
 def teach(study: StudyConfig, data: TrainingData, folder: Path) -> TrainedTeacher:
     """The study's teacher, trained here and kept in that folder."""
     recipe = TeacherRecipe.of(study)
-    curve, trained = finish(train_teacher(recipe, data))
+    if study.teacher.file is None:
+        curve, trained = finish(train_teacher(recipe, data))
+    else:
+        network = load_network(study.teacher, Path(study.teacher.file), size=recipe.own_size)
+        curve, trained = [], as_trained(network, data, size=recipe.size)
     store_teacher(trained, recipe=recipe, curve=tuple(curve), folder=folder)
     teacher = open_teacher(recipe, folder)
     assert teacher is not None

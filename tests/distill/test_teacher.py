@@ -112,7 +112,7 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
     text = _with_checkpoint(first.folder / "teacher.safetensors")
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
     with pytest.raises(TeacherError, match="does not fit unet on tf_efficientnet_lite0 of depth 4"):
-        finish(train_teacher(TeacherRecipe.of(study), data))
+        teach(study, data, tmp_path / "other")
 
 
 @pytest.mark.parametrize("wanted", [True, False])
