@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from typing import (
     TYPE_CHECKING,
@@ -200,6 +201,12 @@ else:
 
         def __class_getitem__(cls, section: type[Section]) -> type[Section]:
             return space_of(section)
+
+
+def tag_of(value: object, key: str, *, usual: str) -> str:
+    """By which word of that key a section, or what stands in a file for it, is told from others in its place."""
+    found = value.get(key, usual) if isinstance(value, dict) else getattr(value, key, usual)
+    return found if isinstance(found, str) else "a range" if isinstance(found, dict) else json.dumps(found)
 
 
 def is_range(value: object) -> TypeGuard[AnyRange]:

@@ -40,9 +40,8 @@ def _told_apart_by(model: type[Section]) -> str:
     for key in ("reader", "loss", "family", "kind"):
         field = model.model_fields.get(key)
         if field is not None and field.is_required():
-            return (
-                f"{'[…]' if key in ('reader', 'loss') else ''} of {key} {', '.join(typing.get_args(field.annotation))}"
-            )
+            listed = "[…]" if key in ("reader", "loss") else ""
+            return f"{listed} of {key} {', '.join(typing.get_args(field.annotation))}"
     return ""
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from kdsearch.config.encoder import ENCODER, WEIGHTS, EncoderWeights, require_own_weights
-from kdsearch.config.ranges import Fixed, Section, Space
+from kdsearch.config.ranges import Fixed, Section, Space, tag_of
 
 FamilyName = Literal["unet", "timm"]
 Convolution = Literal["standard", "separable"]
@@ -108,10 +107,9 @@ SUMMARIES: dict[FamilyName, str] = {
 USUAL_FAMILY: FamilyName = "unet"
 
 
-def family_of(value: object) -> object:
+def family_of(value: object) -> str:
     """Which family a student's settings are of; what no family has, where they name none that there is."""
-    found = value.get("family", USUAL_FAMILY) if isinstance(value, dict) else getattr(value, "family", USUAL_FAMILY)
-    return found if isinstance(found, str) else "a range" if isinstance(found, dict) else json.dumps(found)
+    return tag_of(value, "family", usual=USUAL_FAMILY)
 
 
 OneStudent: TypeAlias = Annotated[

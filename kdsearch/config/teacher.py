@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from kdsearch.config.encoder import ENCODER, WEIGHTS, EncoderWeights, require_own_weights
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import Section, tag_of
 from kdsearch.config.training import TeacherTraining
 
-TeacherKind = Literal["network", "onnx", "predictions"]
 Architecture = Literal[
     "unet",
     "unetplusplus",
@@ -152,10 +150,9 @@ class PredictionsTeacher(Section):
 AnyTeacher: TypeAlias = TeacherConfig | OnnxTeacher | PredictionsTeacher
 
 
-def kind_of(value: object) -> object:
+def kind_of(value: object) -> str:
     """Which kind a teacher's settings are of; what no kind has, where they name none that there is."""
-    found = value.get("kind", "network") if isinstance(value, dict) else getattr(value, "kind", "network")
-    return found if isinstance(found, str) else "a range" if isinstance(found, dict) else json.dumps(found)
+    return tag_of(value, "kind", usual="network")
 
 
 TeacherSection: TypeAlias = Annotated[

@@ -76,13 +76,6 @@ class TrainedTeacher:
         teacher.eval().requires_grad_(requires_grad=False)
         return teacher.to(device)
 
-    def alone(self, device: torch.device) -> Teacher:
-        """The network as it was trained, for images of its own size; of one that is no mean of several."""
-        assert isinstance(self.recipe.config, TeacherConfig), "others are no networks of kdsearch"
-        return load_network(self.recipe.config, self.folder / "teacher.safetensors", size=self.recipe.own_size).to(
-            device
-        )
-
     def _network(self) -> TeacherNetwork:
         config, size, path = self.recipe.config, self.recipe.size, self.folder / "teacher.safetensors"
         if not isinstance(config, TeacherConfig):

@@ -105,7 +105,7 @@ def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
         )
     places = tuple(place for place, stride in enumerate(strides) if stride <= 2**depth)
     encoder: nn.Module = timm.create_model(name, features_only=True, in_chans=1, out_indices=places)
-    side = max(64, 2 ** (depth + 1))
+    side = max(SIDE, 2 ** (depth + 1))
     try:
         drop_unused_stages(encoder, size=side)
         given = encoder.eval()(torch.zeros(1, 1, side, side))
@@ -156,7 +156,7 @@ def _downloaded(name: str, stride: int) -> nn.Module:
             "student.weights: timm's weights could not be downloaded; without a network use an installed package "
             f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
-    drop_unused_stages(encoder, size=max(64, 2 * stride))
+    drop_unused_stages(encoder, size=max(SIDE, 2 * stride))
     return encoder
 
 

@@ -167,7 +167,8 @@ def _store_mean(wanted: WantedTeacher, members: Sequence[WantedTeacher], study: 
     device = choose_device(study.device)
     known = [trained for member in members if (trained := member.cached(home)) is not None]
     assert len(known) == len(members), "they were trained"
-    networks = [trained.alone(device) for trained in known]
+    networks = [network for trained in known if isinstance(network := trained.own_network().to(device), Teacher)]
+    assert len(networks) == len(known), "no member is a mean itself"
     took = Fitted(epochs=0, best_epoch=0, seconds=sum(trained.scores.train_seconds for trained in known))
     images = _at_own_size(dataclasses.replace(wanted.images, unlabelled=None), wanted.recipe, study, home)
     mean = Ensemble(networks).eval()
@@ -196,12 +197,11 @@ def _store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> None:
     trained = wanted.cached(home)
     assert trained is not None, "it was trained"
     network = trained.own_network().to(device).eval()
-    own = study.model_copy(update={"data": study.data.model_copy(update={"size": wanted.recipe.own_size})})
-    large = [_at_own_size(images, wanted.recipe, study, home).dataset.images]
-    small = [images.dataset.images]
+    dataset = _at_own_size(images, wanted.recipe, study, home).dataset
+    large, small = [dataset.images], [images.dataset.images]
     if images.unlabelled is not None:
-        labelled = load_dataset(own.data, home)
-        every = load_unlabelled(own.data, home, labelled, images.splits)
+        data = study.data.model_copy(update={"size": wanted.recipe.own_size})
+        every = load_unlabelled(data, home, dataset, images.splits)
         assert every is not None, "the study has some"
         large.append(every.whole.images)
         small.append(images.unlabelled.whole.images)

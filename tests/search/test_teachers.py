@@ -124,7 +124,7 @@ def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, tmp_path)
     assert torch.equal(teacher(grey), packed(grey))
     wanted = _wanted(study, tmp_path / "home")
     assert open_teacher(wanted.recipe, wanted.folder(tmp_path / "home")).scores == materials.teacher.scores
-    assert isinstance(wanted.members()[0].cached(tmp_path / "home").alone(CPU), Teacher)
+    assert isinstance(wanted.members()[0].cached(tmp_path / "home").own_network(), Teacher)
 
 
 def test_settings_that_are_not_used_leave_a_teacher_where_it_was(made):
