@@ -59,7 +59,8 @@ def describe(event: DriverEvent, progress: Progress) -> str:
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"
         case Started(number=number, recipe=recipe, cost=cost):
-            return f"trial {number}: started, path {recipe.path}, {format_quantity(cost.params)} params"
+            begun = "" if recipe.start is None else f", with weights of trial {recipe.start.donor}"
+            return f"trial {number}: started, path {recipe.path}, {format_quantity(cost.params)} params{begun}"
         case Ended(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"

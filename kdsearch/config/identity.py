@@ -10,7 +10,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.files.schema import Content, Schema
 
 SECTIONS = {"seed", "data", "teacher", "student", "distillation", "training"}
-SEARCHED = {"objectives", "limits", "vary_seed"}
+SEARCHED = {"objectives", "limits", "vary_seed", "start", "inherited_epochs"}
 RANGES = {"choice", "int", "float"}
 
 

@@ -13,6 +13,7 @@ from kdsearch.config.ranges import Section
 Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
 Objective = Literal["dice", "params", "macs", "latency_ms", "empty_share"]
 Executor = Literal["processes", "inline", "ray"]
+Start = Literal["cold", "inherit"]
 
 
 class Limits(Section):
@@ -59,6 +60,11 @@ class SearchConfig(Section):
     driver's machine) go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
+    start: Start = "cold"
+    """What a student's training begins with. ``cold``: weights drawn from the seed; ``inherit``: where the study has a
+    finished U-Net of the same kind that is wider, that one's strongest channels, and fewer epochs."""
+    inherited_epochs: Annotated[float, Field(gt=0, le=1)] = 2 / 3
+    """``inherit``: for what fraction of its epochs such a student is trained."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
         PruningConfig()
     )
@@ -69,7 +75,8 @@ class SearchConfig(Section):
     executor: Executor = "processes"
     """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Workers; one for each processor core unless given, one in all on a GPU, as many as fit on a Ray cluster."""
+    """Workers; one for each processor core unless given, at most four on a GPU, which they share, as many as
+    fit on a Ray cluster."""
     ray: RayConfig = RayConfig()
     """The Ray cluster."""
     deterministic: bool = False
@@ -117,6 +124,20 @@ class SearchConfig(Section):
             raise ValueError(
                 "sampler: nsga3 draws otherwise when it is broken off within a generation, so it cannot be "
                 "deterministic; take tpe, nsga2, random or grid"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _start_fits(self) -> SearchConfig:
+        if self.start == "cold" and self.inherited_epochs != type(self).model_fields["inherited_epochs"].default:
+            raise ValueError(
+                "inherited_epochs would be without effect on start: cold; remove it, or take start: inherit"
+            )
+        if self.start == "inherit" and self.pruning.pruner in OPTUNAS_OWN:
+            raise ValueError(
+                f"start: inherit and pruning.pruner: {self.pruning.pruner} exclude each other: students that begin "
+                "with another's weights learn on other curves than the rest, and Optuna's pruners would compare them; "
+                "take reach, halving or none"
             )
         return self
 

@@ -15,7 +15,7 @@ from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, Distill
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space, values_of
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.student import StudentSpace, UNetSpec
+from kdsearch.config.student import StudentSpace, UNetSpec, family_of
 from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.training import TrainingSpec
 
@@ -107,6 +107,21 @@ class StudyConfig(Section):
             raise ValueError(
                 f"repeats: {self.repeats} needs search.sampler: grid, so that each repeat trains the same recipes; got "
                 f"{self.search.sampler}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _students_can_inherit(self) -> StudyConfig:
+        family = family_of(self.student)
+        if self.search.start == "inherit" and family != "unet":
+            raise ValueError(
+                f"search.start: inherit cuts weights of students of family unet, got student.family: "
+                f"{family}; remove start, or search U-Nets"
+            )
+        if self.search.start == "inherit" and self.repeats > 1:
+            raise ValueError(
+                f"search.start: inherit and repeats: {self.repeats} exclude each other: repeats average the same "
+                "recipes over splits, and who inherits from whom depends on the split; remove one"
             )
         return self
 

@@ -227,8 +227,9 @@ def _nearest_pair(students: Sequence[Student]) -> tuple[Student, Student] | None
 
 
 def _arm(student: Student, role: Role) -> Arm:
-    recipe = student.recipe.model_copy(
-        update={"training": student.recipe.training.model_copy(update={"patience": None})}
+    cold = student.recipe.cold
+    recipe = cold.model_copy(
+        update={"training": cold.training.model_copy(update={"patience": None})}
         | ({"distillation": None} if role == "twin" else {})
     )
     return Arm(

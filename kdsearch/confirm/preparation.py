@@ -12,12 +12,12 @@ from kdsearch.confirm.images import ScoredImages, describe_images
 from kdsearch.confirm.plan import Plan, make_plan, make_test_plan
 from kdsearch.data.dataset import Splits
 from kdsearch.data.folds import all_but_locked, development_images, folds, folds_by_source
+from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import SearchError, nearest
 from kdsearch.files.digests import seed_of
-from kdsearch.measure.latency import cores
-from kdsearch.search.preparation import read_same_images, require_same_teacher
+from kdsearch.search.preparation import read_same_images, require_same_teacher, workers_of
 from kdsearch.search.store import StudyStore
 from kdsearch.search.teachers import WantedTeacher
 from kdsearch.statistics.power import least_difference
@@ -130,6 +130,11 @@ def _warnings(study: StudyConfig) -> list[str]:
             f"the teacher is {study.teacher.file} in every fold: it may have learnt from the images that score, "
             "which flatters it and may flatter its students"
         )
+    if study.search.start == "inherit":
+        found.append(
+            "students that began with another's weights are trained cold here, over all their epochs, because their "
+            "donors have seen the images that score; the very weights of the search may be better"
+        )
     if study.score_test:
         found.append("the study has scored its test images (score_test): nothing is locked away any more")
     return found
@@ -148,5 +153,5 @@ def _seconds(
     teacher = store.teacher()
     each = sum(took[arm.trial] for arm in plan.arms)
     images = sum(len(fold.train) for repetition in dealt for fold in repetition) / len(splits.train)
-    workers = study.search.workers or cores()
+    workers = workers_of(study, device=choose_device(study.device).type)
     return images * (each / workers + (teacher.train_seconds if teacher is not None else 0.0))

@@ -113,7 +113,8 @@ def measure_offset(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> float
 def moved(images: Tensor, right: float, *, cells: int, down: float | None = None) -> Tensor:
     """Images or maps, looked at ``right`` cells (of ``cells`` a side) to the right, and as much or ``down`` below."""
     theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
-    theta[:, :, 2] = torch.tensor([right, right if down is None else down], device=images.device) * 2 / cells
+    theta[:, 0, 2] = right * 2 / cells
+    theta[:, 1, 2] = (right if down is None else down) * 2 / cells
     return warp(images, theta)
 
 

@@ -16,6 +16,7 @@ from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
 from kdsearch.distill.arrays import Images, TrainingData
 from kdsearch.distill.checkpoint import Checkpoint, TrainingState
+from kdsearch.distill.gradients import Gradients
 from kdsearch.distill.objective import Objective
 from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.result import Kept, OutOfMemory, TrainingFailed
@@ -65,11 +66,12 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     if checkpoint is not None:
         checkpoint.resume(state)
     yield from list(state.curve)
+    gradients = Gradients(objective, state.parameters, state.scaler, device=data.device, precision=precision)
     before = state.curve[-1].seconds if state.curve else 0.0
     started = time.monotonic()
     while not _is_done(state, spec):
         epoch = len(state.curve) + 1
-        train_loss = _finite(_train_epoch(state, objective, data, spec, steps=steps, precision=precision), epoch)
+        train_loss = _finite(_train_epoch(state, gradients, data, spec, steps=steps), epoch)
         report = EpochReport(
             epoch=epoch,
             epochs=spec.epochs,
@@ -100,13 +102,7 @@ def _take_weights(state: TrainingState, kept: Kept) -> None:
 
 
 def _train_epoch(
-    state: TrainingState,
-    objective: Objective,
-    data: TrainingData,
-    spec: TrainingSpec,
-    *,
-    steps: int,
-    precision: torch.dtype | None,
+    state: TrainingState, gradients: Gradients, data: TrainingData, spec: TrainingSpec, *, steps: int
 ) -> Tensor:
     """Shows the network every training image once; returns the mean loss."""
     state.model.train()
@@ -114,10 +110,8 @@ def _train_epoch(
     seen = 0
     for chosen, unlabelled in _shuffled(data, spec, state.generator, steps=steps):
         batch = draw_batch(data, chosen, spec, state.generator, unlabelled=unlabelled)
-        with torch.autocast(data.device.type, precision, enabled=precision is not None):
-            loss = objective(batch)
-        _step(state, loss, clip=spec.gradient_clip)
-        total += loss.detach() * len(chosen)
+        total += gradients(batch) * len(chosen)
+        _step(state, clip=spec.gradient_clip)
         seen += len(chosen)
     return total / seen
 
@@ -179,17 +173,17 @@ def reporting_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the device ran out of memory: {first_line(error)}") from error
+        raise OutOfMemory(
+            f"the device ran out of memory; fewer search.workers leave more to each: {first_line(error)}"
+        ) from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):
             raise
         raise OutOfMemory(f"this machine ran out of memory: {first_line(error)}") from error
 
 
-def _step(state: TrainingState, loss: Tensor, *, clip: float | None) -> None:
-    """One step of optimiser and schedule down the loss."""
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+def _step(state: TrainingState, *, clip: float | None) -> None:
+    """One step of optimiser and schedule down the gradients."""
     if clip is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.parameters, clip)

@@ -117,15 +117,15 @@ def _affinities(maps: Tensor) -> Tensor:
     return places.transpose(1, 2) @ places
 
 
-def maps_region(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+def maps_region(student: Tensor, teacher: Tensor, target: Tensor, *, classes: int = 2) -> Tensor:
     """Mean squared difference of each place's cosine to the mean of its class (Wang et al. 2020, IFVD, equation 3).
 
-    Of N×K×h×w and N×L×h×w, with class numbers ``target`` N×H×W; K and L may differ. Means are taken image by image. A
-    cell in which several classes meet belongs to each by its fraction of pixels.
+    Of N×K×h×w and N×L×h×w, with class numbers ``target`` N×H×W below ``classes``; K and L may differ. Means are taken
+    image by image. A cell in which several classes meet belongs to each by its fraction of pixels.
     """
-    classes = functional.one_hot(target.long(), max(2, int(target.max()) + 1)).permute(0, 3, 1, 2).to(student.dtype)
+    pixels = functional.one_hot(target.long(), classes).permute(0, 3, 1, 2).to(student.dtype)
     height, width = student.shape[-2:]
-    members = functional.adaptive_avg_pool2d(classes, (height, width))
+    members = functional.adaptive_avg_pool2d(pixels, (height, width))
     apart = _to_prototypes(student, members) - _to_prototypes(teacher, members)
     return (members * apart.square()).sum(dim=1).mean()
 

@@ -66,10 +66,10 @@ class TermModule(nn.Module):
             assert self._loss.logits is not None, "study files name it for logits only where it compares those"
             teacher = self._teacher_logits(batch)
             return self._loss.logits(
-                student.logits.float(), teacher, self._setting(batch, self._weights(batch, teacher))
+                student.logits.float(), teacher, self._setting(student, batch, self._weights(batch, teacher))
             )
         maps = maps_at(student.features, self._stride, side=batch.image.shape[-1]).float()
-        return self._compare_hidden(maps, self._teacher_hidden(batch), self._setting(batch))
+        return self._compare_hidden(maps, self._teacher_hidden(batch), self._setting(student, batch))
 
     def _weights(self, batch: Batch, teacher: Tensor) -> Tensor | None:
         """Of pixels; outlines are the masks', and the teacher's where there are none."""
@@ -79,12 +79,13 @@ class TermModule(nn.Module):
         known = batch.known_target
         return losses.outline_weights(torch.cat([known, predict_classes(teacher[len(known) :])]), extra)
 
-    def _setting(self, batch: Batch, weights: Tensor | None = None) -> Setting:
+    def _setting(self, student: Outputs, batch: Batch, weights: Tensor | None = None) -> Setting:
         return Setting(
             logit_std=self._logit_std,
             temperature=temperature_of(self._term) or 1.0,
             supervised=self._kind,
             target=batch.known_target,
+            classes=max(2, student.logits.shape[1]),
             weights=weights,
         )
 

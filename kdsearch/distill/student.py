@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from kdsearch.config.distillation import (
@@ -17,6 +18,7 @@ from kdsearch.config.distillation import (
     stride_of,
     teaches_without_masks,
 )
+from kdsearch.config.student import StudentSpec
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
@@ -28,8 +30,10 @@ from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
 from kdsearch.models.given_teachers import TeacherNetwork, one_network
+from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.models.timm_student import TimmStudent
+from kdsearch.models.unet import UNet
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
 
@@ -49,6 +53,22 @@ class TeacherAtHand(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Donor:
+    """A student whose weights another begins with."""
+
+    student: StudentSpec
+    weights: bytes
+    """As ``Trained`` has them."""
+
+    def network(self, device: torch.device) -> UNet:
+        """With its weights."""
+        network = build_student(self.student, begun=False, device=device)
+        network.load_state_dict(load(self.weights))
+        assert isinstance(network, UNet), "of other families nothing is inherited"
+        return network
+
+
 class Trainer:
     """Trains networks on one set of images; a teacher's logits and maps are loaded once, on first need."""
 
@@ -65,22 +85,37 @@ class Trainer:
         self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
 
     def train(
-        self, recipe: Recipe | TeacherRecipe, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
+        self,
+        recipe: Recipe | TeacherRecipe,
+        *,
+        checkpoint: Checkpoint | None = None,
+        kept: Kept = "best",
+        donor: Donor | None = None,
     ) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student or teacher; see ``distil`` and ``train_teacher``."""
         if isinstance(recipe, TeacherRecipe):
             return train_teacher(recipe, self._labelled, checkpoint=checkpoint, kept=kept)
-        return self.distil(recipe, checkpoint=checkpoint, kept=kept)
+        return self.distil(recipe, checkpoint=checkpoint, kept=kept, donor=donor)
 
     def distil(
-        self, recipe: Recipe, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
+        self,
+        recipe: Recipe,
+        *,
+        checkpoint: Checkpoint | None = None,
+        kept: Kept = "best",
+        donor: Donor | None = None,
     ) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
 
+        ``donor`` is whom the recipe's ``start`` names, None where it names nobody.
         Raises TrainingFailed with the reason where the training cannot continue.
         """
         with reporting_memory():
             student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
+            assert (donor is None) == (recipe.start is None), "a donor comes with the recipe that names it"
+            if donor is not None:
+                assert isinstance(student, UNet), "of other families nothing inherits"
+                inherit(student, donor.network(self._data.device), self._data.train.grey)
             objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(
                 student,

@@ -33,6 +33,8 @@ class Setting:
     """The loss against the masks."""
     target: Tensor
     """Class numbers M×H×W of the images that have a mask, the first M."""
+    classes: int = 2
+    """How many there are."""
     weights: Tensor | None = None
     """N×1×H×W of the pixels, with mean 1; None where all count alike."""
 
@@ -85,7 +87,7 @@ TERM_LOSSES: dict[Loss, TermLoss] = {
     ),
     "region": TermLoss(
         maps=lambda student, teacher, how: maps_region(
-            student[: len(how.target)], teacher[: len(how.target)], how.target
+            student[: len(how.target)], teacher[: len(how.target)], how.target, classes=how.classes
         ),
         scales={"hidden": 4.0},
     ),

@@ -44,6 +44,8 @@ def model_card(description: Description, study: StudyConfig, *, teacher: Scores)
 def _summary(d: Description) -> str:
     spec = d.recipe.student
     made = "trained on masks alone" if d.recipe.distillation is None else f"distilled by path `{d.recipe.path}`"
+    if d.recipe.start is not None:
+        made += f" from weights cut out of the wider student of trial {d.recipe.start.donor}"
     return (
         f"A {spec.describe()}, "
         f"{made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "

@@ -28,6 +28,9 @@ from kdsearch.workers.jobs import Executor, Resources
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 
+WORKERS_ON_A_GPU = 4
+"""Unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
+
 
 def read_images(study: StudyConfig, home: Path) -> Materials:
     """The study's images and their split; raises KdsearchError where they cannot be had, or lack what it asks for."""
@@ -134,7 +137,13 @@ def start_executor(study: StudyConfig, *, device: str) -> Executor:
         threads = 1 if search.deterministic else max(1, int(search.ray.cpus_per_trial))
         resources = Resources(device="cuda" if search.ray.gpus_per_trial else "cpu", threads=threads)
         return RayExecutor(search.ray, resources, workers=search.workers)
-    inline = search.executor == "inline"
-    workers = 1 if inline else search.workers or (1 if device != "cpu" else cores())
+    workers = workers_of(study, device=device)
     resources = Resources(device=device, threads=1 if search.deterministic else max(1, cores() // workers))
-    return InlineExecutor(resources) if inline else ProcessExecutor(resources, workers=workers)
+    return InlineExecutor(resources) if search.executor == "inline" else ProcessExecutor(resources, workers=workers)
+
+
+def workers_of(study: StudyConfig, *, device: str) -> int:
+    """How many jobs run at once on this machine."""
+    if study.search.executor == "inline":
+        return 1
+    return study.search.workers or (cores() if device == "cpu" else min(cores(), WORKERS_ON_A_GPU))

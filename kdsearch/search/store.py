@@ -6,7 +6,7 @@ import json
 import logging
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,11 +23,12 @@ from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
+from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, open_storage, record_of, sqlite_file
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
-from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, TrialRecord, dump_cost, dump_curve, read_curve
+from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve, read_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
 
 if TYPE_CHECKING:
@@ -68,15 +69,17 @@ class StudyStore:
         self._mirror = Mirror(study, optuna_study)
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
 
-    def ask(self) -> Proposal | None:
+    def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more.
+
+        ``donors`` are finished trials whose weights it may begin with, where the study says that students inherit.
 
         What is drawn depends on the seed, the trial's number and the trials so far, not on who asks or how often he was
         killed. It is drawn from a mirror in memory, because a sampler reads every running trial again for each value,
         and reaches the storage whole, in one write.
         """
         retried = self._drawn is not None
-        self._drawn = self._drawn or self._draw()
+        self._drawn = self._drawn or self._draw(donors)
         if self._drawn is None:
             return None
         proposal, trial = self._drawn
@@ -92,7 +95,7 @@ class StudyStore:
         self._drawn = None
         return proposal
 
-    def _draw(self) -> tuple[Proposal, FrozenTrial] | None:
+    def _draw(self, donors: Sequence[Student]) -> tuple[Proposal, FrozenTrial] | None:
         choices = None
         if self._config.search.sampler == "grid":
             choices = next(self._untried(), None)
@@ -102,6 +105,7 @@ class StudyStore:
         sampler_seed = seed_of("sampler", seed, number)
         training_seed = seed_of(seed, number) if self._config.search.vary_seed else seed
         recipe, drawn = self._mirror.draw(sampler_seed=sampler_seed, seed=training_seed, choices=choices)
+        recipe = with_donor(recipe, donors, self._config.search)
         stored = create_trial(
             state=TrialState.RUNNING,
             params=drawn.params,

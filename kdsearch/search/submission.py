@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 
 import torch
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
+from kdsearch.distill.student import Donor
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
+from kdsearch.search.inheritance import donor_of
 from kdsearch.search.pruners.pruner import cost_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
 from kdsearch.search.store import Proposal
 from kdsearch.trials.recipe import dump_recipe, from_anywhere
-from kdsearch.trials.record import job_of_trial, trial_of_job
+from kdsearch.trials.record import Student, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
 
@@ -33,7 +35,7 @@ def recover(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
     """Queues what a former driver left running, and lets the pruner know what is already there."""
     for proposal in abandoned:
         if not (yield from _rejected(session, proposal)):
-            session.jobs.waiting.append(_job(session, proposal))
+            yield from _queue(session, proposal)
     if not session.study.search.deterministic:
         _show_pruner(session, until=None)
     elif session.jobs.waiting:
@@ -47,7 +49,7 @@ def submit(session: Session) -> Iterator[DriverEvent]:
         yield from _complete_batch(session)
     while jobs.room():
         if not jobs.waiting and not deterministic:
-            yield from _ask(session, min(1, session.unasked))
+            yield from _ask(session, min(1, session.unasked), donors=session.state.students)
         if not jobs.waiting:
             return
         job = jobs.start_next()
@@ -88,7 +90,8 @@ def _complete_batch(session: Session) -> Iterator[DriverEvent]:
     start = at_hand // batch * batch
     _show_pruner(session, until=drawn[start] if start < len(drawn) else None)
     missing = start + batch - len(drawn)
-    yield from _ask(session, min(missing, session.unasked))
+    donors = [one for one in session.state.students if start == len(drawn) or one.number < drawn[start]]
+    yield from _ask(session, min(missing, session.unasked), donors=donors)
 
 
 def _show_pruner(session: Session, *, until: int | None) -> None:
@@ -99,20 +102,20 @@ def _show_pruner(session: Session, *, until: int | None) -> None:
             session.pruner.observe(curve)
 
 
-def _ask(session: Session, count: int) -> Iterator[DriverEvent]:
+def _ask(session: Session, count: int, *, donors: Sequence[Student]) -> Iterator[DriverEvent]:
     """Queues that many more recipes within the limits, or as many as a grid still has."""
     for _ in range(count):
-        proposal = None if session.exhausted else (yield from _ask_within_limits(session))
+        proposal = None if session.exhausted else (yield from _ask_within_limits(session, donors))
         if proposal is None:
             session.exhausted = True
             return
-        session.jobs.waiting.append(_job(session, proposal))
+        yield from _queue(session, proposal)
 
 
-def _ask_within_limits(session: Session) -> Generator[DriverEvent, None, Proposal | None]:
+def _ask_within_limits(session: Session, donors: Sequence[Student]) -> Generator[DriverEvent, None, Proposal | None]:
     """The next recipe within the hard limits, None where a grid has no more; others are rejected on the way."""
     for _ in itertools.count() if session.study.search.sampler == "grid" else range(MOST_REJECTIONS):
-        proposal = yield from retry(session, session.store.ask)
+        proposal = yield from retry(session, partial(session.store.ask, donors=donors))
         if proposal is None or not (yield from _rejected(session, proposal)):
             return proposal
     raise SearchError(
@@ -132,7 +135,22 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
     return bool(reason)
 
 
-def _job(session: Session, proposal: Proposal) -> Job:
+def _queue(session: Session, proposal: Proposal) -> Iterator[DriverEvent]:
+    """Lets the proposal's job wait for a worker; a trial whose donor's weights are gone has failed."""
+    start, donor = proposal.recipe.start, None
+    if start is not None:
+        try:
+            donor = donor_of(start, session.state.students, home=session.home, study=session.study.name)
+        except OSError as error:
+            reason = f"the weights of trial {start.donor}, which it begins with, cannot be read: {error}"
+            record = yield from retry(session, partial(session.store.fail, proposal.number, reason))
+            session.state.end(record)
+            yield Ended(record=record)
+            return
+    session.jobs.waiting.append(_job(session, proposal, donor))
+
+
+def _job(session: Session, proposal: Proposal, donor: Donor | None) -> Job:
     recipe, job_id, unlabelled = proposal.recipe, job_of_trial(proposal.number), session.materials.unlabelled
     made_from = [session.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])]
     return Job(
@@ -143,4 +161,5 @@ def _job(session: Session, proposal: Proposal) -> Job:
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),
         checkpoint_every_s=session.study.search.checkpoint_every_s,
         macs=cost_of(recipe.student, size=session.study.data.size).macs,
+        donor=donor,
     )

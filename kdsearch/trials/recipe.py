@@ -10,14 +10,26 @@ from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import Section
 from kdsearch.config.student import OneStudent, TimmSpec
 from kdsearch.config.training import TrainingSpec
-from kdsearch.files.schema import Content, Schema
+from kdsearch.files.schema import Content, Schema, unchanged
 
 FILE = "file:"
 """Before the path of a file of weights."""
 
 
+class Start(Section):
+    """How a student began that did not begin cold."""
+
+    donor: int
+    """The trial whose weights it was cut from."""
+    cold_epochs: int
+    """For how many epochs the recipe is trained where it begins cold."""
+
+
 class Recipe(Section):
-    """What a trial is asked to make; the same recipe on the same CPU gives the same weights, to the bit."""
+    """What a trial is asked to make; the same recipe on the same CPU gives the same weights, to the bit.
+
+    With a ``start``, from the same donor.
+    """
 
     student: OneStudent
     distillation: DistillationSpec | None
@@ -25,11 +37,21 @@ class Recipe(Section):
     training: TrainingSpec
     seed: int
     """Seeds initial weights, order of images and augmentation."""
+    start: Start | None = None
+    """None for a student that begins cold."""
 
     @property
     def path(self) -> str:
         """The distillation path's name, ``none`` where nothing is distilled."""
         return self.distillation.path if self.distillation else "none"
+
+    @property
+    def cold(self) -> Recipe:
+        """The same recipe begun without another's weights, over all its epochs."""
+        if self.start is None:
+            return self
+        training = self.training.model_copy(update={"epochs": self.start.cold_epochs})
+        return self.model_copy(update={"training": training, "start": None})
 
     def settings(self) -> dict[str, str]:
         """Every chosen value as text, by its dotted name in the study file; what does not apply is left out."""
@@ -74,7 +96,8 @@ def from_anywhere(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"student": student.model_copy(update={"weights": f"{FILE}{path}"})})
 
 
-SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term))
+SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term, unchanged))
+"""Schema 2 had no ``start``."""
 
 
 def dump_recipe(recipe: Recipe) -> str:

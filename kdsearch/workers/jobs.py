@@ -12,7 +12,7 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
 from kdsearch.distill.result import Kept, OutOfMemory, Trained, TrainingFailed
-from kdsearch.distill.student import Trainer
+from kdsearch.distill.student import Donor, Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import KdsearchError
 from kdsearch.measure.latency import cores
@@ -48,6 +48,8 @@ class Job:
     """Of torch, where they are not the worker's usual ones; ``all`` stands for the cores of the worker's machine."""
     kept: Kept = "best"
     """Which epoch's weights are its result."""
+    donor: Donor | None = None
+    """Whose weights its student begins with, where the recipe says that it does."""
 
     @property
     def student(self) -> Recipe:
@@ -181,7 +183,7 @@ def carry_out(
 
 def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
     checkpoint = Checkpoint(job.checkpoint, subject=job.subject, every_s=job.checkpoint_every_s)
-    training = trainer.train(job.recipe, checkpoint=checkpoint, kept=job.kept)
+    training = trainer.train(job.recipe, checkpoint=checkpoint, kept=job.kept, donor=job.donor)
     failure = ""
     while True:
         try:

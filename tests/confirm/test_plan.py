@@ -9,6 +9,7 @@ import pytest
 from kdsearch.confirm.plan import choose_members, digest_of, dump_plan, make_plan, read_plan, size_class
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.statistics.selection import Corrected, Standing
+from kdsearch.trials.recipe import Start
 from tests.front.students import student as made
 
 PARTITIONS = (("a", "b"), ("c", "d"))
@@ -76,6 +77,16 @@ def test_student_that_is_trained_as_the_twin_would_be_is_the_twin(tiny):
     )
     plan = _plan(tiny, [member, plain])
     assert [arm.id for arm in plan.arms] == ["3", "3-twin"]
+
+
+def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
+    """Its donor has seen the images of every fold."""
+    one = distilled(0, 0.5, 1000)
+    whole = one.recipe.training.epochs
+    short = one.recipe.training.model_copy(update={"epochs": 1})
+    recipe = one.recipe.model_copy(update={"training": short, "start": Start(donor=3, cold_epochs=whole)})
+    plan = _plan(tiny, [dataclasses.replace(one, recipe=recipe)])
+    assert [(arm.recipe.start, arm.recipe.training.epochs) for arm in plan.arms] == [(None, whole)] * 2
 
 
 def test_best_plain_student_of_a_class_is_an_arm(tiny):

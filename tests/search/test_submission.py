@@ -65,11 +65,11 @@ def _run_until_killed(driver, asks):
     """Goes on until that many recipes were drawn, or to the end."""
     real, drawn = driver.store.ask, []
 
-    def ask():
+    def ask(**settings):
         if len(drawn) == asks:
             raise KeyboardInterrupt
         drawn.append(1)
-        return real()
+        return real(**settings)
 
     driver.store.ask = ask
     with contextlib.suppress(KeyboardInterrupt):

@@ -129,7 +129,7 @@ def _announce(study: StudyConfig, console: Console) -> None:
         names = ", ".join(source.reader for source in data.unlabelled)
         sources += f" (without masks: {names}, {100 * data.unlabelled_fraction:.0f} % of each batch)"
     objectives = ", ".join(search.objectives)
-    workers = f"{search.workers} worker(s)" if search.workers else "one worker a core or GPU"
+    workers = f"{search.workers} worker(s)" if search.workers else "one worker a core, or a few on a GPU"
     if search.executor == "ray":
         workers = f"{search.workers or 'as many as fit'} on Ray ({search.ray.address})"
     workers = "inline" if search.executor == "inline" else workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,8 @@ class LearningCurve:
     """Most epochs there can be."""
     finished: bool
     """Whether it was trained to its end."""
+    inherited: bool = False
+    """Whether it began with another student's weights."""
 
     @property
     def best(self) -> float:
@@ -62,6 +65,21 @@ class NoPruner:
         return ""
 
 
+class ByStart:
+    """A pruner for students that began cold and one for those that inherited, which learn on other curves."""
+
+    def __init__(self, build: Callable[[], Pruner]) -> None:
+        self._pruners = {inherited: build() for inherited in (False, True)}
+
+    def observe(self, curve: LearningCurve) -> None:
+        """Takes notice of a trial, among those that began as it did."""
+        self._pruners[curve.inherited].observe(curve)
+
+    def stops(self, curve: LearningCurve) -> str:
+        """What the pruner of those says that began as the trial did."""
+        return self._pruners[curve.inherited].stops(curve)
+
+
 def cost_of_job(job: Job, *, size: int) -> Cost:
     """Of the student that the job makes, for images of that size."""
     return cost_of(job.student.student, size=size)
@@ -77,6 +95,7 @@ def curve_of_job(job: Job, curve: tuple[EpochReport, ...], *, size: int) -> Lear
         dice=tuple(report.dice for report in curve),
         epochs=job.student.training.epochs,
         finished=False,
+        inherited=job.student.start is not None,
     )
 
 
@@ -92,4 +111,5 @@ def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
         dice=tuple(report.dice for report in record.curve),
         epochs=record.recipe.training.epochs,
         finished=record.outcome == "finished",
+        inherited=record.recipe.start is not None,
     )

@@ -19,9 +19,17 @@ from kdsearch.search.pruners.pruner import LearningCurve
 EPOCHS = 12
 
 
-def _curve(number, dice, *, params=100, macs=100, finished=None, epochs=EPOCHS):
+def _curve(number, dice, *, params=100, macs=100, finished=None, epochs=EPOCHS, inherited=False):
     finished = len(dice) == epochs if finished is None else finished
-    return LearningCurve(number=number, params=params, macs=macs, dice=tuple(dice), epochs=epochs, finished=finished)
+    return LearningCurve(
+        number=number,
+        params=params,
+        macs=macs,
+        dice=tuple(dice),
+        epochs=epochs,
+        finished=finished,
+        inherited=inherited,
+    )
 
 
 def _rising(to, epochs=EPOCHS):
@@ -187,3 +195,13 @@ def test_margin_trusts_a_trial_whose_reach_is_a_little_below():
     behind = _curve(9, [0.12, 0.19, 0.19, 0.19])
     assert _pruner("reach", *known, margin=0.0, quantile=0.0).stops(behind)
     assert not _pruner("reach", *known, margin=0.2, quantile=0.0).stops(behind)
+
+
+@pytest.mark.parametrize("name", SIZE_FAIR)
+@pytest.mark.parametrize("inherited", [False, True])
+def test_trial_is_compared_with_those_alone_that_began_as_it_did(name, inherited):
+    strong = [_curve(number, _rising(0.9), inherited=inherited) for number in range(4)]
+    pruner = _pruner(name, *strong)
+    weak = [0.01 * epoch for epoch in range(1, 4)]
+    assert pruner.stops(_curve(9, weak, inherited=inherited))
+    assert not pruner.stops(_curve(9, weak, inherited=not inherited))

@@ -1,0 +1,53 @@
+"""Which finished student a recipe's begins with the weights of, where a study says ``start: inherit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdsearch.config.search import SearchConfig
+from kdsearch.distill.student import Donor
+from kdsearch.files.home import weights_path
+from kdsearch.models.families import cost_of
+from kdsearch.models.inheritance import is_wider
+from kdsearch.trials.recipe import Recipe, Start
+from kdsearch.trials.record import Student, job_of_trial
+
+MOST_TIMES = 4.0
+"""A donor has at most as many times the parameters; of wider ones too little is left (docs/benchmarks.md)."""
+ANY_SIZE = 64
+"""Pixels, for parameters alone are counted."""
+
+
+def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig) -> Recipe:
+    """The recipe begun with the weights of the best fitting student, and its epochs cut; as it is where none fits.
+
+    A student without a teacher begins with one that had none, so that what distillation gives can still be told.
+    """
+    donor = _donor(recipe, students)
+    if search.start == "cold" or donor is None:
+        return recipe
+    epochs = recipe.training.epochs
+    short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherited_epochs * epochs))})
+    return recipe.model_copy(update={"training": short, "start": Start(donor=donor.number, cold_epochs=epochs)})
+
+
+def _donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
+    """Of those wide enough and not too wide, the one with the best Dice."""
+    most = MOST_TIMES * cost_of(recipe.student, size=ANY_SIZE).params
+    fitting = [
+        student
+        for student in students
+        if is_wider(student.recipe.student, recipe.student)
+        and (student.recipe.distillation is None) == (recipe.distillation is None)
+        and student.scores.params <= most
+    ]
+    return max(fitting, key=lambda student: (student.scores.dice, -student.number), default=None)
+
+
+def donor_of(start: Start, students: Sequence[Student], *, home: Path, study: str) -> Donor:
+    """Of a trial that begins with another's weights; raises OSError where those are gone."""
+    student = next(student for student in students if student.number == start.donor)
+    return Donor(
+        student=student.recipe.student, weights=weights_path(home, study, job_of_trial(start.donor)).read_bytes()
+    )

@@ -1,0 +1,120 @@
+"""Images a second on a GPU: students and a teacher, step by step and as CUDA graphs, one process and several at once.
+
+    python tests/benchmarks/gpu.py
+
+Every process trains the same student on 448 images, and validates it on 97, of 64×64 pixels in batches of 16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+
+from kdsearch.config.student import UNetSpec
+from kdsearch.config.training import TrainingSpec
+from kdsearch.distill import loop
+from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.gradients import Gradients
+from kdsearch.distill.objective import Supervised
+from kdsearch.environment import set_environment
+from kdsearch.models.families import cost_of
+from kdsearch.models.students import build_student
+
+SPECS = (
+    UNetSpec(width=8, depth=3, growth=1, convolutions=1, convolution="separable"),
+    UNetSpec(width=16, depth=4, growth=1),
+    UNetSpec(width=16, depth=3),
+)
+IMAGES, VALIDATION, SIZE = 448, 97, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one process is to do."""
+
+    spec: UNetSpec
+    graphs: bool
+    precision: str
+    epochs: int
+
+
+class _StepByStep(Gradients):
+    """The same without graphs."""
+
+    def __init__(self, *parts: object, **more: object) -> None:
+        super().__init__(*parts, **more, graphs=False)  # type: ignore[arg-type]  # as the loop gives them
+
+
+def main() -> None:
+    """Prints a line for each student, way and number of processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 4, 8, 12])
+    parser.add_argument("--epochs", type=int, default=12)
+    options = parser.parse_args()
+    set_environment()
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(max(options.processes))]
+    started = [context.Process(target=_train, args=(theirs, options.device), daemon=True) for _, theirs in pipes]
+    for process in started:
+        process.start()
+    ours = [one for one, _ in pipes]
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if options.device == 'cuda' else options.device}")
+    _at_once(ours, Work(spec=SPECS[0], graphs=True, precision="float32", epochs=2))  # libraries are loaded
+    print(
+        "| parameters | precision | graphs | processes | images a second | of one process |\n|---|---|---|---|---|---|"
+    )
+    for spec in SPECS:
+        params = cost_of(spec, size=SIZE).params
+        for graphs, precision in ((False, "float32"), (True, "float32"), (True, "bf16")):
+            one = 0.0
+            counts = options.processes if precision == "float32" else options.processes[:1]
+            for count in counts:
+                work = Work(spec=spec, graphs=graphs, precision=precision, epochs=options.epochs)
+                rate = IMAGES * (options.epochs - 2) * sum(1 / seconds for seconds in _at_once(ours[:count], work))
+                one = one or rate
+                way = f"{precision} | {'yes' if graphs else 'no'}"
+                print(f"| {params:,} | {way} | {count} | {rate:,.0f} | {rate / one:.2f} |", flush=True)
+    for connection in ours:
+        connection.close()
+
+
+def _at_once(processes: list[Connection], work: Work) -> list[float]:
+    for process in processes:
+        process.send(work)
+    return [process.recv() for process in processes]
+
+
+def _train(connection: Connection, device: str) -> None:
+    """Sends the seconds of all epochs but the first two."""
+    torch.set_num_threads(1)
+    data = TrainingData(train=_images(IMAGES, device), validation=_images(VALIDATION, device))
+    usual = loop.Gradients
+    while True:
+        try:
+            work: Work = connection.recv()
+        except EOFError:
+            return
+        loop.Gradients = usual if work.graphs else _StepByStep
+        training = TrainingSpec(epochs=work.epochs, precision=work.precision)
+        student = build_student(work.spec, seed=0, device=torch.device(device))
+        reports = loop.train(student, Supervised(student, training.supervised_loss), data, training, seed=0)
+        for report in reports:
+            if report.epoch == 2:
+                began = time.monotonic()
+        connection.send(time.monotonic() - began)
+
+
+def _images(count: int, device: str) -> Images:
+    generator = torch.Generator().manual_seed(count)
+    grey, masks = (torch.randint(0, 256, (count, SIZE, SIZE), generator=generator, dtype=torch.uint8) for _ in range(2))
+    return Images(grey=grey.to(device), masks=masks.to(device), sources=("s",) * count)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Weights cut from a wider student."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kdsearch.config.student import TimmSpec, UNetSpec
+from kdsearch.models.contract import normalise
+from kdsearch.models.inheritance import inherit, is_wider
+from kdsearch.models.students import build_student
+
+GREY = torch.randint(0, 256, (64, 32, 32), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+
+
+def _spec(width=4, **changes) -> UNetSpec:
+    return UNetSpec(**{"width": width, "depth": 2, "growth": 1.5} | changes)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        (_spec(8), _spec(4), True),
+        (_spec(4, growth=2), _spec(4), True),
+        (_spec(4), _spec(4), False),
+        (_spec(4), _spec(8), False),
+        (_spec(6, growth=1), _spec(4, growth=2), False),
+        (_spec(8, depth=3), _spec(4), False),
+        (_spec(8, convolutions=1), _spec(4), False),
+        (_spec(8, convolution="separable"), _spec(4, convolution="standard"), False),
+        (TimmSpec(family="timm", weights="none"), _spec(4), False),
+        (_spec(8), TimmSpec(family="timm", weights="none"), False),
+    ],
+)
+def test_wider_is_what_is_of_its_kind_and_nowhere_narrower(wide, narrow, expected):
+    assert is_wider(wide, narrow) is expected
+
+
+@pytest.mark.parametrize("convolutions", [1, 2])
+@pytest.mark.parametrize("convolution", ["standard", "separable"])
+def test_channels_that_are_silent_are_the_ones_left_out(convolutions, convolution):
+    """A narrow student hidden among a wider one's channels, the others zero, is found again, to the last bit."""
+    kind = {"convolutions": convolutions, "convolution": convolution}
+    narrow, found = (build_student(_spec(3, **kind), seed=seed) for seed in (1, 2))
+    wide = _hidden_in(narrow, _spec(8, **kind))
+    inherit(found, wide, GREY)
+    expected = dict(narrow.named_parameters())
+    for name, parameter in found.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
+
+
+def test_batch_norms_are_of_what_comes_through_the_channels_that_are_left():
+    student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
+    inherit(student, donor, GREY)
+    with torch.no_grad():
+        measured, own = (student.train(mode)(normalise(GREY)) for mode in (False, True))
+    torch.testing.assert_close(measured, own, rtol=0.05, atol=0.05)
+    assert all(norm.momentum == 0.1 for norm in student.modules() if isinstance(norm, nn.BatchNorm2d))
+
+
+def test_donor_stays_as_it_is():
+    student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
+    before = {name: tensor.clone() for name, tensor in donor.state_dict().items()}
+    inherit(student, donor, GREY)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in donor.state_dict().items())
+
+
+@torch.no_grad()
+def _hidden_in(narrow, spec):
+    """A wider U-Net that is the narrow one in every second channel, and nothing in the others."""
+    wide = build_student(spec, seed=0)
+    for parameter in wide.parameters():
+        parameter.zero_()
+    places = [torch.zeros(1, dtype=torch.long)]
+    for small, large in zip(narrow.encoder, wide.encoder, strict=True):
+        places.append(_hide(small, large, places[-1]))
+    deep, width = places[-1], list(wide.map_channels.values())[::-1]
+    for index, (small, large) in enumerate(zip(narrow.decoder, wide.decoder, strict=True)):
+        deep = _hide(small, large, torch.cat([deep, places[-2 - index] + width[index]]))
+    wide.head.weight[:, deep] = narrow.head.weight
+    wide.head.bias.copy_(narrow.head.bias)
+    return wide
+
+
+def _hide(small, large, before):
+    for layer, into in zip(small, large, strict=True):
+        if isinstance(layer, nn.BatchNorm2d):
+            into.weight[before], into.bias[before] = layer.weight, layer.bias
+        elif isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            into.weight[before] = layer.weight
+        elif isinstance(layer, nn.Conv2d) and layer.in_channels == layer.out_channels == 1:
+            into.weight.copy_(layer.weight)
+        elif isinstance(layer, nn.Conv2d):
+            after = torch.arange(into.out_channels)[1::2][: layer.out_channels]
+            into.weight[after[:, None], before[None]] = layer.weight
+            before = after
+    return before

@@ -1,0 +1,179 @@
+"""Who begins with whose weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kdsearch.config.load import load_study
+from kdsearch.config.search import SearchConfig
+from kdsearch.errors import StudyFileError
+from kdsearch.files.home import weights_path
+from kdsearch.models.families import cost_of
+from kdsearch.search.driver import run_study
+from kdsearch.search.events import Ended
+from kdsearch.search.inheritance import with_donor
+from kdsearch.search.submission import recover
+from kdsearch.tracking.location import Tracking
+from kdsearch.trials.recipe import dump_recipe, read_recipe
+from kdsearch.trials.record import job_of_trial
+from tests.front.students import student as made
+from tests.search.fake_driver import fill, finish_trial
+from tests.search.setups import finish
+from tests.tiny import TINY
+
+INHERIT = SearchConfig(start="inherit")
+INHERITING = TINY.replace("trials: 3", "trials: 12, start: inherit").replace(
+    "training: {epochs: 2}", "training: {epochs: 3}"
+)
+
+
+def _student(number, width, dice, *, path="logits"):
+    one = made(number, dice, 0, path=path)
+    spec = one.recipe.student.model_copy(update={"width": width})
+    training = one.recipe.training.model_copy(update={"epochs": 24})
+    recipe = one.recipe.model_copy(update={"student": spec, "training": training})
+    scores = dataclasses.replace(one.scores, params=cost_of(spec, size=64).params)
+    return dataclasses.replace(one, recipe=recipe, scores=scores)
+
+
+def _recipe(width, *, path="logits"):
+    return _student(99, width, 0.0, path=path).recipe
+
+
+def test_best_of_the_wider_students_of_its_kind_is_the_donor():
+    students = [
+        _student(0, 5, 0.5),
+        _student(1, 6, 0.7),
+        _student(2, 6, 0.7),
+        _student(3, 3, 0.9),
+        _student(4, 24, 0.9),
+        _student(5, 6, 0.9, path="none"),
+    ]
+    recipe = with_donor(_recipe(4), students, INHERIT)
+    assert recipe.start.donor == 1, "not the narrower, nor what is much wider, nor one without a teacher"
+    assert (recipe.start.cold_epochs, recipe.training.epochs) == (24, 16)
+    assert recipe.cold == _recipe(4)
+    assert with_donor(_recipe(4, path="none"), students, INHERIT).start.donor == 5
+
+
+def test_student_begins_cold_where_nobody_fits_or_the_study_says_so():
+    assert with_donor(_recipe(4), [_student(0, 4, 0.5)], INHERIT) == _recipe(4)
+    assert with_donor(_recipe(4), [_student(0, 6, 0.5)], SearchConfig()) == _recipe(4)
+
+
+def test_fraction_of_the_epochs_is_the_study_s():
+    search = SearchConfig(start="inherit", inherited_epochs=0.5)
+    assert with_donor(_recipe(4), [_student(0, 6, 0.5)], search).training.epochs == 12
+
+
+def test_start_is_stored_and_shown_with_the_recipe():
+    recipe = with_donor(_recipe(4), [_student(7, 6, 0.5)], INHERIT)
+    assert read_recipe(dump_recipe(recipe)) == recipe
+    assert recipe.settings()["start.donor"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TINY.replace("trials: 3", "trials: 3, inherited_epochs: 0.5"), "would be without effect on start: cold"),
+        (
+            TINY.replace("trials: 3", "trials: 3, start: inherit, objectives: [dice], pruning: median"),
+            "start: inherit and pruning.pruner: median exclude each other",
+        ),
+        (
+            TINY.replace("trials: 3", "trials: 3, start: inherit").replace(
+                "student: {width: {int: [2, 6]}, depth: 2, convolutions: 1}", "student: {family: timm, weights: none}"
+            ),
+            "search.start: inherit cuts weights of students of family unet, got student.family: timm",
+        ),
+        (
+            TINY.replace("trials: 3", "trials: 3, start: inherit, sampler: grid").replace(
+                "name: tiny", "name: tiny\nrepeats: 3"
+            ),
+            "search.start: inherit and repeats: 3 exclude each other",
+        ),
+        (TINY.replace("trials: 3", "trials: 3, start: inherits"), "start"),
+    ],
+)
+def test_what_it_cannot_be_combined_with_is_refused(study_file, text, message):
+    with pytest.raises(StudyFileError, match=message):
+        load_study(study_file(text))
+
+
+def _finish_all(driver, order):
+    while True:
+        fill(driver)
+        if not driver.jobs.executor.jobs:
+            return
+        finish_trial(driver, order(driver.jobs.executor.jobs))
+
+
+def test_only_students_of_earlier_batches_are_donors_where_deterministic(session, tmp_path):
+    text = INHERITING.replace("trials: 12", "trials: 24, deterministic: true, batch: 4")
+    found = []
+    for place, (workers, order) in enumerate([(1, min), (3, max), (8, min)]):
+        driver = session(text=text, workers=workers, home=tmp_path / str(place))
+        _finish_all(driver, order)
+        found.append([record.recipe for record in driver.state.records])
+    assert found[0] == found[1] == found[2]
+    starts = [(number, recipe.start.donor) for number, recipe in enumerate(found[0]) if recipe.start is not None]
+    assert starts
+    assert all(donor < number // 4 * 4 for number, donor in starts)
+
+
+def _until_one_inherits(driver):
+    """Goes on until a trial runs that begins with another's weights; returns its job."""
+    while True:
+        fill(driver)
+        for job in driver.jobs.executor.jobs.values():
+            if job.student.start is not None:
+                return job
+        finish_trial(driver, min(driver.jobs.executor.jobs))
+
+
+def test_job_brings_its_donor_along_also_after_a_kill(session):
+    driver = session(text=INHERITING)
+    job = _until_one_inherits(driver)
+    donor = driver.state.records[job.student.start.donor]
+    assert job.donor.student == donor.recipe.student
+    assert job.donor.weights == b"weights"
+    again = session(text=INHERITING)
+    list(recover(again, again.store.abandoned()))
+    assert job in again.jobs.waiting
+
+
+def test_trial_whose_donor_s_weights_are_gone_has_failed_and_says_why(session, tmp_path):
+    driver = session(text=INHERITING)
+    job = _until_one_inherits(driver)
+    weights_path(tmp_path, "tiny", job_of_trial(job.student.start.donor)).unlink()
+    again = session(text=INHERITING)
+    (ended,) = [event for event in recover(again, again.store.abandoned()) if isinstance(event, Ended)]
+    assert ended.record.job == job.id
+    assert ended.record.reason.startswith(
+        f"the weights of trial {job.student.start.donor}, which it begins with, cannot"
+    )
+
+
+@pytest.mark.xdist_group("driver")
+def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_file, tmp_path):
+    text = INHERITING.replace("workers: 1", "executor: inline").replace(
+        "trials: 12", "trials: 10, deterministic: true, batch: 3"
+    )
+    records = []
+    for broken in (False, True):
+        home = tmp_path / str(broken)
+        tracking = Tracking(uri=f"sqlite:///{home / 'mlflow.db'}")
+        study = load_study(study_file(text))
+        if broken:
+            driver, ended = run_study(study, home=home, tracking=tracking), 0
+            while ended < 8:
+                ended += isinstance(next(driver), Ended)
+            driver.close()
+        records.append(finish(run_study(study, home=home, tracking=tracking))[1])
+    assert [record.recipe for record in records[0]] == [record.recipe for record in records[1]]
+    assert [record.scores.dice for record in records[0]] == [record.scores.dice for record in records[1]]
+    inherited = [record for record in records[0] if record.recipe.start is not None]
+    assert inherited
+    assert all(len(record.curve) == 2 for record in inherited), "two thirds of three epochs"
