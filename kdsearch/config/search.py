@@ -63,7 +63,7 @@ class SearchConfig(Section):
     start: Start = "cold"
     """What a student's training begins with. ``cold``: weights drawn from the seed; ``inherit``: where the study has a
     finished U-Net of the same kind that is wider, that one's strongest channels, and fewer epochs."""
-    inherited_epochs: Annotated[float, Field(gt=0, le=1)] = 2 / 3
+    inherited_epochs: Annotated[float, Field(gt=0, le=1)] = 0.67
     """``inherit``: for what fraction of its epochs such a student is trained."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
         PruningConfig()

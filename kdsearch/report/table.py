@@ -26,6 +26,9 @@ WHAT_STANDS = (
 )
 
 
+INHERITED = "from: the trial from whose weights its own were cut"
+
+
 def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, part: str = "") -> Table:
     """The students with what a person compares them by: Dice in %, corrected and as it was measured.
 
@@ -54,7 +57,8 @@ def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOW
 def what_stands(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
     """What the columns mean that do not explain themselves."""
     families = dict.fromkeys(SUMMARIES[student.recipe.student.family] for student in students)
-    return "; ".join([*([WHAT_STANDS] if standings else []), *families])
+    inherited = [INHERITED] if any(student.recipe.start is not None for student in students) else []
+    return "; ".join([*([WHAT_STANDS] if standings else []), *families, *inherited])
 
 
 def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> list[tuple[str, ...]]:
@@ -72,6 +76,7 @@ def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOW
 def _row(student: Student, standings: Standings, *, timed: bool) -> tuple[str, ...]:
     scores, spec, distillation = student.scores, student.recipe.student, student.recipe.distillation
     latency = f"{scores.latency_ms:.2f}" if scores.latency_ms is not None else ""
+    start = student.recipe.start
     sure: tuple[str, ...] = (f"{100 * scores.overlap.dice_std:.1f}",)
     if standings:
         standing = standings[student.number]
@@ -84,7 +89,7 @@ def _row(student: Student, standings: Standings, *, timed: bool) -> tuple[str, .
         format_quantity(scores.macs),
         *([latency] if timed else []),
         distillation.summary() if distillation else "none",
-        spec.summary(),
+        f"{spec.summary()}{'' if start is None else f', from {start.donor}'}",
     )
 
 
