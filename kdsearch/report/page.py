@@ -24,7 +24,7 @@ from kdsearch.report.figures import (
 )
 from kdsearch.report.progress import Step, reference_size, steps_of
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
-from kdsearch.report.repeats import Variant, variant_rows
+from kdsearch.report.repeats import Variant, variant_rows, verdict
 from kdsearch.report.table import front_cells, what_stands
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.statistics.confirmation import Confirmation
@@ -121,7 +121,9 @@ def _variants(story: ReportData) -> str:
     if not story.variants:
         return ""
     note = "p-values are of paired t-tests over all repeats' images."
-    return f"{html_table(VARIANTS_HEAD, variant_rows(story.variants))}<p>{note}</p>"
+    return (
+        f"{html_table(VARIANTS_HEAD, variant_rows(story.variants))}<p>{note} {html.escape(verdict(story.variants))}</p>"
+    )
 
 
 def _confirmed(found: Confirmation | None) -> str:

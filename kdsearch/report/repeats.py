@@ -15,6 +15,8 @@ from scipy import stats
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
 from kdsearch.report.table import latex_table
+from kdsearch.statistics.comparisons import holm
+from kdsearch.statistics.resampling import LEVEL
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student
 
@@ -56,6 +58,8 @@ class Variant:
     p_teacher: float | None
     p_plain: float | None
     """None where there is nothing to compare with, or no difference at all."""
+    over_plain: float | None
+    """Mean difference of Dice to the student without a teacher, over the images of the repeats that both have."""
 
 
 def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
@@ -69,6 +73,28 @@ def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
         params = next(iter(found.values())).scores.params
         rows.append(_variant(name_of(recipe), _dice(found, repeats), params=params, teacher=teacher, plain=others))
     return tuple(rows)
+
+
+def verdict(variants: Sequence[Variant]) -> str:
+    """Which ways to distil are shown to be better or worse than none, were each of them one of several comparisons.
+
+    Empty where none is compared. By Holm's procedure over the p-values of ``Variant``, which are over images: how much
+    another seed would have changed is in them only as far as there are repeats.
+    """
+    compared = [one for one in variants[1:] if one.p_plain is not None and one.over_plain is not None]
+    if not compared:
+        return ""
+    shown: dict[bool, list[str]] = {True: [], False: []}
+    for one, p in zip(compared, holm([one.p_plain or 0.0 for one in compared]), strict=True):
+        over = one.over_plain or 0.0
+        if p < 1 - LEVEL:
+            shown[over > 0].append(f"{one.name} ({100 * over:+.1f} points)")
+    rest = len(compared) - len(shown[True]) - len(shown[False])
+    return (
+        f"Beside the same student without a teacher, adjusted for {len(compared)} comparisons (Holm, {LEVEL:.0%}): "
+        f"shown to be better: {', '.join(shown[True]) or 'none'}; worse: {', '.join(shown[False]) or 'none'}; of "
+        f"{rest} no difference is shown."
+    )
 
 
 def averaged(repeats: Sequence[Repeat]) -> tuple[Student, ...]:
@@ -152,18 +178,21 @@ def _variant(
         params=params,
         p_teacher=_paired(dice, teacher),
         p_plain=_paired(dice, plain),
+        over_plain=float(apart.mean()) if len(apart := _differences(dice, plain)) else None,
     )
 
 
 def _paired(a: dict[int, Floats], b: dict[int, Floats]) -> float | None:
     """Of a paired t-test over the images of the repeats that both have."""
-    common = sorted(a.keys() & b.keys())
-    if not common:
-        return None
-    apart = np.concatenate([a[index] - b[index] for index in common])
+    apart = _differences(a, b)
     if len(apart) < 2 or np.ptp(apart) < LEAST_SPREAD:
         return None
     return float(stats.ttest_1samp(apart, 0.0).pvalue)
+
+
+def _differences(a: dict[int, Floats], b: dict[int, Floats]) -> Floats:
+    """Of the images of the repeats that both have; empty where there are none."""
+    return np.concatenate([np.empty(0), *(a[index] - b[index] for index in sorted(a.keys() & b.keys()))])
 
 
 def _averaged(found: dict[int, Student], repeats: Sequence[Repeat]) -> Student:

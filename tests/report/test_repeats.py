@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdsearch.report.repeats import Repeat, averaged, variants_latex, variants_markdown, variants_of
+from kdsearch.report.repeats import Repeat, averaged, variants_latex, variants_markdown, variants_of, verdict
 from tests.front.students import student
 
 RNG = np.random.default_rng(0)
@@ -72,3 +72,31 @@ def test_tables_hold_every_variant():
     rows = variants_of(REPEATS)
     assert "| logits kld weak |" in variants_markdown(rows)
     assert "logits kld weak &" in variants_latex(rows)
+
+
+def test_verdict_names_what_is_shown_and_counts_the_rest():
+    rng = np.random.default_rng(4)
+    plain = 0.6 + 0.2 * rng.standard_normal(60)
+    apart = {1: 0.1, 2: -0.1, 3: 0.0, 4: 0.0027}  # the last has p 0.04: shown by itself, but not as one of four
+    students = [student(0, 0.6, 800, path="none"), *(_weighted(number) for number in apart)]
+    dice = {0: plain} | {number: plain + over + _noise(number) for number, over in apart.items()}
+    rows = variants_of(
+        [Repeat(students=tuple(students), part="validation", dice=dice, teacher=plain, teacher_params=80_000)]
+    )
+    text = verdict(rows)
+    assert "adjusted for 4 comparisons (Holm, 95%)" in text
+    assert rows[-1].p_plain < 0.05
+    assert "shown to be better: logits kld weak (+10.0 points); worse: logits kld weak (-10.0 points); of 2 no" in text
+    assert verdict(rows[:2]) == "", "nothing is compared"
+
+
+def _noise(seed):
+    noise = np.random.default_rng(seed).standard_normal(60)
+    return 0.01 * (noise - noise.mean()) / noise.std()
+
+
+def _weighted(number):
+    one = student(number, 0.6, 800)
+    term = one.recipe.distillation.terms[0].model_copy(update={"weight": number / 10})
+    distillation = one.recipe.distillation.model_copy(update={"terms": (term,)})
+    return dataclasses.replace(one, recipe=one.recipe.model_copy(update={"distillation": distillation}))

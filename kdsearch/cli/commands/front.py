@@ -40,11 +40,13 @@ def _show(found: Front) -> None:
         if warning:
             Console().print(warning, soft_wrap=True, highlight=False, style="yellow")
         return
-    from kdsearch.report.repeats import variants_of, variants_table
+    from kdsearch.report.repeats import variants_of, variants_table, verdict
 
     part = found.repeats[0].part
     Console().print(front_table(found.members, part=f", means of {len(found.repeats)} repeats on {part} images"))
-    Console().print(variants_table(variants_of(found.repeats), part=part))
+    variants = variants_of(found.repeats)
+    Console().print(variants_table(variants, part=part))
+    Console().print(verdict(variants), soft_wrap=True, highlight=False)
 
 
 def _write_chart(path: Path, study: StudyConfig, found: Front) -> None:

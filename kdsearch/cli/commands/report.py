@@ -13,7 +13,7 @@ from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
-from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of
+from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of, verdict
 from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
 from kdsearch.workflow.report import report, require_front
 
@@ -43,5 +43,6 @@ def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
     else:
         tables = [front_markdown(found.members, found.standings), paths_markdown(found.students)]
     if found.repeats:
-        tables.append((variants_latex if latex else variants_markdown)(variants_of(found.repeats)))
+        variants = variants_of(found.repeats)
+        tables += [variants_latex(variants)] if latex else [variants_markdown(variants), verdict(variants)]
     return "\n\n".join(tables)

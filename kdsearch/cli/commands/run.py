@@ -19,7 +19,7 @@ from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
 from kdsearch.files.home import home_folder
-from kdsearch.report.repeats import variants_of, variants_table
+from kdsearch.report.repeats import variants_of, variants_table, verdict
 from kdsearch.report.table import front_table
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.search.events import Searching
@@ -45,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.repeats > 1 and not any(codes):
         repeats = front(study, home).repeats
-        console.print(variants_table(variants_of(repeats), part=repeats[0].part))
+        variants = variants_of(repeats)
+        console.print(variants_table(variants, part=repeats[0].part))
+        console.print(verdict(variants), soft_wrap=True, highlight=False)
     return max(codes)
 
 
