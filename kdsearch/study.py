@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from kdsearch.confirm.events import ConfirmEvent
     from kdsearch.export.loading import LoadedStudent, Runtime
+    from kdsearch.front.rules import Budget, Rule
     from kdsearch.search.events import DriverEvent
     from kdsearch.statistics.confirmation import Confirmation
+    from kdsearch.workflow.choosing import Candidates, Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,12 +201,10 @@ class Study:
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
         from kdsearch.tracking.location import choose_tracking
-        from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, require_choice, rule_named, ship
-        from kdsearch.workflow.refit import refitted
+        from kdsearch.workflow.pick import folder_of, register, rule_named, ship
 
         _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
-        if not 0 <= int8_bound <= 1:
-            raise KdsearchError(f"pick: int8_bound must lie between 0 and 1, got {int8_bound}")
+        _require_fraction(int8_bound=int8_bound)
         budget = Budget(
             params=_quantity(params),
             macs=_quantity(macs),
@@ -215,11 +215,7 @@ class Study:
         )
         rule = rule_named(smallest_within=smallest_within, knee=knee)
         form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
-        known = open_candidates(self._config, self._home, resume="run()")
-        if refit:
-            known = refitted(known, trial=trial)
-            trial = known.students[0].number
-        choice = require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
+        known, choice = self._chosen(budget, rule, trial=trial, refit=refit)
         tracking = choose_tracking(self._config.tracking_uri, os.environ)
         if registry:
             tracking.require()
@@ -230,6 +226,16 @@ class Study:
         return Picked(
             folder=folder, trial=student.number, why=choice.sentence, caution=choice.caution, registered=version
         )
+
+    def _chosen(self, budget: Budget, rule: Rule, *, trial: int | None, refit: bool) -> tuple[Candidates, Choice]:
+        from kdsearch.workflow.pick import open_candidates, pick, require_choice
+        from kdsearch.workflow.refit import refitted
+
+        known = open_candidates(self._config, self._home, resume="run()")
+        if refit:
+            known = refitted(known, trial=trial)
+            trial = known.students[0].number
+        return known, require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Writes the study as one HTML file that opens with no network; ``STUDY-report.html`` unless given."""
@@ -271,6 +277,11 @@ def _require_one_way(*, by_rule: Sequence[bool], by_trial: bool, refit: bool) ->
         raise KdsearchError("pick: refit ships the student that was tested, by no rule; drop the rule, or refit")
     if sum((*by_rule, by_trial)) > 1:
         raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
+
+
+def _require_fraction(*, int8_bound: float) -> None:
+    if not 0 <= int8_bound <= 1:
+        raise KdsearchError(f"pick: int8_bound must lie between 0 and 1, got {int8_bound}")
 
 
 def _quantity(value: int | str | None) -> int | None:

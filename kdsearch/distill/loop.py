@@ -67,8 +67,7 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
         checkpoint.resume(state)
     yield from list(state.curve)
     gradients = Gradients(objective, state.parameters, state.scaler, device=data.device, precision=precision)
-    before = state.curve[-1].seconds if state.curve else 0.0
-    started = time.monotonic()
+    started = time.monotonic() - (state.curve[-1].seconds if state.curve else 0.0)
     while not _is_done(state, spec):
         epoch = len(state.curve) + 1
         train_loss = _finite(_train_epoch(state, gradients, data, spec, steps=steps), epoch)
@@ -79,7 +78,7 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
             validation_loss=math.nan,
             dice=math.nan,
             learning_rate=float(state.schedule.get_last_lr()[0]),
-            seconds=before + time.monotonic() - started,
+            seconds=time.monotonic() - started,
         )
         if kept == "best":
             report = _judged(report, state.judged, data.validation, spec)
@@ -90,7 +89,7 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
         yield report
     _take_weights(state, kept)
     best_epoch = state.best.epoch or len(state.curve)
-    return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=before + time.monotonic() - started)
+    return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=time.monotonic() - started)
 
 
 def _take_weights(state: TrainingState, kept: Kept) -> None:

@@ -13,7 +13,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.experiment import find_views
-from kdsearch.tracking.location import Tracking, answers, choose_tracking, view_page
+from kdsearch.tracking.location import Tracking, choose_tracking, view_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job_of_trial
@@ -293,31 +293,6 @@ def test_bucket_that_refuses_artifacts_is_named(tracking):
     MlflowClient(tracking.uri).create_experiment("refused", artifact_location="s3://no-such-bucket/place")
     with pytest.raises(KdsearchError, match="cannot be used: .*NoSuchBucket"):
         _recorder("refused", tracking)
-
-
-def test_silent_server_is_refused_before_anything_is_trained():
-    assert not answers("http://127.0.0.1:9", timeout_s=0.5)
-    with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):
-        Tracking(uri="http://127.0.0.1:9").require()
-    choose_tracking(None, {}).require()
-
-
-def test_password_in_the_environment_s_uri_is_never_printed():
-    tracking = choose_tracking(None, {"MLFLOW_TRACKING_URI": "postgresql+psycopg://me:secret@host/db"})
-    assert tracking.shown == "postgresql+psycopg://me:***@host/db"
-    assert "secret" not in tracking.link("1")
-    server = Tracking(uri="http://me:secret@127.0.0.1:9")
-    with pytest.raises(KdsearchError, match=r"http://me:\*\*\*@127.0.0.1:9 does not answer"):
-        server.require()
-    assert "secret" not in server.link("1")
-
-
-@pytest.mark.parametrize("secret", ["p%40ss", "p%2Fs%20s"])
-def test_password_is_masked_encoded_and_decoded(secret):
-    from urllib.parse import unquote
-
-    tracking = Tracking(uri=f"https://me:{secret}@mlflow.example")
-    assert tracking.mask(f"refused {unquote(secret)} and {secret}") == "refused *** and ***"
 
 
 def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(tmp_path):
