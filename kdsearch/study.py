@@ -213,19 +213,17 @@ class Study:
             min_dice=min_dice,
             min_empty_share=min_empty_share,
         )
-        rule = rule_named(smallest_within=smallest_within, knee=knee)
         form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
+        rule = rule_named(smallest_within=smallest_within, knee=knee)
         known, choice = self._chosen(budget, rule, trial=trial, refit=refit)
         tracking = choose_tracking(self._config.tracking_uri, os.environ)
         if registry:
             tracking.require()
-        student = choice.candidate.student
-        folder = Path(out) if out is not None else folder_of(known, student)
+        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
         description = ship(known, choice, form=form, folder=folder, say=_quiet)
         version = register(known, folder, description, tracking=tracking) if registry else None
-        return Picked(
-            folder=folder, trial=student.number, why=choice.sentence, caution=choice.caution, registered=version
-        )
+        number = choice.candidate.student.number
+        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
 
     def _chosen(self, budget: Budget, rule: Rule, *, trial: int | None, refit: bool) -> tuple[Candidates, Choice]:
         from kdsearch.workflow.pick import open_candidates, pick, require_choice

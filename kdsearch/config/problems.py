@@ -16,6 +16,8 @@ from kdsearch.config.teacher import kind_of
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
+DISCRIMINATORS = ("family", "kind")
+"""Keys by whose word a section is told from others that may stand in its place."""
 RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
 """Keys of older study files by their dotted names, and what they are called now."""
 
@@ -34,6 +36,8 @@ def _follows_from_others(detail: ErrorDetails) -> bool:
 
 def _line(detail: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> tuple[int, str]:
     location = _in_file(detail, file.content)
+    if detail["type"] == "union_tag_invalid":
+        location = (*location, *(key for key in DISCRIMINATORS if key in detail["input"]))
     number = file.line(location)
     field = _dotted(location)
     return number, f"{file.path}:{number}: {field + ': ' if field else ''}{_message(detail, location, file, model)}"
