@@ -19,7 +19,7 @@ from kdsearch.errors import SearchError, nearest
 from kdsearch.files.digests import seed_of
 from kdsearch.search.preparation import read_same_images, require_same_teacher, workers_of
 from kdsearch.search.store import StudyStore
-from kdsearch.search.teachers import WantedTeacher
+from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.statistics.power import least_difference
 from kdsearch.statistics.standings import standings_of
 from kdsearch.trials.record import Student, students_of

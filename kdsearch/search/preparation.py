@@ -20,7 +20,7 @@ from kdsearch.files.digests import digest_file
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
-from kdsearch.search.teachers import WantedTeacher
+from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.trials.recipe import FILE
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.inline import InlineExecutor

@@ -20,7 +20,7 @@ from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
 from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
-from kdsearch.search.teachers import WantedTeacher
+from kdsearch.search.wanted_teacher import WantedTeacher
 from tests.search.setups import finish, make_materials
 from tests.tiny import TINY
 
