@@ -45,7 +45,7 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     plan = prepared.plan
     cells: Rows = [("student", "params", "searched", "role")]
     for arm in plan.arms:
-        searched = "" if arm.role == "twin" else f"{100 * arm.searched:.1f}"
+        searched = "" if arm.role == "twin" or arm.searched is None else f"{100 * arm.searched:.1f}"
         cells.append((arm.name, format_quantity(arm.params), searched, arm.role))
     console.print(cells_table(cells, title=f"Plan {plan.digest} of study {plan.study}"))
     say(console, f"{_trainings(plan)}; about {duration(prepared.seconds)} by what the search took.")

@@ -75,8 +75,8 @@ class SearchConfig(Section):
     executor: Executor = "processes"
     """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Workers; one for each processor core unless given, at most four on a GPU, which they share, as many as
-    fit on a Ray cluster."""
+    """Workers; one for each processor core unless given, at most four on a CUDA device, which they share (with
+    little memory, name fewer), one on another GPU, as many as fit on a Ray cluster."""
     ray: RayConfig = RayConfig()
     """The Ray cluster."""
     deterministic: bool = False

@@ -121,7 +121,7 @@ class StudyConfig(Section):
         if self.search.start == "inherit" and self.repeats > 1:
             raise ValueError(
                 f"search.start: inherit and repeats: {self.repeats} exclude each other: repeats average the same "
-                "recipes over splits, and who inherits from whom depends on the split; remove one"
+                "recipes over splits, and what a student inherits depends on the split; remove one"
             )
         return self
 

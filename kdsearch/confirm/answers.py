@@ -146,7 +146,7 @@ def _arm_answer(
         macs=scores.macs if arm is None else arm.macs,
         dice=_estimate(dice, images.groups),
         dice_at_size=at_size,
-        flattered=None if arm is None or arm.role == "twin" else arm.searched - at_size,
+        flattered=None if arm is None or arm.role == "twin" or arm.searched is None else arm.searched - at_size,
         std_images=float(dice[lesions].std()),
         std_runs=float(each.mean(axis=1).std(ddof=1)) if len(each) > 1 else None,
         nsd=float(np.nanmean(table.values["nsd"])),

@@ -42,8 +42,9 @@ class Arm:
     """Trained for its whole schedule; the seed is the fold's."""
     params: int
     macs: int
-    searched: float
-    """The Dice by which the search chose its trial, 0-1; of a twin, its member's."""
+    searched: float | None
+    """The Dice by which the search chose its trial, 0-1; of a twin, its member's. None where that was the Dice of
+    inherited weights, while the arm is begun cold."""
 
     @property
     def name(self) -> str:
@@ -167,7 +168,7 @@ def make_plan(
             for repetition, folds in enumerate(partitions)
         ),
         ships=study.seed,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_begun_cold(arms)),
     )
 
 
@@ -192,7 +193,7 @@ def make_test_plan(study: StudyConfig, student: Student, *, partition: str, warn
         partitions=((partition,),) * SEEDS,
         seeds=seeds,
         ships=seeds[0][0],
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_begun_cold(arms)),
     )
 
 
@@ -239,8 +240,21 @@ def _arm(student: Student, role: Role) -> Arm:
         recipe=recipe,
         params=student.scores.params,
         macs=student.scores.macs,
-        searched=student.scores.dice,
+        searched=student.scores.dice if student.recipe.start is None else None,
     )
+
+
+def _begun_cold(arms: Sequence[Arm]) -> list[str]:
+    """What to mind of students that inherited; they are trained cold because their donors have seen every fold."""
+    trials = sorted({arm.trial for arm in arms if arm.searched is None})
+    if not trials:
+        return []
+    named = f"trial{'s' * (len(trials) > 1)} {', '.join(map(str, trials))}"
+    warning = (
+        f"{named} began with another student's weights in the search, and that one has seen the images that score: "
+        "what is scored is the recipe begun cold, over all its epochs; the search's own weights may be better"
+    )
+    return [warning]
 
 
 def _twin_among(arms: Sequence[Arm], member: Student) -> Arm | None:

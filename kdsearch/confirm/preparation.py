@@ -22,6 +22,7 @@ from kdsearch.search.store import StudyStore
 from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.statistics.power import least_difference
 from kdsearch.statistics.standings import standings_of
+from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, students_of
 
 UNFINISHED = "the search has not all its trials yet: another student may be on its front"
@@ -130,11 +131,6 @@ def _warnings(study: StudyConfig) -> list[str]:
             f"the teacher is {study.teacher.file} in every fold: it may have learnt from the images that score, "
             "which flatters it and may flatter its students"
         )
-    if study.search.start == "inherit":
-        found.append(
-            "students that began with another's weights are trained cold here, over all their epochs, because their "
-            "donors have seen the images that score; the very weights of the search may be better"
-        )
     if study.score_test:
         found.append("the study has scored its test images (score_test): nothing is locked away any more")
     return found
@@ -149,9 +145,14 @@ def _seconds(
     dealt: tuple[tuple[Splits, ...], ...],
 ) -> float:
     """The search's training seconds, times the trainings and their images, shared by the workers."""
-    took = {student.number: student.scores.train_seconds for student in students}
+    took = {student.number: student.scores.train_seconds * _times_as_long(student.recipe) for student in students}
     teacher = store.teacher()
     each = sum(took[arm.trial] for arm in plan.arms)
     images = sum(len(fold.train) for repetition in dealt for fold in repetition) / len(splits.train)
     workers = workers_of(study, device=choose_device(study.device).type)
     return images * (each / workers + (teacher.train_seconds if teacher is not None else 0.0))
+
+
+def _times_as_long(recipe: Recipe) -> float:
+    """How many times as many epochs the recipe takes where it begins cold."""
+    return recipe.cold.training.epochs / recipe.training.epochs

@@ -107,7 +107,7 @@ class Trainer:
     ) -> Generator[EpochReport, None, Trained]:
         """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
 
-        ``donor`` is whom the recipe's ``start`` names, None where it names nobody.
+        ``donor`` is the student that the recipe's ``start`` names, None where it names none.
         Raises TrainingFailed with the reason where the training cannot continue.
         """
         with reporting_memory():

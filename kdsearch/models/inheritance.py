@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from kdsearch.models.contract import normalise
 from kdsearch.models.unet import UNet
 
 BATCH = 64
-"""Images at a time on which batch norms are measured."""
+"""Most images at a time on which batch norms are measured."""
 
 
 def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
@@ -73,7 +75,7 @@ def _measure(student: UNet, grey: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     student.train()
-    for part in torch.split(grey, BATCH):
+    for part in grey.tensor_split(math.ceil(len(grey) / BATCH)):  # of one size, since each counts alike
         student(normalise(part))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum

@@ -34,14 +34,14 @@ def confirmed_cells(found: Confirmation) -> Rows:
 
 
 def _confirmed_row(arm: ArmAnswer, effect: Effect | None) -> tuple[str, ...]:
-    flattered = arm.flattered or 0.0
+    searched = None if arm.flattered is None else arm.dice_at_size + arm.flattered
     name = f"{arm.name}, plain" if arm.path == "none" else arm.name
     return (
         name,
         format_quantity(arm.params),
         str(arm.dice),
-        f"{100 * (arm.dice_at_size + flattered):.1f}",
-        f"{100 * flattered:+z.1f}",
+        "" if searched is None else f"{100 * searched:.1f}",
+        "" if arm.flattered is None else f"{100 * arm.flattered:+z.1f}",
         "" if effect is None else str(effect.difference),
         "" if effect is None else effect.verdict,
     )

@@ -57,7 +57,8 @@ class Variant:
     params: int
     p_teacher: float | None
     p_plain: float | None
-    """None where there is nothing to compare with, or no difference at all."""
+    """Beside the same student without a teacher, of the teacher beside the only one; None where there is none such, or
+    no difference at all."""
     over_plain: float | None
     """Mean difference of Dice to the student without a teacher, over the images of the repeats that both have."""
 
@@ -65,13 +66,15 @@ class Variant:
 def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
     """The teacher, then each recipe in the order of its trials."""
     by_recipe = _by_recipe(repeats)
-    plain = next((found for recipe, found in by_recipe.items() if recipe.distillation is None), {})
+    every_plain = [found for recipe, found in by_recipe.items() if recipe.distillation is None]
+    only = every_plain[0] if len(every_plain) == 1 else {}
     teacher = dict(enumerate(repeat.teacher for repeat in repeats))
-    rows = [_variant("teacher", teacher, params=repeats[0].teacher_params, teacher={}, plain=_dice(plain, repeats))]
-    for recipe, found in by_recipe.items():
-        others = {} if recipe.distillation is None else _dice(plain, repeats)
+    rows = [_variant("teacher", teacher, params=repeats[0].teacher_params, teacher={}, plain=_dice(only, repeats))]
+    for (recipe, found), name in zip(by_recipe.items(), names_of(list(by_recipe)), strict=True):
+        own = {} if recipe.distillation is None else by_recipe.get(recipe.model_copy(update={"distillation": None}), {})
         params = next(iter(found.values())).scores.params
-        rows.append(_variant(name_of(recipe), _dice(found, repeats), params=params, teacher=teacher, plain=others))
+        plain = _dice(own, repeats)
+        rows.append(_variant(name, _dice(found, repeats), params=params, teacher=teacher, plain=plain))
     return tuple(rows)
 
 
@@ -89,9 +92,10 @@ def verdict(variants: Sequence[Variant]) -> str:
         over = one.over_plain or 0.0
         if p < 1 - LEVEL:
             shown[over > 0].append(f"{one.name} ({100 * over:+.1f} points)")
+    count = f"{len(compared)} comparison{'s' * (len(compared) > 1)}"
     rest = len(compared) - len(shown[True]) - len(shown[False])
     return (
-        f"Beside the same student without a teacher, adjusted for {len(compared)} comparisons (Holm, {LEVEL:.0%}): "
+        f"Beside the same student without a teacher, adjusted for {count} (Holm, {LEVEL:.0%}): "
         f"shown to be better: {', '.join(shown[True]) or 'none'}; worse: {', '.join(shown[False]) or 'none'}; of "
         f"{rest} no difference is shown."
     )
@@ -100,6 +104,19 @@ def verdict(variants: Sequence[Variant]) -> str:
 def averaged(repeats: Sequence[Repeat]) -> tuple[Student, ...]:
     """A student for each recipe, under the number of its first trial, with the mean scores of its repeats."""
     return tuple(_averaged(found, repeats) for found in _by_recipe(repeats).values())
+
+
+def names_of(recipes: Sequence[Recipe]) -> list[str]:
+    """Each recipe's name; where several would have one, with the settings in which these differ."""
+    alike: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for recipe in recipes:
+        alike[name_of(recipe)].append(recipe.settings())
+    found = []
+    for recipe in recipes:
+        name, own = name_of(recipe), recipe.settings()
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike[name])]
+        found.append(", ".join([name, *(f"{key.rpartition('.')[2]} {own[key]}" for key in differing)]))
+    return found
 
 
 def name_of(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""Which finished student a recipe's begins with the weights of, where a study says ``start: inherit``."""
+"""From which finished student a recipe's student inherits, where a study says ``start: inherit``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.distill.student import Donor
+from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.models.families import cost_of
 from kdsearch.models.inheritance import is_wider
 from kdsearch.trials.recipe import Recipe, Start
-from kdsearch.trials.record import Student, job_of_trial
+from kdsearch.trials.record import Student
 
 MOST_TIMES = 4.0
 """A donor has at most as many times the parameters; of wider ones too little is left (docs/benchmarks.md)."""
@@ -46,8 +47,14 @@ def _donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
 
 
 def donor_of(start: Start, students: Sequence[Student], *, home: Path, study: str) -> Donor:
-    """Of a trial that begins with another's weights; raises OSError where those are gone."""
+    """The student whose weights a trial begins with; raises SearchError where they cannot be read."""
     student = next(student for student in students if student.number == start.donor)
-    return Donor(
-        student=student.recipe.student, weights=weights_path(home, study, job_of_trial(start.donor)).read_bytes()
-    )
+    path = weights_path(home, study, student.job)
+    try:
+        return Donor(student=student.recipe.student, weights=path.read_bytes())
+    except OSError as error:
+        raise SearchError(
+            f"study {study} stops: a trial begins with the weights of trial {start.donor}, and {path} cannot be read: "
+            f"{error.strerror or error}; restore it, or copy it from the machine that made it, and the same command "
+            "resumes"
+        ) from error

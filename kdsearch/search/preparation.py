@@ -29,7 +29,7 @@ from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 
 WORKERS_ON_A_GPU = 4
-"""Unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
+"""With CUDA, unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
 
 
 def read_images(study: StudyConfig, home: Path) -> Materials:
@@ -146,4 +146,4 @@ def workers_of(study: StudyConfig, *, device: str) -> int:
     """How many jobs run at once on this machine."""
     if study.search.executor == "inline":
         return 1
-    return study.search.workers or (cores() if device == "cpu" else min(cores(), WORKERS_ON_A_GPU))
+    return study.search.workers or {"cpu": cores(), "cuda": min(cores(), WORKERS_ON_A_GPU)}.get(device, 1)

@@ -122,4 +122,6 @@ def _kind(record: TrialRecord) -> str:
 
 
 def _settings(record: TrialRecord) -> dict[str, str]:
-    return {name: value for name, value in record.recipe.settings().items() if name != "seed"} if record.recipe else {}
+    """But for the seed, and for whose weights it began with."""
+    found = record.recipe.cold.settings() if record.recipe else {}
+    return {name: value for name, value in found.items() if name != "seed"}

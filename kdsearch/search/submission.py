@@ -11,7 +11,6 @@ import torch
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
-from kdsearch.distill.student import Donor
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 from kdsearch.models.families import cost_of
@@ -35,7 +34,7 @@ def recover(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
     """Queues what a former driver left running, and lets the pruner know what is already there."""
     for proposal in abandoned:
         if not (yield from _rejected(session, proposal)):
-            yield from _queue(session, proposal)
+            session.jobs.waiting.append(_job(session, proposal))
     if not session.study.search.deterministic:
         _show_pruner(session, until=None)
     elif session.jobs.waiting:
@@ -109,7 +108,7 @@ def _ask(session: Session, count: int, *, donors: Sequence[Student]) -> Iterator
         if proposal is None:
             session.exhausted = True
             return
-        yield from _queue(session, proposal)
+        session.jobs.waiting.append(_job(session, proposal))
 
 
 def _ask_within_limits(session: Session, donors: Sequence[Student]) -> Generator[DriverEvent, None, Proposal | None]:
@@ -135,23 +134,10 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
     return bool(reason)
 
 
-def _queue(session: Session, proposal: Proposal) -> Iterator[DriverEvent]:
-    """Lets the proposal's job wait for a worker; a trial whose donor's weights are gone has failed."""
-    start, donor = proposal.recipe.start, None
-    if start is not None:
-        try:
-            donor = donor_of(start, session.state.students, home=session.home, study=session.study.name)
-        except OSError as error:
-            reason = f"the weights of trial {start.donor}, which it begins with, cannot be read: {error}"
-            record = yield from retry(session, partial(session.store.fail, proposal.number, reason))
-            session.state.end(record)
-            yield Ended(record=record)
-            return
-    session.jobs.waiting.append(_job(session, proposal, donor))
-
-
-def _job(session: Session, proposal: Proposal, donor: Donor | None) -> Job:
+def _job(session: Session, proposal: Proposal) -> Job:
+    """Raises SearchError where it begins with weights that are not there."""
     recipe, job_id, unlabelled = proposal.recipe, job_of_trial(proposal.number), session.materials.unlabelled
+    students, home, study = session.state.students, session.home, session.study.name
     made_from = [session.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])]
     return Job(
         id=job_id,
@@ -161,5 +147,5 @@ def _job(session: Session, proposal: Proposal, donor: Donor | None) -> Job:
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),
         checkpoint_every_s=session.study.search.checkpoint_every_s,
         macs=cost_of(recipe.student, size=session.study.data.size).macs,
-        donor=donor,
+        donor=None if recipe.start is None else donor_of(recipe.start, students, home=home, study=study),
     )

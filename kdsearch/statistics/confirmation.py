@@ -57,7 +57,8 @@ class ArmAnswer:
     dice_at_size: float
     """At the study's size, by which the search chose."""
     flattered: float | None
-    """The search's Dice minus ``dice_at_size``; None where the search did not choose by it."""
+    """The search's Dice minus ``dice_at_size``; None where the search did not choose by it, or by
+    inherited weights."""
     std_images: float
     """Of Dice over images."""
     std_runs: float | None

@@ -55,10 +55,11 @@ def headline(member: ArmAnswer) -> str:
 def claim(member: ArmAnswer, found: Confirmation) -> str:
     """What may be said of the student, and what of it distillation gave."""
     pilot = "" if found.repetitions > 2 else " (a pilot)"
+    flattered = "" if member.flattered is None else f"; the search flattered it by {100 * member.flattered:.1f} points"
     text = (
         f"Confirmed out of fold on {found.images} images, {found.folds} folds, {found.repetitions} "
-        f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives {headline(member)}; "
-        f"the search flattered it by {100 * (member.flattered or 0.0):.1f} points.{_warnings(found)}"
+        f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives "
+        f"{headline(member)}{flattered}.{_warnings(found)}"
     )
     effect = next((effect for effect in found.effects if effect.member == member.id), None)
     if effect is None:

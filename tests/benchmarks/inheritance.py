@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.student import UNetSpec
@@ -31,7 +31,7 @@ from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.export.checks import lesion_dice
 from kdsearch.files.home import home_folder
-from kdsearch.models.contract import normalise
+from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import build_student
 from kdsearch.models.unet import UNet
 from kdsearch.statistics.resampling import Floats, draw_weights, sums_by_group
@@ -125,47 +125,6 @@ def interval(apart: Floats, groups: list[str]) -> str:
     means = ((sums @ weights) / (sizes @ weights) * drawn.T / len(apart)).sum(axis=0)
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{100 * np.nanmean(apart):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-@torch.no_grad()
-def inherit(student: UNet, donor: UNet, grey: Tensor) -> None:
-    """Gives the student the donor's channels of the largest L1 norms, and batch norms of what then comes through."""
-    kept = [torch.zeros(1, dtype=torch.long)]
-    for mine, theirs in zip(student.encoder, donor.encoder, strict=True):
-        kept.append(_cut(mine, theirs, kept[-1]))
-    skips, deep = kept[1:-1], kept[-1]
-    width = donor.encoder[-1][-2].num_features
-    for mine, theirs, skip in zip(student.decoder, donor.decoder, reversed(skips), strict=True):
-        deep = _cut(mine, theirs, torch.cat([deep, skip + width]))
-        width = theirs[-2].num_features
-    student.head.weight.copy_(donor.head.weight[:, deep])
-    student.head.bias.copy_(donor.head.bias)
-    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    student.train()
-    for part in torch.split(grey, 64):
-        student(normalise(part))
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
-
-
-def _cut(mine: nn.Sequential, theirs: nn.Sequential, kept: Tensor) -> Tensor:
-    """Fills one stage from the donor's, whose inputs are ``kept``; returns which of its outputs are."""
-    for layer, donor in zip(mine, theirs, strict=True):
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.weight.copy_(donor.weight[kept])
-            layer.bias.copy_(donor.bias[kept])
-        elif isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels:
-            layer.weight.copy_(donor.weight[kept])
-        elif isinstance(layer, nn.Conv2d):
-            norms = donor.weight[:, kept].abs().sum(dim=(1, 2, 3))
-            chosen = norms.topk(layer.out_channels).indices.sort().values
-            layer.weight.copy_(donor.weight[chosen][:, kept])
-            kept = chosen
-    return kept
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
 
 
 def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
-    text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 300}")
+    text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 120}")
     (place / "interrupted.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml", "--trials", "3"]
     with subprocess.Popen(
@@ -297,6 +297,8 @@ def test_repeated_study_is_averaged_over_splits_and_seeds(place):
     splits = [json.loads((place / ".kdsearch" / "studies" / name / "test-dice.json").read_text())["of"]
               for name in ("repeated", "repeated.repeat-2")]  # fmt: skip
     assert splits[0] != splits[1]
-    assert "| none |" in _run(place, "report", "repeated.yaml", "--markdown").stdout
+    tables = _run(place, "report", "repeated.yaml", "--markdown").stdout
+    assert "| none |" in tables
+    assert "Beside the same student without a teacher, adjusted for 1 comparison (Holm" in tables
     (place / "tpe.yaml").write_text(REPEATED.replace("sampler: grid, ", ""), encoding="utf-8")
     assert "repeats: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr

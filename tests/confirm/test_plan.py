@@ -87,6 +87,9 @@ def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
     recipe = one.recipe.model_copy(update={"training": short, "start": Start(donor=3, cold_epochs=whole)})
     plan = _plan(tiny, [dataclasses.replace(one, recipe=recipe)])
     assert [(arm.recipe.start, arm.recipe.training.epochs) for arm in plan.arms] == [(None, whole)] * 2
+    assert [arm.searched for arm in plan.arms] == [None, None]
+    assert plan.warnings[0].startswith("trial 0 began with another student's weights in the search")
+    assert _plan(tiny, [one]).warnings == ()
 
 
 def test_best_plain_student_of_a_class_is_an_arm(tiny):

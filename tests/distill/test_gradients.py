@@ -56,7 +56,7 @@ def _gradients(objective, parameters, *, graphs, precision=None):
     return Gradients(objective, parameters, scaler, device=CUDA, precision=precision, graphs=graphs)
 
 
-def _assert_recorded_as_computed(objective, parameters, batches, *, precision=None):
+def _assert_recorded_as_computed(objective, parameters, batches, *, precision=None, shapes=1):
     """Of the same weights, batch after batch; batch norms' statistics change nothing in training mode."""
     computed, recorded = (
         _gradients(objective, parameters, graphs=graphs, precision=precision) for graphs in (False, True)
@@ -70,7 +70,7 @@ def _assert_recorded_as_computed(objective, parameters, batches, *, precision=No
                 assert parameter.grad is None
             else:
                 torch.testing.assert_close(parameter.grad, gradient, rtol=1e-2, atol=1e-4)
-    assert recorded.recorded
+    assert recorded.recorded == shapes
 
 
 @pytest.mark.gpu
@@ -88,7 +88,7 @@ def test_batches_of_two_shapes_are_recorded_each(precision):
     student = _student()
     objective, parameters = Supervised(student, KIND), list(student.parameters())
     batches = [_batch(8 - seed % 2, seed) for seed in range(2 * WARM_UP + 6)]
-    _assert_recorded_as_computed(objective, parameters, batches, precision=precision)
+    _assert_recorded_as_computed(objective, parameters, batches, precision=precision, shapes=2)
 
 
 @pytest.mark.gpu

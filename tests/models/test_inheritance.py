@@ -59,6 +59,20 @@ def test_batch_norms_are_of_what_comes_through_the_channels_that_are_left():
     assert all(norm.momentum == 0.1 for norm in student.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
+@pytest.mark.parametrize("count", [65, 129])
+def test_batch_norms_of_any_number_of_images_are_of_all_of_them_alike(count):
+    """One image more than whole batches neither counts as much as a batch nor stands alone before a batch norm."""
+    grey = torch.randint(0, 100, (count, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    grey[-1] = 255
+    deep = {"depth": 4, "growth": 1}
+    student, donor = build_student(_spec(4, **deep), seed=0), build_student(_spec(8, **deep), seed=1)
+    inherit(student, donor, grey)
+    convolution, norm = student.encoder[0][0], student.encoder[0][1]
+    with torch.no_grad():
+        expected = convolution(normalise(grey)).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, expected, rtol=0.02, atol=0.02)
+
+
 def test_donor_stays_as_it_is():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
     before = {name: tensor.clone() for name, tensor in donor.state_dict().items()}

@@ -86,8 +86,29 @@ def test_verdict_names_what_is_shown_and_counts_the_rest():
     text = verdict(rows)
     assert "adjusted for 4 comparisons (Holm, 95%)" in text
     assert rows[-1].p_plain < 0.05
-    assert "shown to be better: logits kld weak (+10.0 points); worse: logits kld weak (-10.0 points); of 2 no" in text
+    better, worse = (f"logits kld weak, weight {weight}" for weight in (0.1, 0.2))
+    assert f"shown to be better: {better} (+10.0 points); worse: {worse} (-10.0 points); of 2 no" in text
     assert verdict(rows[:2]) == "", "nothing is compared"
+
+
+def test_recipe_is_compared_with_its_own_twin_alone():
+    """A wide distilled student is not better than a narrow plain one because of distillation."""
+    narrow, wide = (0.5 + 0.2 * np.random.default_rng(5).standard_normal(60) + over for over in (0.0, 0.2))
+    made = {0: (8, "none"), 1: (16, "none"), 2: (16, "logits"), 3: (24, "logits")}
+    students = []
+    for number, (width, path) in made.items():
+        one = student(number, 0.6, 800, path=path)
+        spec = one.recipe.student.model_copy(update={"width": width})
+        recipe = one.recipe.model_copy(update={"student": spec, "seed": 0})
+        students.append(dataclasses.replace(one, recipe=recipe))
+    dice = {0: narrow, 1: wide, 2: wide + _noise(2), 3: wide + 0.1}
+    rows = variants_of(
+        [Repeat(students=tuple(students), part="validation", dice=dice, teacher=wide, teacher_params=80_000)]
+    )
+    by_name = {row.name: row for row in rows}
+    assert by_name["logits kld weak, width 16"].over_plain == pytest.approx(0.0, abs=1e-9)
+    assert by_name["logits kld weak, width 24"].p_plain is None, "there is no plain student of its width"
+    assert by_name["teacher"].p_plain is None, "there are two"
 
 
 def _noise(seed):

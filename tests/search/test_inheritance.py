@@ -1,4 +1,4 @@
-"""Who begins with whose weights."""
+"""Which students begin with which weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import SearchConfig
-from kdsearch.errors import StudyFileError
+from kdsearch.errors import SearchError, StudyFileError
 from kdsearch.files.home import weights_path
 from kdsearch.models.families import cost_of
 from kdsearch.search.driver import run_study
@@ -94,7 +94,7 @@ def test_start_is_stored_and_shown_with_the_recipe():
             ),
             "search.start: inherit and repeats: 3 exclude each other",
         ),
-        (TINY.replace("trials: 3", "trials: 3, start: inherits"), "start"),
+        (TINY.replace("trials: 3", "trials: 3, start: inherits"), "did you mean 'inherit'"),
     ],
 )
 def test_what_it_cannot_be_combined_with_is_refused(study_file, text, message):
@@ -123,6 +123,17 @@ def test_only_students_of_earlier_batches_are_donors_where_deterministic(session
     assert all(donor < number // 4 * 4 for number, donor in starts)
 
 
+def test_batch_that_fewer_trials_had_cut_short_has_the_donors_of_its_begin(session):
+    text = INHERITING.replace("trials: 12", "trials: 48, deterministic: true, batch: 12")
+    for trials in (26, 48):
+        driver = session(text=text.replace("trials: 48", f"trials: {trials}"), workers=8)
+        _finish_all(driver, min)
+    starts = [(record.number, record.recipe.start) for record in driver.state.records if record.recipe.start]
+    late = [(number, start.donor) for number, start in starts if 26 <= number < 36]
+    assert late
+    assert all(donor < 24 for _, donor in late), "24 and 25 had ended before these were drawn"
+
+
 def _until_one_inherits(driver):
     """Goes on until a trial runs that begins with another's weights; returns its job."""
     while True:
@@ -144,16 +155,17 @@ def test_job_brings_its_donor_along_also_after_a_kill(session):
     assert job in again.jobs.waiting
 
 
-def test_trial_whose_donor_s_weights_are_gone_has_failed_and_says_why(session, tmp_path):
-    driver = session(text=INHERITING)
-    job = _until_one_inherits(driver)
-    weights_path(tmp_path, "tiny", job_of_trial(job.student.start.donor)).unlink()
+def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_back(session, tmp_path):
+    job = _until_one_inherits(session(text=INHERITING))
+    weights = weights_path(tmp_path, "tiny", job_of_trial(job.student.start.donor))
+    away = weights.rename(weights.with_suffix(".away"))
     again = session(text=INHERITING)
-    (ended,) = [event for event in recover(again, again.store.abandoned()) if isinstance(event, Ended)]
-    assert ended.record.job == job.id
-    assert ended.record.reason.startswith(
-        f"the weights of trial {job.student.start.donor}, which it begins with, cannot"
-    )
+    with pytest.raises(SearchError, match=rf"{weights.name} cannot be read: .*restore it"):
+        list(recover(again, again.store.abandoned()))
+    away.rename(weights)
+    again = session(text=INHERITING)
+    list(recover(again, again.store.abandoned()))
+    assert job in again.jobs.waiting
 
 
 @pytest.mark.xdist_group("driver")

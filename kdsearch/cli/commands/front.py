@@ -46,7 +46,8 @@ def _show(found: Front) -> None:
     Console().print(front_table(found.members, part=f", means of {len(found.repeats)} repeats on {part} images"))
     variants = variants_of(found.repeats)
     Console().print(variants_table(variants, part=part))
-    Console().print(verdict(variants), soft_wrap=True, highlight=False)
+    if said := verdict(variants):
+        Console().print(said, soft_wrap=True, highlight=False)
 
 
 def _write_chart(path: Path, study: StudyConfig, found: Front) -> None:

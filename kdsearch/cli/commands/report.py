@@ -44,5 +44,7 @@ def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
         tables = [front_markdown(found.members, found.standings), paths_markdown(found.students)]
     if found.repeats:
         variants = variants_of(found.repeats)
-        tables += [variants_latex(variants)] if latex else [variants_markdown(variants), verdict(variants)]
+        tables.append((variants_latex if latex else variants_markdown)(variants))
+        if said := verdict(variants):
+            tables.append(said.replace("%", r"\%") if latex else said)
     return "\n\n".join(tables)

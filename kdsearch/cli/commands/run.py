@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
         repeats = front(study, home).repeats
         variants = variants_of(repeats)
         console.print(variants_table(variants, part=repeats[0].part))
-        console.print(verdict(variants), soft_wrap=True, highlight=False)
+        if said := verdict(variants):
+            console.print(said, soft_wrap=True, highlight=False)
     return max(codes)
 
 
