@@ -14,12 +14,14 @@ import yaml
 
 from kdsearch.data.pixels import resize_image
 from kdsearch.errors import ExportError, KdsearchError
+from kdsearch.export.card import model_card
 from kdsearch.export.checks import mean_dice, onnx_logits, require_same
 from kdsearch.export.description import read_description
 from kdsearch.export.folder import Form, find_shipped, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.files.onnx_runtime import session_of
 from kdsearch.models.contract import normalise
+from kdsearch.trials.recipe import Start
 from tests.front.students import student
 from tests.shipping import PLAIN, ship
 
@@ -85,6 +87,16 @@ def test_card_states_the_facts(shipped):
     for heading in ("Intended use", "Data", "Metrics", "Latency", "Limits", "How it was made", "How to run it"):
         assert f"## {heading}" in card
     assert not re.search(r"\bnan\b", card)
+
+
+def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench):
+    found = read_description(shipped)
+    inherited = found.recipe.model_copy(update={"start": Start(donor=2, cold_epochs=30)})
+    card = model_card(
+        found.model_copy(update={"recipe": inherited}), bench.study, teacher=bench.materials.teacher.scores
+    )
+    assert "from weights cut out of the wider student of trial 2" in card
+    assert "- start.cold_epochs: 30" in card
 
 
 def test_existing_folder_is_left_alone(bench, weights, tmp_path):
