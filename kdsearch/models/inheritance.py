@@ -7,20 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdsearch.config.student import StudentSpec, UNetSpec
 from kdsearch.models.contract import normalise
 from kdsearch.models.unet import UNet
 
 BATCH = 64
 """Most images at a time on which batch norms are measured."""
-
-
-def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
-    """Whether the narrow student's weights can be cut from the wide one's: of its kind, and nowhere narrower."""
-    if not isinstance(wide, UNetSpec) or not isinstance(narrow, UNetSpec) or wide.channels == narrow.channels:
-        return False
-    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convolutions", "convolution"))
-    return alike and all(a >= b for a, b in zip(wide.channels, narrow.channels, strict=True))
 
 
 @torch.no_grad()

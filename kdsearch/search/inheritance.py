@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from kdsearch.config.search import SearchConfig
-from kdsearch.distill.student import Donor
-from kdsearch.errors import SearchError
-from kdsearch.files.home import weights_path
+from kdsearch.config.student import StudentSpec, UNetSpec
 from kdsearch.models.families import cost_of
-from kdsearch.models.inheritance import is_wider
 from kdsearch.trials.recipe import Recipe, Start
 from kdsearch.trials.record import Student
 
@@ -46,15 +42,9 @@ def _donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
     return max(fitting, key=lambda student: (student.scores.dice, -student.number), default=None)
 
 
-def donor_of(start: Start, students: Sequence[Student], *, home: Path, study: str) -> Donor:
-    """The student whose weights a trial begins with; raises SearchError where they cannot be read."""
-    student = next(student for student in students if student.number == start.donor)
-    path = weights_path(home, study, student.job)
-    try:
-        return Donor(student=student.recipe.student, weights=path.read_bytes())
-    except OSError as error:
-        raise SearchError(
-            f"study {study} stops: a trial begins with the weights of trial {start.donor}, and {path} cannot be read: "
-            f"{error.strerror or error}; restore it, or copy it from the machine that made it, and the same command "
-            "resumes"
-        ) from error
+def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
+    """Whether the narrow student's weights can be cut from the wide one's: of its kind, and nowhere narrower."""
+    if not isinstance(wide, UNetSpec) or not isinstance(narrow, UNetSpec) or wide.channels == narrow.channels:
+        return False
+    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convolutions", "convolution"))
+    return alike and all(a >= b for a, b in zip(wide.channels, narrow.channels, strict=True))

@@ -11,15 +11,16 @@ import torch
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
+from kdsearch.distill.student import Donor
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
+from kdsearch.files.home import weights_path
 from kdsearch.models.families import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
-from kdsearch.search.inheritance import donor_of
 from kdsearch.search.pruners.pruner import cost_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
 from kdsearch.search.store import Proposal
-from kdsearch.trials.recipe import dump_recipe, from_anywhere
+from kdsearch.trials.recipe import Start, dump_recipe, from_anywhere
 from kdsearch.trials.record import Student, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
@@ -137,7 +138,6 @@ def _rejected(session: Session, proposal: Proposal) -> Generator[DriverEvent, No
 def _job(session: Session, proposal: Proposal) -> Job:
     """Raises SearchError where it begins with weights that are not there."""
     recipe, job_id, unlabelled = proposal.recipe, job_of_trial(proposal.number), session.materials.unlabelled
-    students, home, study = session.state.students, session.home, session.study.name
     made_from = [session.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])]
     return Job(
         id=job_id,
@@ -147,5 +147,19 @@ def _job(session: Session, proposal: Proposal) -> Job:
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),
         checkpoint_every_s=session.study.search.checkpoint_every_s,
         macs=cost_of(recipe.student, size=session.study.data.size).macs,
-        donor=None if recipe.start is None else donor_of(recipe.start, students, home=home, study=study),
+        donor=None if recipe.start is None else _donor(session, recipe.start),
     )
+
+
+def _donor(session: Session, start: Start) -> Donor:
+    """The student whose weights a trial begins with; raises SearchError where they cannot be read."""
+    student = next(student for student in session.state.students if student.number == start.donor)
+    path = weights_path(session.home, session.study.name, student.job)
+    try:
+        return Donor(student=student.recipe.student, weights=path.read_bytes())
+    except OSError as error:
+        raise SearchError(
+            f"study {session.study.name} stops: a trial begins with the weights of trial {start.donor}, and {path} "
+            f"cannot be read: {error.strerror or error}; restore it, or copy it from the machine that made it, and the "
+            "same command resumes"
+        ) from error

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdsearch.config.student import TimmSpec, UNetSpec
+from kdsearch.config.student import UNetSpec
 from kdsearch.models.contract import normalise
-from kdsearch.models.inheritance import inherit, is_wider
+from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import build_student
 
 GREY = torch.randint(0, 256, (64, 32, 32), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
@@ -16,25 +16,6 @@ GREY = torch.randint(0, 256, (64, 32, 32), generator=torch.Generator().manual_se
 
 def _spec(width=4, **changes) -> UNetSpec:
     return UNetSpec(**{"width": width, "depth": 2, "growth": 1.5} | changes)
-
-
-@pytest.mark.parametrize(
-    ("wide", "narrow", "expected"),
-    [
-        (_spec(8), _spec(4), True),
-        (_spec(4, growth=2), _spec(4), True),
-        (_spec(4), _spec(4), False),
-        (_spec(4), _spec(8), False),
-        (_spec(6, growth=1), _spec(4, growth=2), False),
-        (_spec(8, depth=3), _spec(4), False),
-        (_spec(8, convolutions=1), _spec(4), False),
-        (_spec(8, convolution="separable"), _spec(4, convolution="standard"), False),
-        (TimmSpec(family="timm", weights="none"), _spec(4), False),
-        (_spec(8), TimmSpec(family="timm", weights="none"), False),
-    ],
-)
-def test_wider_is_what_is_of_its_kind_and_nowhere_narrower(wide, narrow, expected):
-    assert is_wider(wide, narrow) is expected
 
 
 @pytest.mark.parametrize("convolutions", [1, 2])

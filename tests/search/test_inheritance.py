@@ -8,12 +8,13 @@ import pytest
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import SearchConfig
+from kdsearch.config.student import TimmSpec, UNetSpec
 from kdsearch.errors import SearchError, StudyFileError
 from kdsearch.files.home import weights_path
 from kdsearch.models.families import cost_of
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import Ended
-from kdsearch.search.inheritance import with_donor
+from kdsearch.search.inheritance import is_wider, with_donor
 from kdsearch.search.submission import recover
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.recipe import dump_recipe, read_recipe
@@ -56,6 +57,29 @@ def test_best_of_the_wider_students_of_its_kind_is_the_donor():
     assert (recipe.start.cold_epochs, recipe.training.epochs) == (24, 16)
     assert recipe.cold == _recipe(4)
     assert with_donor(_recipe(4, path="none"), students, INHERIT).start.donor == 5
+
+
+def _unet(width=4, **changes):
+    return UNetSpec(**{"width": width, "depth": 2, "growth": 1.5} | changes)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        (_unet(8), _unet(4), True),
+        (_unet(4, growth=2), _unet(4), True),
+        (_unet(4), _unet(4), False),
+        (_unet(4), _unet(8), False),
+        (_unet(6, growth=1), _unet(4, growth=2), False),
+        (_unet(8, depth=3), _unet(4), False),
+        (_unet(8, convolutions=1), _unet(4), False),
+        (_unet(8, convolution="separable"), _unet(4, convolution="standard"), False),
+        (TimmSpec(family="timm", weights="none"), _unet(4), False),
+        (_unet(8), TimmSpec(family="timm", weights="none"), False),
+    ],
+)
+def test_wider_is_what_is_of_its_kind_and_nowhere_narrower(wide, narrow, expected):
+    assert is_wider(wide, narrow) is expected
 
 
 def test_student_begins_cold_where_nobody_fits_or_the_study_says_so():
