@@ -84,14 +84,17 @@ def verdict(variants: Sequence[Variant]) -> str:
     Empty where none is compared. By Holm's procedure over the p-values of ``Variant``, which are over images: how much
     another seed would have changed is in them only as far as there are repeats.
     """
-    compared = [one for one in variants[1:] if one.p_plain is not None and one.over_plain is not None]
+    compared = [
+        (one.name, one.p_plain, one.over_plain)
+        for one in variants[1:]
+        if one.p_plain is not None and one.over_plain is not None
+    ]
     if not compared:
         return ""
     shown: dict[bool, list[str]] = {True: [], False: []}
-    for one, p in zip(compared, holm([one.p_plain or 0.0 for one in compared]), strict=True):
-        over = one.over_plain or 0.0
+    for (name, _, over), p in zip(compared, holm([p for _, p, _ in compared]), strict=True):
         if p < 1 - LEVEL:
-            shown[over > 0].append(f"{one.name} ({100 * over:+.1f} points)")
+            shown[over > 0].append(f"{name} ({100 * over:+.1f} points)")
     count = f"{len(compared)} comparison{'s' * (len(compared) > 1)}"
     rest = len(compared) - len(shown[True]) - len(shown[False])
     return (

@@ -27,6 +27,7 @@ WHAT_STANDS = (
 
 
 INHERITED = "from: the trial from whose weights its own were cut"
+"""What stands behind a student that inherited."""
 
 
 def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, part: str = "") -> Table:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpec, UNetSpec
 from kdsearch.models.families import cost_of
-from kdsearch.trials.recipe import Recipe, Start
+from kdsearch.trials.recipe import Inherited, Recipe
 from kdsearch.trials.record import Student
 
 MOST_TIMES = 4.0
-"""A donor has at most as many times the parameters; of wider ones too little is left (docs/benchmarks.md)."""
+"""A donor has at most as many times the parameters; no wider ones were measured (docs/benchmarks.md)."""
 ANY_SIZE = 64
 """Pixels, for parameters alone are counted."""
 
@@ -21,15 +21,15 @@ def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig
 
     A student without a teacher begins with one that had none, so that what distillation gives can still be told.
     """
-    donor = _donor(recipe, students)
-    if search.start == "cold" or donor is None:
+    donor = None if search.start == "cold" else _best_donor(recipe, students)
+    if donor is None:
         return recipe
     epochs = recipe.training.epochs
     short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherited_epochs * epochs))})
-    return recipe.model_copy(update={"training": short, "start": Start(donor=donor.number, cold_epochs=epochs)})
+    return recipe.model_copy(update={"training": short, "start": Inherited(donor=donor.number, cold_epochs=epochs)})
 
 
-def _donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
+def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
     """Of those wide enough and not too wide, the one with the best Dice."""
     most = MOST_TIMES * cost_of(recipe.student, size=ANY_SIZE).params
     fitting = [

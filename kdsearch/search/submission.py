@@ -20,7 +20,7 @@ from kdsearch.search.events import DriverEvent, Ended, Started
 from kdsearch.search.pruners.pruner import cost_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
 from kdsearch.search.store import Proposal
-from kdsearch.trials.recipe import Start, dump_recipe, from_anywhere
+from kdsearch.trials.recipe import Inherited, dump_recipe, from_anywhere
 from kdsearch.trials.record import Student, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
@@ -78,7 +78,7 @@ def how_far_over(cost: Cost, limits: Limits) -> float:
 
 
 def _complete_batch(session: Session) -> Iterator[DriverEvent]:
-    """Draws what the batch at hand lacks, a whole one between two; the pruner knows the batches before it.
+    """Draws what the batch at hand lacks, a whole one between two; pruner and donors are of the batches before it.
 
     Batches begin at multiples of their size, also where a driver was killed in one or ``--trials`` cut one short.
     """
@@ -88,9 +88,10 @@ def _complete_batch(session: Session) -> Iterator[DriverEvent]:
     drawn = sorted([*before, *waiting])
     at_hand = drawn.index(waiting[0]) if waiting else len(drawn)
     start = at_hand // batch * batch
-    _show_pruner(session, until=drawn[start] if start < len(drawn) else None)
+    until = drawn[start] if start < len(drawn) else None
+    _show_pruner(session, until=until)
     missing = start + batch - len(drawn)
-    donors = [one for one in session.state.students if start == len(drawn) or one.number < drawn[start]]
+    donors = [student for student in session.state.students if until is None or student.number < until]
     yield from _ask(session, min(missing, session.unasked), donors=donors)
 
 
@@ -151,7 +152,7 @@ def _job(session: Session, proposal: Proposal) -> Job:
     )
 
 
-def _donor(session: Session, start: Start) -> Donor:
+def _donor(session: Session, start: Inherited) -> Donor:
     """The student whose weights a trial begins with; raises SearchError where they cannot be read."""
     student = next(student for student in session.state.students if student.number == start.donor)
     path = weights_path(session.home, session.study.name, student.job)

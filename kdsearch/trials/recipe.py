@@ -16,7 +16,7 @@ FILE = "file:"
 """Before the path of a file of weights."""
 
 
-class Start(Section):
+class Inherited(Section):
     """How a student began that did not begin cold."""
 
     donor: int
@@ -37,7 +37,7 @@ class Recipe(Section):
     training: TrainingSpec
     seed: int
     """Seeds initial weights, order of images and augmentation."""
-    start: Start | None = None
+    start: Inherited | None = None
     """None for a student that begins cold."""
 
     @property

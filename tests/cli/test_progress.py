@@ -12,7 +12,7 @@ from kdsearch.cli.live import render
 from kdsearch.cli.plain import describe
 from kdsearch.cli.progress import Progress, what_images_show
 from kdsearch.search.events import MaterialsReady, Reading, Searching, Started
-from kdsearch.trials.recipe import Start
+from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
@@ -92,6 +92,6 @@ def test_trial_s_epochs_are_told_by_its_number(progress):
 
 
 def test_trial_that_begins_with_another_s_weights_says_so(progress):
-    inherited = recipe().model_copy(update={"start": Start(donor=12, cold_epochs=30)})
+    inherited = recipe().model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
     (line,) = _handle(progress, Started(number=7, recipe=inherited, cost=Cost(params=5_550, macs=9)))
     assert line == "trial 7: started, path logits, 5.55k params, with weights of trial 12"

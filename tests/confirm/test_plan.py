@@ -9,7 +9,7 @@ import pytest
 from kdsearch.confirm.plan import choose_members, digest_of, dump_plan, make_plan, read_plan, size_class
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.statistics.selection import Corrected, Standing
-from kdsearch.trials.recipe import Start
+from kdsearch.trials.recipe import Inherited
 from tests.front.students import student as made
 
 PARTITIONS = (("a", "b"), ("c", "d"))
@@ -84,7 +84,7 @@ def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
     one = distilled(0, 0.5, 1000)
     whole = one.recipe.training.epochs
     short = one.recipe.training.model_copy(update={"epochs": 1})
-    recipe = one.recipe.model_copy(update={"training": short, "start": Start(donor=3, cold_epochs=whole)})
+    recipe = one.recipe.model_copy(update={"training": short, "start": Inherited(donor=3, cold_epochs=whole)})
     plan = _plan(tiny, [dataclasses.replace(one, recipe=recipe)])
     assert [(arm.recipe.start, arm.recipe.training.epochs) for arm in plan.arms] == [(None, whole)] * 2
     assert [arm.searched for arm in plan.arms] == [None, None]

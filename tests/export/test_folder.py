@@ -21,7 +21,7 @@ from kdsearch.export.folder import Form, find_shipped, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.files.onnx_runtime import session_of
 from kdsearch.models.contract import normalise
-from kdsearch.trials.recipe import Start
+from kdsearch.trials.recipe import Inherited
 from tests.front.students import student
 from tests.shipping import PLAIN, ship
 
@@ -91,7 +91,7 @@ def test_card_states_the_facts(shipped):
 
 def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench):
     found = read_description(shipped)
-    inherited = found.recipe.model_copy(update={"start": Start(donor=2, cold_epochs=30)})
+    inherited = found.recipe.model_copy(update={"start": Inherited(donor=2, cold_epochs=30)})
     card = model_card(
         found.model_copy(update={"recipe": inherited}), bench.study, teacher=bench.materials.teacher.scores
     )

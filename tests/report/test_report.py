@@ -13,7 +13,7 @@ from rich.console import Console
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.report.chart import front_page
 from kdsearch.report.table import front_csv, front_json, front_table
-from kdsearch.trials.recipe import Start
+from kdsearch.trials.recipe import Inherited
 from tests.front.students import scores, student
 
 STUDENTS = [student(0, 0.6, 1_000), student(1, 0.7, 50_000, path="none"), student(2, 0.5, 60_000, path="hidden")]
@@ -62,7 +62,7 @@ def test_table_fits_a_terminal_of_eighty_columns():
 
 def test_student_that_inherited_names_its_donor_in_the_table():
     first = FRONT[0]
-    recipe = first.recipe.model_copy(update={"start": Start(donor=12, cold_epochs=30)})
+    recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(front_table([dataclasses.replace(first, recipe=recipe), *FRONT[1:]]))
     text = " ".join(console.export_text().split())

@@ -46,8 +46,8 @@ def _show(found: Front) -> None:
     Console().print(front_table(found.members, part=f", means of {len(found.repeats)} repeats on {part} images"))
     variants = variants_of(found.repeats)
     Console().print(variants_table(variants, part=part))
-    if said := verdict(variants):
-        Console().print(said, soft_wrap=True, highlight=False)
+    if sentence := verdict(variants):
+        Console().print(sentence, soft_wrap=True, highlight=False)
 
 
 def _write_chart(path: Path, study: StudyConfig, found: Front) -> None:

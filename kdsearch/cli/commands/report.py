@@ -45,6 +45,6 @@ def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
     if found.repeats:
         variants = variants_of(found.repeats)
         tables.append((variants_latex if latex else variants_markdown)(variants))
-        if said := verdict(variants):
-            tables.append(said.replace("%", r"\%") if latex else said)
+        if sentence := verdict(variants):
+            tables.append(sentence.replace("%", r"\%") if latex else sentence)
     return "\n\n".join(tables)

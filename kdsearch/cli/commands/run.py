@@ -47,8 +47,8 @@ def run(options: argparse.Namespace) -> int:
         repeats = front(study, home).repeats
         variants = variants_of(repeats)
         console.print(variants_table(variants, part=repeats[0].part))
-        if said := verdict(variants):
-            console.print(said, soft_wrap=True, highlight=False)
+        if sentence := verdict(variants):
+            console.print(sentence, soft_wrap=True, highlight=False)
     return max(codes)
 
 
