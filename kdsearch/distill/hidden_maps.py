@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kdsearch.distill.known_maps import KnownMaps
 from kdsearch.distill.views import warp
 from kdsearch.models.contract import Encoder, maps_at
 
@@ -31,14 +32,22 @@ class HiddenMaps:
     """
 
     def __init__(
-        self, teacher: Encoder, images: Tensor, *, stride: int | None = None, offset: float | None = None
+        self,
+        teacher: Encoder,
+        images: Tensor,
+        *,
+        stride: int | None = None,
+        offset: float | None = None,
+        known: KnownMaps | None = None,
     ) -> None:
         """``images`` N×1×H×W, normalised, are what offset and statistics are measured on.
 
         ``stride`` is that of the maps; None stands for the encoder's output. ``offset`` is how many cells further the
         teacher's look than the student's; measured for students whose cells look straight ahead, unless given.
+        ``known`` keeps this teacher's maps; None for one of its own.
         """
         self._teacher, self._stride = teacher, stride
+        self._known = known or KnownMaps()
         self.offset = measure_offset(self._maps, images) if offset is None else offset
         self._cells = self._maps(images[:1]).shape[-1]
         maps = self(images)
@@ -48,10 +57,11 @@ class HiddenMaps:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """N×K×h×w of images N×1×H×W."""
-        if not self.offset:
-            return self._maps(images)
-        return self._maps(moved(images, -self.offset, cells=self._cells))
+        """N×K×h×w of images N×1×H×W, not to be changed in place."""
+        return self._known.get(images, self._aligned, of=(self._stride, self.offset))
+
+    def _aligned(self, images: Tensor) -> Tensor:
+        return self._maps(moved(images, -self.offset, cells=self._cells) if self.offset else images)
 
     def _maps(self, images: Tensor) -> Tensor:
         return maps_at(self._teacher.features(images), self._stride, side=images.shape[-1]).float()

@@ -22,6 +22,7 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
+from kdsearch.distill.known_maps import KnownMaps
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.optimisation import Slow
@@ -83,6 +84,7 @@ class Trainer:
         self._logit_std = 1.0
         self._looks: dict[Stride | None, float] = {}
         self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
+        self._known_maps = KnownMaps()
 
     def train(
         self,
@@ -189,7 +191,7 @@ class Trainer:
             grey = self._data.train.grey
             spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
             self._hidden[stride, offset] = HiddenMaps(
-                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset
+                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, known=self._known_maps
             )
         return self._hidden[stride, offset]
 

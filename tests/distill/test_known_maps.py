@@ -1,0 +1,129 @@
+"""A teacher is asked once about the same images, and never answers for others."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.splits import split
+from kdsearch.distill.arrays import training_data
+from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.known_maps import KnownMaps
+from kdsearch.distill.student import Trainer
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import teacher_folder
+from tests.distill.teachers import teach
+from tests.distill.test_student import _finish, _recipe
+
+SIZE = 2 * 3 * 4 * 4 * 4
+"""Bytes of the maps of two images here."""
+
+
+class Counting:
+    """Three channels of the images' own values; counts how often it was asked."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def features(self, images):
+        self.asked += 1
+        return [torch.cat([images, 2 * images, -images], dim=1)]
+
+
+def _images(seed: int, *, count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def test_equal_images_are_asked_about_once():
+    known, teacher = KnownMaps(), Counting()
+    first, second = (known.get(_images(0), lambda images: teacher.features(images)[-1], of=None) for _ in range(2))
+    assert teacher.asked == 1
+    assert torch.equal(first, second)
+
+
+def test_other_images_shapes_and_questions_are_computed():
+    known, teacher = KnownMaps(), Counting()
+    last = _images(0).clone()
+    last[-1, -1, -1, -1] += 1e-6
+    for images, of in [(_images(0), 1), (last, 1), (_images(0).reshape(1, 1, 4, 8), 1), (_images(0), 2)]:
+        found = known.get(images, lambda images: teacher.features(images)[-1], of=of)
+        assert torch.equal(found[:, :1], images)
+    assert teacher.asked == 4
+
+
+def test_what_does_not_fit_is_computed_each_time_and_what_does_is_kept():
+    known, teacher = KnownMaps(most_bytes=2 * SIZE + 1), Counting()
+    for seed in (0, 1, 2, 0, 1, 2):
+        found = known.get(_images(seed), lambda images: teacher.features(images)[-1], of=None)
+        assert torch.equal(found[:, :1], _images(seed))
+    assert teacher.asked == 4
+
+
+def test_two_strides_of_one_teacher_do_not_answer_for_each_other():
+    class Two(Counting):
+        def features(self, images):
+            return [*super().features(images), images[..., ::2, ::2] + 1]
+
+    known, teacher, images = KnownMaps(), Two(), _images(0)
+    fine, coarse = (HiddenMaps(teacher, images, stride=stride, offset=0.0, known=known) for stride in (1, 2))
+    assert torch.equal(fine(images)[:, :1], images)
+    assert torch.equal(coarse(images), images[..., ::2, ::2] + 1)
+
+
+@pytest.fixture
+def training(tiny, tmp_path):
+    dataset = load_dataset(tiny.data, tmp_path)
+    splits = split(dataset, tiny.data.split, train_without_lesion=False)
+    data = training_data(dataset, splits, torch.device("cpu"))
+    teacher = teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, tmp_path))
+    return data, teacher
+
+
+@dataclasses.dataclass
+class Watched:
+    """A teacher at hand that counts how often its network is asked for maps."""
+
+    teacher: object
+    asked: int = 0
+
+    def logits(self, device):
+        return self.teacher.logits(device)
+
+    def load(self, device):
+        network = self.teacher.load(device)
+        features = network.features
+
+        def counted(images):
+            self.asked += 1
+            return features(images)
+
+        network.features = counted
+        return network
+
+
+def test_the_second_training_does_not_ask_and_gives_what_a_fresh_one_gives(tiny, training):
+    data, teacher = training
+    watched = Watched(teacher)
+    trainer = Trainer(data, watched)
+    narrow = _recipe(tiny, ("attention", "mse", "weak", "added"))
+    regressor = _recipe(tiny, ("regressor", "mse", "weak", "added"))
+    _finish(trainer.distil(narrow))
+    asked = watched.asked
+    after = load(_finish(trainer.distil(regressor)).weights)
+    assert watched.asked == asked
+    alone = load(_finish(Trainer(data, teacher).distil(regressor)).weights)
+    assert all(torch.equal(after[name], alone[name]) for name in alone)
+
+
+def test_another_seed_sees_other_views_and_asks(tiny, training):
+    data, teacher = training
+    watched = Watched(teacher)
+    trainer = Trainer(data, watched)
+    for seed, more in ((0, True), (0, False), (1, True)):
+        before = watched.asked
+        _finish(trainer.distil(_recipe(tiny, ("attention", "mse", "weak", "added"), seed=seed)))
+        assert (watched.asked > before) == more
