@@ -17,6 +17,9 @@ from training import PATHS, Script, Settings  # noqa: E402
 
 from kdsearch.models.families import cost_of  # noqa: E402
 
+NSGA2_POPULATION = 10
+"""Optuna's 50 are more than the trials there is time for, and the first generation is drawn at random."""
+
 
 def main() -> None:
     """Searches until the time is over."""
@@ -28,10 +31,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     options = parser.parse_args()
     script = Script(options.data, options.out, seed=options.seed, began=BEGAN)
-    samplers = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}
-    study = optuna.create_study(
-        directions=["maximize", "minimize"], sampler=samplers[options.sampler](seed=options.seed)
-    )
+    samplers = {
+        "tpe": optuna.samplers.TPESampler(seed=options.seed),
+        "nsga2": optuna.samplers.NSGAIISampler(population_size=NSGA2_POPULATION, seed=options.seed),
+    }
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=samplers[options.sampler])
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         settings = suggest(trial)
