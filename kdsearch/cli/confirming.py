@@ -15,12 +15,13 @@ from rich.text import Text
 
 from kdsearch.cli.live import BAR_WIDTH, duration
 from kdsearch.cli.plain import describe_trouble
+from kdsearch.cli.progress import name_of
 from kdsearch.config.quantity import format_quantity
 from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.search.events import DriverEvent, Reading, Trouble
-from kdsearch.trials.record import EpochReport, describe_job, makes_teacher
+from kdsearch.search.events import DriverEvent, Reading, TeachersLacking, Trouble
+from kdsearch.trials.record import EpochReport, makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -33,6 +34,8 @@ EVERY = 10
 class ConfirmProgress:
     """The state of a confirmation as its events tell it."""
 
+    teachers: tuple[str, ...] = ()
+    """Jobs of the folds' teachers that are trained."""
     plan: Plan | None = None
     seconds: float = 0.0
     """As estimated beforehand, for all of it."""
@@ -51,6 +54,8 @@ class ConfirmProgress:
                 self.plan, self.seconds, self.since = prepared.plan, prepared.seconds, now
                 self.results = {(one.arm, one.repetition, one.fold): one for one in results}
                 self.done_before = len(self.results)
+            case TeachersLacking(jobs=jobs):
+                self.teachers = jobs
             case Progressed(job=job, report=report):
                 self.running[job] = report
                 if report.epoch >= report.epochs:
@@ -64,7 +69,7 @@ class ConfirmProgress:
             case Requeued(job=job):
                 self.running.pop(job, None)
             case _:
-                self.trouble = describe_trouble(event) if isinstance(event, TROUBLES) else ""
+                self.trouble = describe_trouble(event, self.teachers) if isinstance(event, TROUBLES) else ""
 
     def _job_of(self, result: FoldResult) -> str:
         assert self.plan is not None, "a result is of a sealed plan"
@@ -134,15 +139,15 @@ def describe(event: DriverEvent | ConfirmEvent, progress: ConfirmProgress) -> st
         case Reading():
             return "reading images"
         case Progressed(job=job, report=report) if makes_teacher(job) and report.epoch % EVERY == 0:
-            return f"teacher of a fold: epoch {report.epoch}/{report.epochs}"
+            return f"{name_of(job, progress.teachers)}: epoch {report.epoch}/{report.epochs}"
         case Scored(result=result):
             return f"{_name(result, progress)}: {_outcome(result)} ({len(progress.results)} of {progress.total})"
         case Dropped(arm=arm, reason=reason):
             return f"dropped {arm}: {reason}"
         case Requeued() | CheckpointFailed():
-            return describe_trouble(event)
+            return describe_trouble(event, progress.teachers)
         case _:
-            return describe_trouble(event) if isinstance(event, TROUBLES) else ""
+            return describe_trouble(event, progress.teachers) if isinstance(event, TROUBLES) else ""
 
 
 def _name(result: FoldResult, progress: ConfirmProgress) -> str:
@@ -172,7 +177,7 @@ def _running(progress: ConfirmProgress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for job, report in sorted(progress.running.items()):
         bar = ProgressBar(total=report.epochs, completed=report.epoch, width=BAR_WIDTH)
-        table.add_row(describe_job(job), bar, f"{report.epoch}/{report.epochs}")
+        table.add_row(name_of(job, progress.teachers), bar, f"{report.epoch}/{report.epochs}")
     return table
 
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.cli.progress import Progress, Running, what_is_known
+from kdsearch.cli.progress import Progress, Running, name_of, what_is_known
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import DriverEvent
 from kdsearch.trials.record import EpochReport
@@ -59,10 +59,12 @@ def _teacher(progress: Progress) -> RenderableType:
     if progress.teacher is not None:
         line = f"teacher   {progress.teacher.headline()}"
         return Text(line if progress.phase == "searching" else f"{line}; {progress.phase} …")
-    if progress.teacher_report is None:
+    if not progress.teacher_reports:
         return Text(f"{progress.phase} …")
     table = Table.grid(padding=(0, 2))
-    table.add_row("teacher", *_epochs(progress.teacher_report), progress.teacher_failure)
+    for job, report in progress.teacher_reports.items():
+        failure = progress.teacher_failures.get(job, "")
+        table.add_row(name_of(job, progress.teachers), *_epochs(report), failure)
     return table
 
 

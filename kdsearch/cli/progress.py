@@ -14,13 +14,22 @@ from kdsearch.search.events import (
     Resumed,
     Searching,
     Started,
+    TeachersLacking,
     TrackingAway,
     TrackingBack,
     Trouble,
     Waiting,
 )
 from kdsearch.statistics.power import least_difference
-from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
+from kdsearch.trials.record import (
+    EpochReport,
+    Student,
+    TrialRecord,
+    describe_job,
+    makes_teacher,
+    students_of,
+    trial_of_job,
+)
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -48,6 +57,13 @@ def what_images_show(lesions: int) -> str:
     )
 
 
+def name_of(job: str, teachers: tuple[str, ...]) -> str:
+    """As people are told of the job; of several teachers' jobs, which it is."""
+    if len(teachers) > 1 and job in teachers:
+        return f"teacher {teachers.index(job) + 1} of {len(teachers)}"
+    return describe_job(job)
+
+
 @dataclass(slots=True)
 class Running:
     """A trial that is being trained."""
@@ -62,9 +78,11 @@ class Progress:
     """The state of a study as its events tell it."""
 
     phase: str = "starting"
-    teacher_report: EpochReport | None = None
-    teacher_failure: str = ""
-    """Why the teacher has no checkpoint, if so."""
+    teachers: tuple[str, ...] = ()
+    """Jobs of the teachers that are trained."""
+    teacher_reports: dict[str, EpochReport] = field(default_factory=dict)
+    teacher_failures: dict[str, str] = field(default_factory=dict)
+    """Why a teacher has no checkpoint, if so."""
     ready: MaterialsReady | None = None
     target: int = 0
     page: str | None = None
@@ -85,8 +103,10 @@ class Progress:
         match event:
             case Reading():
                 self.phase = "reading images, starting workers"
+            case TeachersLacking(jobs=jobs):
+                self.teachers = jobs
             case Progressed(job=job, report=report) if makes_teacher(job):
-                self.phase, self.teacher_report = "training the teacher", report
+                self.phase, self.teacher_reports[job] = "training the teacher", report
             case MaterialsReady():
                 self.phase, self.ready = "opening the record in MLflow", event
             case Searching(records=records, target=target, page=page):
@@ -122,7 +142,7 @@ class Progress:
 
     def _fail_checkpoint(self, job: str, reason: str) -> None:
         if makes_teacher(job):
-            self.teacher_failure = reason
+            self.teacher_failures[job] = reason
         else:
             self.running[trial_of_job(job)].failure = reason
 

@@ -19,6 +19,14 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeachersLacking:
+    """Teachers are about to be trained."""
+
+    jobs: tuple[str, ...]
+    """In the order in which they begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaterialsReady:
     """Images are read and the teacher is trained."""
 
@@ -88,4 +96,4 @@ class TrackingBack:
 Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
 """What went wrong and what becomes of it; a checkpoint that failed for no reason is one that is there again."""
 
-DriverEvent: TypeAlias = Reading | MaterialsReady | Searching | Started | Progressed | Ended | Trouble
+DriverEvent: TypeAlias = Reading | TeachersLacking | MaterialsReady | Searching | Started | Progressed | Ended | Trouble

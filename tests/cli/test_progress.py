@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from kdsearch.cli.confirming import ConfirmProgress
+from kdsearch.cli.confirming import describe as describe_confirming
 from kdsearch.cli.live import render
 from kdsearch.cli.plain import describe
 from kdsearch.cli.progress import Progress, what_images_show
-from kdsearch.search.events import MaterialsReady, Reading, Searching, Started
+from kdsearch.search.events import MaterialsReady, Reading, Searching, Started, TeachersLacking
 from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
@@ -62,6 +65,34 @@ def test_teacher_s_epochs_and_troubles_are_told_as_the_teacher_s(progress):
     (line,) = _handle(progress, Requeued(job=TEACHER, reason="signal 9", attempt=1, retries=2))
     assert line == "teacher: signal 9; resumes with another worker (1 of 2)"
     assert "1 lost; their work resumed with others" in _shown(progress)
+
+
+def test_several_teachers_are_told_apart(progress):
+    others = tuple(job_of_teacher(name) for name in ("9f", "1a"))
+    lines = _handle(
+        progress,
+        TeachersLacking(jobs=others),
+        Progressed(job=others[1], report=REPORT),
+        Progressed(job=others[0], report=REPORT),
+        Requeued(job=others[0], reason="signal 9", attempt=1, retries=2),
+    )
+    assert [line.split(":")[0] for line in lines] == ["", "teacher 2 of 2", "teacher 1 of 2", "teacher 1 of 2"]
+    shown = _shown(progress)
+    assert shown.count("3/20") == 2
+    assert "teacher 1 of 2" in shown
+
+
+def test_the_only_teacher_that_is_trained_needs_no_number(progress):
+    lines = _handle(progress, TeachersLacking(jobs=(TEACHER,)), Progressed(job=TEACHER, report=REPORT))
+    assert lines[1].startswith("teacher: epoch 3/20")
+
+
+def test_teachers_of_folds_are_told_apart():
+    progress, teachers = ConfirmProgress(), tuple(job_of_teacher(name) for name in ("9f", "1a"))
+    progress.handle(TeachersLacking(jobs=teachers), now=0.0)
+    tenth = Progressed(job=teachers[1], report=dataclasses.replace(REPORT, epoch=10))
+    progress.handle(tenth, now=0.0)
+    assert describe_confirming(tenth, progress) == "teacher 2 of 2: epoch 10/20"
 
 
 def test_what_the_images_can_show_is_said_before_the_search(progress):
