@@ -20,6 +20,8 @@ DISCRIMINATORS = ("family", "kind")
 """Keys by whose word a section is told from others that may stand in its place."""
 RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
 """Keys of older study files by their dotted names, and what they are called now."""
+KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[: ]")
+VALUE_ERROR = "Value error, "
 
 
 def describe(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> str:
@@ -38,9 +40,17 @@ def _line(detail: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> tuple
     location = _in_file(detail, file.content)
     if detail["type"] == "union_tag_invalid":
         location = (*location, *(key for key in DISCRIMINATORS if key in detail["input"]))
-    number = file.line(location)
+    number = file.line((*location, *_key_named_first(detail)))
     field = _dotted(location)
     return number, f"{file.path}:{number}: {field + ': ' if field else ''}{_message(detail, location, file, model)}"
+
+
+def _key_named_first(detail: ErrorDetails) -> Location:
+    """The key that a refusal of a section begins with, such as ``search.start: inherit cuts …``."""
+    if detail["type"] != "value_error":
+        return ()
+    named = KEY_FIRST.match(detail["msg"].removeprefix(VALUE_ERROR))
+    return tuple(named[1].split(".")) if named else ()
 
 
 def _in_file(detail: ErrorDetails, content: object) -> Location:
@@ -85,7 +95,7 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
         case "string_pattern_mismatch":
             return f"got {got!r}, which does not have the form {detail.get('ctx', {}).get('pattern')}"
         case "value_error":
-            return detail["msg"].removeprefix("Value error, ")
+            return detail["msg"].removeprefix(VALUE_ERROR)
         case _:
             shown = f"; got {got!r}" if isinstance(got, bool | int | float | str | None) else ""
             return detail["msg"].replace("Input should be", "must be").replace("Field required", "is missing") + shown

@@ -94,6 +94,22 @@ def test_all_mistakes_are_reported_together_in_file_order(study_file):
     assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["3", "5", "6"]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("repeats: 3\nsearch:\n  trials: 4\n  sampler: grid\n  start: inherit", "6: search.start: inherit and"),
+        ("repeats: 3\nsearch:\n  trials: 4\n  sampler: tpe", "2: repeats: 3 needs"),
+        ("search:\n  trials: 4\n  objectives: [dice, dice]", "4: search: objectives must differ"),
+        ("search:\n  trials: 4\n  pruning:\n    warmup_epochs: 2\n    pruner: median", "6: search: pruning.pruner: "),
+        ("search:\n  trials: 4\n  pruning: median", "4: search: pruning.pruner: "),
+        ("teacher:\n  weights: none\n  size: 96\ndistillation: {path: attention}", "4: teacher.size: 96 is not"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_reported_where_the_first_of_them_stands(study_file, text, place):
+    with pytest.raises(StudyFileError, match=f"study.yaml:{place}"):
+        load_study(study_file(f"name: a\n{text}\n"))
+
+
 def test_missing_name_is_said(study_file):
     with pytest.raises(StudyFileError, match="name: is missing"):
         load_study(study_file("seed: 0\n"))
