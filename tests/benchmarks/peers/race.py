@@ -1,10 +1,10 @@
 """What each search's students are worth on test images, over the core-seconds spent; docs/benchmarks.md has the table.
 
-    python tests/benchmarks/peers/race.py FOLDER --ours STUDY… --theirs NAME=OUT… --seconds 400 --figure race.png
+    python tests/benchmarks/peers/race.py FOLDER --ours NAME=STUDY… --theirs NAME=OUT… --seconds 400 --figure race.png
 
-``FOLDER`` is what ``prepare.py`` wrote. ``--ours`` are study files, NAME-SEED.yaml, that were run in this home; when
-stands in NAME-SEED.began beside each (``date +%s.%N``); ``--theirs`` are folders of the scripts. Several of
-one name are several seeds. Counted from the start of the process, the teacher's training not; validation chooses the
+``FOLDER`` is what ``prepare.py`` wrote. ``--ours`` are study files that were run in this home; when stands beside
+STUDY.yaml in STUDY.began (``date +%s.%N``); ``--theirs`` are folders of the scripts. Several of one name are several
+seeds, in the same order for each name. Counted from the start of the process, the teacher's training not; validation chooses the
 front, test images are what it is worth.
 """
 
@@ -52,18 +52,17 @@ def main() -> None:
     """Prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--ours", type=Path, nargs="*", default=[])
+    parser.add_argument("--ours", nargs="*", default=[])
     parser.add_argument("--theirs", nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     test = Lesions(options.data / "test", augmented=False)
     searches: dict[str, list[list[Made]]] = {}
-    for study in options.ours:
-        searches.setdefault(study.stem.rsplit("-", 1)[0], []).append(list(_ours(study, test)))
-    for one in options.theirs:
-        name, _, out = one.partition("=")
-        searches.setdefault(name, []).append(list(_theirs(Path(out), test)))
+    for ones, read in ((options.ours, _ours), (options.theirs, _theirs)):
+        for one in ones:
+            name, _, place = one.partition("=")
+            searches.setdefault(name, []).append(list(read(Path(place), test)))
     times = np.linspace(0, options.seconds, 401)
     curves = {name: np.array([_curve(made, times) for made in runs]) for name, runs in searches.items()}
     _print(curves, searches, times)
