@@ -15,13 +15,12 @@ from rich.text import Text
 
 from kdsearch.cli.live import BAR_WIDTH, duration
 from kdsearch.cli.plain import describe_trouble
-from kdsearch.cli.progress import name_of
 from kdsearch.config.quantity import format_quantity
 from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.search.events import DriverEvent, Reading, TeachersLacking, Trouble
-from kdsearch.trials.record import EpochReport, makes_teacher
+from kdsearch.search.events import DriverEvent, Reading, TrainingTeachers, Trouble
+from kdsearch.trials.record import EpochReport, describe_job, makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -54,7 +53,7 @@ class ConfirmProgress:
                 self.plan, self.seconds, self.since = prepared.plan, prepared.seconds, now
                 self.results = {(one.arm, one.repetition, one.fold): one for one in results}
                 self.done_before = len(self.results)
-            case TeachersLacking(jobs=jobs):
+            case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
             case Progressed(job=job, report=report):
                 self.running[job] = report
@@ -139,7 +138,7 @@ def describe(event: DriverEvent | ConfirmEvent, progress: ConfirmProgress) -> st
         case Reading():
             return "reading images"
         case Progressed(job=job, report=report) if makes_teacher(job) and report.epoch % EVERY == 0:
-            return f"{name_of(job, progress.teachers)}: epoch {report.epoch}/{report.epochs}"
+            return f"{describe_job(job, progress.teachers)} of folds: epoch {report.epoch}/{report.epochs}"
         case Scored(result=result):
             return f"{_name(result, progress)}: {_outcome(result)} ({len(progress.results)} of {progress.total})"
         case Dropped(arm=arm, reason=reason):
@@ -177,7 +176,7 @@ def _running(progress: ConfirmProgress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for job, report in sorted(progress.running.items()):
         bar = ProgressBar(total=report.epochs, completed=report.epoch, width=BAR_WIDTH)
-        table.add_row(name_of(job, progress.teachers), bar, f"{report.epoch}/{report.epochs}")
+        table.add_row(describe_job(job, progress.teachers), bar, f"{report.epoch}/{report.epochs}")
     return table
 
 

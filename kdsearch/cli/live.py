@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.cli.progress import Progress, Running, name_of, what_is_known
+from kdsearch.cli.progress import Progress, Running, what_is_known
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import DriverEvent
-from kdsearch.trials.record import EpochReport
+from kdsearch.trials.record import EpochReport, describe_job
 
 BAR_WIDTH = 24
 
@@ -62,9 +62,9 @@ def _teacher(progress: Progress) -> RenderableType:
     if not progress.teacher_reports:
         return Text(f"{progress.phase} …")
     table = Table.grid(padding=(0, 2))
-    for job, report in progress.teacher_reports.items():
+    for job in (job for job in progress.teachers if job in progress.teacher_reports):
         failure = progress.teacher_failures.get(job, "")
-        table.add_row(name_of(job, progress.teachers), *_epochs(report), failure)
+        table.add_row(describe_job(job, progress.teachers), *_epochs(progress.teacher_reports[job]), failure)
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from kdsearch.cli.progress import Progress, name_of, what_is_known
+from kdsearch.cli.progress import Progress, what_is_known
 from kdsearch.config.quantity import format_quantity
 from kdsearch.search.events import (
     DriverEvent,
@@ -15,13 +15,13 @@ from kdsearch.search.events import (
     Resumed,
     Searching,
     Started,
-    TeachersLacking,
     TrackingAway,
     TrackingBack,
+    TrainingTeachers,
     Trouble,
     Waiting,
 )
-from kdsearch.trials.record import TrialRecord, makes_teacher
+from kdsearch.trials.record import TrialRecord, describe_job, makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -52,7 +52,7 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case Reading():
             return "reading images"
         case Progressed(job=job, report=report):
-            name = name_of(job, progress.teachers)
+            name = describe_job(job, progress.teachers)
             shown = f"{name}: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
             return shown if makes_teacher(job) else ""
         case MaterialsReady(materials=materials):
@@ -66,19 +66,21 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case Ended(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
-        case TeachersLacking():
+        case TrainingTeachers():
             return ""
         case _:
             return describe_trouble(event, progress.teachers)
 
 
 def describe_trouble(event: Trouble, teachers: tuple[str, ...] = ()) -> str:
-    """One line for what went wrong, or is right again; ``teachers`` are the jobs of those that are trained."""
+    """One line for what went wrong, or is right again; ``teachers`` are the jobs of those that are trained together."""
     match event:
         case CheckpointFailed(job=job, reason=reason):
-            return f"{name_of(job, teachers)}: " + (f"continues with {reason}" if reason else "has a checkpoint again")
+            return f"{describe_job(job, teachers)}: " + (
+                f"continues with {reason}" if reason else "has a checkpoint again"
+            )
         case Requeued(job=job, reason=reason, attempt=attempt, retries=retries):
-            return f"{name_of(job, teachers)}: {reason}; resumes with another worker ({attempt} of {retries})"
+            return f"{describe_job(job, teachers)}: {reason}; resumes with another worker ({attempt} of {retries})"
         case Waiting(reason=reason, what=what):
             return f"waiting: {what} ({reason}); trying again, nothing is lost"
         case Resumed():

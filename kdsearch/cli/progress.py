@@ -14,22 +14,14 @@ from kdsearch.search.events import (
     Resumed,
     Searching,
     Started,
-    TeachersLacking,
     TrackingAway,
     TrackingBack,
+    TrainingTeachers,
     Trouble,
     Waiting,
 )
 from kdsearch.statistics.power import least_difference
-from kdsearch.trials.record import (
-    EpochReport,
-    Student,
-    TrialRecord,
-    describe_job,
-    makes_teacher,
-    students_of,
-    trial_of_job,
-)
+from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -57,13 +49,6 @@ def what_images_show(lesions: int) -> str:
     )
 
 
-def name_of(job: str, teachers: tuple[str, ...]) -> str:
-    """As people are told of the job; of several teachers' jobs, which it is."""
-    if len(teachers) > 1 and job in teachers:
-        return f"teacher {teachers.index(job) + 1} of {len(teachers)}"
-    return describe_job(job)
-
-
 @dataclass(slots=True)
 class Running:
     """A trial that is being trained."""
@@ -79,7 +64,7 @@ class Progress:
 
     phase: str = "starting"
     teachers: tuple[str, ...] = ()
-    """Jobs of the teachers that are trained."""
+    """Jobs of those that are trained."""
     teacher_reports: dict[str, EpochReport] = field(default_factory=dict)
     teacher_failures: dict[str, str] = field(default_factory=dict)
     """Why a teacher has no checkpoint, if so."""
@@ -103,7 +88,7 @@ class Progress:
         match event:
             case Reading():
                 self.phase = "reading images, starting workers"
-            case TeachersLacking(jobs=jobs):
+            case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
             case Progressed(job=job, report=report) if makes_teacher(job):
                 self.phase, self.teacher_reports[job] = "training the teacher", report

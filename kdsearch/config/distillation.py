@@ -55,7 +55,7 @@ class DistillationSpace(Section):
     that it can be compared by."""
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
-    Logits in the weak view are computed once a study, everything else at each step but for kept hidden maps."""
+    Logits in the weak view are computed once a study, all else at each step, except hidden maps that are kept."""
     weight: FloatSearch[Weight] = 1.0
     """How much distillation counts in the loss, as ``balance`` says."""
     balance: Fixed[Balance] = "added"

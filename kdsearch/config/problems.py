@@ -20,7 +20,7 @@ DISCRIMINATORS = ("family", "kind")
 """Keys by whose word a section is told from others that may stand in its place."""
 RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
 """Keys of older study files by their dotted names, and what they are called now."""
-KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[: ]")
+KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[:, ]")
 VALUE_ERROR = "Value error, "
 
 

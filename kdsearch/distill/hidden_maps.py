@@ -32,34 +32,27 @@ class HiddenMaps:
     """
 
     def __init__(
-        self,
-        teacher: Encoder,
-        images: Tensor,
-        *,
-        stride: int | None = None,
-        offset: float | None = None,
-        known: KnownMaps | None = None,
+        self, teacher: Encoder, images: Tensor, *, stride: int | None = None, offset: float | None = None
     ) -> None:
         """``images`` N×1×H×W, normalised, are what offset and statistics are measured on.
 
         ``stride`` is that of the maps; None stands for the encoder's output. ``offset`` is how many cells further the
         teacher's look than the student's; measured for students whose cells look straight ahead, unless given.
-        ``known`` keeps this teacher's maps; None for one of its own.
         """
         self._teacher, self._stride = teacher, stride
-        self._known = known or KnownMaps()
+        self.known = KnownMaps()
         self.offset = measure_offset(self._maps, images) if offset is None else offset
         self._cells = self._maps(images[:1]).shape[-1]
-        maps = self(images)
+        maps = self._aligned(images)
         self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
         std = maps.std(dim=(0, 2, 3), keepdim=True)
         self.std = torch.maximum(std, LEAST_STD * std.mean()).clamp_min(1e-6)
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """N×K×h×w of images N×1×H×W, not to be changed in place."""
-        return self._known.get(images, self._aligned, of=(self._stride, self.offset))
+        return self.known.get(images, self._aligned)
 
+    @torch.no_grad()
     def _aligned(self, images: Tensor) -> Tensor:
         return self._maps(moved(images, -self.offset, cells=self._cells) if self.offset else images)
 

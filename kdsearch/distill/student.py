@@ -22,7 +22,6 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
-from kdsearch.distill.known_maps import KnownMaps
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.optimisation import Slow
@@ -84,7 +83,8 @@ class Trainer:
         self._logit_std = 1.0
         self._looks: dict[Stride | None, float] = {}
         self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
-        self._known_maps = KnownMaps()
+        self._views: tuple[int, int] | None = None
+        """Seed and batch size of the last training that compared hidden maps."""
 
     def train(
         self,
@@ -144,6 +144,7 @@ class Trainer:
         data = with_logits if "weak" in views else self._data
         if not teaches_without_masks(spec):
             data = dataclasses.replace(data, unlabelled=None)
+        self._turn_to_views_of(recipe)
         distillation = Distillation(
             student,
             spec,
@@ -191,9 +192,17 @@ class Trainer:
             grey = self._data.train.grey
             spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
             self._hidden[stride, offset] = HiddenMaps(
-                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, known=self._known_maps
+                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset
             )
         return self._hidden[stride, offset]
+
+    def _turn_to_views_of(self, recipe: Recipe) -> None:
+        """Maps of other views than the recipe's make room where they fill it."""
+        views = recipe.seed, recipe.training.batch_size
+        if views != self._views:
+            for hidden in self._hidden.values():
+                hidden.known.make_room()
+        self._views = views
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
         """How many cells further the teacher's maps look than the student's, by the geometry of both."""

@@ -19,7 +19,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeachersLacking:
+class TrainingTeachers:
     """Teachers are about to be trained."""
 
     jobs: tuple[str, ...]
@@ -96,4 +96,6 @@ class TrackingBack:
 Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
 """What went wrong and what becomes of it; a checkpoint that failed for no reason is one that is there again."""
 
-DriverEvent: TypeAlias = Reading | TeachersLacking | MaterialsReady | Searching | Started | Progressed | Ended | Trouble
+DriverEvent: TypeAlias = (
+    Reading | TrainingTeachers | MaterialsReady | Searching | Started | Progressed | Ended | Trouble
+)

@@ -16,7 +16,7 @@ from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import lock_of
-from kdsearch.search.events import DriverEvent, Resumed, TeachersLacking, Waiting
+from kdsearch.search.events import DriverEvent, Resumed, TrainingTeachers, Waiting
 from kdsearch.search.teacher_answers import knows_all, store_known, store_mean
 from kdsearch.search.wanted_teacher import WantedTeacher, at_own_size
 from kdsearch.trials.record import job_of_teacher
@@ -66,7 +66,7 @@ def add_teachers(
             for each in made:
                 store_taken(each, choose_device(study.device))
         elif made:
-            yield TeachersLacking(jobs=tuple(job_of_teacher(each.folder.name) for each in made))
+            yield TrainingTeachers(jobs=tuple(job_of_teacher(each.folder.name) for each in made))
             yield from train_teachers(made, jobs, home=home, threads=threads)
         for one in lacking:
             if members := one.members():

@@ -43,10 +43,10 @@ def job_of_repeat(plan: str, *, arm: str, repetition: int, fold: int) -> str:
     return f"{_REPEAT}{plan[:8]}-{repetition + 1}-{fold + 1}-{arm}"
 
 
-def describe_job(job_id: str) -> str:
-    """As people are told of it."""
+def describe_job(job_id: str, teachers: tuple[str, ...] = ()) -> str:
+    """As people are told of it; ``teachers`` are the jobs of those that are trained together."""
     if makes_teacher(job_id):
-        return "teacher"
+        return f"teacher {teachers.index(job_id) + 1} of {len(teachers)}" if len(teachers) > 1 else "teacher"
     if job_id.startswith(_REPEAT):
         _, _, repetition, fold, arm = job_id.split("-", 4)
         twin = "twin of " if arm.endswith("-twin") else ""

@@ -70,10 +70,11 @@ class TeacherSink:
 
     def failed(self, job: Job, reason: str, curve: tuple[EpochReport, ...], *, traceback: str = "") -> Iterator[Never]:
         """Raises TeacherError, because its students have none."""
+        name = describe_job(job.id, tuple(self._lacking))
         if traceback:
-            logger.error("the %s failed:\n%s", describe_job(job.id), traceback)
+            logger.error("the %s failed:\n%s", name, traceback)
         after = f" after {len(curve)} epoch{'s' * (len(curve) > 1)}" if curve else ""
-        raise TeacherError(f"the teacher could not be trained{after}: {reason}")
+        raise TeacherError(f"the {name} could not be trained{after}: {reason}")
 
     def lost(self, job: Job, reasons: tuple[str, ...]) -> Iterator[Never]:  # noqa: ARG002 - the contract's names
         """The dispatcher tries again; a next driver counts from 0."""

@@ -14,7 +14,7 @@ from kdsearch.cli.confirming import describe as describe_confirming
 from kdsearch.cli.live import render
 from kdsearch.cli.plain import describe
 from kdsearch.cli.progress import Progress, what_images_show
-from kdsearch.search.events import MaterialsReady, Reading, Searching, Started, TeachersLacking
+from kdsearch.search.events import MaterialsReady, Reading, Searching, Started, TrainingTeachers
 from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
@@ -56,10 +56,11 @@ def test_teacher_s_epochs_and_troubles_are_told_as_the_teacher_s(progress):
     lines = _handle(
         progress,
         Reading(),
+        TrainingTeachers(jobs=(TEACHER,)),
         Progressed(job=TEACHER, report=REPORT),
         CheckpointFailed(job=TEACHER, reason="no checkpoint: disk full"),
     )
-    assert lines[1:] == ["teacher: epoch 3/20, Dice 74.3 %", "teacher: continues with no checkpoint: disk full"]
+    assert lines[2:] == ["teacher: epoch 3/20, Dice 74.3 %", "teacher: continues with no checkpoint: disk full"]
     assert "3/20" in _shown(progress)
     assert "no checkpoint: disk full" in _shown(progress)
     (line,) = _handle(progress, Requeued(job=TEACHER, reason="signal 9", attempt=1, retries=2))
@@ -71,7 +72,7 @@ def test_several_teachers_are_told_apart(progress):
     others = tuple(job_of_teacher(name) for name in ("9f", "1a"))
     lines = _handle(
         progress,
-        TeachersLacking(jobs=others),
+        TrainingTeachers(jobs=others),
         Progressed(job=others[1], report=REPORT),
         Progressed(job=others[0], report=REPORT),
         Requeued(job=others[0], reason="signal 9", attempt=1, retries=2),
@@ -79,20 +80,20 @@ def test_several_teachers_are_told_apart(progress):
     assert [line.split(":")[0] for line in lines] == ["", "teacher 2 of 2", "teacher 1 of 2", "teacher 1 of 2"]
     shown = _shown(progress)
     assert shown.count("3/20") == 2
-    assert "teacher 1 of 2" in shown
+    assert shown.index("teacher 1 of 2") < shown.index("teacher 2 of 2")
 
 
 def test_the_only_teacher_that_is_trained_needs_no_number(progress):
-    lines = _handle(progress, TeachersLacking(jobs=(TEACHER,)), Progressed(job=TEACHER, report=REPORT))
+    lines = _handle(progress, TrainingTeachers(jobs=(TEACHER,)), Progressed(job=TEACHER, report=REPORT))
     assert lines[1].startswith("teacher: epoch 3/20")
 
 
 def test_teachers_of_folds_are_told_apart():
     progress, teachers = ConfirmProgress(), tuple(job_of_teacher(name) for name in ("9f", "1a"))
-    progress.handle(TeachersLacking(jobs=teachers), now=0.0)
+    progress.handle(TrainingTeachers(jobs=teachers), now=0.0)
     tenth = Progressed(job=teachers[1], report=dataclasses.replace(REPORT, epoch=10))
     progress.handle(tenth, now=0.0)
-    assert describe_confirming(tenth, progress) == "teacher 2 of 2: epoch 10/20"
+    assert describe_confirming(tenth, progress) == "teacher 2 of 2 of folds: epoch 10/20"
 
 
 def test_what_the_images_can_show_is_said_before_the_search(progress):

@@ -38,40 +38,54 @@ def _images(seed: int, *, count: int = 2) -> torch.Tensor:
     return torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
+def _get(known, teacher, images):
+    return known.get(images, lambda images: teacher.features(images)[-1])
+
+
 def test_equal_images_are_asked_about_once():
     known, teacher = KnownMaps(), Counting()
-    first, second = (known.get(_images(0), lambda images: teacher.features(images)[-1], of=None) for _ in range(2))
+    first, second = (_get(known, teacher, _images(0)) for _ in range(2))
     assert teacher.asked == 1
     assert torch.equal(first, second)
 
 
-def test_other_images_shapes_and_questions_are_computed():
+def test_other_images_and_shapes_are_computed():
     known, teacher = KnownMaps(), Counting()
     last = _images(0).clone()
     last[-1, -1, -1, -1] += 1e-6
-    for images, of in [(_images(0), 1), (last, 1), (_images(0).reshape(1, 1, 4, 8), 1), (_images(0), 2)]:
-        found = known.get(images, lambda images: teacher.features(images)[-1], of=of)
-        assert torch.equal(found[:, :1], images)
-    assert teacher.asked == 4
+    for images in (_images(0), last, _images(0).reshape(1, 1, 4, 8)):
+        assert torch.equal(_get(known, teacher, images)[:, :1], images)
+    assert teacher.asked == 3
 
 
 def test_what_does_not_fit_is_computed_each_time_and_what_does_is_kept():
     known, teacher = KnownMaps(most_bytes=2 * SIZE + 1), Counting()
     for seed in (0, 1, 2, 0, 1, 2):
-        found = known.get(_images(seed), lambda images: teacher.features(images)[-1], of=None)
-        assert torch.equal(found[:, :1], _images(seed))
+        assert torch.equal(_get(known, teacher, _images(seed))[:, :1], _images(seed))
     assert teacher.asked == 4
 
 
-def test_two_strides_of_one_teacher_do_not_answer_for_each_other():
-    class Two(Counting):
-        def features(self, images):
-            return [*super().features(images), images[..., ::2, ::2] + 1]
+@pytest.mark.parametrize(("fits", "more"), [(1, 1), (2, 0)])
+def test_room_is_made_only_where_it_is_full(fits, more):
+    known, teacher = KnownMaps(most_bytes=fits * SIZE), Counting()
+    for seed in (0, 1):
+        _get(known, teacher, _images(seed))
+    known.make_room()
+    for _ in range(2):
+        _get(known, teacher, _images(1))
+    assert teacher.asked == 2 + more
 
-    known, teacher, images = KnownMaps(), Two(), _images(0)
-    fine, coarse = (HiddenMaps(teacher, images, stride=stride, offset=0.0, known=known) for stride in (1, 2))
-    assert torch.equal(fine(images)[:, :1], images)
-    assert torch.equal(coarse(images), images[..., ::2, ::2] + 1)
+
+def test_nothing_is_kept_of_images_on_another_device():
+    known, teacher = KnownMaps(), Counting()
+    for _ in range(2):
+        assert _get(known, teacher, _images(0).to("meta")).is_meta
+    assert teacher.asked == 2
+
+
+def test_measured_images_take_no_room():
+    hidden = HiddenMaps(Counting(), _images(0, count=64), offset=0.0)
+    assert hidden.known.get(_images(0, count=64), torch.neg).equal(-_images(0, count=64))
 
 
 @pytest.fixture

@@ -18,10 +18,13 @@ from kdsearch.errors import DataError, StudyFileError
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
+from kdsearch.search.events import TrainingTeachers
 from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
+from kdsearch.search.teachers import add_teacher
 from kdsearch.search.wanted_teacher import WantedTeacher
-from tests.search.setups import finish, make_materials
+from kdsearch.trials.record import job_of_teacher
+from tests.search.setups import finish, inline, make_materials
 from tests.tiny import TINY
 
 CPU = torch.device("cpu")
@@ -59,6 +62,18 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, membe
     took = sum(part.scores.train_seconds for part in parts)
     assert materials.teacher.scores.train_seconds == pytest.approx(took)
     assert took > 0
+
+
+def test_members_that_are_trained_are_named_before_they_begin(made, tmp_path):
+    study, _ = made("ensemble: 3\n  members: folds")
+    other = tmp_path / "other"
+    with inline() as jobs:
+        events, _ = finish(add_teacher(study, read_images(study, other), jobs, home=other, study_id="0"))
+    names = [job_of_teacher(part.folder(other).name) for part in _wanted(study, other).members()]
+    assert events[0] == TrainingTeachers(jobs=tuple(names))
+    assert [event.job for event in events[1:] if event.report.epoch == 1] == names
+    with inline() as jobs:
+        assert finish(add_teacher(study, read_images(study, other), jobs, home=other, study_id="0"))[0] == []
 
 
 def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(made, tmp_path):

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import signal
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -16,8 +17,10 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.measure.latency import cores
+from kdsearch.search.events import TrainingTeachers
 from kdsearch.search.preparation import read_images
 from kdsearch.search.teachers import add_teacher
+from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Failed, Progressed
 from kdsearch.workers.processes import ProcessExecutor
@@ -124,8 +127,10 @@ def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_th
         study = tiny.model_copy(update={"search": tiny.search.model_copy(update=changes)})
         with inline() as jobs:
             training = add_teacher(study, images, jobs, home=tmp_path, study_id="0123456789")
+            told = next(training)
             assert isinstance(next(training), Progressed)
             (job,) = jobs.running
+            assert told == TrainingTeachers(jobs=(job.id,))
             assert job.threads == threads
             assert torch.get_num_threads() == (cores() if threads == "all" else 1)
             assert job.checkpoint.startswith(f"{folder}/tiny-01234567/teacher-")
@@ -165,5 +170,12 @@ def test_reason_tells_when_it_failed(wanted, tmp_path):
         training = train_teachers([one], jobs, home=tmp_path, threads=1)
         next(training), next(training)  # the second is told when the first has been taken into account
         failed = jobs.handle(Failed(job=jobs.running[0].id, reason="the disk is gone"), TeacherSink([one]))
-        with pytest.raises(TeacherError, match="could not be trained after 1 epoch: the disk is gone"):
+        with pytest.raises(TeacherError, match="the teacher could not be trained after 1 epoch: the disk is gone"):
             next(failed)
+
+
+def test_failure_says_which_of_several_teachers(wanted):
+    both = [dataclasses.replace(wanted(), folder=wanted().folder.with_name(name)) for name in ("9f", "1a")]
+    job = SimpleNamespace(id=job_of_teacher("1a"))
+    with pytest.raises(TeacherError, match="the teacher 2 of 2 could not be trained: the disk is gone"):
+        TeacherSink(both).failed(job, "the disk is gone", ())

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/peers/race.py FOLDER --ours NAME=STUDY… --theirs NAME=OUT… --seconds 400 --figure race.png
 
-``FOLDER`` is what ``prepare.py`` wrote. ``--ours`` are study files that were run in this home; when stands beside
-STUDY.yaml in STUDY.began (``date +%s.%N``); ``--theirs`` are folders of the scripts. Several of one name are several
-seeds, in the same order for each name. Counted from the start of the process, the teacher's training not; validation chooses the
-front, test images are what it is worth.
+``FOLDER`` is what ``prepare.py`` wrote. ``--ours`` are study files that were run in this home, the start of each in
+STUDY.began beside STUDY.yaml (``date +%s.%N``); ``--theirs`` are folders of the scripts. Several of one name are
+several seeds, in the same order for each name. Counted from the start of the process, the teacher's training not;
+validation chooses the front, test images are what it is worth.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def main() -> None:
     searches: dict[str, list[list[Made]]] = {}
     for ones, read in ((options.ours, _ours), (options.theirs, _theirs)):
         for one in ones:
-            name, _, place = one.partition("=")
+            name, equals, place = one.partition("=")
+            if not equals:
+                parser.error(f"{one} must be NAME=PATH")
             searches.setdefault(name, []).append(list(read(Path(place), test)))
     times = np.linspace(0, options.seconds, 401)
     curves = {name: np.array([_curve(made, times) for made in runs]) for name, runs in searches.items()}
