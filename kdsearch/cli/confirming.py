@@ -138,7 +138,7 @@ def describe(event: DriverEvent | ConfirmEvent, progress: ConfirmProgress) -> st
         case Reading():
             return "reading images"
         case Progressed(job=job, report=report) if makes_teacher(job) and report.epoch % EVERY == 0:
-            return f"{describe_job(job, progress.teachers)} of folds: epoch {report.epoch}/{report.epochs}"
+            return f"{describe_job(job, progress.teachers)} for the folds: epoch {report.epoch}/{report.epochs}"
         case Scored(result=result):
             return f"{_name(result, progress)}: {_outcome(result)} ({len(progress.results)} of {progress.total})"
         case Dropped(arm=arm, reason=reason):

@@ -93,7 +93,7 @@ def test_teachers_of_folds_are_told_apart():
     progress.handle(TrainingTeachers(jobs=teachers), now=0.0)
     tenth = Progressed(job=teachers[1], report=dataclasses.replace(REPORT, epoch=10))
     progress.handle(tenth, now=0.0)
-    assert describe_confirming(tenth, progress) == "teacher 2 of 2 of folds: epoch 10/20"
+    assert describe_confirming(tenth, progress) == "teacher 2 of 2 for the folds: epoch 10/20"
 
 
 def test_what_the_images_can_show_is_said_before_the_search(progress):
