@@ -15,6 +15,10 @@ from kdsearch.confirm.preparation import Prepared
 from kdsearch.report.confirmation import Rows, answer_tables, cells_table, sentences
 from kdsearch.search.events import DriverEvent
 from kdsearch.statistics.confirmation import Confirmation
+from kdsearch.statistics.power import power_of_no_worse, power_of_pooled_effect
+
+EFFECTS = 2, 4
+"""Points of Dice for which the power of a plan is printed."""
 
 
 def watch(
@@ -52,14 +56,26 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     where = "once, and are open then" if plan.kind == "test" else "out of fold"
     ships = f" The student of seed {plan.ships} is the one to ship." if plan.kind == "test" else ""
     margin = f" Margin for a smaller student: {100 * plan.settings.delta:g} points." if plan.not_worse else ""
-    say(
-        console,
-        f"{prepared.lesions} images with a lesion are scored {where}: a difference of "
-        f"{100 * prepared.least_difference:.1f} points is likely to be shown by so many, were it the only comparison "
-        f"and training always the same.{margin}{ships}",
-    )
+    say(console, f"{prepared.lesions} images with a lesion are scored {where}.{margin}{ships}")
+    if power := _power(prepared):
+        say(console, power)
     for warning in plan.warnings:
         say(console, f"Mind: {warning}.", style="yellow")
+
+
+def _power(prepared: Prepared) -> str:
+    """What the plan is likely to show, by simulations with the noise measured on BUSI; empty if it compares nothing."""
+    plan, layout, words = prepared.plan, prepared.layout, []
+    if plan.twins and layout.groups.size:
+        shares = " and ".join(
+            f"{100 * power_of_pooled_effect(layout, effect=points / 100):.0f} % if it is {points:+d}"
+            for points in EFFECTS
+        )
+        words.append(f"a pooled effect of distillation in {shares} points")
+    if plan.not_worse and layout.groups.size:
+        equal = 100 * power_of_no_worse(layout, margin=plan.settings.delta)
+        words.append(f"that the next smaller student is no worse than the largest in {equal:.0f} % if both are equal")
+    return f"In simulations with noise as on BUSI, this plan shows {'; '.join(words)}." if words else ""
 
 
 def _trainings(plan: Plan) -> str:

@@ -11,9 +11,9 @@ from kdsearch.confirm.plan import Arm, Pair, Plan
 from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult
 from kdsearch.confirm.tables import ArmTable, Floats, paired, paired_rows, table_of
 from kdsearch.front.dominance import mean_best_by_size
-from kdsearch.statistics.comparisons import Compared, compare, compare_to_margin, image_interval
+from kdsearch.statistics.comparisons import Compared, compare, compare_to_margin, image_interval, mean_known
 from kdsearch.statistics.confirmation import ArmAnswer, AsGood, Confirmation, Effect, Estimate, Part
-from kdsearch.statistics.resampling import LEVEL, draw_weights, sums_by_group
+from kdsearch.statistics.resampling import LEVEL, draw_means, sums_by_group
 from kdsearch.trials.scores import Scores
 
 HALF = 0.5
@@ -47,12 +47,11 @@ def answer(
     tables, left_out = _tables(plan, images, results, dropped)
     arms = [arm for arm in plan.arms if arm.id in tables]
     scores = {name: _first_scores(results, name) for name in tables}
-    to_teacher = compare([paired(images, tables[arm.id], tables[TEACHER]) for arm in arms], groups)
+    to_teacher = compare(
+        [paired(images, tables[arm.id], tables[TEACHER], testing=plan.testing) for arm in arms], groups
+    )
     twins = [pair for pair in plan.twins if {pair.arm, pair.other} <= tables.keys()]
-    differences = [paired(images, tables[pair.arm], tables[pair.other]) for pair in twins]
-    if twins:
-        differences.append(paired_rows(images, _mean_difference(twins, tables)))
-    compared = compare(differences, groups)
+    pooled, effects = _effects(plan, images, twins, tables, _unfinished(images, results, dropped))
     lesions = ~np.isnan(tables[TEACHER].values["dice"][0])
     return Confirmation(
         kind=plan.kind,
@@ -71,23 +70,56 @@ def answer(
             for arm, difference in zip(arms, to_teacher, strict=True)
         ),
         teacher=_arm_answer(None, tables[TEACHER], images, scores[TEACHER], None),
-        effects=tuple(
-            Effect(member=pair.arm, twin=pair.other, difference=difference)
-            for pair, difference in zip(twins, compared, strict=False)
-        ),
-        pooled=compared[-1] if twins else None,
+        effects=effects,
+        pooled=pooled,
         front_gain=_front_gain(plan, twins, tables, groups) if len(twins) > 1 else None,
         as_good=_as_good(plan, images, tables),
         left_out=tuple(left_out.items()),
         warnings=plan.warnings,
+        testing=plan.testing,
+    )
+
+
+def _effects(
+    plan: Plan,
+    images: ScoredImages,
+    twins: Sequence[Pair],
+    tables: Mapping[str, ArmTable],
+    unfinished: Mapping[str, ArmTable],
+) -> tuple[Compared | None, tuple[Effect, ...]]:
+    """The pooled effect of distillation and that of each pair, tested in the plan's order."""
+    pairs = [paired(images, tables[pair.arm], tables[pair.other], testing=plan.testing) for pair in twins]
+    if plan.testing == "one family":
+        if not twins:
+            return None, ()
+        pairs.append(paired_rows(images, _mean_difference(twins, tables), testing=plan.testing))
+        *each, together = compare(pairs, images.groups)
+        return together, _as_effects(twins, each, exploratory=False)
+    known = {**tables, **unfinished}
+    pooling = [pair for pair in plan.twins if {pair.arm, pair.other} <= known.keys()]
+    if not pooling:
+        return None, ()
+    rows = _mean_difference(pooling, known)
+    (first,) = compare([paired_rows(images, rows, testing=plan.testing)], images.groups)
+    if first.shown:
+        return first, _as_effects(twins, compare(pairs, images.groups), exploratory=False)
+    alone = [compare([pair], images.groups)[0] for pair in pairs]
+    return first, _as_effects(twins, alone, exploratory=True)
+
+
+def _as_effects(twins: Sequence[Pair], found: Sequence[Compared], *, exploratory: bool) -> tuple[Effect, ...]:
+    return tuple(
+        Effect(member=pair.arm, twin=pair.other, difference=difference, exploratory=exploratory)
+        for pair, difference in zip(twins, found, strict=True)
     )
 
 
 def _as_good(plan: Plan, images: ScoredImages, tables: Mapping[str, ArmTable]) -> tuple[AsGood, ...]:
     """Smaller members against larger ones, of those that have tables."""
     pairs = [pair for pair in plan.not_worse if {pair.arm, pair.other} <= tables.keys()]
-    differences = [paired(images, tables[pair.arm], tables[pair.other]) for pair in pairs]
-    compared = compare_to_margin(differences, images.groups, margin=plan.settings.delta)
+    differences = [paired(images, tables[pair.arm], tables[pair.other], testing=plan.testing) for pair in pairs]
+    in_order = plan.testing == "pooled first"
+    compared = compare_to_margin(differences, images.groups, margin=plan.settings.delta, in_order=in_order)
     return tuple(
         AsGood(smaller=pair.arm, larger=pair.other, difference=difference)
         for pair, difference in zip(pairs, compared, strict=True)
@@ -116,6 +148,17 @@ def _tables(
     return tables, left_out
 
 
+def _unfinished(
+    images: ScoredImages, results: Mapping[tuple[str, int, int], FoldResult], dropped: Mapping[str, str]
+) -> dict[str, ArmTable]:
+    """Tables of the arms that racing dropped, with what they scored before."""
+    scores: dict[str, dict[tuple[int, int], Scores]] = {}
+    for (arm, repetition, fold), found in results.items():
+        if arm in dropped and found.scores is not None:
+            scores.setdefault(arm, {})[repetition, fold] = found.scores
+    return {arm: table_of(images, found) for arm, found in scores.items()}
+
+
 def _first_scores(results: Mapping[tuple[str, int, int], FoldResult], name: str) -> Scores:
     scores = results[name, 0, 0].scores
     assert scores is not None, "it has a table"
@@ -123,9 +166,9 @@ def _first_scores(results: Mapping[tuple[str, int, int], FoldResult], name: str)
 
 
 def _mean_difference(pairs: Sequence[Pair], tables: Mapping[str, ArmTable]) -> Floats:
-    """R×N: the mean over pairs of distilled minus plain."""
+    """R×N: the mean over pairs of distilled minus undistilled, over those that both scored the image."""
     rows = [tables[pair.arm].values["dice"] - tables[pair.other].values["dice"] for pair in pairs]
-    return np.asarray(np.mean(rows, axis=0))
+    return mean_known(np.stack(rows))
 
 
 def _arm_answer(
@@ -195,8 +238,7 @@ def _front_gain(plan: Plan, twins: Sequence[Pair], tables: Mapping[str, ArmTable
     def covered(arms: Sequence[Arm]) -> Floats:
         """Of all images, then of each draw of their groups."""
         sums, counts = sums_by_group(np.stack([tables[arm.id].over_images("dice") for arm in arms]), groups)
-        weights = np.column_stack([np.ones(counts.size), draw_weights(counts.size)])
-        dice = (sums @ weights) / (counts @ weights)
+        dice = np.column_stack([sums.sum(axis=1) / counts.sum(), draw_means(sums, counts)])
         return mean_best_by_size(np.array([arm.params for arm in arms]), dice, least=least, most=most)
 
     gain = covered(distilled) - covered([arm for arm in plain if arm.params < most])

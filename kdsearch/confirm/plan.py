@@ -15,9 +15,9 @@ from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.digests import digest, seed_of
-from kdsearch.files.schema import Schema
+from kdsearch.files.schema import Content, Schema
 from kdsearch.front.members import front_of
-from kdsearch.statistics.confirmation import Kind, Role
+from kdsearch.statistics.confirmation import Kind, Role, Testing
 from kdsearch.statistics.standings import Standings
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, job_of_repeat
@@ -81,8 +81,9 @@ class Plan:
     twins: tuple[Pair, ...]
     """Distilled members and their twins: does distillation help?"""
     not_worse: tuple[Pair, ...]
-    """Smaller and larger members: is the smaller as good?"""
+    """Members that are compared with the largest one, in the order of testing: the next smaller first."""
     settings: ConfirmConfig
+    testing: Testing
     partitions: tuple[tuple[str, ...], ...]
     """Fingerprint of each fold of each repetition."""
     seeds: tuple[tuple[int, ...], ...]
@@ -158,10 +159,9 @@ def make_plan(
         study=study.name,
         arms=tuple(arms),
         twins=tuple(twins),
-        not_worse=tuple(
-            Pair(arm=small, other=large) for place, small in enumerate(names) for large in names[place + 1 :]
-        ),
+        not_worse=tuple(Pair(arm=smaller, other=names[-1]) for smaller in reversed(names[:-1])),
         settings=study.confirm,
+        testing="pooled first",
         partitions=tuple(tuple(folds) for folds in partitions),
         seeds=tuple(
             tuple(seed_of("confirm", study.confirm.seed, repetition, fold) for fold in range(len(folds)))
@@ -190,6 +190,7 @@ def make_test_plan(study: StudyConfig, student: Student, *, partition: str, warn
         twins=tuple(twins),
         not_worse=(),
         settings=study.confirm,
+        testing="pooled first",
         partitions=((partition,),) * SEEDS,
         seeds=seeds,
         ships=seeds[0][0],
@@ -282,8 +283,13 @@ def _trained_alike(one: Recipe, other: Recipe) -> bool:
     return one.model_copy(update={"seed": 0}) == other.model_copy(update={"seed": 0})
 
 
+def _tested_as_one_family(content: Content) -> Content:
+    """Plans sealed before there was a choice keep their rule."""
+    return content | {"testing": "one family"}
+
+
 _PLAN = TypeAdapter(Plan)
-SCHEMA = Schema(what="confirmation's plan", upgrades=())
+SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family,))
 
 
 def dump_plan(plan: Plan) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.confirm.images import ScoredImages, describe_images
@@ -20,7 +23,7 @@ from kdsearch.files.digests import seed_of
 from kdsearch.search.preparation import read_same_images, require_same_teacher, workers_of
 from kdsearch.search.store import StudyStore
 from kdsearch.search.wanted_teacher import WantedTeacher
-from kdsearch.statistics.power import least_difference
+from kdsearch.statistics.power import Layout
 from kdsearch.statistics.standings import standings_of
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, students_of
@@ -45,12 +48,23 @@ class Prepared:
     @property
     def lesions(self) -> int:
         """Images with a lesion that are scored out of fold."""
-        return sum(fraction > 0 for fraction in self.described.lesion_fraction)
+        return int(self._with_lesion.sum())
 
     @property
-    def least_difference(self) -> float:
-        """Of Dice, that so many images show with 80 % power."""
-        return least_difference(self.lesions)
+    def layout(self) -> Layout:
+        """The images with a lesion, their groups and folds, from which the plan's power follows."""
+        here = self._with_lesion
+        _, groups = np.unique(np.asarray(self.described.groups)[here], return_inverse=True)
+        return Layout(
+            groups=groups,
+            folds=np.asarray(self.described.folds)[:, here],
+            test_to_train=self.described.test_to_train,
+            pairs=len(self.plan.twins),
+        )
+
+    @property
+    def _with_lesion(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.described.lesion_fraction) > 0
 
 
 def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:

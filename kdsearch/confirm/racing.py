@@ -1,15 +1,14 @@
-"""Which members are worse than a smaller one beyond doubt, so that no more is spent on them."""
+"""Which members are shown to be worse than a smaller one, so that no more is spent on them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from kdsearch.confirm.images import ScoredImages
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.store import FoldResult
-from kdsearch.statistics.differences import simultaneous_differences
+from kdsearch.confirm.tables import Floats, paired_rows, table_of
+from kdsearch.statistics.comparisons import ALPHA, compare
 
 FEWEST_FOLDS = 2
 """One training of each says too little."""
@@ -23,34 +22,51 @@ def overtaken(
     done: Collection[tuple[int, int]],
     dropped: Collection[str],
 ) -> dict[str, str]:
-    """Members whose simultaneous upper bound lies under the best of no larger size, with why.
+    """Members that are shown to be worse than one no larger, with the reason.
 
-    ``done`` are the folds that every other arm has been scored in, by repetition and fold.
+    ``done`` are the folds that every other arm has been scored in, by repetition and fold. A verdict needs folds and
+    images, as in the answers; all pairs of members and all looks share the error rate of 5 % (Holm, and alpha divided
+    by the number of looks).
     """
-    if len(done) < FEWEST_FOLDS:
+    if not FEWEST_FOLDS <= len(done) < _folds(plan):
         return {}
-    racing = [
-        arm
+    rows = {
+        arm.id: _rows(images, results, arm.id, done)
         for arm in plan.members
-        if arm.id not in dropped
-        and all((found := results.get((arm.id, *place))) is not None and found.scores is not None for place in done)
-    ]
-    dice = {arm.id: _dice(arm.id, images, results, done) for arm in racing}
-    pairs = []
-    for arm in racing:
-        smaller = [other for other in racing if other.params <= arm.params and other.id != arm.id]
-        if smaller:
-            pairs.append((arm, max(smaller, key=lambda other: float(np.nanmean(dice[other.id])))))
-    if not pairs:
-        return {}
-    behind = simultaneous_differences(
-        np.zeros(len(images.groups)), [dice[arm.id] - dice[best.id] for arm, best in pairs], images.groups
-    )
-    return {
-        arm.id: f"{found} points behind {best.name}, which is no larger, after {len(done)} folds"
-        for (arm, best), found in zip(pairs, behind, strict=True)
-        if found.mean - found.half_width > 0
+        if arm.id not in dropped and all(_scored(results, arm.id, place) for place in done)
     }
+    racing = [arm for arm in plan.members if arm.id in rows]
+    pairs = [(arm, other) for arm in racing for other in racing if other.id != arm.id and other.params <= arm.params]
+    differences = [paired_rows(images, rows[other.id] - rows[arm.id], testing=plan.testing) for arm, other in pairs]
+    looks = _folds(plan) - FEWEST_FOLDS
+    compared = compare(differences, images.groups, alpha=ALPHA / looks)
+    found: dict[str, str] = {}
+    for (arm, other), difference in zip(pairs, compared, strict=True):
+        if difference.shown and difference.mean > 0:
+            found.setdefault(
+                arm.id, f"{difference} points behind {other.name}, which is no larger, after {len(done)} folds"
+            )
+    return found
+
+
+def _scored(results: Mapping[tuple[str, int, int], FoldResult], arm: str, place: tuple[int, int]) -> bool:
+    found = results.get((arm, *place))
+    return found is not None and found.scores is not None
+
+
+def _folds(plan: Plan) -> int:
+    return sum(len(repetition) for repetition in plan.partitions)
+
+
+def _rows(
+    images: ScoredImages,
+    results: Mapping[tuple[str, int, int], FoldResult],
+    arm: str,
+    done: Collection[tuple[int, int]],
+) -> Floats:
+    """R×N Dice; NaN in folds that are not done."""
+    scores = {place: found for place in done if (found := results[(arm, *place)].scores) is not None}
+    return table_of(images, scores).values["dice"]
 
 
 def twins_without_member(plan: Plan, dropped: Collection[str]) -> dict[str, str]:
@@ -61,21 +77,3 @@ def twins_without_member(plan: Plan, dropped: Collection[str]) -> dict[str, str]
         for arm in plan.arms
         if arm.role == "twin" and arm.id not in needed and arm.id not in dropped
     }
-
-
-def _dice(
-    arm: str,
-    images: ScoredImages,
-    results: Mapping[tuple[str, int, int], FoldResult],
-    done: Collection[tuple[int, int]],
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """N: averaged over the repetitions that have scored an image; NaN where none has."""
-    sums, counts = np.zeros(len(images.groups)), np.zeros(len(images.groups))
-    for repetition, fold in done:
-        scores = results[arm, repetition, fold].scores
-        assert scores is not None, "checked before"
-        assert scores.native is not None, "a confirmation measures at the files' size"
-        here = np.asarray(images.folds[repetition]) == fold
-        sums[here] += scores.native.dice
-        counts[here] += 1
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

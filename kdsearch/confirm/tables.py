@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kdsearch.confirm.images import ScoredImages
-from kdsearch.statistics.comparisons import PairedDice
+from kdsearch.statistics.comparisons import PairedDice, pair_of
+from kdsearch.statistics.confirmation import Testing
 from kdsearch.trials.scores import Scores
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +33,7 @@ class ArmTable:
 
 
 def table_of(images: ScoredImages, scores: Mapping[tuple[int, int], Scores]) -> ArmTable:
-    """An arm's table from its scores by repetition and fold, all of them there."""
+    """An arm's table from its scores by repetition and fold; NaN for the images of folds without scores."""
     values: dict[Measure, Floats] = {
         name: np.full((len(images.folds), len(images.groups)), math.nan)
         for name in ("dice", "dice_at_size", "nsd", "hd95", "marked")
@@ -49,24 +50,15 @@ def table_of(images: ScoredImages, scores: Mapping[tuple[int, int], Scores]) -> 
     return ArmTable(values=values)
 
 
-def paired(images: ScoredImages, arm: ArmTable, other: ArmTable) -> PairedDice:
+def paired(images: ScoredImages, arm: ArmTable, other: ArmTable, *, testing: Testing) -> PairedDice:
     """The arm's Dice minus the other's."""
-    return paired_rows(images, arm.values["dice"] - other.values["dice"])
+    return paired_rows(images, arm.values["dice"] - other.values["dice"], testing=testing)
 
 
-def paired_rows(images: ScoredImages, rows: Floats) -> PairedDice:
-    """From R×N differences, NaN where there is no lesion.
+def paired_rows(images: ScoredImages, rows: Floats, *, testing: Testing) -> PairedDice:
+    """From R×N differences, NaN for an image without a lesion and in folds without scores.
 
-    Where repetitions have the same folds, as of sources, each fold's mean over them is one difference.
+    A single fold holds all images (a test): its repetitions are seeds, which ``pooled first`` compares as such.
     """
-    folds = np.asarray(images.folds)
-    count = int(folds.max()) + 1
-    by_image = rows.mean(axis=0)
-    if count > 1 and (folds == folds[0]).all():
-        rows, folds = by_image[None], folds[:1]
-    by_fold = [
-        float(np.nanmean(row[fold_of == fold]))
-        for row, fold_of in zip(rows, folds, strict=True)
-        for fold in range(count)
-    ]
-    return PairedDice(by_fold=np.array(by_fold), by_image=by_image, test_to_train=images.test_to_train)
+    seeds = testing == "pooled first"
+    return pair_of(rows, np.asarray(images.folds), test_to_train=images.test_to_train, same_images=seeds)

@@ -10,7 +10,7 @@ from rich.table import Table
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
 from kdsearch.report.teacher import confirmed_no_better
-from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, verdict_of
+from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, Testing, verdict_of
 
 Rows = list[tuple[str, ...]]
 """The head, then a row each."""
@@ -21,6 +21,18 @@ DETAILS = (
 )
 """What the columns of ``detail_cells`` mean."""
 LEFT = ("student", "verdict", "of")
+EARLIER_RULE = (
+    "This plan was sealed under an earlier rule, which it keeps: the pooled effect of distillation and all pairs share "
+    "one error rate (Holm), and every smaller member is compared with every larger one."
+)
+EXPLORATORY = (
+    "The pooled effect is not shown, so the pairs are exploratory: each has a plain 95 % interval, without adjustment "
+    "for the others, and no verdict."
+)
+DROPPED: dict[Testing, str] = {
+    "one family": "Racing dropped members, so the pooled effect is that of the members that stayed.",
+    "pooled first": "Racing dropped members; the pooled effect includes them in the folds that they were trained in.",
+}
 
 
 def confirmed_cells(found: Confirmation) -> Rows:
@@ -82,17 +94,22 @@ def part_cells(found: Confirmation) -> Rows:
 def sentences(found: Confirmation) -> list[str]:
     """What the tables come to, in words."""
     lines = [_how(found), *(f"Mind: {warning}." for warning in found.warnings)]
+    if found.testing == "one family":
+        lines.append(EARLIER_RULE)
     if found.pooled is not None:
         verdict = verdict_of(found.pooled)
         lines.append(f"Distillation gave {found.pooled} points, all pairs together: {verdict}.")
+    if any(effect.exploratory for effect in found.effects):
+        lines.append(EXPLORATORY)
     if found.front_gain is not None:
         gain = found.front_gain
         lines.append(
-            f"The distilled front stands {100 * gain.mean:+z.1f} points [{100 * gain.low:+z.1f}, "
-            f"{100 * gain.high:+z.1f}] over the plain one, averaged over the logarithm of parameters."
+            f"The distilled front is {100 * gain.mean:+z.1f} points [{100 * gain.low:+z.1f}, {100 * gain.high:+z.1f}] "
+            "over the plain one, averaged over the logarithm of parameters; this interval covers other images only, "
+            "not other trainings."
         )
     if any(reason != "its member was dropped" and "behind" in reason for _, reason in found.left_out):
-        lines.append("Members were dropped on the way, so that what is said of all together is of those that stayed.")
+        lines.append(DROPPED[found.testing])
     lines += [warning] if (warning := confirmed_no_better(found)) else []
     lines += _as_good(found)
     lines += [f"{found_name} has no answer: {reason}." for found_name, reason in _left_out(found)]
@@ -124,9 +141,10 @@ def _as_good(found: Confirmation) -> list[str]:
     margin = f"{100 * found.delta:g} points"
     if not found.as_good:
         return []
-    if not shown:
-        return [f"No smaller student is shown to be no worse than a larger one by more than {margin}."]
     names = {arm.id: arm.name for arm in found.arms}
+    if not shown:
+        larger = "a larger one" if found.testing == "one family" else names[found.as_good[0].larger]
+        return [f"No smaller student is shown to be no worse than {larger} by more than {margin}."]
     return [
         f"{names[one.smaller]} is no worse than {names[one.larger]} by more than {margin}: {one.difference} points."
         for one in shown

@@ -1,1 +1,1 @@
-"""Resampling and intervals; numpy and scipy alone."""
+"""Resampling and intervals; numpy and scipy only."""

@@ -1,33 +1,69 @@
-"""Planned comparisons of recipes over folds and repetitions: what differs, how surely, and what is not shown."""
+"""Planned comparisons of recipes over folds and repetitions: which differ, by how much, and how sure that is."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from kdsearch.statistics.resampling import DRAWS, LEVEL, SEED, Floats, draw_weights, sums_by_group
+from kdsearch.statistics.resampling import AT_ONCE, DRAWS, LEVEL, SEED, Floats, Groups, draw_means, sums_by_group
 
 FLIPS = 9999
 """Draws of signs in a permutation test."""
+ALPHA = 1 - LEVEL
+"""Error rate of a family of planned comparisons."""
+LEAST_ERROR = 1e-12
+"""Of a mean difference; it keeps t finite if two recipes give the same on every image."""
 
 Direction = Literal["two-sided", "greater"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDice:
-    """What two recipes gave on the same images in the same folds, as differences of Dice."""
+    """Differences of Dice between two recipes on the same images in the same folds."""
 
     by_fold: Floats
     """J: the mean difference over the images of each fold of each repetition."""
     by_image: Floats
-    """N: each image's difference, averaged over repetitions; NaN where there is no lesion."""
+    """N: each image's difference, averaged over repetitions; NaN for an image without a lesion."""
     test_to_train: float
-    """Images that score over images that train in one fold, such as 1/4 where there are five folds."""
+    """Images that score over images that train in one fold, such as 1/4 for five folds."""
+    same_images: bool = False
+    """Whether each of the J scores all images: one training seed each instead of one fold each."""
+
+
+def pair_of(
+    rows: Floats, folds: npt.NDArray[np.int_], *, test_to_train: float, same_images: bool = False
+) -> PairedDice:
+    """From R×N differences, NaN for an image without a lesion and in folds without scores, and each image's fold.
+
+    If repetitions have the same folds, as with sources, each fold's mean over them is one difference.
+    """
+    count = int(folds.max()) + 1
+    by_image = mean_known(rows)
+    if count > 1 and (folds == folds[0]).all():
+        rows, folds = by_image[None], folds[:1]
+    parts = [row[fold_of == fold] for row, fold_of in zip(rows, folds, strict=True) for fold in range(count)]
+    return PairedDice(
+        by_fold=np.array([float(np.nanmean(part)) for part in parts if not np.isnan(part).all()]),
+        by_image=by_image,
+        test_to_train=test_to_train,
+        same_images=same_images and count == 1,
+    )
+
+
+def mean_known(values: Floats) -> Floats:
+    """The mean over the first axis of what is not NaN; NaN if nothing is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1), math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +76,18 @@ class Compared:
     high: float
     """The wider of the two intervals, at the level that the other planned comparisons leave."""
     p_folds: float
-    """Of the corrected t over folds: the claim about recipes."""
+    """From the t test over folds or seeds: the claim about recipes."""
     p_images: float
-    """Of the sign-flip permutation over groups of images: the claim about these images."""
+    """From the sign-flip permutation of groups of images: the claim about these images."""
     p: float
     """The larger of both, adjusted for the planned comparisons (Holm)."""
+    alpha: float = ALPHA
+    """Error rate that the planned comparisons share."""
 
     @property
     def shown(self) -> bool:
-        """Whether both claims hold, beside all others that are planned."""
-        return self.p <= 1 - LEVEL and (self.low > 0 or self.high < 0)
+        """Whether both claims hold, given all other planned comparisons."""
+        return self.p <= self.alpha and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
         """In points of Dice."""
@@ -62,74 +100,120 @@ class NotWorse:
 
     mean: float
     low: float
-    """What the difference is above; all planned comparisons' bounds hold together (Bonferroni)."""
+    """Lower bound of the difference, adjusted for the planned comparisons."""
     p: float
-    """Of a difference at or below minus the margin; adjusted for the planned comparisons (Holm)."""
+    """Of a difference at or below minus the margin, adjusted for the planned comparisons."""
     margin: float
 
     @property
     def shown(self) -> bool:
-        """Whether it is no worse by more than the margin, beside all others that are planned."""
-        return self.p <= (1 - LEVEL) / 2
+        """Whether it is no worse by more than the margin, given all other planned comparisons."""
+        return self.p <= ALPHA / 2
 
     def __str__(self) -> str:
         """In points of Dice."""
         return f"{100 * self.mean:+z.1f}, above {100 * self.low:+z.1f}"
 
 
-def compare(pairs: Sequence[PairedDice], groups: Sequence[str], *, seed: int = SEED) -> list[Compared]:
-    """Whether each difference is other than zero, all of them planned together.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """Standard error of a mean difference of recipes, and its degrees of freedom."""
 
-    The claim about recipes rests on the corrected resampled t (Nadeau and Bengio 2003) over folds, the claim about
-    these images on a bootstrap and a sign-flip permutation of groups; a verdict needs both, so the larger p and the
-    wider interval count. Holm (1979) adjusts p; each interval is at the level of its step there, so that it leaves zero
-    out where Holm rejects.
+    standard: float
+    degrees: float
+
+    def half_width(self, alpha: float) -> float:
+        """Half of the interval at level 1 - alpha."""
+        return math.inf if self.degrees <= 0 else float(stdtrit(self.degrees, 1 - alpha / 2)) * self.standard
+
+
+def compare(
+    pairs: Sequence[PairedDice], groups: Sequence[str], *, alpha: float = ALPHA, seed: int = SEED
+) -> list[Compared]:
+    """Whether each difference is other than zero; ``alpha`` is the error rate of all of them together.
+
+    The claim about recipes rests on a t test over folds or seeds (``recipe_error``), the claim about these images on a
+    bootstrap and a sign-flip permutation of groups. A verdict needs both, so the larger p and the wider interval count.
+    Holm (1979) adjusts p; each interval has the level of its step, so that it excludes zero if Holm rejects.
     """
     raw = [_p_values(pair, groups, direction="two-sided", seed=seed) for pair in pairs]
     larger = [max(p) for p in raw]
     found = []
-    for pair, (p_folds, p_images), p, alpha in zip(pairs, raw, holm(larger), levels(larger, 1 - LEVEL), strict=True):
-        around_folds = fold_half_width(pair.by_fold, test_to_train=pair.test_to_train, alpha=alpha)
-        low, high = image_interval(pair.by_image, groups, alpha=alpha, seed=seed)
+    for pair, (p_folds, p_images), p, level in zip(pairs, raw, holm(larger), levels(larger, alpha), strict=True):
+        around = recipe_error(pair, groups).half_width(level)
+        low, high = image_interval(pair.by_image, groups, alpha=level, seed=seed)
         mean = float(np.nanmean(pair.by_image))
         found.append(
             Compared(
                 mean=mean,
-                low=min(low, mean - around_folds),
-                high=max(high, mean + around_folds),
+                low=min(low, mean - around),
+                high=max(high, mean + around),
                 p_folds=p_folds,
                 p_images=p_images,
                 p=p,
+                alpha=alpha,
             )
         )
     return found
 
 
 def compare_to_margin(
-    pairs: Sequence[PairedDice], groups: Sequence[str], *, margin: float, seed: int = SEED
+    pairs: Sequence[PairedDice], groups: Sequence[str], *, margin: float, in_order: bool, seed: int = SEED
 ) -> list[NotWorse]:
-    """Whether each difference is above minus the margin, all of them planned together; one-sided, at half of 5 %.
+    """Whether each difference is above minus the margin; one-sided, with an error rate of 2.5 % for all together.
 
-    Both claims of ``compare`` are asked for, here of the difference plus the margin. Bounds are at the level that holds
-    for all pairs together, so that they can be held against any margin.
+    Both claims of ``compare`` are required, here for the difference plus the margin. ``in_order`` makes the pairs a
+    fixed sequence: each is tested at the full level if all before it were shown, and none after the first failure (p is
+    the largest so far, the bound the lowest so far). Otherwise Holm adjusts p and Bonferroni the bounds.
     """
     moved = [_moved(pair, margin) for pair in pairs]
     larger = [max(_p_values(pair, groups, direction="greater", seed=seed)) for pair in moved]
-    found = []
-    alpha = (1 - LEVEL) / max(1, len(pairs))
-    for pair, p in zip(pairs, holm(larger), strict=True):
-        around_folds = fold_half_width(pair.by_fold, test_to_train=pair.test_to_train, alpha=alpha)
-        low, _ = image_interval(pair.by_image, groups, alpha=alpha, seed=seed)
-        mean = float(np.nanmean(pair.by_image))
-        found.append(NotWorse(mean=mean, low=min(low, mean - around_folds), p=p, margin=margin))
-    return found
+    level = ALPHA if in_order else ALPHA / max(1, len(pairs))
+    means = [float(np.nanmean(pair.by_image)) for pair in pairs]
+    lows = [
+        min(
+            image_interval(pair.by_image, groups, alpha=level, seed=seed)[0],
+            mean - recipe_error(pair, groups).half_width(level),
+        )
+        for pair, mean in zip(pairs, means, strict=True)
+    ]
+    adjusted = holm(larger)
+    if in_order:
+        adjusted, lows = list(accumulate(larger, max)), list(accumulate(lows, min))
+    return [
+        NotWorse(mean=mean, low=low, p=p, margin=margin) for mean, low, p in zip(means, lows, adjusted, strict=True)
+    ]
 
 
-def fold_half_width(by_fold: Floats, *, test_to_train: float, alpha: float) -> float:
-    """Half of the corrected t's interval over J folds: t · √(s² · (1/J + n_test/n_train)), t of J - 1 degrees."""
-    if by_fold.size < 2:
-        return math.inf
-    return float(stdtrit(by_fold.size - 1, 1 - alpha / 2)) * _fold_error(by_fold, test_to_train)
+def recipe_error(pair: PairedDice, groups: Groups) -> Error:
+    """How far the mean difference may be from that of other trainings.
+
+    Over folds: √(s² · (1/J + n_test/n_train)) with J - 1 degrees (corrected resampled t, Nadeau and Bengio 2003). Over
+    seeds that score the same images, s² lacks the images' part, so the cluster-robust variance over groups is added,
+    with the degrees of Satterthwaite (1946).
+    """
+    degrees = pair.by_fold.size - 1
+    if degrees < 1:
+        return Error(standard=math.inf, degrees=0)
+    runs = float(pair.by_fold.var(ddof=1)) * (1 / pair.by_fold.size + pair.test_to_train)
+    if not pair.same_images:
+        return Error(standard=max(math.sqrt(runs), LEAST_ERROR), degrees=degrees)
+    images = image_error(pair.by_image, groups)
+    if images.degrees <= 0:
+        return images
+    both = max(runs + images.standard**2, LEAST_ERROR**2)
+    parts = max(runs**2 / degrees + images.standard**4 / images.degrees, LEAST_ERROR**4)
+    return Error(standard=math.sqrt(both), degrees=both**2 / parts)
+
+
+def image_error(by_image: Floats, groups: Groups) -> Error:
+    """Cluster-robust standard error of the mean over images, NaN left out, whose groups are independent."""
+    sums, sizes = sums_by_group(by_image[None], groups)
+    if sizes.size < 2:
+        return Error(standard=math.inf, degrees=0)
+    residuals = sums[0] - sizes * (sums.sum() / sizes.sum())
+    variance = float((residuals**2).sum()) * sizes.size / (sizes.size - 1) / float(sizes.sum()) ** 2
+    return Error(standard=max(math.sqrt(variance), LEAST_ERROR), degrees=sizes.size - 1)
 
 
 def image_interval(
@@ -139,8 +223,8 @@ def image_interval(
     sums, sizes = sums_by_group(by_image[None], groups)
     if sizes.size < 2:
         return -math.inf, math.inf
-    weights = draw_weights(sizes.size, draws=draws, seed=seed)
-    low, high = np.quantile((sums[0] @ weights) / (sizes @ weights), [alpha / 2, 1 - alpha / 2])
+    drawn = draw_means(sums, sizes, draws=draws, seed=seed)
+    low, high = np.quantile(drawn[0], [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
 
 
@@ -165,35 +249,32 @@ def levels(p_values: Sequence[float], alpha: float) -> list[float]:
 
 
 def _moved(pair: PairedDice, margin: float) -> PairedDice:
-    return PairedDice(by_fold=pair.by_fold + margin, by_image=pair.by_image + margin, test_to_train=pair.test_to_train)
+    return dataclasses.replace(pair, by_fold=pair.by_fold + margin, by_image=pair.by_image + margin)
 
 
 def _p_values(pair: PairedDice, groups: Sequence[str], *, direction: Direction, seed: int) -> tuple[float, float]:
-    """Of the folds and of the images."""
-    return _p_of_folds(pair, direction), _p_of_images(pair.by_image, groups, direction, seed)
+    """Of the recipes and of the images."""
+    return _p_of_recipes(pair, groups, direction), _p_of_images(pair.by_image, groups, direction, seed)
 
 
-def _p_of_folds(pair: PairedDice, direction: Direction) -> float:
-    """Of the mean over images, as the interval is around it: folds may hold more and fewer of them."""
-    degrees = pair.by_fold.size - 1
-    if degrees < 1:
+def _p_of_recipes(pair: PairedDice, groups: Sequence[str], direction: Direction) -> float:
+    """Of the mean over images, around which the interval lies: folds may differ in size."""
+    error = recipe_error(pair, groups)
+    if error.degrees <= 0:
         return 1.0
-    t = float(np.nanmean(pair.by_image)) / _fold_error(pair.by_fold, pair.test_to_train)
-    return float(stdtr(degrees, -t)) if direction == "greater" else 2 * float(stdtr(degrees, -abs(t)))
+    t = float(np.nanmean(pair.by_image)) / error.standard
+    return float(stdtr(error.degrees, -t)) if direction == "greater" else 2 * float(stdtr(error.degrees, -abs(t)))
 
 
 def _p_of_images(by_image: Floats, groups: Sequence[str], direction: Direction, seed: int) -> float:
     """The fraction of sign flips of whole groups that give as large a mean, the observed one counted in."""
     sums, _ = sums_by_group(by_image[None], groups)
-    signs = np.random.default_rng(seed).integers(0, 2, size=(sums.shape[1], FLIPS), dtype=np.int8)
-    flipped, observed = sums[0] @ (2.0 * signs - 1.0), float(sums.sum())
+    rng, observed = np.random.default_rng(seed), float(sums.sum())
     tolerance = 1e-12 * float(np.abs(sums).sum())
-    as_large = flipped >= observed - tolerance
-    if direction == "two-sided":
-        as_large = np.abs(flipped) >= abs(observed) - tolerance
-    return (1 + int(as_large.sum())) / (1 + FLIPS)
-
-
-def _fold_error(by_fold: Floats, test_to_train: float) -> float:
-    variance = float(by_fold.var(ddof=1))
-    return max(math.sqrt(variance * (1 / by_fold.size + test_to_train)), 1e-12)
+    most, as_large = max(1, AT_ONCE // max(1, sums.shape[1])), 0
+    for start in range(0, FLIPS, most):
+        signs = rng.integers(0, 2, size=(sums.shape[1], min(most, FLIPS - start)), dtype=np.int8)
+        flipped = sums[0] @ (2.0 * signs - 1.0)
+        beyond = np.abs(flipped) >= abs(observed) - tolerance
+        as_large += int((beyond if direction == "two-sided" else flipped >= observed - tolerance).sum())
+    return (1 + as_large) / (1 + FLIPS)

@@ -14,7 +14,15 @@ from kdsearch.statistics.comparisons import Compared, NotWorse
 Role: TypeAlias = Literal["member", "twin", "plain"]
 Kind: TypeAlias = Literal["confirm", "test"]
 """Out of fold on all images but the locked, or on those."""
-Verdict: TypeAlias = Literal["helps", "hurts", "not shown"]
+Verdict: TypeAlias = Literal["helps", "hurts", "not shown", "exploratory"]
+"""``exploratory``: of a pair that is not tested, because the pooled effect is not shown."""
+Testing: TypeAlias = Literal["one family", "pooled first"]
+"""How a plan shares out its error rate.
+
+``pooled first``: distillation's pooled effect is tested by itself, the pairs by Holm only if it is shown; smaller
+members are a fixed sequence against the largest. ``one family``, of plans sealed before: the pooled effect and the
+pairs together by Holm, likewise all pairs of members.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +94,13 @@ class Effect:
     member: str
     twin: str
     difference: Compared
+    exploratory: bool = False
+    """Whether the pair is not tested; its interval is then a plain one of 95 %."""
 
     @property
     def verdict(self) -> Verdict:
         """Of distillation."""
-        return verdict_of(self.difference)
+        return "exploratory" if self.exploratory else verdict_of(self.difference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,14 +135,16 @@ class Confirmation:
     teacher: ArmAnswer
     effects: tuple[Effect, ...]
     pooled: Compared | None
-    """All distilled members minus their twins; None where nothing is distilled."""
+    """The mean of all distilled members minus their twins, also of those that racing dropped, in the folds that they
+    were trained in; None where nothing is distilled."""
     front_gain: Estimate | None
     """The distilled front minus the plain one: mean Dice of the best student no larger, over the logarithm of
-    parameters; None where fewer than two members are distilled."""
+    parameters, with an interval over images only; None where fewer than two members are distilled."""
     as_good: tuple[AsGood, ...]
     left_out: tuple[tuple[str, str], ...]
     """Arms that failed or were dropped, and why."""
     warnings: tuple[str, ...]
+    testing: Testing = "pooled first"
 
     @property
     def members(self) -> tuple[ArmAnswer, ...]:
@@ -154,7 +166,7 @@ class Confirmation:
 
 
 def verdict_of(difference: Compared) -> Verdict:
-    """Whether what differs helps, hurts, or is not shown to do either."""
+    """Whether a difference is shown to be an improvement or a loss, or neither."""
     if not difference.shown:
         return "not shown"
     return "helps" if difference.mean > 0 else "hurts"

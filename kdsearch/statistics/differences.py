@@ -1,4 +1,4 @@
-"""Whether students can be told apart by the images they were scored on."""
+"""Which students differ from a chosen one, by more than the images' noise and the choice explain."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
-from kdsearch.statistics.resampling import LEVEL, SEED, Floats, draw_weights, sums_by_group
+from kdsearch.statistics.resampling import LEVEL, SEED, Floats, draw_means, sums_by_group
+
+LEAST_ERROR = 1e-12
+"""Standard error below which two students are the same on every image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +21,7 @@ class Difference:
 
     mean: float
     half_width: float
-    """The interval is the mean ± this; all of a comparison hold together at 95 %."""
+    """The interval is the mean ± this; all intervals of a comparison hold together at 95 %."""
 
     def __str__(self) -> str:
         """In points of Dice."""
@@ -25,31 +29,49 @@ class Difference:
 
     @property
     def within_noise(self) -> bool:
-        """Whether zero lies in the interval."""
+        """Whether the interval includes zero."""
         return abs(self.mean) <= self.half_width
 
 
 def simultaneous_differences(
-    chosen: Floats, others: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED
+    dice: Sequence[Floats], groups: Sequence[str], *, chosen: int, others: Sequence[int], seed: int = SEED
 ) -> list[Difference]:
-    """The differences ``chosen`` - other, each of N Dice coefficients of the same images; NaN where there is no lesion.
+    """The differences ``dice[chosen] - dice[other]`` for each of ``others``.
 
-    Intervals by the max-t bootstrap over groups of images (Romano and Wolf 2005): groups are drawn with replacement,
-    and the largest of all students' deviations, in standard errors, gives one width for all. They say how other images
-    would move the differences, not how other trainings would.
+    ``dice`` holds N coefficients on the same images for each of M students, NaN for an image without a lesion: all
+    students that could have been chosen, whichever of them are compared. The intervals hold together for all pairs of
+    them, as Tukey's do, because the same images chose the student: groups of images are drawn with replacement, and
+    one width is taken from the largest deviation of any pair, in standard errors (max-t bootstrap, Romano and Wolf
+    2005). The width is that of Student's t with one degree of freedom per group but one. The intervals cover other
+    images, not other trainings.
     """
     if not others:
         return []
-    rows = chosen - np.stack(others)
-    sums, sizes = sums_by_group(rows, groups)
+    sums, sizes = sums_by_group(np.stack(dice), groups)
     if sizes.size < 2:
-        return [Difference(mean=float(np.nanmean(row)) if sizes.size else 0.0, half_width=math.inf) for row in rows]
+        means = sums.sum(axis=1) / max(1.0, float(sizes.sum()))
+        return [Difference(mean=float(means[chosen] - means[other]), half_width=math.inf) for other in others]
     means = sums.sum(axis=1) / sizes.sum()
-    weights = draw_weights(sizes.size, seed=seed)
-    drawn = (sums @ weights) / (sizes @ weights)
-    errors = np.maximum(drawn.std(axis=1, ddof=1), 1e-12)
-    largest = np.abs((drawn - means[:, None]) / errors[:, None]).max(axis=0)
-    width = float(np.quantile(largest, LEVEL))
+    deviations = draw_means(sums, sizes, seed=seed) - means[:, None]
+    errors = _errors(deviations, groups=sizes.size)
+    width = _width(deviations, errors, groups=sizes.size)
     return [
-        Difference(mean=float(mean), half_width=width * float(error)) for mean, error in zip(means, errors, strict=True)
+        Difference(mean=float(means[chosen] - means[other]), half_width=width * float(errors[chosen, other]))
+        for other in others
     ]
+
+
+def _errors(deviations: Floats, *, groups: int) -> Floats:
+    """M×M standard errors of the differences; a bootstrap's variance is too small by (G - 1) / G."""
+    covariance = np.cov(deviations) * groups / (groups - 1)
+    variances = np.diag(covariance)
+    return np.sqrt(np.maximum(variances[:, None] + variances[None, :] - 2 * covariance, LEAST_ERROR**2))
+
+
+def _width(deviations: Floats, errors: Floats, *, groups: int) -> float:
+    """In standard errors: the quantile of the largest deviation of any pair, stretched from a normal to a t."""
+    largest = np.zeros(deviations.shape[1])
+    for place in range(len(deviations) - 1):
+        apart = np.abs(deviations[place] - deviations[place + 1 :]) / errors[place, place + 1 :, None]
+        np.maximum(largest, apart.max(axis=0), out=largest)
+    return -float(stdtrit(groups - 1, ndtr(-np.quantile(largest, LEVEL))))

@@ -1,19 +1,24 @@
-"""Bootstrap over groups of images: what is drawn, and what is left out of each draw."""
+"""Bootstrap over groups of images: means of the drawn groups, and of those that a draw leaves out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Groups: TypeAlias = Sequence[str] | npt.NDArray[np.int_]
+"""N names or numbers, equal for images that belong together."""
 
 LEVEL = 0.95
-"""At which intervals hold."""
+"""Confidence level of all intervals."""
 DRAWS = 2000
 SEED = 0
+AT_ONCE = 10_000_000
+"""Most weights held in memory at a time (80 MB), whatever the number of groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,32 +34,48 @@ class Resampled:
 
 
 def resample(rows: Floats, groups: Sequence[str], *, draws: int = DRAWS, seed: int = SEED) -> Resampled | None:
-    """Of M×N Dice coefficients on the same images, NaN where there is no lesion, and the images' N groups.
+    """Resamples M×N Dice coefficients of the same N images, NaN for an image without a lesion, by group.
 
-    None where fewer than two groups hold a lesion: nothing is known of other images then.
+    Returns None if fewer than two groups hold a lesion: other images cannot be imitated then.
     """
     sums, sizes = sums_by_group(rows, groups)
     if sizes.size < 2:
         return None
-    weights = draw_weights(sizes.size, draws=draws, seed=seed)
-    left = (weights == 0).astype(np.float64)
-    weights, left = (part[:, (sizes @ left) > 0] for part in (weights, left))
+    drawn, left_out = [], []
+    for weights in _weights(sizes.size, draws=draws, seed=seed):
+        left = (weights == 0).astype(np.float64)
+        some = (sizes @ left) > 0
+        drawn.append(_means(sums, sizes, weights[:, some]))
+        left_out.append(_means(sums, sizes, left[:, some]))
     return Resampled(
-        drawn=(sums @ weights) / (sizes @ weights),
-        left_out=(sums @ left) / (sizes @ left),
+        drawn=np.concatenate(drawn, axis=1),
+        left_out=np.concatenate(left_out, axis=1),
         apparent=sums.sum(axis=1) / sizes.sum(),
     )
 
 
-def sums_by_group(rows: Floats, groups: Sequence[str]) -> tuple[Floats, Floats]:
-    """M×G sums over each group's images with a lesion, and G counts of those."""
+def sums_by_group(rows: Floats, groups: Groups) -> tuple[Floats, Floats]:
+    """M×G sums over each group's images with a lesion, and the G numbers of those images."""
     lesion = ~np.isnan(rows).any(axis=0)
     _, places = np.unique(np.asarray(groups)[lesion], return_inverse=True)
-    members = np.eye(places.max(initial=-1) + 1)[places]
-    return rows[:, lesion] @ members, members.sum(axis=0)
+    count = int(places.max(initial=-1)) + 1
+    sums = np.array([np.bincount(places, weights=row[lesion], minlength=count) for row in rows])
+    return sums, np.bincount(places, minlength=count).astype(np.float64)
 
 
-def draw_weights(groups: int, *, draws: int = DRAWS, seed: int = SEED) -> Floats:
-    """G×B: how often each draw takes each group."""
+def draw_means(sums: Floats, sizes: Floats, *, draws: int = DRAWS, seed: int = SEED, at_once: int = AT_ONCE) -> Floats:
+    """M×B means over images on B draws of the G groups with replacement, from ``sums_by_group``."""
+    parts = [_means(sums, sizes, weights) for weights in _weights(sizes.size, draws=draws, seed=seed, at_once=at_once)]
+    return np.concatenate(parts, axis=1)
+
+
+def _means(sums: Floats, sizes: Floats, weights: Floats) -> Floats:
+    return np.asarray((sums @ weights) / (sizes @ weights))
+
+
+def _weights(groups: int, *, draws: int, seed: int, at_once: int = AT_ONCE) -> Iterator[Floats]:
+    """G×b: how often each draw takes each group, some draws at a time."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(groups, np.full(groups, 1 / groups), size=draws).T.astype(np.float64)
+    most = max(1, at_once // groups)
+    for start in range(0, draws, most):
+        yield rng.multinomial(groups, np.full(groups, 1 / groups), size=min(most, draws - start)).T.astype(np.float64)

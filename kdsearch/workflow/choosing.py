@@ -220,15 +220,18 @@ def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
 def _compared(
     known: Candidates, chosen: Student, others: Iterable[Student], *, always: int | None = None
 ) -> tuple[Comparison, ...]:
-    """Those nearest in Dice and that of the trial ``always``, smallest first."""
+    """The students nearest in Dice, and that of the trial ``always``, smallest first.
+
+    The intervals cover the choice among all of ``others``, however few of them are compared.
+    """
     here = [other for other in others if other.number != chosen.number and known.pictures.has_dice(other)]
-    nearest_first = sorted(here, key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
-    compared, pictures = nearest_first[:MOST_COMPARED], known.pictures
-    if not compared:
+    here.sort(key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
+    if not here:
         return ()
-    dice = [pictures.dice(other) for other in compared]
-    behind = simultaneous_differences(pictures.dice(chosen), dice, pictures.groups)
-    comparisons = [Comparison(student=other, behind=found) for other, found in zip(compared, behind, strict=True)]
+    dice = [known.pictures.dice(student) for student in (chosen, *here)]
+    places = range(1, len(dice))[:MOST_COMPARED]
+    behind = simultaneous_differences(dice, known.pictures.groups, chosen=0, others=places)
+    comparisons = [Comparison(student=other, behind=found) for other, found in zip(here, behind, strict=False)]
     return tuple(
         sorted(comparisons, key=lambda comparison: (comparison.student.scores.params, comparison.student.number))
     )

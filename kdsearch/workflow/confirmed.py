@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from kdsearch.config.quantity import format_quantity
@@ -20,17 +21,26 @@ def with_confirmed_dice(candidates: Sequence[Candidate], found: Confirmation) ->
 
 
 def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation) -> list[Candidate]:
-    """As the rule ranks, the one to take first; ``smallest-within`` considers what is shown to be no worse."""
+    """The candidates, the one to take first; ``smallest-within`` considers those that are shown to be no worse.
+
+    The reference is the plan's largest member, whether or not it is within the budget; in plans of the earlier rule it
+    is the best within the budget. If no candidate is shown to be no worse, the best one is taken.
+    """
     if rule.name != "smallest-within":
         return rule.rank(within)
     best = max(within, key=lambda entry: entry.student.scores.dice)
-    lows = {(one.smaller, one.larger): one.difference.low for one in found.as_good}
+    reference = _reference(best, found)
+    lows = {one.smaller: one.difference.low for one in found.as_good if one.larger == reference}
     as_good = [
         entry
         for entry in within
-        if entry is best or lows.get((str(entry.student.number), str(best.student.number)), -1.0) > -rule.tolerance
+        if (name := str(entry.student.number)) == reference or lows.get(name, -1.0) > -rule.tolerance
     ]
-    return sorted(as_good, key=lambda entry: (entry.student.scores.params, entry.student.scores.macs))
+    return sorted(as_good or [best], key=lambda entry: (entry.student.scores.params, entry.student.scores.macs))
+
+
+def _reference(best: Candidate, found: Confirmation) -> str:
+    return str(best.student.number) if found.testing == "one family" else found.members[-1].id
 
 
 def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Rule, found: Confirmation) -> str:
@@ -38,13 +48,33 @@ def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Ru
     member = found.member_of(chosen.student.number)
     assert member is not None, "it was confirmed"
     among = f"{count} confirmed students" + ("" if str(budget) == "no budget" else f" within {budget}")
-    points = 100 * rule.tolerance
     why = {
         "best": f"has the best confirmed Dice of {among}",
-        "smallest-within": f"is the smallest of {among} that is no worse than the best by more than {points:g} points",
+        "smallest-within": _why_smallest(chosen, among, rule=rule, found=found),
         "knee": f"is the knee of {among}",
     }[rule.name]
     return f"Trial {member.trial} {why}: {headline(member)}."
+
+
+def _why_smallest(chosen: Candidate, among: str, *, rule: Rule, found: Confirmation) -> str:
+    points, sealed = 100 * rule.tolerance, 100 * found.delta
+    if found.testing == "one family":
+        return f"is the smallest of {among} that is no worse than the best by more than {points:g} points"
+    largest, name = found.members[-1], str(chosen.student.number)
+    if name == largest.id:
+        return f"is the largest of {among}, and no smaller one is shown to be no worse by more than {points:g} points"
+    low = next((one.difference.low for one in found.as_good if one.smaller == name), -1.0)
+    if low <= -rule.tolerance:
+        return (
+            f"has the best confirmed Dice of {among}; none of them is shown to be no worse than {largest.name}, the "
+            f"largest, by more than {points:g} points"
+        )
+    same = math.isclose(points, sealed)
+    planned = "" if same else f" (the plan's margin is {sealed:g} points; its error rate holds for that one)"
+    return (
+        f"is the smallest of {among} that is shown to be no worse than {largest.name}, the largest, by more than "
+        f"{points:g} points{planned}"
+    )
 
 
 def headline(member: ArmAnswer) -> str:
@@ -64,7 +94,8 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
     effect = next((effect for effect in found.effects if effect.member == member.id), None)
     if effect is None:
         return text
-    return f"{text} Distillation gave it {effect.difference} points over its twin: {effect.verdict}."
+    verdict = "exploratory, not tested by itself" if effect.exploratory else effect.verdict
+    return f"{text} Distillation gave it {effect.difference} points over its twin: {verdict}."
 
 
 def tested_claim(member: ArmAnswer, found: Confirmation) -> str:

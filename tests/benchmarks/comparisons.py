@@ -1,93 +1,134 @@
-"""How often the intervals of confirm hold and its verdicts are right, where the truth is known; docs/confirm.md has it.
+"""How often the intervals of confirm and test hold and how often effects are shown, if the truth is known.
 
-Run it with ``python tests/benchmarks/comparisons.py``: one process, about four minutes.
+The tables in docs/confirm.md: ``python tests/benchmarks/comparisons.py``, one process, about half an hour.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kdsearch.statistics.comparisons import (
+    ALPHA,
+    Compared,
     PairedDice,
     compare,
     compare_to_margin,
-    fold_half_width,
     image_interval,
+    recipe_error,
 )
+from kdsearch.statistics.power import MEMBER_AND_TWIN, Layout, Noise, paired_rows, simulate
 
-SHARES = ("holds", "images_hold", "folds_hold", "helps", "hurts", "not_worse")
-FOLDS = 5
-IMAGE_STD = 0.17
-"""Of the paired difference of two recipes on one image, whatever the training."""
-TRAINED_ON_STD = 0.006
-"""Of what the choice of training images does to the difference of two recipes, if all images were others."""
-SEED_STD = 0.01
-"""Of what a training seed does to the mean of one network's difference."""
-RUN_STD = 0.08
-"""Of what a training does to the difference on one image."""
+FOLDS, PAIRS, STUDIES, MARGIN = 5, 4, 300, 0.02
+ASSUMED = Noise(image=0.17, on_image=0.08, run=0.01, trained_on=0.006, alike=0.3)
+"""What this page simulated before the noise of member and twin was measured."""
 
 
-def simulate(
-    rng: np.random.Generator, *, images: int, repetitions: int, effect: float
-) -> tuple[PairedDice, list[str], float]:
-    """One pair of recipes whose true difference is ``effect``; also the images' groups.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Fractions of simulated studies."""
 
-    What a network owes to its training images is the sum of what each of them gives, so that folds which share most of
-    their training images share most of it. Groups hold one to three images, which have half of their variance in
-    common.
-    """
+    holds: float
+    """The pooled effect's interval includes the truth."""
+    by_images: float
+    """The interval over images by itself includes it."""
+    by_recipes: float
+    """The interval over folds or seeds by itself includes it."""
+    helps: float
+    hurts: float
+    helps_in_one_family: float
+    """Under the earlier rule, by which the pooled effect and the pairs share Holm's levels."""
+    pair_helps: float
+    """The first pair gets the verdict ``helps``."""
+    pair_helps_in_one_family: float
+    no_worse: float
+    """The first pair's difference is shown to be above minus 2 points."""
+    half_width: float
+    """Mean half width of the pooled effect's interval."""
+
+
+def layout(
+    rng: np.random.Generator, *, images: int, repetitions: int, folds: int = FOLDS, pairs: int = PAIRS
+) -> Layout:
+    """Groups of one to three images in random folds; of one fold, repetitions are seeds on the same images."""
     sizes = rng.choice([1, 1, 1, 1, 2, 3], size=images)
     groups = np.repeat(np.arange(images), sizes)[:images]
-    own, common = rng.normal(0, IMAGE_STD * 0.5**0.5, images), rng.normal(0, IMAGE_STD * 0.5**0.5, images)
-    image = own + common[groups]
-    given = rng.normal(0, TRAINED_ON_STD / (0.8 * images) ** 0.5, images)
-    by_fold, rows = [], []
-    for _ in range(repetitions):
-        fold_of = rng.integers(0, FOLDS, images)[groups]
-        row = np.empty(images)
-        for fold in range(FOLDS):
-            here = fold_of == fold
-            trained = given[~here].sum() + rng.normal(0, SEED_STD)
-            row[here] = effect + image[here] + trained + rng.normal(0, RUN_STD, here.sum())
-            by_fold.append(row[here].mean())
-        rows.append(row)
-    pair = PairedDice(by_fold=np.array(by_fold), by_image=np.mean(rows, axis=0), test_to_train=1 / (FOLDS - 1))
-    return pair, [str(group) for group in groups], effect
+    dealt = np.stack([rng.integers(0, folds, images)[groups] for _ in range(repetitions)])
+    return Layout(groups=groups, folds=dealt, test_to_train=1 / 4 if folds > 1 else 1 / 5, pairs=pairs)
 
 
-def coverage(*, images: int, repetitions: int, effect: float, studies: int, seed: int = 0) -> dict[str, float]:
-    """Fractions of simulated studies with one planned pair."""
+def shares(
+    *,
+    images: int,
+    repetitions: int,
+    effect: float,
+    noise: Noise,
+    studies: int = STUDIES,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> Shares:
+    """Of that many studies with four pairs, all of whose true effects are ``effect``."""
     rng = np.random.default_rng(seed)
-    names = ("holds", "images_hold", "folds_hold", "helps", "hurts", "not_worse", "width")
-    counts = dict.fromkeys(names, 0.0)
+    rows = []
     for _ in range(studies):
-        pair, groups, truth = simulate(rng, images=images, repetitions=repetitions, effect=effect)
-        found = compare([pair], groups)[0]
-        counts["holds"] += found.low <= truth <= found.high
-        low, high = image_interval(pair.by_image, groups, alpha=0.05)
-        around = fold_half_width(pair.by_fold, test_to_train=pair.test_to_train, alpha=0.05)
-        counts["images_hold"] += low <= truth <= high
-        counts["folds_hold"] += abs(pair.by_fold.mean() - truth) <= around
-        counts["helps"] += found.shown and found.mean > 0
-        counts["hurts"] += found.shown and found.mean < 0
-        counts["not_worse"] += compare_to_margin([pair], groups, margin=0.02)[0].shown
-        counts["width"] += (found.high - found.low) / 2
-    return {name: value / studies for name, value in counts.items()}
+        plan = layout(rng, images=images, repetitions=repetitions, folds=folds)
+        rows.append(_study(plan, simulate(rng, plan, noise=noise, effect=effect), effect))
+    return Shares(**dict(zip(Shares.__slots__, np.mean(rows, axis=0).tolist(), strict=True)))
+
+
+def _study(plan: Layout, values: np.ndarray, truth: float) -> tuple[float, ...]:
+    groups = [str(group) for group in plan.groups]
+    pairs, pooled = [paired_rows(plan, row) for row in values], paired_rows(plan, values.mean(axis=0))
+    (first,) = compare([pooled], groups)
+    *of_family, pooled_of_family = compare([*pairs, pooled], groups)
+    each = compare(pairs, groups) if first.shown else []
+    return (
+        first.low <= truth <= first.high,
+        *_separate(pooled, groups, truth),
+        _helps(first),
+        first.shown and first.mean < 0,
+        _helps(pooled_of_family),
+        bool(each) and _helps(each[0]),
+        _helps(of_family[0]),
+        compare_to_margin(pairs[:1], groups, margin=MARGIN, in_order=True)[0].shown,
+        (first.high - first.low) / 2,
+    )
+
+
+def _separate(pooled: PairedDice, groups: list[str], truth: float) -> tuple[bool, bool]:
+    low, high = image_interval(pooled.by_image, groups, alpha=ALPHA)
+    around = recipe_error(pooled, groups).half_width(ALPHA)
+    return low <= truth <= high, abs(float(np.nanmean(pooled.by_image)) - truth) <= around
+
+
+def _helps(found: Compared) -> bool:
+    return found.shown and found.mean > 0
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints a table for confirm, then one for test."""
+    print("confirm, 550 images, 4 pairs")
     print(
-        "| images | repetitions | true difference | interval holds it | by images | by folds | helps | hurts | "
-        "no worse by 2 | ± points |"
+        "| noise | repetitions | true effect | interval holds | by images | by folds | shown | before | pair shown | "
+        "before | no worse by 2 | ± points |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for images in (110, 550):
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for name, noise in (("assumed", ASSUMED), ("measured", MEMBER_AND_TWIN)):
         for repetitions in (1, 3):
             for effect in (0.0, 0.02, 0.04):
-                row = coverage(images=images, repetitions=repetitions, effect=effect, studies=300)
-                shares = " | ".join(f"{100 * row[name]:.1f} %" for name in SHARES)
-                print(f"| {images} | {repetitions} | {100 * effect:+.0f} | {shares} | {100 * row['width']:.1f} |")
+                found = shares(images=550, repetitions=repetitions, effect=effect, noise=noise)
+                cells = (found.holds, found.by_images, found.by_recipes, found.helps + found.hurts * (effect == 0))
+                cells += (found.helps_in_one_family, found.pair_helps, found.pair_helps_in_one_family, found.no_worse)
+                words = " | ".join(f"{100 * cell:.1f} %" for cell in cells)
+                print(f"| {name} | {repetitions} | {100 * effect:+.0f} | {words} | {100 * found.half_width:.1f} |")
+    print("\ntest, 97 images on which every seed is scored, 4 pairs, no true effect")
+    print("| noise | seeds | interval holds | by images | by recipes | ± points |\n|---|---|---|---|---|---|")
+    for name, noise in (("assumed", ASSUMED), ("measured", MEMBER_AND_TWIN)):
+        for seeds in (3, 10):
+            found = shares(images=97, repetitions=seeds, effect=0.0, noise=noise, folds=1)
+            words = " | ".join(f"{100 * cell:.1f} %" for cell in (found.holds, found.by_images, found.by_recipes))
+            print(f"| {name} | {seeds} | {words} | {100 * found.half_width:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

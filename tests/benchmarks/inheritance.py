@@ -34,7 +34,7 @@ from kdsearch.files.home import home_folder
 from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import build_student
 from kdsearch.models.unet import UNet
-from kdsearch.statistics.resampling import Floats, draw_weights, sums_by_group
+from kdsearch.statistics.resampling import Floats, draw_means, sums_by_group
 
 CPU = torch.device("cpu")
 PAIRS = (
@@ -120,9 +120,9 @@ def dice(network: nn.Module, images: Images) -> Floats:
 def interval(apart: Floats, groups: list[str]) -> str:
     """Mean and 95 % of differences T×N of trainings and images, both drawn with replacement."""
     sums, sizes = sums_by_group(apart, groups)
-    weights = draw_weights(sizes.size)
-    drawn = np.random.default_rng(1).multinomial(len(apart), [1 / len(apart)] * len(apart), size=weights.shape[1])
-    means = ((sums @ weights) / (sizes @ weights) * drawn.T / len(apart)).sum(axis=0)
+    by_training = draw_means(sums, sizes)
+    drawn = np.random.default_rng(1).multinomial(len(apart), [1 / len(apart)] * len(apart), size=by_training.shape[1])
+    means = (by_training * drawn.T / len(apart)).sum(axis=0)
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{100 * np.nanmean(apart):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 

@@ -38,7 +38,7 @@ from kdsearch.export.checks import lesion_dice
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import home_folder
 from kdsearch.models.students import build_student
-from kdsearch.statistics.resampling import Floats, draw_weights, sums_by_group
+from kdsearch.statistics.resampling import Floats, draw_means, sums_by_group
 from kdsearch.trials.recipe import Recipe
 from tests.distill.teachers import teach
 from tests.search.setups import finish
@@ -136,11 +136,11 @@ def _dice_of_teacher(materials: Materials, images: Images) -> float:
 def _difference(rows: Floats, groups: list[str]) -> str:
     """Of S×N differences, seeds and groups both drawn with replacement."""
     sums, sizes = sums_by_group(rows, groups)
-    weights = draw_weights(sizes.size)
-    seeds = np.random.default_rng(1).multinomial(len(rows), [1 / len(rows)] * len(rows), size=weights.shape[1]) / len(
+    by_seed = draw_means(sums, sizes)
+    seeds = np.random.default_rng(1).multinomial(len(rows), [1 / len(rows)] * len(rows), size=by_seed.shape[1]) / len(
         rows
     )
-    drawn = ((sums @ weights) / (sizes @ weights) * seeds.T).sum(axis=0)
+    drawn = (by_seed * seeds.T).sum(axis=0)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return f"{100 * np.nanmean(rows):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 

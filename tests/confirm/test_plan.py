@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -70,6 +71,19 @@ def test_each_distilled_member_has_a_twin_of_its_own_recipe(tiny):
     assert [(pair.arm, pair.other) for pair in plan.not_worse] == [("3", "4")]
 
 
+def test_smaller_members_are_compared_with_the_largest_from_the_next_smaller_down(tiny):
+    plan = _plan(tiny, [student(3, 0.5, 1000), student(4, 0.7, 20_000), student(5, 0.8, 400_000)])
+    assert [(pair.arm, pair.other) for pair in plan.not_worse] == [("4", "5"), ("3", "5")]
+
+
+def test_plan_sealed_before_the_order_of_testing_was_chosen_keeps_its_rule(tiny):
+    stored = json.loads(dump_plan(_plan(tiny, [distilled(3, 0.5, 1000)])))
+    assert (stored["schema"], stored.pop("testing")) == (1, "pooled first")
+    before = json.dumps(stored | {"schema": 0})
+    assert read_plan(before).testing == "one family"
+    assert read_plan(before).digest == digest_of(before)
+
+
 def test_student_that_is_trained_as_the_twin_would_be_is_the_twin(tiny):
     member = distilled(3, 0.5, 1000)
     plain = dataclasses.replace(
@@ -133,7 +147,7 @@ def test_text_that_is_no_plan_is_refused():
 
 
 def test_newer_plan_is_refused(tiny):
-    text = dump_plan(_plan(tiny, [student(0, 0.5, 1000)])).replace('"schema": 0', '"schema": 7')
+    text = dump_plan(_plan(tiny, [student(0, 0.5, 1000)])).replace('"schema": 1', '"schema": 7')
     with pytest.raises(KdsearchError, match="confirmation's plan: written by a newer release"):
         read_plan(text)
 

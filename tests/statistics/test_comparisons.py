@@ -10,12 +10,13 @@ from kdsearch.statistics.comparisons import (
     PairedDice,
     compare,
     compare_to_margin,
-    fold_half_width,
     holm,
     image_interval,
     levels,
+    recipe_error,
 )
-from tests.benchmarks.comparisons import coverage
+from kdsearch.statistics.power import MEMBER_AND_TWIN
+from tests.benchmarks.comparisons import shares
 
 
 def _pair(mean, *, images=200, folds=5, std=0.1, seed=0):
@@ -28,7 +29,21 @@ def test_fold_interval_is_the_corrected_t():
     """Nadeau and Bengio: the variance of a mean of J is times 1/J + n_test/n_train, here 1/5 + 1/4."""
     by_fold = np.array([0.01, 0.03, 0.02, 0.05, -0.01])
     expected = scipy.stats.t.ppf(0.975, 4) * np.sqrt(by_fold.var(ddof=1) * (1 / 5 + 1 / 4))
-    assert fold_half_width(by_fold, test_to_train=1 / 4, alpha=0.05) == pytest.approx(expected)
+    pair = PairedDice(by_fold=by_fold, by_image=by_fold, test_to_train=1 / 4)
+    assert recipe_error(pair, list("abcde")).half_width(0.05) == pytest.approx(expected)
+
+
+def test_seeds_on_the_same_images_add_the_variance_of_the_images():
+    rows = np.random.default_rng(7).normal(0.02, 0.15, size=(3, 90))
+    groups = [str(place // 2) for place in range(90)]
+    pair = PairedDice(by_fold=rows.mean(axis=1), by_image=rows.mean(axis=0), test_to_train=1 / 5, same_images=True)
+    clusters = rows.mean(axis=0).reshape(45, 2).mean(axis=1)
+    images, runs = clusters.var(ddof=1) / 45, pair.by_fold.var(ddof=1) * (1 / 3 + 1 / 5)
+    error = recipe_error(pair, groups)
+    assert error.standard == pytest.approx(np.sqrt(images + runs))
+    assert error.degrees == pytest.approx((images + runs) ** 2 / (images**2 / 44 + runs**2 / 2))
+    found = compare([pair], groups)[0]
+    assert found.high - found.mean == pytest.approx(scipy.stats.t.ppf(0.975, error.degrees) * error.standard)
 
 
 def test_p_of_folds_without_correction_is_that_of_a_t_test():
@@ -125,10 +140,23 @@ def test_more_comparisons_widen_intervals():
 @pytest.mark.parametrize(("mean", "shown"), [(0.0, True), (-0.005, True), (-0.05, False)])
 def test_no_worse_by_the_margin(mean, shown):
     pair, groups = _pair(mean, images=2000)
-    found = compare_to_margin([pair], groups, margin=0.02)[0]
+    found = compare_to_margin([pair], groups, margin=0.02, in_order=True)[0]
     assert found.shown == shown
     assert (found.low > -0.02) == shown
     assert found.low < found.mean
+
+
+def test_sequence_is_not_adjusted_and_ends_with_the_first_failure():
+    groups = [str(place) for place in range(2000)]
+    good, bad = _pair(0.0, images=2000)[0], _pair(-0.05, images=2000, seed=1)[0]
+    alone = compare_to_margin([good], groups, margin=0.02, in_order=True)[0]
+    first, second, third = compare_to_margin([good, bad, good], groups, margin=0.02, in_order=True)
+    assert (first.p, first.low) == (alone.p, alone.low)
+    assert (first.shown, second.shown, third.shown) == (True, False, False)
+    assert (third.p, third.low) == (second.p, second.low)
+    holm_adjusted = compare_to_margin([good, bad, good], groups, margin=0.02, in_order=False)
+    assert [one.shown for one in holm_adjusted] == [True, False, True]
+    assert holm_adjusted[0].low < alone.low
 
 
 def test_one_fold_shows_nothing():
@@ -142,11 +170,24 @@ def test_one_fold_shows_nothing():
 @pytest.mark.parametrize("repetitions", [1, 3])
 def test_intervals_hold_and_verdicts_are_not_made_up(repetitions):
     """Where the truth is known; 300 studies have a standard error of 1.3 points around 95 %."""
-    nothing = coverage(images=300, repetitions=repetitions, effect=0.0, studies=300)
-    assert nothing["holds"] >= 0.93
-    assert nothing["helps"] + nothing["hurts"] <= 0.05
-    assert nothing["images_hold"] >= 0.85, "of these images alone, so too narrow for a claim about recipes"
-    assert nothing["folds_hold"] >= 0.93
-    something = coverage(images=300, repetitions=repetitions, effect=0.06, studies=100)
-    assert something["holds"] >= 0.92
-    assert something["helps"] > 0.5
+    nothing = shares(images=300, repetitions=repetitions, effect=0.0, noise=MEMBER_AND_TWIN)
+    assert nothing.holds >= 0.93
+    assert nothing.helps + nothing.hurts <= 0.05
+    assert nothing.by_recipes >= 0.93
+    something = shares(images=300, repetitions=repetitions, effect=0.06, noise=MEMBER_AND_TWIN, studies=100)
+    assert something.holds >= 0.92
+    assert something.helps > 0.5
+
+
+@pytest.mark.slow
+def test_pooled_effect_tested_first_is_shown_far_more_often():
+    found = shares(images=550, repetitions=1, effect=0.02, noise=MEMBER_AND_TWIN, studies=100)
+    assert found.helps > 1.8 * found.helps_in_one_family
+    assert found.holds >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_interval_of_seeds_on_the_same_images_holds_with_few_and_many(seeds):
+    found = shares(images=97, repetitions=seeds, effect=0.0, noise=MEMBER_AND_TWIN, folds=1)
+    assert found.by_recipes >= 0.93

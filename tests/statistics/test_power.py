@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdsearch.statistics.power import PAIRED_STD, least_difference
+from kdsearch.statistics.power import (
+    MEMBER_AND_TWIN,
+    PAIRED_STD,
+    Noise,
+    least_difference,
+    power_of_no_worse,
+    power_of_pooled_effect,
+    simulate,
+)
+from tests.benchmarks.comparisons import layout, shares
 
 
 @pytest.mark.parametrize(("images", "points"), [(98, 5.0), (550, 2.1), (67, 6.0)])
@@ -25,3 +34,46 @@ def test_that_difference_is_found_four_times_in_five():
     apart = least_difference(98) + PAIRED_STD * rng.normal(size=(2000, 98))
     found = stats.ttest_1samp(apart, 0.0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def _plan(*, images=550, repetitions=1, folds=5, pairs=4):
+    return layout(np.random.default_rng(1), images=images, repetitions=repetitions, folds=folds, pairs=pairs)
+
+
+def test_simulated_differences_have_the_parts_that_were_put_in():
+    noise = Noise(image=0.1, on_image=0.05, run=0.03, trained_on=0.0, alike=0.5)
+    plan, rng = _plan(images=3000, repetitions=2, pairs=2), np.random.default_rng(0)
+    rows = np.stack([simulate(rng, plan, noise=noise, effect=0.02) for _ in range(20)])
+    assert rows.mean() == pytest.approx(0.02, abs=0.005)
+    persistent = [np.cov(one[0])[0, 1] for one in rows]
+    assert np.mean(persistent) == pytest.approx(0.1**2, rel=0.1)
+    common = [np.cov(one[0, 0], one[1, 1])[0, 1] for one in rows]
+    assert np.mean(common) == pytest.approx(0.5 * 0.1**2, rel=0.15)
+    means = [[one[0, 0, plan.folds[0] == fold].mean() for fold in range(5)] for one in rows]
+    assert np.std(means) == pytest.approx(0.03, rel=0.2)
+
+
+def test_power_grows_with_effect_repetitions_and_pairs():
+    few = power_of_pooled_effect(_plan(), effect=0.02, studies=200)
+    assert power_of_pooled_effect(_plan(), effect=0.04, studies=200) > few + 0.2
+    assert power_of_pooled_effect(_plan(repetitions=3), effect=0.02, studies=200) > few + 0.2
+    assert power_of_pooled_effect(_plan(pairs=1), effect=0.02, studies=200) < few
+
+
+def test_no_effect_is_shown_in_few_plans():
+    assert power_of_pooled_effect(_plan(), effect=0.0, studies=400) <= 0.025
+
+
+def test_larger_margin_is_easier_to_show():
+    assert power_of_no_worse(_plan(), margin=0.05, studies=200) > power_of_no_worse(_plan(), margin=0.02, studies=200)
+
+
+def test_seeds_on_the_same_images_have_power_too():
+    assert power_of_pooled_effect(_plan(images=97, repetitions=3, folds=1, pairs=1), effect=0.15, studies=100) > 0.9
+
+
+@pytest.mark.slow
+def test_power_is_that_of_the_answers():
+    """The quick rule of the simulation agrees with the resampling that decides."""
+    shown = shares(images=550, repetitions=3, effect=0.02, noise=MEMBER_AND_TWIN, studies=200)
+    assert power_of_pooled_effect(_plan(repetitions=3), effect=0.02) == pytest.approx(shown.helps, abs=0.1)
