@@ -1,4 +1,4 @@
-"""A study that was repeated with other splits and seeds, as one table: means, spreads, and p-values."""
+"""A study that was repeated with other splits and seeds, as one table: means, spreads and p-values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
-from scipy import stats
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
 from kdsearch.report.table import latex_table
-from kdsearch.statistics.comparisons import holm
+from kdsearch.statistics.comparisons import PairedDice, compare, holm
 from kdsearch.statistics.resampling import LEVEL
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student
@@ -26,8 +25,8 @@ HEAD = ("variant", "Dice %", "± images", "± repeats", "n", "p teacher", "p pla
 """Spreads are standard deviations over images and over the means of repeats, of which there are n."""
 
 
-LEAST_SPREAD = 1e-9
-"""Of differences; below it there is nothing to test."""
+FEWEST_REPEATS = 5
+"""Fewer repeats decide nothing: their means are too few to show how much another split and seed would change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,14 @@ class Repeat:
     students: tuple[Student, ...]
     part: str
     """``validation`` or ``test``: the images that ``dice`` is of."""
+    images: tuple[str, ...]
+    """Names of the scored images with a lesion; the same image may score in several repeats."""
+    groups: tuple[str, ...]
+    """What those images belong to, such as patients."""
+    test_to_train: float
+    """Images with a lesion that score over those that train."""
     dice: dict[int, Floats]
-    """Of each scored image with a lesion, by trial."""
+    """Of each of those images, by trial."""
     teacher: Floats
     """Of the same images."""
     teacher_params: int
@@ -46,7 +51,12 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One recipe over the repeats; p-values are of paired t-tests over all repeats' images."""
+    """One recipe over the repeats.
+
+    p-values are the larger of two, as in ``statistics.comparisons.compare``: the corrected resampled t over the means
+    of the repeats, and the sign-flip permutation over groups of images, each image counted once. They are not adjusted
+    for the other variants, and None with a single repeat.
+    """
 
     name: str
     repeats: int
@@ -57,10 +67,9 @@ class Variant:
     params: int
     p_teacher: float | None
     p_plain: float | None
-    """Beside the same student without a teacher, of the teacher beside the only one; None where there is none such, or
-    no difference at all."""
+    """Compared with the same student without a teacher; the teacher's row compares it with the only such student."""
     over_plain: float | None
-    """Mean difference of Dice to the student without a teacher, over the images of the repeats that both have."""
+    """Mean difference of Dice to that student, over the images of the repeats that both have; None if there is none."""
 
 
 def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
@@ -69,38 +78,39 @@ def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
     every_plain = [found for recipe, found in by_recipe.items() if recipe.distillation is None]
     only = every_plain[0] if len(every_plain) == 1 else {}
     teacher = dict(enumerate(repeat.teacher for repeat in repeats))
-    rows = [_variant("teacher", teacher, params=repeats[0].teacher_params, teacher={}, plain=_dice(only, repeats))]
+    plain = _dice(only, repeats)
+    rows = [_variant("teacher", teacher, repeats, params=repeats[0].teacher_params, teacher={}, plain=plain)]
     for (recipe, found), name in zip(by_recipe.items(), names_of(list(by_recipe)), strict=True):
         own = {} if recipe.distillation is None else by_recipe.get(recipe.model_copy(update={"distillation": None}), {})
         params = next(iter(found.values())).scores.params
         plain = _dice(own, repeats)
-        rows.append(_variant(name, _dice(found, repeats), params=params, teacher=teacher, plain=plain))
+        rows.append(_variant(name, _dice(found, repeats), repeats, params=params, teacher=teacher, plain=plain))
     return tuple(rows)
 
 
 def verdict(variants: Sequence[Variant]) -> str:
-    """Which ways to distil are shown to be better or worse than none, were each of them one of several comparisons.
+    """Which ways to distil are shown to be better or worse than none, as one of several comparisons each (Holm).
 
-    Empty where none is compared. By Holm's procedure over the p-values of ``Variant``, which are over images: how much
-    another seed would have changed is in them only as far as there are repeats.
+    Empty if none is compared. Fewer than ``FEWEST_REPEATS`` repeats give no verdict.
     """
-    compared = [
-        (one.name, one.p_plain, one.over_plain)
-        for one in variants[1:]
-        if one.p_plain is not None and one.over_plain is not None
-    ]
+    compared = [one for one in variants[1:] if one.over_plain is not None]
     if not compared:
         return ""
+    fewest = min(one.repeats for one in compared)
+    if fewest < FEWEST_REPEATS:
+        return (
+            f"{fewest} repeat{'s' * (fewest > 1)}: too few for a verdict on distillation, which needs {FEWEST_REPEATS} "
+            "(repeats: 5 in the study file)."
+        )
     shown: dict[bool, list[str]] = {True: [], False: []}
-    for (name, _, over), p in zip(compared, holm([p for _, p, _ in compared]), strict=True):
-        if p < 1 - LEVEL:
-            shown[over > 0].append(f"{name} ({100 * over:+.1f} points)")
+    for one, p in zip(compared, holm([1.0 if one.p_plain is None else one.p_plain for one in compared]), strict=True):
+        if p < 1 - LEVEL and one.over_plain is not None:
+            shown[one.over_plain > 0].append(f"{one.name} ({100 * one.over_plain:+.1f} points)")
     count = f"{len(compared)} comparison{'s' * (len(compared) > 1)}"
     rest = len(compared) - len(shown[True]) - len(shown[False])
     return (
-        f"Beside the same student without a teacher, adjusted for {count} (Holm, {LEVEL:.0%}): "
-        f"shown to be better: {', '.join(shown[True]) or 'none'}; worse: {', '.join(shown[False]) or 'none'}; of "
-        f"{rest} no difference is shown."
+        f"Compared with the same student without a teacher, adjusted for {count} (Holm, {LEVEL:.0%}): "
+        f"better: {', '.join(shown[True]) or 'none'}; worse: {', '.join(shown[False]) or 'none'}; inconclusive: {rest}."
     )
 
 
@@ -185,10 +195,17 @@ def _dice(found: dict[int, Student], repeats: Sequence[Repeat]) -> dict[int, Flo
 
 
 def _variant(
-    name: str, dice: dict[int, Floats], *, params: int, teacher: dict[int, Floats], plain: dict[int, Floats]
+    name: str,
+    dice: dict[int, Floats],
+    repeats: Sequence[Repeat],
+    *,
+    params: int,
+    teacher: dict[int, Floats],
+    plain: dict[int, Floats],
 ) -> Variant:
     images = np.concatenate(list(dice.values()))
     means = [float(values.mean()) for values in dice.values()]
+    over_plain = _paired(dice, plain, repeats)
     return Variant(
         name=name,
         repeats=len(dice),
@@ -196,23 +213,37 @@ def _variant(
         image_std=float(images.std()),
         repeat_std=float(np.std(means, ddof=1)) if len(means) > 1 else None,
         params=params,
-        p_teacher=_paired(dice, teacher),
-        p_plain=_paired(dice, plain),
-        over_plain=float(apart.mean()) if len(apart := _differences(dice, plain)) else None,
+        p_teacher=_p_value(_paired(dice, teacher, repeats), repeats),
+        p_plain=_p_value(over_plain, repeats),
+        over_plain=None if over_plain is None else float(np.nanmean(over_plain.by_image)),
     )
 
 
-def _paired(a: dict[int, Floats], b: dict[int, Floats]) -> float | None:
-    """Of a paired t-test over the images of the repeats that both have."""
-    apart = _differences(a, b)
-    if len(apart) < 2 or np.ptp(apart) < LEAST_SPREAD:
+def _p_value(pair: PairedDice | None, repeats: Sequence[Repeat]) -> float | None:
+    if pair is None or pair.by_fold.size < 2:
         return None
-    return float(stats.ttest_1samp(apart, 0.0).pvalue)
+    return compare([pair], list(_groups(repeats).values()))[0].p
 
 
-def _differences(a: dict[int, Floats], b: dict[int, Floats]) -> Floats:
-    """Of the images of the repeats that both have; empty where there are none."""
-    return np.concatenate([np.empty(0), *(a[index] - b[index] for index in sorted(a.keys() & b.keys()))])
+def _groups(repeats: Sequence[Repeat]) -> dict[str, str]:
+    """The group of each image that scores in any repeat."""
+    return {image: group for repeat in repeats for image, group in zip(repeat.images, repeat.groups, strict=True)}
+
+
+def _paired(a: dict[int, Floats], b: dict[int, Floats], repeats: Sequence[Repeat]) -> PairedDice | None:
+    """Over the repeats that both have; None if there are none. An image of several repeats has its mean over them."""
+    both = sorted(a.keys() & b.keys())
+    if not both:
+        return None
+    found: dict[str, list[float]] = {image: [] for image in _groups(repeats)}
+    for index in both:
+        for image, difference in zip(repeats[index].images, a[index] - b[index], strict=True):
+            found[image].append(float(difference))
+    return PairedDice(
+        by_fold=np.array([(a[index] - b[index]).mean() for index in both]),
+        by_image=np.array([np.mean(values) if values else np.nan for values in found.values()]),
+        test_to_train=float(np.mean([repeats[index].test_to_train for index in both])),
+    )
 
 
 def _averaged(found: dict[int, Student], repeats: Sequence[Repeat]) -> Student:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kdsearch.config.study import StudyConfig, repeats_of
-from kdsearch.data.dataset import Splits
+from kdsearch.data.dataset import Splits, group_of
 from kdsearch.distill.arrays import Images, images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
@@ -51,10 +51,15 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
         return None
     materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
     part = "test" if study.score_test else "validation"
+    infos, lesion = materials.dataset.infos, materials.dataset.has_lesion
+    scored = [position for position in _positions(materials.splits, part) if lesion[position]]
     dice = _scored(study, materials, home, students, part=part)
     return Repeat(
         students=tuple(students),
         part=part,
+        images=tuple(infos[position].id for position in scored),
+        groups=tuple(group_of(infos[position]) for position in scored),
+        test_to_train=len(scored) / max(1, int(lesion[list(materials.splits.train)].sum())),
         dice={student.number: dice[digest_file(_weights(study, home, student))] for student in students},
         teacher=dice[TEACHER],
         teacher_params=materials.teacher.scores.params,
