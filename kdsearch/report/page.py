@@ -147,7 +147,8 @@ def _summary(story: ReportData) -> str:
     counts = Counter(record.outcome for record in story.records)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     teacher = f" Teacher: {html.escape(story.teacher.headline())}." if story.teacher else ""
-    warning = no_better_than_plain(students_of(story.records), story.teacher)
+    groups = story.data.validation_groups if story.data else None
+    warning = no_better_than_plain(students_of(story.records), story.teacher, groups)
     data = story.study.data
     images = f"{', '.join(source.reader for source in data.sources)} at {data.size}×{data.size}"
     return (

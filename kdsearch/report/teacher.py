@@ -1,39 +1,75 @@
-"""Says where a teacher has nothing to teach."""
+"""States whether a teacher is better than students that learned from masks only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from kdsearch.statistics.confirmation import Confirmation
+from kdsearch.statistics.differences import Difference, simultaneous_differences
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
 LITTLE_TO_LEARN = "there is little to learn from it; a stronger teacher sees larger images, trains longer, or is larger"
+LITTLE = 0.02
+"""A teacher that is certainly less than this much better, in Dice, has little to teach."""
 
 
-def no_better_than_plain(students: Iterable[Student], teacher: Scores | None) -> str:
-    """That the search's best student without distillation is as good as the teacher; empty where it is not so."""
+def no_better_than_plain(
+    students: Iterable[Student], teacher: Scores | None, groups: Sequence[int] | None = None
+) -> str:
+    """What follows if the search's best student without distillation scores as well as the teacher; empty if none does.
+
+    ``groups`` are those of the validation images. The best of many students looks better than it is, so the interval
+    of its difference to the teacher covers the choice among all of them.
+    """
     plain = [student for student in students if student.recipe.distillation is None]
     best = max(plain, key=lambda student: student.scores.dice, default=None)
     if teacher is None or best is None or best.scores.dice < teacher.dice:
         return ""
-    return _sentence(f"trial {best.number}", best.scores.dice, teacher.dice)
+    scores = (
+        f"The teacher ({100 * teacher.dice:.1f} % Dice) scores no better than trial {best.number} "
+        f"({100 * best.scores.dice:.1f} %), which learned from masks only"
+    )
+    behind = _behind(teacher, plain, best, groups)
+    if behind is None:
+        return f"{scores}. Whether it is better on other images is not known."
+    most = behind.mean + behind.half_width
+    if most < LITTLE:
+        return f"{scores}: {LITTLE_TO_LEARN}."
+    return f"{scores}. Whether it is better on other images is not known: it may be by up to {100 * most:.1f} points."
+
+
+def _behind(
+    teacher: Scores, plain: Sequence[Student], best: Student, groups: Sequence[int] | None
+) -> Difference | None:
+    """The teacher minus the best student; None if the Dice of each image was not stored."""
+    kept = [teacher.per_image, *(student.scores.per_image for student in plain)]
+    dice = [np.array(one.dice) for one in kept if one is not None]
+    if len(dice) < len(kept) or len({one.size for one in dice}) > 1:
+        return None
+    names = [str(group) for group in (groups if groups is not None else range(dice[0].size))]
+    others = [1 + next(place for place, student in enumerate(plain) if student.number == best.number)]
+    (found,) = simultaneous_differences(dice, names, chosen=0, others=others)
+    return found
 
 
 def confirmed_no_better(found: Confirmation) -> str:
-    """That it is not shown to be better than the best plain student or twin, out of fold; empty where it is."""
+    """What the confirmation says about the teacher if it is not shown to be better than the best undistilled arm.
+
+    That there is little to learn is said only if the teacher is certainly less than 2 points better; a difference that
+    is merely not shown says nothing about that. Empty if the teacher is shown to be better.
+    """
     plain = [arm for arm in found.arms if arm.path == "none"]
     best = max(plain, key=lambda arm: arm.dice.mean, default=None)
     if best is None or best.minus_teacher is None or best.minus_teacher.high < 0:
         return ""
-    return (
-        f"The teacher is not shown to be better than {best.name}, which learnt from masks alone and differs from it by "
-        f"{best.minus_teacher} points: {LITTLE_TO_LEARN}."
+    start = (
+        f"The teacher is not shown to be better than {best.name}, which learned from masks only and differs from it by "
+        f"{best.minus_teacher} points"
     )
-
-
-def _sentence(name: str, dice: float, teacher: float) -> str:
-    return (
-        f"The teacher ({100 * teacher:.1f} % Dice) scores no better than {name} ({100 * dice:.1f} %), which learnt "
-        f"from masks alone: {LITTLE_TO_LEARN}."
-    )
+    most = -best.minus_teacher.low
+    if most < LITTLE:
+        return f"{start}: {LITTLE_TO_LEARN}."
+    return f"{start}. Whether it has something to teach is not known: it may be up to {100 * most:.1f} points better."

@@ -29,6 +29,8 @@ class Front:
     """Of a study that has some; else empty."""
     teacher: Scores | None
     """None before it was trained."""
+    groups: tuple[int, ...] | None
+    """Of the validation images, in the order of the split; None if they were not stored, or for repeats."""
     standings: Standings
     """How the students stand had other images been drawn; empty where that cannot be told, as of repeats' averages."""
 
@@ -44,17 +46,21 @@ def front(study: StudyConfig, home: Path) -> Front:
     repeats = gather_repeats(study, home)
     students = averaged(repeats) or front_of_one(study, home).students  # such as weights on another machine
     members = front_of(students, study.search.objectives, study.search.limits)
-    return Front(students=students, members=members, repeats=repeats, teacher=teacher, standings=NOTHING_KNOWN)
+    return Front(
+        students=students, members=members, repeats=repeats, teacher=teacher, groups=None, standings=NOTHING_KNOWN
+    )
 
 
 def front_of_one(study: StudyConfig, home: Path) -> Front:
     """The front of the study by itself, whether or not it is one of several repeats."""
     store, search = open_store(study, home, create=False), study.search
     students, data = students_of(store.records()), store.data()
+    groups = data.validation_groups if data is not None else None
     return Front(
         students=students,
         members=front_of(students, search.objectives, search.limits),
         repeats=(),
         teacher=store.teacher(),
-        standings=standings_of(students, search.objectives, data.validation_groups if data is not None else None),
+        groups=groups,
+        standings=standings_of(students, search.objectives, groups),
     )

@@ -1,10 +1,14 @@
-"""A teacher that has nothing to teach is said so."""
+"""What is said about a teacher that scores no better than undistilled students."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
-from kdsearch.report.teacher import no_better_than_plain
+from kdsearch.report.teacher import LITTLE_TO_LEARN, no_better_than_plain
+from kdsearch.trials.scores import PerImage
 from tests.front.students import scores, student
 
 
@@ -22,8 +26,44 @@ def test_teacher_is_compared_with_the_best_plain_student(students, said):
     assert bool(text) == said
     if said:
         assert text.startswith(
-            "The teacher (80.0 % Dice) scores no better than trial 2 (82.0 %), which learnt from masks alone"
+            "The teacher (80.0 % Dice) scores no better than trial 2 (82.0 %), which learned from masks only"
         )
+
+
+def _scored(dice, *, teacher=False, number=0):
+    per_image = PerImage(dice=tuple(dice), iou=tuple(dice), empty=(0.0,) * len(dice))
+    one = student(number, float(np.mean(dice)), 10, path="none")
+    found = dataclasses.replace(one.scores, per_image=per_image)
+    return found if teacher else dataclasses.replace(one, scores=found)
+
+
+def _study(*, better, students=10, images=97, noise=0.13, seed=0):
+    """A teacher that is truly better by so much than each of equal undistilled students."""
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(0.4, 0.8, images)
+    teacher = _scored(image + better + rng.normal(0, noise, images), teacher=True)
+    made = [_scored(image + rng.normal(0, noise, images), number=number) for number in range(students)]
+    return made, teacher
+
+
+def test_little_to_learn_is_said_only_if_the_teacher_is_certainly_less_than_2_points_better():
+    students, teacher = _study(better=-0.05, noise=0.02)
+    assert LITTLE_TO_LEARN in no_better_than_plain(students, teacher)
+    students, teacher = _study(better=0.0, noise=0.2, seed=1)
+    text = no_better_than_plain(students, teacher)
+    assert "Whether it is better on other images is not known: it may be by up to" in text
+    assert LITTLE_TO_LEARN not in text
+
+
+def test_teacher_that_is_truly_better_is_seldom_said_to_have_little_to_teach():
+    """Said in 64 % of studies by the best student's Dice, 2 points below the teacher's in truth."""
+    texts = [no_better_than_plain(*_study(better=0.02, seed=seed)) for seed in range(40)]
+    assert sum(LITTLE_TO_LEARN in text for text in texts) <= 2
+
+
+def test_dice_of_each_image_that_was_not_stored_leaves_it_open():
+    text = no_better_than_plain([student(1, 0.81, 10, path="none")], scores(dice=0.8, params=1_000, macs=1))
+    assert text.endswith("Whether it is better on other images is not known.")
 
 
 def test_study_without_a_teacher_has_nothing_said_of_it():

@@ -36,7 +36,7 @@ def _show(found: Front) -> None:
     """The table; of a repeated study, its variants too."""
     if not found.repeats:
         Console().print(front_table(found.members, found.standings))
-        warning = no_better_than_plain(found.students, found.teacher)
+        warning = no_better_than_plain(found.students, found.teacher, found.groups)
         if warning:
             Console().print(warning, soft_wrap=True, highlight=False, style="yellow")
         return

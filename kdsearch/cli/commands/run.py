@@ -100,7 +100,7 @@ def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Consol
         console.print(none, soft_wrap=True)
         return NOTHING_MADE
     console.print(front_table(found.members, found.standings))
-    warning = no_better_than_plain(found.students, found.teacher)
+    warning = no_better_than_plain(found.students, found.teacher, found.groups)
     if warning:
         console.print(warning, soft_wrap=True, highlight=False, style="yellow")
     steps = next_steps(found.members, study_file=options.study, data=options.data, tracking=one.tracking, page=page)
