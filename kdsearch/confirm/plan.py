@@ -202,8 +202,8 @@ def choose_members(study: StudyConfig, students: Sequence[Student], standings: S
     """One member of the front of each size class, the likeliest; near-equals merged; smallest first."""
 
     def likely(student: Student) -> tuple[float, float]:
-        on_front = standings[student.number].on_front if student.number in standings else 0.0
-        return on_front, student.scores.dice
+        stability = standings[student.number].stability if student.number in standings else 0.0
+        return stability, student.scores.dice
 
     best: dict[int, Student] = {}
     for student in front_of(students, study.search.objectives, study.search.limits):

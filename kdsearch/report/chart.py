@@ -26,7 +26,7 @@ from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
-SUBTITLE = "Outlined: the front of all objectives, pale where luck may have put it there. Size: multiply-adds."
+SUBTITLE = "Outlined: the front of all objectives, paler if less stable under resampling. Size: multiply-adds."
 
 
 def front_page(
@@ -51,7 +51,7 @@ def front_figure(
     teacher: Scores | None,
     standings: Standings = NOTHING_KNOWN,
 ) -> go.Figure:
-    """The chart of ``front_page``; members of the front are the paler the likelier it is that luck put them there."""
+    """The chart of ``front_page``; members of the front are paler if resampled images often drop them."""
     figure = go.Figure()
     steps = front_of(students, ("dice", "params"))
     _add_band(figure, steps, standings)
@@ -146,7 +146,7 @@ def _opacity(student: Student, members: set[int], standings: Standings) -> float
     if student.number not in members:
         return FADED
     standing = standings.get(student.number)
-    return FADED + (1 - FADED) * (1.0 if standing is None else standing.on_front)
+    return FADED + (1 - FADED) * (1.0 if standing is None else standing.stability)
 
 
 def _size(macs: int) -> float:
@@ -158,7 +158,7 @@ def _hover(student: Student, standing: Standing | None, *, on_front: bool) -> st
     sure = (
         ""
         if standing is None
-        else (f"<br>corrected {standing.corrected} %; on the front in {100 * standing.on_front:.0f} % of draws")
+        else (f"<br>corrected {standing.corrected} %; on the front in {100 * standing.stability:.0f} % of resamples")
     )
     head = f"<b>trial {student.number}</b>{' · on the front' if on_front else ''}"
     recipe = "<br>".join(

@@ -22,7 +22,7 @@ PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
 WHAT_STANDS = (
     "corr.: the Dice to expect on other images of the best student no larger, corrected for choosing by these; "
-    "front: in how many draws of the validation images nothing beats it"
+    "stable: in how many resamples of the validation images nothing beats it, which is no probability"
 )
 
 
@@ -65,11 +65,11 @@ def what_stands(students: Sequence[Student], standings: Standings = NOTHING_KNOW
 def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> list[tuple[str, ...]]:
     """Head and a row a student; ``ms`` is there where the study measured latency.
 
-    Where standings are known, the corrected Dice and the probability of the front stand beside the Dice; else ±, its
+    If standings are known, the corrected Dice and the stability under resampling follow the Dice; otherwise ±, its
     standard deviation over images.
     """
     timed = any(student.scores.latency_ms is not None for student in students)
-    sure = ("corr. %", "front") if standings else ("±",)
+    sure = ("corr. %", "stable") if standings else ("±",)
     head = ("trial", "Dice %", *sure, "params", "MACs", *(["ms"] if timed else []), "path", "student")
     return [head, *(_row(student, standings, timed=timed) for student in students)]
 
@@ -81,7 +81,7 @@ def _row(student: Student, standings: Standings, *, timed: bool) -> tuple[str, .
     sure: tuple[str, ...] = (f"{100 * scores.overlap.dice_std:.1f}",)
     if standings:
         standing = standings[student.number]
-        sure = (f"{100 * standing.corrected.dice:.1f}", f"{100 * standing.on_front:.0f} %")
+        sure = (f"{100 * standing.corrected.dice:.1f}", f"{100 * standing.stability:.0f} %")
     return (
         str(student.number),
         f"{100 * scores.dice:.1f}",

@@ -1,4 +1,4 @@
-"""What a search's choice is worth: how much it flatters the chosen, and who is on the front by luck."""
+"""Selection bias of a search, and how stable its front is if other images are drawn."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Corrected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a student stands, had other images like these been drawn."""
+    """What resampling the validation images says about one student."""
 
-    on_front: float
-    """The fraction of draws in which no other student is better, smaller and cheaper at once."""
+    stability: float
+    """The fraction of resamples in which no other student is better, smaller and cheaper at once. It is no probability:
+    resamples are centred on the very scores that chose the front, and other trainings are not in them."""
     corrected: Corrected
     """Of the rule "the best student no larger than this one", not of this very student."""
 
@@ -54,7 +55,7 @@ def standings(
     smaller: Bools = no_larger & np.any(costs[:, None, :] < costs[None, :, :], axis=2)
     return tuple(
         Standing(
-            on_front=_survives(place, found.drawn, no_larger[:, place], smaller[:, place]),
+            stability=_survives(place, found.drawn, no_larger[:, place], smaller[:, place]),
             corrected=_corrected(found, no_larger[:, place]),
         )
         for place in range(len(costs))

@@ -28,7 +28,7 @@ def standing_metrics(standings: Standings, number: int) -> dict[str, float]:
         "corrected_dice": corrected.dice,
         "corrected_dice_low": corrected.low,
         "corrected_dice_high": corrected.high,
-        "on_front_probability": standing.on_front,
+        "front_stability": standing.stability,
     }
 
 

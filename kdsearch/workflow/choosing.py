@@ -25,7 +25,10 @@ from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed
 
 INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
 NOT_CONFIRMED = "Its Dice is the search's own, which chose by it; kdsearch confirm says what it is worth."
-SEED_SPREAD = "Another training seed alone would move a student's Dice by 1 to 2 points (standard deviation)."
+SEED_SPREAD = (
+    "Another training seed by itself moves a student's Dice by 1 to 2 points (standard deviation), and that of the "
+    "smallest students by more."
+)
 LEAST_FLATTERY = 0.001
 MOST_RESAMPLED = 40
 """How many students, the best, are chosen among again and again to see how much that flatters."""
@@ -129,10 +132,10 @@ class Choice:
                 "(bootstrap over groups of images)."
             )
         if self.standing is not None:
-            often, corrected = f"{100 * self.standing.on_front:.0f}", self.standing.corrected
+            often, corrected = f"{100 * self.standing.stability:.0f}", self.standing.corrected
             sentences.append(
-                f"Had other images validated the study, it would be on the front in {often} % of cases, and the best "
-                f"student no larger would be expected at {corrected} % Dice."
+                f"It stays on the front in {often} % of resamples of the validation images, a measure of stability and "
+                f"no probability. The best student no larger is expected to reach {corrected} % Dice on other images."
             )
         return " ".join(sentences)
 

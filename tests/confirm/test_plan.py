@@ -27,8 +27,8 @@ def student(number, dice, params):
     return distilled(number, dice, params, path="none")
 
 
-def _standing(on_front):
-    return Standing(on_front=on_front, corrected=Corrected(dice=0.5, low=0.4, high=0.6))
+def _standing(stability):
+    return Standing(stability=stability, corrected=Corrected(dice=0.5, low=0.4, high=0.6))
 
 
 def _plan(tiny, students, standings=None, **given):

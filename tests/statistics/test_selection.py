@@ -1,4 +1,4 @@
-"""What choosing by the images that score flatters, and who is on the front by luck, where the truth is known."""
+"""Selection bias and the stability of the front, where the truth is known."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def test_probability_of_the_front_is_that_of_fronts_drawn_one_by_one():
     found = standings(dice, costs, _alone(80), draws=300)
     drawn = resample(np.stack(dice), _alone(80), draws=300).drawn
     fronts = [non_dominated(np.column_stack([-column, costs])) for column in drawn.T]
-    assert [one.on_front for one in found] == pytest.approx(np.mean(fronts, axis=0))
+    assert [one.stability for one in found] == pytest.approx(np.mean(fronts, axis=0))
 
 
 def test_student_that_no_other_is_smaller_than_is_always_on_the_front_and_one_far_behind_never():
     costs = np.array([[10.0], [20.0], [30.0]])
     found = standings(_study(RNG, [0.5, 0.8, 0.6]), costs, _alone(80))
-    assert found[0].on_front == 1
-    assert found[1].on_front == 1
-    assert found[2].on_front == 0
+    assert found[0].stability == 1
+    assert found[1].stability == 1
+    assert found[2].stability == 0
 
 
 def test_students_of_one_size_that_are_equally_good_share_the_front():
     costs = np.full((4, 1), 10.0)
     found = standings(_study(RNG, [0.7] * 4), costs, _alone(80))
-    assert sum(one.on_front for one in found) == pytest.approx(1)
-    assert max(one.on_front for one in found) < 0.95
+    assert sum(one.stability for one in found) == pytest.approx(1)
+    assert max(one.stability for one in found) < 0.95
 
 
 def test_correction_takes_the_flattery_away():

@@ -32,8 +32,8 @@ STUDENTS = (_scored(3, 0.5, 100), _scored(5, 0.8, 200), _scored(7, 0.5, 300))
 def test_each_student_has_a_standing_by_its_trial():
     found = standings_of(STUDENTS, OBJECTIVES, None)
     assert set(found) == {3, 5, 7}
-    assert (found[3].on_front, found[5].on_front) == (1, 1)
-    assert found[7].on_front < 0.05
+    assert (found[3].stability, found[5].stability) == (1, 1)
+    assert found[7].stability < 0.05
     assert found[5].corrected.low < found[5].corrected.dice < found[5].corrected.high
     assert found[7].corrected.dice == pytest.approx(found[5].corrected.dice, abs=0.02), "of the best no larger"
 
@@ -49,7 +49,7 @@ def test_all_but_dice_are_known_exactly():
     """Where multiply-adds tell a student apart, it stays on the front whatever its Dice."""
     cheap = dataclasses.replace(STUDENTS[2], scores=dataclasses.replace(STUDENTS[2].scores, macs=1))
     found = standings_of((*STUDENTS[:2], cheap), ("dice", "params", "macs"), None)
-    assert found[7].on_front == 1
+    assert found[7].stability == 1
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_tables_tell_how_students_stand():
     shown = console.export_text()
     assert "corr. %" in shown
     assert "100 %" in shown
-    assert "in how many draws" in shown
-    assert "| trial | Dice % | corr. % | front |" in front_markdown(front, found).splitlines()[0]
+    assert "in how many resamples" in shown
+    assert "| trial | Dice % | corr. % | stable |" in front_markdown(front, found).splitlines()[0]
     (row, _) = json.loads(front_json(front, found))
     assert row["standing"] == standing_metrics(found, 3)
     (first, _) = csv.DictReader(io.StringIO(front_csv(front, found)))

@@ -75,7 +75,7 @@ def test_smaller_students_as_good_are_told_with_the_smallest():
     assert "Of 4 compared, 2 with fewer parameters are not distinguishable from it by these images" in choice.caution
     assert "the smallest is trial 1: Dice 70.0 %" in choice.caution
     assert "runner-up" not in choice.caution
-    assert "Another training seed alone would move a student's Dice" in choice.caution
+    assert "Another training seed by itself moves a student's Dice" in choice.caution
     assert "flatters" not in choice.caution, "a person chose"
 
 
@@ -107,13 +107,12 @@ def test_those_nearest_in_dice_are_compared_where_there_are_many():
     assert [comparison.student.number for comparison in choice.comparisons] == list(range(39 - MOST_COMPARED, 39))
 
 
-def test_how_a_choice_would_stand_on_other_images_is_told():
-    standing = Standing(on_front=0.62, corrected=Corrected(dice=0.741, low=0.702, high=0.78))
+def test_stability_and_corrected_dice_of_a_choice_are_told():
+    standing = Standing(stability=0.62, corrected=Corrected(dice=0.741, low=0.702, high=0.78))
     known = _candidates(student(0, 0.6, 1_000), student(4, 0.8, 9_000), standings={4: standing})
     candidates = [Candidate(student=entry) for entry in known.students]
     choice = choose(known, candidates, budget=Budget(), rule=Rule())
-    assert "on the front in 62 % of cases, and the best student no larger would be expected at 74.1 [70.2, 78.0] %" in (
-        choice.caution
-    )
+    assert "stays on the front in 62 % of resamples of the validation images" in choice.caution
+    assert "The best student no larger is expected to reach 74.1 [70.2, 78.0] % Dice" in choice.caution
     assert as_asked_for(known, candidates[1]).standing == standing
-    assert "other images validated" not in as_asked_for(known, candidates[0]).caution
+    assert "resamples" not in as_asked_for(known, candidates[0]).caution
