@@ -52,24 +52,32 @@ def simultaneous_differences(
         means = sums.sum(axis=1) / max(1.0, float(sizes.sum()))
         return [Difference(mean=float(means[chosen] - means[other]), half_width=math.inf) for other in others]
     means = sums.sum(axis=1) / sizes.sum()
-    deviations = draw_means(sums, sizes, seed=seed) - means[:, None]
-    errors = _errors(deviations, groups=sizes.size)
-    width = _width(deviations, errors, groups=sizes.size)
+    errors = _errors(sums - means[:, None] * sizes, images=float(sizes.sum()))
+    width = _width(draw_means(sums, sizes, seed=seed) - means[:, None], errors, groups=sizes.size)
     return [
         Difference(mean=float(means[chosen] - means[other]), half_width=width * float(errors[chosen, other]))
         for other in others
     ]
 
 
-def _errors(deviations: Floats, *, groups: int) -> Floats:
-    """M×M standard errors of the differences; a bootstrap's variance is too small by (G - 1) / G."""
-    covariance = np.cov(deviations) * groups / (groups - 1)
+def _errors(residuals: Floats, *, images: float) -> Floats:
+    """M×M standard errors of the differences, from M×G residuals of groups.
+
+    They are computed, not drawn: the largest of many pairs would be one whose drawn error is too small.
+    """
+    groups = residuals.shape[1]
+    covariance = residuals @ residuals.T * groups / (groups - 1) / images**2
     variances = np.diag(covariance)
-    return np.sqrt(np.maximum(variances[:, None] + variances[None, :] - 2 * covariance, LEAST_ERROR**2))
+    apart = np.maximum(variances[:, None] + variances[None, :] - 2 * covariance, LEAST_ERROR**2)
+    return np.asarray(np.sqrt(apart))
 
 
 def _width(deviations: Floats, errors: Floats, *, groups: int) -> float:
-    """In standard errors: the quantile of the largest deviation of any pair, stretched from a normal to a t."""
+    """In standard errors: the quantile of the largest deviation of any pair, stretched from a normal to a t.
+
+    A bootstrap's variance is too small by (G - 1) / G.
+    """
+    deviations = deviations * (groups / (groups - 1)) ** 0.5
     largest = np.zeros(deviations.shape[1])
     for place in range(len(deviations) - 1):
         apart = np.abs(deviations[place] - deviations[place + 1 :]) / errors[place, place + 1 :, None]

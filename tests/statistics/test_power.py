@@ -18,6 +18,7 @@ from kdsearch.statistics.power import (
     simulate,
 )
 from tests.benchmarks.comparisons import layout, shares
+from tests.benchmarks.components import components
 
 
 @pytest.mark.parametrize(("images", "points"), [(98, 5.0), (550, 2.1), (67, 6.0)])
@@ -77,3 +78,12 @@ def test_power_is_that_of_the_answers():
     """The quick rule of the simulation agrees with the resampling that decides."""
     shown = shares(images=550, repetitions=3, effect=0.02, noise=MEMBER_AND_TWIN, studies=200)
     assert power_of_pooled_effect(_plan(repetitions=3), effect=0.02) == pytest.approx(shown.helps, abs=0.1)
+
+
+def test_noise_that_was_put_in_is_measured():
+    """By the script that measured the constants."""
+    noise = Noise(image=0.1, on_image=0.15, run=0.03, trained_on=0.0, alike=0.0)
+    plan, rng = _plan(images=2000, repetitions=2, pairs=1), np.random.default_rng(3)
+    found = [components(simulate(rng, plan, noise=noise, effect=0.0)[0], plan.folds) for _ in range(10)]
+    for name in ("image", "on_image", "run"):
+        assert np.mean([one[name] for one in found]) == pytest.approx(getattr(noise, name), rel=0.15), name
