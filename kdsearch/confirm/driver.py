@@ -293,7 +293,7 @@ class RepeatSink:
         self._session = session
         self._repeats = {session.store.plan.job(repeat): repeat for repeat in session.store.plan.repeats()}
 
-    def epoch(self, job: Job, curve: tuple[EpochReport, ...]) -> str:  # noqa: ARG002 - the contract's names
+    def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:  # noqa: ARG002 - the contract's names
         """Every arm is trained to its end."""
         return ""
 

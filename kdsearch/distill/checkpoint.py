@@ -118,11 +118,16 @@ class Best:
 
 
 class Checkpoint:
-    """One training's place for its state; ``failure`` says why the last state could not be kept, if so."""
+    """One training's place for its state.
+
+    ``failure`` says why the last state could not be kept, if so; ``resumed_epochs`` counts the epochs that the training
+    resumed with.
+    """
 
     def __init__(self, url: str, *, subject: object, every_s: float) -> None:
         """``subject`` is what is trained: a state of anything else is not resumed. ``every_s`` in seconds."""
         self.failure = ""
+        self.resumed_epochs = 0
         self._url = url
         self._subject = digest(subject).encode()
         self._every_s = every_s
@@ -142,6 +147,7 @@ class Checkpoint:
             logger.warning("%s is damaged; the training begins again", self._url)
             return
         state.restore(body)
+        self.resumed_epochs = len(state.curve)
 
     def keep(self, state: TrainingState) -> None:
         """Writes the state if the last one was written long enough ago; a failure is left in ``failure``."""

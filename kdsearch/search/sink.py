@@ -35,11 +35,16 @@ class TrialSink:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def epoch(self, job: Job, curve: tuple[EpochReport, ...]) -> str:
-        """Why the pruner stops the trial; a student that is trained is worth more than none."""
+    def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:
+        """Why the pruner stops the trial; empty after its last epoch, which ends it anyway.
+
+        A resumed trial is not judged again at epochs that it passed: the pruner knows more rivals by now. In a
+        deterministic study it knows the same ones, and a driver that was killed may not have judged the last epoch.
+        """
         pruner, so_far = self._session.pruner, curve_of_job(job, curve, size=self._session.study.data.size)
-        reason = pruner.stops(so_far)
-        if not self._session.study.search.deterministic:
+        deterministic = self._session.study.search.deterministic
+        reason = "" if replayed and not deterministic else pruner.stops(so_far)
+        if not deterministic:
             pruner.observe(so_far)
         return "" if curve[-1].epoch >= curve[-1].epochs else reason
 

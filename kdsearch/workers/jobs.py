@@ -76,6 +76,8 @@ class Progressed:
 
     job: str
     report: EpochReport
+    replayed: bool = False
+    """Whether the epoch was trained before the job resumed from its checkpoint, and is reported again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +202,7 @@ def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
         except Exception as error:  # noqa: BLE001 - whatever fails in a job is its result, and would fail again
             yield Failed(job=job.id, reason=_summary(error), traceback=_traceback(error))
             return
-        yield Progressed(job=job.id, report=report)
+        yield Progressed(job=job.id, report=report, replayed=report.epoch <= checkpoint.resumed_epochs)
         if checkpoint.failure != failure:
             failure = checkpoint.failure
             yield CheckpointFailed(job=job.id, reason=failure)

@@ -185,16 +185,21 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
         handle(driver, Failed(job=job_of_trial(number), reason=f"reason {letters}"))
 
 
-def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
-    first = session(workers=1)
-    fill(first)
-    second = session(workers=1, pruner=StopsAt({0: 1}))
+@pytest.mark.parametrize(("deterministic", "kept"), [(False, 3), (True, 2)])
+def test_resumed_trial_is_not_pruned_at_epochs_that_it_passed(session, deterministic, kept):
+    """A deterministic study judges them again, by the same rivals: its driver may have died before it had judged."""
+    text = TINY.replace("workers: 1", f"workers: 1, deterministic: {str(deterministic).lower()}, batch: 1")
+    fill(session(workers=1, text=text))
+    pruner = StopsAt({0: 2})
+    second = session(workers=1, text=text, pruner=pruner)
     list(recover(second, second.store.abandoned()))
     fill(second)
     for epoch in (1, 2):
-        report = dataclasses.replace(report_of(epoch), dice=0.1 * epoch)
-        handle(second, Progressed(job=job_of_trial(0), report=report))
-    assert [len(record.curve) for record in second.state.records] == [1]
+        handle(second, Progressed(job=job_of_trial(0), report=report_of(epoch), replayed=True))
+    assert ((0, 2, False) in pruner.seen) != deterministic, "a pruner that compares running trials knows of it"
+    pruner.epochs[0] = kept
+    handle(second, Progressed(job=job_of_trial(0), report=dataclasses.replace(report_of(3), epochs=4)))
+    assert [len(record.curve) for record in second.state.records] == [kept]
 
 
 def test_materials_that_cannot_be_opened_end_the_study_and_keep_its_trials(session):
