@@ -119,7 +119,8 @@ class DataConfig(Section):
     """Sources whose masks are not read: distilled students learn there what the teacher marks. Images that belong
     together with validation or test images are left out."""
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Fraction of each batch that unlabelled images are, where there are any; the number of steps stays."""
+    """Fraction of unlabelled images in each batch. They are added to the labelled ones: at 0.5 a step sees twice
+    ``batch_size`` images and takes twice as long."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> DataConfig:

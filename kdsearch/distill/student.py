@@ -52,6 +52,10 @@ class TeacherAtHand(Protocol):
         """N×C×H×W of the training images in half precision."""
         ...
 
+    def left_out(self, device: torch.device) -> Tensor | None:
+        """N: the member that did not learn from each training image; None if there are no such members."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Donor:
@@ -140,8 +144,9 @@ class Trainer:
             return Supervised(student, kind), None, self._labelled
         spec = at_strides(spec, self._common_strides(student)) if asks_for_every_stride(spec) else spec
         views = {term.teacher_view for term in spec.terms if term.on == "logits"}
-        with_logits = self._data_with_logits() if views else self._data  # its deviation is wanted by either view
-        data = with_logits if "weak" in views else self._data
+        data = self._data_with_logits() if views else self._data  # their deviation is wanted by either view
+        if "weak" not in views:
+            data = dataclasses.replace(data, teacher_logits=None, unlabelled=self._data.unlabelled)
         if not teaches_without_masks(spec):
             data = dataclasses.replace(data, unlabelled=None)
         self._turn_to_views_of(recipe)
@@ -167,7 +172,10 @@ class Trainer:
             logits = self._teacher.logits(self._data.device)
             self._logit_std = float(logits.float().std())
             self._with_logits = dataclasses.replace(
-                self._data, teacher_logits=logits, unlabelled=self._unlabelled_with_logits()
+                self._data,
+                teacher_logits=logits,
+                left_out=self._teacher.left_out(self._data.device),
+                unlabelled=self._unlabelled_with_logits(),
             )
         return self._with_logits
 

@@ -25,8 +25,8 @@ from kdsearch.trials.record import Student, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
 
-CHECKPOINT_FORMAT = 5
-"""Counts changes to what a checkpoint holds, so that an older one is not resumed."""
+CHECKPOINT_FORMAT = 6
+"""Counts changes to what a checkpoint holds and to the order of a training, so that an older one is not resumed."""
 MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
 

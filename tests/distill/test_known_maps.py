@@ -107,6 +107,9 @@ class Watched:
     def logits(self, device):
         return self.teacher.logits(device)
 
+    def left_out(self, device):
+        return self.teacher.left_out(device)
+
     def load(self, device):
         network = self.teacher.load(device)
         features = network.features
