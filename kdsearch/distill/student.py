@@ -22,6 +22,7 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
+from kdsearch.distill.known_maps import MapBudget
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.optimisation import Slow
@@ -76,8 +77,12 @@ class Donor:
 class Trainer:
     """Trains networks on one set of images; a teacher's logits and maps are loaded once, on first need."""
 
-    def __init__(self, data: TrainingData, teacher: TeacherAtHand | None) -> None:
-        """``teacher`` is None where the network to train is a teacher."""
+    def __init__(self, data: TrainingData, teacher: TeacherAtHand | None, *, budget: MapBudget | None = None) -> None:
+        """``teacher`` is None where the network to train is a teacher.
+
+        ``budget`` is shared by the trainers of a process; None stands for one of its own.
+        """
+        self.budget = budget or MapBudget()
         self.makes_teachers = teacher is None
         self._data = data
         self._labelled = dataclasses.replace(data, unlabelled=None)
@@ -200,7 +205,7 @@ class Trainer:
             grey = self._data.train.grey
             spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
             self._hidden[stride, offset] = HiddenMaps(
-                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset
+                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, budget=self.budget
             )
         return self._hidden[stride, offset]
 
@@ -208,8 +213,7 @@ class Trainer:
         """Maps of other views than the recipe's make room where they fill it."""
         views = recipe.seed, recipe.training.batch_size
         if views != self._views:
-            for hidden in self._hidden.values():
-                hidden.known.make_room()
+            self.budget.make_room()
         self._views = views
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
