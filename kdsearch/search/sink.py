@@ -8,14 +8,11 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from safetensors.torch import load
-
 from kdsearch.distill.result import Trained
-from kdsearch.errors import SearchError
+from kdsearch.errors import ModelError, SearchError
 from kdsearch.export.onnx_graph import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
-from kdsearch.models.students import build_student
 from kdsearch.search.events import DriverEvent, Ended
 from kdsearch.search.pruners.pruner import cost_of_job, curve_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
@@ -56,11 +53,16 @@ class TrialSink:
         yield from self._end((yield from retry(self._session, stop)))
 
     def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[DriverEvent]:
-        """A finished trial, its weights first."""
+        """A finished trial, its weights first; a failed one if its latency is an objective and cannot be measured."""
         session = self._session
+        try:
+            scores = self._with_latency(job, trained)
+        except ModelError as error:
+            yield from self.failed(job, str(error), curve)
+            return
         path = weights_path(session.home, session.study.name, job.id)
         yield from retry(session, partial(write_whole, str(path), trained.weights))
-        finish = partial(session.store.finish, trial_of_job(job.id), self._with_latency(job, trained), curve)
+        finish = partial(session.store.finish, trial_of_job(job.id), scores, curve)
         record = yield from retry(session, finish)
         discard(job.checkpoint)
         yield from self._end(record)
@@ -93,9 +95,8 @@ class TrialSink:
         """The scores, with the latency where it is an objective: timed while every worker of this machine pauses."""
         if "latency_ms" not in self._session.study.search.objectives:
             return trained.scores
-        network = build_student(job.student.student, begun=False)
-        network.load_state_dict(load(trained.weights))
-        prepared = prepare_onnx(network, size=self._session.study.data.size)
+        assert trained.onnx is not None, "its job exports it"
+        prepared = prepare_onnx(trained.onnx)
         with self._session.jobs.executor.pause():
             latency = prepared.time()
         if not latency.steady:
