@@ -60,6 +60,22 @@ class Proposal:
     recipe: Recipe
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What a study is known by and what its trials are made from; it does not change while the study runs."""
+
+    id: str
+    """Tells the study from another of the same name."""
+    teacher_id: str
+    """Empty before a teacher was bound."""
+    teacher: Scores | None
+    """None before that."""
+    teacher_curve: tuple[EpochReport, ...]
+    """The teacher's epochs; empty before that."""
+    data: DataSummary | None
+    """None before that."""
+
+
 class StudyStore:
     """One study in Optuna's storage; the driver alone holds it."""
 
@@ -194,8 +210,8 @@ class StudyStore:
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
-    def bind(self, *, data: DataSummary, teacher: TrainedTeacher, student_weights: str = "") -> None:
-        """Ties the study to the fingerprints of its data and teacher, and keeps what a record says of them.
+    def bind(self, *, data: DataSummary, teacher: TrainedTeacher, student_weights: str = "") -> Bound:
+        """Ties the study to the fingerprints of its data and teacher, and keeps and returns what a record says of them.
 
         ``student_weights`` stands for a file that students begin with.
 
@@ -218,6 +234,7 @@ class StudyStore:
         self._study.set_user_attr("teacher", dump_scores(teacher.scores))
         self._study.set_user_attr("teacher_curve", dump_curve(teacher.curve))
         self._study.set_user_attr("data_summary", SUMMARY.dump_json(data).decode())
+        return self.bound()
 
     def importances(self) -> dict[str, float]:
         """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
@@ -225,29 +242,34 @@ class StudyStore:
 
         return importances_of(self._study, self._config)
 
+    def bound(self) -> Bound:
+        """What the study is known by and what was bound, in one read."""
+        known = self._study.user_attrs
+        return Bound(
+            id=str(known["id"]),
+            teacher_id=str(known.get("teacher_id", "")),
+            teacher=read_scores(known["teacher"]) if "teacher" in known else None,
+            teacher_curve=read_curve(known.get("teacher_curve", "[]")),
+            data=SUMMARY.validate_json(known["data_summary"]) if "data_summary" in known else None,
+        )
+
     @property
     def id(self) -> str:
         """Tells this study from another of the same name."""
-        return str(self._study.user_attrs["id"])
+        return self.bound().id
 
     @property
     def teacher_id(self) -> str:
         """Of the teacher that was bound; empty before that."""
-        return str(self._study.user_attrs.get("teacher_id", ""))
+        return self.bound().teacher_id
 
     def teacher(self) -> Scores | None:
         """The teacher's scores; None before it was trained."""
-        known = self._study.user_attrs.get("teacher")
-        return read_scores(known) if known else None
-
-    def teacher_curve(self) -> tuple[EpochReport, ...]:
-        """The teacher's epochs; empty before it was trained."""
-        return read_curve(self._study.user_attrs.get("teacher_curve", "[]"))
+        return self.bound().teacher
 
     def data(self) -> DataSummary | None:
         """What was bound; None before that."""
-        known = self._study.user_attrs.get("data_summary")
-        return SUMMARY.validate_json(known) if known else None
+        return self.bound().data
 
     def _untried(self) -> Iterator[dict[str, object]]:
         """The grid's choices that no trial has taken."""

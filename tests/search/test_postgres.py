@@ -94,8 +94,10 @@ def test_wrong_password_is_refused_without_being_shown(study_file, database, tmp
 
 
 def test_study_waits_for_a_server_that_restarts_and_loses_nothing(study_file, database, postgres, tmp_path):
+    """The front in MLflow falls due while the server is away, as it does in an outage of more than twenty seconds."""
     study = load_study(study_file(INLINE + f"storage: {database}\n"))
-    driver = run_study(study, home=tmp_path, tracking=Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    driver = run_study(study, home=tmp_path, tracking=tracking, refresh_every_s=0.0)
     events = []
     stopped = False
     while True:

@@ -12,6 +12,7 @@ from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.search import session as driver_session
 from kdsearch.search.events import Ended, Resumed, Waiting
+from kdsearch.search.session import retry
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.submission import is_done, recover
 from kdsearch.trials.record import job_of_trial
@@ -143,6 +144,30 @@ def test_error_that_waiting_does_not_mend_ends_the_study(session, error):
     named = "(no such table|readonly|unable to open|Permission denied)"
     with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting would not fix"):
         finish_trial(driver, 0)
+
+
+def test_outage_that_does_not_end_is_given_up_and_said(session):
+    driver = session()
+
+    def write():
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    steps = retry(driver, write, gives_up_after_s=0.5)
+    assert isinstance(next(steps), Waiting)
+    with pytest.raises(SearchError, match="is full; waiting 0.0 hours did not fix that. .* the same command resumes"):
+        next(steps)
+
+
+def test_student_that_cannot_be_timed_fails_and_the_study_goes_on(session):
+    driver = session(text=TINY.replace("trials: 3", "trials: 3, objectives: [dice, latency_ms]"))
+    fill(driver)
+    assert driver.jobs.running[0].export is not None, "it is exported in the worker, whose failures are results"
+    event = succeed(0)
+    driver.jobs.executor.jobs.pop(0)
+    (ended,) = handle(driver, dataclasses.replace(event, trained=dataclasses.replace(event.trained, onnx=b"none")))
+    assert (ended.record.outcome, driver.store.records()[0].outcome) == ("failed", "failed")
+    assert "not a model that ONNX Runtime can open" in ended.record.reason
+    assert fill(driver) == [2]
 
 
 def test_driver_that_lost_its_lease_writes_nothing_more(session):
