@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -31,6 +32,8 @@ from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 FORMAT = 2
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
+FILE = "file:"
+"""Before the path of a file of weights."""
 OUT_OF_FOLD = "out of fold"
 """Part of the identity of ensembles by folds; without it, an older one's logits are the mean of all members."""
 KNOWN = "known.safetensors"
@@ -158,7 +161,7 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
     """Where the teacher of that recipe for that split of the images lies, with its best or its last weights.
 
     A setting that is added later, with a default, must be left out here while it has it: the name would change, and no
-    study would find its teacher.
+    study would find its teacher. Names once stood for the places of files too; a folder of such a name is still found.
     """
     config = recipe.config
     settings = config.model_dump(mode="json")
@@ -169,11 +172,25 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
         usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
         settings["size"] = None if config.size == recipe.size else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
-    last = ("last",) if kept == "last" else ()
     by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds"
-    answers = (OUT_OF_FOLD,) if by_folds else ()
-    name = digest(FORMAT, splits_fingerprint, settings, _file_state(config), recipe.seed, *last, *answers)
-    return home / "teachers" / name
+    more = (*(("last",) if kept == "last" else ()), *((OUT_OF_FOLD,) if by_folds else ()))
+    content = _file_state(config)
+
+    def named(settings: Mapping[str, object]) -> Path:
+        return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, content, recipe.seed, *more)
+
+    placeless = _without_places(settings)
+    folder, older = named(placeless), named(settings)
+    return older if placeless != settings and not _is_whole(folder) and _is_whole(older) else folder
+
+
+def _without_places(settings: Mapping[str, object]) -> dict[str, object]:
+    """That a file is named stays, and where it lies does not: files count by their content."""
+    found = dict(settings)
+    found |= {key: "a file" for key in ("file", "folder", "checkpoint") if found.get(key) is not None}
+    if str(found.get("weights")).startswith(FILE):
+        found["weights"] = FILE
+    return found
 
 
 def _is_whole(folder: Path) -> bool:
@@ -246,7 +263,7 @@ def _file_state(config: AnyTeacher) -> str:
             [(str(path.relative_to(folder)), _digest_as_it_is(path, path.stat().st_mtime_ns)) for path in files]
         )
     names = [config.file]
-    if isinstance(config, TeacherConfig) and config.weights.startswith("file:"):
-        names.append(config.weights.removeprefix("file:"))
+    if isinstance(config, TeacherConfig) and config.weights.startswith(FILE):
+        names.append(config.weights.removeprefix(FILE))
     paths = [Path(name).expanduser() for name in names if name]
     return " ".join(digest_file(path) for path in paths if path.is_file())

@@ -14,8 +14,8 @@ from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note
+from kdsearch.search.bound import Bound
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.store import Bound
 from kdsearch.statistics.standings import standing_metrics, standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord, job_of_teacher

@@ -23,12 +23,13 @@ from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
+from kdsearch.search.bound import Bound, read_bound
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, open_storage, record_of, sqlite_file
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
-from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve, read_curve
+from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
 
 if TYPE_CHECKING:
@@ -58,22 +59,6 @@ class Proposal:
 
     number: int
     recipe: Recipe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """What a study is known by and what its trials are made from; it does not change while the study runs."""
-
-    id: str
-    """Tells the study from another of the same name."""
-    teacher_id: str
-    """Empty before a teacher was bound."""
-    teacher: Scores | None
-    """None before that."""
-    teacher_curve: tuple[EpochReport, ...]
-    """The teacher's epochs; empty before that."""
-    data: DataSummary | None
-    """None before that."""
 
 
 class StudyStore:
@@ -244,14 +229,7 @@ class StudyStore:
 
     def bound(self) -> Bound:
         """What the study is known by and what was bound, in one read."""
-        known = self._study.user_attrs
-        return Bound(
-            id=str(known["id"]),
-            teacher_id=str(known.get("teacher_id", "")),
-            teacher=read_scores(known["teacher"]) if "teacher" in known else None,
-            teacher_curve=read_curve(known.get("teacher_curve", "[]")),
-            data=SUMMARY.validate_json(known["data_summary"]) if "data_summary" in known else None,
-        )
+        return read_bound(self._study.user_attrs)
 
     @property
     def id(self) -> str:

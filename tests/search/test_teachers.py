@@ -17,6 +17,7 @@ from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import DataError, StudyFileError
+from kdsearch.files.digests import digest, digest_file
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
@@ -138,6 +139,26 @@ def test_ensemble_by_folds_whose_logits_were_a_mean_is_not_taken_for_one_of_toda
     assert _folder_name(folds) != "056c98b95031a4a1", "as the last commit named it"
     seeds = load_study(study_file(text.replace("ensemble: 2\n", "ensemble: 2\n  members: seeds\n")))
     assert _folder_name(seeds) == "cd228d83962c109b"
+
+
+def test_teacher_of_a_file_is_named_by_its_content_and_an_older_folder_is_still_found(study_file, tmp_path):
+    def folder(path):
+        text = TINY.replace("weights: none\n  training: {epochs: 1}", f"checkpoint: {path}")
+        return teacher_folder(TeacherRecipe.of(load_study(study_file(text))), "a split", tmp_path)
+
+    first, moved, other = (tmp_path / name for name in ("first", "moved", "other"))
+    first.write_bytes(b"weights")
+    moved.write_bytes(b"weights")
+    other.write_bytes(b"others")
+    assert folder(first) == folder(moved) != folder(other)
+    text = TINY.replace("weights: none\n  training: {epochs: 1}", f"checkpoint: {first}")
+    kept = load_study(study_file(text)).teacher.model_dump(mode="json", exclude={"kind", "flip", "ensemble", "members"})
+    del kept["training"]["averaged_epochs"], kept["size"]
+    older = tmp_path / "teachers" / digest(2, "a split", kept, digest_file(first), 0)
+    older.mkdir(parents=True)
+    (older / "scores.json").write_text("{}")
+    assert folder(first) == older
+    assert folder(moved) != older
 
 
 def _folder_name(study):
