@@ -145,7 +145,7 @@ def _unlabelled_parts(
     counts = [max(1, round(len(chosen) * each)) for chosen in labelled]
     rounds = math.ceil(sum(counts) / len(more.grey))
     order = torch.cat([torch.randperm(len(more.grey), generator=generator) for _ in range(rounds)])
-    yield from order[: sum(counts)].split(counts)
+    yield from torch.split(order[: sum(counts)], counts)
 
 
 def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
