@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
+from kdsearch.config.load import load_study, read_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.environment import set_environment
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, StudyFileError
 from kdsearch.files.home import home_folder
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ class Study:
         StudyFileError for a file that is not a study.
         """
         folders = [data] if isinstance(data, str) else list(data)
-        self._config = with_folders(load_study(Path(file)), folders)
+        self._refused: StudyFileError | None = None
+        try:
+            config = load_study(Path(file))
+        except StudyFileError as error:
+            config, self._refused = read_study(Path(file)), error
+        self._config = with_folders(config, folders)
         self._home = Path(home) if home is not None else home_folder(os.environ)
 
     def __repr__(self) -> str:
@@ -71,6 +76,12 @@ class Study:
     @property
     def config(self) -> StudyConfig:
         """What the file says, defaults filled in."""
+        return self._config
+
+    def _trainable(self) -> StudyConfig:
+        """The study; raises StudyFileError if a rule of training, which reading does not apply, refuses it."""
+        if self._refused is not None:
+            raise self._refused
         return self._config
 
     def run(
@@ -89,7 +100,7 @@ class Study:
         from kdsearch.workflow.run import run
 
         set_environment()
-        study = with_search(self._config, trials=trials, workers=workers)
+        study = with_search(self._trainable(), trials=trials, workers=workers)
         for one in run(study, home=self._home, environment=os.environ):
             with contextlib.closing(one.events):
                 for event in one.events:
@@ -133,7 +144,7 @@ class Study:
         from kdsearch.workflow.confirm import confirm
 
         set_environment()
-        study = with_confirm(with_search(self._config, trials=None, workers=workers), repetitions=repetitions)
+        study = with_confirm(with_search(self._trainable(), trials=None, workers=workers), repetitions=repetitions)
         return _watched(confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event)
 
     def test(
@@ -151,7 +162,7 @@ class Study:
         from kdsearch.workflow.confirm import score_locked
 
         set_environment()
-        study = with_search(self._config, trials=None, workers=workers)
+        study = with_search(self._trainable(), trials=None, workers=workers)
         events = score_locked(study, trial=trial, home=self._home, environment=os.environ, again=again)
         return _watched(events, on_event)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import Section, training_rule
 
 FOLDS = 5
 
@@ -30,7 +30,7 @@ class ConfirmConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seeds folds and trainings."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _sources_are_folds_once(self) -> ConfirmConfig:
         if self.leave_one_source_out and self.folds != FOLDS:
             raise ValueError("leave_one_source_out and folds exclude each other: there are as many folds as sources")

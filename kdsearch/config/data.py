@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import Section, training_rule
 
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 
@@ -91,7 +91,7 @@ class SplitConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Same seed, same split, on every machine."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _leaves_training(self) -> SplitConfig:
         if self.validation + self.test >= 0.9:
             raise ValueError(f"validation + test must stay below 0.9, got {self.validation + self.test:g}")
@@ -119,22 +119,23 @@ class DataConfig(Section):
     """Sources whose masks are not read: distilled students learn there what the teacher marks. Images that belong
     together with validation or test images are left out."""
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Fraction of each batch that unlabelled images are, where there are any; the number of steps stays."""
+    """Fraction of unlabelled images in each batch. They are added to the labelled ones: at 0.5 a step sees twice
+    ``batch_size`` images and takes twice as long."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _names_differ(self) -> DataConfig:
         names = [source_name(source) for source in (*self.sources, *self.unlabelled)]
         if len(set(names)) < len(names):
             raise ValueError(f"sources must have different names, got {names}; give each a name")
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _nothing_idle(self) -> DataConfig:
         if not self.unlabelled and self.unlabelled_fraction != type(self).model_fields["unlabelled_fraction"].default:
             raise ValueError("unlabelled_fraction has an effect with unlabelled alone; name such sources, or remove it")
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _simulated_images_differ(self) -> DataConfig:
         seeds = [source.seed for source in (*self.unlabelled, *self.sources) if isinstance(source, PhantomSource)]
         own = sum(isinstance(source, PhantomSource) for source in self.unlabelled)

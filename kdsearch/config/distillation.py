@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from kdsearch.config.ranges import Choice, Fixed, FloatSearch, Section, Space, WordSearch
+from kdsearch.config.ranges import Choice, Fixed, FloatSearch, Section, Space, WordSearch, training_rule
 from kdsearch.config.training import Fraction
 
 DistilledPath = Literal["logits", "hidden", "attention", "regressor"]
@@ -67,7 +67,7 @@ class DistillationSpace(Section):
     boundary: FloatSearch[Boundary] = 0.0
     """How much more pixels at a lesion's outline count where ``mse``, ``kld`` or ``dml`` compare logits."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _nothing_idle(self) -> DistillationSpace:
         fields = type(self).model_fields
         given = {name for name in self.model_fields_set - {"path"} if getattr(self, name) != fields[name].default}
@@ -126,7 +126,7 @@ class MseTerm(Section):
     boundary: Boundary | None = None
     """How much more pixels at a lesion's outline count where logits are compared; no more unless given."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _of_what_is_compared(self) -> Self:
         _require_maps(self)
         _require_pixels(self)
@@ -152,7 +152,7 @@ class KldTerm(Section):
     boundary: Boundary | None = None
     """How much more pixels at a lesion's outline count where logits are compared; no more unless given."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _of_what_is_compared(self) -> Self:
         if self.temperature is not None and self.on != "logits":
             raise ValueError("temperature has an effect on logits alone; remove it")
@@ -177,7 +177,7 @@ class CwdTerm(Section):
     temperature: Temperature = USUAL_TEMPERATURE
     """Softens both distributions; the paper's is 4."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _stride_of_maps(self) -> Self:
         _require_maps(self)
         return self

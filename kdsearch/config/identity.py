@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from kdsearch.config.identity_schema_0 import DEFAULTS, SOURCE_DEFAULTS
@@ -11,13 +12,21 @@ from kdsearch.files.schema import Content, Schema
 
 SECTIONS = {"seed", "data", "teacher", "student", "distillation", "training"}
 SEARCHED = {"objectives", "limits", "vary_seed", "start", "inherited_epochs"}
+PLACES = {
+    "teacher.file": "",
+    "teacher.folder": "",
+    "teacher.checkpoint": "",
+    "teacher.weights": "file:",
+    "student.weights": "file:",
+}
+"""Settings that may name a place, and how those values begin that do."""
 RANGES = {"choice", "int", "float"}
 
 
 def identity_of(study: StudyConfig) -> dict[str, str]:
     """The settings as JSON by dotted name; a default is left out, as is what changes no network.
 
-    Data count by content, not by folder.
+    Data, teachers and weights count by content, not by the place of their files.
 
     So a setting that a later release adds, with a default, changes nothing. Whoever changes a default adds a step to
     ``SCHEMA`` that writes the old one out.
@@ -29,7 +38,7 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
         source.pop("folder", None)
         source.pop("spacing_mm", None)
     data.pop("tolerance_mm", None)
-    return _flat(values)
+    return _without_places(_flat(values))
 
 
 def dump_identity(study: StudyConfig) -> str:
@@ -40,6 +49,15 @@ def dump_identity(study: StudyConfig) -> str:
 def read_identity(text: str) -> dict[str, str]:
     """A stored identity; raises KdsearchError where it cannot be read."""
     return SCHEMA.upgraded(json.loads(text))
+
+
+def _without_places(settings: Mapping[str, str]) -> dict[str, str]:
+    """That a file is named stays, and where it lies does not; what it holds is part of the teacher's id, or bound."""
+    found = dict(settings)
+    for name, kind in PLACES.items():
+        if json.loads(found.get(name, "null")) is not None and str(json.loads(found[name])).startswith(kind):
+            found[name] = json.dumps(kind or "a file")
+    return found
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -84,4 +102,4 @@ def _weight_was_half(content: Content) -> Content:
     return {key: value for key, value in found.items() if (key, value) != ("distillation.weight", "1.0")}
 
 
-SCHEMA = Schema(what="the study's settings", upgrades=(_without_defaults, _weight_was_half))
+SCHEMA = Schema(what="the study's settings", upgrades=(_without_defaults, _weight_was_half, _without_places))

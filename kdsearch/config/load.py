@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kdsearch.config.data import PhantomSource, source_name
-from kdsearch.config.problems import describe
+from kdsearch.config.problems import describe, former_settings, without
+from kdsearch.config.ranges import READING
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import StudyFileError, nearest
 
+logger = logging.getLogger(__name__)
+
 
 def load_study(path: Path) -> StudyConfig:
-    """The validated study; raises StudyFileError with every problem's line, field and remedy."""
+    """The study, to be trained; raises StudyFileError with every problem's line, field and remedy."""
     file = YamlFile(path)
     try:
         study = StudyConfig.model_validate_json(json.dumps(file.content))
@@ -27,6 +31,27 @@ def load_study(path: Path) -> StudyConfig:
     _check_grid(study, file)
     _check_depth(study, file)
     return study
+
+
+def read_study(path: Path) -> StudyConfig:
+    """The study, whose results are to be read, as any release ran it: rules of training are not applied.
+
+    A setting that an older release had is left out with a warning. Raises StudyFileError for what is not a study.
+    """
+    file = YamlFile(path)
+    content = file.content
+    try:
+        try:
+            return StudyConfig.model_validate_json(json.dumps(content), context=READING)
+        except ValidationError as error:
+            former = former_settings(error, file)
+            if not former:
+                raise
+            logger.warning("left out to read the study:\n%s", describe(error, file, StudyConfig))
+            content = without(content, former)
+        return StudyConfig.model_validate_json(json.dumps(content), context=READING)
+    except ValidationError as error:
+        raise StudyFileError(describe(error, file, StudyConfig)) from None
 
 
 def _check_grid(study: StudyConfig, file: YamlFile) -> None:

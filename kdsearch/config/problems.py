@@ -19,7 +19,7 @@ from kdsearch.errors import nearest
 DISCRIMINATORS = ("family", "kind")
 """Keys by whose word a section is told from others that may stand in its place."""
 RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
-"""Keys of older study files by their dotted names, and what they are called now."""
+"""Keys of older study files by their dotted names, and what they are called now; readers leave them out."""
 KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[:, ]")
 VALUE_ERROR = "Value error, "
 
@@ -29,6 +29,27 @@ def describe(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> 
     details = [detail for detail in error.errors(include_url=False) if not _follows_from_others(detail)]
     lines = {_line(detail, file, model) for detail in details}
     return "\n".join(text for _, text in sorted(lines))
+
+
+def former_settings(error: ValidationError, file: YamlFile) -> list[Location]:
+    """Where the file has settings that an older release had, if that is all that is wrong with it; else empty."""
+    details = error.errors(include_url=False)
+    places = [_in_file(detail, file.content) for detail in details]
+    known = all(detail["type"] == "extra_forbidden" for detail in details)
+    return places if known and all(_dotted(place) in RENAMED for place in places) else []
+
+
+def without(content: Any, places: list[Location]) -> Any:
+    """The content of a file without what stands in these places."""
+    if not isinstance(content, dict | list):
+        return content
+    pairs = enumerate(content) if isinstance(content, list) else content.items()
+    kept = [
+        (key, without(value, [place[1:] for place in places if len(place) > 1 and place[0] == key]))
+        for key, value in pairs
+        if (key,) not in places
+    ]
+    return [value for _, value in kept] if isinstance(content, list) else dict(kept)
 
 
 def _follows_from_others(detail: ErrorDetails) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import Section, training_rule
 
 PrunerName = Literal["none", "reach", "halving", "median", "percentile", "successive_halving", "hyperband"]
 OPTUNAS_OWN: tuple[PrunerName, ...] = ("median", "percentile", "successive_halving", "hyperband")
@@ -57,7 +57,7 @@ class PruningConfig(Section):
     def _usual_for_the_pruner(cls, values: Any) -> Any:
         return USUAL.get(str(values.get("pruner")), {}) | values if isinstance(values, dict) else values
 
-    @model_validator(mode="after")
+    @training_rule
     def _nothing_idle(self) -> Self:
         fields = type(self).model_fields
         given = {name for name in self.model_fields_set - {"pruner"} if getattr(self, name) != fields[name].default}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Callable
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -18,10 +19,13 @@ from typing import (
     get_origin,
 )
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
+
+READING = "reading"
+"""The context of validation in which rules that only matter for training are left out."""
 
 
 class Section(BaseModel):
@@ -35,6 +39,22 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         validate_by_name=False,
     )
+
+
+R = TypeVar("R", bound=Section)
+
+
+def training_rule(check: Callable[[R], R]) -> Callable[[R], R]:
+    """Marks a section's rule about which settings go together, which matters when something is trained.
+
+    It is not applied in the context ``READING``: a rule that came later must not keep anybody from old results. What a
+    value is, and between which bounds it lies, is no such rule.
+    """
+
+    def checked(section: R, info: ValidationInfo) -> R:
+        return section if info.context == READING else check(section)
+
+    return model_validator(mode="after")(checked)  # type: ignore[return-value]  # pydantic's own wrapper
 
 
 UNDOCUMENTED = ConfigDict(use_attribute_docstrings=False)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from kdsearch.config.pruning import OPTUNAS_OWN, RANKED_ON_ARRIVAL, PrunerName, PruningConfig, named
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import Section, training_rule
 
 Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
 Objective = Literal["dice", "params", "macs", "latency_ms", "empty_share"]
@@ -94,13 +94,13 @@ class SearchConfig(Section):
     """Where checkpoints are kept, a folder or a URL that fsspec can write such as ``s3://bucket/place``; with the study
     unless given."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _objectives_differ(self) -> SearchConfig:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must differ, got {list(self.objectives)}")
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _latency_can_be_measured(self) -> SearchConfig:
         if "latency_ms" not in self.objectives:
             return self
@@ -118,7 +118,7 @@ class SearchConfig(Section):
                 raise ValueError(f"objectives: latency_ms and {setting} exclude each other: {reason}")
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _sampler_repeats(self) -> SearchConfig:
         if self.deterministic and self.sampler == "nsga3":
             raise ValueError(
@@ -127,7 +127,7 @@ class SearchConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _start_fits(self) -> SearchConfig:
         if self.start == "cold" and self.inherited_epochs != type(self).model_fields["inherited_epochs"].default:
             raise ValueError(
@@ -141,7 +141,7 @@ class SearchConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _pruner_fits(self) -> SearchConfig:
         pruner = self.pruning.pruner
         if pruner in OPTUNAS_OWN and self.objectives != ("dice",):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from kdsearch.config.encoder import ENCODER, WEIGHTS, EncoderWeights, require_own_weights
-from kdsearch.config.ranges import Fixed, Section, Space, tag_of
+from kdsearch.config.ranges import Fixed, Section, Space, tag_of, training_rule
 
 FamilyName = Literal["unet", "timm"]
 Convolution = Literal["standard", "separable"]
@@ -85,7 +85,7 @@ class TimmSpec(Section):
         """In a sentence."""
         return f"{self.encoder} cut at stride {self.stride} under a decoder of width {self.width} with {_stage(self)}"
 
-    @model_validator(mode="after")
+    @training_rule
     def _weights_are_the_encoder_s(self) -> Self:
         require_own_weights(self.encoder, self.weights)
         return self

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, DistilledPath, Loss, TermSpace
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section, Space, values_of
+from kdsearch.config.ranges import READING, Section, Space, training_rule, values_of
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpace, UNetSpec, family_of
 from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig, TeacherSection
@@ -101,7 +101,7 @@ class StudyConfig(Section):
             )
         return search
 
-    @model_validator(mode="after")
+    @training_rule
     def _repeats_the_same(self) -> StudyConfig:
         if self.repeats > 1 and self.search.sampler != "grid":
             raise ValueError(
@@ -110,7 +110,7 @@ class StudyConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _students_can_inherit(self) -> StudyConfig:
         family = family_of(self.student)
         if self.search.start == "inherit" and family != "unet":
@@ -125,7 +125,7 @@ class StudyConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _unlabelled_images_are_distilled(self) -> StudyConfig:
         if self.data.unlabelled and not any(loss not in NEEDS_MASKS for loss in _losses_of(self.distillation)):
             raise ValueError(
@@ -135,7 +135,7 @@ class StudyConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _teacher_can_give_it(self) -> StudyConfig:
         hidden = [one for one in _compared(self.distillation) if one not in ("none", "logits")]
         if isinstance(self.teacher, TeacherConfig):
@@ -159,7 +159,7 @@ class StudyConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _device_fits_ray(self) -> StudyConfig:
         search = self.search
         gpus = search.ray.gpus_per_trial
@@ -193,7 +193,7 @@ def _views(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[objec
 
 
 def _unpickled(text: str) -> StudyConfig:
-    return StudyConfig.model_validate_json(text)
+    return StudyConfig.model_validate_json(text, context=READING)  # it was validated before
 
 
 def repeats_of(study: StudyConfig) -> tuple[StudyConfig, ...]:

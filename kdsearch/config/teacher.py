@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from kdsearch.config.encoder import ENCODER, WEIGHTS, EncoderWeights, require_own_weights
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section, tag_of
+from kdsearch.config.ranges import Section, tag_of, training_rule
 from kdsearch.config.training import TeacherTraining
 
 Architecture = Literal[
@@ -80,13 +80,13 @@ class TeacherConfig(Section):
         several = f"{self.ensemble} times " if self.ensemble > 1 else ""
         return f"{several}{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
 
-    @model_validator(mode="after")
+    @training_rule
     def _weights_are_the_encoder_s(self) -> TeacherConfig:
         if self.checkpoint is None:
             require_own_weights(self.encoder, self.weights)
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _members_are_several(self) -> TeacherConfig:
         if self.members != "folds" and self.ensemble == 1:
             raise ValueError(
@@ -94,7 +94,7 @@ class TeacherConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
+    @training_rule
     def _checkpoint_is_whole(self) -> TeacherConfig:
         idle = sorted({"training", "weights", "ensemble", "members"} & self.model_fields_set)
         if self.checkpoint is not None and idle:

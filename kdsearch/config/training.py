@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdsearch.config.ranges import Fixed, Section, values_of
+from kdsearch.config.ranges import Fixed, Section, training_rule, values_of
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -68,7 +68,7 @@ class TrainingSpec(Section):
     augmentation: AugmentationSpec = AugmentationSpec()
     """The strong view."""
 
-    @model_validator(mode="after")
+    @training_rule
     def _rate_falls_before_the_end(self) -> Self:
         falling = [schedule for schedule in values_of(self.schedule) or () if schedule != "constant"]
         if self.patience is not None and falling:

@@ -156,6 +156,7 @@ def _to_the_end(
         )
         try:
             yield from _carry_out(session)
+            return (yield from retry(session, partial(answers_of, store)))
         finally:
             jobs.executor.close()
     return answers_of(store)
@@ -270,7 +271,7 @@ def _job(session: ConfirmSession, repeat: Repeat, materials: Materials) -> Job:
     recipe = _recipe(session, repeat)
     return Job(
         id=job_id,
-        recipe=from_anywhere(recipe),
+        recipe=from_anywhere(recipe, getattr(session.study.student, "weights", "")),
         materials=materials.place(session.home),
         checkpoint=session.checkpoint_of(job_id),
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, materials.key, dump_recipe(recipe)),
@@ -293,7 +294,7 @@ class RepeatSink:
         self._session = session
         self._repeats = {session.store.plan.job(repeat): repeat for repeat in session.store.plan.repeats()}
 
-    def epoch(self, job: Job, curve: tuple[EpochReport, ...]) -> str:  # noqa: ARG002 - the contract's names
+    def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:  # noqa: ARG002 - the contract's names
         """Every arm is trained to its end."""
         return ""
 

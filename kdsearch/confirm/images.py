@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -10,6 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from kdsearch.data.dataset import Dataset, Splits, group_of
+from kdsearch.files.schema import Schema, unchanged
 from kdsearch.trials.scores import Singles
 
 
@@ -55,4 +57,15 @@ def _fold_of_each(positions: Sequence[int], folds: Sequence[Splits]) -> tuple[in
     return tuple(fold_of[position] for position in positions)
 
 
-IMAGES = TypeAdapter(ScoredImages)
+_IMAGES = TypeAdapter(ScoredImages)
+SCHEMA = Schema(what="confirmation's images", upgrades=(unchanged,))
+
+
+def dump_images(images: ScoredImages) -> str:
+    """As they are stored with a sealed plan."""
+    return json.dumps(SCHEMA.stamped(_IMAGES.dump_python(images, mode="json")))
+
+
+def read_images(text: str) -> ScoredImages:
+    """Stored images; raises KdsearchError if a newer release wrote them."""
+    return _IMAGES.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from kdsearch.config.confirm import ConfirmConfig
+from kdsearch.config.ranges import READING
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.digests import digest, seed_of
@@ -300,7 +301,7 @@ def dump_plan(plan: Plan) -> str:
 def read_plan(text: str) -> Plan:
     """A stored plan; raises KdsearchError where a newer release wrote it, or it is none."""
     try:
-        plan = _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))
+        plan = _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))), context=READING)
     except ValidationError as error:
         raise SearchError(f"confirmation's plan: cannot be read: {first_line(error)}") from error
     return dataclasses.replace(plan, sealed_digest=digest_of(text))

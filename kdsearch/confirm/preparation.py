@@ -74,7 +74,7 @@ def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
             f"study {study.name}: repeats and confirm exclude each other: repeats average over splits already"
         )
     images = read_same_images(study, home, data=store.data())
-    require_same_teacher(study, images, teacher_id=store.teacher_id)
+    require_same_teacher(study, images, home, teacher_id=store.teacher_id)
     dealt = _deal(study, images)
     students, data = students_of(store.records()), store.data()
     groups = data.validation_groups if data is not None else None
@@ -97,7 +97,7 @@ def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
 def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: int) -> Prepared:
     """Reads the images and plans one student's test on the locked ones; raises KdsearchError where that cannot be."""
     images = read_same_images(study, home, data=store.data())
-    require_same_teacher(study, images, teacher_id=store.teacher_id)
+    require_same_teacher(study, images, home, teacher_id=store.teacher_id)
     students = students_of(store.records())
     student = next((student for student in students if student.number == trial), None)
     if student is None:

@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from kdsearch.confirm.images import IMAGES, ScoredImages
+from kdsearch.confirm.images import ScoredImages, dump_images, read_images
 from kdsearch.confirm.plan import Plan, Repeat, dump_plan, read_plan
 from kdsearch.errors import SearchError
 from kdsearch.files.schema import Schema
@@ -103,11 +103,11 @@ class ConfirmStore:
 
     def bind_images(self, images: ScoredImages) -> None:
         """Keeps what the answers need to know of the images."""
-        self._study.set_user_attr("images", IMAGES.dump_json(images).decode())
+        self._study.set_user_attr("images", dump_images(images))
 
     def images(self) -> ScoredImages:
         """What was kept of them."""
-        return IMAGES.validate_json(self._study.user_attrs["images"])
+        return read_images(self._study.user_attrs["images"])
 
     def drop(self, dropped: Mapping[str, str]) -> None:
         """Keeps which members were dropped on the way, and why."""

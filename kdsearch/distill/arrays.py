@@ -55,6 +55,9 @@ class TrainingData:
     """N×C×H×W, the teacher's of the training images, in half precision; None where nothing needs them."""
     unlabelled: UnlabelledGrey | None = None
     """What is learnt from the teacher alone; None where there is nothing."""
+    left_out: Tensor | None = None
+    """N: the member of the teacher that did not learn from each training image; None if the teacher has no such
+    members, or nothing asks it."""
 
     @property
     def device(self) -> torch.device:

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.optimisation import Slow, averaged, build_optimizer, build_schedule
+from kdsearch.distill.result import CheckpointAway
 from kdsearch.files.digests import digest
 from kdsearch.files.whole import read_whole, write_whole
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 
 SEAL_BYTES = 4 + 16
 """A checksum and the digest of what is trained, before the state itself."""
+
+FIRST_PAUSE_S = 0.5
+WAITS_S = 45.0
+"""Shorter than the silence for which a worker is taken for lost."""
 
 logger = logging.getLogger(__name__)
 
@@ -118,23 +123,30 @@ class Best:
 
 
 class Checkpoint:
-    """One training's place for its state; ``failure`` says why the last state could not be kept, if so."""
+    """One training's place for its state.
 
-    def __init__(self, url: str, *, subject: object, every_s: float) -> None:
-        """``subject`` is what is trained: a state of anything else is not resumed. ``every_s`` in seconds."""
+    ``failure`` says why the last state could not be kept, if so; ``resumed_epochs`` counts the epochs that the training
+    resumed with.
+    """
+
+    def __init__(self, url: str, *, subject: object, every_s: float, waits_s: float = WAITS_S) -> None:
+        """``subject`` is what is trained: a state of anything else is not resumed. ``every_s`` in seconds.
+
+        A state that cannot be read is tried again for ``waits_s`` seconds.
+        """
         self.failure = ""
+        self.resumed_epochs = 0
         self._url = url
         self._subject = digest(subject).encode()
-        self._every_s = every_s
+        self._every_s, self._waits_s = every_s, waits_s
         self._kept_at = time.monotonic()
 
     def resume(self, state: TrainingState) -> None:
-        """Brings the state to where a former process left it; a damaged checkpoint is logged and left aside."""
-        try:
-            content = read_whole(self._url)
-        except OSError as error:
-            self.failure = f"no checkpoint: {error.strerror or error}"
-            return
+        """Brings the state to where a former process left it; a damaged checkpoint is logged and left aside.
+
+        Raises CheckpointAway for one that cannot be read: a training from the first epoch would overwrite it.
+        """
+        content = self._read()
         if content is None or content[4:SEAL_BYTES] != self._subject:
             return
         body = content[SEAL_BYTES:]
@@ -142,6 +154,21 @@ class Checkpoint:
             logger.warning("%s is damaged; the training begins again", self._url)
             return
         state.restore(body)
+        self.resumed_epochs = len(state.curve)
+
+    def _read(self) -> bytes | None:
+        until, pause = time.monotonic() + self._waits_s, FIRST_PAUSE_S
+        while True:
+            try:
+                return read_whole(self._url)
+            except NotADirectoryError:  # a file is in the place of its folder, so that it was never written
+                return None
+            except OSError as error:
+                if time.monotonic() + pause > until:
+                    raise CheckpointAway(f"its checkpoint cannot be read: {error.strerror or error}") from error
+                logger.warning("%s cannot be read, and is tried again: %s", self._url, error)
+            time.sleep(pause)
+            pause *= 2
 
     def keep(self, state: TrainingState) -> None:
         """Writes the state if the last one was written long enough ago; a failure is left in ``failure``."""

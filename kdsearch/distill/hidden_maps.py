@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kdsearch.distill.known_maps import KnownMaps
+from kdsearch.distill.known_maps import KnownMaps, MapBudget
 from kdsearch.distill.views import warp
 from kdsearch.models.contract import Encoder, maps_at
 
@@ -32,15 +32,22 @@ class HiddenMaps:
     """
 
     def __init__(
-        self, teacher: Encoder, images: Tensor, *, stride: int | None = None, offset: float | None = None
+        self,
+        teacher: Encoder,
+        images: Tensor,
+        *,
+        stride: int | None = None,
+        offset: float | None = None,
+        budget: MapBudget | None = None,
     ) -> None:
         """``images`` N×1×H×W, normalised, are what offset and statistics are measured on.
 
         ``stride`` is that of the maps; None stands for the encoder's output. ``offset`` is how many cells further the
         teacher's look than the student's; measured for students whose cells look straight ahead, unless given.
+        Maps are kept within ``budget``; None stands for one of its own.
         """
         self._teacher, self._stride = teacher, stride
-        self.known = KnownMaps()
+        self.known = KnownMaps(budget or MapBudget())
         self.offset = measure_offset(self._maps, images) if offset is None else offset
         self._cells = self._maps(images[:1]).shape[-1]
         maps = self._aligned(images)

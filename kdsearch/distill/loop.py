@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.result import Kept, OutOfMemory, TrainingFailed
 from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
+from kdsearch.files.digests import seed_of
 from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.measure.scores import assemble, dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
@@ -70,7 +71,8 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     started = time.monotonic() - (state.curve[-1].seconds if state.curve else 0.0)
     while not _is_done(state, spec):
         epoch = len(state.curve) + 1
-        train_loss = _finite(_train_epoch(state, gradients, data, spec, steps=steps), epoch)
+        others = torch.Generator().manual_seed(seed_of("unlabelled", seed, epoch))
+        train_loss = _finite(_train_epoch(state, gradients, data, spec, steps=steps, others=others), epoch)
         report = EpochReport(
             epoch=epoch,
             epochs=spec.epochs,
@@ -101,61 +103,73 @@ def _take_weights(state: TrainingState, kept: Kept) -> None:
 
 
 def _train_epoch(
-    state: TrainingState, gradients: Gradients, data: TrainingData, spec: TrainingSpec, *, steps: int
+    state: TrainingState,
+    gradients: Gradients,
+    data: TrainingData,
+    spec: TrainingSpec,
+    *,
+    steps: int,
+    others: torch.Generator,
 ) -> Tensor:
-    """Shows the network every training image once; returns the mean loss."""
+    """Shows the network every training image once; returns the mean loss.
+
+    Unlabelled images are drawn and moved by ``others``, so that a student sees the same views of the labelled images in
+    the same batches with and without them.
+    """
     state.model.train()
     total = torch.zeros((), device=data.device)
     seen = 0
-    for chosen, unlabelled in _shuffled(data, spec, state.generator, steps=steps):
-        batch = draw_batch(data, chosen, spec, state.generator, unlabelled=unlabelled)
+    labelled = torch.randperm(len(data.train), generator=state.generator).tensor_split(steps)
+    for chosen, unlabelled in zip(labelled, _unlabelled_parts(data, labelled, others), strict=True):
+        batch = draw_batch(data, chosen, spec, state.generator)
+        if unlabelled is not None:
+            batch = with_unlabelled(batch, data, unlabelled, spec, others)
         total += gradients(batch) * len(chosen)
         _step(state, clip=spec.gradient_clip)
         seen += len(chosen)
     return total / seen
 
 
-def _shuffled(
-    data: TrainingData, spec: TrainingSpec, generator: torch.Generator, *, steps: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Positions of each step's training images, and of its unlabelled images where there are any.
+def _unlabelled_parts(
+    data: TrainingData, labelled: Sequence[Tensor], generator: torch.Generator
+) -> Iterator[Tensor | None]:
+    """Positions of the unlabelled images that are added to each step's labelled ones; None if there are none.
 
-    All training images once; where unlabelled ones take a part of each batch, fewer of them.
+    They are the wanted fraction of the batch that both make together.
     """
-    order, more = torch.randperm(len(data.train), generator=generator), data.unlabelled
+    more = data.unlabelled
     if more is None:
-        yield from ((chosen, None) for chosen in order.tensor_split(steps))
+        yield from (None for _ in labelled)
         return
-    extra = min(max(1, round(spec.batch_size * more.fraction)), max(1, spec.batch_size - 1))
-    rounds = math.ceil(steps * extra / len(more.grey))
-    others = torch.cat([torch.randperm(len(more.grey), generator=generator) for _ in range(rounds)])
-    labelled = order[: steps * max(1, spec.batch_size - extra)].tensor_split(steps)
-    yield from zip(labelled, others[: steps * extra].tensor_split(steps), strict=True)
+    each = more.fraction / (1 - more.fraction)
+    counts = [max(1, round(len(chosen) * each)) for chosen in labelled]
+    rounds = math.ceil(sum(counts) / len(more.grey))
+    order = torch.cat([torch.randperm(len(more.grey), generator=generator) for _ in range(rounds)])
+    yield from torch.split(order[: sum(counts)], counts)
 
 
-def draw_batch(
-    data: TrainingData,
-    chosen: Tensor,
-    spec: TrainingSpec,
-    generator: torch.Generator,
-    *,
-    unlabelled: Tensor | None = None,
-) -> Batch:
-    """The chosen training and unlabelled images in the strong view, with the teacher's logits where they are wanted."""
+def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
+    """The chosen training images in the strong view, with the teacher's logits where they are wanted."""
     chosen = chosen.to(data.device)
     logits = None if data.teacher_logits is None else data.teacher_logits[chosen]
-    grey, masks = data.train.grey[chosen], data.train.masks[chosen]
-    if unlabelled is None:
-        return strong_view(grey, masks, logits, spec=spec.augmentation, generator=generator)
+    batch = strong_view(
+        data.train.grey[chosen], data.train.masks[chosen], logits, spec=spec.augmentation, generator=generator
+    )
+    return batch if data.left_out is None else dataclasses.replace(batch, left_out=data.left_out[chosen])
+
+
+def with_unlabelled(
+    batch: Batch, data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator
+) -> Batch:
+    """The batch with the chosen unlabelled images after its own, in their own strong view."""
     assert data.unlabelled is not None, "they were chosen among these"
-    others = unlabelled.to(data.device)
-    further = data.unlabelled.grey[others]
-    if logits is not None:
+    chosen = chosen.to(data.device)
+    grey, logits = data.unlabelled.grey[chosen], None
+    if batch.teacher_logits is not None:
         assert data.unlabelled.teacher_logits is not None, "the teacher was asked about both"
-        logits = torch.cat([logits, data.unlabelled.teacher_logits[others]])
-    grey, masks = torch.cat([grey, further]), torch.cat([masks, torch.zeros_like(further)])
-    batch = strong_view(grey, masks, logits, spec=spec.augmentation, generator=generator)
-    return dataclasses.replace(batch, labelled=len(chosen))
+        logits = data.unlabelled.teacher_logits[chosen]
+    more = strong_view(grey, torch.zeros_like(grey), logits, spec=spec.augmentation, generator=generator)
+    return batch.followed_by(more)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from kdsearch.data.cache import open_dataset
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart, UnlabelledPlace
 from kdsearch.data.unlabelled import open_part
 from kdsearch.distill.arrays import TrainingData, training_data
+from kdsearch.distill.known_maps import MapBudget
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher
@@ -113,6 +114,7 @@ class Trainers:
         """``most``: how many are kept."""
         self._device, self._most = device, most
         self._known: OrderedDict[str, Trainer] = OrderedDict()
+        self._budget = MapBudget()
 
     def get(self, key: str, open_materials: Callable[[], Materials]) -> Trainer:
         """The trainer of those materials, which are opened where they are not known."""
@@ -122,6 +124,7 @@ class Trainers:
             while len(self._known) >= self._most:  # before more is opened, so that there is room for it
                 self._known.popitem(last=False)
             materials = open_materials()
-            self._known[key] = Trainer(materials.training_data(self._device), materials.trained_teacher)
+            data, teacher = materials.training_data(self._device), materials.trained_teacher
+            self._known[key] = Trainer(data, teacher, budget=self._budget)
         self._known.move_to_end(key)
         return self._known[key]

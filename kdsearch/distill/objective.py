@@ -17,6 +17,7 @@ from kdsearch.distill.term_losses import TERM_LOSSES, Setting
 from kdsearch.distill.views import Batch
 from kdsearch.measure.scores import predict_classes
 from kdsearch.models.contract import Network, Outputs, maps_at
+from kdsearch.models.teacher import Ensemble, Resized
 
 Objective: TypeAlias = Callable[[Batch], Tensor]
 """The loss of one batch."""
@@ -98,7 +99,10 @@ class TermModule(nn.Module):
         teacher = self._teacher[0]
         assert teacher is not None, "batches carry the teacher's logits or there is a teacher to ask"
         with torch.no_grad():
-            return teacher.outputs(self._view(batch)).logits.float()
+            if batch.left_out is None:
+                return teacher.outputs(self._view(batch)).logits.float()
+            assert isinstance(teacher, Ensemble | Resized), "of other teachers no member is left out"
+            return teacher.logits_by(self._view(batch), batch.left_out).float()
 
     def _teacher_hidden(self, batch: Batch) -> Tensor:
         assert self._hidden is not None, "the term compares hidden maps"

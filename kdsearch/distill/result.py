@@ -25,10 +25,16 @@ class Trained:
     """In safetensors' format."""
     logits: Halves | None = None
     """N×C×H×W of the training images, of a teacher; None for a student."""
+    onnx: bytes | None = None
+    """The student as an ONNX model, if its job exports it."""
 
 
 class TrainingFailed(Exception):  # noqa: N818 - it says what happened
     """A training that cannot continue; the message is the reason that is recorded with the trial."""
+
+
+class CheckpointAway(Exception):  # noqa: N818 - it says what happened
+    """A checkpoint that may be there and cannot be read; the training may resume when it can."""
 
 
 class OutOfMemory(TrainingFailed):

@@ -22,6 +22,7 @@ from kdsearch.config.student import StudentSpec
 from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
+from kdsearch.distill.known_maps import MapBudget
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.optimisation import Slow
@@ -52,6 +53,10 @@ class TeacherAtHand(Protocol):
         """N×C×H×W of the training images in half precision."""
         ...
 
+    def left_out(self, device: torch.device) -> Tensor | None:
+        """N: the member that did not learn from each training image; None if there are no such members."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Donor:
@@ -72,8 +77,12 @@ class Donor:
 class Trainer:
     """Trains networks on one set of images; a teacher's logits and maps are loaded once, on first need."""
 
-    def __init__(self, data: TrainingData, teacher: TeacherAtHand | None) -> None:
-        """``teacher`` is None where the network to train is a teacher."""
+    def __init__(self, data: TrainingData, teacher: TeacherAtHand | None, *, budget: MapBudget | None = None) -> None:
+        """``teacher`` is None where the network to train is a teacher.
+
+        ``budget`` is shared by the trainers of a process; None stands for one of its own.
+        """
+        self.budget = budget or MapBudget()
         self.makes_teachers = teacher is None
         self._data = data
         self._labelled = dataclasses.replace(data, unlabelled=None)
@@ -140,8 +149,9 @@ class Trainer:
             return Supervised(student, kind), None, self._labelled
         spec = at_strides(spec, self._common_strides(student)) if asks_for_every_stride(spec) else spec
         views = {term.teacher_view for term in spec.terms if term.on == "logits"}
-        with_logits = self._data_with_logits() if views else self._data  # its deviation is wanted by either view
-        data = with_logits if "weak" in views else self._data
+        data = self._data_with_logits() if views else self._data  # their deviation is wanted by either view
+        if "weak" not in views:
+            data = dataclasses.replace(data, teacher_logits=None, unlabelled=self._data.unlabelled)
         if not teaches_without_masks(spec):
             data = dataclasses.replace(data, unlabelled=None)
         self._turn_to_views_of(recipe)
@@ -167,7 +177,10 @@ class Trainer:
             logits = self._teacher.logits(self._data.device)
             self._logit_std = float(logits.float().std())
             self._with_logits = dataclasses.replace(
-                self._data, teacher_logits=logits, unlabelled=self._unlabelled_with_logits()
+                self._data,
+                teacher_logits=logits,
+                left_out=self._teacher.left_out(self._data.device),
+                unlabelled=self._unlabelled_with_logits(),
             )
         return self._with_logits
 
@@ -192,7 +205,7 @@ class Trainer:
             grey = self._data.train.grey
             spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
             self._hidden[stride, offset] = HiddenMaps(
-                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset
+                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, budget=self.budget
             )
         return self._hidden[stride, offset]
 
@@ -200,8 +213,7 @@ class Trainer:
         """Maps of other views than the recipe's make room where they fill it."""
         views = recipe.seed, recipe.training.batch_size
         if views != self._views:
-            for hidden in self._hidden.values():
-                hidden.known.make_room()
+            self.budget.make_room()
         self._views = views
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:

@@ -6,10 +6,13 @@ import dataclasses
 import functools
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
 from safetensors.torch import load, load_file
@@ -29,9 +32,30 @@ from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 FORMAT = 2
 """Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
+FILE = "file:"
+"""Before the path of a file of weights."""
+OUT_OF_FOLD = "out of fold"
+"""Part of the identity of ensembles by folds; without it, an older one's logits are the mean of all members."""
 KNOWN = "known.safetensors"
 """Logits, at the students' size, of images that a teacher of a size of its own saw as their files have them."""
+LEFT_OUT = "left_out.npy"
+"""The member of an ensemble by folds that did not learn from each training image, whose logits are kept for it."""
 SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
+
+
+Members: TypeAlias = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfFold:
+    """What the members of an ensemble predict for the training images that they did not learn from."""
+
+    dice: float
+    """Mean over training images with a lesion."""
+    logits: Halves
+    """N×C×H×W of the training images, at the students' size."""
+    members: Members
+    """N: by which member, counted from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +68,8 @@ class TeacherContent:
     """N×C×H×W of the training images."""
     known: bytes | None = None
     """Logits of images that it saw at its own size, as safetensors; None where that is the students'."""
+    left_out: Members | None = None
+    """As ``OutOfFold.members``; None if no members were left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +134,17 @@ class TrainedTeacher:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes there
             return torch.from_numpy(self.content.logits).to(device)
 
+    def left_out(self, device: torch.device) -> Tensor | None:
+        """N: the member that did not learn from each training image; None if there are no such members."""
+        members = self.content.left_out if self.content is not None else self._left_out_array()
+        return None if members is None else torch.from_numpy(members.astype(np.int64)).to(device)
+
     def packed(self) -> TrainedTeacher:
         """The same with its files' content in memory."""
         weights = (self.folder / "teacher.safetensors").read_bytes()
         known = (self.folder / KNOWN).read_bytes() if (self.folder / KNOWN).is_file() else None
-        content = TeacherContent(weights=weights, logits=np.asarray(self._logits_array()), known=known)
+        logits = np.asarray(self._logits_array())
+        content = TeacherContent(weights=weights, logits=logits, known=known, left_out=self._left_out_array())
         return dataclasses.replace(self, content=content)
 
     def _logits_array(self) -> Halves:
@@ -120,12 +152,16 @@ class TrainedTeacher:
         logits: Halves = np.load(self.folder / "logits.npy", mmap_mode="c")
         return logits
 
+    def _left_out_array(self) -> Members | None:
+        path = self.folder / LEFT_OUT
+        return np.load(path) if path.is_file() else None
+
 
 def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *, kept: Kept = "best") -> Path:
     """Where the teacher of that recipe for that split of the images lies, with its best or its last weights.
 
     A setting that is added later, with a default, must be left out here while it has it: the name would change, and no
-    study would find its teacher.
+    study would find its teacher. Names once stood for the places of files too; a folder of such a name is still found.
     """
     config = recipe.config
     settings = config.model_dump(mode="json")
@@ -136,9 +172,25 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
         usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
         settings["size"] = None if config.size == recipe.size else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
-    last = ("last",) if kept == "last" else ()
-    name = digest(FORMAT, splits_fingerprint, settings, _file_state(config), recipe.seed, *last)
-    return home / "teachers" / name
+    by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds"
+    more = (*(("last",) if kept == "last" else ()), *((OUT_OF_FOLD,) if by_folds else ()))
+    content = _file_state(config)
+
+    def named(settings: Mapping[str, object]) -> Path:
+        return home / "teachers" / digest(FORMAT, splits_fingerprint, settings, content, recipe.seed, *more)
+
+    placeless = _without_places(settings)
+    folder, older = named(placeless), named(settings)
+    return older if placeless != settings and not _is_whole(folder) and _is_whole(older) else folder
+
+
+def _without_places(settings: Mapping[str, object]) -> dict[str, object]:
+    """That a file is named stays, and where it lies does not: files count by their content."""
+    found = dict(settings)
+    found |= {key: "a file" for key in ("file", "folder", "checkpoint") if found.get(key) is not None}
+    if str(found.get("weights")).startswith(FILE):
+        found["weights"] = FILE
+    return found
 
 
 def _is_whole(folder: Path) -> bool:
@@ -175,17 +227,18 @@ def store_teacher(
     recipe: TeacherRecipe,
     curve: tuple[EpochReport, ...],
     folder: Path,
-    out_of_fold: float | None = None,
+    out_of_fold: OutOfFold | None = None,
 ) -> None:
-    """Writes the teacher's folder, whole or not at all."""
+    """Writes the teacher's folder, whole or not at all; what members predict out of fold replaces its logits."""
     assert trained.logits is not None, "it is a teacher"
     with whole_folder(folder, replace=True) as beside:
         (beside / "teacher.safetensors").write_bytes(trained.weights)
         (beside / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
         (beside / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
-        np.save(beside / "logits.npy", trained.logits)
+        np.save(beside / "logits.npy", trained.logits if out_of_fold is None else out_of_fold.logits)
         if out_of_fold is not None:
-            (beside / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold}), encoding="utf-8")
+            np.save(beside / LEFT_OUT, out_of_fold.members)
+            (beside / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold.dice}), encoding="utf-8")
         (beside / "scores.json").write_text(dump_scores(trained.scores), encoding="utf-8")
 
 
@@ -210,7 +263,7 @@ def _file_state(config: AnyTeacher) -> str:
             [(str(path.relative_to(folder)), _digest_as_it_is(path, path.stat().st_mtime_ns)) for path in files]
         )
     names = [config.file]
-    if isinstance(config, TeacherConfig) and config.weights.startswith("file:"):
-        names.append(config.weights.removeprefix("file:"))
+    if isinstance(config, TeacherConfig) and config.weights.startswith(FILE):
+        names.append(config.weights.removeprefix(FILE))
     paths = [Path(name).expanduser() for name in names if name]
     return " ".join(digest_file(path) for path in paths if path.is_file())

@@ -27,11 +27,31 @@ class Batch:
     """N×C×H×W, the teacher's cached logits, warped as the image; None where nothing needs them."""
     labelled: int | None = None
     """How many of the images, the first, have a mask; None for all of them. The others' target means nothing."""
+    left_out: Tensor | None = None
+    """N: the member of the teacher that did not learn from each image, -1 for all of them; None if the teacher has no
+    such members."""
 
     @property
     def known_target(self) -> Tensor:
         """The target of the images that have a mask."""
         return self.target[: self.labelled]
+
+    def followed_by(self, more: Batch) -> Batch:
+        """The batch, all of whose images have a mask, and after it images that have none."""
+        logits = left_out = None
+        if self.teacher_logits is not None:
+            assert more.teacher_logits is not None, "the teacher was asked about both"
+            logits = torch.cat([self.teacher_logits, more.teacher_logits])
+        if self.left_out is not None:
+            left_out = torch.cat([self.left_out, self.left_out.new_full((len(more.image),), -1)])
+        return Batch(
+            image=torch.cat([self.image, more.image]),
+            weak=torch.cat([self.weak, more.weak]),
+            target=torch.cat([self.target, more.target]),
+            teacher_logits=logits,
+            labelled=len(self.image),
+            left_out=left_out,
+        )
 
 
 def strong_view(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import READING, Section
 from kdsearch.config.student import FamilyName
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import KdsearchError, ModelError, StudyFileError
@@ -174,7 +174,7 @@ def read_description(folder: Path) -> Description:
         )
     try:
         content = YamlFile(path).content
-        found = Description.model_validate_json(json.dumps(_up_to_date(content)))
+        found = Description.model_validate_json(json.dumps(_up_to_date(content)), context=READING)
     except StudyFileError as error:
         raise ModelError(f"not a student's description: {error}") from error
     except KdsearchError as error:

@@ -13,11 +13,13 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import compose, parser
+from safetensors.torch import load
 
+from kdsearch.config.student import StudentSpec
 from kdsearch.files.onnx_runtime import example_feed, session_of
 from kdsearch.measure.latency import Latency, time_calls
 from kdsearch.models.contract import GREY_MEAN, GREY_STD
-from kdsearch.models.students import StudentNetwork
+from kdsearch.models.students import StudentNetwork, build_student
 
 OPSET = 20
 IMAGE, PIXELS, LOGITS = "image", "pixels", "logits"
@@ -120,8 +122,17 @@ def _quietly() -> Iterator[None]:
 
 def measure_onnx(network: StudentNetwork, *, size: int) -> tuple[int, Latency]:
     """Bytes of the ONNX model, and the latency of one image on one thread."""
-    prepared = prepare_onnx(network, size=size)
+    prepared = prepare_onnx(to_onnx(network, size=size))
     return prepared.file_bytes, prepared.time()
+
+
+def export_trained(student: StudentSpec, weights: bytes, *, size: int) -> bytes:
+    """The student with those weights as an ONNX model that ONNX Runtime has run once."""
+    network = build_student(student, begun=False)
+    network.load_state_dict(load(weights))
+    content = to_onnx(network, size=size)
+    prepare_onnx(content).run()
+    return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +147,8 @@ class Prepared:
         return time_calls(self.run, runtime="onnxruntime", threads=1)
 
 
-def prepare_onnx(network: StudentNetwork, *, size: int) -> Prepared:
-    """Everything that takes long and need not be quiet."""
-    content = to_onnx(network, size=size)
+def prepare_onnx(content: bytes) -> Prepared:
+    """Opens the model of ``to_onnx``; raises ModelError if ONNX Runtime cannot."""
     session = session_of(content, name="the exported model", threads=1)
     feed = example_feed(session)
     return Prepared(len(content), lambda: session.run(None, feed))

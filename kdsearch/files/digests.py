@@ -7,8 +7,19 @@ import json
 from pathlib import Path
 from typing import TypeAlias
 
+from kdsearch.errors import KdsearchError
+from kdsearch.files.schema import Content, Schema
+
 State: TypeAlias = tuple[int, int, int, int]
 """Size in bytes, times of the content's and of the entry's change in nanoseconds, inode."""
+
+
+def _by_file(content: Content) -> Content:
+    """Schema 0 was the files by themselves."""
+    return {"files": content}
+
+
+SCHEMA = Schema(what="remembered digests", upgrades=(_by_file,))
 
 
 def digest(*parts: object) -> str:
@@ -37,9 +48,9 @@ class FileDigests:
         self._known: dict[str, tuple[State, str]] = {}
         self._changed = False
         try:
-            content = json.loads(store.read_text(encoding="utf-8"))
+            content = SCHEMA.upgraded(json.loads(store.read_text(encoding="utf-8")))["files"]
             self._known = {path: (tuple(state), found) for path, (state, found) in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, KdsearchError):
             self._known = {}
 
     def of(self, path: Path) -> str:
@@ -62,7 +73,7 @@ class FileDigests:
             return
         from kdsearch.files.whole import write_whole  # brings fsspec, which kdsearch bench does without
 
-        write_whole(str(self._store), json.dumps(self._known).encode())
+        write_whole(str(self._store), json.dumps(SCHEMA.stamped({"files": self._known})).encode())
         self._changed = False
 
 

@@ -88,6 +88,12 @@ class Ensemble(nn.Module):
         logits = mean_of_probabilities(found.logits, *(member(image) for member in others))
         return Outputs(logits=logits, features=found.features)
 
+    def logits_by(self, image: Tensor, members: Tensor) -> Tensor:
+        """Logits N×C×H×W, each image's by the member of that number; -1 stands for the mean of all."""
+        each = torch.stack([member(image) for member in self.members])
+        chosen = each[members.clamp_min(0), torch.arange(len(image), device=image.device)]
+        return torch.where((members < 0)[:, None, None, None], mean_of_probabilities(*each), chosen)
+
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """The first member's maps N×K×h×w, the finest first."""
         found: tuple[Tensor, ...] = self.members[0].features(image)  # type: ignore[operator]  # a Teacher
@@ -127,6 +133,12 @@ class Resized(nn.Module):
         found = self.network.outputs(self._large(image))
         logits = self._corrected(resized(found.logits, image.shape[-1]), image)
         return Outputs(logits=logits, features=found.features)
+
+    def logits_by(self, image: Tensor, members: Tensor) -> Tensor:
+        """Logits N×C×H×W, each image's by the member of that number; see ``Ensemble``."""
+        assert isinstance(self.network, Ensemble), "it has members"
+        logits = self.network.logits_by(self._large(image), members)
+        return self._corrected(resized(logits, image.shape[-1]), image)
 
     def _corrected(self, logits: Tensor, image: Tensor) -> Tensor:
         """With the logits that are known in their places."""

@@ -26,7 +26,7 @@ WHAT_STANDS = (
 )
 
 
-INHERITED = "from: the trial from whose weights its own were cut"
+INHERITED = "from: the trial whose weights it was cut from, and the epochs trained before, by that one and its donors"
 """What stands behind a student that inherited."""
 
 
@@ -90,7 +90,7 @@ def _row(student: Student, standings: Standings, *, timed: bool) -> tuple[str, .
         format_quantity(scores.macs),
         *([latency] if timed else []),
         distillation.summary() if distillation else "none",
-        f"{spec.summary()}{'' if start is None else f', from {start.donor}'}",
+        f"{spec.summary()}{'' if start is None else f', from {start.donor} (+{student.donor_epochs} epochs)'}",
     )
 
 
@@ -152,7 +152,7 @@ def front_json(students: Sequence[Student], standings: Standings = NOTHING_KNOWN
     rows = [
         {
             "trial": student.number,
-            "scores": student.scores.metrics(),
+            "scores": student.scores.metrics() | student.cost_with_donors(),
             "standing": standing_metrics(standings, student.number),
             "counted_by": [count.describe() for count in student.scores.tool_counts],
             "recipe": student.recipe.model_dump(mode="json"),
@@ -168,6 +168,7 @@ def front_csv(students: Sequence[Student], standings: Standings = NOTHING_KNOWN)
         {
             "trial": student.number,
             **student.scores.metrics(),
+            **student.cost_with_donors(),
             **standing_metrics(standings, student.number),
             **student.recipe.settings(),
         }

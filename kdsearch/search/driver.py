@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
@@ -16,7 +17,7 @@ from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
 from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor, student_weights
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.session import Session, StudyState
+from kdsearch.search.session import Session, StudyState, Writer, retry
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
@@ -33,13 +34,13 @@ REFRESH_EVERY_S = 20.0
 
 
 def run_study(
-    study: StudyConfig, *, home: Path, tracking: Tracking
+    study: StudyConfig, *, home: Path, tracking: Tracking, refresh_every_s: float = REFRESH_EVERY_S
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
     """Runs the study, or resumes it, until its trials are done; returns the records of the ended ones.
 
     A study that is done yields nothing. Closing the generator, or an interrupt, ends the workers; what was running
     resumes from its checkpoint with the next call, under its number. Raises KdsearchError where the study cannot start
-    or continue.
+    or continue. The front in MLflow is brought up to date every ``refresh_every_s`` seconds.
     """
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
@@ -52,18 +53,32 @@ def run_study(
         with explained(study.name):
             abandoned = store.abandoned()
             records = store.records()
+            study_id = store.id
             if store.complete():
                 return records
         tracking.require()
-        return (yield from _run(study, home, tracking, store=store, lease=lease, abandoned=abandoned))
+        clear_checkpoints(study, home, records, study_id=study_id)
+        session = yield from _prepare(
+            study, home, tracking, store=store, lease=lease, records=records, study_id=study_id
+        )
+        try:
+            yield from _record(session, _search(session, abandoned), every_s=refresh_every_s)
+        finally:
+            session.jobs.executor.close()
+        return session.state.records
 
 
-def _run(
-    study: StudyConfig, home: Path, tracking: Tracking, *, store: StudyStore, lease: Lease, abandoned: list[Proposal]
-) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
-    records = store.records()
-    clear_checkpoints(study, home, records, study_id=store.id)
-    state = StudyState(records, target=study.search.trials)
+def _prepare(
+    study: StudyConfig,
+    home: Path,
+    tracking: Tracking,
+    *,
+    store: StudyStore,
+    lease: Lease,
+    records: tuple[TrialRecord, ...],
+    study_id: str,
+) -> Generator[DriverEvent, None, Session]:
+    """Images, workers, teacher and the record in MLflow."""
     yield Reading()
     device = choose_device(study.device)
     images, begun_with = read_images(study, home), student_weights(study)
@@ -76,29 +91,30 @@ def _run(
             retries=study.search.retries,
             lost={record.job: record.lost for record in records if record.lost},
         )
-        materials = yield from add_teacher(study, images, jobs, home=home, study_id=store.id)
+        materials = yield from add_teacher(study, images, jobs, home=home, study_id=study_id)
         yield MaterialsReady(materials=materials, device=device.type)
-        with explained(study.name):
-            store.bind(
-                data=summarise(materials.dataset, materials.splits, materials.unlabelled),
-                teacher=materials.teacher,
-                student_weights=begun_with,
-            )
-        session = Session(
+        bind = partial(
+            store.bind,
+            data=summarise(materials.dataset, materials.splits, materials.unlabelled),
+            teacher=materials.teacher,
+            student_weights=begun_with,
+        )
+        bound = yield from retry(Writer(study=study, home=home, lease=lease, jobs=jobs), bind)
+        state = StudyState(records, target=study.search.trials, bound=bound)
+        return Session(
             study=study,
             home=home,
             store=store,
             lease=lease,
             state=state,
             jobs=jobs,
-            recorder=open_record(study, tracking, store=store, records=state.records),
+            recorder=open_record(study, tracking, bound=bound, records=state.records),
             materials=materials,
             pruner=build_pruner(study.search.pruning),
         )
-        yield from _record(session, _search(session, abandoned))
-    finally:
+    except BaseException:
         executor.close()
-    return state.records
+        raise
 
 
 def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
@@ -112,18 +128,22 @@ def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent
         yield from session.jobs.poll(sink)
 
 
-def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverEvent]:
-    """Records what ends; the front in MLflow is brought up to date now and then, and at the end."""
+def _record(session: Session, events: Iterator[DriverEvent], *, every_s: float) -> Iterator[DriverEvent]:
+    """Records what ends; the front in MLflow is brought up to date now and then if a trial ended, and at the end.
+
+    Nothing is read from the storage for it, which may be away.
+    """
     recorder, study, state = session.recorder, session.study, session.state
-    finished, away = False, ""
+    finished, away, is_stale = False, "", True
     try:
         yield Searching(records=state.records, target=study.search.trials, page=recorder.page)
         refreshed = time.monotonic()
         for event in events:
             if isinstance(event, Ended):
                 recorder.trial(event.record)
-            if time.monotonic() - refreshed > REFRESH_EVERY_S:
-                refresh_front(recorder, study, students=state.students, store=session.store)
+                is_stale = True
+            if is_stale and time.monotonic() - refreshed > every_s:
+                is_stale = not refresh_front(recorder, study, students=state.students, bound=state.bound)
                 refreshed = time.monotonic()
             if recorder.away != away:
                 away = recorder.away
@@ -136,7 +156,7 @@ def _record(session: Session, events: Iterator[DriverEvent]) -> Iterator[DriverE
         finished = True
     finally:
         try:
-            refresh_front(recorder, study, students=state.students, store=session.store, at_once=True)
+            refresh_front(recorder, study, students=state.students, bound=state.bound, at_once=True)
             if finished:
                 show_members(recorder, state.students, study=study, materials=session.materials, home=session.home)
         finally:

@@ -22,6 +22,7 @@ from kdsearch.search.storage import explained, patience
 LASTS_S = 60.0
 """After this long without renewal a lease is anyone's."""
 RENEWED_EVERY_S = 10.0
+PROCESSES = Path("/proc")
 
 TABLE = sa.Table(
     "kdsearch_drivers",
@@ -42,11 +43,19 @@ class Lease:
     """One driver's hold on a study; used as a context, in which it is renewed from a thread of its own."""
 
     def __init__(
-        self, url: str, study: str, *, lasts_s: float = LASTS_S, renewed_every_s: float = RENEWED_EVERY_S
+        self,
+        url: str,
+        study: str,
+        *,
+        lasts_s: float = LASTS_S,
+        renewed_every_s: float = RENEWED_EVERY_S,
+        processes: Path = PROCESSES,
     ) -> None:
+        """``processes`` is the folder in which Linux lists them."""
         self._url, self._study = url, study
         self._lasts_s, self._renewed_every_s = lasts_s, renewed_every_s
-        self._holder = f"{_machine()}-{_born(os.getpid())}-{uuid.uuid4().hex[:8]}"
+        self._holder = f"{_machine()}-{_born(os.getpid(), processes)}-{uuid.uuid4().hex[:8]}"
+        self._processes = processes
         self._taken_by = ""
         self._renewed_at = time.time()
         self._done = threading.Event()
@@ -106,7 +115,7 @@ class Lease:
 
     def _holds(self, row: sa.Row[tuple[object, ...]]) -> bool:
         """Whether the row's driver may still be alive; on this machine a dead process is seen at once."""
-        if _is_dead(row.holder, row.process):
+        if _is_dead(row.holder, row.process, self._processes):
             return False
         age: datetime.timedelta = row.now - row.renewed
         return age.total_seconds() < self._lasts_s
@@ -161,20 +170,24 @@ def _machine() -> str:
         return digest(socket.gethostname(), uuid.getnode())[:8]
 
 
-def _born(process: int) -> str:
-    """Tells a process from a later one of its number; empty where nothing says so."""
+def _born(process: int, processes: Path) -> str:
+    """Tells a process from a later one of its number; empty if that is not known, as of other users' processes."""
     try:
-        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return (processes / str(process) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return ""
 
 
-def _is_dead(holder: str, process: int) -> bool:
-    """Whether the holder ran on this machine and does so no more; its number may be another process's by now."""
+def _is_dead(holder: str, process: int, processes: Path) -> bool:
+    """Whether the holder ran on this machine and does so no more; its number may be another process's by now.
+
+    A process of which it is not known when it began may be the holder.
+    """
     machine, _, rest = holder.partition("-")
     if not rest or machine != _machine():
         return False
-    return not _is_alive(process) or _born(process) != rest.partition("-")[0]
+    then, now = rest.partition("-")[0], _born(process, processes)
+    return not _is_alive(process) or (bool(then and now) and now != then)
 
 
 def _is_alive(process: int) -> bool:

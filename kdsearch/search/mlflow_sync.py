@@ -14,8 +14,8 @@ from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note
+from kdsearch.search.bound import Bound
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.store import StudyStore
 from kdsearch.statistics.standings import standing_metrics, standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord, job_of_teacher
@@ -26,38 +26,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def open_record(
-    study: StudyConfig, tracking: Tracking, *, store: StudyStore, records: Iterable[TrialRecord]
-) -> Recorder:
+def open_record(study: StudyConfig, tracking: Tracking, *, bound: Bound, records: Iterable[TrialRecord]) -> Recorder:
     """The study's record in MLflow, level with the storage; raises KdsearchError where it cannot be opened."""
     from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while the workers start
 
-    recorder = Recorder(study, tracking, study_id=store.id)
-    data, scores = store.data(), store.teacher()
-    if data is not None:
-        recorder.describe_data(data)
-    if scores is not None:
-        recorder.teacher(job_of_teacher(store.teacher_id), scores, store.teacher_curve())
+    recorder = Recorder(study, tracking, study_id=bound.id)
+    if bound.data is not None:
+        recorder.describe_data(bound.data)
+    if bound.teacher is not None:
+        recorder.teacher(job_of_teacher(bound.teacher_id), bound.teacher, bound.teacher_curve)
     for record in records:
         recorder.trial(record)
     return recorder
 
 
 def refresh_front(
-    recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], store: StudyStore, at_once: bool = False
-) -> None:
-    """Brings the front's marks, its charts, the study's page and its figures up to date.
+    recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], bound: Bound, at_once: bool = False
+) -> bool:
+    """Brings the front's marks, its charts, the study's page and its figures up to date; returns whether it did.
 
     How the students stand is recorded where it is ``at_once``, as at the end of a study: it takes a moment. A store
     that refused a moment ago is left alone, unless it is to be ``at_once``.
     """
-    teacher, data, objectives = store.teacher(), store.data(), study.search.objectives
+    teacher, data, objectives = bound.teacher, bound.data, study.search.objectives
     groups = data.validation_groups if data is not None else None
     standings = standings_of(students, objectives, groups) if at_once else {}
     members = front_of(students, objectives, study.search.limits)
     recorder.catch_up(at_once=at_once)
     if recorder.away:
-        return
+        return False
     recorder.front(student.job for student in members)
     for student in students:
         recorder.standing(student.job, standing_metrics(standings, student.number))
@@ -65,6 +62,7 @@ def refresh_front(
     note = study_note(study, data=data, teacher=teacher, members=members, students=len(students), standings=standings)
     recorder.note(note)
     recorder.summary({"front_size": len(members), "finished_trials": len(students)})
+    return not recorder.away
 
 
 def show_members(

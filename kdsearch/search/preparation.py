@@ -41,11 +41,11 @@ def read_images(study: StudyConfig, home: Path) -> Materials:
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
 
 
-def require_same_teacher(study: StudyConfig, images: Materials, *, teacher_id: str) -> None:
+def require_same_teacher(study: StudyConfig, images: Materials, home: Path, *, teacher_id: str) -> None:
     """Raises KdsearchError where a file that a teacher is taken from is not what the study's trials learnt from."""
     if study.teacher.file is None:
         return
-    now = WantedTeacher(recipe=TeacherRecipe.of(study), images=images).folder(Path()).name
+    now = WantedTeacher(recipe=TeacherRecipe.of(study), images=images).folder(home).name
     if now != teacher_id:
         raise KdsearchError(
             f"study {study.name}: teacher: {study.teacher.file} is not what its trials learnt from ({teacher_id}, now "

@@ -19,6 +19,7 @@ from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import study_folder, weights_path
+from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import write_whole
 from kdsearch.report.repeats import Floats, Repeat
 from kdsearch.search.preparation import open_materials
@@ -26,6 +27,7 @@ from kdsearch.search.store import open_store
 from kdsearch.trials.record import Student, students_of
 
 TEACHER = "teacher"
+SCHEMA = Schema(what="Dice of a repeat", upgrades=(unchanged,))
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def _scored(
     """Dice of the part's images with a lesion, by the digest of a student's weights and for the teacher."""
     place = study_folder(home, study.name) / f"{part}-dice.json"
     key = f"{materials.splits.fingerprint} {materials.teacher.id}"
-    kept = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    kept = SCHEMA.upgraded(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else {}
     known: dict[str, list[float]] = kept.get("dice", {}) if kept.get("of") == key else {}
     weights = {student.number: _weights(study, home, student) for student in students}
     digests = {number: digest_file(path) for number, path in weights.items()}
@@ -82,7 +84,7 @@ def _scored(
         known[TEACHER] = _dice(materials.teacher.load(torch.device("cpu")), images)
         for student in lacking:
             known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
-        write_whole(str(place), json.dumps({"of": key, "dice": known}).encode())
+        write_whole(str(place), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
     return {name: np.array(values) for name, values in known.items()}
 
 

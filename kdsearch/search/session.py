@@ -12,6 +12,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.home import checkpoint_folder, storage_url
+from kdsearch.search.bound import Bound
 from kdsearch.search.events import Resumed, Waiting
 from kdsearch.search.lease import Lease
 from kdsearch.search.pruners.pruner import Pruner
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+GIVES_UP_AFTER_S = 12 * 3600.0
+"""A night: whoever is to free a disk or to start a server may be asleep."""
 
 T = TypeVar("T")
 
 
 class StudyState:
-    """The trials that have ended, kept in memory so that nothing is read from the storage twice."""
+    """What the storage holds, kept in memory: it is not read again, so that it may be away for a while."""
 
-    def __init__(self, records: Iterable[TrialRecord], *, target: int) -> None:
+    def __init__(self, records: Iterable[TrialRecord], *, target: int, bound: Bound) -> None:
         """``target`` is how many trials there are to be, rejected ones not counted."""
+        self.bound = bound
         self._ended = {record.number: record for record in records if record.outcome != "running"}
         self._target = target
 
@@ -81,8 +85,20 @@ class Session:
 
     def checkpoint_of(self, job_id: str) -> str:
         """Where a job's state lies while it runs."""
-        place = checkpoint_folder(self.home, self.study.name, self.study.search.checkpoints, study_id=self.store.id)
+        place = checkpoint_folder(
+            self.home, self.study.name, self.study.search.checkpoints, study_id=self.state.bound.id
+        )
         return f"{place}/{job_id}.checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Who writes to a study's storage before there is a session."""
+
+    study: StudyConfig
+    home: Path
+    lease: Lease
+    jobs: Dispatcher
 
 
 class Writing(Protocol):
@@ -109,12 +125,14 @@ class Writing(Protocol):
         ...
 
 
-def retry(session: Writing, write: Callable[[], T]) -> Generator[Waiting | Resumed, None, T]:
+def retry(
+    session: Writing, write: Callable[[], T], *, gives_up_after_s: float = GIVES_UP_AFTER_S
+) -> Generator[Waiting | Resumed, None, T]:
     """Carries the write out, again and again until it is taken; workers continue with their trials meanwhile.
 
-    Raises SearchError where another driver has taken the study over, or where waiting would not help.
+    Raises SearchError if another driver has taken the study over, or if waiting would not help or did not for so long.
     """
-    pause = FIRST_PAUSE_S
+    pause, began = FIRST_PAUSE_S, time.monotonic()
     waited = False
     while True:
         try:
@@ -122,10 +140,12 @@ def retry(session: Writing, write: Callable[[], T]) -> Generator[Waiting | Resum
             written = write()
         except (*STORAGE_ERRORS, OSError) as error:
             study = session.study
-            if not heals(error, storage_url(session.home, study.name, study.storage)):
+            gone = time.monotonic() - began
+            if not heals(error, storage_url(session.home, study.name, study.storage)) or gone > gives_up_after_s:
+                help_ = f"waiting {gone / 3600:.1f} hours did not fix that" if waited else "waiting would not fix that"
                 raise SearchError(
-                    f"study {session.study.name} stops: {_first_line(error)}; waiting would not fix that. What is "
-                    "finished is kept, and the same command resumes when its cause is fixed"
+                    f"study {study.name} stops: {_first_line(error)}; {help_}. What is finished is kept, and the same "
+                    "command resumes when its cause is fixed"
                 ) from error
             waited = True
             yield Waiting(reason=_first_line(error))

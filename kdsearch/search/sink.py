@@ -8,14 +8,11 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from safetensors.torch import load
-
 from kdsearch.distill.result import Trained
-from kdsearch.errors import SearchError
+from kdsearch.errors import ModelError, SearchError
 from kdsearch.export.onnx_graph import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
-from kdsearch.models.students import build_student
 from kdsearch.search.events import DriverEvent, Ended
 from kdsearch.search.pruners.pruner import cost_of_job, curve_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
@@ -35,11 +32,16 @@ class TrialSink:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def epoch(self, job: Job, curve: tuple[EpochReport, ...]) -> str:
-        """Why the pruner stops the trial; a student that is trained is worth more than none."""
+    def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:
+        """Why the pruner stops the trial; empty after its last epoch, which ends it anyway.
+
+        A resumed trial is not judged again at epochs that it passed: the pruner knows more rivals by now. In a
+        deterministic study it knows the same ones, and a driver that was killed may not have judged the last epoch.
+        """
         pruner, so_far = self._session.pruner, curve_of_job(job, curve, size=self._session.study.data.size)
-        reason = pruner.stops(so_far)
-        if not self._session.study.search.deterministic:
+        deterministic = self._session.study.search.deterministic
+        reason = "" if replayed and not deterministic else pruner.stops(so_far)
+        if not deterministic:
             pruner.observe(so_far)
         return "" if curve[-1].epoch >= curve[-1].epochs else reason
 
@@ -51,11 +53,16 @@ class TrialSink:
         yield from self._end((yield from retry(self._session, stop)))
 
     def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[DriverEvent]:
-        """A finished trial, its weights first."""
+        """A finished trial, its weights first; a failed one if its latency is an objective and cannot be measured."""
         session = self._session
+        try:
+            scores = self._with_latency(job, trained)
+        except ModelError as error:
+            yield from self.failed(job, str(error), curve)
+            return
         path = weights_path(session.home, session.study.name, job.id)
         yield from retry(session, partial(write_whole, str(path), trained.weights))
-        finish = partial(session.store.finish, trial_of_job(job.id), self._with_latency(job, trained), curve)
+        finish = partial(session.store.finish, trial_of_job(job.id), scores, curve)
         record = yield from retry(session, finish)
         discard(job.checkpoint)
         yield from self._end(record)
@@ -88,9 +95,8 @@ class TrialSink:
         """The scores, with the latency where it is an objective: timed while every worker of this machine pauses."""
         if "latency_ms" not in self._session.study.search.objectives:
             return trained.scores
-        network = build_student(job.student.student, begun=False)
-        network.load_state_dict(load(trained.weights))
-        prepared = prepare_onnx(network, size=self._session.study.data.size)
+        assert trained.onnx is not None, "its job exports it"
+        prepared = prepare_onnx(trained.onnx)
         with self._session.jobs.executor.pause():
             latency = prepared.time()
         if not latency.steady:

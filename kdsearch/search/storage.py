@@ -12,42 +12,77 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+    TimeoutError,  # noqa: A004
+)
 
 from kdsearch.errors import SearchError, first_line
 from kdsearch.trials.record import TrialRecord, read_record
 
-STORAGE_ERRORS = (OperationalError, InterfaceError, InternalError, TimeoutError, StorageInternalError)
-"""What a storage that cannot be reached, or has no room, raises; what heals when it is back."""
+STORAGE_ERRORS = (DBAPIError, TimeoutError, StorageInternalError)
+"""What a database raises that cannot be reached, has no room, or refuses what it is asked."""
+NEVER_HEAL = (DataError, IntegrityError, ProgrammingError, NotSupportedError)
+"""What is asked is wrong, and would be wrong again."""
+HEALING_STATES = ("08", "25006", "40", "53", "55P03", "57", "58")
+"""Beginnings of the SQLSTATEs for which waiting helps.
 
-
-NEVER_HEALS = (
+They are of connections, a standby, rollbacks, resources, locks, shutdowns and the system. The others are mistakes, such
+as an unknown table (42) or a refused password (28).
+"""
+HEALING_CODES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_PROTOCOL")
+"""Beginnings of SQLite's names of errors for which waiting helps."""
+HEALING_ERRNOS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EAGAIN", "EBUSY", "EDQUOT", "EHOSTDOWN", "EHOSTUNREACH", "EINTR", "EIO", "EMFILE", "ENETDOWN", "ENETRESET"),
+        *("ENETUNREACH", "ENFILE", "ENOBUFS", "ENODEV", "ENOLCK", "ENOMEM", "ENOSPC", "ENXIO", "EREMOTEIO", "ESTALE"),
+        *("ETIMEDOUT", "ETXTBSY"),
+    )
+    if hasattr(errno, name)
+)
+REFUSED_AT_ONCE = (
     "no such table",
     "no such column",
     "readonly database",
     "permission denied",
-    "password authentication failed",
+    "authentication failed",
+    "no password supplied",
     "does not exist",
     "file is not a database",
     "is malformed",
 )
-"""Parts of messages of databases for which it makes no sense to wait."""
+"""Parts of messages that come without a code, as those of a connection that a server refuses to open."""
 
 
 def heals(error: Exception, url: str) -> bool:
     """Whether what a storage or a disk refused may be taken later, when a server is back or there is room again.
 
-    ``url`` is the storage's.
+    It is decided by the exception's class and the code that the database gave it. ``url`` is the storage's.
     """
-    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
-        return False
+    if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
+        return heals(error.__cause__, url)
     if isinstance(error, OSError):
-        return error.errno not in (errno.EROFS, errno.ENAMETOOLONG)
-    text = f"{error} {error.__cause__ or ''}".lower()
-    path = sqlite_file(url)
-    if path is not None and "unable to open database file" in text:
-        return path.parent.is_dir() and os.access(path.parent, os.W_OK)
-    return not any(part in text for part in NEVER_HEALS)
+        unknown = error.errno is None  # as of a store that is no file system
+        return unknown or isinstance(error, ConnectionError | BlockingIOError) or error.errno in HEALING_ERRNOS
+    if isinstance(error, NEVER_HEAL):
+        return False
+    original = getattr(error, "orig", None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    if state:
+        return str(state).startswith(HEALING_STATES)
+    code, text = str(getattr(original, "sqlite_errorname", "")), f"{error} {error.__cause__ or ''}".lower()
+    if code.startswith("SQLITE_CANTOPEN") or "unable to open database file" in text:
+        path = sqlite_file(url)
+        return path is None or (path.parent.is_dir() and os.access(path.parent, os.W_OK))
+    if code:
+        return code.startswith(HEALING_CODES)
+    return not any(part in text for part in REFUSED_AT_ONCE)
 
 
 def sqlite_file(url: str) -> Path | None:

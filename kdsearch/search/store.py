@@ -23,12 +23,13 @@ from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
+from kdsearch.search.bound import Bound, read_bound
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, open_storage, record_of, sqlite_file
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
-from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve, read_curve
+from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
 
 if TYPE_CHECKING:
@@ -194,8 +195,8 @@ class StudyStore:
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
-    def bind(self, *, data: DataSummary, teacher: TrainedTeacher, student_weights: str = "") -> None:
-        """Ties the study to the fingerprints of its data and teacher, and keeps what a record says of them.
+    def bind(self, *, data: DataSummary, teacher: TrainedTeacher, student_weights: str = "") -> Bound:
+        """Ties the study to the fingerprints of its data and teacher, and keeps and returns what a record says of them.
 
         ``student_weights`` stands for a file that students begin with.
 
@@ -218,6 +219,7 @@ class StudyStore:
         self._study.set_user_attr("teacher", dump_scores(teacher.scores))
         self._study.set_user_attr("teacher_curve", dump_curve(teacher.curve))
         self._study.set_user_attr("data_summary", SUMMARY.dump_json(data).decode())
+        return self.bound()
 
     def importances(self) -> dict[str, float]:
         """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
@@ -225,29 +227,27 @@ class StudyStore:
 
         return importances_of(self._study, self._config)
 
+    def bound(self) -> Bound:
+        """What the study is known by and what was bound, in one read."""
+        return read_bound(self._study.user_attrs)
+
     @property
     def id(self) -> str:
         """Tells this study from another of the same name."""
-        return str(self._study.user_attrs["id"])
+        return self.bound().id
 
     @property
     def teacher_id(self) -> str:
         """Of the teacher that was bound; empty before that."""
-        return str(self._study.user_attrs.get("teacher_id", ""))
+        return self.bound().teacher_id
 
     def teacher(self) -> Scores | None:
         """The teacher's scores; None before it was trained."""
-        known = self._study.user_attrs.get("teacher")
-        return read_scores(known) if known else None
-
-    def teacher_curve(self) -> tuple[EpochReport, ...]:
-        """The teacher's epochs; empty before it was trained."""
-        return read_curve(self._study.user_attrs.get("teacher_curve", "[]"))
+        return self.bound().teacher
 
     def data(self) -> DataSummary | None:
         """What was bound; None before that."""
-        known = self._study.user_attrs.get("data_summary")
-        return SUMMARY.validate_json(known) if known else None
+        return self.bound().data
 
     def _untried(self) -> Iterator[dict[str, object]]:
         """The grid's choices that no trial has taken."""

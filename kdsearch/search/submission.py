@@ -13,6 +13,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
 from kdsearch.distill.student import Donor
 from kdsearch.errors import SearchError
+from kdsearch.export.onnx_graph import export_trained
 from kdsearch.files.digests import digest
 from kdsearch.files.home import weights_path
 from kdsearch.models.families import cost_of
@@ -25,8 +26,8 @@ from kdsearch.trials.record import Student, job_of_trial, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
 
-CHECKPOINT_FORMAT = 5
-"""Counts changes to what a checkpoint holds, so that an older one is not resumed."""
+CHECKPOINT_FORMAT = 6
+"""Counts changes to what a checkpoint holds and to the order of a training, so that an older one is not resumed."""
 MOST_REJECTIONS = 500
 """In a row; more than that and the limits leave next to nothing of the space."""
 
@@ -142,14 +143,20 @@ def _job(session: Session, proposal: Proposal) -> Job:
     made_from = [session.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])]
     return Job(
         id=job_id,
-        recipe=from_anywhere(recipe),
+        recipe=from_anywhere(recipe, getattr(session.study.student, "weights", "")),
         materials=session.materials.place(session.home),
         checkpoint=session.checkpoint_of(job_id),
         subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),
         checkpoint_every_s=session.study.search.checkpoint_every_s,
         macs=cost_of(recipe.student, size=session.study.data.size).macs,
         donor=None if recipe.start is None else _donor(session, recipe.start),
+        export=partial(export_trained, size=session.study.data.size) if _is_timed(session) else None,
     )
+
+
+def _is_timed(session: Session) -> bool:
+    """Whether a student's latency is an objective."""
+    return "latency_ms" in session.study.search.objectives
 
 
 def _donor(session: Session, start: Inherited) -> Donor:

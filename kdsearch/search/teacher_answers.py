@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.unlabelled import load_unlabelled
@@ -16,7 +17,7 @@ from kdsearch.distill.arrays import choose_device, images_at
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import as_trained
-from kdsearch.distill.teacher_folder import KNOWN, store_teacher
+from kdsearch.distill.teacher_folder import KNOWN, OutOfFold, store_teacher
 from kdsearch.files.whole import write_whole
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
@@ -40,23 +41,34 @@ def store_mean(wanted: WantedTeacher, members: Sequence[WantedTeacher], study: S
         recipe=wanted.recipe,
         curve=(),
         folder=wanted.folder(home),
-        out_of_fold=_out_of_fold(networks, members, images, device),
+        out_of_fold=_out_of_fold(networks, members, images, device, size=study.data.size),
     )
 
 
 def _out_of_fold(
-    networks: Sequence[Teacher], members: Sequence[WantedTeacher], images: Materials, device: torch.device
-) -> float | None:
-    """Mean Dice of the training images, each by the member that did not learn from it; None where there is none."""
-    found: list[float] = []
-    for network, member in zip(networks, members, strict=True):
-        left_out = tuple(sorted(set(images.splits.train) - set(member.images.splits.train)))
-        if left_out:
-            part = images_at(images.dataset, left_out, device)
-            with torch.no_grad():
-                predicted = predict_classes(predict_logits(network.to(device), part.grey))
-            found += dice_per_image(predicted, (part.masks > 0).long()).tolist()
-    return float(np.nanmean(found)) if found else None
+    networks: Sequence[Teacher], members: Sequence[WantedTeacher], images: Materials, device: torch.device, *, size: int
+) -> OutOfFold | None:
+    """What each training image's left-out member predicts; None if every member learnt from all images.
+
+    ``images`` are of the members' own size, ``size`` is the students'.
+    """
+    train = images.splits.train
+    left_out = [set(train) - set(member.images.splits.train) for member in members]
+    if not any(left_out):
+        return None
+    by = {position: number for number, positions in enumerate(left_out) for position in positions}
+    dice: list[float] = []
+    found: dict[int, Tensor] = {}
+    for network, positions in zip(networks, map(sorted, left_out), strict=True):
+        part = images_at(images.dataset, tuple(positions), device)
+        logits = predict_logits(network.to(device), part.grey)
+        dice += dice_per_image(predict_classes(logits), (part.masks > 0).long()).tolist()
+        found |= zip(positions, resized(logits, size).half().cpu(), strict=True)
+    return OutOfFold(
+        dice=float(np.nanmean(dice)),
+        logits=torch.stack([found[position] for position in train]).numpy(),
+        members=np.array([by[position] for position in train], dtype=np.int16),
+    )
 
 
 def knows_all(wanted: WantedTeacher, home: Path) -> bool:
@@ -70,7 +82,10 @@ def knows_all(wanted: WantedTeacher, home: Path) -> bool:
 
 
 def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> None:
-    """Keeps the logits of all images at the teacher's own size, for whoever asks about one of them at the students'."""
+    """Keeps the logits of all images at the teacher's own size, for whoever asks about one of them at the students'.
+
+    Those of training images are the left-out members', if the teacher has some.
+    """
     device, images = choose_device(study.device), wanted.images
     trained = wanted.cached(home)
     assert trained is not None, "it was trained"
@@ -91,5 +106,7 @@ def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> None:
                 for part in torch.split(grey, EVALUATION_BATCH)
             ]
         )
+    if trained.left_out(torch.device("cpu")) is not None:
+        logits[torch.tensor(images.splits.train)] = trained.logits(torch.device("cpu")).float()
     known = PredictedTeacher.of_logits(np.concatenate([np.asarray(part) for part in small]), logits)
     write_whole(str(wanted.folder(home) / KNOWN), save(known.state_dict()))

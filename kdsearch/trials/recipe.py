@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsearch.config.distillation import DistillationSpec
-from kdsearch.config.ranges import Section
+from kdsearch.config.ranges import READING, Section
 from kdsearch.config.student import OneStudent, TimmSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.files.schema import Content, Schema, unchanged
@@ -87,12 +87,16 @@ def _one_term(content: Content) -> Content:
     return {**content, "distillation": {"terms": [term], "balance": old["balance"]}}
 
 
-def from_anywhere(recipe: Recipe) -> Recipe:
-    """The recipe with a file of weights by its whole path: a worker may run in another folder."""
+def from_anywhere(recipe: Recipe, weights: object) -> Recipe:
+    """The recipe with a file of weights by its whole path: a worker may run in another folder.
+
+    ``weights`` are the study's as it is now: the file may have moved since the recipe was made.
+    """
     student = recipe.student
     if not isinstance(student, TimmSpec) or not student.weights.startswith(FILE):
         return recipe
-    path = Path(student.weights.removeprefix(FILE)).expanduser().absolute()
+    now = str(weights) if str(weights).startswith(FILE) else student.weights
+    path = Path(now.removeprefix(FILE)).expanduser().absolute()
     return recipe.model_copy(update={"student": student.model_copy(update={"weights": f"{FILE}{path}"})})
 
 
@@ -107,7 +111,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def read_recipe(text: str) -> Recipe:
     """A stored recipe; raises KdsearchError where a newer release wrote it."""
-    return Recipe.model_validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))
+    return Recipe.model_validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))), context=READING)
 
 
 def _as_in_a_study_file(distillation: dict[str, Any]) -> dict[str, object]:

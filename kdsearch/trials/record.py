@@ -74,16 +74,21 @@ class EpochReport:
 
 
 _CURVE = TypeAdapter(tuple[EpochReport, ...])
+CURVE = Schema(what="learning curve", upgrades=(unchanged,))
+"""Schema 0 was the list of reports by itself."""
 
 
 def dump_curve(curve: Sequence[EpochReport]) -> str:
     """As it is stored."""
-    return _CURVE.dump_json(tuple(curve)).decode()
+    reports = json.loads(_CURVE.dump_json(tuple(curve)))
+    return json.dumps(CURVE.stamped({"reports": reports}))
 
 
 def read_curve(text: str | bytes) -> tuple[EpochReport, ...]:
-    """A stored learning curve."""
-    return _CURVE.validate_json(text)
+    """A stored learning curve; raises KdsearchError if a newer release wrote it."""
+    content = json.loads(text)
+    known = CURVE.upgraded(content if isinstance(content, dict) else {"reports": content})
+    return _CURVE.validate_json(json.dumps(known["reports"]))
 
 
 Outcome = Literal["running", "finished", "stopped", "rejected", "failed"]
@@ -126,24 +131,53 @@ class Student:
     """The id of the job that made it."""
     recipe: Recipe
     scores: Scores
+    donor_epochs: int = 0
+    """Epochs that were trained before it began: its donor's, that one's donor's and so on."""
+    donor_seconds: float = 0.0
+    """How long that took."""
+
+    def cost_with_donors(self) -> dict[str, float]:
+        """Epochs and seconds of its whole training, by name, if it inherited; else empty."""
+        if self.recipe.start is None:
+            return {}
+        return {
+            "epochs_with_donors": self.scores.epochs + self.donor_epochs,
+            "train_seconds_with_donors": self.scores.train_seconds + self.donor_seconds,
+        }
 
 
 def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:
-    """The finished trials among the records."""
-    return tuple(
-        Student(number=record.number, job=record.job, recipe=record.recipe, scores=record.scores)
-        for record in records
-        if record.outcome == "finished" and record.recipe is not None and record.scores is not None
-    )
+    """The finished trials among the records, which are in the order of their numbers; donors come first."""
+    found: dict[int, Student] = {}
+    for record in records:
+        if record.outcome != "finished" or record.recipe is None or record.scores is None:
+            continue
+        start = record.recipe.start
+        donor = None if start is None else found.get(start.donor)
+        found[record.number] = Student(
+            number=record.number,
+            job=record.job,
+            recipe=record.recipe,
+            scores=record.scores,
+            donor_epochs=0 if donor is None else donor.scores.epochs + donor.donor_epochs,
+            donor_seconds=0.0 if donor is None else donor.scores.train_seconds + donor.donor_seconds,
+        )
+    return tuple(found.values())
 
 
 SCHEMA = Schema(what="trial", upgrades=(unchanged,))
+COST = Schema(what="cost", upgrades=(unchanged,))
 _COST = TypeAdapter(Cost)
 
 
 def dump_cost(cost: Cost) -> str:
     """As it is stored with a trial that was stopped."""
-    return _COST.dump_json(cost).decode()
+    return json.dumps(COST.stamped(_COST.dump_python(cost, mode="json")))
+
+
+def read_cost(text: str) -> Cost:
+    """A stored cost; raises KdsearchError if a newer release wrote it."""
+    return _COST.validate_python(COST.upgraded(json.loads(text)))
 
 
 def read_record(
@@ -162,7 +196,7 @@ def read_record(
         outcome=outcome,
         recipe=read_recipe(known["recipe"]) if "recipe" in known else None,
         scores=read_scores(known["scores"]) if outcome == "finished" else None,
-        cost=_COST.validate_json(known["cost"]) if "cost" in known else None,
+        cost=read_cost(known["cost"]) if "cost" in known else None,
         curve=read_curve(known.get("curve", "[]")),
         reason=known.get("reason", ""),
         traceback=known.get("traceback", ""),

@@ -43,8 +43,11 @@ class Sink(Protocol[E_co]):
     What a method yields is passed to whoever watches; a result is kept when the iterator is at its end.
     """
 
-    def epoch(self, job: Job, curve: Curve) -> str:
-        """Takes a job's last epoch into account; why the job stops after it, empty where it continues."""
+    def epoch(self, job: Job, curve: Curve, *, replayed: bool) -> str:
+        """Takes a job's last epoch into account; returns why the job stops after it, empty if it continues.
+
+        ``replayed``: the epoch was trained before the job resumed.
+        """
         ...
 
     def stopped(self, job: Job, reason: str, curve: Curve) -> Iterator[E_co]:
@@ -149,7 +152,7 @@ class Dispatcher:
                 self.watchdog.started(event.job, now=time.monotonic())
             case Progressed():
                 yield event
-                yield from self._progress(running, event.report, sink)
+                yield from self._progress(running, event, sink)
             case Succeeded(trained=trained):
                 yield from sink.succeeded(running.job, trained, self._end(running))
             case Failed(reason=reason):
@@ -171,10 +174,10 @@ class Dispatcher:
             self.executor.drop(job_id)
             yield from self._lose(self._running[job_id], f"its worker was silent for {seconds:.0f} seconds", sink)
 
-    def _progress(self, running: _Running, report: EpochReport, sink: Sink[E]) -> Iterator[E]:
-        running.curve.append(report)
-        self.watchdog.heartbeat(running.job.id, report, now=time.monotonic())
-        reason = sink.epoch(running.job, tuple(running.curve))
+    def _progress(self, running: _Running, event: Progressed, sink: Sink[E]) -> Iterator[E]:
+        running.curve.append(event.report)
+        self.watchdog.heartbeat(running.job.id, event.report, now=time.monotonic())
+        reason = sink.epoch(running.job, tuple(running.curve), replayed=event.replayed)
         if reason:
             self.executor.stop(running.job.id, within_s=self.watchdog.allowed(running.job.id))
             yield from sink.stopped(running.job, reason, self._end(running))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from kdsearch.config.student import StudentSpec
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
-from kdsearch.distill.result import Kept, OutOfMemory, Trained, TrainingFailed
+from kdsearch.distill.result import CheckpointAway, Kept, OutOfMemory, Trained, TrainingFailed
 from kdsearch.distill.student import Donor, Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import KdsearchError
@@ -50,6 +52,8 @@ class Job:
     """Which epoch's weights are its result."""
     donor: Donor | None = None
     """Whose weights its student begins with, where the recipe says that it does."""
+    export: Callable[[StudentSpec, bytes], bytes] | None = None
+    """Makes an ONNX model of the student and its weights, in the worker, if one is wanted; a failure is the job's."""
 
     @property
     def student(self) -> Recipe:
@@ -76,6 +80,8 @@ class Progressed:
 
     job: str
     report: EpochReport
+    replayed: bool = False
+    """Whether the epoch was trained before the job resumed from its checkpoint, and is reported again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +195,10 @@ def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
         try:
             report = next(training)
         except StopIteration as stop:
-            yield Succeeded(job=job.id, trained=stop.value)
+            yield _result(job, stop.value)
+            return
+        except CheckpointAway as error:
+            yield Lost(job=job.id, reason=str(error))
             return
         except OutOfMemory as error:
             yield Lost(job=job.id, reason=str(error))
@@ -200,10 +209,20 @@ def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
         except Exception as error:  # noqa: BLE001 - whatever fails in a job is its result, and would fail again
             yield Failed(job=job.id, reason=_summary(error), traceback=_traceback(error))
             return
-        yield Progressed(job=job.id, report=report)
+        yield Progressed(job=job.id, report=report, replayed=report.epoch <= checkpoint.resumed_epochs)
         if checkpoint.failure != failure:
             failure = checkpoint.failure
             yield CheckpointFailed(job=job.id, reason=failure)
+
+
+def _result(job: Job, trained: Trained) -> Succeeded | Failed:
+    if job.export is None:
+        return Succeeded(job=job.id, trained=trained)
+    try:
+        exported = job.export(job.student.student, trained.weights)
+    except Exception as error:  # noqa: BLE001 - as in training; whatever torch's exporter raises
+        return Failed(job=job.id, reason=f"cannot be exported: {_summary(error)}", traceback=_traceback(error))
+    return Succeeded(job=job.id, trained=dataclasses.replace(trained, onnx=exported))
 
 
 def _summary(error: Exception) -> str:

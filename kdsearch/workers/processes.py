@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -141,7 +142,7 @@ class ProcessExecutor:
         process = context.Process(
             target=work, args=(theirs, self._resources, pause), daemon=True, name="kdsearch worker"
         )
-        with _ignoring_interrupts():
+        with _holding_interrupts():
             process.start()
         theirs.close()
         return _Worker(process=process, connection=ours, pause=pause)
@@ -175,10 +176,14 @@ class ProcessExecutor:
 
 
 @contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; those started here ignore it, from their first moment on."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _holding_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; one started here holds it back until it can ignore it.
+
+    It inherits this thread's blocked signals. A Ctrl-C for this process waits until the end.
+    """
+    resource_tracker.ensure_running()  # else it would be started here, and unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -53,7 +53,7 @@ class TeacherSink:
     def __init__(self, lacking: Sequence[LackingTeacher]) -> None:
         self._lacking = {job_of_teacher(one.folder.name): one for one in lacking}
 
-    def epoch(self, job: Job, curve: tuple[EpochReport, ...]) -> str:  # noqa: ARG002 - the contract's names
+    def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:  # noqa: ARG002 - the contract's names
         """Every teacher is trained to its end."""
         return ""
 

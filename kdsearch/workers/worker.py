@@ -56,11 +56,18 @@ class Pause:
         self._flags[PAUSED] = 0
 
 
+def ignore_interrupts() -> None:
+    """The worker: Ctrl-C is for its driver, which ends it; it was held back until now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def work(connection: Connection, resources: Resources, pause: Pause) -> None:
     """Receives jobs and sends their events over the connection; returns when it closes.
 
     An id among the jobs asks to stop the job of that id; None answers when that is done.
     """
+    ignore_interrupts()
     pause.obey()
     threading.Thread(target=_end_with_driver, daemon=True).start()
     trainers = Trainers(torch.device(resources.device))

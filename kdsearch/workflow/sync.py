@@ -44,13 +44,14 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
     tracking.require()
     with Lease(storage_url(home, study.name, study.storage), study.name):
         store = open_store(study, home, create=False)
+        bound = store.bound()
         records = tuple(record for record in store.records() if record.outcome != "running")
-        recorder = open_record(study, tracking, store=store, records=records)
+        recorder = open_record(study, tracking, bound=bound, records=records)
         students = students_of(records)
-        refresh_front(recorder, study, students=students, store=store, at_once=True)
+        refresh_front(recorder, study, students=students, bound=bound, at_once=True)
         recorder.close(finished=recorder.was_finished or store.complete())
         if without_pictures(recorder, students, study=study, home=home):
-            materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
+            materials = open_materials(study, home, data=bound.data, teacher_id=bound.teacher_id)
             show_members(recorder, students, study=study, materials=materials, home=home)
         if recorder.away:
             raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")

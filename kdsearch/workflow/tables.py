@@ -16,6 +16,7 @@ def students_table(students: Iterable[Student], standings: Standings = NOTHING_K
         {
             "trial": student.number,
             **student.scores.metrics(),
+            **student.cost_with_donors(),
             **standing_metrics(standings, student.number),
             **student.recipe.settings(),
         }

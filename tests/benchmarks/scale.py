@@ -132,7 +132,7 @@ def _measure(
     took: dict[str, list[float]] = defaultdict(list)
     chance = random.Random(1)
     store = open_store(study, home, create=False)
-    state = StudyState(store.records(), target=10**6)
+    state = StudyState(store.records(), target=10**6, bound=store.bound())
     for _ in range(repeats):
         proposal = _timed(took["ask"], store.ask)
         assert proposal is not None
@@ -144,7 +144,7 @@ def _measure(
         state.end(record)
         _timed(took["record"], lambda record=record: recorder.trial(record))
     front: list[float] = []
-    _timed(front, lambda: refresh_front(recorder, study, students=state.students, store=store))
+    _timed(front, lambda: refresh_front(recorder, study, students=state.students, bound=state.bound))
     again: list[float] = []
     _timed(again, lambda: _open_again(study, home, tracking))
     return took, front[0], again[0]
@@ -152,7 +152,7 @@ def _measure(
 
 def _open_again(study: StudyConfig, home: Path, tracking: Tracking) -> None:
     store = open_store(study, home, create=False)
-    StudyState(store.records(), target=10**6)
+    StudyState(store.records(), target=10**6, bound=store.bound())
     Recorder(study, tracking, study_id=store.id)
 
 

@@ -37,6 +37,37 @@ def test_default_weight_of_an_unversioned_study_is_written_out(study_file):
     assert identity_of(load_study(study_file("name: a\n"))) == {}
 
 
+@pytest.mark.parametrize(
+    ("was", "is_now", "stored"),
+    [
+        ("teacher: {kind: onnx, file: a.onnx}", "teacher: {kind: onnx, file: b/a.onnx}", {"teacher.file": "a.onnx"}),
+        (
+            "teacher: {kind: predictions, folder: a}",
+            "teacher: {kind: predictions, folder: b}",
+            {"teacher.folder": "a"},
+        ),
+        ("teacher: {checkpoint: a}", "teacher: {checkpoint: b}", {"teacher.checkpoint": "a"}),
+        ("teacher: {weights: 'file:a'}", "teacher: {weights: 'file:b'}", {"teacher.weights": "file:a"}),
+        (
+            "student: {family: timm, weights: 'file:a'}",
+            "student: {family: timm, weights: 'file:b'}",
+            {"student.weights": "file:a"},
+        ),
+    ],
+)
+def test_files_that_moved_leave_a_study_what_it_was(was, is_now, stored, study_file):
+    before, after = (identity_of(load_study(study_file(f"name: a\n{text}\n"))) for text in (was, is_now))
+    assert before == after
+    written = {name: json.dumps(value) for name, value in stored.items()}
+    assert read_identity(json.dumps({**before, **written, "schema": 2})) == after
+
+
+def test_weights_that_are_no_file_are_part_of_a_study(study_file):
+    texts = ("none", "timm", "package:a", "'file:a'")
+    found = [identity_of(load_study(study_file(f"name: a\nteacher: {{weights: {text}}}\n"))) for text in texts]
+    assert len({one.get("teacher.weights") for one in found}) == 4
+
+
 def test_no_default_changes_without_a_step(study_file):
     """A changed default would make older studies and teachers others in silence: write the old one out in a step."""
     study = load_study(study_file("name: a\n"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from pathlib import Path
 
 import pytest
 
 from kdsearch.config.identity import identity_of
-from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.config.load import dump_study, load_study, read_study, with_folders
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.errors import StudyFileError
 
@@ -218,3 +220,41 @@ def test_shipped_studies_do_without_the_package_of_weights(study_file, name, wei
     lines = [line for line in text.splitlines() if not line.startswith("  weights:")]
     lines.insert(lines.index("teacher:") + 1, f"  weights: {weights}")
     assert load_study(study_file("\n".join(lines))).teacher.weights == weights
+
+
+EARLIER = {
+    "weights of another encoder": "teacher: {encoder: efficientnet_lite0}",
+    "patience": "training: {patience: 3, schedule: cosine}",
+    "an idle setting": "distillation: {path: attention, boundary: 2.0}",
+    "a size": "data: {size: 40}",
+    "a pruner": "search: {pruning: {pruner: none, margin: 0.1}}",
+}
+"""What a release accepted, by the rule that a later one has."""
+
+
+@pytest.mark.parametrize("text", EARLIER.values(), ids=EARLIER)
+def test_rule_that_came_later_keeps_nobody_from_reading_and_nobody_trains_against_it(study_file, text):
+    path = study_file(f"name: a\n{text}\n")
+    with pytest.raises(StudyFileError, match="study.yaml:2: "):
+        load_study(path)
+    study = read_study(path)
+    assert study.name == "a"
+    assert pickle.loads(pickle.dumps(study)) == study
+
+
+def test_setting_of_an_older_release_is_left_out_to_read_and_said(study_file, caplog):
+    path = study_file("name: a\nsearch: {silence: 3, trials: 7, pruning: {optimism: 0.5}}\n")
+    with pytest.raises(StudyFileError, match="silence"):
+        load_study(path)
+    assert read_study(path).search.trials == 7
+    assert "search.silence" in caplog.text
+    assert "search.pruning.optimism" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["data: {size: large}", "search: {trails: 3}", "teacher: {kind: oracle}"])
+def test_what_is_no_study_is_refused_to_readers_as_well(study_file, text):
+    path = study_file(f"name: a\n{text}\n")
+    with pytest.raises(StudyFileError) as training:
+        load_study(path)
+    with pytest.raises(StudyFileError, match=re.escape(str(training.value))):
+        read_study(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import fsspec
 import pytest
@@ -13,6 +14,7 @@ from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
+from kdsearch.distill.result import CheckpointAway
 from kdsearch.files.whole import names_in, read_whole, remove
 from kdsearch.models.students import build_student
 from tests.distill.test_loop import DATA
@@ -103,6 +105,26 @@ def test_place_that_cannot_be_written_hinders_nothing(tmp_path):
     assert checkpoint.failure.startswith("no checkpoint: ")
 
 
+def test_state_that_cannot_be_read_for_a_moment_is_not_overwritten(tmp_path):
+    spec = SPEC.model_copy(update={"epochs": 3})
+    list(_training(_student(), spec, _checkpoint(tmp_path / "c")))
+    (tmp_path / "c").rename(tmp_path / "away")
+    (tmp_path / "c").mkdir()  # whatever is read there is an OSError
+    with pytest.raises(CheckpointAway, match="its checkpoint cannot be read: Is a directory"):
+        next(_training(_student(), spec, _checkpoint(tmp_path / "c", waits_s=0.0)))
+
+    def come_back():
+        (tmp_path / "c").rmdir()
+        (tmp_path / "away").rename(tmp_path / "c")
+
+    timer = threading.Timer(0.7, come_back)
+    timer.start()
+    checkpoint = _checkpoint(tmp_path / "c", waits_s=20.0)
+    assert len(list(_training(_student(), spec, checkpoint))) == 3
+    assert checkpoint.resumed_epochs == 3
+    timer.join()
+
+
 def test_store_that_is_no_file_system_works_too():
     place = "memory://students/7.checkpoint"
     reports = list(_training(_student(), SPEC, Checkpoint(place, subject="this", every_s=0.0)))
@@ -124,9 +146,13 @@ def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):
     assert _untimed(_training(_student(), spec, _checkpoint(place))) == _untimed(reports)
     remove(place)
     assert names_in("s3://bucket/place") == []
-    bucket.stop()
     checkpoint = _checkpoint(place)
-    assert len(list(_training(_student(), spec.model_copy(update={"epochs": 1}), checkpoint))) == 1
+    training = _training(_student(), spec.model_copy(update={"epochs": 2}), checkpoint)
+    next(training)
+    bucket.stop()
+    assert len(list(training)) == 1
     assert "Could not connect" in checkpoint.failure
+    with pytest.raises(CheckpointAway, match="its checkpoint cannot be read: .*Could not connect"):
+        next(_training(_student(), spec, _checkpoint(place, waits_s=0.0)))
     with pytest.raises(OSError, match="Could not connect"):
         remove(place)

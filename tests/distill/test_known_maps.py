@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.known_maps import KnownMaps
+from kdsearch.distill.known_maps import KnownMaps, MapBudget
+from kdsearch.distill.materials import Trainers
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
@@ -43,14 +45,14 @@ def _get(known, teacher, images):
 
 
 def test_equal_images_are_asked_about_once():
-    known, teacher = KnownMaps(), Counting()
+    known, teacher = KnownMaps(MapBudget()), Counting()
     first, second = (_get(known, teacher, _images(0)) for _ in range(2))
     assert teacher.asked == 1
     assert torch.equal(first, second)
 
 
 def test_other_images_and_shapes_are_computed():
-    known, teacher = KnownMaps(), Counting()
+    known, teacher = KnownMaps(MapBudget()), Counting()
     last = _images(0).clone()
     last[-1, -1, -1, -1] += 1e-6
     for images in (_images(0), last, _images(0).reshape(1, 1, 4, 8)):
@@ -59,7 +61,7 @@ def test_other_images_and_shapes_are_computed():
 
 
 def test_what_does_not_fit_is_computed_each_time_and_what_does_is_kept():
-    known, teacher = KnownMaps(most_bytes=2 * SIZE + 1), Counting()
+    known, teacher = KnownMaps(MapBudget(2 * SIZE + 1)), Counting()
     for seed in (0, 1, 2, 0, 1, 2):
         assert torch.equal(_get(known, teacher, _images(seed))[:, :1], _images(seed))
     assert teacher.asked == 4
@@ -67,17 +69,32 @@ def test_what_does_not_fit_is_computed_each_time_and_what_does_is_kept():
 
 @pytest.mark.parametrize(("fits", "more"), [(1, 1), (2, 0)])
 def test_room_is_made_only_where_it_is_full(fits, more):
-    known, teacher = KnownMaps(most_bytes=fits * SIZE), Counting()
+    budget, teacher = MapBudget(fits * SIZE), Counting()
+    known = KnownMaps(budget)
     for seed in (0, 1):
         _get(known, teacher, _images(seed))
-    known.make_room()
+    budget.make_room()
     for _ in range(2):
         _get(known, teacher, _images(1))
     assert teacher.asked == 2 + more
 
 
+def test_all_maps_of_a_process_share_one_budget():
+    budget, teacher = MapBudget(3 * SIZE), Counting()
+    first, second = KnownMaps(budget), KnownMaps(budget)
+    for known in (first, second):
+        for seed in (0, 1):
+            _get(known, teacher, _images(seed))
+    assert (first.bytes, second.bytes) == (2 * SIZE, SIZE)
+    budget.make_room()
+    assert (first.bytes, second.bytes) == (0, 0)
+    _get(second, teacher, _images(0))
+    del first
+    assert budget.takes(2 * SIZE), "what nobody holds any more takes no room"
+
+
 def test_nothing_is_kept_of_images_on_another_device():
-    known, teacher = KnownMaps(), Counting()
+    known, teacher = KnownMaps(MapBudget()), Counting()
     for _ in range(2):
         assert _get(known, teacher, _images(0).to("meta")).is_meta
     assert teacher.asked == 2
@@ -107,6 +124,9 @@ class Watched:
     def logits(self, device):
         return self.teacher.logits(device)
 
+    def left_out(self, device):
+        return self.teacher.left_out(device)
+
     def load(self, device):
         network = self.teacher.load(device)
         features = network.features
@@ -117,6 +137,16 @@ class Watched:
 
         network.features = counted
         return network
+
+
+def test_trainers_of_a_process_share_one_budget(training):
+    """Each stride, offset and fold had its own, which came to gigabytes."""
+    data, teacher = training
+    opened = SimpleNamespace(training_data=lambda _: data, trained_teacher=teacher)
+    trainers = Trainers(torch.device("cpu"))
+    one, other = (trainers.get(key, lambda: opened) for key in ("a fold", "another"))
+    assert one is not other
+    assert one.budget is other.budget
 
 
 def test_the_second_training_does_not_ask_and_gives_what_a_fresh_one_gives(tiny, training):

@@ -20,6 +20,7 @@ from kdsearch.export.onnx_graph import to_onnx
 from kdsearch.models.students import build_student
 from kdsearch.search.preparation import open_materials, read_images, require_same_teacher
 from kdsearch.search.recipes import choose
+from kdsearch.search.store import open_store
 from tests.search.setups import finish, make_materials
 from tests.tiny import TINY
 
@@ -95,12 +96,23 @@ def test_gap_is_named_and_nothing_is_kept(study, home, maps):
 def test_other_predictions_are_another_teacher(study, home, maps):
     before = make_materials(study, home).teacher.id
     images = read_images(study, home)
-    require_same_teacher(study, images, teacher_id=before)
+    require_same_teacher(study, images, home, teacher_id=before)
     np.save(next(maps.iterdir()), np.zeros((32, 32), np.float32))
     assert make_materials(study, home).teacher.id != before
     assert open_materials(study, home, data=None, teacher_id=before).teacher.id == before, "what its trials learnt from"
     with pytest.raises(KdsearchError, match=r"teacher: .*maps is not what its trials learnt from \(.*restore it"):
-        require_same_teacher(study, images, teacher_id=before)
+        require_same_teacher(study, images, home, teacher_id=before)
+
+
+def test_moved_predictions_are_the_same_teacher_for_whoever_reads_or_continues(study, home, maps, study_file, tmp_path):
+    before = make_materials(study, home).teacher.id
+    open_store(study, home, create=True).ask()
+    teacher = f"teacher: {{kind: predictions, folder: {tmp_path / 'moved'}, params: 31M}}\n"
+    moved = load_study(study_file(TINY.replace(OLD, teacher)))
+    maps.rename(tmp_path / "moved")
+    assert len(open_store(moved, home, create=False).records()) == 1
+    require_same_teacher(moved, read_images(moved, home), home, teacher_id=before)
+    assert make_materials(moved, home).teacher.id == before
 
 
 def test_unlabelled_images_need_predictions_too(home, maps, study_file):

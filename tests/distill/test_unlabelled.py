@@ -138,7 +138,7 @@ class _Counting:
         self._supervised, self.batches = Supervised(network, "cross_entropy"), []
 
     def __call__(self, batch):
-        self.batches.append((len(batch.image), batch.labelled, batch.teacher_logits))
+        self.batches.append(batch)
         return self._supervised(
             dataclasses.replace(batch, image=batch.image[: batch.labelled], target=batch.known_target)
         )
@@ -147,21 +147,36 @@ class _Counting:
 @pytest.mark.parametrize(
     ("fraction", "sizes"),
     [
-        (0.5, [(8, 4)] * 4),
-        (0.25, [(8, 6)] * 4),
+        (0.5, [(14, 7), (12, 6), (12, 6), (12, 6)]),
+        (0.25, [(9, 7), (8, 6), (8, 6), (8, 6)]),
         (0.01, [(8, 7), (7, 6), (7, 6), (7, 6)]),
-        (0.99, [(8, 1)] * 4),
+        (0.75, [(28, 7), (24, 6), (24, 6), (24, 6)]),
     ],
 )
-def test_they_take_their_fraction_of_each_batch_and_steps_stay(materials, fraction, sizes):
+def test_they_are_added_to_whole_labelled_batches_and_steps_stay(materials, fraction, sizes):
+    batches = _batches(materials.training_data(torch.device("cpu")), fraction=fraction)
+    assert [(len(batch.image), batch.labelled) for batch in batches] == 2 * sizes
+
+
+def test_labelled_batches_are_the_undistilled_twin_s(materials):
+    """So that a member minus its twin compares what they learnt, not how many masks they saw."""
     data = materials.training_data(torch.device("cpu"))
-    few = dataclasses.replace(data.unlabelled, fraction=fraction)
+    student = _batches(data)
+    twin = _batches(dataclasses.replace(data, unlabelled=None))
+    for one, other in zip(student, twin, strict=True):
+        assert torch.equal(one.image[: one.labelled], other.image)
+        assert torch.equal(one.known_target, other.target)
+
+
+def _batches(data, *, fraction=0.5):
+    """Of two epochs; 25 images make four steps of eight."""
+    assert len(data.train) == 25
+    if data.unlabelled is not None:
+        data = dataclasses.replace(data, unlabelled=dataclasses.replace(data.unlabelled, fraction=fraction))
     network = build_student(_student_spec())
     counting = _Counting(network)
-    spec = TrainingSpec(epochs=2, batch_size=8)
-    finish(train(network, counting, dataclasses.replace(data, unlabelled=few), spec, seed=0))
-    assert len(data.train) == 25, "four steps of eight"
-    assert [(count, known) for count, known, _ in counting.batches] == 2 * sizes
+    finish(train(network, counting, data, TrainingSpec(epochs=2, batch_size=8), seed=0))
+    return counting.batches
 
 
 def _student_spec():
@@ -239,4 +254,4 @@ def test_fewer_images_than_a_step_needs_are_drawn_again(materials):
             network, counting, dataclasses.replace(data, unlabelled=one), TrainingSpec(epochs=1, batch_size=8), seed=0
         )
     )
-    assert {count - known for count, known, _ in counting.batches} == {4}
+    assert [len(batch.image) - batch.labelled for batch in counting.batches] == [7, 6, 6, 6]

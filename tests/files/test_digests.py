@@ -16,7 +16,7 @@ def test_files_are_read_again_only_where_they_changed(tmp_path):
     digests.keep()
     assert FileDigests(tmp_path / "digests.json").of(path) == first
     remembered = json.loads((tmp_path / "digests.json").read_text())
-    remembered[str(path)][1] = "remembered"
+    remembered["files"][str(path)][1] = "remembered"
     (tmp_path / "digests.json").write_text(json.dumps(remembered))
     assert FileDigests(tmp_path / "digests.json").of(path) == "remembered"
     path.write_bytes(path.read_bytes() + b"x")
@@ -24,3 +24,17 @@ def test_files_are_read_again_only_where_they_changed(tmp_path):
     (tmp_path / "digests.json").write_text("[]")
     assert FileDigests(tmp_path / "digests.json").of(other) != "unreadable"
     assert digests.of(tmp_path / "absent.png") == "unreadable"
+
+
+def test_digests_remembered_before_they_had_a_schema_are_used_and_a_newer_release_s_are_made_anew(tmp_path):
+    store, path = tmp_path / "digests.json", tmp_path / "0.png"
+    path.write_bytes(b"0")
+    digests = FileDigests(store)
+    own = digests.of(path)
+    digests.keep()
+    written = json.loads(store.read_text())
+    state, _ = written["files"][str(path)]
+    store.write_text(json.dumps({str(path): [state, "remembered"]}))
+    assert FileDigests(store).of(path) == "remembered"
+    store.write_text(json.dumps({"schema": 99, "files": {str(path): [state, "of another form"]}}))
+    assert FileDigests(store).of(path) == own

@@ -64,7 +64,13 @@ def test_student_that_inherited_names_its_donor_in_the_table():
     first = FRONT[0]
     recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(front_table([dataclasses.replace(first, recipe=recipe), *FRONT[1:]]))
+    inherited = dataclasses.replace(first, recipe=recipe, donor_epochs=50, donor_seconds=7.0)
+    console.print(front_table([inherited, *FRONT[1:]]))
     text = " ".join(console.export_text().split())
-    assert "2 std, from 12" in text
-    assert "from: the trial from whose weights its own were cut" in text
+    assert "2 std, from 12 (+50 epochs)" in text
+    assert "from: the trial whose weights it was cut from, and the epochs trained before" in text
+    rows = json.loads(front_json([inherited, *FRONT[1:]]))
+    assert rows[0]["scores"]["epochs_with_donors"] == first.scores.epochs + 50
+    assert rows[0]["scores"]["train_seconds_with_donors"] == first.scores.train_seconds + 7.0
+    assert "epochs_with_donors" not in rows[1]["scores"]
+    assert front_csv([inherited]).splitlines()[0].count("_with_donors") == 2

@@ -77,7 +77,7 @@ def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> Sessio
         home=home,
         store=store,
         lease=FakeLease(),
-        state=StudyState(store.records(), target=study.search.trials),
+        state=StudyState(store.records(), target=study.search.trials, bound=store.bound()),
         jobs=_dispatcher(study, store, FakeExecutor(workers), least_s=least_s),
         recorder=None,
         materials=SimpleNamespace(teacher=SimpleNamespace(id="teacher"), place=lambda _: None, unlabelled=None),

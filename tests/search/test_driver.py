@@ -326,3 +326,18 @@ def test_training_a_teacher_leaves_this_process_its_threads(tiny, tmp_path):
     before = torch.get_num_threads()
     make_materials(tiny, tmp_path)
     assert torch.get_num_threads() == before
+
+
+def test_front_s_page_is_recorded_again_only_if_a_trial_ended(study_file, home, tracking):
+    """It is megabytes, which a remote store is sent each time."""
+    text = INLINE.replace("trials: 3", "trials: 1").replace("training: {epochs: 2}", "training: {epochs: 12}")
+    study = _study(study_file, "few-pages", text)
+    events = run_study(study, home=home, tracking=tracking, refresh_every_s=0.0)
+    written = [_changed(home / "mlflow", "front.html") for event in events if _of_trial(event)]
+    assert len(written) == 12
+    assert written[0] > 0
+    assert len(set(written)) == 1, "written before the first epoch, and not again until a trial ended"
+
+
+def _changed(folder, name):
+    return max((path.stat().st_mtime_ns for path in folder.rglob(name)), default=0)

@@ -53,6 +53,12 @@ def test_another_process_of_a_dead_one_s_number_holds_nothing(url):
             assert connection.execute(sa.select(TABLE.c.holder)).scalar_one() == second._holder
 
 
+def test_process_of_which_nothing_may_be_read_holds_the_study(url, tmp_path):
+    """As another user's where /proc is mounted with hidepid."""
+    with Lease(url, "a", renewed_every_s=3600), pytest.raises(SearchError, match="run already, by process"):
+        Lease(url, "a", processes=tmp_path).__enter__()
+
+
 def test_a_container_of_the_same_name_whose_process_is_not_here_holds_the_study(url):
     with Lease(url, "a", renewed_every_s=3600):
         with sa.create_engine(url).begin() as connection:

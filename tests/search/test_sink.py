@@ -12,6 +12,7 @@ from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.search import session as driver_session
 from kdsearch.search.events import Ended, Resumed, Waiting
+from kdsearch.search.session import retry
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.submission import is_done, recover
 from kdsearch.trials.record import job_of_trial
@@ -145,6 +146,30 @@ def test_error_that_waiting_does_not_mend_ends_the_study(session, error):
         finish_trial(driver, 0)
 
 
+def test_outage_that_does_not_end_is_given_up_and_said(session):
+    driver = session()
+
+    def write():
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    steps = retry(driver, write, gives_up_after_s=0.5)
+    assert isinstance(next(steps), Waiting)
+    with pytest.raises(SearchError, match="is full; waiting 0.0 hours did not fix that. .* the same command resumes"):
+        next(steps)
+
+
+def test_student_that_cannot_be_timed_fails_and_the_study_goes_on(session):
+    driver = session(text=TINY.replace("trials: 3", "trials: 3, objectives: [dice, latency_ms]"))
+    fill(driver)
+    assert driver.jobs.running[0].export is not None, "it is exported in the worker, whose failures are results"
+    event = succeed(0)
+    driver.jobs.executor.jobs.pop(0)
+    (ended,) = handle(driver, dataclasses.replace(event, trained=dataclasses.replace(event.trained, onnx=b"none")))
+    assert (ended.record.outcome, driver.store.records()[0].outcome) == ("failed", "failed")
+    assert "not a model that ONNX Runtime can open" in ended.record.reason
+    assert fill(driver) == [2]
+
+
 def test_driver_that_lost_its_lease_writes_nothing_more(session):
     driver = session()
     fill(driver)
@@ -185,16 +210,21 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
         handle(driver, Failed(job=job_of_trial(number), reason=f"reason {letters}"))
 
 
-def test_reports_of_a_resumed_trial_are_judged_again_in_order(session):
-    first = session(workers=1)
-    fill(first)
-    second = session(workers=1, pruner=StopsAt({0: 1}))
+@pytest.mark.parametrize(("deterministic", "kept"), [(False, 3), (True, 2)])
+def test_resumed_trial_is_not_pruned_at_epochs_that_it_passed(session, deterministic, kept):
+    """A deterministic study judges them again, by the same rivals: its driver may have died before it had judged."""
+    text = TINY.replace("workers: 1", f"workers: 1, deterministic: {str(deterministic).lower()}, batch: 1")
+    fill(session(workers=1, text=text))
+    pruner = StopsAt({0: 2})
+    second = session(workers=1, text=text, pruner=pruner)
     list(recover(second, second.store.abandoned()))
     fill(second)
     for epoch in (1, 2):
-        report = dataclasses.replace(report_of(epoch), dice=0.1 * epoch)
-        handle(second, Progressed(job=job_of_trial(0), report=report))
-    assert [len(record.curve) for record in second.state.records] == [1]
+        handle(second, Progressed(job=job_of_trial(0), report=report_of(epoch), replayed=True))
+    assert ((0, 2, False) in pruner.seen) != deterministic, "a pruner that compares running trials knows of it"
+    pruner.epochs[0] = kept
+    handle(second, Progressed(job=job_of_trial(0), report=dataclasses.replace(report_of(3), epochs=4)))
+    assert [len(record.curve) for record in second.state.records] == [kept]
 
 
 def test_materials_that_cannot_be_opened_end_the_study_and_keep_its_trials(session):

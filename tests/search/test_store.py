@@ -178,14 +178,14 @@ def _teacher(tiny, folder):
 
 def test_other_data_are_refused(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
-    assert (store.teacher(), store.teacher_curve(), store.data()) == (None, (), None)
+    assert (store.teacher(), store.bound().teacher_curve, store.data()) == (None, (), None)
     teacher = _teacher(tiny, "t")
     store.bind(data=_summary("before any trial"), teacher=teacher)
     store.bind(data=_summary("abc"), teacher=teacher)
     store.ask()
     store.bind(data=_summary("abc"), teacher=teacher)
     assert store.teacher() == teacher.scores
-    assert store.teacher_curve()[0].dice == CURVE[0].dice
+    assert store.bound().teacher_curve[0].dice == CURVE[0].dice
     assert store.data() == _summary("abc")
     with pytest.raises(SearchError, match=r"the images or their split are not those .* \(abc, now xyz\)"):
         store.bind(data=_summary("xyz"), teacher=teacher)

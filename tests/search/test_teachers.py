@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,9 @@ from kdsearch.distill.arrays import images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import open_teacher
+from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import DataError, StudyFileError
+from kdsearch.files.digests import digest, digest_file
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
@@ -57,7 +60,9 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, membe
     assert isinstance(teacher, Ensemble)
     expected = torch.stack([predict_logits(part.load(CPU), grey).sigmoid() for part in parts]).mean(dim=0)
     torch.testing.assert_close(predict_logits(teacher, grey).sigmoid(), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(materials.teacher.logits(CPU).float().sigmoid(), expected, atol=1e-3, rtol=0)
+    if members == "seeds":
+        torch.testing.assert_close(materials.teacher.logits(CPU).float().sigmoid(), expected, atol=1e-3, rtol=0)
+        assert materials.teacher.left_out(CPU) is None
     assert materials.teacher.scores.params == sum(part.scores.params for part in parts)
     took = sum(part.scores.train_seconds for part in parts)
     assert materials.teacher.scores.train_seconds == pytest.approx(took)
@@ -99,6 +104,65 @@ def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(ma
     assert materials.teacher.out_of_fold == pytest.approx(np.nanmean(found))
     assert f"out of fold {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
     assert made("ensemble: 2\n  members: seeds")[1].teacher.out_of_fold is None
+
+
+@pytest.mark.parametrize("size", ["", "  size: 64\n"], ids=["students' size", "larger"])
+def test_training_images_are_answered_by_the_member_that_did_not_learn_from_them(made, tmp_path, size):
+    study, materials = made(f"ensemble: 2\n{size}  members: folds")
+    home, train, images = tmp_path / "home", materials.splits.train, materials.training_data(CPU).train
+    expected, number_of = {}, {}
+    for number, part in enumerate(_wanted(study, home).members()):
+        trained = part.cached(home)
+        for place in set(train) - set(part.images.splits.train):
+            expected[place], number_of[place] = trained.logits(CPU), number
+    members = materials.teacher.left_out(CPU)
+    assert members.tolist() == [number_of[place] for place in train]
+    teacher, image = materials.teacher.load(CPU), normalise(images.grey)
+    network = teacher.network if size else teacher
+    asked = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear", antialias=True) if size else image
+    by_each = torch.stack([resized(member(asked), 32) for member in network.members])
+    own = by_each[members, torch.arange(len(members))]
+    answers = materials.teacher.logits(CPU).float()
+    if not size:  # else its members saw the files at their own size
+        torch.testing.assert_close(answers, own, atol=0.02, rtol=0.02)
+    assert not torch.allclose(answers, mean_of_probabilities(*by_each), atol=0.1)
+    torch.testing.assert_close(teacher.logits_by(image, members), answers if size else own, atol=0.02, rtol=0.02)
+    everyone = torch.full_like(members, -1)
+    moved = image.flip(-1)
+    torch.testing.assert_close(teacher.logits_by(moved, everyone), teacher(moved))
+    assert torch.equal(materials.packed().teacher.left_out(CPU), members)
+
+
+def test_ensemble_by_folds_whose_logits_were_a_mean_is_not_taken_for_one_of_today(study_file):
+    text = TINY.replace("  encoder_depth: 3\n", "  encoder_depth: 3\n  ensemble: 2\n")
+    folds = load_study(study_file(text))
+    assert _folder_name(folds) != "056c98b95031a4a1", "as the last commit named it"
+    seeds = load_study(study_file(text.replace("ensemble: 2\n", "ensemble: 2\n  members: seeds\n")))
+    assert _folder_name(seeds) == "cd228d83962c109b"
+
+
+def test_teacher_of_a_file_is_named_by_its_content_and_an_older_folder_is_still_found(study_file, tmp_path):
+    def folder(path):
+        text = TINY.replace("weights: none\n  training: {epochs: 1}", f"checkpoint: {path}")
+        return teacher_folder(TeacherRecipe.of(load_study(study_file(text))), "a split", tmp_path)
+
+    first, moved, other = (tmp_path / name for name in ("first", "moved", "other"))
+    first.write_bytes(b"weights")
+    moved.write_bytes(b"weights")
+    other.write_bytes(b"others")
+    assert folder(first) == folder(moved) != folder(other)
+    text = TINY.replace("weights: none\n  training: {epochs: 1}", f"checkpoint: {first}")
+    kept = load_study(study_file(text)).teacher.model_dump(mode="json", exclude={"kind", "flip", "ensemble", "members"})
+    del kept["training"]["averaged_epochs"], kept["size"]
+    older = tmp_path / "teachers" / digest(2, "a split", kept, digest_file(first), 0)
+    older.mkdir(parents=True)
+    (older / "scores.json").write_text("{}")
+    assert folder(first) == older
+    assert folder(moved) != older
+
+
+def _folder_name(study):
+    return teacher_folder(TeacherRecipe.of(study), "a split", Path()).name
 
 
 def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_students(made):

@@ -122,9 +122,9 @@ def test_dropped_job_resumes_from_its_checkpoint_to_the_same_student(executor, j
     executor.drop("1")
     executor.submit(job(1, epochs=8))
     events = _until(executor, Succeeded)
-    assert next(event for event in events if isinstance(event, Progressed)) == before, (
-        "reported again, not trained again"
-    )
+    reported = [event for event in events if isinstance(event, Progressed)]
+    assert reported[0] == dataclasses.replace(before, replayed=True), "reported again, not trained again"
+    assert not reported[-1].replayed
     resumed = events[-1]
     executor.submit(job(2, epochs=8))
     again = _until(executor, Succeeded)[-1]

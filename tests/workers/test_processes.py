@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -75,6 +76,27 @@ def test_workers_make_students_die_and_are_replaced(tiny, place, tmp_path):
     finally:
         executor.close()
     assert not any(_alive(pid) for pid in children)
+
+
+def test_workers_start_outside_of_the_main_thread_and_ignore_an_interrupt_from_their_first_moment():
+    """As those of ``Study.run`` in a notebook's thread or a web server's."""
+    ended = []
+
+    def start():
+        executor = ProcessExecutor(ONE_THREAD, workers=1)
+        try:
+            os.kill(_children(executor)[0], signal.SIGINT)
+            while not executor._workers[0].ready:
+                assert executor.poll(0.2) == []
+        finally:
+            executor.close()
+        ended.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join(timeout=120)
+    assert len(ended) == 1, "it raised"
+    assert signal.SIGINT not in ended[0]
 
 
 def test_interrupt_does_not_reach_workers(tiny, place, tmp_path):

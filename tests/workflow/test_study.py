@@ -102,6 +102,16 @@ def test_file_that_is_no_study_is_refused_at_once(tmp_path):
         kdsearch.Studdy  # noqa: B018
 
 
+def test_study_that_a_later_rule_refuses_can_be_read_and_not_run(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a\ntraining: {patience: 3}\n", encoding="utf-8")
+    study = kdsearch.Study(tmp_path / "a.yaml", home=tmp_path)
+    with pytest.raises(NotRunYetError, match="has not been run yet"):
+        study.front()
+    for train in (study.run, study.confirm, lambda: study.test(0)):
+        with pytest.raises(StudyFileError, match="a.yaml:2: .*patience ends trainings before the rate"):
+            train()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

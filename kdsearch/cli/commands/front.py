@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
@@ -19,7 +19,7 @@ from kdsearch.workflow.front import Front, front
 
 def run(options: argparse.Namespace) -> int:
     """Prints the front in the form asked for, and writes the chart where ``--html`` says."""
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(read_study(options.study), options.data)
     found = front(study, home_folder(os.environ))
     if options.json:
         print(front_json(found.members, found.standings))

@@ -14,7 +14,7 @@ from rich.console import Console
 from kdsearch.cli.next_steps import command_line
 from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
 from kdsearch.cli.walk import walk
-from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.description import Description
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Writes the student's folder and registers it; where nothing is within the budget, says so and returns 1."""
     if options.refit and (options.best or options.knee or options.smallest_within is not None):
         raise KdsearchError("--refit ships the student that was tested, by no rule; drop the rule, or drop --refit")
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(read_study(options.study), options.data)
     known = open_candidates(
         study, home_folder(os.environ), resume=command_line("run", options.study, data=options.data)
     )

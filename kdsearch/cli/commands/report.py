@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kdsearch.cli.next_steps import command_line
-from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
@@ -20,7 +20,7 @@ from kdsearch.workflow.report import report, require_front
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report, or prints the tables."""
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(read_study(options.study), options.data)
     home = home_folder(os.environ)
     resume = command_line("run", options.study, data=options.data)
     if options.markdown or options.latex:

@@ -7,14 +7,14 @@ import os
 from collections import Counter
 
 from kdsearch.cli.next_steps import command_line
-from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.load import read_study, with_folders
 from kdsearch.files.home import home_folder
 from kdsearch.workflow.sync import sync
 
 
 def run(options: argparse.Namespace) -> int:
     """Records what MLflow lacks, and reports what it holds then."""
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(read_study(options.study), options.data)
     for one, records in sync(study, home=home_folder(os.environ), environment=os.environ):
         if records is None:
             print(f"{one.name} has not been run yet.")

@@ -9,7 +9,7 @@ import signal
 import sys
 import webbrowser
 
-from kdsearch.config.load import load_study
+from kdsearch.config.load import read_study
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.tracking.server import serving, store_exists
@@ -17,7 +17,7 @@ from kdsearch.tracking.server import serving, store_exists
 
 def run(options: argparse.Namespace) -> int:
     """Starts the server, prints or opens the front's link, and waits; afterwards nothing is left running."""
-    study = load_study(options.study) if options.study is not None else None
+    study = read_study(options.study) if options.study is not None else None
     tracking = choose_tracking(study.tracking_uri if study else None, os.environ)
     if not store_exists(tracking):
         raise KdsearchError(f"{tracking.file}: no record yet; kdsearch run makes it, in the folder it is run in")

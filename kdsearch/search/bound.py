@@ -1,0 +1,38 @@
+"""What a study's trials are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdsearch.data.dataset import SUMMARY, DataSummary
+from kdsearch.trials.record import EpochReport, read_curve
+from kdsearch.trials.scores import Scores, read_scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What a study is known by and what its trials are made from; it does not change while the study runs."""
+
+    id: str
+    """Tells the study from another of the same name."""
+    teacher_id: str
+    """Empty before a teacher was bound."""
+    teacher: Scores | None
+    """None before that."""
+    teacher_curve: tuple[EpochReport, ...]
+    """The teacher's epochs; empty before that."""
+    data: DataSummary | None
+    """None before that."""
+
+
+def read_bound(stored: Mapping[str, Any]) -> Bound:
+    """From the attributes of Optuna's study; raises KdsearchError if a newer release wrote them."""
+    return Bound(
+        id=str(stored["id"]),
+        teacher_id=str(stored.get("teacher_id", "")),
+        teacher=read_scores(stored["teacher"]) if "teacher" in stored else None,
+        teacher_curve=read_curve(stored.get("teacher_curve", "[]")),
+        data=SUMMARY.validate_json(stored["data_summary"]) if "data_summary" in stored else None,
+    )

@@ -1,0 +1,69 @@
+"""What is stored of a trial, by earlier releases too."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from kdsearch.errors import KdsearchError
+from kdsearch.trials.recipe import Inherited
+from kdsearch.trials.record import (
+    EpochReport,
+    TrialRecord,
+    dump_cost,
+    dump_curve,
+    read_cost,
+    read_curve,
+    students_of,
+)
+from kdsearch.trials.scores import Cost
+from tests.front.students import student
+
+CURVE = (
+    EpochReport(epoch=1, epochs=2, train_loss=1, validation_loss=math.nan, dice=0.5, learning_rate=0.1, seconds=2),
+)
+
+
+def test_curve_carries_a_schema_and_one_of_before_is_read():
+    now = dump_curve(CURVE)
+    assert json.loads(now)["schema"] == 1
+    before = (
+        '[{"epoch":1,"epochs":2,"train_loss":1.0,"validation_loss":NaN,"dice":0.5,"learning_rate":0.1,"seconds":2.0}]'
+    )
+    for text in (now, before, now.encode()):
+        (report,) = read_curve(text)
+        assert (report.epoch, report.dice) == (1, 0.5)
+        assert math.isnan(report.validation_loss)
+    assert read_curve("[]") == ()
+
+
+def test_cost_carries_a_schema_and_one_of_before_is_read():
+    cost = Cost(params=7, macs=9)
+    assert json.loads(dump_cost(cost)) == {"schema": 1, "params": 7, "macs": 9}
+    assert read_cost(dump_cost(cost)) == read_cost('{"params":7,"macs":9}') == cost
+
+
+@pytest.mark.parametrize(("read", "what"), [(read_curve, "learning curve"), (read_cost, "cost")])
+def test_what_a_newer_release_wrote_is_named(read, what):
+    with pytest.raises(KdsearchError, match=f"{what}: written by a newer release of kdsearch"):
+        read('{"schema": 99}')
+
+
+def test_student_carries_what_its_donors_cost():
+    """Trial 2 was cut from 1, which was cut from 0; each was trained for three epochs and a second."""
+    records = []
+    for number, donor in enumerate((None, 0, 1)):
+        made = student(number, 0.5, 100 - number)
+        start = None if donor is None else Inherited(donor=donor, cold_epochs=4)
+        recipe = made.recipe.model_copy(update={"start": start})
+        records.append(TrialRecord(number=number, outcome="finished", recipe=recipe, scores=made.scores))
+    students = students_of(tuple(records))
+    assert [one.donor_epochs for one in students] == [0, 3, 6]
+    assert [one.donor_seconds for one in students] == [0.0, 1.0, 2.0]
+    assert [one.cost_with_donors() for one in students] == [
+        {},
+        {"epochs_with_donors": 6, "train_seconds_with_donors": 2.0},
+        {"epochs_with_donors": 9, "train_seconds_with_donors": 3.0},
+    ]

@@ -1,0 +1,65 @@
+"""What a worker reports of a job that cannot be carried out to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from kdsearch.config.student import UNetSpec
+from kdsearch.config.training import TrainingSpec
+from kdsearch.distill.result import CheckpointAway, Trained
+from kdsearch.trials.recipe import Recipe
+from kdsearch.workers.jobs import Begun, Failed, Job, Lost, carry_out
+from tests.front.students import scores
+
+RECIPE = Recipe(student=UNetSpec(), distillation=None, training=TrainingSpec(), seed=0)
+
+
+class _Trainer:
+    """Trains in no time, or not at all."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def train(self, *_, **__):
+        if self._error is not None:
+            raise self._error
+        return Trained(scores=scores(dice=0.5, params=10, macs=20), weights=b"weights")
+        yield
+
+
+def _carried_out(trainer: _Trainer, tmp_path: Path, **settings):
+    job = Job(
+        id="0",
+        recipe=RECIPE,
+        materials=SimpleNamespace(key="a", open=None),
+        checkpoint=str(tmp_path / "c"),
+        subject="this",
+        checkpoint_every_s=0.0,
+        **settings,
+    )
+    return list(carry_out(SimpleNamespace(get=lambda *_: trainer), job))
+
+
+def test_student_that_cannot_be_exported_is_a_failed_job(tmp_path):
+    """torch's exporter raises what it likes; in the driver that ended the study, and again at each restart."""
+
+    def export(student, weights):
+        assert (student, weights) == (RECIPE.student, b"weights")
+        raise RuntimeError("no symbolic function for it\nand more")
+
+    begun, failed = _carried_out(_Trainer(), tmp_path, export=export)
+    assert isinstance(begun, Begun)
+    assert isinstance(failed, Failed)
+    assert failed.reason == "cannot be exported: RuntimeError: no symbolic function for it"
+    assert "Traceback" in failed.traceback
+
+
+def test_student_is_exported_where_it_was_trained(tmp_path):
+    _, succeeded = _carried_out(_Trainer(), tmp_path, export=lambda _, weights: weights + b" exported")
+    assert succeeded.trained.onnx == b"weights exported"
+
+
+def test_job_whose_checkpoint_is_away_is_lost_and_not_failed(tmp_path):
+    _, lost = _carried_out(_Trainer(CheckpointAway("it cannot be read: timed out")), tmp_path)
+    assert lost == Lost(job="0", reason="it cannot be read: timed out")
