@@ -7,9 +7,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import summarise
+from kdsearch.data.summary import summarise
 from kdsearch.distill.arrays import choose_device
-from kdsearch.files.home import storage_url
+from kdsearch.files.home import storage_url, study_folder
+from kdsearch.files.whole import remove_leftovers
 from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
@@ -63,10 +64,15 @@ def _run(
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
     records = store.records()
     clear_checkpoints(study, home, records, study_id=store.id)
+    for folder in (home / "teachers", study_folder(home, study.name) / "trials"):
+        remove_leftovers(folder, now=time.time())
     state = StudyState(records, target=study.search.trials)
     yield Reading()
     device = choose_device(study.device)
     images, begun_with = read_images(study, home), student_weights(study)
+    summary = summarise(images.dataset, images.splits, images.unlabelled)
+    with explained(study.name):
+        store.require_same(data=summary, student_weights=begun_with)
     executor = start_executor(study, device=device.type)
     try:
         jobs = Dispatcher(
@@ -77,13 +83,9 @@ def _run(
             lost={record.job: record.lost for record in records if record.lost},
         )
         materials = yield from add_teacher(study, images, jobs, home=home, study_id=store.id)
-        yield MaterialsReady(materials=materials, device=device.type)
+        yield MaterialsReady(materials=materials, device=device.type, caution=summary.caution)
         with explained(study.name):
-            store.bind(
-                data=summarise(materials.dataset, materials.splits, materials.unlabelled),
-                teacher=materials.teacher,
-                student_weights=begun_with,
-            )
+            store.bind(data=summary, teacher=materials.teacher, student_weights=begun_with)
         session = Session(
             study=study,
             home=home,
