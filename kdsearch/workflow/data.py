@@ -45,7 +45,7 @@ class DataAudit:
     skipped: tuple[str, ...]
     """Defects of images that were left out."""
     files: tuple[str, ...]
-    """For each source how many files were found, read and left out, and why."""
+    """For each source how many files were found, read and left out."""
     passed_over: tuple[Remark, ...]
     """Files that were not read."""
     cautions: tuple[str, ...]
@@ -98,7 +98,6 @@ def _files(study: StudyConfig, dataset: Dataset) -> Iterable[str]:
         reasons = [
             *([f"{defective} of images with defects"] if defective else []),
             *([f"{len(listing.known)} that reader {source.reader} does not use"] if listing.known else []),
-            *map(str, over),
         ]
         why = f": {'; '.join(reasons)}" if reasons else ""
         yield (
@@ -114,7 +113,7 @@ def page_of(found: DataAudit) -> str:
     return data_page(
         name=found.study.name,
         tables=(found.composition, found.parts),
-        remarks=(*found.files, *found.cautions),
+        remarks=(*found.files, *map(str, found.passed_over), *found.cautions),
         findings=found.findings,
         pictures=pictures,
         most_shown=MOST_SHOWN,

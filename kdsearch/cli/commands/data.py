@@ -27,11 +27,13 @@ def run(options: argparse.Namespace) -> int:
     for title, table in (("Images by source and label", found.composition), ("Parts by label", found.parts)):
         if table:
             console.print(cells_table([tuple(map(escape, row)) for row in table], title=title))
-    for line in (*found.files, *found.cautions):
+    for line in found.files:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for remark in found.passed_over:
         more = "" if len(remark.names) <= FIRST else " …"
         line = f"{remark}: {', '.join(remark.names[:FIRST])}{more}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in found.cautions:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for finding in found.findings:
         named = ", ".join(" = ".join(together) for together in finding.images[:FIRST])
