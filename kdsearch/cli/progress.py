@@ -37,6 +37,11 @@ def what_is_known(ready: MaterialsReady) -> list[str]:
             f"unlabelled {len(part.positions)} images of {', '.join(part.sources)}"
             + (f"; {left_out} that belong together with validation or test images are left out" if left_out else "")
         )
+    remarks = [*ready.materials.dataset.remarks, *(part.whole.remarks if part is not None else ())]
+    if said := [str(remark) for remark in remarks if not remark.quiet]:
+        lines.append(f"files     {'; '.join(said)}; kdsearch data names them")
+    if ready.caution:
+        lines.append(f"caution   {ready.caution}")
     return lines
 
 

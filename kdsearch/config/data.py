@@ -58,6 +58,8 @@ class FolderSource(Section):
     """Millimetres from one pixel of the files to the next, where it is the same in all of them."""
     csv: str | None = None
     """A table in that folder with a column ``image`` and any of ``group`` (patient) and ``label``."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns of the table that are left out on purpose, though they seem to name patients or other groups."""
 
 
 class ImagesSource(Section):
@@ -73,6 +75,8 @@ class ImagesSource(Section):
     """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
     csv: str | None = None
     """A table in that folder with a column ``image`` and a column ``group`` (patient)."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns of the table that are left out on purpose, though they seem to name patients or other groups."""
 
 
 Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]

@@ -37,6 +37,7 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
     for source in (*data.get("sources", ()), *data.get("unlabelled", ())):
         source.pop("folder", None)
         source.pop("spacing_mm", None)
+        source.pop("ignore_columns", None)
     data.pop("tolerance_mm", None)
     return _without_places(_flat(values))
 

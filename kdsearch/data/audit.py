@@ -15,7 +15,8 @@ from scipy import ndimage
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
 from kdsearch.data.dataset import ImageInfo, group_of
 from kdsearch.data.entry import Entry
-from kdsearch.data.pixels import read_grey, read_mask
+from kdsearch.data.masks import SourceMasks
+from kdsearch.data.pixels import read_grey
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
@@ -80,18 +81,20 @@ def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
     for source in config.sources:
         if isinstance(source, PhantomSource):
             continue
-        for entry in list_source(source).entries:
+        entries = list_source(source).entries
+        masks = SourceMasks(path for entry in entries for path in entry.masks)
+        for entry in entries:
             info = known.get(f"{source_name(source)}/{entry.id}")
             if info is not None:
-                yield _look(entry, info)
+                yield _look(entry, info, masks)
 
 
-def _look(entry: Entry, info: ImageInfo) -> ImageLook:
+def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
     try:
         grey = read_grey(entry.image)
         mask = np.zeros(grey.shape, dtype=np.bool_)
         for path in entry.masks:
-            mask |= read_mask(path, shape=(grey.shape[0], grey.shape[1])) > 0
+            mask |= masks.read(path, shape=(grey.shape[0], grey.shape[1])) > 0
     except DataError as error:
         raise DataError(f"{entry.image}: {error}") from error
     mode, coloured, transparent = _colours(entry.image)

@@ -3,49 +3,106 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kdsearch.config.data import DataConfig, PhantomSource, Source, UnlabelledSource, source_name
-from kdsearch.data.dataset import INFOS, Dataset
-from kdsearch.data.entry import Defect, Listing
+from kdsearch.data.dataset import Dataset, dump_infos, read_infos
+from kdsearch.data.defects import refuse_defects
+from kdsearch.data.entry import Listing, shown
 from kdsearch.data.gathering import Gathered, gather, grouped
+from kdsearch.data.readers.layout import passed_over
+from kdsearch.data.reading import Reading, keep_reading, known_reading
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source
-from kdsearch.errors import DataError
+from kdsearch.errors import DataError, KdsearchError, first_line
 from kdsearch.files.digests import FileDigests, digest
+from kdsearch.files.home import using_home
 from kdsearch.files.schema import Schema, unchanged
-from kdsearch.files.whole import lock_of, whole_folder
+from kdsearch.files.whole import lock_of, remove_leftovers, whole_folder
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
 """Counts changes to how files become arrays; those of another are others."""
+READING = 1
+"""Counts changes that make other arrays of few data sets; the fingerprints of all others stay."""
+NAMED = 5
+"""Files that an error names."""
 SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
 
 
-def load_dataset(config: DataConfig, home: Path) -> Dataset:
-    """The study's images, from the cache where their content is known; raises DataError that lists every defect."""
+def load_dataset(config: DataConfig, home: Path, *, stored: str | None = None) -> Dataset:
+    """The study's images, from the cache where their content is known; raises DataError that lists every defect.
+
+    ``stored`` is the fingerprint of images that trials were made from: what an older release made of these very files
+    is then opened as it is, by whoever only reads results.
+    """
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
-    digests = FileDigests(home / "data" / "digests.json")
-    fingerprint = _fingerprint(config, listings, digests)
-    folder = home / "data" / fingerprint
-    with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
-        digests.keep()
-    if not folder.is_dir():
-        with lock_of(folder):
-            if not folder.is_dir():
-                gathered = gather(config.sources, listings, size=config.size)
-                gathered.infos = grouped(gathered)
-                refuse_defects(gathered.defects, config)
-                _store(gathered, folder)
-    dataset = _open(folder, fingerprint)
+    with using_home(home):
+        remove_leftovers(home / "data", now=time.time())
+        digests = FileDigests(home / "data" / "digests.json")
+        files = _fingerprint(config, listings, digests)
+        with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
+            digests.keep()
+        dataset = _opened(home, files, config, stored=stored)
+        if dataset is None:
+            with lock_of(home / "data" / files):
+                dataset = _opened(home, files, config, stored=stored) or _made(config, listings, home, files)
+    left_out = tuple(one for listing in listings if listing is not None for one in passed_over(listing))
     if dataset.skipped:
-        logger.warning("%d images with defects are left out: %s", len(dataset.skipped), folder / "skipped.txt")
-    return dataset
+        place = home / "data" / dataset.fingerprint / "skipped.txt"
+        logger.warning("%d images with defects are left out: %s", len(dataset.skipped), place)
+    return dataclasses.replace(dataset, remarks=(*left_out, *dataset.remarks))
+
+
+def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -> Dataset | None:
+    """What the cache has of those files; None if it has nothing whole."""
+    folder = home / "data" / files
+    if stored == files and folder.is_dir() and (old := _whole(folder)) is not None:
+        return old
+    reading = known_reading(home, files)
+    if reading is None:
+        return None
+    dataset = _whole(home / "data" / reading.data)
+    return None if dataset is None else dataclasses.replace(dataset, remarks=reading.remarks(config.size))
+
+
+def _whole(folder: Path) -> Dataset | None:
+    """The cached data set; None if there is none, or it is damaged."""
+    if not folder.is_dir():
+        return None
+    try:
+        dataset = _open(folder, folder.name)
+        if len(dataset.images) == len(dataset.masks) == len(dataset.infos):
+            return dataset
+        why = "its files are of different numbers of images"
+    except (OSError, EOFError, ValueError, LookupError, KdsearchError) as error:
+        why = first_line(error)
+    logger.warning("the cached images in %s are damaged (%s) and are made anew", folder, why)
+    return None
+
+
+def _made(config: DataConfig, listings: list[Listing | None], home: Path, files: str) -> Dataset:
+    """Reads the files; keeps the arrays, unless an older release kept the same, and what was noticed."""
+    gathered = gather(config.sources, listings, size=config.size)
+    gathered.infos = grouped(gathered)
+    refuse_defects(gathered.defects, config)
+    _require_images(config, listings, gathered)
+    fingerprint = digest(files, "read since", READING) if gathered.differs else files
+    folder = home / "data" / fingerprint
+    dataset = _whole(folder)
+    if dataset is None:
+        _store(gathered, folder)
+        dataset = _open(folder, fingerprint)
+    reading = Reading(data=fingerprint, shrunk=gathered.shrunk, rotated=tuple(gathered.rotated))
+    keep_reading(home, files, reading)
+    return dataclasses.replace(dataset, remarks=reading.remarks(config.size))
 
 
 def open_dataset(home: Path, fingerprint: str) -> Dataset:
@@ -73,25 +130,26 @@ def content_of(
     return parts
 
 
-def refuse_defects(defects: Sequence[Defect], config: DataConfig) -> None:
-    """Raises DataError that lists them, unless the study leaves such images out."""
-    if defects and config.on_defect == "stop":
-        listed = "\n".join(f"  {defect}" for defect in defects)
+def _require_images(config: DataConfig, listings: list[Listing | None], gathered: Gathered) -> None:
+    """Raises DataError that says what was looked for if a source gave no image."""
+    for source, listing in zip(config.sources, listings, strict=True):
+        if listing is None or any(info.source == source_name(source) for info in gathered.infos):
+            continue
+        folders = ", ".join(shown(folder) for folder in listing.folders)
+        there = "; ".join(f"{one}: {', '.join(one.names[:NAMED])}" for one in passed_over(listing))
+        defects = f"; {len(listing.defects)} files have defects" if listing.defects else ""
         raise DataError(
-            f"{len(defects)} files cannot be used as they are:\n{listed}\n"
-            "Fix them, or leave these images out: on_defect: skip in a study file's data section, --on-defect skip "
-            "for kdsearch evaluate."
+            f"data.sources: source {source_name(source)}: no image can be used in {folders}; wanted are "
+            f"{listing.wanted}; found are {there or 'no other files'}{defects}"
         )
 
 
 def _store(gathered: Gathered, folder: Path) -> None:
-    """Writes the arrays, or raises DataError where there are none."""
-    if not gathered.images:
-        raise DataError("data.sources: none of the folders holds an image of a known format with a mask that fits")
-    with whole_folder(folder) as beside:
+    """Writes the arrays; those of a damaged folder are replaced."""
+    with whole_folder(folder, replace=True) as beside:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
-        (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos), indent=1))
+        (beside / "infos.json").write_bytes(dump_infos(gathered.infos))
         depth = SCHEMA.stamped({"whites": sorted(gathered.whites)})
         (beside / "depth.json").write_text(json.dumps(depth), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
@@ -102,7 +160,7 @@ def _open(folder: Path, fingerprint: str) -> Dataset:
     return Dataset(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         masks=np.load(folder / "masks.npy", mmap_mode="r"),
-        infos=INFOS.validate_json((folder / "infos.json").read_bytes()),
+        infos=read_infos((folder / "infos.json").read_bytes()),
         fingerprint=fingerprint,
         whites=tuple(depth["whites"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),

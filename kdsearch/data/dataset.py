@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
+from kdsearch.data.entry import Remark
 from kdsearch.data.pixels import Pixels
 from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
+from kdsearch.files.schema import Schema, unchanged
 
 ACROSS = "across sources: "
 """How the name of a group begins that has members in several sources."""
@@ -44,6 +48,8 @@ class Dataset:
     """What became 255 in images of more than 8 bits, of one source or another; empty where there were none."""
     skipped: tuple[str, ...] = ()
     """Defects of images that were left out, as the study file allowed."""
+    remarks: tuple[Remark, ...] = ()
+    """Files and images that were passed over or changed."""
 
     @property
     def has_lesion(self) -> npt.NDArray[np.bool_]:
@@ -74,6 +80,8 @@ class UnlabelledImages:
     """Changes with any pixel, name or group, and with the data set."""
     skipped: tuple[str, ...] = ()
     """Defects of images that were left out, as the study file allowed."""
+    remarks: tuple[Remark, ...] = ()
+    """Files that were passed over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,22 +156,8 @@ class DataSummary:
     validation_groups: tuple[int, ...] | None = None
     """A number for each validation image, in the order of the split, equal where images belong together, such as to one
     patient; None in what was stored before it was kept."""
-
-
-def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> DataSummary:
-    """The images and their split in a few figures."""
-    return DataSummary(
-        fingerprint=dataset.fingerprint,
-        split=splits.fingerprint,
-        sources=tuple(sorted({info.source for info in dataset.infos})),
-        images=len(dataset.infos),
-        train=len(splits.train),
-        validation=len(splits.validation),
-        test=len(splits.test),
-        unlabelled=0 if unlabelled is None else len(unlabelled.positions),
-        unlabelled_fingerprint=None if unlabelled is None else unlabelled.fingerprint,
-        validation_groups=_numbered([group_of(dataset.infos[position]) for position in splits.validation]),
-    )
+    caution: str = ""
+    """Why scores are probably too good, as a sentence without its period; empty if nothing is known against them."""
 
 
 def group_of(info: ImageInfo) -> str:
@@ -173,11 +167,30 @@ def group_of(info: ImageInfo) -> str:
     return info.group if info.group.startswith(ACROSS) else f"{info.source}/group/{info.group}"
 
 
-def _numbered(names: list[str]) -> tuple[int, ...]:
-    """Equal numbers for equal names, from 0 in the order of appearance."""
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    return tuple(places[name] for name in names)
+def dump_summary(summary: DataSummary) -> str:
+    """As it is stored."""
+    return json.dumps(SUMMARY_SCHEMA.stamped(_SUMMARY.dump_python(summary, mode="json")))
 
 
-SUMMARY = TypeAdapter(DataSummary)
-INFOS = TypeAdapter(tuple[ImageInfo, ...])
+def read_summary(text: str) -> DataSummary:
+    """A stored summary; raises KdsearchError for a newer release's."""
+    return _SUMMARY.validate_python(SUMMARY_SCHEMA.upgraded(json.loads(text)))
+
+
+def dump_infos(infos: Iterable[ImageInfo]) -> bytes:
+    """As they are stored."""
+    return json.dumps(INFOS_SCHEMA.stamped({"images": _INFOS.dump_python(tuple(infos))}), indent=1).encode()
+
+
+def read_infos(content: bytes) -> tuple[ImageInfo, ...]:
+    """Stored ones; the first releases wrote a list. Raises ValueError, or KdsearchError for a newer release's."""
+    found = json.loads(content)
+    return _INFOS.validate_python(
+        INFOS_SCHEMA.upgraded({"images": found} if isinstance(found, list) else found)["images"]
+    )
+
+
+SUMMARY_SCHEMA = Schema(what="summary of the images", upgrades=(unchanged,))
+INFOS_SCHEMA = Schema(what="list of images", upgrades=(unchanged,))
+_SUMMARY = TypeAdapter(DataSummary)
+_INFOS = TypeAdapter(tuple[ImageInfo, ...])

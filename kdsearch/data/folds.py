@@ -40,10 +40,10 @@ def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Spl
     """
     names = [str(number) for number in range(1, count + 1)]
     parts = share_out(dataset, splits.train, dict.fromkeys(names, 1 / count), seed=0)
-    found = []
+    found, has_lesion = [], dataset.has_lesion
     for part in parts.values():
         train = sorted(set(splits.train) - set(part))
-        if not part or not any(dataset.has_lesion[place] for place in train):
+        if not part or not any(has_lesion[place] for place in train):
             raise DataError(
                 f"teacher.ensemble: {len(splits.train)} training images are too few for {count} members that differ by "
                 "folds; write fewer, or members: seeds"

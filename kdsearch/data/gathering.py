@@ -20,10 +20,29 @@ from kdsearch.config.data import (
 )
 from kdsearch.data.dataset import ACROSS, ImageInfo
 from kdsearch.data.entry import Defect, Entry, Listing
+from kdsearch.data.masks import SourceMasks
 from kdsearch.data.near_duplicates import clusters_of, hash_image, similar_pairs, thumbnail
 from kdsearch.data.phantom.simulate import simulate
-from kdsearch.data.pixels import Pixels, read_grey, read_mask, resize_image, resize_mask, white_of
+from kdsearch.data.pixels import (
+    AmbiguousError,
+    Pixels,
+    one_pixel,
+    orientation_of,
+    read_grey,
+    resize_image,
+    resize_mask,
+    white_of,
+)
 from kdsearch.errors import DataError
+
+STEP = 16
+"""Between the sizes that are tried for a small lesion."""
+LARGEST = 1024
+"""Of ``data.size``."""
+AS_STORED = (
+    "; EXIF says that the image is shown turned, but kdsearch reads pixels as they are stored: turn it for good, such "
+    "as with ImageOps.exif_transpose of Pillow"
+)
 
 
 @dataclass(slots=True)
@@ -37,6 +56,22 @@ class Gathered:
     looks: dict[int, tuple[npt.NDArray[np.bool_], Pixels]] = field(default_factory=dict)
     """Hash and thumbnail of images from files, by their places."""
     whites: set[float] = field(default_factory=set)
+    shrunk: dict[str, int | None] = field(default_factory=dict)
+    """Images whose lesion is so small that it would vanish, and the least size at which it does not."""
+    rotated: list[str] = field(default_factory=list)
+    """Images that EXIF turns otherwise than their masks."""
+    differs: bool = False
+    """Whether releases that wrote no reading next to the arrays made other arrays of these files."""
+
+    def keep_mask(self, name: str, mask: Pixels, size: int) -> None:
+        """Adds the mask of the image ``name``; a lesion keeps one pixel at least."""
+        small = resize_mask(mask, size)
+        if mask.any() and not small.any():
+            small = one_pixel(mask, size)
+            sizes = range(size - size % STEP + STEP, LARGEST + 1, STEP)
+            self.shrunk[name] = next((larger for larger in sizes if resize_mask(mask, larger).any()), None)
+            self.differs = True
+        self.masks.append(small)
 
 
 def gather(sources: Sequence[Source | UnlabelledSource], listings: Sequence[Listing | None], *, size: int) -> Gathered:
@@ -55,7 +90,7 @@ def _simulate(source: PhantomSource, size: int, gathered: Gathered) -> None:
     for index in range(source.images):
         phantom = simulate(index, seed=source.seed)
         gathered.images.append(resize_image(phantom.image, size))
-        gathered.masks.append(resize_mask(phantom.mask, size))
+        gathered.keep_mask(f"{source.name}/{index:05d}", phantom.mask, size)
         info = ImageInfo(id=f"{source.name}/{index:05d}", source=source.name, label=phantom.label, group=None)
         gathered.infos.append(info)
 
@@ -68,27 +103,37 @@ def _read(
     white = white_of((entry.image for entry in listing.entries), bits=source.bits)
     whites = () if white is None else (white,)
     gathered.whites |= set(whites)
+    masks = SourceMasks(path for entry in listing.entries for path in entry.masks)
     for entry in listing.entries:
-        decoded = _decode(entry, gathered.defects, whites=whites)
+        decoded = _decode(entry, gathered, whites=whites, masks=masks)
         if decoded is None:
             continue
         image, mask = decoded
         gathered.looks[len(gathered.images)] = hash_image(image), thumbnail(image)
         gathered.images.append(resize_image(image, size))
-        gathered.masks.append(resize_mask(mask, size))
+        gathered.keep_mask(f"{name}/{entry.id}", mask, size)
         gathered.infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
+        turned = orientation_of(entry.image)
+        if any(orientation_of(path) != turned for path in entry.masks):
+            gathered.rotated.append(f"{name}/{entry.id}")
+    masks.require_one_coding(name)
+    gathered.differs |= masks.recoded
 
 
-def _decode(entry: Entry, defects: list[Defect], *, whites: tuple[float, ...]) -> tuple[Pixels, Pixels] | None:
+def _decode(
+    entry: Entry, gathered: Gathered, *, whites: tuple[float, ...], masks: SourceMasks
+) -> tuple[Pixels, Pixels] | None:
     """Image and mask at their own size; None where a file of theirs was added to the defects."""
     path = entry.image
     try:
         image = read_grey(path, whites=whites)
         mask = np.zeros_like(image)
         for path in entry.masks:
-            mask |= read_mask(path, shape=(image.shape[0], image.shape[1]))
+            mask |= masks.read(path, shape=(image.shape[0], image.shape[1]))
     except DataError as error:
-        defects.append(Defect(path=path, problem=str(error)))
+        turned = path != entry.image and orientation_of(entry.image) != orientation_of(path)
+        gathered.defects.append(Defect(path=path, problem=f"{error}{AS_STORED if turned else ''}"))
+        gathered.differs |= isinstance(error, AmbiguousError)
         return None
     return image, mask
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
+from kdsearch.data.masks import SourceMasks
 from kdsearch.data.phantom.simulate import simulate
-from kdsearch.data.pixels import Pixels, read_grey, read_mask, white_of
+from kdsearch.data.pixels import Pixels, read_grey, white_of
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
@@ -78,6 +79,7 @@ def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[Nativ
         entries = list_source(source).entries
         white = white_of((entry.image for entry in entries), bits=source.bits)
         whites = () if white is None else (white,)
+        masks = SourceMasks(path for entry in entries for path in entry.masks)
         for entry in entries:
             if f"{name}/{entry.id}" not in wanted:
                 continue
@@ -85,7 +87,7 @@ def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[Nativ
                 grey = read_grey(entry.image, whites=whites)
                 mask = np.zeros_like(grey)
                 for path in entry.masks:
-                    mask |= read_mask(path, shape=(grey.shape[0], grey.shape[1]))
+                    mask |= masks.read(path, shape=(grey.shape[0], grey.shape[1]))
             except DataError as error:
                 raise DataError(f"{entry.image}: {error}") from error
             tolerance = _tolerance_px(mask, spacing_mm=source.spacing_mm, tolerance_mm=config.tolerance_mm)

@@ -8,8 +8,15 @@ import os
 import string
 from pathlib import Path
 
-from kdsearch.config.data import FolderSource, ImagesSource, PhantomSource, PublishedSource, source_name
-from kdsearch.data.entry import Listing, Reader
+from kdsearch.config.data import (
+    DataConfig,
+    FolderSource,
+    ImagesSource,
+    PhantomSource,
+    PublishedSource,
+    source_name,
+)
+from kdsearch.data.entry import Listing, Reader, shown
 from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
 from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
 from kdsearch.data.readers.breast import read_breast
@@ -19,6 +26,7 @@ from kdsearch.data.readers.busi import WHERE as BUSI_WHERE
 from kdsearch.data.readers.busi import read_busi
 from kdsearch.data.readers.folder import WHERE as FOLDER_WHERE
 from kdsearch.data.readers.folder import read_folder, read_images
+from kdsearch.data.readers.tables import KNOWN, read_table, require_one_row_each, unread_columns
 from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
 from kdsearch.data.readers.udiat import read_udiat
 from kdsearch.errors import DataError
@@ -75,13 +83,36 @@ def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Li
     return dataclasses.replace(listing, entries=entries)
 
 
+def check_tables(config: DataConfig) -> list[str]:
+    """A line for each table of a plain folder that has columns which are not read; absent tables are passed over.
+
+    Raises DataError if such a column seems to name what images belong to, or two rows of one image differ. Only what
+    begins or changes a study checks this, so that results of older releases can still be read.
+    """
+    lines = []
+    for source in (*config.sources, *config.unlabelled):
+        if not isinstance(source, FolderSource | ImagesSource) or source.csv is None:
+            continue
+        try:
+            path = _folder(source.folder, IMAGES_WHERE, field="data.sources") / source.csv
+        except DataError:
+            continue  # reading the images says so
+        if not path.is_file():
+            continue
+        table = read_table(path, key="image")
+        require_one_row_each(table)
+        if unread := unread_columns(table, ignored=source.ignore_columns):
+            lines.append(f"{path}: columns that are not read: {', '.join(unread)}; read are {', '.join(KNOWN)}")
+    return lines
+
+
 def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
     """Changes with the content of any file, with any id, label or group, and with what is wrong in the folder."""
     total = hashlib.sha256()
     for defect in listing.defects:
-        total.update(f"{defect.path.name}: {defect.problem}".encode())
+        total.update(f"{shown(defect.path.name)}: {defect.problem}".encode(errors="backslashreplace"))
     for entry in listing.entries:
-        total.update(repr((entry.id, entry.label, entry.group, len(entry.masks))).encode())
+        total.update(repr((entry.id, entry.label, entry.group, len(entry.masks))).encode(errors="backslashreplace"))
         for path in (entry.image, *entry.masks):
             total.update(digests.of(path).encode())
     return total.hexdigest()
@@ -94,11 +125,18 @@ def fingerprint_phantom(source: PhantomSource) -> str:
 
 def _folder(text: str, where: str, *, field: str) -> Path:
     """The folder with environment variables filled in."""
+    named = "name the folder on the command line with --data [NAME=]FOLDER"
     try:
         return Path(string.Template(text).substitute(os.environ)).expanduser()
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         name = str(error).strip("'")
         raise DataError(
-            f"{field}: folder {text}: the environment variable {name} is not set; set it to the data's folder, or name "
-            f"the folder on the command line with --data [NAME=]FOLDER; get the data: {where}"
+            f"{field}: folder {text}: the environment variable {name} is not set; set it to the data's folder, or "
+            f"{named}; get the data: {where}"
         ) from None
+    except ValueError:
+        raise DataError(
+            f"{field}: folder {text}: no name of an environment variable follows $; write $$ for a dollar sign"
+        ) from None
+    except RuntimeError as error:
+        raise DataError(f"{field}: folder {text}: {error}; write the whole path, or {named}") from None

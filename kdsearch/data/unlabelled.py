@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -11,18 +13,31 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from kdsearch.config.data import DataConfig, FolderSource, ImagesSource, PhantomSource, source_name
-from kdsearch.data.cache import FORMAT, content_of, refuse_defects
-from kdsearch.data.dataset import INFOS, Dataset, Splits, UnlabelledImages, UnlabelledPart, UnlabelledPlace
+from kdsearch.data.cache import FORMAT, content_of
+from kdsearch.data.dataset import (
+    Dataset,
+    Splits,
+    UnlabelledImages,
+    UnlabelledPart,
+    UnlabelledPlace,
+    dump_infos,
+    read_infos,
+)
+from kdsearch.data.defects import refuse_defects
 from kdsearch.data.entry import Listing
 from kdsearch.data.gathering import Gathered, clusters, gather
+from kdsearch.data.readers.layout import passed_over
 from kdsearch.data.source import list_source, list_unlabelled
-from kdsearch.errors import DataError
+from kdsearch.errors import DataError, KdsearchError, first_line
 from kdsearch.files.digests import FileDigests, digest
+from kdsearch.files.home import using_home
+from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import lock_of, whole_folder
 
 logger = logging.getLogger(__name__)
 
-TOGETHER = TypeAdapter(tuple[tuple[str, ...], ...])
+SCHEMA = Schema(what="list of images that belong together", upgrades=(unchanged,))
+_TOGETHER = TypeAdapter(tuple[tuple[str, ...], ...])
 
 
 def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Splits) -> UnlabelledPart | None:
@@ -35,20 +50,40 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
     if not config.unlabelled:
         return None
     listings = [None if isinstance(source, PhantomSource) else list_unlabelled(source) for source in config.unlabelled]
-    digests = FileDigests(home / "data" / "digests.json")
-    content = content_of(config.unlabelled, listings, digests)
-    fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_defect, *content)
-    with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
-        digests.keep()
-    folder = home / "data" / fingerprint
-    if not folder.is_dir():
-        with lock_of(folder):
-            if not folder.is_dir():
-                _store(config, listings, folder)
-    whole = open_unlabelled(home, fingerprint)
+    with using_home(home):
+        digests = FileDigests(home / "data" / "digests.json")
+        content = content_of(config.unlabelled, listings, digests)
+        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_defect, *content)
+        with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
+            digests.keep()
+        folder = home / "data" / fingerprint
+        whole = _whole(home, fingerprint)
+        if whole is None:
+            with lock_of(folder):
+                if (whole := _whole(home, fingerprint)) is None:
+                    _store(config, listings, folder)
+                    whole = open_unlabelled(home, fingerprint)
+    left_out = tuple(one for listing in listings if listing is not None for one in passed_over(listing))
+    whole = dataclasses.replace(whole, remarks=left_out)
     if whole.skipped:
         logger.warning("%d unlabelled images with defects are left out: %s", len(whole.skipped), folder / "skipped.txt")
     return UnlabelledPart(whole=whole, positions=(), fraction=config.unlabelled_fraction).beside(dataset, splits)
+
+
+def _whole(home: Path, fingerprint: str) -> UnlabelledImages | None:
+    """The cached images; None if there are none, or they are damaged."""
+    folder = home / "data" / fingerprint
+    if not folder.is_dir():
+        return None
+    try:
+        found = open_unlabelled(home, fingerprint)
+        if len(found.images) == len(found.infos) == len(found.together):
+            return found
+        why = "its files are of different numbers of images"
+    except (OSError, EOFError, ValueError, LookupError, KdsearchError) as error:
+        why = first_line(error)
+    logger.warning("the cached images in %s are damaged (%s) and are made anew", folder, why)
+    return None
 
 
 def open_unlabelled(home: Path, fingerprint: str) -> UnlabelledImages:
@@ -56,10 +91,18 @@ def open_unlabelled(home: Path, fingerprint: str) -> UnlabelledImages:
     folder = home / "data" / fingerprint
     return UnlabelledImages(
         images=np.load(folder / "images.npy", mmap_mode="r"),
-        infos=INFOS.validate_json((folder / "infos.json").read_bytes()),
-        together=TOGETHER.validate_json((folder / "together.json").read_bytes()),
+        infos=read_infos((folder / "infos.json").read_bytes()),
+        together=_read_together((folder / "together.json").read_bytes()),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
         fingerprint=fingerprint,
+    )
+
+
+def _read_together(content: bytes) -> tuple[tuple[str, ...], ...]:
+    """The first releases wrote a list."""
+    found = json.loads(content)
+    return _TOGETHER.validate_python(
+        SCHEMA.upgraded({"together": found} if isinstance(found, list) else found)["together"]
     )
 
 
@@ -88,10 +131,11 @@ def _store(config: DataConfig, listings: list[Listing | None], folder: Path) -> 
     if not places:
         raise DataError("data.unlabelled: none of the folders holds an image that can be read")
     together = _together(gathered, set(places), shared=plain)
-    with whole_folder(folder) as beside:
+    with whole_folder(folder, replace=True) as beside:
         np.save(beside / "images.npy", np.stack([gathered.images[place] for place in places]))
-        (beside / "infos.json").write_bytes(INFOS.dump_json(tuple(gathered.infos[place] for place in places), indent=1))
-        (beside / "together.json").write_bytes(TOGETHER.dump_json(tuple(together[place] for place in places)))
+        (beside / "infos.json").write_bytes(dump_infos(gathered.infos[place] for place in places))
+        stamped = SCHEMA.stamped({"together": [together[place] for place in places]})
+        (beside / "together.json").write_text(json.dumps(stamped), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in defects), encoding="utf-8")
 
 

@@ -80,6 +80,7 @@ def _data(d: Description, study: StudyConfig) -> str:
         f"{validated}{d.data['test']} locked away for a test{tested}. Groups "
         f"(patients, near-duplicates) stay on one side of the split.{left_out}{unlabelled} "
         f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
+        + (f"\n\nCaution: {d.data['caution']}." if d.data.get("caution") else "")
     )
 
 

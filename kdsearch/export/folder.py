@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import summarise
 from kdsearch.data.native import native_images
+from kdsearch.data.summary import summarise
 from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from kdsearch.errors import KdsearchError
 
 
 def home_folder(environment: Mapping[str, str]) -> Path:
     """``KDSEARCH_HOME``, or ``.kdsearch`` in the current folder."""
     return Path(environment.get("KDSEARCH_HOME") or ".kdsearch")
+
+
+@contextlib.contextmanager
+def using_home(home: Path) -> Iterator[None]:
+    """Turns an operating-system error of kdsearch's own folder into a KdsearchError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise KdsearchError(
+            f"kdsearch keeps its files in {home.absolute()}, which cannot be used: {error.strerror or error}; set "
+            "KDSEARCH_HOME to a folder that can be written and has room"
+        ) from error
 
 
 def study_folder(home: Path, name: str) -> Path:

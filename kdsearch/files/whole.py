@@ -6,12 +6,11 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -19,6 +18,11 @@ from fsspec.implementations.local import LocalFileSystem
 from kdsearch.errors import bucket_errors
 
 PARTIAL = "partial"
+PARTIAL_FOLDER = ".partial-"
+DIGITS = 8
+"""Of the number in the name of a half-written file."""
+LEFTOVER_S = 24 * 3600.0
+"""Nothing is written for longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ def write_whole(url: str, content: bytes) -> None:
     """Puts the content beside its place and moves it there; what lay there stays until then. Raises OSError."""
     filesystem, path = url_to_fs(url)
     filesystem.makedirs(filesystem._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
-    beside = f"{path}.{uuid.uuid4().hex[:8]}.{PARTIAL}"
+    beside = f"{path}.{uuid.uuid4().hex[:DIGITS]}.{PARTIAL}"
     try:
         with _as_os_errors():
             _write(filesystem, beside, content)
@@ -106,25 +110,67 @@ def _remove(filesystem: AbstractFileSystem, path: str) -> None:
 def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder beside the one wanted, which takes its place when the block ends without an error.
 
-    Raises OSError where the folder exists and is not empty, unless it is to be replaced.
+    Its content is on the disk before it does, so that a power cut leaves all of it or nothing. Raises OSError where the
+    folder exists and is not empty, unless it is to be replaced.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    beside = folder.parent / f"{PARTIAL_FOLDER}{uuid.uuid4().hex}"
+    beside.mkdir()
     try:
         yield beside
-        beside.chmod(0o777 & ~_umask())
+        for path in (*beside.rglob("*"), beside):
+            _sync(path)
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _umask() -> int:
-    """Of this process; it can be read by setting it alone."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _sync(path: Path) -> None:
+    """Waits until the file, or the list of a folder's files, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():  # some disks refuse folders
+            os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def remove_leftovers(folder: Path, *, now: float) -> None:
+    """Removes what killed processes left in the folder: half-written files and folders, and locks that nobody holds.
+
+    Only what is older than a day goes, and what cannot be removed stays; ``now`` is in seconds as of ``time.time``.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _is_leftover(path.name) and now - _last_change(path) > LEFTOVER_S:
+                _remove_leftover(path)
+
+
+def _is_leftover(name: str) -> bool:
+    parts = name.split(".")
+    is_file = len(parts) > 2 and parts[-1] == PARTIAL and len(parts[-2]) == DIGITS
+    is_lock = name.startswith(".") and name.endswith(".lock")
+    return name.startswith(PARTIAL_FOLDER) or is_file or is_lock
+
+
+def _last_change(path: Path) -> float:
+    """The time of the last write to the file, or to anything in the folder."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    return max(float(found.lstat().st_mtime) for found in (path, *inside))
+
+
+def _remove_leftover(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    if path.suffix != ".lock":
+        path.unlink()
+        return
+    with contextlib.suppress(Timeout), FileLock(path, blocking=False):
+        path.unlink()
 
 
 def lock_of(folder: Path) -> FileLock:

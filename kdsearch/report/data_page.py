@@ -28,6 +28,7 @@ def data_page(
     *,
     name: str,
     tables: Sequence[Sequence[Sequence[str]]],
+    remarks: Sequence[str],
     findings: Sequence[Finding],
     pictures: Mapping[str, NativeImage],
     most_shown: int,
@@ -35,6 +36,7 @@ def data_page(
 ) -> str:
     """The page; ``pictures`` are by the images' ids, and each finding draws at most ``most_shown``."""
     parts = [html_table(head, rows) for head, *rows in (table for table in tables if table)]
+    parts += [f"<p>{html.escape(remark)}.</p>" for remark in remarks]
     parts += [_section(finding, pictures, most_shown) for finding in findings]
     if skipped:
         listed = "".join(f"<li>{html.escape(line)}</li>" for line in skipped)

@@ -58,4 +58,5 @@ def _data(study: StudyConfig, data: DataSummary) -> str:
     return (
         f"Data: {', '.join(data.sources)}, {data.images} images at {size}×{size}: {data.train} to train on, "
         f"{data.validation} to validate, {data.test} locked away{unlabelled}."
+        + (f" Caution: {data.caution}." if data.caution else "")
     )

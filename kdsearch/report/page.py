@@ -202,6 +202,7 @@ def _data(story: ReportData) -> str:
         f"<p>{html.escape(', '.join(data.sources))}: {data.images} images at {size}×{size}; {data.train} to train on, "
         f"{data.validation} to validate, {data.test} locked away{_unlabelled(data)}. "
         f"Fingerprint of the images {data.fingerprint}, of the split {data.split}.</p>"
+        + (f"<p>Caution: {html.escape(data.caution)}.</p>" if data.caution else "")
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdsearch.data.dataset import SUMMARY, DataSummary
+from kdsearch.data.dataset import DataSummary, read_summary
 from kdsearch.trials.record import EpochReport, read_curve
 from kdsearch.trials.scores import Scores, read_scores
 
@@ -34,5 +34,5 @@ def read_bound(stored: Mapping[str, Any]) -> Bound:
         teacher_id=str(stored.get("teacher_id", "")),
         teacher=read_scores(stored["teacher"]) if "teacher" in stored else None,
         teacher_curve=read_curve(stored.get("teacher_curve", "[]")),
-        data=SUMMARY.validate_json(stored["data_summary"]) if "data_summary" in stored else None,
+        data=read_summary(stored["data_summary"]) if "data_summary" in stored else None,
     )

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import summarise
+from kdsearch.data.summary import summarise
 from kdsearch.distill.arrays import choose_device
-from kdsearch.files.home import storage_url
+from kdsearch.files.home import storage_url, study_folder
+from kdsearch.files.whole import remove_leftovers
 from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
@@ -58,6 +59,8 @@ def run_study(
                 return records
         tracking.require()
         clear_checkpoints(study, home, records, study_id=study_id)
+        for folder in (home / "teachers", study_folder(home, study.name) / "trials"):
+            remove_leftovers(folder, now=time.time())
         session = yield from _prepare(
             study, home, tracking, store=store, lease=lease, records=records, study_id=study_id
         )
@@ -82,6 +85,9 @@ def _prepare(
     yield Reading()
     device = choose_device(study.device)
     images, begun_with = read_images(study, home), student_weights(study)
+    summary = summarise(images.dataset, images.splits, images.unlabelled)
+    with explained(study.name):
+        store.require_same(data=summary, student_weights=begun_with)
     executor = start_executor(study, device=device.type)
     try:
         jobs = Dispatcher(
@@ -92,13 +98,8 @@ def _prepare(
             lost={record.job: record.lost for record in records if record.lost},
         )
         materials = yield from add_teacher(study, images, jobs, home=home, study_id=study_id)
-        yield MaterialsReady(materials=materials, device=device.type)
-        bind = partial(
-            store.bind,
-            data=summarise(materials.dataset, materials.splits, materials.unlabelled),
-            teacher=materials.teacher,
-            student_weights=begun_with,
-        )
+        yield MaterialsReady(materials=materials, device=device.type, caution=summary.caution)
+        bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=begun_with)
         bound = yield from retry(Writer(study=study, home=home, lease=lease, jobs=jobs), bind)
         state = StudyState(records, target=study.search.trials, bound=bound)
         return Session(

@@ -32,6 +32,8 @@ class MaterialsReady:
 
     materials: Materials
     device: str
+    caution: str = ""
+    """Why scores are probably too good, if something is known against them."""
 
     @property
     def lesions(self) -> int:

@@ -6,10 +6,14 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import DataSummary
+from kdsearch.data.source import check_tables
 from kdsearch.data.splits import split
 from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.materials import Materials
@@ -32,11 +36,17 @@ WORKERS_ON_A_GPU = 4
 """With CUDA, unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
 
 
-def read_images(study: StudyConfig, home: Path) -> Materials:
-    """The study's images and their split; raises KdsearchError where they cannot be had, or lack what it asks for."""
-    dataset = load_dataset(study.data, home)
+def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = None) -> Materials:
+    """The study's images and their split; raises KdsearchError where they cannot be had, or lack what it asks for.
+
+    ``stored`` is what its trials were made from, for whoever only reads their results: rules on files that came later
+    do not apply then.
+    """
+    if stored is None:
+        check_tables(study.data)
+    dataset = load_dataset(study.data, home, stored=None if stored is None else stored.fingerprint)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
-    _require_empty_images(study.search, [bool(dataset.has_lesion[position]) for position in splits.validation])
+    _require_empty_images(study.search, dataset.has_lesion[list(splits.validation)])
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
 
@@ -67,9 +77,14 @@ def student_weights(study: StudyConfig) -> str:
     return digest_file(path)
 
 
-def read_same_images(study: StudyConfig, home: Path, *, data: DataSummary | None) -> Materials:
-    """The images and split that its trials were made from, as ``data`` says; raises KdsearchError for others."""
-    images = read_images(study, home)
+def read_same_images(
+    study: StudyConfig, home: Path, *, data: DataSummary | None, reads_results: bool = False
+) -> Materials:
+    """The images and split that its trials were made from, as ``data`` says; raises KdsearchError for others.
+
+    ``reads_results``: rules on files that came after the trials do not apply.
+    """
+    images = read_images(study, home, stored=data if reads_results else None)
     if data is not None and data.split != images.splits.fingerprint:
         raise KdsearchError(
             f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
@@ -89,7 +104,7 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
-    images = read_same_images(study, home, data=data)
+    images = read_same_images(study, home, data=data, reads_results=True)
     teacher = open_teacher(TeacherRecipe.of(study), home / "teachers" / teacher_id)
     if teacher is None:
         raise KdsearchError(
@@ -99,9 +114,9 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
     return dataclasses.replace(images, trained_teacher=teacher)
 
 
-def _require_empty_images(search: SearchConfig, lesions: list[bool]) -> None:
+def _require_empty_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:
     """Raises SearchError where ``empty_share`` would be of no images."""
-    if all(lesions) and ("empty_share" in search.objectives or search.limits.empty_share is not None):
+    if lesions.all() and ("empty_share" in search.objectives or search.limits.empty_share is not None):
         raise SearchError(
             "search: empty_share is of validation images without a lesion, and there is none; remove it from "
             "objectives and limits, or add such images to data.sources"

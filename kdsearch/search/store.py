@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from kdsearch.config.identity import dump_identity, identity_of, read_identity
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.dataset import SUMMARY, DataSummary
+from kdsearch.data.dataset import DataSummary, dump_summary
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
@@ -202,24 +202,25 @@ class StudyStore:
 
         Raises SearchError where its trials were made from others.
         """
+        self.require_same(data=data, student_weights=student_weights, teacher_id=teacher.id)
+        for key, _, now in _made_from(data, student_weights, teacher.id):
+            self._study.set_user_attr(key, now)
+        self._study.set_user_attr("teacher", dump_scores(teacher.scores))
+        self._study.set_user_attr("teacher_curve", dump_curve(teacher.curve))
+        self._study.set_user_attr("data_summary", dump_summary(data))
+        return self.bound()
+
+    def require_same(self, *, data: DataSummary, student_weights: str = "", teacher_id: str | None = None) -> None:
+        """Raises SearchError if the trials were made from other data, weights, or another teacher than None."""
         known = self._study.user_attrs
-        has_trials = bool(self._study.get_trials(deepcopy=False))
-        for key, what, now in (
-            ("data", "images or their split", data.split),
-            ("teacher_id", "teacher or its weights", teacher.id),
-            ("unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""),
-            ("student_weights", "file's student.weights", student_weights),
-        ):
-            if has_trials and known.get(key, now) != now:
+        if not self._study.get_trials(deepcopy=False):
+            return
+        for key, what, now in _made_from(data, student_weights, teacher_id):
+            if known.get(key, now) != now:
                 raise SearchError(
                     f"study {self._config.name}: the {what} are not those its trials were made from "
                     f"({known[key]}, now {now}); restore them, or give the study another name"
                 )
-            self._study.set_user_attr(key, now)
-        self._study.set_user_attr("teacher", dump_scores(teacher.scores))
-        self._study.set_user_attr("teacher_curve", dump_curve(teacher.curve))
-        self._study.set_user_attr("data_summary", SUMMARY.dump_json(data).decode())
-        return self.bound()
 
     def importances(self) -> dict[str, float]:
         """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
@@ -267,6 +268,15 @@ class StudyStore:
     @property
     def _storage(self) -> BaseStorage:
         return self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
+
+
+def _made_from(data: DataSummary, student_weights: str, teacher_id: str | None) -> Iterator[tuple[str, str, str]]:
+    """What a study's trials are tied to: the key it is stored under, its name in messages, and what it is now."""
+    yield "data", "images or their split", data.split
+    if teacher_id is not None:
+        yield "teacher_id", "teacher or its weights", teacher_id
+    yield "unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""
+    yield "student_weights", "file's student.weights", student_weights
 
 
 def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:

@@ -7,13 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.store import TEACHER, ConfirmStore, open_confirmation
 from kdsearch.data.audit import Finding, ImageLook, composition, findings, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
+from kdsearch.data.entry import Remark
 from kdsearch.data.folds import development_images
 from kdsearch.data.native import NativeImage, native_images
+from kdsearch.data.neighbours import neighbours_apart
+from kdsearch.data.readers.layout import passed_over
+from kdsearch.data.source import check_tables, list_source
 from kdsearch.data.splits import split
 from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.errors import NotRunYetError
@@ -39,16 +44,27 @@ class DataAudit:
     findings: tuple[Finding, ...]
     skipped: tuple[str, ...]
     """Defects of images that were left out."""
+    files: tuple[str, ...]
+    """For each source how many files were found, read and left out."""
+    passed_over: tuple[Remark, ...]
+    """Files that were not read."""
+    cautions: tuple[str, ...]
+    """Columns of tables that are not read, and why scores are probably too good."""
 
 
 def audit(study: StudyConfig, home: Path) -> DataAudit:
     """Raises DataError where images cannot be had."""
+    unread = check_tables(study.data)
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     looks: list[ImageLook] = list(look(study.data, dataset.infos))
     confirmed = _confirmation(study, home)
-    found = list(findings(looks))
+    ids = {info.id for info in dataset.infos}
+    of_images = [remark for remark in dataset.remarks if ids.issuperset(remark.names)]
+    found = [Finding(what=remark.what, images=tuple((name,) for name in remark.names)) for remark in of_images]
+    found += findings(looks)
+    neighbours = neighbours_apart(dataset, splits)
     if confirmed is not None:
         found.insert(0, _contradicted(confirmed, dataset, splits))
     return DataAudit(
@@ -57,7 +73,37 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
         parts=tuple(_parts(dataset, splits, confirmed, unlabelled)),
         findings=tuple(one for one in found if one.images),
         skipped=(*dataset.skipped, *(unlabelled.whole.skipped if unlabelled is not None else ())),
+        files=tuple(_files(study, dataset)),
+        passed_over=(
+            *(remark for remark in dataset.remarks if remark not in of_images),
+            *(unlabelled.whole.remarks if unlabelled is not None else ()),
+        ),
+        cautions=(*unread, *(() if neighbours is None else (f"Caution: {neighbours}",))),
     )
+
+
+def _files(study: StudyConfig, dataset: Dataset) -> Iterable[str]:
+    """For each source of files how many were found, read and left out, and why."""
+    ids = {info.id for info in dataset.infos}
+    for source in study.data.sources:
+        if isinstance(source, PhantomSource):
+            continue
+        listing, name = list_source(source), source_name(source)
+        over = passed_over(listing)
+        read = [entry for entry in listing.entries if f"{name}/{entry.id}" in ids]
+        images, masks = len(read), sum(len(entry.masks) for entry in read)
+        passed = sum(len(remark.names) for remark in over)
+        found = len(listing.files) + len(listing.defects) + len(listing.known) + passed
+        defective = found - images - masks - passed - len(listing.known)
+        reasons = [
+            *([f"{defective} of images with defects"] if defective else []),
+            *([f"{len(listing.known)} that reader {source.reader} does not use"] if listing.known else []),
+        ]
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        yield (
+            f"{name}: {found} files found, {images} images and {masks} masks read, {found - images - masks} files left "
+            f"out{why}"
+        )
 
 
 def page_of(found: DataAudit) -> str:
@@ -67,6 +113,7 @@ def page_of(found: DataAudit) -> str:
     return data_page(
         name=found.study.name,
         tables=(found.composition, found.parts),
+        remarks=(*found.files, *map(str, found.passed_over), *found.cautions),
         findings=found.findings,
         pictures=pictures,
         most_shown=MOST_SHOWN,
@@ -112,6 +159,7 @@ def _parts(
 ) -> Iterable[tuple[str, ...]]:
     """Images of each label in each part of the split, in the folds of a confirmation, and those without masks."""
     labels = sorted({info.label or "" for info in dataset.infos})
+    labels = [] if labels == [""] else labels
     yield ("part", "images", "with a lesion", *labels)
     rows = [("train", splits.train), ("validation", splits.validation), ("test, locked", splits.test)]
     if confirmed is not None:

@@ -25,7 +25,7 @@ from tests.front.students import recipe, scores
 TEACHER = job_of_teacher("1a2b")
 REPORT = EpochReport(epoch=3, epochs=20, train_loss=1, validation_loss=1, dice=0.743, learning_rate=0.1, seconds=9.0)
 MATERIALS = SimpleNamespace(
-    dataset=SimpleNamespace(has_lesion=[True, True, False, True]),
+    dataset=SimpleNamespace(has_lesion=[True, True, False, True], remarks=()),
     splits=SimpleNamespace(validation=(1, 2, 3)),
     teacher=SimpleNamespace(headline=scores(dice=0.868, params=1_187_441, macs=9).headline),
     unlabelled=None,
@@ -105,7 +105,9 @@ def test_what_the_images_can_show_is_said_before_the_search(progress):
 
 
 def test_unlabelled_images_are_counted_and_those_left_out(progress):
-    part = SimpleNamespace(whole=SimpleNamespace(infos=[None] * 9), positions=(0, 1, 4), sources=("breast",))
+    part = SimpleNamespace(
+        whole=SimpleNamespace(infos=[None] * 9, remarks=()), positions=(0, 1, 4), sources=("breast",)
+    )
     materials = SimpleNamespace(**{**vars(MATERIALS), "unlabelled": part})
     (line,) = _handle(progress, MaterialsReady(materials=materials, device="cpu"))
     said = "unlabelled 3 images of breast; 6 that belong together with validation or test images are left out"

@@ -77,3 +77,11 @@ def test_no_default_changes_without_a_step(study_file):
     known = json.loads((Path(__file__).parent / "identity_defaults.json").read_text(encoding="utf-8"))
     found = _flat(values)
     assert {name: found[name] for name in known} == known
+
+
+def test_dismissed_columns_make_no_other_study(study_file):
+    source = "name: a\ndata: {sources: [{reader: folder, folder: x, csv: t.csv%s}]}\n"
+    plain, dismissed = (
+        identity_of(load_study(study_file(source % more))) for more in ("", ", ignore_columns: [patient]")
+    )
+    assert plain == dismissed

@@ -150,3 +150,35 @@ def test_folder_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     assert main(["data", "study.yaml"]) == 2
     assert "nowhere" in capsys.readouterr().err
     assert not Path("mine-data.html").exists()
+
+
+def test_labels_that_look_like_markup_are_shown_as_they_are(tmp_path, monkeypatch, capsys):
+    for number in range(12):
+        for part, picture in (("images", _picture(number)), ("masks", _mask(LESION))):
+            (tmp_path / "data" / part).mkdir(parents=True, exist_ok=True)
+            picture.save(tmp_path / "data" / part / f"[b]{number}.png")
+    rows = [f"[b]{number},{'[/red]' if number % 2 else '[a]'}" for number in range(12)]
+    (tmp_path / "data" / "table.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    text = "name: mine\ndata: {sources: [{reader: folder, folder: data, csv: table.csv}], size: 32}\n"
+    Path("study.yaml").write_text(text, encoding="utf-8")
+    assert main(["data", "study.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "[/red]" in shown
+    assert "[a]" in shown
+
+
+def test_check_names_columns_that_are_not_read_and_refuses_those_of_patients(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    text = "name: mine\ndata: {sources: [{reader: folder, folder: data, csv: table.csv}]}\n"
+    Path("study.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "data" / "table.csv").write_text("image,age\na,40\n", encoding="utf-8")
+    assert main(["check", "study.yaml"]) == 0
+    assert "columns that are not read: age" in capsys.readouterr().out
+    (tmp_path / "data" / "table.csv").write_text("image,patient\na,40\n", encoding="utf-8")
+    assert main(["check", "study.yaml"]) == 2
+    assert "column 'patient' is not read, but seems to say which images belong together" in capsys.readouterr().err
+    assert main(["data", "study.yaml"]) == 2
+    assert "column 'patient' is not read" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdsearch.config.data import SplitConfig
 from kdsearch.data.dataset import Dataset, ImageInfo, group_of
-from kdsearch.data.folds import development_images, folds, folds_by_source
+from kdsearch.data.folds import development_images, folds, folds_by_source, training_folds
 from kdsearch.data.splits import split
 from kdsearch.errors import DataError
 
@@ -100,3 +100,25 @@ def test_too_few_lesions_for_the_folds_are_refused():
     splits = split(dataset, SplitConfig(validation=0.2, test=0.2), train_without_lesion=False)
     with pytest.raises(DataError, match="lower confirm.folds"):
         folds(dataset, splits, count=10, seed=0, train_without_lesion=False)
+
+
+class CountedMasks(np.ndarray):
+    """Counts how often they are looked through."""
+
+    looks = 0
+
+    def any(self, *args, **kwargs):
+        """As of any array."""
+        CountedMasks.looks += 1
+        return super().any(*args, **kwargs)
+
+
+def test_masks_are_looked_through_once_for_all_folds():
+    masks = np.zeros((60, 4, 4), dtype=np.uint8)
+    masks[:, 0, 0] = 255
+    infos = tuple(ImageInfo(id=f"s/{i}", source="s", label=None, group=None) for i in range(60))
+    dataset = Dataset(images=np.zeros_like(masks), masks=masks.view(CountedMasks), infos=infos, fingerprint="f")
+    splits = split(dataset, SplitConfig(), train_without_lesion=True)
+    CountedMasks.looks = 0
+    training_folds(dataset, splits, count=5)
+    assert CountedMasks.looks == 1

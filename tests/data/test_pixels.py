@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.data.pixels import read_grey, read_mask, resize_image, resize_mask, white_of
+from kdsearch.data.pixels import read_grey, resize_image, resize_mask, white_of
 from kdsearch.errors import DataError
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
@@ -55,34 +55,6 @@ def test_fractions_are_of_one(tmp_path):
     assert np.abs(read_grey(tmp_path / "image.tiff") - np.nan_to_num(grey) * 255).max() <= 1
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
-@pytest.mark.parametrize("high", [1, 255])
-def test_mask_is_the_higher_of_two_values(tmp_path, mode, high):
-    if mode == "1" or high == 255:
-        Image.fromarray(BOX).convert(mode).save(tmp_path / "mask.png")
-    else:
-        Image.fromarray(BOX // 255).convert(mode).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", shape=(48, 64)), BOX)
-
-
-def test_mask_of_one_value_is_empty_or_full(tmp_path):
-    for value in (0, 255):
-        Image.fromarray(np.full((4, 4), value, dtype=np.uint8)).save(tmp_path / "mask.png")
-        assert (read_mask(tmp_path / "mask.png", shape=(4, 4)) == value).all()
-
-
-def test_mask_of_another_size_is_refused(tmp_path):
-    Image.fromarray(BOX).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="mask is 64×48 pixels, its image 10×12"):
-        read_mask(tmp_path / "mask.png", shape=(12, 10))
-
-
-def test_mask_with_three_values_is_refused(tmp_path):
-    Image.fromarray(BOX // 2 + RAMP // 250).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="grey values, must have two"):
-        read_mask(tmp_path / "mask.png", shape=(48, 64))
-
-
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\x00" * 20])
 def test_undecodable_file_is_refused(tmp_path, content):
     (tmp_path / "image.png").write_bytes(content)
@@ -121,7 +93,7 @@ def test_fractions_may_overshoot_and_are_not_mixed_with_whole_numbers(tmp_path):
     with pytest.raises(DataError, match="bits: 16 is for whole numbers, but its images hold fractions"):
         white_of(files, bits=16)
     whole = _save(tmp_path / "c.png", (np.arange(64).reshape(8, 8) * 60).astype(np.uint16))
-    with pytest.raises(DataError, match="some of its images hold fractions of one, others whole numbers"):
+    with pytest.raises(DataError, match="hold fractions of one, .*a.tiff, others whole numbers, .*c.png"):
         white_of([*files, whole], bits=None)
     assert white_of([whole], bits=None) == 4095
     assert white_of([tmp_path / "absent.png"], bits=None) is None
@@ -133,3 +105,43 @@ def test_of_several_sources_depths_the_least_that_holds_the_image_is_taken(tmp_p
     assert read_grey(dim, whites=(65535.0, 4095.0)).max() == 128
     assert read_grey(bright, whites=(65535.0, 4095.0)).max() == 128
     assert read_grey(bright, whites=(4095.0,)).max() == 255
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int16])
+def test_negative_whole_numbers_such_as_those_of_ct_are_refused(tmp_path, kind):
+    values = np.linspace(-1000, 1040, 64).reshape(8, 8).astype(kind)
+    path = _save(tmp_path / "ct.tiff", values) if kind is np.int32 else _save_tiff(tmp_path / "ct.tiff", values)
+    with pytest.raises(DataError, match="values from -1000 to 1040, must hold grey values from 0 up; choose which"):
+        read_grey(path)
+    with pytest.raises(DataError, match="holds values from -1000"):
+        read_grey(path, whites=(4095.0,))
+
+
+def _save_tiff(path, values):
+    """Signed 16 bits, which Pillow reads but does not write: tag 339 (SampleFormat) is 2."""
+    Image.fromarray(values.view(np.uint16)).save(path, tiffinfo={339: 2})
+    return path
+
+
+def test_z_scores_are_refused_and_overshoot_is_not(tmp_path):
+    scores = np.linspace(-2.5, 3.6, 64, dtype=np.float32).reshape(8, 8)
+    with pytest.raises(DataError, match=r"holds values from -2.5 to 3.6, .*fractions 0-1"):
+        read_grey(_save(tmp_path / "z.tiff", scores))
+    shot = np.linspace(-0.02, 1.03, 64, dtype=np.float32).reshape(8, 8)
+    assert read_grey(_save(tmp_path / "shot.tiff", shot)).max() == 255
+
+
+def test_infinite_value_is_named(tmp_path):
+    values = np.full((4, 4), 0.5, dtype=np.float32)
+    values[0, 0] = np.inf
+    with pytest.raises(DataError, match="holds infinite values"):
+        read_grey(_save(tmp_path / "a.tiff", values))
+
+
+def test_numbers_on_no_scale_of_greys_are_refused(tmp_path):
+    """Standard deviations above the least, such as those of shifted z-scores."""
+    shifted = _save(tmp_path / "a.tiff", np.linspace(0, 6.1, 64, dtype=np.float32).reshape(8, 8))
+    with pytest.raises(DataError, match=r"numbers up to 6.1 that are not whole, such as .*a.tiff; scale them"):
+        white_of([shifted], bits=None)
+    averaged = _save(tmp_path / "b.tiff", np.linspace(0, 249.5, 64, dtype=np.float32).reshape(8, 8))
+    assert white_of([shifted, averaged], bits=None) == 255

@@ -7,11 +7,14 @@ import pytest
 from openpyxl import Workbook
 from PIL import Image
 
+from kdsearch.config.data import DataConfig, FolderSource, PublishedSource
+from kdsearch.data.cache import load_dataset
 from kdsearch.data.readers.breast import IMAGES, read_breast
 from kdsearch.data.readers.busbra import read_busbra
 from kdsearch.data.readers.busi import read_busi
 from kdsearch.data.readers.folder import read_folder
 from kdsearch.data.readers.udiat import read_udiat
+from kdsearch.data.source import check_tables
 from kdsearch.errors import DataError
 from tests.data.pictures import write_image, write_mask
 
@@ -183,3 +186,106 @@ def test_palette_image_in_a_folder_is_listed(tmp_path):
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).convert("P").save(tmp_path / "images" / "a.png")
     write_mask(tmp_path / "masks" / "a.png", shape=(8, 8))
     assert len(read_folder(tmp_path).entries) == 1
+
+
+def _pairs(root, *names):
+    for name in names:
+        write_image(root / "images" / f"{name}.png")
+        write_mask(root / "masks" / f"{name}.png")
+
+
+def _table(root, text, encoding="utf-8"):
+    (root / "table.csv").write_text(text, encoding=encoding)
+
+
+def test_names_that_look_the_same_are_the_same(tmp_path):
+    """macOS takes letters and accents apart."""
+    composed, apart = "\u00e4 1", "a\u0308 1"
+    write_image(tmp_path / "images" / f"{apart}.png")
+    write_mask(tmp_path / "masks" / f"{composed}.png")
+    _table(tmp_path, f"image,group\n{composed}.png,p1\n")
+    listing = read_folder(tmp_path, csv="table.csv")
+    assert [(entry.id, entry.group) for entry in listing.entries] == [(apart, "p1")]
+    assert not listing.defects
+
+
+def test_dot_in_a_name_does_not_end_it(tmp_path):
+    _pairs(tmp_path, "P1.1", "P1.2")
+    _table(tmp_path, "image,group\nP1.1,a\nimages/P1.2.png,b\n")
+    assert [entry.group for entry in read_folder(tmp_path, csv="table.csv").entries] == ["a", "b"]
+
+
+def test_hidden_files_are_passed_over(tmp_path):
+    _pairs(tmp_path, "a", "._a")
+    assert [entry.id for entry in read_folder(tmp_path).entries] == ["a"]
+    assert not read_folder(tmp_path).defects
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("group,label,image\np1,benign,a\np99\n", r"table.csv:3: has nothing in column 'image'; fill it in, or remove"),
+        ("image,group\na,p1\n,p2\n", r"table.csv:3: has nothing in column 'image'"),
+        ("Image,Group\na,p1\n", "has no column 'image'; its columns are Image, Group; rename 'Image' to 'image'"),
+        ("image;group\na;p1\n", "has no column 'image'; its columns are image;group; separate columns by commas"),
+        ("image,group\na,p1\na,p2\n", "table.csv:3: image 'a' occurs twice; remove one"),
+    ],
+)
+def test_table_that_cannot_be_read_says_what_to_do(tmp_path, text, message):
+    _pairs(tmp_path, "a")
+    _table(tmp_path, text)
+    with pytest.raises(DataError, match=message):
+        read_folder(tmp_path, csv="table.csv")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_table_of_another_encoding_says_to_save_it_as_utf_8(tmp_path, encoding):
+    _pairs(tmp_path, "a")
+    _table(tmp_path, "image,group\na,M\u00fcller\n", encoding)
+    with pytest.raises(DataError, match="table.csv: is not UTF-8 .*; save the table as CSV in UTF-8"):
+        read_folder(tmp_path, csv="table.csv")
+
+
+def test_empty_rows_of_a_spreadsheet_are_passed_over(tmp_path):
+    _pairs(tmp_path, "a")
+    _table(tmp_path, "image,group,label\na,p1,benign\n,,\n,,\n")
+    assert len(read_folder(tmp_path, csv="table.csv").entries) == 1
+
+
+def _config(root, **given):
+    source = {"reader": "folder", "folder": str(root), "csv": "table.csv"} | given
+    return DataConfig(sources=(FolderSource.model_validate(source),))
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["patient", "Patient", "patient_id", "PatientID", "Group", "subject", "case no", "Case", "groups", "id_patient"],
+)
+def test_column_that_seems_to_hold_groups_must_be_renamed_or_dismissed(tmp_path, column):
+    _table(tmp_path, f"image,{column}\na,p1\n")
+    with pytest.raises(DataError, match=rf"column '{column}' is not read, .*rename it to 'group'.*ignore_columns"):
+        check_tables(_config(tmp_path))
+    assert check_tables(_config(tmp_path, ignore_columns=(column,))) == []
+
+
+def test_other_columns_that_are_not_read_are_named(tmp_path):
+    _table(tmp_path, "image,group,age,birads,case type\na,p1,40,2,x\n")
+    (line,) = check_tables(_config(tmp_path))
+    assert "columns that are not read: age, birads, case type; read are image, group, label" in line
+
+
+def test_two_rows_of_one_image_must_agree(tmp_path):
+    _table(tmp_path, "image,group\na.png,p1\na.jpg,p2\n")
+    with pytest.raises(DataError, match="the rows 'a.png' and 'a.jpg' are of one image and differ in group or label"):
+        check_tables(_config(tmp_path))
+    _table(tmp_path, "image,group\na.png,p1\na.jpg,p1\n")
+    assert check_tables(_config(tmp_path)) == []
+
+
+def test_busi_in_another_layout_says_what_is_there_and_what_is_wanted(tmp_path):
+    for label in ("benign", "malignant", "normal"):
+        write_image(tmp_path / label / "images" / f"{label} (1).png")
+        write_mask(tmp_path / label / "mask" / f"{label} (1)_mask.png")
+    config = DataConfig(sources=(PublishedSource(reader="busi", folder=str(tmp_path)),))
+    with pytest.raises(DataError, match=r"busi: no image can be used in .*benign, .*wanted are NAME .*sub-folders"):
+        load_dataset(config, tmp_path / "home")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,8 +75,8 @@ def test_lesion_free_images_train_only_where_the_study_says_so():
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(DataError, match="the validation split holds no image with a lesion"):
-        split(_dataset(_infos(3)), SplitConfig(), train_without_lesion=True)
+    with pytest.raises(DataError, match="2 images are too few for 3 parts"):
+        split(_dataset(_infos(2)), SplitConfig(), train_without_lesion=True)
 
 
 @pytest.mark.realdata
@@ -89,3 +91,60 @@ def test_real_busi_keeps_near_duplicates_together(real_data, tmp_path):
     parts = split(dataset, SplitConfig(), train_without_lesion=False)
     sides = [{dataset.infos[i].group for i in part} for part in (parts.train, parts.validation, parts.test)]
     assert sum(map(len, sides)) == len(set.union(*sides))
+
+
+def _grouped(sizes: list[int], lesions: list[bool] | None = None) -> Dataset:
+    """Images of groups of those sizes; ``lesions`` says which groups hold lesions."""
+    infos, held = [], []
+    for number, size in enumerate(sizes):
+        infos += [ImageInfo(id=f"s/{number}-{i}", source="s", label=None, group=f"v{number}") for i in range(size)]
+        held += [lesions is None or lesions[number]] * size
+    return _dataset(infos, held)
+
+
+@pytest.mark.parametrize("sizes", [[100] * 4, [305, 171, 124, 101], [10, 10, 10], [500, 1, 1]])
+@pytest.mark.parametrize("seed", range(5))
+def test_few_or_unequal_groups_fill_each_part(sizes, seed):
+    dataset = _grouped(sizes)
+    parts = split(dataset, SplitConfig(seed=seed), train_without_lesion=True)
+    groups = [{dataset.infos[i].group for i in part} for part in (parts.train, parts.validation, parts.test)]
+    assert all(groups)
+    assert sum(map(len, groups)) == len(set.union(*groups)) == len(sizes)
+    assert len(parts.train) >= max(len(parts.validation), len(parts.test))
+
+
+@given(st.lists(st.integers(min_value=1, max_value=40), min_size=3, max_size=12), st.data())
+def test_three_groups_with_a_lesion_are_enough(sizes, data):
+    lesions = data.draw(st.permutations([True] * 3 + [False] * (len(sizes) - 3)))
+    dataset = _grouped(sizes, lesions)
+    parts = split(dataset, SplitConfig(), train_without_lesion=False)
+    assert all(dataset.has_lesion[list(part)].any() for part in (parts.train, parts.validation, parts.test))
+
+
+@pytest.mark.parametrize(("count", "size", "seed"), [(40, 1, 0), (60, 3, 1), (90, 2, 5), (33, 3, 7)])
+def test_splits_that_the_first_releases_made_stay(count, size, seed):
+    """Fingerprints of stored studies depend on them."""
+    known = json.loads((Path(__file__).parent / "splits_of_the_first_releases.json").read_text())
+    parts = split(_dataset(_infos(count, group_size=size)), SplitConfig(seed=seed), train_without_lesion=True)
+    assert [list(parts.validation), list(parts.test)] == known[f"{count} {size} {seed}"]
+
+
+def test_masks_that_are_all_empty_are_said_to_be():
+    with pytest.raises(DataError, match="none of 30 masks holds a lesion"):
+        split(_dataset(_infos(30), [False] * 30), SplitConfig(), train_without_lesion=True)
+
+
+def test_images_that_are_one_near_duplicate_group_are_said_to_be():
+    infos = [ImageInfo(id=f"s/{i}", source="s", label=None, group="s/0") for i in range(40)]
+    with pytest.raises(DataError, match=r"only 1 of 1 groups .*s/0 \(40 images\); near-duplicates are one group"):
+        split(_dataset(infos), SplitConfig(), train_without_lesion=True)
+
+
+def test_one_group_for_all_is_named():
+    with pytest.raises(DataError, match=r"only 1 of 1 groups .* s/v0 \(30 images\); add images of other groups"):
+        split(_grouped([30]), SplitConfig(), train_without_lesion=True)
+
+
+def test_groups_without_lesions_do_not_count():
+    with pytest.raises(DataError, match=r"only 2 of 5 groups hold a lesion, .* s/v1 \(20 images\)"):
+        split(_grouped([20] * 5, [False, True, True, False, False]), SplitConfig(), train_without_lesion=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from kdsearch.files.whole import PARTIAL, remove, whole_folder, write_whole
+from kdsearch.files.whole import PARTIAL, remove, remove_leftovers, whole_folder, write_whole
 
 
 def test_disk_that_fills_up_leaves_the_last_content_and_nothing_half(tmp_path):
@@ -68,3 +71,64 @@ def test_folder_that_exists_is_replaced_only_where_that_is_wanted(tmp_path):
         _write(tmp_path / "a", "third")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["after"]
+
+
+def _age(path, days):
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))
+    return path
+
+
+def test_leftovers_of_killed_processes_go_after_a_day_and_what_is_in_use_stays(tmp_path):
+    for name in ("old", "new", "grows"):
+        (tmp_path / f".partial-{name}").mkdir()
+        (tmp_path / f".partial-{name}" / "images.npy").write_bytes(b"x")
+    _age(tmp_path / ".partial-old" / "images.npy", 2)
+    _age(tmp_path / ".partial-old", 2)
+    _age(tmp_path / ".partial-grows", 2)
+    for name in ("w.safetensors.12345678.partial", ".abc.lock", ".held.lock", "mine.partial", "w.safetensors"):
+        (tmp_path / name).touch()
+        _age(tmp_path / name, 2)
+    (tmp_path / "n.safetensors.12345678.partial").touch()
+    with FileLock(tmp_path / ".held.lock"):
+        _age(tmp_path / ".held.lock", 2)
+        remove_leftovers(tmp_path, now=time.time())
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {
+        *(".partial-new", ".partial-grows", ".held.lock", "mine.partial", "w.safetensors"),
+        "n.safetensors.12345678.partial",
+    }
+
+
+def test_leftovers_of_a_folder_that_is_not_there_are_none(tmp_path):
+    remove_leftovers(tmp_path / "absent", now=time.time())
+
+
+def test_folder_has_the_rights_of_any_new_folder_and_the_process_keeps_its_umask(tmp_path, monkeypatch):
+    def refuse(_):
+        raise AssertionError("another thread would write files with these rights")
+
+    before = os.umask(0o027)
+    monkeypatch.setattr(os, "umask", refuse)
+    try:
+        _write(tmp_path / "a", "x")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o750
+
+
+def test_folder_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted(number):
+        done.append(Path(os.readlink(f"/proc/self/fd/{number}")).name)  # noqa: PTH115 - of an open file
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", lambda self, target: (done.append("renamed"), replace(self, target))[1])
+    _write(tmp_path / "a", "x")
+    assert done[0] == "x"
+    assert done[1].startswith(".partial-")
+    assert done[2:] == ["renamed", tmp_path.name]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
+from kdsearch.data.summary import summarise
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
@@ -32,6 +37,8 @@ from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
 from kdsearch.workflow.sync import sync_study
 from mlflow import MlflowClient
+from tests.data.pictures import write_image, write_mask
+from tests.front.students import scores
 from tests.search.setups import finish, inline, make_materials
 from tests.tiny import TINY
 
@@ -341,3 +348,24 @@ def test_front_s_page_is_recorded_again_only_if_a_trial_ended(study_file, home, 
 
 def _changed(folder, name):
     return max((path.stat().st_mtime_ns for path in folder.rglob(name)), default=0)
+
+
+def test_changed_images_are_refused_before_a_teacher_is_trained(study_file, tmp_path, tracking):
+    for index in range(30):
+        write_image(tmp_path / "data" / "images" / f"{index}.png", seed=index)
+        write_mask(tmp_path / "data" / "masks" / f"{index}.png")
+    sources = f"sources: [{{reader: folder, folder: {tmp_path / 'data'}}}]"
+    study = _study(study_file, "changed", INLINE.replace("sources: [{reader: phantom, images: 40}]", sources))
+    images = read_images(study, tmp_path)
+    store = open_store(study, tmp_path, create=True)
+    made = TrainedTeacher(
+        folder=Path("t"), recipe=TeacherRecipe.of(study), scores=scores(dice=0.9, params=5, macs=6), curve=()
+    )
+    store.bind(data=summarise(images.dataset, images.splits), teacher=made)
+    store.ask()
+    write_image(tmp_path / "data" / "images" / "30.png", seed=30)
+    write_mask(tmp_path / "data" / "masks" / "30.png")
+    driver = run_study(study, home=tmp_path, tracking=tracking)
+    assert isinstance(next(driver), Reading)
+    with pytest.raises(SearchError, match="the images or their split are not those its trials were made from"):
+        next(driver)

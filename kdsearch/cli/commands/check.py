@@ -12,6 +12,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
+from kdsearch.data.source import check_tables
 from kdsearch.models.families import cost_of
 from kdsearch.models.matching import require_comparable
 from kdsearch.statistics.power import least_difference
@@ -24,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Validates the study file and prints the resolved study, its space, and its smallest and largest student."""
     study = load_study(options.study)
     require_comparable(study)
+    unread = check_tables(study.data)
     console = Console()
     console.print(Syntax(dump_study(study), "yaml", background_color="default"))
     console.print(f"[bold]{options.study} is valid.[/]")
@@ -34,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     for text in _students(study):
         console.print(text, soft_wrap=True)
     console.print(_what_images_show(), soft_wrap=True)
+    for line in unread:
+        console.print(line, soft_wrap=True, markup=False)
     return 0
 
 

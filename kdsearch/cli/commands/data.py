@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.errors import writing
@@ -25,11 +26,21 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     for title, table in (("Images by source and label", found.composition), ("Parts by label", found.parts)):
         if table:
-            console.print(cells_table(list(table), title=title))
+            console.print(cells_table([tuple(map(escape, row)) for row in table], title=title))
+    for line in found.files:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for remark in found.passed_over:
+        more = "" if len(remark.names) <= FIRST else " …"
+        line = f"{remark}: {', '.join(remark.names[:FIRST])}{more}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in found.cautions:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     for finding in found.findings:
         named = ", ".join(" = ".join(together) for together in finding.images[:FIRST])
         more = "" if len(finding.images) <= FIRST else " …"
-        console.print(f"{len(finding.ids)} {finding.what}: {named}{more}", soft_wrap=True, highlight=False)
+        console.print(
+            f"{len(finding.ids)} {finding.what}: {named}{more}", soft_wrap=True, highlight=False, markup=False
+        )
     for line in found.skipped:
         console.print(f"left out: {line}", soft_wrap=True, highlight=False, style="yellow", markup=False)
     page = options.out or Path(f"{study.name}-data.html")

@@ -43,6 +43,9 @@ def run(options: argparse.Namespace) -> int:
     console.print(_summary(evaluation))
     for defect in dataset.skipped:
         console.print(f"skipped {defect}", style="red", markup=False)
+    for remark in dataset.remarks:
+        if not remark.quiet:
+            console.print(str(remark), style="yellow", markup=False)
     if options.csv is not None:
         with writing(options.csv):
             _write(options.csv, evaluation)

@@ -34,7 +34,13 @@ def read_breast(folder: Path) -> Listing:
             )
             continue
         entries.append(Entry(id=image.stem, image=image, masks=masks, label=label, group=image.stem))
-    return Listing(entries=tuple(entries), defects=tuple(defects))
+    return Listing(
+        entries=tuple(entries),
+        defects=tuple(defects),
+        folders=(root / IMAGES,),
+        known=tuple((root / IMAGES).glob("case???_other*.png")),
+        wanted="case001.png and next to it case001_tumor.png",
+    )
 
 
 def _labels(root: Path) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.data.entry import Listing
-from kdsearch.data.readers.layout import list_images, pair_by_stem, read_table, require_folder
+from kdsearch.data.readers.layout import list_images, pair_by_stem, require_folder, stems
+from kdsearch.data.readers.tables import NAMED, normal, read_table, rows_by_stem
 from kdsearch.errors import DataError
 
 WHERE = "put images into images/ and masks of the same names into masks/"
@@ -28,21 +29,24 @@ def read_images(folder: Path, *, csv: str | None = None) -> Listing:
 
 
 def _with_table(root: Path, images: Path, masks: Path | None, *, csv: str | None) -> Listing:
-    table = read_table(root / csv, key="image") if csv else {}
-    rows = {Path(image).stem: row for image, row in table.items()}
+    table = read_table(root / csv, key="image") if csv else None
+    rows = rows_by_stem(table, stems(images)) if table else {}
     known = rows if csv else None
 
     def label_of(stem: str) -> str | None:
-        return rows.get(stem, {}).get("label")
+        return rows.get(normal(stem), {}).get("label")
 
     def group_of(stem: str) -> str | None:
-        return rows.get(stem, {}).get("group")
+        return rows.get(normal(stem), {}).get("group")
 
     if masks is None:
         listing = list_images(images, label_of=label_of, group_of=group_of, known=known)
     else:
         listing = pair_by_stem(images, masks, label_of=label_of, group_of=group_of, known=known)
-    strangers = set(rows) - {entry.id for entry in listing.entries} - {d.path.stem for d in listing.defects}
+    there = {entry.id for entry in listing.entries} | {defect.path.stem for defect in listing.defects}
+    strangers = set(rows) - {normal(stem) for stem in there}
     if strangers:
-        raise DataError(f"{root / (csv or '')}: names images that are not there: {', '.join(sorted(strangers)[:5])}")
+        raise DataError(
+            f"{root / (csv or '')}: names images that are not there: {', '.join(sorted(strangers)[:NAMED])}"
+        )
     return listing

@@ -1,14 +1,19 @@
-"""What readers share: finding a folder, pairing images with masks, reading the CSV tables that come with data sets."""
+"""What readers share: finding a folder, pairing images with masks, and what was passed over in a folder."""
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from kdsearch.data.entry import Defect, Entry, Listing
+from kdsearch.data.entry import Defect, Entry, Listing, Remark, shown
 from kdsearch.data.pixels import SUFFIXES
-from kdsearch.errors import DataError, nearest
+from kdsearch.data.readers.tables import normal
+from kdsearch.errors import DataError
+
+FORMATS = "PNG, JPEG, TIFF and BMP"
+"""What ``SUFFIXES`` stand for."""
+NOT_UTF_8 = "its name is not UTF-8; rename it"
 
 
 def require_folder(folder: Path, expected: Sequence[str], *, inside: str | None = None, where: str) -> Path:
@@ -19,31 +24,6 @@ def require_folder(folder: Path, expected: Sequence[str], *, inside: str | None 
             return candidate
     state = "does not hold" if folder.is_dir() else "is not a folder; it should hold"
     raise DataError(f"{folder} {state} {', '.join(expected)}; get the data: {where}")
-
-
-def read_table(path: Path, *, key: str, columns: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """Rows by their value in column ``key``; raises DataError for a missing file or column and for a repeated key."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            rows = list(reader)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such table") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
-    for column in (key, *columns):
-        if column not in names:
-            raise DataError(
-                f"{path}: has no column {column!r}; its columns are {', '.join(names)}{nearest(column, names)}"
-            )
-    table: dict[str, dict[str, str]] = {}
-    for line, row in enumerate(rows, start=2):
-        if row[key] in table:
-            raise DataError(f"{path}:{line}: {key} {row[key]!r} stands twice")
-        table[row[key]] = {name: value.strip() for name, value in row.items() if name and value}
-    return table
 
 
 def pair_by_stem(
@@ -60,22 +40,32 @@ def pair_by_stem(
     An image without a mask, a mask without an image, a stem that stands twice, and an image that is not among the
     ``known`` are defects.
     """
-    mask_files = _by_stem(masks)
-    entries: list[Entry] = []
-    defects: list[Defect] = []
-    for stem, files in _by_stem(images).items():
-        found = mask_files.pop(mask_stem(stem), [])
+    mask_files, entries = _by_stem(masks), list[Entry]()
+    defects = [*_misnamed(images), *_misnamed(masks)]
+    for files in _by_stem(images).values():
+        stem = files[0].stem
+        found = mask_files.pop(normal(mask_stem(stem)), [])
         if len(files) > 1:
             defects.append(Defect(path=files[1], problem=f"has the same name as {files[0].name}"))
-        elif known is not None and stem not in known:
+        elif known is not None and normal(stem) not in known:
             defects.append(Defect(path=files[0], problem="is not in the table, so its patient is not known"))
         elif found:
             entry = Entry(id=stem, image=files[0], masks=tuple(found), label=label_of(stem), group=group_of(stem))
             entries.append(entry)
         else:
-            defects.append(Defect(path=files[0], problem=f"has no mask ({mask_stem(stem)} in {masks})"))
-    defects += [Defect(path=files[0], problem=f"has no image in {images}") for files in mask_files.values()]
-    return Listing(entries=tuple(entries), defects=tuple(defects))
+            defects.append(
+                Defect(
+                    path=files[0],
+                    problem=f"has no mask ({mask_stem(stem)} in {masks})",
+                    hint=_other_kind(masks, mask_stem(stem)),
+                )
+            )
+    defects += [
+        Defect(path=files[0], problem=f"has no image in {images}", hint=_other_kind(images, files[0].stem))
+        for files in mask_files.values()
+    ]
+    wanted = f"{FORMATS} files in {images.name}/ and masks of the same names in {masks.name}/"
+    return Listing(entries=tuple(entries), defects=tuple(defects), folders=(images, masks), wanted=wanted)
 
 
 def list_images(
@@ -87,20 +77,78 @@ def list_images(
 ) -> Listing:
     """Every image, whatever masks there are; a stem that stands twice, or is not among the ``known``, is a defect."""
     entries: list[Entry] = []
-    defects: list[Defect] = []
-    for stem, files in _by_stem(images).items():
+    defects = _misnamed(images)
+    for files in _by_stem(images).values():
+        stem = files[0].stem
         if len(files) > 1:
             defects.append(Defect(path=files[1], problem=f"has the same name as {files[0].name}"))
-        elif known is not None and stem not in known:
+        elif known is not None and normal(stem) not in known:
             defects.append(Defect(path=files[0], problem="is not in the table, so its patient is not known"))
         else:
             entries.append(Entry(id=stem, image=files[0], masks=(), label=label_of(stem), group=group_of(stem)))
-    return Listing(entries=tuple(entries), defects=tuple(defects))
+    return Listing(entries=tuple(entries), defects=tuple(defects), folders=(images,), wanted=f"{FORMATS} files")
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Files by their names without ending, in Unicode's composed form."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            found.setdefault(path.stem, []).append(path)
+        if path.suffix.lower() in SUFFIXES and not is_hidden(path) and is_utf_8(path.name):
+            found.setdefault(normal(path.stem), []).append(path)
     return found
+
+
+def stems(folder: Path) -> tuple[str, ...]:
+    """Names of the folder's images without ending."""
+    return tuple(_by_stem(folder))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether it is a hidden file, such as the ``._a.png`` that macOS puts next to ``a.png`` in archives."""
+    return path.name.startswith(".")
+
+
+def is_utf_8(name: str) -> bool:
+    """Whether the bytes of the name can be shown and stored."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
+def _misnamed(folder: Path) -> list[Defect]:
+    return [
+        Defect(path=path, problem=NOT_UTF_8)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not is_hidden(path) and not is_utf_8(path.name)
+    ]
+
+
+def _other_kind(folder: Path, stem: str) -> str:
+    """What lies there under that name and is not read."""
+    found = next((path for path in sorted(folder.iterdir()) if path.stem == stem and path.is_file()), None)
+    return "" if found is None or found.suffix.lower() in SUFFIXES else f"; {found.name} is not read, only {FORMATS}"
+
+
+def passed_over(listing: Listing) -> tuple[Remark, ...]:
+    """What lies in the listing's folders and is neither read nor a defect."""
+    counted = {*listing.files, *listing.known, *(defect.path for defect in listing.defects)}
+    hidden, below, other = list[str](), list[str](), list[Path]()
+    for folder in dict.fromkeys(listing.folders):
+        for path in sorted(folder.iterdir()):
+            if path in counted or path in listing.folders:
+                continue
+            if is_hidden(path):
+                hidden.append(shown(path))
+            elif path.is_dir():
+                below += [shown(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+            else:
+                other.append(path)
+    endings = Counter(path.suffix.lower() or "no ending" for path in other)
+    kinds = ", ".join(ending for ending, _ in endings.most_common(4)) + (", …" if len(endings) > 4 else "")
+    found = (
+        Remark(
+            what=f"files in image folders that are not read ({kinds}; read are {FORMATS} files named like images)",
+            names=tuple(map(shown, other)),
+        ),
+        Remark(what="images in sub-folders, which are not read; move them up", names=tuple(below)),
+        Remark(what="hidden files, which are not read", names=tuple(hidden), quiet=True),
+    )
+    return tuple(one for one in found if one.names)

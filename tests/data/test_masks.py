@@ -1,0 +1,157 @@
+"""Mask files of every mode, and what is background in a source's masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsearch.config.data import DataConfig, FolderSource
+from kdsearch.data.audit import look
+from kdsearch.data.cache import load_dataset
+from kdsearch.data.masks import SourceMasks
+from kdsearch.data.native import native_images
+from kdsearch.errors import DataError
+from tests.data.pictures import write_image
+
+BOX = np.zeros((40, 50), dtype=np.uint8)
+BOX[10:30, 10:30] = 1
+
+
+SHAPE = np.zeros((48, 64), dtype=np.uint8)
+SHAPE[8:20, 10:30] = 255
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
+@pytest.mark.parametrize("high", [1, 255])
+def test_mask_is_the_higher_of_two_values(tmp_path, mode, high):
+    if mode == "1" or high == 255:
+        Image.fromarray(SHAPE).convert(mode).save(tmp_path / "mask.png")
+    else:
+        Image.fromarray(SHAPE // 255).convert(mode).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(SourceMasks().read(tmp_path / "mask.png", shape=(48, 64)), SHAPE)
+
+
+def test_mask_of_one_value_is_empty_or_full(tmp_path):
+    for value in (0, 255):
+        Image.fromarray(np.full((4, 4), value, dtype=np.uint8)).save(tmp_path / "mask.png")
+        assert (SourceMasks().read(tmp_path / "mask.png", shape=(4, 4)) == value).all()
+
+
+def test_mask_of_another_size_is_refused(tmp_path):
+    Image.fromarray(SHAPE).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="mask is 64×48 pixels, its image 10×12"):
+        SourceMasks().read(tmp_path / "mask.png", shape=(12, 10))
+
+
+def test_mask_with_three_values_is_refused(tmp_path):
+    Image.fromarray(SHAPE // 2 + np.eye(48, 64, dtype=np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="more than two grey values"):
+        SourceMasks().read(tmp_path / "mask.png", shape=(48, 64))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(6):
+        write_image(tmp_path / "data" / "images" / f"{index}.png", seed=index)
+    (tmp_path / "data" / "masks").mkdir()
+    return tmp_path / "data"
+
+
+def _write(folder, index, values):
+    Image.fromarray(np.asarray(values, dtype=np.uint8)).save(folder / "masks" / f"{index}.png")
+
+
+def _config(folder, **changes):
+    return DataConfig(sources=(FolderSource(reader="folder", folder=str(folder)),), size=32, **changes)
+
+
+def _one_and_two(folder):
+    """Masks coded 1 and 2, the last two of images without a lesion."""
+    for index in range(6):
+        _write(folder, index, 1 + (BOX if index < 4 else 0 * BOX))
+
+
+def test_mask_of_background_only_is_empty_where_the_source_codes_background_as_one(folder, tmp_path):
+    _one_and_two(folder)
+    config = _config(folder)
+    dataset = load_dataset(config, tmp_path / "home")
+    assert dataset.has_lesion.tolist() == [True] * 4 + [False] * 2
+    native = {image.id: bool(image.mask.any()) for image in native_images(config, {i.id for i in dataset.infos})}
+    assert list(native.values()) == [True] * 4 + [False] * 2
+    assert [one.area > 0 for one in look(config, dataset.infos)] == [True] * 4 + [False] * 2
+
+
+def test_masks_of_zero_and_anything_mix(folder, tmp_path):
+    for index, high in enumerate((1, 1, 255, 128, 255)):
+        _write(folder, index, BOX * high)
+    _write(folder, 5, 0 * BOX)
+    dataset = load_dataset(_config(folder), tmp_path / "home")
+    assert dataset.has_lesion.tolist() == [True] * 5 + [False]
+
+
+def test_mask_that_is_all_lesion_stays_one(folder, tmp_path):
+    for index in range(5):
+        _write(folder, index, BOX * 255)
+    _write(folder, 5, np.full_like(BOX, 255))
+    assert load_dataset(_config(folder), tmp_path / "home").masks[5].all()
+
+
+def test_value_that_is_lesion_here_and_background_there_is_refused(folder, tmp_path):
+    for index in range(5):
+        _write(folder, index, BOX)
+    _write(folder, 5, 1 + BOX)
+    with pytest.raises(DataError, match="source folder: grey value 1 is the lesion in .*png and background in .*5.png"):
+        load_dataset(_config(folder), tmp_path / "home")
+
+
+def test_value_that_no_other_mask_has_is_a_defect(folder, tmp_path):
+    for index in range(5):
+        _write(folder, index, BOX * 255)
+    _write(folder, 5, np.full_like(BOX, 128))
+    with pytest.raises(DataError, match=r"masks/5.png: every pixel is 128, .*; save .* 0 .* 255"):
+        load_dataset(_config(folder), tmp_path / "home")
+
+
+def test_two_colours_of_one_brightness_are_refused(folder, tmp_path):
+    for index in range(6):
+        mask = np.zeros((*BOX.shape, 3), dtype=np.uint8)
+        mask[...] = (0, 130, 0)
+        mask[BOX > 0] = (255, 0, 0)
+        _write(folder, index, mask)
+    with pytest.raises(DataError, match="two colours of one brightness"):
+        load_dataset(_config(folder), tmp_path / "home")
+
+
+def test_masks_that_are_recoded_are_another_data_set_than_an_older_release_read(folder, tmp_path):
+    """Trials of wrong masks and of right ones are not mixed."""
+    for index in range(6):
+        _write(folder, index, BOX)
+    plain = load_dataset(_config(folder), tmp_path / "home").fingerprint
+    assert (tmp_path / "home" / "data" / plain / "images.npy").is_file()
+    _one_and_two(folder)
+    recoded = load_dataset(_config(folder), tmp_path / "home").fingerprint
+    assert load_dataset(_config(folder), tmp_path / "home").fingerprint == recoded
+    assert (tmp_path / "home" / "data" / recoded / "images.npy").is_file()
+
+
+def test_many_masks_of_many_values_are_summed_up_with_the_remedy(folder, tmp_path):
+    for index in range(40):
+        write_image(folder / "images" / f"{index}.png", seed=index)
+        _write(folder, index, BOX * 3 + np.eye(40, 50, dtype=np.uint8) * 4)
+    with pytest.raises(DataError) as caught:
+        load_dataset(_config(folder), tmp_path / "home")
+    text = str(caught.value)
+    assert "40 files cannot be used as they are" in text
+    assert "40 files, such as" in text
+    assert "more than two grey values (0, 3, 4, 7)" in text
+    assert "class numbers" in text
+    assert len(text.splitlines()) < 20
+
+
+def test_jpeg_mask_says_what_jpeg_does_and_what_to_do(folder, tmp_path):
+    for index in range(6):
+        path = folder / "masks" / f"{index}.jpg"
+        Image.fromarray(BOX * 255).resize((50, 40)).save(path, quality=60)
+    with pytest.raises(DataError, match=r"more than two grey values .*JPEG .*threshold.*PNG"):
+        load_dataset(_config(folder), tmp_path / "home")
