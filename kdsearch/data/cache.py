@@ -27,18 +27,21 @@ FORMAT = 3
 SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
 
 
-def load_dataset(config: DataConfig, home: Path) -> Dataset:
-    """The study's images, from the cache where their content is known; raises DataError that lists every defect."""
+def load_dataset(config: DataConfig, home: Path, *, whites: Sequence[float] | None = None) -> Dataset:
+    """The images, from the cache if their content is known; raises DataError that lists every defect.
+
+    ``whites`` are those of a student that is evaluated, as ``read_grey`` takes them; without, each source has its own.
+    """
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     digests = FileDigests(home / "data" / "digests.json")
-    fingerprint = _fingerprint(config, listings, digests)
+    fingerprint = _fingerprint(config, listings, digests, whites=whites)
     folder = home / "data" / fingerprint
     with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
         digests.keep()
     if not folder.is_dir():
         with lock_of(folder):
             if not folder.is_dir():
-                gathered = gather(config.sources, listings, size=config.size)
+                gathered = gather(config.sources, listings, size=config.size, whites=whites)
                 gathered.infos = grouped(gathered)
                 refuse_defects(gathered.defects, config)
                 _store(gathered, folder)
@@ -53,8 +56,11 @@ def open_dataset(home: Path, fingerprint: str) -> Dataset:
     return _open(home / "data" / fingerprint, fingerprint)
 
 
-def _fingerprint(config: DataConfig, listings: list[Listing | None], digests: FileDigests) -> str:
-    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests))
+def _fingerprint(
+    config: DataConfig, listings: list[Listing | None], digests: FileDigests, *, whites: Sequence[float] | None
+) -> str:
+    depth = [] if whites is None else [("whites", *whites)]
+    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests), *depth)
 
 
 def content_of(

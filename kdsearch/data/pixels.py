@@ -134,11 +134,30 @@ def _to_grey(image: Image.Image, whites: Sequence[float]) -> Image.Image:
 
 
 def _white(values: npt.NDArray[np.float64], whites: Sequence[float], *, fractions: bool) -> float:
-    """The least of the ``whites`` that holds the brightest value, else their largest; without any, a usual depth."""
+    """The least of the ``whites`` that holds the brightest value, else their largest; without any, a usual depth.
+
+    Raises DataError for fractions of one among whole numbers and the reverse, which would be all black or all white.
+    """
     brightest = float(values.max(initial=0.0))
     if whites:
+        _require_alike(values, brightest, whites, fractions=fractions)
         return next((white for white in sorted(whites) if brightest <= white), max(whites))
     return 1.0 if fractions and brightest <= MOST_OF_A_FRACTION else _depth(brightest)
+
+
+def _require_alike(
+    values: npt.NDArray[np.float64], brightest: float, whites: Sequence[float], *, fractions: bool
+) -> None:
+    of_one = fractions and brightest <= MOST_OF_A_FRACTION and not np.array_equal(values, values.round())
+    if of_one and 1.0 not in whites:
+        raise DataError(
+            f"holds fractions of one, where whole numbers up to {max(whites):g} are expected; save it with "
+            f"{max(whites):g} as white"
+        )
+    if set(whites) == {1.0} and brightest > MOST_OF_A_FRACTION:
+        raise DataError(
+            f"holds values up to {brightest:g}, where fractions of one are expected; divide them by the value of white"
+        )
 
 
 def _depth(brightest: float) -> float:

@@ -244,7 +244,8 @@ def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -
     """Scores at the size of the files."""
     ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
-    found = native_scores(run, native_images(study.data, set(ids)), ids, size=study.data.size)
+    images = native_images(study.data, set(ids), whites=materials.dataset.whites)
+    found = native_scores(run, images, ids, size=study.data.size)
     return NativeScore(
         dice=float(np.nanmean(found.dice)),
         dice_std=float(np.nanstd(found.dice)),

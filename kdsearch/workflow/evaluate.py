@@ -17,16 +17,17 @@ from torch import Tensor
 from kdsearch.config.data import DataConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
-from kdsearch.data.native import native_images
+from kdsearch.data.native import NativeImage, native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
-from kdsearch.export.checks import native_scores
+from kdsearch.export.checks import native_score
 from kdsearch.export.loading import LoadedStudent
 from kdsearch.export.seen import Seen, mark_known
+from kdsearch.measure.native import gather
 from kdsearch.measure.scores import predict_classes
 from kdsearch.trials.scores import NativeScores
 
-Grey = Iterable[npt.NDArray[np.uint8]]
+Images = Iterable[NativeImage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +62,14 @@ def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
         raise KdsearchError(f"--data {text}: {first['msg']}") from None
 
 
-def read_evaluated(data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]) -> Dataset:
+def read_evaluated(
+    student: LoadedStudent, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
+) -> Dataset:
     """The images; those that the student learnt from or was chosen by are left out where ``unseen``.
 
     ``warn`` is told how many of them the student knows. Raises KdsearchError where none is left.
     """
-    dataset = load_dataset(data, home)
+    dataset = load_dataset(data, home, whites=student.description.input.whites)
     locked = mark_known(dataset.images, known.locked)
     if locked.any():
         warn(
@@ -92,17 +95,20 @@ def evaluate(
     dataset: Dataset,
     data: DataConfig,
     *,
-    watch: Callable[[Grey], Grey] = lambda images: images,
+    watch: Callable[[Images], Images] = lambda images: images,
 ) -> Evaluation:
-    """Asks the student about every image; ``watch`` may count them as they are taken."""
-    logits = np.stack([student.small_logits(np.asarray(image)) for image in watch(dataset.images)])
+    """Predicts every image as ``predict`` does; ``watch`` may count them as they are taken."""
     ids = [info.id for info in dataset.infos]
-    size = student.description.input.size
+    predicted, scores = {}, {}
+    for image in watch(native_images(data, set(ids), whites=student.description.input.whites)):
+        small = student.small_logits(image.grey)
+        predicted[image.id] = predict_classes(torch.from_numpy(small)[None])[0]
+        scores[image.id] = native_score(small, image)
     return Evaluation(
         dataset=dataset,
-        predicted=predict_classes(torch.from_numpy(logits)),
+        predicted=torch.stack([predicted[name] for name in ids]),
         target=torch.from_numpy(np.asarray(dataset.masks) > 0).long(),
-        native=native_scores(student.small_logits, native_images(data, set(ids)), ids, size=size),
+        native=gather(scores[name] for name in ids),
     )
 
 

@@ -133,3 +133,15 @@ def test_of_several_sources_depths_the_least_that_holds_the_image_is_taken(tmp_p
     assert read_grey(dim, whites=(65535.0, 4095.0)).max() == 128
     assert read_grey(bright, whites=(65535.0, 4095.0)).max() == 128
     assert read_grey(bright, whites=(4095.0,)).max() == 255
+
+
+def test_fractions_are_not_read_as_whole_numbers_nor_the_reverse(tmp_path):
+    shares, whole = (RAMP / 255).astype(np.float32), RAMP.astype(np.uint16) * 16
+    Image.fromarray(shares).save(tmp_path / "shares.tiff")
+    Image.fromarray(whole).save(tmp_path / "whole.png")
+    Image.fromarray((RAMP > 250).astype(np.float32)).save(tmp_path / "zeros.tiff")
+    with pytest.raises(DataError, match="holds fractions of one, where whole numbers up to 4095 are expected"):
+        read_grey(tmp_path / "shares.tiff", whites=(4095.0,))
+    with pytest.raises(DataError, match="holds values up to 4032, where fractions of one are expected"):
+        read_grey(tmp_path / "whole.png", whites=(1.0,))
+    assert read_grey(tmp_path / "zeros.tiff", whites=(4095.0,)).max() == 0

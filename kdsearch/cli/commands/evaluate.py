@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     data = data_of(options.data, options.on_defect, student)
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_evaluated(
+        student,
         data,
         home_folder(os.environ),
         known=read_seen(options.folder, student.description),
