@@ -171,3 +171,37 @@ def test_command_whose_packages_are_missing_names_one(place):
     assert done.returncode == 2
     assert "kdsearch predict: needs the package " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(place):
+    """As in ``kdsearch evaluate … | head -1``: rich prints first, the table of scores is written last."""
+    folder = place / "unread"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(folder / "images" / "a.png")
+    Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 8)[:20, :20]).save(folder / "masks" / "a.png")
+    words = ("evaluate", "student", "--data", f"folder={folder}", "--unseen", "--csv", str(folder / "scores.csv"))
+    assert _run_unread(place, *words) == (0, "")
+    assert (folder / "scores.csv").read_text(encoding="utf-8").count("\n") == 2
+    words = ("predict", "student", "pictures/a.png", "bad.png", "--out", str(folder / "masks"))
+    code, said = _run_unread(place, *words, options=("-u",))
+    assert code == 1
+    assert said.startswith("skipped bad.png")
+    assert (folder / "masks" / "a_mask.png").is_file()
+
+
+def _run_unread(place, *arguments, options=()):
+    """Exit code and standard error of a command whose standard output is a pipe without a reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, *options, "-m", "kdsearch", *arguments],
+        cwd=place,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    os.close(writer)
+    return done.returncode, done.stderr
