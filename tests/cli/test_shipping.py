@@ -11,7 +11,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from rich.console import Console
+
+from kdsearch.cli.commands.evaluate import score_tables
+from kdsearch.data.dataset import Dataset, ImageInfo
+from kdsearch.trials.scores import NativeScores
+from kdsearch.workflow.evaluate import Evaluation
 
 pytestmark = pytest.mark.xdist_group("shipping")
 
@@ -205,3 +212,20 @@ def _run_unread(place, *arguments, options=()):
     )
     os.close(writer)
     return done.returncode, done.stderr
+
+
+def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys):
+    labels = ("malignant", "benign", "normal", "a label that is far too long for a column of its own in eighty of them")
+    infos = tuple(ImageInfo(id=f"x/{n}", source="x", label=label, group=None) for n, label in enumerate(labels))
+    maps = torch.ones(4, 8, 8, dtype=torch.int64)
+    images = np.zeros((4, 8, 8), np.uint8)
+    native = NativeScores(dice=(1.0,) * 4, nsd=(0.5,) * 4, hd95=(1.0,) * 4)
+    dataset = Dataset(images=images, masks=images, infos=infos, fingerprint="")
+    console = Console(width=80)
+    for table in score_tables(Evaluation(dataset=dataset, predicted=maps, target=maps, native=native), size=512):
+        console.print(table)
+    text = capsys.readouterr().out
+    assert "…" not in text
+    for words in ("with a lesion", "Dice %", "IoU %", "empty, left so", "NSD %", "HD95 %", "missed", "malignant"):
+        assert words in text
+    assert "".join(labels[3].split()) in "".join(text.split())
