@@ -29,6 +29,7 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
         source.pop("folder", None)
         source.pop("spacing_mm", None)
     data.pop("tolerance_mm", None)
+    data.pop("class_name", None)
     return _flat(values)
 
 

@@ -25,6 +25,7 @@ from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, native_scores, onnx_logits, require_same
 from kdsearch.export.description import (
+    NO_NAME,
     Description,
     Input,
     Int8Check,
@@ -202,6 +203,7 @@ def _describe(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
+        classes=(study.data.class_name or NO_NAME,),
         input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=materials.dataset.whites),
         scored_on=provenance.scored_on,
         scores=student.scores.metrics(),
