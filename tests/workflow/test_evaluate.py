@@ -151,8 +151,8 @@ def test_list_of_an_older_release_says_what_it_cannot_recognise(shipped, tmp_pat
     assert said == [
         "At least 1 of 12 images were trained on, or chosen by; they are left out.",
         (
-            "This student was picked by an older release, so that resized or recompressed copies of its images cannot be "
-            "recognised; kdsearch pick writes the folder again."
+            "This student was picked by an older release, so that resized or recompressed copies of its images cannot "
+            "be recognised; kdsearch pick writes the folder again."
         ),
     ]
 
