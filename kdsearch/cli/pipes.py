@@ -38,7 +38,7 @@ def outlive_readers() -> None:
         stream.flush()
         outlet = _Outlet(raw.fileno(), "w", closefd=False)
         replaced = io.TextIOWrapper(
-            io.BufferedWriter(outlet) if buffer is not raw else outlet,  # type: ignore[arg-type] # as python -u does
+            io.BufferedWriter(outlet) if buffer is not raw else outlet,  # as python -u has it
             encoding=stream.encoding,
             errors=stream.errors,
             line_buffering=stream.line_buffering,
