@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,16 @@ MOST_OF_A_FRACTION = 1.1
 """Resampling overshoots a little."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The image file, not decoded yet, and without Pillow's warning of large ones: ``MAX_PIXELS`` is the limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    with image:
+        yield image
 
 
 def read_grey(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
@@ -82,7 +94,7 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
     fractions: dict[bool, float] = {}
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 if _is_deep(image) and image.width * image.height <= MAX_PIXELS:
                     values = np.nan_to_num(np.asarray(image).astype(np.float64))
                     kind = image.mode == "F" and values.max(initial=0.0) <= MOST_OF_A_FRACTION
@@ -105,7 +117,7 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
 
 def _opaque_grey(path: Path, whites: Sequence[float] = ()) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()

@@ -80,6 +80,27 @@ def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(place):
     assert not list((place / "masks").glob("bad*"))
 
 
+def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(place):
+    folder = place / "mixed"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png", "more/a_mask.png", "b.webp", "c.gif", "._a.png"):
+        shutil.copy(place / "pictures" / "a.png", folder / name)
+    (folder / "broken.png").symlink_to("nowhere.png")
+    (folder / "linked").symlink_to(place / "pictures")
+    done = _run(place, "predict", "student", "mixed", "--out", "of-mixed")
+    assert "2 of 2 images done" in done.stdout, "a mask without its image may be an image"
+    for words in (
+        "passed over masks of images beside them: 2, such as mixed/a (1)_mask.png",
+        "passed over files of other endings: 2, such as mixed/b.webp",
+        "passed over broken links: 1, such as mixed/broken.png",
+        "passed over hidden files: 1, such as mixed/._a.png",
+        "passed over linked folders: 1, such as mixed/linked",
+    ):
+        assert words in done.stderr
+    done = _run(place, "predict", "student", "mixed/a (1)_mask.png", "--out", "of-mixed")
+    assert "1 of 1 images done" in done.stdout, "who names a file means it"
+
+
 def test_patterns_are_understood_and_the_same_command_again_is_fine(place):
     for _ in range(2):
         assert "1 of 1" in _run(place, "predict", "student", "pictures/*.jpg", "--out", "again").stdout

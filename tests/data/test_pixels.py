@@ -145,3 +145,10 @@ def test_fractions_are_not_read_as_whole_numbers_nor_the_reverse(tmp_path):
     with pytest.raises(DataError, match="holds values up to 4032, where fractions of one are expected"):
         read_grey(tmp_path / "whole.png", whites=(1.0,))
     assert read_grey(tmp_path / "zeros.tiff", whites=(4095.0,)).max() == 0
+
+
+def test_too_large_an_image_is_refused_without_pillows_warning(tmp_path, recwarn):
+    Image.new("1", (10_100, 10_000)).save(tmp_path / "large.png")
+    with pytest.raises(DataError, match="10100×10000 pixels, more than 100,000,000"):
+        read_grey(tmp_path / "large.png")
+    assert not recwarn.list
