@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from kdsearch.config.load import load_study, read_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig
 from kdsearch.environment import set_environment
-from kdsearch.errors import KdsearchError, StudyFileError
+from kdsearch.errors import KdsearchError, StudyFileError, writing
 from kdsearch.files.home import home_folder
 
 if TYPE_CHECKING:
@@ -120,12 +120,13 @@ class Study:
         return students_table(found.members, found.standings)
 
     def trials(self) -> pd.DataFrame:
-        """Every trial: outcome, scores and settings by trial; by repeat and trial where the study has repeats."""
-        from kdsearch.search.store import open_store
-        from kdsearch.workflow.tables import repeats_table, trials_table
+        """Every trial: outcome, scores and settings by trial; by repeat and trial if the study has repeats.
 
-        records = [open_store(one, self._home, create=False).records() for one in repeats_of(self._config)]
-        return trials_table(records[0]) if len(records) == 1 else repeats_table(records)
+        Repeats that were never run are left out.
+        """
+        from kdsearch.workflow.tables import all_trials_table
+
+        return all_trials_table(self._config, self._home)
 
     def confirm(
         self,
@@ -231,7 +232,8 @@ class Study:
         if registry:
             tracking.require()
         folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
-        description = ship(known, choice, form=form, folder=folder, say=_quiet)
+        with writing(folder):
+            description = ship(known, choice, form=form, folder=folder, say=_quiet)
         version = register(known, folder, description, tracking=tracking) if registry else None
         number = choice.candidate.student.number
         return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
@@ -252,8 +254,9 @@ class Study:
 
         page = report(self._config, self._home, resume="run()")
         place = Path(out) if out is not None else Path(f"{self._config.name}-report.html")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(page, encoding="utf-8")
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(page, encoding="utf-8")
         return place
 
     def sync(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 from kdsearch.cli.parser import build_parser
+from kdsearch.cli.pipes import outlive_readers
 from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
 
@@ -18,7 +18,11 @@ EXTRAS = {"psycopg": "postgres", "boto3": "s3", "s3fs": "s3", "ray": "ray"}
 
 
 def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform) -> int:
-    """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C."""
+    """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C.
+
+    A reader of the output that leaves, such as ``head``, changes neither the work nor the code.
+    """
+    outlive_readers()
     options = build_parser().parse_args(arguments)
     if platform == "win32":
         print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
@@ -45,6 +49,3 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
         return USER_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

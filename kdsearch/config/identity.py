@@ -39,6 +39,7 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
         source.pop("spacing_mm", None)
         source.pop("ignore_columns", None)
     data.pop("tolerance_mm", None)
+    data.pop("class_name", None)
     return _without_places(_flat(values))
 
 

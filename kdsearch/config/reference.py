@@ -111,4 +111,4 @@ def _walk(annotation: Any) -> Iterator[Any]:
 
 
 def _paragraph(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("|", "\\|")
+    return " ".join((text or "").split())

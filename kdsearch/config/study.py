@@ -74,6 +74,8 @@ class StudyConfig(Section):
     """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
     references: tuple[Reference, ...] = ()
     """Published points for the chart."""
+    tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)], ...] = ()
+    """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
 
     def __reduce__(self) -> tuple[Callable[[str], StudyConfig], tuple[str]]:
         """Pickled as the file that says the same: sections that take ranges are made as the program runs."""

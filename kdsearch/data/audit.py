@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
 from kdsearch.data.dataset import ImageInfo, group_of
 from kdsearch.data.entry import Entry
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.pixels import read_grey
+from kdsearch.data.pixels import opened, read_grey
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
@@ -117,7 +116,7 @@ def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
 
 def _colours(path: Path) -> tuple[str, float, float]:
     """The file's mode, and fractions of coloured and of transparent pixels."""
-    with Image.open(path) as image:
+    with opened(path) as image:
         mode = image.mode
         if mode not in ("RGB", "RGBA", "P"):
             return mode, 0.0, 0.0

@@ -37,23 +37,28 @@ NAMED = 5
 SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
 
 
-def load_dataset(config: DataConfig, home: Path, *, stored: str | None = None) -> Dataset:
+def load_dataset(
+    config: DataConfig, home: Path, *, stored: str | None = None, whites: Sequence[float] | None = None
+) -> Dataset:
     """The study's images, from the cache where their content is known; raises DataError that lists every defect.
 
     ``stored`` is the fingerprint of images that trials were made from: what an older release made of these very files
-    is then opened as it is, by whoever only reads results.
+    is then opened as it is, by whoever only reads results. ``whites`` are those of a student that is evaluated, as
+    ``read_grey`` takes them; without, each source has its own.
     """
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     with using_home(home):
         remove_leftovers(home / "data", now=time.time())
         digests = FileDigests(home / "data" / "digests.json")
-        files = _fingerprint(config, listings, digests)
+        files = _fingerprint(config, listings, digests, whites=whites)
         with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
         if dataset is None:
             with lock_of(home / "data" / files):
-                dataset = _opened(home, files, config, stored=stored) or _made(config, listings, home, files)
+                dataset = _opened(home, files, config, stored=stored) or _made(
+                    config, listings, home, files, whites=whites
+                )
     left_out = tuple(one for listing in listings if listing is not None for one in passed_over(listing))
     if dataset.skipped:
         place = home / "data" / dataset.fingerprint / "skipped.txt"
@@ -88,9 +93,11 @@ def _whole(folder: Path) -> Dataset | None:
     return None
 
 
-def _made(config: DataConfig, listings: list[Listing | None], home: Path, files: str) -> Dataset:
+def _made(
+    config: DataConfig, listings: list[Listing | None], home: Path, files: str, *, whites: Sequence[float] | None
+) -> Dataset:
     """Reads the files; keeps the arrays, unless an older release kept the same, and what was noticed."""
-    gathered = gather(config.sources, listings, size=config.size)
+    gathered = gather(config.sources, listings, size=config.size, whites=whites)
     gathered.infos = grouped(gathered)
     refuse_defects(gathered.defects, config)
     _require_images(config, listings, gathered)
@@ -110,8 +117,11 @@ def open_dataset(home: Path, fingerprint: str) -> Dataset:
     return _open(home / "data" / fingerprint, fingerprint)
 
 
-def _fingerprint(config: DataConfig, listings: list[Listing | None], digests: FileDigests) -> str:
-    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests))
+def _fingerprint(
+    config: DataConfig, listings: list[Listing | None], digests: FileDigests, *, whites: Sequence[float] | None
+) -> str:
+    depth = [] if whites is None else [("whites", *whites)]
+    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests), *depth)
 
 
 def content_of(

@@ -74,15 +74,24 @@ class Gathered:
         self.masks.append(small)
 
 
-def gather(sources: Sequence[Source | UnlabelledSource], listings: Sequence[Listing | None], *, size: int) -> Gathered:
-    """All images at that size, without the listings' defects; a simulated source has no listing."""
+def gather(
+    sources: Sequence[Source | UnlabelledSource],
+    listings: Sequence[Listing | None],
+    *,
+    size: int,
+    whites: Sequence[float] | None = None,
+) -> Gathered:
+    """All images at that size, without the listings' defects; a simulated source has no listing.
+
+    ``whites`` replace what is white in each source.
+    """
     gathered = Gathered()
     for source, listing in zip(sources, listings, strict=True):
         if isinstance(source, PhantomSource):
             _simulate(source, size, gathered)
         else:
             assert listing is not None, "it is listed before it is read"
-            _read(source, listing, size, gathered)
+            _read(source, listing, size, gathered, whites=whites)
     return gathered
 
 
@@ -96,12 +105,18 @@ def _simulate(source: PhantomSource, size: int, gathered: Gathered) -> None:
 
 
 def _read(
-    source: PublishedSource | FolderSource | ImagesSource, listing: Listing, size: int, gathered: Gathered
+    source: PublishedSource | FolderSource | ImagesSource,
+    listing: Listing,
+    size: int,
+    gathered: Gathered,
+    *,
+    whites: Sequence[float] | None,
 ) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
-    white = white_of((entry.image for entry in listing.entries), bits=source.bits)
-    whites = () if white is None else (white,)
+    if whites is None:
+        white = white_of((entry.image for entry in listing.entries), bits=source.bits)
+        whites = () if white is None else (white,)
     gathered.whites |= set(whites)
     masks = SourceMasks(path for entry in listing.entries for path in entry.masks)
     for entry in listing.entries:
@@ -121,7 +136,7 @@ def _read(
 
 
 def _decode(
-    entry: Entry, gathered: Gathered, *, whites: tuple[float, ...], masks: SourceMasks
+    entry: Entry, gathered: Gathered, *, whites: Sequence[float], masks: SourceMasks
 ) -> tuple[Pixels, Pixels] | None:
     """Image and mask at their own size; None where a file of theirs was added to the defects."""
     path = entry.image

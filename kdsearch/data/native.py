@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +63,13 @@ def native_masks(config: DataConfig, wanted: Collection[str]) -> dict[str, Nativ
     }
 
 
-def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[NativeImage]:
-    """The wanted images by their ids, in the order of the sources; raises DataError for one that cannot be read."""
+def native_images(
+    config: DataConfig, wanted: Collection[str], *, whites: Sequence[float] | None = None
+) -> Iterator[NativeImage]:
+    """The wanted images by their ids, in the order of the sources; raises DataError for one that cannot be read.
+
+    ``whites`` are a student's, so that grey values are those that it is fed; without, each source has its own.
+    """
     for source in config.sources:
         name = source_name(source)
         if isinstance(source, PhantomSource):
@@ -77,14 +82,16 @@ def native_images(config: DataConfig, wanted: Collection[str]) -> Iterator[Nativ
                     )
             continue
         entries = list_source(source).entries
-        white = white_of((entry.image for entry in entries), bits=source.bits)
-        whites = () if white is None else (white,)
+        own = whites
+        if own is None:
+            white = white_of((entry.image for entry in entries), bits=source.bits)
+            own = () if white is None else (white,)
         masks = SourceMasks(path for entry in entries for path in entry.masks)
         for entry in entries:
             if f"{name}/{entry.id}" not in wanted:
                 continue
             try:
-                grey = read_grey(entry.image, whites=whites)
+                grey = read_grey(entry.image, whites=own)
                 mask = np.zeros_like(grey)
                 for path in entry.masks:
                     mask |= masks.read(path, shape=(grey.shape[0], grey.shape[1]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,16 @@ _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.D
 
 class AmbiguousError(DataError):
     """A file that can be decoded, but whose values have no clear meaning."""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The image file, not decoded yet, and without Pillow's warning of large ones: ``MAX_PIXELS`` is the limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    with image:
+        yield image
 
 
 def read_grey(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
@@ -88,7 +100,7 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
     uneven: Path | None = None
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 if is_deep(image) and image.width * image.height <= MAX_PIXELS:
                     values = _deep_values(image)
                     kind = image.mode == "F" and values.max(initial=0.0) <= MOST_OF_A_FRACTION
@@ -120,7 +132,7 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
 def decoded(path: Path) -> Image.Image:
     """The picture; raises DataError if it cannot be decoded or has more than ``MAX_PIXELS``."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()
@@ -181,11 +193,30 @@ def _deep_values(image: Image.Image) -> npt.NDArray[np.float64]:
 
 
 def _white(values: npt.NDArray[np.float64], whites: Sequence[float], *, fractions: bool) -> float:
-    """The least of the ``whites`` that holds the brightest value, else their largest; without any, a usual depth."""
+    """The least of the ``whites`` that holds the brightest value, else their largest; without any, a usual depth.
+
+    Raises DataError for fractions of one among whole numbers and the reverse, which would be all black or all white.
+    """
     brightest = float(values.max(initial=0.0))
     if whites:
+        _require_alike(values, brightest, whites, fractions=fractions)
         return next((white for white in sorted(whites) if brightest <= white), max(whites))
     return 1.0 if fractions and brightest <= MOST_OF_A_FRACTION else _depth(brightest)
+
+
+def _require_alike(
+    values: npt.NDArray[np.float64], brightest: float, whites: Sequence[float], *, fractions: bool
+) -> None:
+    of_one = fractions and brightest <= MOST_OF_A_FRACTION and not np.array_equal(values, values.round())
+    if of_one and 1.0 not in whites:
+        raise DataError(
+            f"holds fractions of one, where whole numbers up to {max(whites):g} are expected; save it with "
+            f"{max(whites):g} as white"
+        )
+    if set(whites) == {1.0} and brightest > MOST_OF_A_FRACTION:
+        raise DataError(
+            f"holds values up to {brightest:g}, where fractions of one are expected; divide them by the value of white"
+        )
 
 
 def _depth(brightest: float) -> float:

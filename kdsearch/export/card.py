@@ -6,7 +6,7 @@ from kdsearch.config.student import TimmSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import MAY_HAVE_SEEN, TeacherConfig
 from kdsearch.data.source import origin
-from kdsearch.export.description import Description, NativeScore
+from kdsearch.export.description import Description
 from kdsearch.markdown import markdown_table
 from kdsearch.models.encoder_weights import licence_of
 from kdsearch.trials.scores import ScoredOn, Scores
@@ -14,11 +14,13 @@ from kdsearch.trials.scores import ScoredOn, Scores
 FRONT_MATTER = """---
 library_name: onnxruntime
 pipeline_tag: image-segmentation
-tags: [ultrasound, segmentation, knowledge-distillation, kdsearch]
+tags: [{tags}]
 license: other
 metrics: [dice]
 ---"""
 """What model hubs read."""
+TAGS = ("segmentation", "knowledge-distillation", "kdsearch")
+"""Of every card."""
 
 
 _SCORED_ON: dict[ScoredOn, str] = {"validation": "Validation Dice", "test": "Dice on the locked test images"}
@@ -27,7 +29,7 @@ _SCORED_ON: dict[ScoredOn, str] = {"validation": "Validation Dice", "test": "Dic
 def model_card(description: Description, study: StudyConfig, *, teacher: Scores) -> str:
     """The card as Markdown."""
     sections = (
-        FRONT_MATTER,
+        FRONT_MATTER.format(tags=", ".join(dict.fromkeys((*study.tags, *TAGS)))),
         f"# {description.study}, trial {description.trial}",
         _summary(description),
         _use(description),
@@ -57,9 +59,14 @@ def _summary(d: Description) -> str:
 def _use(d: Description) -> str:
     return (
         "## Intended use\n\n"
-        f"Marks the class {', '.join(d.classes)} in grey-scale images like those it was trained on, for research. It "
-        "is not a medical device, and nobody has shown that it helps in diagnosis."
+        f"Predicts the class {_class(d)} in grey-scale images like those it was trained on, for research. It is not a "
+        "certified product, such as a medical device, and nothing beyond the scores below has been shown about it."
     )
+
+
+def _class(d: Description) -> str:
+    """What the masks outline."""
+    return ", ".join(d.classes)
 
 
 def _data(d: Description, study: StudyConfig) -> str:
@@ -71,21 +78,21 @@ def _data(d: Description, study: StudyConfig) -> str:
     openings = d.test_openings
     tested = f", which was made {openings} time{'s' * (openings > 1)}" if openings else " that was not made yet"
     validated = f"{d.data['validation']} to validate, " if d.scored_on == "validation" else ""
-    left_out = f" {left} without a lesion were left out of training." if left else ""
+    left_out = f" {left} without {_class(d)} were left out of training." if left else ""
     unlabelled = (
         f" {d.data['unlabelled']} further images taught through the teacher alone." if d.data.get("unlabelled") else ""
     )
     return (
         "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "
         f"{validated}{d.data['test']} locked away for a test{tested}. Groups "
-        f"(patients, near-duplicates) stay on one side of the split.{left_out}{unlabelled} "
+        f"(such as patients, and near-duplicates) stay on one side of the split.{left_out}{unlabelled} "
         f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
         + (f"\n\nCaution: {d.data['caution']}." if d.data.get("caution") else "")
     )
 
 
 def _metrics(d: Description, teacher: Scores) -> str:
-    rows = [("all with a lesion", d.scores["dice"], d.scores["dice_std"], d.lesion_images)]
+    rows = [(f"all with {_class(d)}", d.scores["dice"], d.scores["dice_std"], d.lesion_images)]
     if d.native is not None:
         rows.append(("the same, at their files' size", d.native.dice, d.native.dice_std, d.native.images))
     rows += [(group.name, group.dice, group.dice_std, group.images) for group in d.subgroups]
@@ -93,9 +100,13 @@ def _metrics(d: Description, teacher: Scores) -> str:
         ("images", "Dice %", "± over images", "how many"),
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
-    outlines = _outlines(d.native)
+    outlines = _outlines(d)
     right = round(d.scores.get("empty_share", 0.0) * d.empty_images)
-    words = f"In {right} of the {d.empty_images} images without a lesion nothing was marked. " if d.empty_images else ""
+    words = (
+        f"In {right} of the {d.empty_images} images without {_class(d)} nothing was predicted. "
+        if d.empty_images
+        else ""
+    )
     mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
     return (
         f"## Metrics\n\n{d.chosen}\n\n{_what_figures(d)}:\n\n{table}\n\n{outlines}{words}"
@@ -112,14 +123,15 @@ def _what_figures(d: Description) -> str:
     return "On the locked test images, of which these weights learnt nothing"
 
 
-def _outlines(native: NativeScore | None) -> str:
+def _outlines(d: Description) -> str:
+    native = d.native
     if native is None or native.nsd is None or native.hd95 is None:
         return ""
-    missed = f"in {native.missed} nothing was marked" if native.missed else "in none nothing was marked"
+    missed = f"{native.missed} were missed" if native.missed else "none was missed"
     return (
         f"At their files' size the normalised surface Dice is {100 * native.nsd:.1f} % (tolerance 1 % of the diagonal, "
-        f"or as the study says), HD95 {100 * native.hd95:.1f} % of the diagonal; of the {native.images} images with a "
-        f"lesion {missed}. "
+        f"or as the study says), HD95 {100 * native.hd95:.1f} % of the diagonal; of the {native.images} images with "
+        f"{_class(d)} {missed}. "
     )
 
 
@@ -146,7 +158,7 @@ def _limits(d: Description) -> str:
         f"- {_what_test(d)}\n"
         f"- Images are shrunk to {d.input.size}×{d.input.size} without regard to their proportions, "
         "as were those it learnt from.\n"
-        "- Other machines, probes and patients than those in the data may give other results."
+        "- Images of other devices, places and people than those in the data may give other results."
     )
 
 
@@ -181,6 +193,18 @@ def _making(d: Description, study: StudyConfig) -> str:
     )
 
 
+def _deep(d: Description) -> str:
+    """How images of more than 8 bits become what the graph takes."""
+    if not d.input.whites:
+        return ""
+    whites = " or ".join(f"{white:g}" for white in d.input.whites)
+    least = ", the least that holds the brightest pixel," if len(d.input.whites) > 1 else ""
+    return (
+        f" Images of more than 8 bits are scaled first, so that {whites}{least} becomes 255, cut to 0-255 and rounded "
+        "to uint8, as kdsearch does."
+    )
+
+
 def _running(d: Description) -> str:
     name = "pixels" if d.onnx.preprocessing else "image"
     feed = (
@@ -194,5 +218,5 @@ def _running(d: Description) -> str:
         '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
         f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}, to be resized to the image's size (bilinear); a pixel "
-        "is a lesion where its logit is above zero."
+        f"belongs to the class {_class(d)} where its logit is above zero.{_deep(d)}"
     )

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from kdsearch.data.native import NativeImage
+from kdsearch.data.pixels import resize_image
 from kdsearch.distill.arrays import Images
 from kdsearch.distill.loop import EVALUATION_BATCH
 from kdsearch.errors import ExportError
-from kdsearch.export.loading import Network, logits_at_own_size
+from kdsearch.export.loading import Floats, Network, at_own_size
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.files.onnx_runtime import session_of
 from kdsearch.measure.native import gather, measure_lesion
@@ -61,10 +62,11 @@ def require_same(expected: Tensor, got: Tensor, images: Images) -> float:
 
 def native_scores(network: Network, images: Iterable[NativeImage], ids: Sequence[str], *, size: int) -> NativeScores:
     """Scores of the images at the size of their files, in the order of ``ids``; ``network`` takes grey values S×S."""
-    found = {
-        image.id: measure_lesion(
-            logits_at_own_size(network, image.grey, size=size) > 0, image.mask > 0, tolerance_px=image.tolerance_px
-        )
-        for image in images
-    }
+    found = {image.id: native_score(network(resize_image(image.grey, size)), image) for image in images}
     return gather(found[name] for name in ids)
+
+
+def native_score(small: Floats, image: NativeImage) -> tuple[float, float, float]:
+    """What ``measure_lesion`` gives of a network's logits C×S×S at the size of the image's file."""
+    predicted = at_own_size(small, image.grey) > 0
+    return measure_lesion(predicted, image.mask > 0, tolerance_px=image.tolerance_px)

@@ -21,6 +21,9 @@ from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import ScoredOn
 
+NO_NAME = "foreground"
+"""What the class is called if the study names none."""
+
 
 class Input(Section):
     """What the network takes, and how an image becomes that."""

@@ -25,6 +25,7 @@ from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, native_scores, onnx_logits, require_same
 from kdsearch.export.description import (
+    NO_NAME,
     Description,
     Input,
     Int8Check,
@@ -202,6 +203,7 @@ def _describe(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
+        classes=(study.data.class_name or NO_NAME,),
         input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=materials.dataset.whites),
         scored_on=provenance.scored_on,
         scores=student.scores.metrics(),
@@ -212,7 +214,7 @@ def _describe(
         tested=provenance.tested,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(materials, network),
-        native=_native(study, materials, network),
+        native=_native(study, materials, network) if materials.files else None,
         data={**summary, "sources": ", ".join(summary["sources"])},
         onnx=checks[0],
         int8=checks[1],
@@ -244,7 +246,8 @@ def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -
     """Scores at the size of the files."""
     ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
-    found = native_scores(run, native_images(study.data, set(ids)), ids, size=study.data.size)
+    images = native_images(study.data, set(ids), whites=materials.dataset.whites)
+    found = native_scores(run, images, ids, size=study.data.size)
     return NativeScore(
         dice=float(np.nanmean(found.dice)),
         dice_std=float(np.nanstd(found.dice)),

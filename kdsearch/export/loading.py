@@ -51,16 +51,15 @@ class LoadedStudent:
     def logits(self, image: ImageLike) -> Floats:
         """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
         grey = _grey(image, whites=self.description.input.whites)
-        return logits_at_own_size(self._network, grey, size=self.description.input.size)
+        return at_own_size(self.small_logits(grey), grey)
 
     def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
-        """Logits C×S×S of grey values S×S that already have the student's size."""
-        return self._network(grey)
+        """Logits C×S×S, at the student's size, of grey values H×W."""
+        return self._network(resize_image(grey, self.description.input.size))
 
 
-def logits_at_own_size(network: Network, grey: npt.NDArray[np.uint8], *, size: int) -> Floats:
-    """H×W logits of grey values H×W, from a network that takes S×S."""
-    small = network(resize_image(grey, size))
+def at_own_size(small: Floats, grey: npt.NDArray[np.uint8]) -> Floats:
+    """Logits H×W, of the image's size, from a network's C×S×S."""
     return resize_logits(small[0], height=grey.shape[0], width=grey.shape[1])
 
 

@@ -4,61 +4,171 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
+from kdsearch.data.dataset import ACROSS, Dataset, ImageInfo, Splits, UnlabelledPart
+from kdsearch.data.near_duplicates import HASH_BITS, are_near, hash_image
 from kdsearch.errors import ModelError
 from kdsearch.export.description import Description, require_unchanged
 
 FILE = "seen.txt"
-DIGITS = 16
+FIRST_LINE = "schema 1"
+"""Files of schema 0 have no such line and hold an exact digest and a part in each line, nothing else."""
+DIGITS, NAME_DIGITS = 16, 8
 LEARNT, LOCKED = "learnt", "locked"
+NOTHING = "-"
+"""In place of a group's digest."""
 MAX_BYTES = 50_000_000
+Bools = npt.NDArray[np.bool_]
+
+_HEX = "[0-9a-f]"
+_LINES = {
+    True: re.compile(
+        rf"{_HEX}{{{DIGITS}}} {_HEX}{{{HASH_BITS // 4}}} {_HEX}{{{NAME_DIGITS}}} "
+        rf"({_HEX}{{{NAME_DIGITS}}}|{NOTHING}) ({LEARNT}|{LOCKED})"
+    ),
+    False: re.compile(rf"{_HEX}{{{DIGITS}}} ({LEARNT}|{LOCKED})"),
+}
+"""What each line must be like, by whether the file has looks."""
 
 
-def digest_image(image: npt.NDArray[np.uint8]) -> str:
-    """Stands for the grey values S×S, at the student's size."""
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:DIGITS]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is kept of the images of a part: nothing that shows them."""
+
+    digests: frozenset[str]
+    """Of the grey values S×S."""
+    hashes: Bools
+    """M×320: how they look, by ``hash_image``."""
+    names: frozenset[str]
+    """Digests of file names."""
+    groups: frozenset[str]
+    """Digests of the names of groups, such as patients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Digests of a study's images."""
+    """What is kept of a study's images."""
 
-    learnt: frozenset[str]
-    """Those of the training and the validation split."""
-    locked: frozenset[str]
-    """Those of the test split."""
+    learnt: Known
+    """The training and the validation split, and images without masks that were learnt from."""
+    locked: Known
+    """The test split."""
+    looks: bool
+    """False in folders of older releases, which hold exact digests only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognised:
+    """Which of N images a student knows."""
+
+    learnt: Bools
+    """N, true for images that were trained on or chosen by."""
+    locked: Bools
+    """N, true for the study's locked test images."""
+    alike: Bools
+    """N, true for others that have the file name or the group of a known image."""
 
 
 def dump_seen(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> str:
     """A line for each image of the splits, and each that was learnt from without a mask, in no telling order."""
-    parts = {LEARNT: (*splits.train, *splits.validation), LOCKED: splits.test}
-    lines = {f"{digest_image(dataset.images[p])} {part}\n" for part, positions in parts.items() for p in positions}
+    lines = set(_lines(dataset.images, dataset.infos, (*splits.train, *splits.validation), LEARNT))
+    lines |= set(_lines(dataset.images, dataset.infos, splits.test, LOCKED))
     if unlabelled is not None:
-        lines |= {f"{digest_image(unlabelled.whole.images[p])} {LEARNT}\n" for p in unlabelled.positions}
-    return "".join(sorted(lines))
+        lines |= set(_lines(unlabelled.whole.images, unlabelled.whole.infos, unlabelled.positions, LEARNT))
+    return "".join(f"{line}\n" for line in (FIRST_LINE, *sorted(lines)))
+
+
+def _lines(
+    images: npt.NDArray[np.uint8], infos: Sequence[ImageInfo], positions: Iterable[int], part: str
+) -> Iterator[str]:
+    groups = _given_groups(infos)
+    for position in positions:
+        image = np.asarray(images[position])
+        look = np.packbits(hash_image(image)).tobytes().hex()
+        yield f"{_digest(image)} {look} {_name(infos[position])} {groups[position]} {part}"
 
 
 def read_seen(folder: Path, description: Description) -> Seen:
-    """The digests in a picked student's folder; raises ModelError where they are not there or are others."""
+    """What a picked student's folder holds of them; raises ModelError where it is not there or is another."""
     path = folder / FILE
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         raise ModelError(f"{path}: missing or too large; write the folder again with kdsearch pick")
     require_unchanged(path, description)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    if any(not re.fullmatch(rf"[0-9a-f]{{{DIGITS}}} ({LEARNT}|{LOCKED})", line) for line in lines):
-        raise ModelError(f"{path}: must hold {DIGITS} hexadecimal digits and {LEARNT} or {LOCKED} a line")
-    pairs = [line.split() for line in lines]
-    learnt, locked = (frozenset(digest for digest, part in pairs if part == wanted) for wanted in (LEARNT, LOCKED))
-    return Seen(learnt=learnt, locked=locked - learnt)
+    return parse_seen(path.read_text(encoding="utf-8", errors="replace"), what=path)
 
 
-def mark_known(images: Iterable[npt.NDArray[np.uint8]], digests: frozenset[str]) -> npt.NDArray[np.bool_]:
-    """N, true where an image of N×S×S is among those that the digests stand for."""
-    return np.array([digest_image(image) in digests for image in images], dtype=np.bool_)
+def parse_seen(text: str, *, what: object) -> Seen:
+    """What ``dump_seen`` wrote, of this or an older release; ``what`` names it in the ModelError for other text."""
+    lines = text.splitlines()
+    looks = bool(lines) and lines[0].startswith("schema ")
+    if looks and lines.pop(0) != FIRST_LINE:
+        raise ModelError(f"{what}: written by a newer release of kdsearch; install that release")
+    if not all(_LINES[looks].fullmatch(line) for line in lines):
+        raise ModelError(f"{what}: not a list of images as kdsearch pick writes it; write the folder again")
+    rows = [line.split() for line in lines]
+    learnt, locked = (_known([row for row in rows if row[-1] == part]) for part in (LEARNT, LOCKED))
+    return Seen(learnt=learnt, locked=locked, looks=looks)
+
+
+def _known(rows: Sequence[Sequence[str]]) -> Known:
+    looks = [row[1] for row in rows if len(row) > 2]
+    packed = np.frombuffer(bytes.fromhex("".join(looks)), np.uint8).reshape(len(looks), HASH_BITS // 8)
+    return Known(
+        digests=frozenset(row[0] for row in rows),
+        hashes=np.unpackbits(packed, axis=1).astype(np.bool_),
+        names=frozenset(row[2] for row in rows if len(row) > 2),
+        groups=frozenset(row[3] for row in rows if len(row) > 2) - {NOTHING},
+    )
+
+
+def recognise(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageInfo], *, simulated: bool) -> Recognised:
+    """Which of the images N×S×S the student knows: the same pixels, or nearly the same look.
+
+    A resized, recompressed or brightened copy looks nearly the same; one with the file name or the group of a known
+    image may differ more. Simulated images, which resemble each other, are known by their pixels only.
+    """
+    digests = [_digest(image) for image in images]
+    exactly = {part: _among(digests, known.digests) for part, known in ((LEARNT, seen.learnt), (LOCKED, seen.locked))}
+    learnt, locked = exactly[LEARNT], exactly[LOCKED] & ~exactly[LEARNT]
+    if simulated or not seen.looks:
+        return Recognised(learnt=learnt, locked=locked, alike=np.zeros_like(learnt))
+    names, groups = [_name(info) for info in infos], _given_groups(infos)
+    hashes = np.stack([hash_image(np.asarray(image)) for image in images])
+    near, alike = {}, {}
+    for part, known in ((LEARNT, seen.learnt), (LOCKED, seen.locked)):
+        alike[part] = _among(names, known.names) | _among(groups, known.groups)
+        near[part] = are_near(hashes, known.hashes) | (alike[part] & are_near(hashes, known.hashes, named_alike=True))
+    learnt |= near[LEARNT] & ~locked
+    locked |= near[LOCKED] & ~learnt
+    return Recognised(learnt=learnt, locked=locked, alike=(alike[LEARNT] | alike[LOCKED]) & ~learnt & ~locked)
+
+
+def _among(digests: Sequence[str], known: frozenset[str]) -> Bools:
+    return np.array([digest in known for digest in digests], dtype=np.bool_)
+
+
+def _digest(image: npt.NDArray[np.uint8]) -> str:
+    """Stands for the grey values S×S, at the student's size."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:DIGITS]
+
+
+def _name(info: ImageInfo) -> str:
+    """Stands for the name of the image's file."""
+    return _short(info.id.rpartition("/")[2].lower())
+
+
+def _given_groups(infos: Sequence[ImageInfo]) -> list[str]:
+    """Stand for the images' groups where somebody named them; near-duplicates are called by one of their images."""
+    ids = {info.id for info in infos}
+    given = (info.group if info.group and info.group.removeprefix(ACROSS) not in ids else None for info in infos)
+    return [NOTHING if group is None else _short(group) for group in given]
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()[:NAME_DIGITS]

@@ -19,6 +19,12 @@ from kdsearch.trials.record import Student
 
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
 
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"$<$", ">": r"$>$", "|": r"$|$", "±": r"$\pm$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$"}
+)
+"""How LaTeX writes what it would take for commands, or has no letter for."""
 
 WHAT_STANDS = (
     "corr.: the Dice to expect on other images of the best student no larger, corrected for choosing by these; "
@@ -127,7 +133,7 @@ def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
 
 def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for LaTeX, with booktabs."""
-    body = [f"{' & '.join(_escaped(cell) for cell in cells)} \\\\" for cells in (head, *rows)]
+    body = [f"{' & '.join(latex_text(cell) for cell in cells)} \\\\" for cells in (head, *rows)]
     columns = "r" * len(head)
     lines = [
         f"\\begin{{tabular}}{{{columns}}}",
@@ -141,10 +147,9 @@ def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
-    for plain, written in (("%", r"\%"), ("_", r"\_"), ("±", r"$\pm$"), ("×", r"$\times$")):
-        text = text.replace(plain, written)
-    return text
+def latex_text(text: str) -> str:
+    """The text as LaTeX shows it, whatever characters it holds."""
+    return text.translate(LATEX)
 
 
 def front_json(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.cache import load_dataset
+from kdsearch.data.cache import load_dataset, open_dataset
 from kdsearch.data.dataset import DataSummary
 from kdsearch.data.source import check_tables
 from kdsearch.data.splits import split
@@ -102,9 +102,16 @@ def read_same_images(
 def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, teacher_id: str) -> Materials:
     """The study's images, split and the teacher of that id; ``data`` is what its trials were made from.
 
-    Raises KdsearchError where one of them is not there, or the images are others.
+    If the study's folders hold other images by now, or none, those that the trials were made from come from the cache.
+    Raises KdsearchError if they are not there either, or the teacher is not.
     """
-    images = read_same_images(study, home, data=data, reads_results=True)
+    try:
+        images = read_same_images(study, home, data=data, reads_results=True)
+    except KdsearchError:
+        kept = None if data is None else _kept_images(study, home, data)
+        if kept is None:
+            raise
+        images = kept
     teacher = open_teacher(TeacherRecipe.of(study), home / "teachers" / teacher_id)
     if teacher is None:
         raise KdsearchError(
@@ -112,6 +119,20 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
             "settings or KDSEARCH_HOME others then? kdsearch run trains it"
         )
     return dataclasses.replace(images, trained_teacher=teacher)
+
+
+def _kept_images(study: StudyConfig, home: Path, data: DataSummary) -> Materials | None:
+    """The images that the study's trials were made from as the cache holds them; None if it doesn't."""
+    try:
+        dataset = open_dataset(home, data.fingerprint)
+    except OSError:
+        return None
+    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    unlabelled = load_unlabelled(study.data, home, dataset, splits)
+    found = None if unlabelled is None else unlabelled.fingerprint
+    if splits.fingerprint != data.split or found != data.unlabelled_fingerprint:
+        return None
+    return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled, files=False)
 
 
 def _require_empty_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:

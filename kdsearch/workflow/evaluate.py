@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +14,20 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kdsearch.config.data import DataConfig
+from kdsearch.config.data import DataConfig, PhantomSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
-from kdsearch.data.native import native_images
+from kdsearch.data.native import NativeImage, native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
-from kdsearch.export.checks import native_scores
+from kdsearch.export.checks import native_score
 from kdsearch.export.loading import LoadedStudent
-from kdsearch.export.seen import Seen, mark_known
+from kdsearch.export.seen import Recognised, Seen, recognise
+from kdsearch.measure.native import gather
 from kdsearch.measure.scores import predict_classes
 from kdsearch.trials.scores import NativeScores
 
-Grey = Iterable[npt.NDArray[np.uint8]]
+Images = Iterable[NativeImage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,30 +62,49 @@ def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
         raise KdsearchError(f"--data {text}: {first['msg']}") from None
 
 
-def read_evaluated(data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]) -> Dataset:
+def read_evaluated(
+    student: LoadedStudent, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
+) -> Dataset:
     """The images; those that the student learnt from or was chosen by are left out where ``unseen``.
 
-    ``warn`` is told how many of them the student knows. Raises KdsearchError where none is left.
+    ``warn`` is told how many of them the student knows, at least: a copy that was cut is found by its name only. Raises
+    KdsearchError where none is left.
     """
-    dataset = load_dataset(data, home)
-    locked = mark_known(dataset.images, known.locked)
-    if locked.any():
-        warn(
-            f"{locked.sum()} of {len(locked)} images are the study's locked test images: this opens them. Report that "
+    dataset = load_dataset(data, home, whites=student.description.input.whites)
+    simulated = all(isinstance(source, PhantomSource) for source in data.sources)
+    found = recognise(known, dataset.images, dataset.infos, simulated=simulated)
+    if found.learnt.all() and unseen:
+        count = f"all of {len(found.learnt)} images were trained on, or chosen by"
+        raise KdsearchError(f"--unseen: {count}; nothing is left to score")
+    for sentence in _what_is_known(found, looks=known.looks, unseen=unseen):
+        warn(sentence)
+    return _part(dataset, np.flatnonzero(~found.learnt)) if unseen else dataset
+
+
+def _what_is_known(found: Recognised, *, looks: bool, unseen: bool) -> Iterator[str]:
+    """How many of the images the student knows, as far as anybody can see."""
+    whole = len(found.learnt)
+    learnt, locked, alike = (int(part.sum()) for part in (found.learnt, found.locked, found.alike))
+    if locked:
+        yield (
+            f"At least {locked} of {whole} images are the study's locked test images: this opens them. Report that "
             "score once, and choose nothing by it."
         )
-    seen = mark_known(dataset.images, known.learnt)
-    count = f"{seen.sum()} of {len(seen)} images were trained on, or chosen by"
-    if seen.all() and unseen:
-        raise KdsearchError(f"--unseen: {count}; nothing is left to score")
-    if not seen.any():
-        if unseen:
-            warn(count)
-        return dataset
-    warn(
-        f"{count}; they are left out" if unseen else f"{count}: their scores are no test; leave them out with --unseen"
-    )
-    return _part(dataset, np.flatnonzero(~seen)) if unseen else dataset
+    if learnt:
+        rest = "; they are left out" if unseen else ": their scores are no test; leave them out with --unseen"
+        yield f"At least {learnt} of {whole} images were trained on, or chosen by{rest}."
+    elif unseen:
+        yield f"None of {whole} images was recognised as one that was trained on, or chosen by."
+    if alike:
+        yield (
+            f"{alike} further images have the file name or the patient of an image of the study, but look different: "
+            "see whether they are cut or marked copies, or the same people."
+        )
+    if not looks:
+        yield (
+            "This student was picked by an older release, so that resized or recompressed copies of its images cannot "
+            "be recognised; kdsearch pick writes the folder again."
+        )
 
 
 def evaluate(
@@ -92,17 +112,20 @@ def evaluate(
     dataset: Dataset,
     data: DataConfig,
     *,
-    watch: Callable[[Grey], Grey] = lambda images: images,
+    watch: Callable[[Images], Images] = lambda images: images,
 ) -> Evaluation:
-    """Asks the student about every image; ``watch`` may count them as they are taken."""
-    logits = np.stack([student.small_logits(np.asarray(image)) for image in watch(dataset.images)])
+    """Predicts every image as ``predict`` does; ``watch`` may count them as they are taken."""
     ids = [info.id for info in dataset.infos]
-    size = student.description.input.size
+    predicted, scores = {}, {}
+    for image in watch(native_images(data, set(ids), whites=student.description.input.whites)):
+        small = student.small_logits(image.grey)
+        predicted[image.id] = predict_classes(torch.from_numpy(small)[None])[0]
+        scores[image.id] = native_score(small, image)
     return Evaluation(
         dataset=dataset,
-        predicted=predict_classes(torch.from_numpy(logits)),
+        predicted=torch.stack([predicted[name] for name in ids]),
         target=torch.from_numpy(np.asarray(dataset.masks) > 0).long(),
-        native=native_scores(student.small_logits, native_images(data, set(ids)), ids, size=size),
+        native=gather(scores[name] for name in ids),
     )
 
 

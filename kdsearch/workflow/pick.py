@@ -25,6 +25,10 @@ from kdsearch.trials.record import Student, students_of
 from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose, choose_confirmed
 from kdsearch.workflow.confirm import confirmation, openings
 
+FILES_CHANGED = (
+    "The study's folders no longer hold the images of its trials, so that these come from the cache and nothing is "
+    "measured at the files' size."
+)
 RUNTIME = ("numpy", "onnx", "onnxruntime")
 """What a program needs that loads the model from the registry."""
 
@@ -133,7 +137,7 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         overlays=known.pictures.sheet(student),
         form=form,
         provenance=Provenance(
-            chosen=f"{choice.sentence} {choice.caution}".strip(),
+            chosen=" ".join(filter(None, (choice.sentence, choice.caution, "" if materials.files else FILES_CHANGED))),
             seen=dump_seen(materials.dataset, known.search_splits, materials.unlabelled),
             test_openings=known.test_openings,
             tested=known.tested is not None and known.tested.member_of(student.number) is not None,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from kdsearch.report.overlays import outlined
 LEAST_SIDE = 256
 """Overlays of smaller images are enlarged to it."""
 FULL = 2**16 - 1
+MASK = re.compile(r"(.+)_mask(?:_\d+)?")
+"""How published sets, and ``predict`` itself, call the mask of an image beside it."""
+IMAGE, FOLDER = "images", "folders"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +34,29 @@ class ImageToMark:
     """Without the ending that says what it is."""
 
 
-def find_images(names: list[str], out: Path) -> list[ImageToMark]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundImages:
+    """What files, folders and patterns stand for."""
+
+    images: tuple[ImageToMark, ...]
+    passed_over: tuple[str, ...]
+    """What else lies in the folders: how many of each kind, and an example."""
+
+
+def find_images(names: list[str], out: Path) -> FoundImages:
     """The images that files, folders and patterns stand for, each once.
 
-    Raises KdsearchError where one stands for nothing or two images would be written to one place.
+    In folders, masks that lie beside their images are no images. Raises KdsearchError where a name stands for nothing
+    or two images would be written to one place.
     """
     places: dict[Path, Path] = {}
+    passed: dict[str, list[Path]] = {}
     for name in names:
-        found = _expand(name, out)
+        found = _expand(name, out, passed)
         if not found:
             missing = not Path(name).exists() and not glob.has_magic(name)
             what = "no such file or folder" if missing else f"no image there; images end in {', '.join(SUFFIXES)}"
-            raise KdsearchError(f"{name}: {what}")
+            raise KdsearchError("; ".join([f"{name}: {what}", *_counts(passed)]))
         for image, below in found:
             place = out / below.with_suffix("")
             if places.setdefault(place, image).resolve() != image.resolve():
@@ -47,26 +64,55 @@ def find_images(names: list[str], out: Path) -> list[ImageToMark]:
                     f"{places[place]} and {image} would both be written to {place}_mask.png; predict them into two "
                     "folders"
                 )
-    return [ImageToMark(image=image, place=place) for place, image in places.items()]
+    images = tuple(ImageToMark(image=image, place=place) for place, image in places.items())
+    return FoundImages(images=images, passed_over=tuple(_counts(passed)))
 
 
-def _expand(name: str, out: Path) -> list[tuple[Path, Path]]:
+def _counts(passed: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    for kind, paths in sorted(passed.items()):
+        yield f"passed over {kind}: {len(paths)}, such as {paths[0]}"
+
+
+def _expand(name: str, out: Path, passed: dict[str, list[Path]]) -> list[tuple[Path, Path]]:
     """Images and their names below the folder they were found in; what was written below ``out`` is none.
 
-    Raises KdsearchError where a folder's masks would lie among its images.
+    What a folder holds besides is added to ``passed``. Raises KdsearchError where a folder's masks would lie among its
+    images.
     """
     path = Path(name)
     if path.is_dir():
         whole, written = path.resolve(), out.resolve()
         if whole == written:
             raise KdsearchError(f"--out {out}: holds the images to be read; name another folder")
-        images = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         below = written.is_relative_to(whole)
-        inside = sorted(file for file in images if not (below and file.resolve().is_relative_to(written)))
-        return [(file, file.relative_to(path)) for file in inside]
+        inside = [file for file in sorted(path.rglob("*")) if not (below and file.resolve().is_relative_to(written))]
+        stems = {file.with_suffix("") for file in inside if file.suffix.lower() in SUFFIXES}
+        kinds = {file: _kind(file, stems) for file in inside}
+        for file, kind in kinds.items():
+            if kind not in (IMAGE, FOLDER):
+                passed.setdefault(kind, []).append(file)
+        return [(file, file.relative_to(path)) for file, kind in kinds.items() if kind == IMAGE]
     if path.exists():
         return [(path, Path(path.name))]
     return [(Path(file), Path(Path(file).name)) for file in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 - a pattern may be absolute
+
+
+def _kind(file: Path, stems: Collection[Path]) -> str:
+    """What lies in a folder; ``stems`` are the files there that may be images, without their endings."""
+    if file.is_dir():
+        if file.is_symlink():
+            return "linked folders"
+        return FOLDER if os.access(file, os.R_OK | os.X_OK) else "folders that cannot be read"
+    if not file.exists():
+        return "broken links"
+    if not file.is_file():
+        return "pipes or devices"
+    if file.name.startswith("."):
+        return "hidden files"
+    if file.suffix.lower() not in SUFFIXES:
+        return "files of other endings"
+    mask = MASK.fullmatch(file.stem)
+    return "masks of images beside them" if mask and file.with_name(mask[1]) in stems else IMAGE
 
 
 def predict(student: LoadedStudent, wanted: ImageToMark, *, probabilities: bool) -> None:

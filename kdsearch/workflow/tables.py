@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
+from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.errors import NotRunYetError
+from kdsearch.search.store import open_store
 from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student, TrialRecord
 
@@ -43,7 +47,18 @@ def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame(index=pd.Index([], name="trial"))
 
 
-def repeats_table(repeats: Sequence[Sequence[TrialRecord]]) -> pd.DataFrame:
-    """As ``trials_table``, by repeat, counted from 1, and trial."""
-    tables = {place: trials_table(records) for place, records in enumerate(repeats, start=1)}
+def all_trials_table(study: StudyConfig, home: Path) -> pd.DataFrame:
+    """As ``trials_table``; if the study has repeats, by repeat, counted from 1, and trial.
+
+    Repeats that were never run are left out. Raises NotRunYetError if none was.
+    """
+    if study.repeats == 1:
+        return trials_table(open_store(study, home, create=False).records())
+    tables = {}
+    for place, one in enumerate(repeats_of(study), start=1):
+        try:
+            tables[place] = trials_table(open_store(one, home, create=False).records())
+        except NotRunYetError:
+            if place == 1:
+                raise
     return pd.concat(tables, names=["repeat"])

@@ -30,3 +30,12 @@ def test_environment_is_set_before_torch_is_loaded_unless_the_user_says_otherwis
         environment = {key: value for key, value in os.environ.items() if key != name} | given
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stderr.split()[-2:] == ["False", kept]
+
+
+def test_warnings_of_a_locked_test_go_to_its_console():
+    code = (
+        "import logging; from kdsearch.cli.main import main\n"
+        "main(['test', 'absent.yaml', '--trial', '0']); print(type(logging.getLogger().handlers[0]).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "RichHandler"

@@ -11,7 +11,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from rich.console import Console
+
+from kdsearch.cli.commands.evaluate import score_tables
+from kdsearch.data.dataset import Dataset, ImageInfo
+from kdsearch.trials.scores import NativeScores
+from kdsearch.workflow.evaluate import Evaluation
 
 pytestmark = pytest.mark.xdist_group("shipping")
 
@@ -73,6 +80,27 @@ def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(place):
     assert not list((place / "masks").glob("bad*"))
 
 
+def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(place):
+    folder = place / "mixed"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png", "more/a_mask.png", "b.webp", "c.gif", "._a.png"):
+        shutil.copy(place / "pictures" / "a.png", folder / name)
+    (folder / "broken.png").symlink_to("nowhere.png")
+    (folder / "linked").symlink_to(place / "pictures")
+    done = _run(place, "predict", "student", "mixed", "--out", "of-mixed")
+    assert "2 of 2 images done" in done.stdout, "a mask without its image may be an image"
+    for words in (
+        "passed over masks of images beside them: 2, such as mixed/a (1)_mask.png",
+        "passed over files of other endings: 2, such as mixed/b.webp",
+        "passed over broken links: 1, such as mixed/broken.png",
+        "passed over hidden files: 1, such as mixed/._a.png",
+        "passed over linked folders: 1, such as mixed/linked",
+    ):
+        assert words in done.stderr
+    done = _run(place, "predict", "student", "mixed/a (1)_mask.png", "--out", "of-mixed")
+    assert "1 of 1 images done" in done.stdout, "who names a file means it"
+
+
 def test_patterns_are_understood_and_the_same_command_again_is_fine(place):
     for _ in range(2):
         assert "1 of 1" in _run(place, "predict", "student", "pictures/*.jpg", "--out", "again").stdout
@@ -130,7 +158,7 @@ def test_scores_on_a_data_set_come_with_a_row_an_image(place):
     assert all(0 <= float(row["native_dice"]) <= 1 for row in lesions)
     assert [row["native_dice"] for row in lesions] != [row["dice"] for row in lesions]
     assert all(0 <= float(row["nsd"]) <= 1 and 0 <= float(row["hd95"]) <= 1 for row in lesions)
-    assert "at files" in done.stdout
+    assert "At the size of the files" in done.stdout
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 
 
@@ -171,3 +199,54 @@ def test_command_whose_packages_are_missing_names_one(place):
     assert done.returncode == 2
     assert "kdsearch predict: needs the package " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(place):
+    """As in ``kdsearch evaluate … | head -1``: rich prints first, the table of scores is written last."""
+    folder = place / "unread"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(folder / "images" / "a.png")
+    Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 8)[:20, :20]).save(folder / "masks" / "a.png")
+    words = ("evaluate", "student", "--data", f"folder={folder}", "--unseen", "--csv", str(folder / "scores.csv"))
+    assert _run_unread(place, *words) == (0, "")
+    assert (folder / "scores.csv").read_text(encoding="utf-8").count("\n") == 2
+    words = ("predict", "student", "pictures/a.png", "bad.png", "--out", str(folder / "masks"))
+    code, said = _run_unread(place, *words, options=("-u",))
+    assert code == 1
+    assert said.startswith("skipped bad.png")
+    assert (folder / "masks" / "a_mask.png").is_file()
+
+
+def _run_unread(place, *arguments, options=()):
+    """Exit code and standard error of a command whose standard output is a pipe without a reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, *options, "-m", "kdsearch", *arguments],
+        cwd=place,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    os.close(writer)
+    return done.returncode, done.stderr
+
+
+def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys):
+    labels = ("malignant", "benign", "normal", "a label that is far too long for a column of its own in eighty of them")
+    infos = tuple(ImageInfo(id=f"x/{n}", source="x", label=label, group=None) for n, label in enumerate(labels))
+    maps = torch.ones(4, 8, 8, dtype=torch.int64)
+    images = np.zeros((4, 8, 8), np.uint8)
+    native = NativeScores(dice=(1.0,) * 4, nsd=(0.5,) * 4, hd95=(1.0,) * 4)
+    dataset = Dataset(images=images, masks=images, infos=infos, fingerprint="")
+    console = Console(width=80)
+    for table in score_tables(Evaluation(dataset=dataset, predicted=maps, target=maps, native=native), size=512):
+        console.print(table)
+    text = capsys.readouterr().out
+    assert "…" not in text
+    for words in ("with a lesion", "Dice %", "IoU %", "empty, left so", "NSD %", "HD95 %", "missed", "malignant"):
+        assert words in text
+    assert all(word in text for word in labels[3].split())

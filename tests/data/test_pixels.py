@@ -145,3 +145,22 @@ def test_numbers_on_no_scale_of_greys_are_refused(tmp_path):
         white_of([shifted], bits=None)
     averaged = _save(tmp_path / "b.tiff", np.linspace(0, 249.5, 64, dtype=np.float32).reshape(8, 8))
     assert white_of([shifted, averaged], bits=None) == 255
+
+
+def test_fractions_are_not_read_as_whole_numbers_nor_the_reverse(tmp_path):
+    shares, whole = (RAMP / 255).astype(np.float32), RAMP.astype(np.uint16) * 16
+    Image.fromarray(shares).save(tmp_path / "shares.tiff")
+    Image.fromarray(whole).save(tmp_path / "whole.png")
+    Image.fromarray((RAMP > 250).astype(np.float32)).save(tmp_path / "zeros.tiff")
+    with pytest.raises(DataError, match="holds fractions of one, where whole numbers up to 4095 are expected"):
+        read_grey(tmp_path / "shares.tiff", whites=(4095.0,))
+    with pytest.raises(DataError, match="holds values up to 4032, where fractions of one are expected"):
+        read_grey(tmp_path / "whole.png", whites=(1.0,))
+    assert read_grey(tmp_path / "zeros.tiff", whites=(4095.0,)).max() == 0
+
+
+def test_too_large_an_image_is_refused_without_pillows_warning(tmp_path, recwarn):
+    Image.new("1", (10_100, 10_000)).save(tmp_path / "large.png")
+    with pytest.raises(DataError, match="10100×10000 pixels, more than 100,000,000"):
+        read_grey(tmp_path / "large.png")
+    assert not recwarn.list

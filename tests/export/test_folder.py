@@ -81,12 +81,24 @@ def test_card_states_the_facts(shipped):
     assert front_matter["pipeline_tag"] == "image-segmentation"
     assert "Validation Dice 70.0 % ± 20.0" in card
     assert "By hand." in card
-    assert "| all with a lesion | 70.0 | 20.0 | 10 |" in card
+    assert "| all with foreground | 70.0 | 20.0 | 10 |" in card
     assert "phantom: simulated by kdsearch" in card
     assert "trained from random weights" in card
     for heading in ("Intended use", "Data", "Metrics", "Latency", "Limits", "How it was made", "How to run it"):
         assert f"## {heading}" in card
     assert not re.search(r"\bnan\b", card)
+    assert not re.search("lesion|ultrasound|diagnos|probe", card)
+
+
+def test_card_names_the_class_and_the_tags_of_the_study(shipped, bench):
+    study = bench.study.model_copy(update={"tags": ("street-scenes",)})
+    description = read_description(shipped).model_copy(update={"classes": ("road",)})
+    description = description.model_copy(update={"input": description.input.model_copy(update={"whites": (4095.0,)})})
+    card = model_card(description, study, teacher=bench.materials.teacher.scores)
+    assert yaml.safe_load(card.split("---")[1])["tags"][:2] == ["street-scenes", "segmentation"]
+    assert "Predicts the class road in grey-scale images" in card
+    assert "| all with road |" in card
+    assert "Images of more than 8 bits are scaled first, so that 4095 becomes 255" in card
 
 
 def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench):

@@ -96,7 +96,7 @@ def test_values_that_are_not_finite_are_no_mask(folder, picture):
 
 def test_list_of_images_that_was_emptied_is_refused(folder):
     description = kdsearch.load(folder).description
-    assert len(read_seen(folder, description).learnt) == 31
+    assert len(read_seen(folder, description).learnt.digests) == 31
     (folder / "seen.txt").write_text("")
     with pytest.raises(ModelError, match=r"seen\.txt: not the file that student.yaml describes"):
         read_seen(folder, description)

@@ -9,11 +9,12 @@ import pytest
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.front.members import front_of
+from kdsearch.markdown import markdown_table
 from kdsearch.report.figures import curves_figure, groups_figure
 from kdsearch.report.note import study_note
 from kdsearch.report.page import ReportData, report_page
 from kdsearch.report.progress import reference_size, steps_of
-from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
+from kdsearch.report.table import front_latex, front_markdown, latex_table, latex_text, paths_latex, paths_markdown
 from kdsearch.trials.record import EpochReport, TrialRecord, students_of
 from tests.front.students import student
 
@@ -151,3 +152,13 @@ def test_note_stays_within_mlflows_limit_and_names_what_it_leaves_out():
     assert len(note) < 8_000
     assert "and 50 larger ones" in note
     assert "kdsearch pick STUDY.yaml" in note
+
+
+def test_any_text_is_safe_in_a_table_of_latex_and_of_markdown():
+    latex = latex_table(("a",), [(r"50 % & $5 #1 a_b {x} ~ ^ \ 2×3 ≤ 4",)])
+    assert (
+        r"50 \% \& \$5 \#1 a\_b \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} 2$\times$3 $\le$ 4 \\"
+        in latex
+    )
+    assert markdown_table(("a", "b"), [("x|y", "two\nlines")]).splitlines()[-1] == r"| x\|y | two lines |"
+    assert latex_text("trial_1 gains 2 % & more") == r"trial\_1 gains 2 \% \& more"

@@ -12,6 +12,7 @@ import pytest
 import kdsearch
 from kdsearch.cli.main import main
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
+from kdsearch.export.description import read_description
 from kdsearch.search.events import Ended
 from tests.tiny import TINY
 
@@ -78,6 +79,31 @@ def test_rules_that_exclude_each_other_are_refused(study):
 def test_report_is_one_file(study):
     place = study.report("reports/study.html")
     assert "<html" in place.read_text(encoding="utf-8")[:500].lower()
+
+
+def test_student_is_picked_though_images_were_added_or_are_gone(study):
+    before = read_description(study.pick(trial=SMALLEST, out="before", registry=False).folder)
+    shutil.copy("images/images/00.png", "images/images/new.png")
+    shutil.copy("images/masks/00.png", "images/masks/new.png")
+    after = read_description(study.pick(trial=SMALLEST, out="after", registry=False).folder)
+    assert (after.data, after.onnx, after.subgroups) == (before.data, before.onnx, before.subgroups)
+    assert before.native is not None
+    assert after.native is None
+    assert after.chosen.endswith("nothing is measured at the files' size.")
+    assert Path("after/seen.txt").read_bytes() == Path("before/seen.txt").read_bytes()
+    shutil.rmtree("images/images")
+    assert study.pick(trial=SMALLEST, out="gone", registry=False).trial == SMALLEST
+    shutil.rmtree("home/data")
+    with pytest.raises(KdsearchError, match="images"):
+        study.pick(trial=SMALLEST, out="none", registry=False)
+
+
+def test_place_that_cannot_be_written_is_named(study):
+    Path("file").write_text("", encoding="utf-8")
+    with pytest.raises(KdsearchError, match=r"file/study\.html cannot be written: .*; name another place"):
+        study.report("file/study.html")
+    with pytest.raises(KdsearchError, match=r"file/student cannot be written: .*; name another place"):
+        study.pick(trial=SMALLEST, out="file/student", registry=False)
 
 
 def test_study_is_run_and_its_events_are_heard(tmp_path, monkeypatch):
@@ -152,3 +178,5 @@ def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
     assert set(trials.index.get_level_values("repeat")) == {1, 2}
     number = study.front().index[0]
     assert study.front().loc[number, "dice"] == pytest.approx(trials.xs(number, level="trial")["dice"].mean())
+    shutil.rmtree(".kdsearch/studies/r.repeat-2")
+    assert set(study.trials().index.get_level_values("repeat")) == {1}, "the other was never run"

@@ -48,7 +48,8 @@ def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
     assert "- phantom, without its masks: simulated by kdsearch" in card
     assert "12 further images taught through the teacher alone." in card
     assert (
-        len(read_seen(picked.folder, described).learnt) == 12 + described.data["train"] + described.data["validation"]
+        len(read_seen(picked.folder, described).learnt.digests)
+        == 12 + described.data["train"] + described.data["validation"]
     )
     assert "12 without masks taught through the teacher alone" in study.report().read_text(encoding="utf-8")
 
@@ -93,7 +94,7 @@ def test_plain_student_s_card_counts_none_of_them():
         seen = described.data["train"] + described.data["validation"]
         taught = 0 if path == "none" else 12
         assert described.data["unlabelled"] == taught
-        assert len(read_seen(picked.folder, described).learnt) == seen + taught
+        assert len(read_seen(picked.folder, described).learnt.digests) == seen + taught
         card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert ("taught through the teacher alone" in card) == (path != "none")
 

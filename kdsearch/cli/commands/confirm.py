@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from kdsearch.cli.confirmation import say, show_answers, show_plan, watch
+from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.files.home import home_folder
@@ -25,11 +24,7 @@ def run(options: argparse.Namespace) -> int:
     study = with_search(study, trials=None, workers=options.workers)
     study = with_confirm(study, repetitions=options.repetitions)
     home, console = home_folder(os.environ), Console(stderr=options.json, soft_wrap=False)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
-    )
+    show_warnings(console)
     if options.dry_run:
         show_plan(plan_confirmation(study, home), console)
         before = sealed_before(study, home, kind="confirm")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -28,11 +29,12 @@ from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_evalu
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints Dice on all images and by label, and writes a row an image where ``--csv`` says."""
+    """Prints scores of all images and by label, and writes a row for each image to ``--csv``."""
     student = load_student(options.folder, runtime=options.runtime)
     data = data_of(options.data, options.on_defect, student)
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_evaluated(
+        student,
         data,
         home_folder(os.environ),
         known=read_seen(options.folder, student.description),
@@ -40,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
         warn=lambda text: console.print(text, style="yellow"),
     )
     evaluation = _watched(student, dataset, data)
-    console.print(_summary(evaluation))
+    for table in score_tables(evaluation, size=student.description.input.size):
+        console.print(table)
     for defect in dataset.skipped:
         console.print(f"skipped {defect}", style="red", markup=False)
     for remark in dataset.remarks:
@@ -66,9 +69,12 @@ def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Eval
     )
 
 
-def _summary(evaluation: Evaluation) -> Table:
-    head = ("images", "with a lesion", "Dice %", "± over images", "IoU %", "at files' size: Dice %", "NSD %", "HD95 %")
-    table = Table(*head, "missed", "empty ones left empty")
+def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
+    """Scores at the student's size and at the files', each with a row for all images and for each label."""
+    small = _table(
+        f"At {size}×{size} pixels, as in training", "with a lesion", "Dice %", "±", "IoU %", "empty, left so"
+    )
+    own = _table("At the size of the files", "Dice %", "NSD %", "HD95 %", "missed")
     labels = [info.label for info in evaluation.dataset.infos]
     groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
     named = sorted({label for label in labels if label is not None})
@@ -77,11 +83,20 @@ def _summary(evaluation: Evaluation) -> Table:
         part = torch.tensor(chosen)
         overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
         empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
-        cells = [""] * 7
+        figures = ["", "", ""]
         if overlap.images:
-            cells = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
-            cells += _native(evaluation.native, np.array(chosen))
-        table.add_row(escape(name), str(overlap.images), *cells, empty)
+            figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
+            own.add_row(escape(name), *_native(evaluation.native, np.array(chosen)))
+        small.add_row(escape(name), str(overlap.images), *figures, empty)
+    return small, own
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Labels are folded, figures and their headings never: all fit eighty columns."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("images", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -17,8 +17,10 @@ SOME_BAD = 1
 def run(options: argparse.Namespace) -> int:
     """Writes a mask and an overlay for each image; returns 1 where some could not be read."""
     student = load_student(options.folder, runtime=options.runtime)
-    images = find_images(options.images, options.out)
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    found = find_images(options.images, options.out)
+    console, images = Console(stderr=True, soft_wrap=True, highlight=False), found.images
+    for line in found.passed_over:
+        console.print(line, style="yellow", markup=False)
     bad: list[str] = []
     for wanted in track(images, description="predicting", console=console, disable=not console.is_terminal):
         try:

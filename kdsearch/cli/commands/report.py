@@ -14,7 +14,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of, verdict
-from kdsearch.report.table import front_latex, front_markdown, paths_latex, paths_markdown
+from kdsearch.report.table import front_latex, front_markdown, latex_text, paths_latex, paths_markdown
 from kdsearch.workflow.report import report, require_front
 
 
@@ -46,5 +46,5 @@ def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
         variants = variants_of(found.repeats)
         tables.append((variants_latex if latex else variants_markdown)(variants))
         if sentence := verdict(variants):
-            tables.append(sentence.replace("%", r"\%") if latex else sentence)
+            tables.append(latex_text(sentence) if latex else sentence)
     return "\n\n".join(tables)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from kdsearch.cli.live import LiveView
+from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line, failures, look, next_steps
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
@@ -37,11 +36,7 @@ def run(options: argparse.Namespace) -> int:
     study = with_folders(load_study(options.study), options.data)
     study = with_search(study, trials=options.trials, workers=options.workers)
     home, console = home_folder(os.environ), Console()
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
-    )
+    show_warnings(console)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.repeats > 1 and not any(codes):
         repeats = front(study, home).repeats

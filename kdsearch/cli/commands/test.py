@@ -8,6 +8,7 @@ import os
 from rich.console import Console
 
 from kdsearch.cli.confirmation import say, show_answers, show_plan, watch
+from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.files.home import home_folder
@@ -17,8 +18,9 @@ from kdsearch.workflow.confirm import plan_test, score_locked, sealed_before
 
 def run(options: argparse.Namespace) -> int:
     """Tests the trial's recipe, or says with ``--dry-run`` how it would be."""
-    study = with_search(with_folders(load_study(options.study), options.data), trials=None, workers=options.workers)
     home, console = home_folder(os.environ), Console(stderr=options.json)
+    show_warnings(console)
+    study = with_search(with_folders(load_study(options.study), options.data), trials=None, workers=options.workers)
     if options.dry_run:
         show_plan(plan_test(study, home, trial=options.trial), console)
         before = sealed_before(study, home, kind="test")
