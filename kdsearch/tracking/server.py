@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdsearch.errors import KdsearchError
+from kdsearch.tracking.database import is_made
 from kdsearch.tracking.location import PORT, Tracking, answers
 
 HOST = "127.0.0.1"
@@ -36,6 +37,11 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
         return
     if port is not None and answers(f"http://{HOST}:{port}", timeout_s=1.0):
         raise KdsearchError(f"--port {port}: something answers there already; name another, or none")
+    if tracking.file is not None and tracking.file.exists() and not is_made(tracking.file):
+        raise KdsearchError(
+            f"{tracking.file}: the making of this record was broken off and it holds nothing; kdsearch run and kdsearch "
+            "sync make it anew"
+        )
     chosen = port or _free_port()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S603 - our own words
