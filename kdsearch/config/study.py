@@ -18,6 +18,7 @@ from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpace, UNetSpec, family_of
 from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.training import TrainingSpec
+from kdsearch.files.databases import problem_of_address
 
 SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.IGNORECASE)
 """Names in a URL's query whose values a study file must not hold."""
@@ -82,6 +83,8 @@ class StudyConfig(Section):
     @field_validator("storage", "tracking_uri")
     @classmethod
     def _holds_no_password(cls, url: str | None) -> str | None:
+        if problem := problem_of_address(url or ""):
+            raise ValueError(problem)
         parts = urlsplit(url or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
@@ -93,6 +96,8 @@ class StudyConfig(Section):
     @field_validator("search")
     @classmethod
     def _checkpoints_hold_no_password(cls, search: SearchConfig) -> SearchConfig:
+        if problem := problem_of_address(search.checkpoints or ""):
+            raise ValueError(f"checkpoints: {problem}")
         parts = urlsplit(search.checkpoints or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(

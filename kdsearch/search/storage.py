@@ -7,7 +7,6 @@ import datetime
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004
 
 from kdsearch.errors import SearchError, first_line
+from kdsearch.files.databases import sqlite_file
 from kdsearch.trials.record import TrialRecord, read_record
 
 STORAGE_ERRORS = (OperationalError, InterfaceError, InternalError, TimeoutError, StorageInternalError)
@@ -48,11 +48,6 @@ def heals(error: Exception, url: str) -> bool:
     if path is not None and "unable to open database file" in text:
         return path.parent.is_dir() and os.access(path.parent, os.W_OK)
     return not any(part in text for part in NEVER_HEALS)
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The database's file; None where a server keeps it."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
 def make_place(url: str) -> None:

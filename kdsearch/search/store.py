@@ -21,12 +21,13 @@ from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
 from kdsearch.errors import NotRunYetError, SearchError
+from kdsearch.files.databases import sqlite_file
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.storage import explained, open_storage, record_of, sqlite_file
+from kdsearch.search.storage import explained, open_storage, record_of
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve, read_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores

@@ -78,6 +78,8 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("training: {learning_rate: {flaot: [1, 8]}}", "flaot: unknown key; allowed here: .*did you mean 'float'"),
         ("<<: 5", "expected a mapping or list of mappings for merging"),
         ("search: {limits: {params: 1e400M}}", "'1e400M' is too large"),
+        ("storage: postgresql://host:99999/x", "2: storage: port out of range 0-65535; write HOST:PORT"),
+        ("tracking_uri: http://host:abc", "2: tracking_uri: port could not be cast"),
         ("teacher: {weights: hub}", "teacher.weights: got 'hub'"),
         ("teacher: {checkpoint: t.safetensors, training: {epochs: 3}}", "remove either checkpoint or training"),
     ],

@@ -276,3 +276,10 @@ def test_sampler_learns_from_stopped_trials_and_not_from_failed_ones(study_file,
     failed = _share_of_plain_recipes(study, tmp_path / "b", lambda store, n: store.fail(n, "why"))
     assert stopped >= 0.8
     assert failed <= stopped - 0.2
+
+
+def test_study_is_found_in_an_sqlite_file_whose_url_has_options(study_file, tmp_path):
+    study = load_study(study_file(TINY + f"storage: 'sqlite:///{tmp_path}/own.db?timeout=60'\n"))
+    open_store(study, tmp_path, create=True)
+    assert (tmp_path / "own.db").is_file()
+    assert open_store(study, tmp_path, create=False).records() == ()
