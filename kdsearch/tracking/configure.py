@@ -36,7 +36,7 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 
 def reason_of(error: Exception, tracking: Tracking) -> str:
-    """Why the record does not take something, in a line without a password; what to do where it is of another MLflow."""
+    """Why the record refused something, in a line without a password; what to do where another MLflow wrote it."""
     found = VERSION.search(str(error))
     if found is None:
         return tracking.mask(first_line(error))
@@ -48,8 +48,8 @@ def reason_of(error: Exception, tracking: Tracking) -> str:
             "that MLflow, or name another place in tracking_uri or MLFLOW_TRACKING_URI"
         )
     return (
-        f"an older MLflow than the installed {mlflow.__version__} wrote it (tables of version {version}); make a copy of "
-        f"it, then bring it up to date with: mlflow db upgrade {tracking.shown}"
+        f"an older MLflow than the installed {mlflow.__version__} wrote it (tables of version {version}); make a copy "
+        f"of it, then bring it up to date with: mlflow db upgrade {tracking.shown}"
     )
 
 

@@ -39,8 +39,8 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
         raise KdsearchError(f"--port {port}: something answers there already; name another, or none")
     if tracking.file is not None and tracking.file.exists() and not is_made(tracking.file):
         raise KdsearchError(
-            f"{tracking.file}: the making of this record was broken off and it holds nothing; kdsearch run and kdsearch "
-            "sync make it anew"
+            f"{tracking.file}: the making of this record was broken off and it holds nothing; kdsearch run and "
+            "kdsearch sync make it anew"
         )
     chosen = port or _free_port()
     with tempfile.TemporaryFile() as output:

@@ -104,7 +104,7 @@ def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monk
     [
         (
             "ffffffffffff",
-            r"a newer MLflow than the installed .* wrote it .*; install that MLflow, or name another place",
+            r"a newer MLflow than the installed .* wrote it .*; install that MLflow, or name another",
         ),
         ("0a8213491aaa", r"an older MLflow .* wrote it .* bring it up to date with: mlflow db upgrade sqlite:///.*db"),
     ],
