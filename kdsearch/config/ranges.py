@@ -91,11 +91,8 @@ class FloatRange(Section, Generic[T]):
         _check_bounds(*self.bounds, log=self.log)
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
-        if self.step is not None and max(map(abs, self.bounds)) > MOST_STEPS * self.step:
-            raise ValueError(
-                f"step {self.step:g} is too fine beside bounds of up to {max(map(abs, self.bounds)):g}: floating-point "
-                "numbers cannot follow it; leave step out for a continuous range, or write a larger one"
-            )
+        if self.step is not None:
+            _check_step(*self.bounds, step=self.step)
         return self
 
 
@@ -104,6 +101,15 @@ def _check_bounds(low: Any, high: Any, *, log: bool) -> None:
         raise ValueError(f"the lower bound must be below the upper one, got [{low}, {high}]")
     if log and low <= 0:
         raise ValueError(f"a logarithmic range must be above zero, got [{low}, {high}]")
+
+
+def _check_step(low: Any, high: Any, *, step: float) -> None:
+    largest = max(abs(low), abs(high))
+    if largest > MOST_STEPS * step:
+        raise ValueError(
+            f"step {step:g} is too fine beside bounds of up to {largest:g}: floating-point numbers cannot follow it; "
+            "leave step out for a continuous range, or write a larger one"
+        )
 
 
 def _word_kind(value: Any) -> str:
