@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from kdsearch.config.ranges import Section
 
-SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+NAMES = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+SourceName = Annotated[str, Field(pattern=NAMES, max_length=60)]
 
 
 Spacing = Annotated[float, Field(gt=0, lt=100)]

@@ -14,6 +14,7 @@ Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
 Objective = Literal["dice", "params", "macs", "latency_ms", "empty_share"]
 Executor = Literal["processes", "inline", "ray"]
 Start = Literal["cold", "inherit"]
+ADDRESSES = r"^(auto|local|[^:/\s]+:\d+)$"
 
 
 class Limits(Section):
@@ -30,7 +31,7 @@ class Limits(Section):
 class RayConfig(Section):
     """The Ray cluster that ``executor: ray`` uses, and what a trial takes of it."""
 
-    address: Annotated[str, Field(pattern=r"^(auto|local|[^:/\s]+:\d+)$")] = "local"
+    address: Annotated[str, Field(pattern=ADDRESSES)] = "local"
     """``auto``: the cluster this machine belongs to; ``HOST:PORT``: the one of that head; ``local``: one made here."""
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
     """Processor cores a trial takes; its torch threads, rounded down."""

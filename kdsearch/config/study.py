@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdsearch.config.confirm import ConfirmConfig
-from kdsearch.config.data import DataConfig
+from kdsearch.config.data import NAMES, DataConfig
 from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, DistilledPath, Loss, TermSpace
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Section, Space, values_of
@@ -41,7 +41,7 @@ class Reference(Section):
 class StudyConfig(Section):
     """One study: data, teacher, the space of students, and the search through it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+    name: Annotated[str, Field(pattern=NAMES, max_length=60)]
     """The study's name: its folder, its MLflow experiment."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seeds the sampler and every trial; see ``search.vary_seed``."""
