@@ -48,3 +48,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        print(f"kdsearch {options.command}: {what}", file=sys.stderr)
+        return USER_ERROR

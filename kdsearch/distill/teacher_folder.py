@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from kdsearch.config.teacher import AnyTeacher, PredictionsTeacher, TeacherConfi
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
+from kdsearch.errors import first_line
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
@@ -32,6 +35,10 @@ FORMAT = 2
 KNOWN = "known.safetensors"
 """Logits, at the students' size, of images that a teacher of a size of its own saw as their files have them."""
 SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
+DAMAGED = (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, yaml.YAMLError)
+"""What reading the files of a folder raises after a power cut, a full disk, or a program that cleans up."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +153,24 @@ def _is_whole(folder: Path) -> bool:
 
 
 def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
-    """The cached teacher of that folder, or None where it was never finished.
+    """The cached teacher of that folder, or None where it was never finished, or where a file of it is damaged.
 
     Raises KdsearchError where a newer release wrote it.
     """
     if not _is_whole(folder):
         return None
+    try:
+        return _opened(recipe, folder)
+    except DAMAGED as error:
+        logger.warning("the cached teacher %s is damaged (%s); kdsearch run trains it anew", folder, first_line(error))
+        return None
+
+
+def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
     SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
+    if problem := damage_of(folder / "teacher.safetensors"):
+        raise ValueError(problem)
+    np.load(folder / "logits.npy", mmap_mode="r")
     return TrainedTeacher(
         folder=folder,
         recipe=recipe,
@@ -160,6 +178,15 @@ def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
         curve=read_curve((folder / "curve.json").read_bytes()),
         out_of_fold=_out_of_fold(folder),
     )
+
+
+def damage_of(path: Path) -> str:
+    """Why a safetensors file cannot be read, by its head and its length; empty where it can."""
+    try:
+        with safe_open(path, framework="np"):
+            return ""
+    except SafetensorError as error:
+        return f"{path.name}: {error}"
 
 
 def _out_of_fold(folder: Path) -> float | None:
@@ -183,10 +210,17 @@ def store_teacher(
         (beside / "teacher.safetensors").write_bytes(trained.weights)
         (beside / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
         (beside / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
-        np.save(beside / "logits.npy", trained.logits)
+        _save(beside / "logits.npy", trained.logits)
         if out_of_fold is not None:
             (beside / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold}), encoding="utf-8")
         (beside / "scores.json").write_text(dump_scores(trained.scores), encoding="utf-8")
+
+
+def _save(path: Path, array: Halves) -> None:
+    """As ``np.save``, whose OSError does not say why a disk takes no more."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def describe_teacher(recipe: TeacherRecipe) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from kdsearch.cli.main import USER_ERROR, main
 from kdsearch.environment import SETTINGS
+from tests.tiny import TINY
 
 
 def test_windows_is_refused_in_a_sentence(capsys):
@@ -30,3 +31,14 @@ def test_environment_is_set_before_torch_is_loaded_unless_the_user_says_otherwis
         environment = {key: value for key, value in os.environ.items() if key != name} | given
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stderr.split()[-2:] == ["False", kept]
+
+
+def test_what_the_operating_system_refuses_is_one_line_with_the_path(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    (tmp_path / "home").write_text("a file where a folder should be")
+    monkeypatch.setenv("KDSEARCH_HOME", "home")
+    assert main(["data", "tiny.yaml"]) == USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kdsearch data: ")
+    assert "home" in line
