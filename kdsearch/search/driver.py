@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import summarise
 from kdsearch.distill.arrays import choose_device
+from kdsearch.distill.materials import Materials
 from kdsearch.files.home import storage_url
 from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
-from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
+from kdsearch.search.mlflow_sync import begin_record, fill_record, refresh_front, show_members
 from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor, student_weights
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.session import Session, StudyState
+from kdsearch.search.session import Session, StudyState, until_written
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
@@ -54,7 +57,7 @@ def run_study(
             records = store.records()
             if store.complete():
                 return records
-        tracking.require()
+        tracking.require(database=True)
         return (yield from _run(study, home, tracking, store=store, lease=lease, abandoned=abandoned))
 
 
@@ -76,14 +79,14 @@ def _run(
             retries=study.search.retries,
             lost={record.job: record.lost for record in records if record.lost},
         )
-        materials = yield from add_teacher(study, images, jobs, home=home, study_id=store.id)
-        yield MaterialsReady(materials=materials, device=device.type)
-        with explained(study.name):
-            store.bind(
-                data=summarise(materials.dataset, materials.splits, materials.unlabelled),
-                teacher=materials.teacher,
-                student_weights=begun_with,
-            )
+        recorder = begin_record(study, tracking, store=store)  # before hours of training
+        with contextlib.ExitStack() as stopped:
+            stopped.callback(recorder.close, finished=False)
+            materials = yield from add_teacher(study, images, jobs, home=home, study_id=store.id)
+            yield MaterialsReady(materials=materials, device=device.type)
+            yield from _bind(study, home, jobs, store=store, materials=materials, student_weights=begun_with)
+            fill_record(recorder, store=store, records=state.records)
+            stopped.pop_all()
         session = Session(
             study=study,
             home=home,
@@ -91,7 +94,7 @@ def _run(
             lease=lease,
             state=state,
             jobs=jobs,
-            recorder=open_record(study, tracking, store=store, records=state.records),
+            recorder=recorder,
             materials=materials,
             pruner=build_pruner(study.search.pruning),
         )
@@ -99,6 +102,20 @@ def _run(
     finally:
         executor.close()
     return state.records
+
+
+def _bind(
+    study: StudyConfig, home: Path, jobs: Dispatcher, *, store: StudyStore, materials: Materials, student_weights: str
+) -> Iterator[DriverEvent]:
+    """Ties the study to its images, teacher and weights, once the storage takes that."""
+    bind = partial(
+        store.bind,
+        data=summarise(materials.dataset, materials.splits, materials.unlabelled),
+        teacher=materials.teacher,
+        student_weights=student_weights,
+    )
+    with explained(study.name):
+        yield from until_written(bind, study=study, home=home, jobs=jobs)
 
 
 def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:

@@ -30,9 +30,20 @@ def open_record(
     study: StudyConfig, tracking: Tracking, *, store: StudyStore, records: Iterable[TrialRecord]
 ) -> Recorder:
     """The study's record in MLflow, level with the storage; raises KdsearchError where it cannot be opened."""
+    recorder = begin_record(study, tracking, store=store)
+    fill_record(recorder, store=store, records=records)
+    return recorder
+
+
+def begin_record(study: StudyConfig, tracking: Tracking, *, store: StudyStore) -> Recorder:
+    """The study's record in MLflow before anything is trained; raises KdsearchError where it cannot be opened."""
     from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while the workers start
 
-    recorder = Recorder(study, tracking, study_id=store.id)
+    return Recorder(study, tracking, study_id=store.id)
+
+
+def fill_record(recorder: Recorder, *, store: StudyStore, records: Iterable[TrialRecord]) -> None:
+    """Brings the record level with the storage."""
     data, scores = store.data(), store.teacher()
     if data is not None:
         recorder.describe_data(data)
@@ -40,7 +51,6 @@ def open_record(
         recorder.teacher(job_of_teacher(store.teacher_id), scores, store.teacher_curve())
     for record in records:
         recorder.trial(record)
-    return recorder
 
 
 def refresh_front(
@@ -82,7 +92,10 @@ def show_members(
             elsewhere.append(str(member.number))
             continue
         content = pictures.sheet(member)
-        write_whole(str(overlays_path(home, name, member.job)), content)
+        try:
+            write_whole(str(overlays_path(home, name, member.job)), content)
+        except OSError as error:
+            logger.warning("the pictures of trial %s were not written: %s; kdsearch sync does it", member.number, error)
         weights = weights_path(home, name, member.job).read_bytes()
         recorder.member(member.job, weights=weights, overlays=content)
     if elsewhere:

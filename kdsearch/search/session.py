@@ -114,26 +114,41 @@ def retry(session: Writing, write: Callable[[], T]) -> Generator[Waiting | Resum
 
     Raises SearchError where another driver has taken the study over, or where waiting would not help.
     """
+
+    def checked() -> T:
+        session.lease.check()
+        return write()
+
+    return (yield from until_written(checked, study=session.study, home=session.home, jobs=session.jobs))
+
+
+def until_written(
+    write: Callable[[], T],
+    *,
+    study: StudyConfig,
+    home: Path,
+    jobs: Dispatcher,
+    what: str = "the storage does not take the study",
+) -> Generator[Waiting | Resumed, None, T]:
+    """As ``retry``, for what is written before there is a session; ``what`` says what is waited for."""
     pause = FIRST_PAUSE_S
     waited = False
     while True:
         try:
-            session.lease.check()
             written = write()
         except (*STORAGE_ERRORS, OSError) as error:
-            study = session.study
-            if not heals(error, storage_url(session.home, study.name, study.storage)):
+            if not heals(error, storage_url(home, study.name, study.storage)):
                 raise SearchError(
-                    f"study {session.study.name} stops: {_first_line(error)}; waiting would not fix that. What is "
+                    f"study {study.name} stops: {_first_line(error)}; waiting would not fix that. What is "
                     "finished is kept, and the same command resumes when its cause is fixed"
                 ) from error
             waited = True
-            yield Waiting(reason=_first_line(error))
+            yield Waiting(reason=_first_line(error), what=what)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
             continue
         if waited:
-            session.jobs.watchdog.reset(now=time.monotonic())
+            jobs.watchdog.reset(now=time.monotonic())
             yield Resumed()
         return written
 

@@ -15,7 +15,7 @@ def find_views(tracking: Tracking, study: str) -> dict[str, str]:
 
     Raises KdsearchError where the record does not hold the study or cannot be read.
     """
-    tracking.require()
+    tracking.require(database=True)
     try:
         client = open_client(tracking)
         found = client.get_experiment_by_name(study)

@@ -24,9 +24,16 @@ class Tracking:
 
     uri: str
 
-    def require(self) -> None:
-        """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes."""
-        if self.uri.startswith(("http://", "https://")) and not answers(self.uri):
+    def require(self, *, database: bool = False) -> None:
+        """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes.
+
+        A database's server is asked only with ``database``, as before a study: it notes each such call in its log.
+        """
+        parts = urlsplit(self.uri)
+        asked = parts.scheme in ("http", "https") or (
+            database and parts.hostname and parts.scheme.partition("+")[0] in PORTS
+        )
+        if asked and not answers(self.uri):
             raise KdsearchError(
                 f"tracking: {self.shown} does not answer; start the server, or name another in tracking_uri or "
                 "MLFLOW_TRACKING_URI"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
 import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
-from kdsearch.errors import SearchError
+from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
 from kdsearch.search.driver import run_study
@@ -26,6 +30,7 @@ from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
 from kdsearch.search.teachers import add_teacher
+from kdsearch.tracking.database import open_client
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import job_of_trial, makes_teacher, students_of
 from kdsearch.trials.scores import Cost
@@ -276,6 +281,24 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     assert run.data.tags["kdsearch.outcome"] == "stopped"
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == len(stopped[0].curve)
     assert not weights_path(home, "pruned", job_of_trial(stopped[0].number)).exists()
+
+
+@pytest.mark.parametrize("broken", ["a file in its folder's place", "a record of a newer MLflow"])
+def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_file, home, tracking, tmp_path, broken):
+    file = tmp_path / "mlflow" / "mlflow.db"
+    if broken.startswith("a file"):
+        file.parent.write_text("in the way")
+    else:
+        open_client(tracking)
+        file.parent.mkdir()
+        shutil.copy(tracking.file, file)
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    seen = []
+    study = _study(study_file, "unrecorded", INLINE.replace("epochs: 1", "epochs: 2"))
+    with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*/mlflow/mlflow.db cannot be used"):
+        seen.extend(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{file}")))
+    assert not [event for event in seen if not isinstance(event, Reading)]
 
 
 def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):

@@ -14,7 +14,11 @@ def test_silent_server_is_refused_before_anything_is_trained():
     assert not answers("http://127.0.0.1:9", timeout_s=0.5)
     with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):
         Tracking(uri="http://127.0.0.1:9").require()
-    choose_tracking(None, {}).require()
+    database = Tracking(uri="postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
+    database.require()
+    with pytest.raises(KdsearchError, match=r"tracking: postgresql.*\*\*\*@127.0.0.1:9/mlflow does not answer; start"):
+        database.require(database=True)
+    choose_tracking(None, {}).require(database=True)
 
 
 def test_password_in_the_environment_s_uri_is_never_printed():
