@@ -23,6 +23,7 @@ from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
 from kdsearch.data.readers.udiat import read_udiat
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests
+from kdsearch.files.home import expanded
 
 IMAGES_WHERE = "put images into it"
 
@@ -95,10 +96,11 @@ def fingerprint_phantom(source: PhantomSource) -> str:
 def _folder(text: str, where: str, *, field: str) -> Path:
     """The folder with environment variables filled in."""
     try:
-        return Path(string.Template(text).substitute(os.environ)).expanduser()
+        filled = string.Template(text).substitute(os.environ)
     except (KeyError, ValueError) as error:
         name = str(error).strip("'")
         raise DataError(
             f"{field}: folder {text}: the environment variable {name} is not set; set it to the data's folder, or name "
             f"the folder on the command line with --data [NAME=]FOLDER; get the data: {where}"
         ) from None
+    return expanded(filled, field=f"{field}: folder")

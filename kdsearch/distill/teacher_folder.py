@@ -23,6 +23,7 @@ from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.errors import first_line
 from kdsearch.files.digests import digest, digest_file
+from kdsearch.files.home import expanded
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
 from kdsearch.models.given_teachers import PredictedTeacher, TeacherNetwork, given_teacher
@@ -238,7 +239,7 @@ def _digest_as_it_is(path: Path, _changed_ns: int) -> str:
 def _file_state(config: AnyTeacher) -> str:
     """Stands for the content of files the settings name."""
     if isinstance(config, PredictionsTeacher):
-        folder = Path(config.folder).expanduser()
+        folder = expanded(config.folder, field="teacher.folder")
         files = PredictionFolder(folder).files() if folder.is_dir() else []
         return digest(
             [(str(path.relative_to(folder)), _digest_as_it_is(path, path.stat().st_mtime_ns)) for path in files]
@@ -246,5 +247,5 @@ def _file_state(config: AnyTeacher) -> str:
     names = [config.file]
     if isinstance(config, TeacherConfig) and config.weights.startswith("file:"):
         names.append(config.weights.removeprefix("file:"))
-    paths = [Path(name).expanduser() for name in names if name]
+    paths = [expanded(name, field="teacher") for name in names if name]
     return " ".join(digest_file(path) for path in paths if path.is_file())

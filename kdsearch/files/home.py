@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from kdsearch.errors import KdsearchError
+
 
 def home_folder(environment: Mapping[str, str]) -> Path:
     """``KDSEARCH_HOME``, or ``.kdsearch`` in the current folder."""
     return Path(environment.get("KDSEARCH_HOME") or ".kdsearch")
+
+
+def expanded(text: str, *, field: str) -> Path:
+    """The path with ``~`` filled in; raises KdsearchError that names the field where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise KdsearchError(f"{field}: {text}: there is no user of that name here; write the whole path") from None
 
 
 def study_folder(home: Path, name: str) -> Path:
@@ -28,7 +38,7 @@ def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id
     """
     place = configured if configured is not None else str(study_folder(home, name) / "checkpoints")
     if "://" not in place:
-        place = str(Path(place).expanduser().absolute())
+        place = str(expanded(place, field="search.checkpoints").absolute())
     return place.rstrip("/") if configured is None else f"{place.rstrip('/')}/{name}-{study_id[:8]}"
 
 

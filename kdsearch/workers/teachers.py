@@ -20,6 +20,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest
+from kdsearch.files.home import expanded
 from kdsearch.files.whole import discard
 from kdsearch.trials.record import EpochReport, describe_job, job_of_teacher
 from kdsearch.workers.dispatcher import Dispatcher, Passed
@@ -144,5 +145,5 @@ def _from_anywhere(config: AnyTeacher) -> AnyTeacher:
     """A file of weights by its whole path: a worker may run in another folder."""
     if not isinstance(config, TeacherConfig) or not config.weights.startswith(FILE):
         return config
-    path = Path(config.weights.removeprefix(FILE)).expanduser().absolute()
+    path = expanded(config.weights.removeprefix(FILE), field="teacher.weights").absolute()
     return config.model_copy(update={"weights": f"{FILE}{path}"})
