@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Iterator
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -66,6 +67,17 @@ def open_storage(url: str) -> RDBStorage:
     """Optuna's storage at that URL; its errors are ``explained``'s business."""
     make_place(url)
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keeps Optuna from telling of each study that is made or opened; afterwards it logs as before."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 @contextlib.contextmanager

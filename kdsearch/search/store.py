@@ -27,7 +27,7 @@ from kdsearch.files.home import storage_url
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.storage import explained, open_storage, record_of
+from kdsearch.search.storage import explained, open_storage, quiet_optuna, record_of
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve, read_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
@@ -69,6 +69,10 @@ class StudyStore:
         self._study = optuna_study
         self._mirror = Mirror(study, optuna_study)
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
+        self._grid: Iterator[dict[str, object]] | None = None
+        self._next: dict[str, object] | None = None
+        self._taken: set[frozenset[tuple[str, object]]] = set()
+        self._looked_at = 0
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more.
@@ -99,7 +103,7 @@ class StudyStore:
     def _draw(self, donors: Sequence[Student]) -> tuple[Proposal, FrozenTrial] | None:
         choices = None
         if self._config.search.sampler == "grid":
-            choices = next(self._untried(), None)
+            choices = self._untried()
             if choices is None:
                 return None
         number, seed = self._mirror.number, self._config.seed
@@ -191,7 +195,7 @@ class StudyStore:
         """Whether nothing is left to do: every trial ended, and as many as wanted or as the grid has."""
         records = self.records()
         counted = sum(record.outcome != "rejected" for record in records)
-        whole_grid = self._config.search.sampler == "grid" and next(self._untried(), None) is None
+        whole_grid = self._config.search.sampler == "grid" and self._untried() is None
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
@@ -250,10 +254,20 @@ class StudyStore:
         known = self._study.user_attrs.get("data_summary")
         return SUMMARY.validate_json(known) if known else None
 
-    def _untried(self) -> Iterator[dict[str, object]]:
-        """The grid's choices that no trial has taken."""
-        taken = {frozenset(trial.params.items()) for trial in self._mirror.trials}
-        return (choices for choices in enumerate_choices(self._config) if frozenset(choices.items()) not in taken)
+    def _untried(self) -> dict[str, object] | None:
+        """The grid's first choices that no trial has taken; None where there are none.
+
+        The grid is walked once, because what was taken stays taken.
+        """
+        trials = self._mirror.trials
+        self._taken |= {frozenset(trial.params.items()) for trial in trials[self._looked_at :]}
+        self._looked_at = len(trials)
+        if self._grid is None:
+            self._grid = enumerate_choices(self._config)
+            self._next = next(self._grid, None)
+        while self._next is not None and frozenset(self._next.items()) in self._taken:
+            self._next = next(self._grid, None)
+        return self._next
 
     def _keep(self, number: int, **attributes: str) -> None:
         for key, value in attributes.items():
@@ -276,17 +290,17 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
     Raises SearchError where it cannot be reached, does not hold the study, or holds it with other settings.
     """
     url = storage_url(home, study.name, study.storage)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = sqlite_file(url)
     if path is not None and not create and not path.exists():
         raise NotRunYetError(
             f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run"
         )
-    with explained(study.name):
-        storage = open_storage(url)
-        optuna_study = _open(study, storage, create=create)
-    _refuse_changes(study, optuna_study)
-    return StudyStore(study, optuna_study)
+    with quiet_optuna():
+        with explained(study.name):
+            storage = open_storage(url)
+            optuna_study = _open(study, storage, create=create)
+        _refuse_changes(study, optuna_study)
+        return StudyStore(study, optuna_study)
 
 
 def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:

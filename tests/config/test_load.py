@@ -193,6 +193,7 @@ def test_folder_on_the_command_line_replaces_the_file_s(study_file):
     study = load_study(study_file("name: a\ndata: {sources: [{reader: busi, folder: $NOWHERE}, {reader: phantom}]}\n"))
     assert with_folders(study, ["/there"]).data.sources[0].folder == "/there"
     assert with_folders(study, ["busi=/there"]).data.sources[0].folder == "/there"
+    assert with_folders(study, ["/there/a=b"]).data.sources[0].folder == "/there/a=b"
     with pytest.raises(StudyFileError, match="the study's sources are: busi; did you mean 'busi'"):
         with_folders(study, ["buzi=/there"])
 
