@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from kdsearch.cli.parser import build_parser
+from kdsearch.cli.terminal import print_anything
 from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
 
@@ -19,6 +21,7 @@ EXTRAS = {"psycopg": "postgres", "boto3": "s3", "s3fs": "s3", "ray": "ray"}
 
 def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform) -> int:
     """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C."""
+    print_anything((sys.stdout, sys.stderr))
     options = build_parser().parse_args(arguments)
     if platform == "win32":
         print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
@@ -27,6 +30,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
     set_environment()
     try:
         command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
+        logging.getLogger("optuna").setLevel(logging.ERROR)  # what matters, kdsearch says itself
         return int(command.run(options))
     except ModuleNotFoundError as error:
         if (error.name or "kdsearch").startswith("kdsearch"):

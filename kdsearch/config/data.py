@@ -25,7 +25,7 @@ class PhantomSource(Section):
     """What the source is called in scores."""
     images: Annotated[int, Field(ge=10, le=100_000)] = 400
     """How many images to simulate."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Same seed, same images."""
 
 
@@ -89,7 +89,7 @@ class SplitConfig(Section):
     """Fraction of the images on which trials are compared."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Fraction locked away until a chosen student is confirmed."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Same seed, same split, on every machine."""
 
     @model_validator(mode="after")

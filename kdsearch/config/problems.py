@@ -244,7 +244,8 @@ def _models_at(
     """The sections that may stand at a location; with ``fitting``, only those that fit what stands there."""
     candidates = [model]
     for part in location:
-        content = content[part] if isinstance(content, list) or part in content else None
+        known: Any = content
+        content = known[part] if isinstance(content, list) or part in known else None
         if isinstance(part, int):
             continue
         candidates = [

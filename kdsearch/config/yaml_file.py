@@ -80,9 +80,9 @@ class YamlFile:
             self._loader = _StudyLoader(text)
             return self._loader.get_single_node()
         except yaml.reader.ReaderError as error:
-            line = text.count("\n", 0, error.position) + 1
+            place = text.count("\n", 0, error.position) + 1
             raise StudyFileError(
-                f"{self.path}:{line}: holds the control character U+{int(error.character):04X}; remove it"
+                f"{self.path}:{place}: holds the control character U+{int(error.character):04X}; remove it"
             ) from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark

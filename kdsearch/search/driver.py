@@ -13,6 +13,7 @@ from kdsearch.data.dataset import summarise
 from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.files.home import storage_url
+from kdsearch.models.families import require_possible_limits
 from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
@@ -57,6 +58,7 @@ def run_study(
             records = store.records()
             if store.complete():
                 return records
+        require_possible_limits(study)
         tracking.require(database=True)
         return (yield from _run(study, home, tracking, store=store, lease=lease, abandoned=abandoned))
 

@@ -82,7 +82,7 @@ def _make(file: Path, *, artifacts: str | None) -> None:
 
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{PARTIAL}-") as folder:
         beside = Path(folder) / file.name
-        store = SqlAlchemyStore(f"sqlite:///{beside}", artifacts)
+        store = SqlAlchemyStore(f"sqlite:///{beside}", artifacts)  # type: ignore[no-untyped-call]  # MLflow has no types here
         store.engine.dispose()
         with beside.open("rb") as made:
             os.fsync(made.fileno())

@@ -11,9 +11,11 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
-from kdsearch.errors import KdsearchError, SearchError
+from kdsearch.config.student import UNetSpec
+from kdsearch.errors import KdsearchError, SearchError, StudyFileError
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
+from kdsearch.models.families import cost_of
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import (
     Ended,
@@ -149,6 +151,17 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
 def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
     text = INLINE.replace("executor: inline", "executor: inline, sampler: random, limits: {params: 10}")
     study = _study(study_file, "nothing", text)
+    with pytest.raises(StudyFileError, match=r"search.limits.params: the smallest student .* has .* params"):
+        _drive(run_study(study, home=home, tracking=tracking))
+
+
+@pytest.mark.slow
+def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
+    """The smallest student is within them, and random draws never hit it."""
+    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convolutions=1), size=32).params
+    text = INLINE.replace("{int: [2, 6]}", "4, growth: {float: [1, 2]}")
+    text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
+    study = _study(study_file, "next-to-nothing", text)
     with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
         _drive(run_study(study, home=home, tracking=tracking))
 

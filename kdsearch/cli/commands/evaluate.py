@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
 from kdsearch.errors import writing
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints Dice on all images and by label, and writes a row an image where ``--csv`` says."""
     student = load_student(options.folder, runtime=options.runtime)
     data = data_of(options.data, options.on_defect, student)
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True, highlight=False)
     dataset = read_evaluated(
         data,
         home_folder(os.environ),
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     evaluation = _watched(student, dataset, data)
     console.print(_summary(evaluation))
     for defect in dataset.skipped:
-        console.print(f"skipped {defect}", style="red", markup=False)
+        console.print(f"skipped {defect}", style="red")
     if options.csv is not None:
         with writing(options.csv):
             _write(options.csv, evaluation)
@@ -52,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Evaluation:
     """With a bar on a terminal."""
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     return evaluate(
         student,
         dataset,
@@ -78,7 +77,7 @@ def _summary(evaluation: Evaluation) -> Table:
         if overlap.images:
             cells = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
             cells += _native(evaluation.native, np.array(chosen))
-        table.add_row(escape(name), str(overlap.images), *cells, empty)
+        table.add_row(name, str(overlap.images), *cells, empty)
     return table
 
 
