@@ -35,6 +35,8 @@ def format_quantity(value: float) -> str:
 
 
 def _from_text(value: object) -> object:
+    if isinstance(value, int | float) and value > MOST:
+        raise ValueError(f"must be at most {MOST:.0e}")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str):
@@ -45,4 +47,4 @@ def _from_text(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-Quantity = Annotated[int, BeforeValidator(_from_text, json_schema_input_type=int | str), Field(gt=0, le=MOST)]
+Quantity = Annotated[int, BeforeValidator(_from_text, json_schema_input_type=int | str), Field(gt=0)]
