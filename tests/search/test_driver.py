@@ -259,6 +259,19 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, h
     assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
 
 
+def test_pictures_that_cannot_be_written_are_a_warning(study_file, home, tracking, caplog):
+    study = _study(study_file, "pictureless")
+    _drive(run_study(study, home=home, tracking=tracking))
+    overlays = home / "studies" / "pictureless" / "overlays"
+    shutil.rmtree(overlays)
+    overlays.write_text("in the way")
+    sync_study(study, home=home, tracking=tracking)
+    assert "the pictures of trial" in caplog.text
+    overlays.unlink()
+    sync_study(study, home=home, tracking=tracking)
+    assert list(overlays.iterdir())
+
+
 def test_sync_of_a_study_that_runs_or_never_ran_is_refused(study_file, home, tracking):
     study = _study(study_file, "unsynced")
     with pytest.raises(SearchError, match="has not been run yet"):
