@@ -43,6 +43,7 @@ def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
         with pytest.raises(KdsearchError, match=r"MLflow's server on sqlite:///.* ended with exit code -9: "):
             server.end()
         assert not any(str(tmp_path) in word for word in words)
+    psutil.wait_procs(processes, timeout=10)  # the first was killed, so that nobody waits for the others
     assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
 
 
