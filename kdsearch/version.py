@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def commit_of_checkout() -> str:
-    """The commit of kdsearch's own checkout; empty where it does not run from one."""
+    """The commit of kdsearch's own checkout; empty where it does not run from one, or where git is not installed."""
     import subprocess  # likewise not needed by --version
     from pathlib import Path
 
@@ -14,7 +14,11 @@ def commit_of_checkout() -> str:
     if not (folder / ".git").exists():
         return ""
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed words
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
+    except OSError:
+        return ""
+    return done.stdout.strip()
 
 
 def installed_packages() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
 from kdsearch.cli.parser import build_parser
 from kdsearch.cli.pipes import outlive_readers
+from kdsearch.cli.terminal import print_anything
 from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
 
@@ -23,6 +25,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
     A reader of the output that leaves, such as ``head``, changes neither the work nor the code.
     """
     outlive_readers()
+    print_anything((sys.stdout, sys.stderr))
     options = build_parser().parse_args(arguments)
     if platform == "win32":
         print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
     set_environment()
     try:
         command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
+        logging.getLogger("optuna").setLevel(logging.ERROR)  # what matters, kdsearch says itself
         return int(command.run(options))
     except ModuleNotFoundError as error:
         if (error.name or "kdsearch").startswith("kdsearch"):
@@ -49,3 +53,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
         return USER_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        print(f"kdsearch {options.command}: {what}", file=sys.stderr)
+        return USER_ERROR

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from kdsearch.version import __version__
 
+MOST = 1_000_000
+"""Trials, workers or repetitions that may be asked for."""
+LAST_PORT = 65_535
+MOST_DIGITS = 12
+MOST_SHOWN = 40
+"""Letters of a word in a message."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each is carried out by ``kdsearch.cli.commands.NAME``."""
@@ -16,7 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
-    _add_study(commands, "check", "validate a study file without running it, and show its space")
+    check = _add_study(commands, "check", "validate a study file without running it, and show its space")
+    check.add_argument(
+        "--places", action="store_true", help="also open the storage, MLflow and the place for checkpoints"
+    )
     _add_audit(commands)
     _add_front(commands)
     _add_confirm(commands)
@@ -161,7 +171,7 @@ def _add_ui(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     ui = commands.add_parser("ui", help=text, description=text[0].upper() + text[1:] + ".")
     ui.add_argument("study", type=Path, nargs="?", metavar="STUDY", help="a study file; without it, the whole record")
     ui.add_argument("--open", action="store_true", help="open the front in a browser")
-    ui.add_argument("--port", type=_positive, metavar="N", help="5000, or a free one if that is taken")
+    ui.add_argument("--port", type=_port, metavar="N", help="5000, or a free one if that is taken")
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -193,15 +203,33 @@ def _add_runtime(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return int(text)
+    number = _digits(text)
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a whole number from 1 to {MOST:,}")
+    return number
+
+
+def _port(text: str) -> int:
+    number = _digits(text)
+    if not 1 <= number <= LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a port; write a number from 1 to {LAST_PORT}")
+    return number
 
 
 def _number(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a trial's number")
-    return int(text)
+    number = _digits(text)
+    if not 0 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a trial's number")
+    return number
+
+
+def _digits(text: str) -> int:
+    """The number that the digits 0 to 9 write; -1 for anything else, and for more digits than are of use."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else -1
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…")
 
 
 def _milliseconds(text: str) -> float:

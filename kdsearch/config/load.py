@@ -123,7 +123,7 @@ def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
         for sources in (data.sources, (*data.sources, *data.unlabelled))
     )
     name, equals, folder = text.partition("=")
-    if not equals and len(labelled) == 1:
+    if len(labelled) == 1 and (not equals or "/" in name):  # no source's name holds a slash
         return labelled[0], text
     if not equals or name not in names:
         known = ", ".join(names) or "none that reads a folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -11,17 +12,45 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kdsearch.config.data import NAMES
+from kdsearch.config.encoder import WEIGHTS_FORM
+from kdsearch.config.ranges import Choice
+from kdsearch.config.search import ADDRESSES
 from kdsearch.config.student import family_of
 from kdsearch.config.teacher import kind_of
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
-DISCRIMINATORS = ("family", "kind")
+DISCRIMINATORS = ("family", "kind", "reader")
 """Keys by whose word a section is told from others that may stand in its place."""
 RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
 """Keys of older study files by their dotted names, and what they are called now; readers leave them out."""
 KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[:, ]")
 VALUE_ERROR = "Value error, "
+MOST_SHOWN = 60
+"""Letters of a value in a message."""
+MOST_KEYS = 10
+"""Keys of a section in a message."""
+QUOTES = "'\""
+NAME = "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'"
+FORMS = {
+    NAMES: NAME,
+    ADDRESSES: "must be auto, local or HOST:PORT, such as head.example:6379",
+    WEIGHTS_FORM: "must be none, timm, package:NAME or file:PATH, such as file:weights.safetensors",
+}
+"""What text must look like, by the pattern that checks it."""
+KINDS = {
+    "bool_type": "true or false",
+    "dict_type": "a section, with keys and values",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "model_type": "a section, with keys and values",
+    "string_too_short": "some text",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""What pydantic calls a value of another kind, and what it must be."""
 
 
 def describe(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> str:
@@ -75,17 +104,28 @@ def _key_named_first(detail: ErrorDetails) -> Location:
 
 
 def _in_file(detail: ErrorDetails, content: object) -> Location:
-    """Pydantic's location without the union tags, which do not stand in the file."""
+    """Pydantic's location without the union tags, which are not keys of the file, though they may be called as one."""
     location: list[str | int] = []
     parts = detail["loc"]
+    tag = _tag_of(content)
     for index, part in enumerate(parts):
+        if tag is not None and part == tag:
+            tag = None
+            continue
         inside_list = isinstance(content, list) and isinstance(part, int) and part < len(content)
         if inside_list or (isinstance(content, dict) and part in content):
             content = content[part]  # type: ignore[index]  # checked on the lines above
+            tag = _tag_of(content)
             location.append(part)
         elif index == len(parts) - 1 and detail["type"] == "missing":
             location.append(part)
     return tuple(location)
+
+
+def _tag_of(content: object) -> object:
+    """The word by which a section that has one is told from others; pydantic puts it into a location once."""
+    keys = ("reader", "family", "kind", "loss") if isinstance(content, dict) and "on" in content else DISCRIMINATORS
+    return next((content[key] for key in keys if key in content), None) if isinstance(content, dict) else None
 
 
 def _dotted(location: Location) -> str:
@@ -97,6 +137,7 @@ def _dotted(location: Location) -> str:
 
 def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: type[BaseModel]) -> str:
     kind, got = detail["type"], detail["input"]
+    context = detail.get("ctx", {})
     match kind:
         case "extra_forbidden":
             if _dotted(location) in RENAMED:
@@ -105,28 +146,127 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
             return f"unknown key; allowed here: {', '.join(allowed)}{nearest(str(location[-1]), allowed)}"
         case "missing":
             return "is missing"
-        case "literal_error" | "union_tag_invalid":
-            context = detail.get("ctx", {})
-            expected = str(context.get("expected", context.get("expected_tags", "")))
-            allowed = [word or number for word, number in re.findall(r"'([^']*)'|(-?\d[\d.]*)", expected)]
-            word = context.get("tag", got)
-            return f"must be one of {', '.join(allowed)}; got {word!r}{nearest(str(word), allowed)}"
         case "union_tag_not_found":
-            return "needs the key reader: phantom, busi, udiat, busbra, breast or folder"
+            key = str(context["discriminator"]).strip("'")
+            words = _words_of(key, model, location, file.content)
+            return f"needs the key {key}, one of {', '.join(words)}; write {key}: {words[0]}"
+        case _ if kind in KINDS:
+            return f"must be {KINDS[kind]}; got {_shown(got)}{_remedy(kind, got, location, file.content, model)}"
+        case _:
+            return _message_of_value(detail)
+
+
+def _message_of_value(detail: ErrorDetails) -> str:
+    """Of a value of the right kind that is not allowed, wherever it is."""
+    kind, got = detail["type"], detail["input"]
+    context = detail.get("ctx", {})
+    match kind:
+        case "literal_error" | "union_tag_invalid":
+            expected = str(context.get("expected", context.get("expected_tags", "")))
+            return _not_among(_words(expected), context.get("tag", got))
         case "string_pattern_mismatch":
-            return f"got {got!r}, which does not have the form {detail.get('ctx', {}).get('pattern')}"
+            return f"{FORMS[str(context['pattern'])]}; got {_shown(got)}{_nearly(got)}"
         case "value_error":
             return detail["msg"].removeprefix(VALUE_ERROR)
+        case "too_long" | "too_short":
+            least, most = context.get("min_length"), context.get("max_length")
+            wanted = f"at most {most}" if kind == "too_long" else f"at least {least}"
+            return f"must be a list of {wanted} value{'s' * ((most or least) != 1)}; got {context['actual_length']}"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} letters; got {len(got)}"
         case _:
-            shown = f"; got {got!r}" if isinstance(got, bool | int | float | str | None) else ""
-            return detail["msg"].replace("Input should be", "must be").replace("Field required", "is missing") + shown
+            return f"{detail['msg'].replace('Input should be', 'must be')}; got {_shown(got)}"
+
+
+def _words(expected: str) -> list[str]:
+    return [word or number for word, number in re.findall(r"'([^']*)'|(-?\d[\d.]*)", expected)]
+
+
+def _not_among(allowed: list[str], got: object) -> str:
+    """That it is none of the words or numbers, and which of them it may have been meant to be."""
+    word = got if isinstance(got, str) else json.dumps(got)
+    hint = nearest(word, allowed)
+    if word in allowed:
+        hint = f"; write {word} {'without' if isinstance(got, str) else 'in'} quotes"
+    return f"must be one of {', '.join(allowed)}; got {_shown(got)}{hint}"
+
+
+def _words_of(key: str, model: type[BaseModel], location: Location, content: Any) -> list[str]:
+    """The words that the key may have in the sections that may stand at the location."""
+    fields = [one.model_fields[key] for one in _models_at(model, location, content) if key in one.model_fields]
+    words = [field.annotation for field in fields if typing.get_origin(field.annotation) is typing.Literal]
+    return list(dict.fromkeys(word for one in words for word in typing.get_args(one)))
+
+
+def _shown(got: object) -> str:
+    """What was found, as YAML writes it; sections and lists by their kind."""
+    match got:
+        case None:
+            return "nothing"
+        case bool():
+            return str(got).lower()
+        case dict():
+            return "a section"
+        case list() | tuple():
+            return "a list"
+        case str():
+            return repr(got if len(got) <= MOST_SHOWN else f"{got[:MOST_SHOWN]}…")
+        case _:
+            return str(got)[:MOST_SHOWN]
+
+
+def _nearly(got: object) -> str:
+    """Another spelling of a word that does not have its form, which may have been meant."""
+    meant = re.sub(r"[^A-Za-z0-9._:/-]+", "-", str(got)).strip("-._")
+    lower = meant.lower()
+    if lower in ("none", "timm", "auto", "local") and lower != got:
+        return f"; did you mean {lower!r}?"
+    return f"; write {meant}, say" if meant and meant != got and ":" not in meant and len(meant) <= MOST_SHOWN else ""
+
+
+def _remedy(kind: str, got: object, location: Location, content: Any, model: type[BaseModel]) -> str:
+    """How to write what was probably meant; empty where that is not known."""
+    if isinstance(got, str) and kind in ("int_type", "float_type", "bool_type"):
+        if got.lower() in ("on", "off", "yes", "no"):
+            return f"; write {str(got.lower() in ('on', 'yes')).lower()}"
+        if re.fullmatch(r"[-+]?\d[\d_.]*([eE][-+]?\d+)?", got):
+            return f"; write {got} without quotes"
+    if kind == "string_type" and isinstance(got, bool | int | float):
+        return f'; write "{_shown(got)}", in quotes'
+    if isinstance(got, list) and kind in ("int_type", "float_type") and _may_be_range(location, content, model):
+        word = "int" if kind == "int_type" else "float"
+        return f"; a range is written as {{{word}: [low, high]}}, a choice as {{choice: [a, b]}}"
+    if kind == "tuple_type":
+        if location[-1] in ("int", "float"):
+            return "; write [low, high]"
+        return "; write a dash before each item" if isinstance(got, dict) else f"; write [{_shown(got).strip(QUOTES)}]"
+    if kind in ("model_type", "dict_type"):
+        keys = sorted(set(_fields_at(model, location, content)))
+        return (
+            f"; its keys are {', '.join(keys)}" if len(keys) <= MOST_KEYS else f"; write its keys, such as {keys[0]}:"
+        )
+    return ""
+
+
+def _may_be_range(location: Location, content: Any, model: type[BaseModel]) -> bool:
+    return any(issubclass(inner, Choice) for inner in _models_at(model, location, content, fitting=False))
 
 
 def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iterator[str]:
     """The keys allowed at a location, following only the union members that fit what stands in the file."""
+    for candidate in _models_at(model, location, content):
+        for name, field in candidate.model_fields.items():
+            yield field.alias or name
+
+
+def _models_at(
+    model: type[BaseModel], location: Location, content: Any, *, fitting: bool = True
+) -> list[type[BaseModel]]:
+    """The sections that may stand at a location; with ``fitting``, only those that fit what stands there."""
     candidates = [model]
     for part in location:
-        content = content[part]
+        known: Any = content
+        content = known[part] if isinstance(content, list) or part in known else None
         if isinstance(part, int):
             continue
         candidates = [
@@ -137,11 +277,9 @@ def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iter
             for inner in _models_in(field.annotation)
         ]
         candidates = [inner for inner in candidates if _fits(inner, content)] or candidates
-    if isinstance(content, dict):
+    if fitting and isinstance(content, dict):
         candidates = [candidate for candidate in candidates if _fits(candidate, content)] or candidates
-    for candidate in candidates:
-        for name, field in candidate.model_fields.items():
-            yield field.alias or name
+    return candidates
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated
 
@@ -10,6 +9,8 @@ from pydantic import BeforeValidator, Field
 
 from kdsearch.errors import KdsearchError
 
+MOST = 10**15
+"""More than any network has parameters or multiply-adds."""
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _FORM = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
 
@@ -20,7 +21,7 @@ def parse_quantity(text: str) -> int:
     if match is None:
         raise KdsearchError(f"{text!r} is not a number; write it as 820k, 0.82M or 820000")
     value = float(match[1].replace("_", "")) * _FACTORS[match[2].lower()]
-    if not math.isfinite(value):
+    if not value <= MOST:
         raise KdsearchError(f"{text!r} is too large")
     return round(value)
 
@@ -34,6 +35,8 @@ def format_quantity(value: float) -> str:
 
 
 def _from_text(value: object) -> object:
+    if isinstance(value, int | float) and value > MOST:
+        raise ValueError(f"must be at most {MOST:.0e}")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str):

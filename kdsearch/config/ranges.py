@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -39,6 +39,10 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         validate_by_name=False,
     )
+
+
+MOST_STEPS = 1e7
+"""Between 0 and a stepped range's larger bound; with more, rounding hides which step a value is at."""
 
 
 R = TypeVar("R", bound=Section)
@@ -109,6 +113,8 @@ class FloatRange(Section, Generic[T]):
         _check_bounds(*self.bounds, log=self.log)
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
+        if self.step is not None:
+            _check_step(*self.bounds, step=self.step)
         return self
 
 
@@ -117,6 +123,15 @@ def _check_bounds(low: Any, high: Any, *, log: bool) -> None:
         raise ValueError(f"the lower bound must be below the upper one, got [{low}, {high}]")
     if log and low <= 0:
         raise ValueError(f"a logarithmic range must be above zero, got [{low}, {high}]")
+
+
+def _check_step(low: Any, high: Any, *, step: float) -> None:
+    largest = max(abs(low), abs(high))
+    if largest > MOST_STEPS * step:
+        raise ValueError(
+            f"step {step:g} is too fine beside bounds of up to {largest:g}: floating-point numbers cannot follow it; "
+            "leave step out for a continuous range, or write a larger one"
+        )
 
 
 def _word_kind(value: Any) -> str:
@@ -234,25 +249,54 @@ def is_range(value: object) -> TypeGuard[AnyRange]:
     return isinstance(value, Choice | IntRange | FloatRange)
 
 
-def values_of(value: object) -> list[object] | None:
-    """All values a setting may take, in order; None where they are not finitely many."""
+def count_of(value: object) -> int | None:
+    """How many values a setting may take; None where they are not finitely many."""
     match value:
         case Choice(choice=choice):
-            return list(choice)
+            return len(choice)
         case IntRange(bounds=(low, high), step=step):
-            return list(range(low, high + 1, step))
+            return int((high - low) // step) + 1
         case FloatRange(step=None):
             return None
         case FloatRange(bounds=(low, high), step=float(step)):
-            return [low + i * step for i in range(math.floor((high - low) / step + 1e-9) + 1)]
+            return _whole_steps(low, high, step) + 1
         case _:
-            return [value]
+            return 1
+
+
+def value_at(value: object, index: int) -> object:
+    """The value at that place, from 0, of a setting whose values ``count_of`` counts.
+
+    None is above what Optuna takes for a stepped range's last value, though sums of steps are rounded.
+    """
+    match value:
+        case Choice(choice=choice):
+            return choice[index]
+        case IntRange(bounds=(low, _), step=step):
+            return low + index * step
+        case FloatRange(bounds=(low, high), step=float(step)):
+            last = float(Decimal(str(low)) + _whole_steps(low, high, step) * Decimal(str(step)))
+            return min(low + index * step, last)
+        case _:
+            return value
+
+
+def _whole_steps(low: float, high: float, step: float) -> int:
+    """How many steps fit between the bounds, counted in decimals as they are written."""
+    return int((Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step)))
+
+
+def values_of(value: object) -> list[object] | None:
+    """All values a setting may take, in order; None where they are not finitely many."""
+    count = count_of(value)
+    return None if count is None else [value_at(value, index) for index in range(count)]
 
 
 def extremes_of(value: object) -> list[object]:
     """The values between which the setting moves: all of a choice, both ends of a range, a plain value itself."""
-    values = values_of(value)
-    if values is None:
+    count = count_of(value)
+    if count is None:
         assert isinstance(value, FloatRange)
         return list(value.bounds)
-    return values if isinstance(value, Choice) else [values[0], values[-1]][: len(values)]
+    places = range(count) if isinstance(value, Choice) else sorted({0, count - 1})
+    return [value_at(value, place) for place in places]

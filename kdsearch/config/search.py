@@ -14,6 +14,7 @@ Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
 Objective = Literal["dice", "params", "macs", "latency_ms", "empty_share"]
 Executor = Literal["processes", "inline", "ray"]
 Start = Literal["cold", "inherit"]
+ADDRESSES = r"^(auto|local|[^:/\s]+:\d+)$"
 
 
 class Limits(Section):
@@ -30,11 +31,11 @@ class Limits(Section):
 class RayConfig(Section):
     """The Ray cluster that ``executor: ray`` uses, and what a trial takes of it."""
 
-    address: Annotated[str, Field(pattern=r"^(auto|local|[^:/\s]+:\d+)$")] = "local"
+    address: Annotated[str, Field(pattern=ADDRESSES)] = "local"
     """``auto``: the cluster this machine belongs to; ``HOST:PORT``: the one of that head; ``local``: one made here."""
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    cpus_per_trial: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     """Processor cores a trial takes; its torch threads, rounded down."""
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_trial: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """GPUs a trial takes; a fraction lets small students share one."""
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
@@ -50,9 +51,9 @@ class SearchConfig(Section):
 
     sampler: Sampler = "tpe"
     """Who proposes recipes; ``grid`` tries every one and needs a finite space."""
-    trials: Annotated[int, Field(ge=1)] = 40
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     """How many students are trained in all; rejected recipes do not count."""
-    startup_trials: Annotated[int, Field(ge=1)] = 10
+    startup_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     """Trials that are drawn at random before ``tpe`` begins to learn; the population of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
     """What the front is made of: ``dice`` and ``empty_share`` (of validation images without a lesion, those in which
@@ -74,7 +75,7 @@ class SearchConfig(Section):
     recipes alone. The seed by itself moves a student's Dice by 1 to 2 points (standard deviation)."""
     executor: Executor = "processes"
     """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Workers; one for each processor core unless given, at most four on a CUDA device, which they share (with
     little memory, name fewer), one on another GPU, as many as fit on a Ray cluster."""
     ray: RayConfig = RayConfig()
@@ -82,9 +83,9 @@ class SearchConfig(Section):
     deterministic: bool = False
     """Recipes are drawn in batches, so that the CPU gives the same trials and the same front with any number of
     workers, however often they are killed."""
-    batch: Annotated[int, Field(ge=1)] = 8
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
-    retries: Annotated[int, Field(ge=0)] = 2
+    retries: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     """How often a trial, or the teacher, whose worker was lost resumes with another one before it counts as failed."""
     heartbeat_timeout: Annotated[float, Field(gt=1)] = 10.0
     """Usual epochs without a report after which a worker is taken for lost; never less than a minute."""

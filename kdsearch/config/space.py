@@ -18,7 +18,7 @@ from kdsearch.config.distillation import (
     is_by_pixel,
     is_softened,
 )
-from kdsearch.config.ranges import AnyRange, extremes_of, is_range, values_of
+from kdsearch.config.ranges import AnyRange, count_of, extremes_of, is_range, values_of
 from kdsearch.config.student import StudentSpec, spec_of
 from kdsearch.config.study import StudyConfig
 
@@ -71,11 +71,11 @@ def comparisons_of(study: StudyConfig) -> list[Comparison]:
 
 def size_of(study: StudyConfig) -> int | None:
     """How many different recipes the space holds; None where a range is continuous."""
-    counts = {name: values_of(value) for name, value in dimensions(study).items()}
-    if any(values is None for values in counts.values()):
+    counts = {name: count_of(value) for name, value in dimensions(study).items()}
+    if None in counts.values():
         return None
     single = isinstance(study.distillation, DistillationSpace)
-    other = math.prod(len(v or ()) for name, v in counts.items() if not (single and name.startswith("distillation.")))
+    other = math.prod(n or 0 for name, n in counts.items() if not (single and name.startswith("distillation.")))
     return other * _ways_of(study.distillation) if isinstance(study.distillation, DistillationSpace) else other
 
 
@@ -83,7 +83,7 @@ def _ways_of(space: DistillationSpace) -> int:
     """How many different ways to distil the section of one term holds."""
 
     def count(key: str) -> int:
-        return len(values_of(getattr(space, key)) or ())
+        return count_of(getattr(space, key)) or 0
 
     def of(path: DistilledPath) -> int:
         ways = 0

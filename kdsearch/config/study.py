@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from kdsearch.config.confirm import ConfirmConfig
-from kdsearch.config.data import DataConfig
+from kdsearch.config.data import NAMES, DataConfig
 from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, DistilledPath, Loss, TermSpace
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import READING, Section, Space, training_rule, values_of
@@ -18,6 +18,7 @@ from kdsearch.config.search import SearchConfig
 from kdsearch.config.student import StudentSpace, UNetSpec, family_of
 from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.training import TrainingSpec
+from kdsearch.files.databases import problem_of_address
 
 SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.IGNORECASE)
 """Names in a URL's query whose values a study file must not hold."""
@@ -40,7 +41,7 @@ class Reference(Section):
 class StudyConfig(Section):
     """One study: data, teacher, the space of students, and the search through it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+    name: Annotated[str, Field(pattern=NAMES, max_length=60)]
     """The study's name: its folder, its MLflow experiment."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seeds the sampler and every trial; see ``search.vary_seed``."""
@@ -84,6 +85,8 @@ class StudyConfig(Section):
     @field_validator("storage", "tracking_uri")
     @classmethod
     def _holds_no_password(cls, url: str | None) -> str | None:
+        if problem := problem_of_address(url or ""):
+            raise ValueError(problem)
         parts = urlsplit(url or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
@@ -95,6 +98,8 @@ class StudyConfig(Section):
     @field_validator("search")
     @classmethod
     def _checkpoints_hold_no_password(cls, search: SearchConfig) -> SearchConfig:
+        if problem := problem_of_address(search.checkpoints or ""):
+            raise ValueError(f"checkpoints: {problem}")
         parts = urlsplit(search.checkpoints or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(

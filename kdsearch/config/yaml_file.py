@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import TypeAlias
 
 import yaml
 
-from kdsearch.errors import StudyFileError
+from kdsearch.errors import StudyFileError, first_line
 
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 Location: TypeAlias = tuple[str | int, ...]
 
 MAX_VALUES = 20_000
+MAX_DEPTH = 50
+MOST_SHOWN = 60
+"""Letters of a value in a message."""
+MERGE = "tag:yaml.org,2002:merge"
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9.][0-9_.eE+-]*")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
 
@@ -54,6 +59,7 @@ class YamlFile:
         """Reads the file; raises StudyFileError where it is missing, not YAML, or not a mapping."""
         self.path = path
         self._lines: dict[Location, int] = {}
+        self._merged: dict[int, dict[str, tuple[yaml.ScalarNode, yaml.Node]]] = {}
         self._count = 0
         root = self._compose()
         if not isinstance(root, yaml.MappingNode):
@@ -69,21 +75,38 @@ class YamlFile:
         return self._lines.get(location, 1)
 
     def _compose(self) -> yaml.Node | None:
+        text = self._text()
         try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise StudyFileError(f"{self.path}: no such study file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise StudyFileError(f"{self.path}: cannot be read as text: {error}") from error
-        self._loader = _StudyLoader(text)
-        try:
+            self._loader = _StudyLoader(text)
             return self._loader.get_single_node()
+        except yaml.reader.ReaderError as error:
+            place = text.count("\n", 0, error.position) + 1
+            raise StudyFileError(
+                f"{self.path}:{place}: holds the control character U+{int(error.character):04X}; remove it"
+            ) from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
             raise StudyFileError(f"{self.path}{line}: not valid YAML: {error.problem or error.context}") from error
+        except (ValueError, OverflowError) as error:
+            raise StudyFileError(f"{self.path}: not valid YAML: an escape such as \\U names no character") from error
         except (yaml.YAMLError, RecursionError) as error:
-            raise StudyFileError(f"{self.path}: not valid YAML: {error}") from error
+            raise StudyFileError(f"{self.path}: not valid YAML: {first_line(error)}") from error
+
+    def _text(self) -> str:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            raise StudyFileError(f"{self.path}: no such study file") from None
+        except OSError as error:
+            raise StudyFileError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 4 * content.count(0) > len(content)
+        try:
+            if not wide:
+                return content.decode()
+        except UnicodeDecodeError as error:
+            raise StudyFileError(f"{self.path}: is not UTF-8 text; save it as UTF-8") from error
+        raise StudyFileError(f"{self.path}: is not UTF-8 text; is it UTF-16? save it as UTF-8")
 
     def _value(self, node: yaml.Node, location: Location, above: tuple[int, ...]) -> Plain:
         line = node.start_mark.line + 1
@@ -91,6 +114,8 @@ class YamlFile:
         self._count += 1
         if self._count > MAX_VALUES or id(node) in above:
             raise StudyFileError(f"{self.path}:{line}: anchors expand to more than {MAX_VALUES:,} values")
+        if len(above) > MAX_DEPTH:
+            raise StudyFileError(f"{self.path}:{line}: nested more than {MAX_DEPTH} deep")
         if node.tag not in _PLAIN_TAGS:
             raise StudyFileError(f"{self.path}:{line}: the tag {node.tag!r} is refused; only plain data may stand here")
         above = (*above, id(node))
@@ -101,24 +126,51 @@ class YamlFile:
         try:
             value: Plain = self._loader.construct_object(node)
         except (ValueError, KeyError) as error:
-            raise StudyFileError(
-                f"{self.path}:{line}: {node.value!r} is not a {node.tag.rpartition(':')[2]}"
-            ) from error
+            shown = str(node.value)[:MOST_SHOWN]
+            raise StudyFileError(f"{self.path}:{line}: {shown!r} is not a {node.tag.rpartition(':')[2]}") from error
+        self._refuse_halves(str(node.value), line)
         return value
 
+    def _refuse_halves(self, text: str, line: int) -> None:
+        """JSON and UTF-8 have no place for half of a character, which YAML can spell."""
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise StudyFileError(
+                f"{self.path}:{line}: holds half of a character ({ascii(text)[:MOST_SHOWN]}); remove it"
+            )
+
     def _mapping(self, node: yaml.MappingNode, location: Location, above: tuple[int, ...]) -> dict[str, Plain]:
-        self._refuse_repeated_keys(node)
-        try:
-            self._loader.flatten_mapping(node)
-        except yaml.MarkedYAMLError as error:
-            line = node.start_mark.line + 1
-            raise StudyFileError(f"{self.path}:{line}: {error.problem}") from error
         mapping: dict[str, Plain] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
+        for key, (key_node, value_node) in self._pairs(node, ()).items():
             self._lines[*location, key] = key_node.start_mark.line + 1
             mapping[key] = self._value(value_node, (*location, key), above)
         return mapping
+
+    def _pairs(self, node: yaml.MappingNode, above: tuple[int, ...]) -> dict[str, tuple[yaml.ScalarNode, yaml.Node]]:
+        """The mapping's keys and values after those of the mappings it merges.
+
+        Each mapping is merged once, however often it is named: PyYAML below 6.0.4 copies its pairs each time, so that a
+        file of 600 letters fills the memory.
+        """
+        if id(node) in self._merged:
+            return self._merged[id(node)]
+        if id(node) in above:
+            raise StudyFileError(f"{self.path}:{node.start_mark.line + 1}: a mapping merges itself")
+        self._refuse_repeated_keys(node)
+        merged: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        own: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag != MERGE:
+                self._refuse_halves(str(key_node.value), key_node.start_mark.line + 1)
+                own[str(key_node.value)] = key_node, value_node
+                continue
+            several = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            for other in reversed(several):  # the first of them counts most
+                if not isinstance(other, yaml.MappingNode):
+                    line = other.start_mark.line + 1
+                    raise StudyFileError(f"{self.path}:{line}: expected a mapping or list of mappings for merging")
+                merged |= self._pairs(other, (*above, id(node)))
+        self._merged[id(node)] = merged | own
+        return self._merged[id(node)]
 
     def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
         seen: set[str] = set()
@@ -126,7 +178,7 @@ class YamlFile:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 raise StudyFileError(f"{self.path}:{line}: a key must be a word")
-            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+            if key_node.value in seen and key_node.tag != MERGE:
                 raise StudyFileError(f"{self.path}:{line}: the key {key_node.value!r} stands twice")
             seen.add(key_node.value)
 

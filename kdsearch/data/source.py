@@ -31,6 +31,7 @@ from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
 from kdsearch.data.readers.udiat import read_udiat
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests
+from kdsearch.files.home import expanded
 
 IMAGES_WHERE = "put images into it"
 
@@ -127,7 +128,7 @@ def _folder(text: str, where: str, *, field: str) -> Path:
     """The folder with environment variables filled in."""
     named = "name the folder on the command line with --data [NAME=]FOLDER"
     try:
-        return Path(string.Template(text).substitute(os.environ)).expanduser()
+        filled = string.Template(text).substitute(os.environ)
     except KeyError as error:
         name = str(error).strip("'")
         raise DataError(
@@ -138,5 +139,4 @@ def _folder(text: str, where: str, *, field: str) -> Path:
         raise DataError(
             f"{field}: folder {text}: no name of an environment variable follows $; write $$ for a dollar sign"
         ) from None
-    except RuntimeError as error:
-        raise DataError(f"{field}: folder {text}: {error}; write the whole path, or {named}") from None
+    return expanded(filled, field=f"{field}: folder")

@@ -13,6 +13,7 @@ from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.distill.teacher import TeacherRecipe, as_trained, load_network
 from kdsearch.errors import TeacherError
+from kdsearch.files.home import expanded
 from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, params_of
 
 
@@ -25,7 +26,7 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
     if isinstance(config, PredictionsTeacher):
         predicted = _predicted(config, materials, size=recipe.size)
         return as_trained(predicted, data, size=recipe.size, params=config.params or 0)
-    path = Path(config.file or "").expanduser()
+    path = expanded(config.file or "", field="teacher.file")
     if isinstance(config, TeacherConfig):
         return as_trained(load_network(config, path, size=recipe.own_size).to(device), data, size=recipe.size)
     content = _content(config, path)
@@ -49,7 +50,7 @@ def _content(config: OnnxTeacher, path: Path) -> bytes:
 
 def _predicted(config: PredictionsTeacher, materials: Materials, *, size: int) -> PredictedTeacher:
     """Of every image that has a prediction, among them all that train, validate or are learnt from unlabelled."""
-    folder = PredictionFolder(Path(config.folder).expanduser())
+    folder = PredictionFolder(expanded(config.folder, field="teacher.folder"))
     dataset, splits, more = materials.dataset, materials.splits, materials.unlabelled
     extra = [] if more is None else [more.whole.infos[place].id for place in more.positions]
     ids = [info.id for info in dataset.infos]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -22,7 +24,9 @@ from kdsearch.config.teacher import AnyTeacher, PredictionsTeacher, TeacherConfi
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
+from kdsearch.errors import first_line
 from kdsearch.files.digests import digest, digest_file
+from kdsearch.files.home import expanded
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import whole_folder
 from kdsearch.models.given_teachers import PredictedTeacher, TeacherNetwork, given_teacher
@@ -41,6 +45,10 @@ KNOWN = "known.safetensors"
 LEFT_OUT = "left_out.npy"
 """The member of an ensemble by folds that did not learn from each training image, whose logits are kept for it."""
 SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
+DAMAGED = (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, yaml.YAMLError)
+"""What reading the files of a folder raises after a power cut, a full disk, or a program that cleans up."""
+
+logger = logging.getLogger(__name__)
 
 
 Members: TypeAlias = npt.NDArray[np.int16]
@@ -198,13 +206,24 @@ def _is_whole(folder: Path) -> bool:
 
 
 def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
-    """The cached teacher of that folder, or None where it was never finished.
+    """The cached teacher of that folder, or None where it was never finished, or where a file of it is damaged.
 
     Raises KdsearchError where a newer release wrote it.
     """
     if not _is_whole(folder):
         return None
+    try:
+        return _opened(recipe, folder)
+    except DAMAGED as error:
+        logger.warning("the cached teacher %s is damaged (%s); kdsearch run trains it anew", folder, first_line(error))
+        return None
+
+
+def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
     SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
+    if problem := damage_of(folder / "teacher.safetensors"):
+        raise ValueError(problem)
+    np.load(folder / "logits.npy", mmap_mode="r")
     return TrainedTeacher(
         folder=folder,
         recipe=recipe,
@@ -212,6 +231,15 @@ def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
         curve=read_curve((folder / "curve.json").read_bytes()),
         out_of_fold=_out_of_fold(folder),
     )
+
+
+def damage_of(path: Path) -> str:
+    """Why a safetensors file cannot be read, by its head and its length; empty where it can."""
+    try:
+        with safe_open(path, framework="np"):
+            return ""
+    except SafetensorError as error:
+        return f"{path.name}: {error}"
 
 
 def _out_of_fold(folder: Path) -> float | None:
@@ -235,11 +263,18 @@ def store_teacher(
         (beside / "teacher.safetensors").write_bytes(trained.weights)
         (beside / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
         (beside / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
-        np.save(beside / "logits.npy", trained.logits if out_of_fold is None else out_of_fold.logits)
+        _save(beside / "logits.npy", trained.logits if out_of_fold is None else out_of_fold.logits)
         if out_of_fold is not None:
-            np.save(beside / LEFT_OUT, out_of_fold.members)
+            _save(beside / LEFT_OUT, out_of_fold.members)
             (beside / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold.dice}), encoding="utf-8")
         (beside / "scores.json").write_text(dump_scores(trained.scores), encoding="utf-8")
+
+
+def _save(path: Path, array: Halves | Members) -> None:
+    """As ``np.save``, whose OSError does not say why a disk takes no more."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def describe_teacher(recipe: TeacherRecipe) -> str:
@@ -257,7 +292,7 @@ def _digest_as_it_is(path: Path, _changed_ns: int) -> str:
 def _file_state(config: AnyTeacher) -> str:
     """Stands for the content of files the settings name."""
     if isinstance(config, PredictionsTeacher):
-        folder = Path(config.folder).expanduser()
+        folder = expanded(config.folder, field="teacher.folder")
         files = PredictionFolder(folder).files() if folder.is_dir() else []
         return digest(
             [(str(path.relative_to(folder)), _digest_as_it_is(path, path.stat().st_mtime_ns)) for path in files]
@@ -265,5 +300,5 @@ def _file_state(config: AnyTeacher) -> str:
     names = [config.file]
     if isinstance(config, TeacherConfig) and config.weights.startswith(FILE):
         names.append(config.weights.removeprefix(FILE))
-    paths = [Path(name).expanduser() for name in names if name]
+    paths = [expanded(name, field="teacher") for name in names if name]
     return " ".join(digest_file(path) for path in paths if path.is_file())

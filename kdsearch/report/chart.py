@@ -9,7 +9,7 @@ from itertools import accumulate
 import plotly.graph_objects as go
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.study import Reference, StudyConfig
+from kdsearch.config.study import StudyConfig
 from kdsearch.front.members import front_of
 from kdsearch.report.style import (
     BAND_COLOUR,
@@ -67,9 +67,9 @@ def front_figure(
     for path in paths_in_order(student.recipe.path for student in students):
         _add_path(figure, path, [s for s in students if s.recipe.path == path], members=members, standings=standings)
     if teacher is not None and teacher.params:
-        _add_mark(figure, Reference(label="teacher", dice=teacher.dice, params=teacher.params), symbol="star")
-    for reference in study.references:
-        _add_mark(figure, reference, symbol="cross-thin")
+        _add_mark(figure, "teacher", dice=teacher.dice, params=teacher.params, symbol="star")
+    for point in study.references:
+        _add_mark(figure, point.label, dice=point.dice, params=point.params, symbol="cross-thin")
     figure.update_layout(
         title={"text": f"Study {study.name}", "subtitle": {"text": SUBTITLE}},
         template="simple_white",
@@ -127,16 +127,16 @@ def _add_path(
     )
 
 
-def _add_mark(figure: go.Figure, point: Reference, *, symbol: str) -> None:
-    figures = f"Dice {100 * point.dice:.1f} %<br>{format_quantity(point.params)} parameters"
+def _add_mark(figure: go.Figure, label: str, *, dice: float, params: int, symbol: str) -> None:
+    figures = f"Dice {100 * dice:.1f} %<br>{format_quantity(params)} parameters"
     figure.add_scatter(
-        x=[point.params],
-        y=[100 * point.dice],
+        x=[params],
+        y=[100 * dice],
         mode="markers+text",
-        text=[point.label],
+        text=[label],
         textposition="top center",
         marker={"symbol": symbol, "size": 12, "color": MARK_COLOUR, "line": {"width": 2, "color": MARK_COLOUR}},
-        hovertemplate=f"{point.label}<br>{figures}<extra></extra>",
+        hovertemplate=f"{label}<br>{figures}<extra></extra>",
         showlegend=False,
         cliponaxis=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,3 +36,12 @@ def read_bound(stored: Mapping[str, Any]) -> Bound:
         teacher_curve=read_curve(stored.get("teacher_curve", "[]")),
         data=read_summary(stored["data_summary"]) if "data_summary" in stored else None,
     )
+
+
+def made_from(data: DataSummary, student_weights: str, teacher_id: str | None) -> Iterator[tuple[str, str, str]]:
+    """What a study's trials are tied to: the key it is stored under, its name in messages, and what it is now."""
+    yield "data", "images or their split", data.split
+    if teacher_id is not None:
+        yield "teacher_id", "teacher or its weights", teacher_id
+    yield "unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""
+    yield "student_weights", "file's student.weights", student_weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -12,10 +13,11 @@ from kdsearch.data.summary import summarise
 from kdsearch.distill.arrays import choose_device
 from kdsearch.files.home import storage_url, study_folder
 from kdsearch.files.whole import remove_leftovers
+from kdsearch.models.families import require_possible_limits
 from kdsearch.models.matching import require_comparable
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
-from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members
+from kdsearch.search.mlflow_sync import begin_record, fill_record, refresh_front, show_members
 from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor, student_weights
 from kdsearch.search.pruners.build import build_pruner
 from kdsearch.search.session import Session, StudyState, Writer, retry
@@ -57,7 +59,8 @@ def run_study(
             study_id = store.id
             if store.complete():
                 return records
-        tracking.require()
+        require_possible_limits(study)
+        tracking.require(database=True)
         clear_checkpoints(study, home, records, study_id=study_id)
         for folder in (home / "teachers", study_folder(home, study.name) / "trials"):
             remove_leftovers(folder, now=time.time())
@@ -97,11 +100,16 @@ def _prepare(
             retries=study.search.retries,
             lost={record.job: record.lost for record in records if record.lost},
         )
-        materials = yield from add_teacher(study, images, jobs, home=home, study_id=study_id)
-        yield MaterialsReady(materials=materials, device=device.type, caution=summary.caution)
-        bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=begun_with)
-        bound = yield from retry(Writer(study=study, home=home, lease=lease, jobs=jobs), bind)
-        state = StudyState(records, target=study.search.trials, bound=bound)
+        recorder = begin_record(study, tracking, study_id=study_id)  # before hours of training
+        with contextlib.ExitStack() as stopped:
+            stopped.callback(recorder.close, finished=False)
+            materials = yield from add_teacher(study, images, jobs, home=home, study_id=study_id)
+            yield MaterialsReady(materials=materials, device=device.type, caution=summary.caution)
+            bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=begun_with)
+            bound = yield from retry(Writer(study=study, home=home, lease=lease, jobs=jobs), bind)
+            state = StudyState(records, target=study.search.trials, bound=bound)
+            fill_record(recorder, bound=bound, records=state.records)
+            stopped.pop_all()
         return Session(
             study=study,
             home=home,
@@ -109,7 +117,7 @@ def _prepare(
             lease=lease,
             state=state,
             jobs=jobs,
-            recorder=open_record(study, tracking, bound=bound, records=state.records),
+            recorder=recorder,
             materials=materials,
             pruner=build_pruner(study.search.pruning),
         )

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange
+from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange, count_of, value_at
 from kdsearch.config.search import Objective
 from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
@@ -163,15 +163,14 @@ def random_value(value: AnyRange, rng: np.random.Generator) -> object:
         case IntRange(bounds=(low, high), log=True):
             drawn = round(math.exp(rng.uniform(math.log(low - 0.5), math.log(high + 0.5))))
             return int(min(max(drawn, low), high))
-        case IntRange(bounds=(low, high), step=step):
-            return int(low + step * rng.integers((high - low) // step + 1))
         case FloatRange(bounds=(low, high), log=True):
             return float(min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high))
         case FloatRange(bounds=(low, high), step=None):
             return float(rng.uniform(low, high))
-        case FloatRange(bounds=(low, high), step=step):
-            assert step is not None, "without a step it is the case above"
-            return float(low + step * rng.integers(math.floor((high - low) / step + 1e-9) + 1))
+        case IntRange() | FloatRange():
+            count = count_of(value)
+            assert count is not None, "without a step it is the case above"
+            return value_at(value, int(rng.integers(count)))
 
 
 def usual_value(value: AnyRange) -> object:
@@ -179,12 +178,9 @@ def usual_value(value: AnyRange) -> object:
     match value:
         case Choice(choice=choice):
             return choice[0]
-        case IntRange(bounds=(low, high), log=log, step=step):
+        case IntRange(bounds=(low, high), log=log, step=step) | FloatRange(bounds=(low, high), log=log, step=step):
             middle = math.sqrt(low * high) if log else (low + high) / 2
-            return int(low + step * round((middle - low) / step))
-        case FloatRange(bounds=(low, high), log=log, step=step):
-            middle = math.sqrt(low * high) if log else (low + high) / 2
-            return float(middle if step is None else low + step * round((middle - low) / step))
+            return float(middle) if step is None else value_at(value, round((middle - low) / step))
 
 
 def van_der_corput(index: int) -> float:

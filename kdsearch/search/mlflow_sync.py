@@ -28,16 +28,26 @@ logger = logging.getLogger(__name__)
 
 def open_record(study: StudyConfig, tracking: Tracking, *, bound: Bound, records: Iterable[TrialRecord]) -> Recorder:
     """The study's record in MLflow, level with the storage; raises KdsearchError where it cannot be opened."""
+    recorder = begin_record(study, tracking, study_id=bound.id)
+    fill_record(recorder, bound=bound, records=records)
+    return recorder
+
+
+def begin_record(study: StudyConfig, tracking: Tracking, *, study_id: str) -> Recorder:
+    """The study's record in MLflow before anything is trained; raises KdsearchError where it cannot be opened."""
     from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while the workers start
 
-    recorder = Recorder(study, tracking, study_id=bound.id)
+    return Recorder(study, tracking, study_id=study_id)
+
+
+def fill_record(recorder: Recorder, *, bound: Bound, records: Iterable[TrialRecord]) -> None:
+    """Brings the record level with the storage."""
     if bound.data is not None:
         recorder.describe_data(bound.data)
     if bound.teacher is not None:
         recorder.teacher(job_of_teacher(bound.teacher_id), bound.teacher, bound.teacher_curve)
     for record in records:
         recorder.trial(record)
-    return recorder
 
 
 def refresh_front(
@@ -80,7 +90,10 @@ def show_members(
             elsewhere.append(str(member.number))
             continue
         content = pictures.sheet(member)
-        write_whole(str(overlays_path(home, name, member.job)), content)
+        try:
+            write_whole(str(overlays_path(home, name, member.job)), content)
+        except OSError as error:
+            logger.warning("the pictures of trial %s were not written: %s; kdsearch sync does it", member.number, error)
         weights = weights_path(home, name, member.job).read_bytes()
         recorder.member(member.job, weights=weights, overlays=content)
     if elsewhere:

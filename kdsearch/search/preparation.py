@@ -21,7 +21,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher
 from kdsearch.errors import EncoderError, KdsearchError, SearchError
 from kdsearch.files.digests import digest_file
-from kdsearch.files.home import checkpoint_folder
+from kdsearch.files.home import checkpoint_folder, expanded
 from kdsearch.files.whole import names_in, remove
 from kdsearch.measure.latency import cores
 from kdsearch.search.wanted_teacher import WantedTeacher
@@ -71,7 +71,7 @@ def student_weights(study: StudyConfig) -> str:
     weights = str(getattr(study.student, "weights", ""))
     if not weights.startswith(FILE):
         return ""
-    path = Path(weights.removeprefix(FILE)).expanduser()
+    path = expanded(weights.removeprefix(FILE), field="student.weights")
     if not path.is_file():
         raise EncoderError(f"student.weights: {path} is not a file")
     return digest_file(path)

@@ -17,7 +17,7 @@ from kdsearch.config.distillation import (
     is_by_pixel,
     is_softened,
 )
-from kdsearch.config.ranges import AnyRange, Choice, Section, is_range, values_of
+from kdsearch.config.ranges import AnyRange, Choice, Section, count_of, is_range, value_at
 from kdsearch.config.student import spec_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
@@ -86,25 +86,31 @@ def _one(value: object, name: str, suggest: Suggest) -> object:
 
 def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
     """The choices of every different recipe of a finite space, in a fixed order."""
-    pending: list[tuple[tuple[str, object], ...]] = [()]
-    while pending:
-        prefix = pending.pop()
-        taken: list[tuple[str, object]] = []
+    prefix: list[tuple[str, int]] = []
+    """Which value each setting has, by its place."""
+    while True:
+        ranges: dict[str, AnyRange] = {}
 
         def suggest(
             name: str,
             value: AnyRange,
-            prefix: tuple[tuple[str, object], ...] = prefix,
-            taken: list[tuple[str, object]] = taken,
+            ranges: dict[str, AnyRange] = ranges,
+            prefix: list[tuple[str, int]] = prefix,
         ) -> object:
-            options = values_of(value)
-            assert options is not None, f"{name} is not finite"
-            if len(taken) < len(prefix):
-                taken.append(prefix[len(taken)])
-            else:
-                pending.extend((*taken, (name, option)) for option in reversed(options[1:]))
-                taken.append((name, options[0]))
-            return taken[-1][1]
+            if len(ranges) == len(prefix):
+                prefix.append((name, 0))
+            place = prefix[len(ranges)][1]
+            ranges[name] = value
+            return value_at(value, place)
 
         choose(study, suggest, seed=0)
-        yield dict(taken)
+        yield {name: value_at(ranges[name], place) for name, place in prefix}
+        while prefix:  # the last setting that has a further value takes it; those behind it begin anew
+            name, place = prefix.pop()
+            count = count_of(ranges[name])
+            assert count is not None, f"{name} is not finite"
+            if place + 1 < count:
+                prefix.append((name, place + 1))
+                break
+        if not prefix:
+            return

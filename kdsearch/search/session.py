@@ -132,28 +132,48 @@ def retry(
 
     Raises SearchError if another driver has taken the study over, or if waiting would not help or did not for so long.
     """
+
+    def checked() -> T:
+        session.lease.check()
+        return write()
+
+    return (
+        yield from until_written(
+            checked, study=session.study, home=session.home, jobs=session.jobs, gives_up_after_s=gives_up_after_s
+        )
+    )
+
+
+def until_written(
+    write: Callable[[], T],
+    *,
+    study: StudyConfig,
+    home: Path,
+    jobs: Dispatcher,
+    what: str = "the storage does not take the study",
+    gives_up_after_s: float = GIVES_UP_AFTER_S,
+) -> Generator[Waiting | Resumed, None, T]:
+    """As ``retry``, for what is written before there is a session; ``what`` says what is waited for."""
     pause, began = FIRST_PAUSE_S, time.monotonic()
     waited = False
     while True:
         try:
-            session.lease.check()
             written = write()
         except (*STORAGE_ERRORS, OSError) as error:
-            study = session.study
             gone = time.monotonic() - began
-            if not heals(error, storage_url(session.home, study.name, study.storage)) or gone > gives_up_after_s:
+            if not heals(error, storage_url(home, study.name, study.storage)) or gone > gives_up_after_s:
                 help_ = f"waiting {gone / 3600:.1f} hours did not fix that" if waited else "waiting would not fix that"
                 raise SearchError(
                     f"study {study.name} stops: {_first_line(error)}; {help_}. What is finished is kept, and the same "
                     "command resumes when its cause is fixed"
                 ) from error
             waited = True
-            yield Waiting(reason=_first_line(error))
+            yield Waiting(reason=_first_line(error), what=what)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
             continue
         if waited:
-            session.jobs.watchdog.reset(now=time.monotonic())
+            jobs.watchdog.reset(now=time.monotonic())
             yield Resumed()
         return written
 

@@ -7,8 +7,8 @@ import datetime
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 )
 
 from kdsearch.errors import SearchError, first_line
+from kdsearch.files.databases import sqlite_file
 from kdsearch.trials.record import TrialRecord, read_record
 
 STORAGE_ERRORS = (DBAPIError, TimeoutError, StorageInternalError)
@@ -85,11 +86,6 @@ def heals(error: Exception, url: str) -> bool:
     return not any(part in text for part in REFUSED_AT_ONCE)
 
 
-def sqlite_file(url: str) -> Path | None:
-    """The database's file; None where a server keeps it."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-
-
 def make_place(url: str) -> None:
     """Makes the folder of a database file. Raises OSError."""
     path = sqlite_file(url)
@@ -106,6 +102,17 @@ def open_storage(url: str) -> RDBStorage:
     """Optuna's storage at that URL; its errors are ``explained``'s business."""
     make_place(url)
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keeps Optuna from telling of each study that is made or opened; afterwards it logs as before."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 @contextlib.contextmanager

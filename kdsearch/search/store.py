@@ -21,13 +21,14 @@ from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary, dump_summary
 from kdsearch.errors import NotRunYetError, SearchError
+from kdsearch.files.databases import sqlite_file
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
-from kdsearch.search.bound import Bound, read_bound
+from kdsearch.search.bound import Bound, made_from, read_bound
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.storage import explained, open_storage, record_of, sqlite_file
+from kdsearch.search.storage import explained, open_storage, quiet_optuna, record_of
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
@@ -69,6 +70,10 @@ class StudyStore:
         self._study = optuna_study
         self._mirror = Mirror(study, optuna_study)
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
+        self._grid: Iterator[dict[str, object]] | None = None
+        self._next: dict[str, object] | None = None
+        self._taken: set[frozenset[tuple[str, object]]] = set()
+        self._looked_at = 0
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more.
@@ -99,7 +104,7 @@ class StudyStore:
     def _draw(self, donors: Sequence[Student]) -> tuple[Proposal, FrozenTrial] | None:
         choices = None
         if self._config.search.sampler == "grid":
-            choices = next(self._untried(), None)
+            choices = self._untried()
             if choices is None:
                 return None
         number, seed = self._mirror.number, self._config.seed
@@ -191,7 +196,7 @@ class StudyStore:
         """Whether nothing is left to do: every trial ended, and as many as wanted or as the grid has."""
         records = self.records()
         counted = sum(record.outcome != "rejected" for record in records)
-        whole_grid = self._config.search.sampler == "grid" and next(self._untried(), None) is None
+        whole_grid = self._config.search.sampler == "grid" and self._untried() is None
         ended = all(record.outcome != "running" for record in records)
         return ended and (counted >= self._config.search.trials or whole_grid)
 
@@ -203,7 +208,7 @@ class StudyStore:
         Raises SearchError where its trials were made from others.
         """
         self.require_same(data=data, student_weights=student_weights, teacher_id=teacher.id)
-        for key, _, now in _made_from(data, student_weights, teacher.id):
+        for key, _, now in made_from(data, student_weights, teacher.id):
             self._study.set_user_attr(key, now)
         self._study.set_user_attr("teacher", dump_scores(teacher.scores))
         self._study.set_user_attr("teacher_curve", dump_curve(teacher.curve))
@@ -215,7 +220,7 @@ class StudyStore:
         known = self._study.user_attrs
         if not self._study.get_trials(deepcopy=False):
             return
-        for key, what, now in _made_from(data, student_weights, teacher_id):
+        for key, what, now in made_from(data, student_weights, teacher_id):
             if known.get(key, now) != now:
                 raise SearchError(
                     f"study {self._config.name}: the {what} are not those its trials were made from "
@@ -250,10 +255,20 @@ class StudyStore:
         """What was bound; None before that."""
         return self.bound().data
 
-    def _untried(self) -> Iterator[dict[str, object]]:
-        """The grid's choices that no trial has taken."""
-        taken = {frozenset(trial.params.items()) for trial in self._mirror.trials}
-        return (choices for choices in enumerate_choices(self._config) if frozenset(choices.items()) not in taken)
+    def _untried(self) -> dict[str, object] | None:
+        """The grid's first choices that no trial has taken; None where there are none.
+
+        The grid is walked once, because what was taken stays taken.
+        """
+        trials = self._mirror.trials
+        self._taken |= {frozenset(trial.params.items()) for trial in trials[self._looked_at :]}
+        self._looked_at = len(trials)
+        if self._grid is None:
+            self._grid = enumerate_choices(self._config)
+            self._next = next(self._grid, None)
+        while self._next is not None and frozenset(self._next.items()) in self._taken:
+            self._next = next(self._grid, None)
+        return self._next
 
     def _keep(self, number: int, **attributes: str) -> None:
         for key, value in attributes.items():
@@ -270,32 +285,23 @@ class StudyStore:
         return self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
 
 
-def _made_from(data: DataSummary, student_weights: str, teacher_id: str | None) -> Iterator[tuple[str, str, str]]:
-    """What a study's trials are tied to: the key it is stored under, its name in messages, and what it is now."""
-    yield "data", "images or their split", data.split
-    if teacher_id is not None:
-        yield "teacher_id", "teacher or its weights", teacher_id
-    yield "unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""
-    yield "student_weights", "file's student.weights", student_weights
-
-
 def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
     """The study's storage, made where it is missing and ``create`` says so.
 
     Raises SearchError where it cannot be reached, does not hold the study, or holds it with other settings.
     """
     url = storage_url(home, study.name, study.storage)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = sqlite_file(url)
     if path is not None and not create and not path.exists():
         raise NotRunYetError(
             f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run"
         )
-    with explained(study.name):
-        storage = open_storage(url)
-        optuna_study = _open(study, storage, create=create)
-    _refuse_changes(study, optuna_study)
-    return StudyStore(study, optuna_study)
+    with quiet_optuna():
+        with explained(study.name):
+            storage = open_storage(url)
+            optuna_study = _open(study, storage, create=create)
+        _refuse_changes(study, optuna_study)
+        return StudyStore(study, optuna_study)
 
 
 def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from kdsearch.distill.arrays import choose_device, images_at
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import as_trained
-from kdsearch.distill.teacher_folder import KNOWN, OutOfFold, store_teacher
+from kdsearch.distill.teacher_folder import KNOWN, OutOfFold, damage_of, store_teacher
 from kdsearch.files.whole import write_whole
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
@@ -26,8 +27,10 @@ from kdsearch.models.teacher import Ensemble, Teacher, resized
 from kdsearch.search.wanted_teacher import WantedTeacher, at_own_size
 
 
-def store_mean(wanted: WantedTeacher, members: Sequence[WantedTeacher], study: StudyConfig, home: Path) -> None:
-    """Makes the folder of the mean of networks that are cached."""
+def store_mean(
+    wanted: WantedTeacher, members: Sequence[WantedTeacher], study: StudyConfig, home: Path
+) -> Callable[[], None]:
+    """What makes the folder of the mean of networks that are cached."""
     device = choose_device(study.device)
     known = [trained for member in members if (trained := member.cached(home)) is not None]
     assert len(known) == len(members), "they were trained"
@@ -36,7 +39,8 @@ def store_mean(wanted: WantedTeacher, members: Sequence[WantedTeacher], study: S
     took = Fitted(epochs=0, best_epoch=0, seconds=sum(trained.scores.train_seconds for trained in known))
     images = at_own_size(dataclasses.replace(wanted.images, unlabelled=None), wanted.recipe, study, home)
     mean = Ensemble(networks).eval()
-    store_teacher(
+    return partial(
+        store_teacher,
         as_trained(mean, images.training_data(device), took, size=study.data.size),
         recipe=wanted.recipe,
         curve=(),
@@ -74,15 +78,17 @@ def _out_of_fold(
 def knows_all(wanted: WantedTeacher, home: Path) -> bool:
     """Whether its answers about all images are kept, about unlabelled ones too, which may be others than last time."""
     place, more = wanted.folder(home) / KNOWN, wanted.images.unlabelled
-    if not place.is_file() or more is None:
-        return place.is_file()
+    if not place.is_file() or damage_of(place):
+        return False
+    if more is None:
+        return True
     known = PredictedTeacher(load_file(place))
     grey = torch.from_numpy(np.array(more.whole.images))
     return None not in known.places(normalise(grey))
 
 
-def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> None:
-    """Keeps the logits of all images at the teacher's own size, for whoever asks about one of them at the students'.
+def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> Callable[[], None]:
+    """What keeps the logits of all images at the teacher's own size; students ask about them at theirs.
 
     Those of training images are the left-out members', if the teacher has some.
     """
@@ -109,4 +115,4 @@ def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> None:
     if trained.left_out(torch.device("cpu")) is not None:
         logits[torch.tensor(images.splits.train)] = trained.logits(torch.device("cpu")).float()
     known = PredictedTeacher.of_logits(np.concatenate([np.asarray(part) for part in small]), logits)
-    write_whole(str(wanted.folder(home) / KNOWN), save(known.state_dict()))
+    return partial(write_whole, str(wanted.folder(home) / KNOWN), save(known.state_dict()))

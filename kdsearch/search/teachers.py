@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.files.home import checkpoint_folder
 from kdsearch.files.whole import lock_of
 from kdsearch.search.events import DriverEvent, Resumed, TrainingTeachers, Waiting
+from kdsearch.search.session import until_written
 from kdsearch.search.teacher_answers import knows_all, store_known, store_mean
 from kdsearch.search.wanted_teacher import WantedTeacher, at_own_size
 from kdsearch.trials.record import job_of_teacher
@@ -52,29 +54,36 @@ def add_teachers(
 ) -> Generator[DriverEvent, None, list[Materials]]:
     """Each one's images with their teacher; those not cached are trained, as many at once as there are workers.
 
-    Raises KdsearchError where one cannot be trained.
+    Writes wait for a disk that is full. Raises KdsearchError where one cannot be trained.
     """
+    keep = partial(until_written, study=study, home=home, jobs=jobs, what="the disk does not take the teacher")
     with contextlib.ExitStack() as locks:
         for folder in sorted({each.folder(home) for one in wanted for each in (one, *one.members())}):
             lock = lock_of(folder)
             yield from _acquired(lock)
             locks.callback(lock.release)
         lacking = [one for one in wanted if one.cached(home) is None]
-        single = [part for one in lacking for part in one.members() or [one] if part.cached(home) is None]
+        single = [part for one in lacking for part in _untrained(one, home)]
         made = [_lacking(one, study, home, study_id=study_id) for one in single]
         if study.teacher.file is not None:
             for each in made:
-                store_taken(each, choose_device(study.device))
+                yield from keep(store_taken(each, choose_device(study.device)))
         elif made:
             yield TrainingTeachers(jobs=tuple(job_of_teacher(each.folder.name) for each in made))
-            yield from train_teachers(made, jobs, home=home, threads=threads)
+            yield from train_teachers(made, jobs, home=home, threads=threads, keep=keep)
         for one in lacking:
             if members := one.members():
-                store_mean(one, members, study, home)
+                yield from keep(store_mean(one, members, study, home))
         for one in wanted:
             if one.recipe.own_size != study.data.size and not knows_all(one, home):
-                store_known(one, study, home)
+                yield from keep(store_known(one, study, home))
     return [_with_teacher(one, home) for one in wanted]
+
+
+def _untrained(one: WantedTeacher, home: Path) -> list[WantedTeacher]:
+    """Of a teacher that is not cached, the networks that are still to be trained."""
+    members = one.members()
+    return [part for part in members if part.cached(home) is None] if members else [one]
 
 
 def _lacking(one: WantedTeacher, study: StudyConfig, home: Path, *, study_id: str) -> LackingTeacher:

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from mlflow.entities import Metric, Param, Run, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
-from kdsearch.errors import KdsearchError, first_line
+from kdsearch.errors import KdsearchError
 from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Kind, dump_confirmation
-from kdsearch.tracking.configure import configure_mlflow, store_errors
+from kdsearch.tracking.configure import reason_of, store_errors
+from kdsearch.tracking.database import open_client
 from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.recorder import JOB, KIND, STUDY
 from kdsearch.tracking.values import milliseconds
 from kdsearch.tracking.views import CONFIRMED, confirmed_view
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__
-from mlflow import MlflowClient
 
 MOST_RUNS = 1000
 ARM: dict[Kind, str] = {"confirm": "confirmed", "test": "tested"}
@@ -45,13 +45,12 @@ def record_confirmation(
     Writing the same again changes nothing. ``note`` is Markdown for the run's page. Raises KdsearchError where it
     cannot be reached, or does not know the study.
     """
-    configure_mlflow()
     try:
         tracking.require()
         return _Record(found, tracking=tracking, study_id=study_id).write(repeats, note=note)
     except store_errors() as error:
         raise KdsearchError(
-            f"tracking: {tracking.shown} does not take the confirmation: {tracking.mask(first_line(error))}"
+            f"tracking: {tracking.shown} does not take the confirmation: {reason_of(error, tracking)}"
         ) from error
 
 
@@ -62,7 +61,7 @@ class _Record:
         self._found, self._study_id = found, study_id
         self._key = f"{found.plan}-{found.sealed}"
         self._moment = milliseconds(datetime.datetime.fromisoformat(found.sealed))
-        self._client = MlflowClient(tracking.uri)
+        self._client = open_client(tracking)
         experiment = self._client.get_experiment_by_name(found.study)
         unknown = KdsearchError(f"tracking: {tracking.shown} does not hold study {found.study}")
         if experiment is None:

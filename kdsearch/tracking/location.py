@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from kdsearch.errors import KdsearchError
+from kdsearch.files.databases import problem_of_address, sqlite_file
 from kdsearch.tracking.views import view_id
 
 DEFAULT_URI = "sqlite:///mlflow/mlflow.db"
@@ -22,9 +24,16 @@ class Tracking:
 
     uri: str
 
-    def require(self) -> None:
-        """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes."""
-        if self.uri.startswith(("http://", "https://")) and not answers(self.uri):
+    def require(self, *, database: bool = False) -> None:
+        """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes.
+
+        A database's server is asked only with ``database``, as before a study: it notes each such call in its log.
+        """
+        parts = urlsplit(self.uri)
+        asked = parts.scheme in ("http", "https") or (
+            database and parts.hostname and parts.scheme.partition("+")[0] in PORTS
+        )
+        if asked and not answers(self.uri):
             raise KdsearchError(
                 f"tracking: {self.shown} does not answer; start the server, or name another in tracking_uri or "
                 "MLFLOW_TRACKING_URI"
@@ -45,7 +54,10 @@ class Tracking:
 
     def mask(self, text: str) -> str:
         """The text without that password, encoded or not."""
-        parts = urlsplit(self.uri)
+        try:
+            parts = urlsplit(self.uri)
+        except ValueError:  # a host in brackets that is none
+            return text.replace(self.uri, re.sub(r"(://[^/:@]*):[^@]*@", r"\1:***@", self.uri))
         secrets = [parts.password or "", *parse_qs(parts.query).get("password", [])]
         written = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}
         for secret in sorted(filter(None, written), key=len, reverse=True):
@@ -60,13 +72,14 @@ class Tracking:
     @property
     def file(self) -> Path | None:
         """The database's file; None where a server keeps it."""
-        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+        return sqlite_file(self.uri)
 
     def artifact_location(self) -> str | None:
         """Where a record in a database keeps its artifacts: beside its file, or in the default place."""
         if not self.database:
             return None
-        database = self.file or Path(DEFAULT_URI.removeprefix("sqlite:///"))
+        database = self.file or sqlite_file(DEFAULT_URI)
+        assert database is not None, "the default is a file"
         return (database.resolve().parent / "artifacts").as_uri()
 
     def link(self, page: str) -> str:
@@ -81,18 +94,45 @@ def view_page(kind: str, experiment_id: str, study_id: str) -> str:
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
 
 
-def _place(uri: str) -> tuple[str, str | None, int | None, str]:
+def _place(uri: str) -> Path | tuple[str, str | None, int | None, str]:
+    if (file := sqlite_file(uri)) is not None:
+        return file.resolve()
     parts = urlsplit(uri)
     return parts.scheme.partition("+")[0], parts.hostname, parts.port, parts.path
 
 
 def choose_tracking(configured: str | None, environment: Mapping[str, str]) -> Tracking:
-    """The study file's URI, else ``MLFLOW_TRACKING_URI``, else the embedded store."""
-    return Tracking(uri=configured or environment.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    """The study file's URI, else ``MLFLOW_TRACKING_URI``, else the embedded store.
+
+    Raises KdsearchError for one that cannot be a record's, without asking anybody.
+    """
+    tracking = Tracking(uri=configured or environment.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    problem = _problem(tracking)
+    if problem:
+        where = "tracking_uri" if configured else "MLFLOW_TRACKING_URI"
+        raise KdsearchError(f"{where}: {tracking.shown}: {problem}")
+    return tracking
+
+
+def _problem(tracking: Tracking) -> str:
+    """What is wrong with the URI and what to write; empty where it may be a record's."""
+    scheme, colon, _ = tracking.uri.partition(":")
+    if not colon or scheme == "file" or "/" in scheme:
+        return (
+            "must be the URL of a database or of a server, because MLflow 3 keeps no records in folders; write "
+            "sqlite:///FOLDER/mlflow.db, or http://HOST:5000 for a server"
+        )
+    if problem := problem_of_address(tracking.uri):
+        return problem
+    if scheme.partition("+")[0] == "sqlite" and tracking.file is None:
+        return "names no file; write three slashes before its path, such as sqlite:///mlflow/mlflow.db"
+    return ""
 
 
 def answers(uri: str, *, timeout_s: float = 3.0) -> bool:
     """Whether something listens at a tracking server's address."""
+    if problem_of_address(uri):
+        return False
     address = urlsplit(uri)
     port = address.port or PORTS.get(address.scheme.partition("+")[0], 80)
     try:

@@ -20,8 +20,9 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import describe_teacher
-from kdsearch.errors import KdsearchError, first_line
-from kdsearch.tracking.configure import configure_mlflow, store_errors
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.configure import reason_of, store_errors
+from kdsearch.tracking.database import open_client
 from kdsearch.tracking.location import Tracking, view_page
 from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
 from kdsearch.tracking.views import FRONT as FRONT_VIEW
@@ -29,7 +30,6 @@ from kdsearch.tracking.views import holds_another, saved_views
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__, installed_packages
-from mlflow import MlflowClient
 
 KIND = "kdsearch.kind"
 """Tag: ``study``, ``teacher`` or ``trial``."""
@@ -59,7 +59,6 @@ class Recorder:
 
         ``study_id`` tells the study from another of the same name, whose runs are left alone.
         """
-        configure_mlflow()
         self.away = ""
         """Why the store lacks something; empty where it is level."""
         self.was_finished = False
@@ -74,7 +73,7 @@ class Recorder:
         self._code_version = code_version()
         self._dataset: list[DatasetInput] = []
         try:
-            self._client = MlflowClient(_prepared(tracking))
+            self._client = open_client(tracking)
             self._experiment_id = self._experiment(tracking)
             self.page = view_page(FRONT_VIEW, self._experiment_id, study_id)
             """The view of the study's front, as a path on any server of the record."""
@@ -86,9 +85,7 @@ class Recorder:
             self._client.log_text(self._parent, installed_packages(), "environment.txt")
             self._write_views()
         except store_errors() as error:
-            raise KdsearchError(
-                f"tracking: {tracking.shown} cannot be used: {tracking.mask(first_line(error))}"
-            ) from error
+            raise KdsearchError(f"tracking: {tracking.shown} cannot be used: {reason_of(error, tracking)}") from error
 
     def describe_data(self, data: DataSummary) -> None:
         """Records the data set's fingerprint, sources and split sizes with the study."""
@@ -174,7 +171,7 @@ class Recorder:
                 reason = str(error)
                 break
             except store_errors() as error:
-                reason = self._tracking.mask(first_line(error))
+                reason = reason_of(error, self._tracking)
                 self._pending[key] = self._pending.pop(key)  # others come first the next time
                 break
             else:
@@ -341,9 +338,3 @@ def _key(run: Run) -> tuple[str, str]:
     tags = run.data.tags
     job = tags.get(JOB) or (job_of_trial(int(tags[TRIAL])) if TRIAL in tags else "")
     return tags.get(KIND, ""), job
-
-
-def _prepared(tracking: Tracking) -> str:
-    if tracking.file is not None:
-        tracking.file.parent.mkdir(parents=True, exist_ok=True)
-    return tracking.uri

@@ -18,8 +18,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.errors import KdsearchError, first_line
-from kdsearch.tracking.configure import configure_mlflow, store_errors
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.configure import reason_of, store_errors
+from kdsearch.tracking.database import open_client
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
 from kdsearch.trials.scores import ScoredOn
@@ -60,21 +61,20 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
     The same ``model.onnx`` is not registered twice. Raises KdsearchError where the registry cannot be reached or
     holds no run of the trial.
     """
-    configure_mlflow()
     tracking.require()
     study, scores = registration.study, registration.scores
     tags = {STUDY: registration.study_id, TRIAL: str(registration.trial), FILE_DIGEST: registration.digest}
     tags |= {name: f"{scores[name]:.6g}" for name in ("dice", "dice_std", "params", "macs")}
     tags |= {"scored_on": registration.scored_on}
     try:
-        client = MlflowClient(tracking.uri)
+        client = open_client(tracking)
         run_id = _run_of(client, registration)
         version = _known(client, registration) or _create(client, registration, run_id)
         for key, value in tags.items():
             client.set_model_version_tag(study, version.version, key, value)
         client.set_registered_model_alias(study, alias_of(scores["params"]), version.version)
     except store_errors() as error:
-        reason = tracking.mask(first_line(error))
+        reason = reason_of(error, tracking)
         raise KdsearchError(f"tracking: {tracking.shown} did not take the model: {reason}") from error
     return f"models:/{study}/{version.version}"
 

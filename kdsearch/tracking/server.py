@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.errors import KdsearchError
+from kdsearch.tracking.database import is_made
 from kdsearch.tracking.location import PORT, Tracking, answers
 
 HOST = "127.0.0.1"
@@ -23,8 +25,17 @@ READY_WITHIN_S = 120.0
 ENDS_WITHIN_S = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A server that answers."""
+
+    address: str
+    end: Callable[[], None]
+    """Returns when the server has ended; raises KdsearchError that says what it printed."""
+
+
 @contextlib.contextmanager
-def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
+def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[Serving]:
     """Starts the server on loopback and gives its address once it answers; afterwards nothing of it is left running.
 
     The port is the one asked for, else 5000 or a free one. A tracking URI that is a server's is given back as it is.
@@ -32,24 +43,35 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[str]:
     """
     if not tracking.database:
         tracking.require()
-        yield tracking.shown.rstrip("/")
+        yield Serving(address=tracking.shown.rstrip("/"), end=lambda: None)
         return
     if port is not None and answers(f"http://{HOST}:{port}", timeout_s=1.0):
         raise KdsearchError(f"--port {port}: something answers there already; name another, or none")
+    if tracking.file is not None and tracking.file.exists() and not is_made(tracking.file):
+        raise KdsearchError(
+            f"{tracking.file}: the making of this record was broken off and it holds nothing; kdsearch run and "
+            "kdsearch sync make it anew"
+        )
     chosen = port or _free_port()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S603 - our own words
             _command(chosen), stdout=output, stderr=output, env=_environment(tracking), start_new_session=True
         )
-        try:
-            address = f"http://{HOST}:{chosen}"
-            _wait(process, chosen)
-            yield address
-        except _NotReadyError as error:
+
+        def failed(why: str) -> KdsearchError:
             output.seek(0)
             last = output.read().decode(errors="replace").strip().splitlines()[-3:]
             printed = tracking.mask(" / ".join(last)) or "it printed nothing"
-            raise KdsearchError(f"MLflow's server on {tracking.shown} {error}: {printed}") from None
+            return KdsearchError(f"MLflow's server on {tracking.shown} {why}: {printed}")
+
+        def end() -> None:
+            raise failed(f"ended with exit code {process.wait()}")
+
+        try:
+            _wait(process, chosen)
+            yield Serving(address=f"http://{HOST}:{chosen}", end=end)
+        except _NotReadyError as error:
+            raise failed(str(error)) from None
         finally:
             _end(process)
 
@@ -65,9 +87,13 @@ def _command(port: int) -> list[str]:
 
 
 def _environment(tracking: Tracking) -> dict[str, str]:
-    """Tells the server its store where no list of processes shows it: the address may hold a password."""
+    """Tells the server its store where no list of processes shows it: the address may hold a password.
+
+    MLflow's jobs judge answers of language models; their runners take half of the start and most of the memory.
+    """
     place = tracking.artifact_location() or ""
-    return os.environ | {"MLFLOW_BACKEND_STORE_URI": tracking.uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": place}
+    usual = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return usual | os.environ | {"MLFLOW_BACKEND_STORE_URI": tracking.uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": place}
 
 
 def _free_port() -> int:

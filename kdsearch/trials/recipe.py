@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import READING, Section
 from kdsearch.config.student import OneStudent, TimmSpec
 from kdsearch.config.training import TrainingSpec
+from kdsearch.files.home import expanded
 from kdsearch.files.schema import Content, Schema, unchanged
 
 FILE = "file:"
@@ -96,7 +96,7 @@ def from_anywhere(recipe: Recipe, weights: object) -> Recipe:
     if not isinstance(student, TimmSpec) or not student.weights.startswith(FILE):
         return recipe
     now = str(weights) if str(weights).startswith(FILE) else student.weights
-    path = Path(now.removeprefix(FILE)).expanduser().absolute()
+    path = expanded(now.removeprefix(FILE), field="student.weights").absolute()
     return recipe.model_copy(update={"student": student.model_copy(update={"weights": f"{FILE}{path}"})})
 
 

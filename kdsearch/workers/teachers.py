@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, Never
+from typing import Generic, Literal, Never, TypeAlias, TypeVar
 
 import torch
 
@@ -19,6 +20,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
 from kdsearch.files.digests import digest
+from kdsearch.files.home import expanded
 from kdsearch.files.whole import discard
 from kdsearch.trials.record import EpochReport, describe_job, job_of_teacher
 from kdsearch.workers.dispatcher import Dispatcher, Passed
@@ -31,6 +33,8 @@ CHECKPOINT_FORMAT = 2
 """Counts changes to what a teacher's checkpoint holds, so that an older one is not resumed."""
 
 logger = logging.getLogger(__name__)
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +51,21 @@ class LackingTeacher:
     """Which epoch's weights are the teacher's."""
 
 
-class TeacherSink:
+Keep: TypeAlias = Callable[[Callable[[], None]], Iterator[E]]
+"""Carries a write out; what it yields meanwhile, as while a disk is full, is passed on."""
+
+
+def at_once(write: Callable[[], None]) -> Iterator[Never]:
+    """Carries the write out; raises OSError where it is not taken."""
+    write()
+    yield from ()
+
+
+class TeacherSink(Generic[E]):
     """Writes each teacher's folder; raises TeacherError for the first that cannot be trained."""
 
-    def __init__(self, lacking: Sequence[LackingTeacher]) -> None:
+    def __init__(self, lacking: Sequence[LackingTeacher], keep: Keep[E]) -> None:
+        self._keep = keep
         self._lacking = {job_of_teacher(one.folder.name): one for one in lacking}
 
     def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:  # noqa: ARG002 - the contract's names
@@ -61,12 +76,12 @@ class TeacherSink:
         """Never asked for, since ``epoch`` stops nothing."""
         raise AssertionError("no teacher is stopped")
 
-    def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[Never]:
-        """Writes the folder."""
+    def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[E]:
+        """Writes the folder; until it is written, the checkpoint holds the teacher."""
         lacking = self._lacking[job.id]
-        store_teacher(trained, recipe=lacking.recipe, curve=curve, folder=lacking.folder)
+        store = partial(store_teacher, trained, recipe=lacking.recipe, curve=curve, folder=lacking.folder)
+        yield from self._keep(store)
         discard(job.checkpoint)
-        yield from ()
 
     def failed(self, job: Job, reason: str, curve: tuple[EpochReport, ...], *, traceback: str = "") -> Iterator[Never]:
         """Raises TeacherError, because its students have none."""
@@ -88,13 +103,14 @@ def train_teachers(
     home: Path,
     threads: int | Literal["all"] | None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-) -> Iterator[Passed]:
+    keep: Keep[E] = at_once,
+) -> Iterator[E | Passed]:
     """Trains them, as many at once as there are workers, each from its checkpoint; returns when all folders are there.
 
-    ``threads`` are torch's for each, None for a worker's usual ones. Raises TeacherError where one cannot be trained,
-    SearchError where its images cannot be opened.
+    ``threads`` are torch's for each, None for a worker's usual ones; ``keep`` carries writes out. Raises TeacherError
+    where one cannot be trained, SearchError where its images cannot be opened.
     """
-    sink = TeacherSink(lacking)
+    sink = TeacherSink(lacking, keep)
     jobs.waiting.extend(_job(one, home=home, threads=threads, every_s=checkpoint_every_s) for one in lacking)
     while jobs.open:
         while jobs.waiting and jobs.room():
@@ -102,13 +118,13 @@ def train_teachers(
         yield from jobs.poll(sink)
 
 
-def store_taken(lacking: LackingTeacher, device: torch.device) -> None:
-    """Makes the folder of a teacher that is there: nothing is trained, and a worker elsewhere may lack its file.
+def store_taken(lacking: LackingTeacher, device: torch.device) -> Callable[[], None]:
+    """What makes the folder of a teacher that is there: nothing is trained, and a worker elsewhere may lack its file.
 
     Raises KdsearchError where the file does not fit.
     """
     taken = take_teacher(lacking.recipe, lacking.materials, device)
-    store_teacher(taken, recipe=lacking.recipe, curve=(), folder=lacking.folder)
+    return partial(store_teacher, taken, recipe=lacking.recipe, curve=(), folder=lacking.folder)
 
 
 def _job(lacking: LackingTeacher, *, home: Path, threads: int | Literal["all"] | None, every_s: float) -> Job:
@@ -129,5 +145,5 @@ def _from_anywhere(config: AnyTeacher) -> AnyTeacher:
     """A file of weights by its whole path: a worker may run in another folder."""
     if not isinstance(config, TeacherConfig) or not config.weights.startswith(FILE):
         return config
-    path = Path(config.weights.removeprefix(FILE)).expanduser().absolute()
+    path = expanded(config.weights.removeprefix(FILE), field="teacher.weights").absolute()
     return config.model_copy(update={"weights": f"{FILE}{path}"})

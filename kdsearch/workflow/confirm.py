@@ -44,7 +44,7 @@ def confirm(
     from kdsearch.confirm.driver import confirm_study
 
     tracking = choose_tracking(study.tracking_uri, environment)
-    tracking.require()
+    tracking.require(database=True)
     found = yield from confirm_study(study, home=home, anew=anew)
     _try_to_record(study, home, tracking=tracking, kind="confirm")
     return found
@@ -65,7 +65,7 @@ def score_locked(
     from kdsearch.confirm import driver
 
     tracking = choose_tracking(study.tracking_uri, environment)
-    tracking.require()
+    tracking.require(database=True)
     found = yield from driver.score_locked(study, home=home, trial=trial, again=again)
     _try_to_record(study, home, tracking=tracking, kind="test")
     return found

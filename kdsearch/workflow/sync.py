@@ -41,7 +41,7 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
     Raises SearchError where the study was never run or is being run, KdsearchError where MLflow cannot be reached.
     """
     open_store(study, home, create=False)
-    tracking.require()
+    tracking.require(database=True)
     with Lease(storage_url(home, study.name, study.storage), study.name):
         store = open_store(study, home, create=False)
         bound = store.bound()

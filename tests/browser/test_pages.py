@@ -106,9 +106,11 @@ def site(place) -> Iterator[Site]:
     """A server that is up."""
     tracking = Tracking(uri=f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")
     client = MlflowClient(tracking.uri)
-    with serving(tracking) as address:
+    with serving(tracking) as server:
         experiment = client.get_experiment_by_name("tiny").experiment_id
-        yield Site(front=f"{address}{find_views(tracking, 'tiny')['front']}", client=client, experiment=experiment)
+        yield Site(
+            front=f"{server.address}{find_views(tracking, 'tiny')['front']}", client=client, experiment=experiment
+        )
 
 
 def test_front_view_draws_a_point_for_every_trial(page, site):

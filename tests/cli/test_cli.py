@@ -155,7 +155,7 @@ def test_typo_in_the_study_is_one_screen_without_a_traceback(shell, place, comma
         (["report", "tiny-never-run.yaml"], "has not been run yet"),
         (["pick", "tiny.yaml", "--latency", "10s"], "'10s' is not a time; write it as 5ms or 0.8"),
         (["pick", "tiny.yaml", "--best", "--knee"], "not allowed with argument"),
-        (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number above zero"),
+        (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number from 1 to 1,000,000"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
         (["rnu", "tiny.yaml"], "invalid choice"),
     ],

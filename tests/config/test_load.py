@@ -10,7 +10,9 @@ import pytest
 
 from kdsearch.config.identity import identity_of
 from kdsearch.config.load import dump_study, load_study, read_study, with_folders
+from kdsearch.config.problems import FORMS
 from kdsearch.config.pruning import PruningConfig
+from kdsearch.config.study import StudyConfig
 from kdsearch.errors import StudyFileError
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -45,9 +47,9 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ),
         ("search: {silence: 5}", "search.silence: is now called heartbeat_timeout"),
         ("search: {pruning: {pruner: reach, optimism: 0.9}}", "search.pruning.optimism: is now called quantile"),
-        ("student: {width: 8.5}", "student.width: must be a valid integer; got 8.5"),
-        ("student: {width: true}", "student.width: must be a valid integer; got True"),
-        ("student: {width: '8'}", "student.width: must be a valid integer; got '8'"),
+        ("student: {width: 8.5}", "student.width: must be a whole number; got 8.5"),
+        ("student: {width: true}", "student.width: must be a whole number; got true"),
+        ("student: {width: '8'}", "student.width: must be a whole number; got '8'; write 8 without quotes"),
         ("student: {width: {int: [0, 8]}}", r"student.width.int\[0\]: must be greater than or equal to 2; got 0"),
         ("student: {width: {choice: []}}", "student.width.choice: "),
         ("student: {width: {choice: [4, 4]}}", "the values of a choice must differ"),
@@ -80,7 +82,53 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("training: {learning_rate: {flaot: [1, 8]}}", "flaot: unknown key; allowed here: .*did you mean 'float'"),
         ("<<: 5", "expected a mapping or list of mappings for merging"),
         ("search: {limits: {params: 1e400M}}", "'1e400M' is too large"),
-        ("teacher: {weights: hub}", "teacher.weights: got 'hub'"),
+        ("storage: postgresql://host:99999/x", "2: storage: port out of range 0-65535; write HOST:PORT"),
+        ("tracking_uri: http://host:abc", "2: tracking_uri: port could not be cast"),
+        (
+            "training: {learning_rate: [1e-3, 1e-2]}",
+            r"must be a number; got a list; a range is written as {float: \[low",
+        ),
+        ("student: {width: [4, 8]}", r"must be a whole number; got a list; a range is written as {int: \[low, high\]}"),
+        ("student: {width: {int: 5}}", r"student.width.int: must be a list; got 5; write \[low, high\]"),
+        ("student: {width: {choice: []}}", "student.width.choice: must be a list of at least 1 value; got 0"),
+        ("training: {learning_rate: {float: [1, 2, 3]}}", "must be a list of at most 2 values; got 3"),
+        ("data: {sources: {reader: phantom}}", "data.sources: must be a list; got a section; write a dash before each"),
+        (
+            "data: {sources: [{reader: busi, folder: x, bits: '8'}]}",
+            "bits: must be one of .*; got '8'; write 8 without",
+        ),
+        (
+            "data: {sources: [{reader: folder, folder: x, bits: 9}]}",
+            r"sources\[0\].bits: must be one of 8, 10, .*; got 9",
+        ),
+        ("data: {sources: [{reader: folder, folder: x, spacing_mm: 0}]}", r"sources\[0\].spacing_mm: must be greater"),
+        (
+            "data: {sources: [{reader: folder, folder: 3}]}",
+            r"sources\[0\].folder: must be text; got 3; write \"3\", in",
+        ),
+        (
+            "data: {sources: [{folder: x}]}",
+            r"sources\[0\]: needs the key reader, one of .*folder; write reader: phantom",
+        ),
+        ("distillation: [{on: logits}]", r"distillation\[0\]: needs the key loss, one of mse, .*; write loss: mse"),
+        ("search: {objectives: dice}", r"search.objectives: must be a list; got 'dice'; write \[dice\]"),
+        (
+            "search: {limits: 5}",
+            "search.limits: must be a section, with keys and values; got 5; its keys are empty_share",
+        ),
+        ("search: []", "search: must be a section, with keys and values; got a list; write its keys, such as batch:"),
+        ("search: {ray: {address: a b}}", "must be auto, local or HOST:PORT, such as head.example:6379; got 'a b'"),
+        ("score_test: on", "score_test: must be true or false; got 'on'; write true"),
+        ("seed: '5'", "seed: must be a whole number; got '5'; write 5 without quotes"),
+        ("data: {size: }", "data.size: must be a whole number; got nothing"),
+        ("training: {weight_decay: 1e999}", "training.weight_decay: must be a finite number"),
+        ("teacher: {weights: None}", "got 'None'; did you mean 'none'"),
+        ("teacher: {weights: 'package:..foo'}", "teacher.weights: must be none, timm, package:NAME or file:PATH"),
+        ("teacher: {kind: onnx, file: ''}", "teacher.file: must be some text; got ''"),
+        (
+            "teacher: {weights: hub}",
+            "teacher.weights: must be none, timm, package:NAME or file:PATH, such as file:.*; got 'hub'",
+        ),
         ("teacher: {checkpoint: t.safetensors, training: {epochs: 3}}", "remove either checkpoint or training"),
     ],
 )
@@ -147,6 +195,7 @@ def test_folder_on_the_command_line_replaces_the_file_s(study_file):
     study = load_study(study_file("name: a\ndata: {sources: [{reader: busi, folder: $NOWHERE}, {reader: phantom}]}\n"))
     assert with_folders(study, ["/there"]).data.sources[0].folder == "/there"
     assert with_folders(study, ["busi=/there"]).data.sources[0].folder == "/there"
+    assert with_folders(study, ["/there/a=b"]).data.sources[0].folder == "/there/a=b"
     with pytest.raises(StudyFileError, match="the study's sources are: busi; did you mean 'busi'"):
         with_folders(study, ["buzi=/there"])
 
@@ -258,3 +307,23 @@ def test_what_is_no_study_is_refused_to_readers_as_well(study_file, text):
         load_study(path)
     with pytest.raises(StudyFileError, match=re.escape(str(training.value))):
         read_study(path)
+
+
+def test_name_that_does_not_have_the_form_is_answered_with_one_that_has(study_file):
+    with pytest.raises(StudyFileError, match="1: name: must begin with a letter or .*; got 'my study'; write my-study"):
+        load_study(study_file("name: my study\n"))
+    with pytest.raises(StudyFileError, match="name: must have at most 60 letters; got 80"):
+        load_study(study_file(f"name: {80 * 'a'}\n"))
+
+
+def test_every_form_of_text_has_a_message():
+    found: set[str] = set()
+
+    def walk(node):
+        if isinstance(node, dict):
+            found.update(value for key, value in node.items() if key == "pattern" and isinstance(value, str))
+        for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            walk(inner)
+
+    walk(StudyConfig.model_json_schema())
+    assert found == set(FORMS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
@@ -84,7 +86,7 @@ def test_missing_file_is_named(tmp_path):
 def test_binary_file_is_refused(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(StudyFileError, match="cannot be read as text"):
+    with pytest.raises(StudyFileError, match="is not UTF-8 text"):
         YamlFile(path)
 
 
@@ -95,3 +97,49 @@ def test_text_stays_text(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_text(dump_yaml({"text": text, "number": 1e-3, "list": [1, None, True]}), encoding="utf-8")
     assert YamlFile(path).content == {"text": text, "number": 0.001, "list": [1, None, True]}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"# \x1b[31m\nname: a\n", r"study.yaml:1: holds the control character U\+001B; remove it"),
+        (b"name: a\n# x\x00\n", r"study.yaml:2: holds the control character U\+0000"),
+        ("name: a\n".encode("utf-16-le"), r"study.yaml: .*; is it UTF-16\? save it as UTF-8"),
+        ("name: a\n".encode("utf-16"), r"study.yaml: .*; is it UTF-16\? save it as UTF-8"),
+        (b"name: ab\xe9\n", r"study.yaml: is not UTF-8 text; save it as UTF-8"),
+        (b'name: "\\UFFFFFFFF"\n', r"study.yaml: not valid YAML: .*escape"),
+        (b'name: "\\ud800"\n', r"study.yaml:1: .*half of a character"),
+        (b'"\\ud800": 1\n', r"study.yaml:1: .*half of a character"),
+        (b"name: a\nstudent: " + b"[" * 150 + b"]" * 150, r"study.yaml:2: nested more than 50 deep"),
+        (b"name: a\nstudent: " + b"[" * 5000 + b"]" * 5000, r"study.yaml: not valid YAML: "),
+        (b"name: a\nseed: 1" + b"0" * 5000, r"study.yaml:2: .* is not a int"),
+        (b"a: &a {<<: *a}\n", r"study.yaml:1: a mapping merges itself"),
+    ],
+)
+def test_file_that_is_no_study_is_refused_in_a_line(tmp_path, content, problem):
+    path = tmp_path / "study.yaml"
+    path.write_bytes(content)
+    with pytest.raises(StudyFileError, match=problem) as refused:
+        YamlFile(path)
+    assert len(str(refused.value)) < 300
+
+
+def test_merges_that_multiply_cost_no_memory(tmp_path):
+    """Each level would be ten times the one before; PyYAML below 6.0.4 makes them all."""
+    path = tmp_path / "study.yaml"
+    levels = [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 30)]
+    path.write_text("\n".join(["a0: &a0 {x: 1, y: 2}", *levels, ""]))
+    tracemalloc.start()
+    file = YamlFile(path)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    assert file.content["a29"] == {"x": 1, "y": 2}
+
+
+def test_merged_keys_give_way_to_own_ones_and_to_those_of_earlier_mappings(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {z: 3, <<: [*a, *b]}\nd:\n  <<: *a\n  x: 4\n")
+    file = YamlFile(path)
+    assert file.content["c"] == {"x": 1, "y": 1, "z": 3}
+    assert file.content["d"] == {"x": 4, "y": 1}
+    assert (file.line(("c", "y")), file.line(("c", "z")), file.line(("d", "x"))) == (1, 3, 6)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from kdsearch.config.load import load_study
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.arrays import training_data
 from kdsearch.distill.losses import supervised
-from kdsearch.distill.result import TrainingFailed
+from kdsearch.distill.result import Trained, TrainingFailed
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
-from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
+from kdsearch.distill.teacher_folder import open_teacher, store_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import maps_at, normalise
 from tests.distill.teachers import teach
+from tests.front.students import scores
 from tests.search.setups import finish
 from tests.tiny import TINY
 
@@ -134,3 +137,35 @@ def test_name_of_a_teacher_s_folder_never_changes(study_file):
     """Whoever adds a setting leaves it out of the name while it has its default; who changes a default, changes it."""
     study = load_study(study_file("name: a\n"))
     assert teacher_folder(TeacherRecipe.of(study), "split", Path()).name == "b6cd07723ada28fd"
+
+
+@pytest.fixture
+def stored(tiny, tmp_path):
+    """A teacher's folder as training leaves it."""
+    trained = Trained(
+        scores=scores(dice=0.7, params=10, macs=20),
+        weights=save({"weight": torch.zeros(1000)}),
+        logits=np.zeros((4, 1, 32, 32), np.float16),
+    )
+    recipe, folder = TeacherRecipe.of(tiny), tmp_path / "teacher"
+    store_teacher(trained, recipe=recipe, curve=(), folder=folder)
+    return recipe, folder
+
+
+@pytest.mark.parametrize("name", ["logits.npy", "teacher.safetensors", "scores.json", "curve.json", "teacher.yaml"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "deleted"])
+def test_damaged_teacher_counts_as_none_with_one_line_about_it(stored, name, damage, caplog):
+    recipe, folder = stored
+    assert open_teacher(recipe, folder) is not None
+    path = folder / name
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "cut" else 0])
+    if (name, damage) in (("teacher.yaml", "cut"), ("curve.json", "cut")):
+        path.write_bytes(b"\x00\xff{[")
+    assert open_teacher(recipe, folder) is None
+    if name != "scores.json" or damage != "deleted":  # without scores it was never finished
+        (line,) = (record.getMessage() for record in caplog.records)
+        assert line.startswith(f"the cached teacher {folder} is damaged (")
+        assert line.endswith("; kdsearch run trains it anew")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,12 +12,14 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Limits
+from kdsearch.config.student import UNetSpec
 from kdsearch.data.summary import summarise
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher
-from kdsearch.errors import SearchError
+from kdsearch.errors import KdsearchError, SearchError, StudyFileError
 from kdsearch.files.home import weights_path
 from kdsearch.front.members import front_of
+from kdsearch.models.families import cost_of
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import (
     Ended,
@@ -31,6 +36,7 @@ from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
 from kdsearch.search.teachers import add_teacher
+from kdsearch.tracking.database import open_client
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import job_of_trial, makes_teacher, students_of
 from kdsearch.trials.scores import Cost
@@ -151,6 +157,17 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
 def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
     text = INLINE.replace("executor: inline", "executor: inline, sampler: random, limits: {params: 10}")
     study = _study(study_file, "nothing", text)
+    with pytest.raises(StudyFileError, match=r"search.limits.params: the smallest student .* has .* params"):
+        _drive(run_study(study, home=home, tracking=tracking))
+
+
+@pytest.mark.slow
+def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
+    """The smallest student is within them, and random draws never hit it."""
+    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convolutions=1), size=32).params
+    text = INLINE.replace("{int: [2, 6]}", "4, growth: {float: [1, 2]}")
+    text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
+    study = _study(study_file, "next-to-nothing", text)
     with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
         _drive(run_study(study, home=home, tracking=tracking))
 
@@ -248,6 +265,19 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, h
     assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
 
 
+def test_pictures_that_cannot_be_written_are_a_warning(study_file, home, tracking, caplog):
+    study = _study(study_file, "pictureless")
+    _drive(run_study(study, home=home, tracking=tracking))
+    overlays = home / "studies" / "pictureless" / "overlays"
+    shutil.rmtree(overlays)
+    overlays.write_text("in the way")
+    sync_study(study, home=home, tracking=tracking)
+    assert "the pictures of trial" in caplog.text
+    overlays.unlink()
+    sync_study(study, home=home, tracking=tracking)
+    assert list(overlays.iterdir())
+
+
 def test_sync_of_a_study_that_runs_or_never_ran_is_refused(study_file, home, tracking):
     study = _study(study_file, "unsynced")
     with pytest.raises(SearchError, match="has not been run yet"):
@@ -283,6 +313,24 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     assert run.data.tags["kdsearch.outcome"] == "stopped"
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == len(stopped[0].curve)
     assert not weights_path(home, "pruned", job_of_trial(stopped[0].number)).exists()
+
+
+@pytest.mark.parametrize("broken", ["a file in its folder's place", "a record of a newer MLflow"])
+def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_file, home, tracking, tmp_path, broken):
+    file = tmp_path / "mlflow" / "mlflow.db"
+    if broken.startswith("a file"):
+        file.parent.write_text("in the way")
+    else:
+        open_client(tracking)
+        file.parent.mkdir()
+        shutil.copy(tracking.file, file)
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    seen = []
+    study = _study(study_file, "unrecorded", INLINE.replace("epochs: 1", "epochs: 2"))
+    with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*/mlflow/mlflow.db cannot be used"):
+        seen.extend(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{file}")))
+    assert not [event for event in seen if not isinstance(event, Reading)]
 
 
 def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):

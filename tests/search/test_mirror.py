@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import optuna
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsearch.config.load import load_study
-from kdsearch.config.ranges import Choice, FloatRange, IntRange
+from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, value_at
 from kdsearch.config.student import UNetSpec
 from kdsearch.models.families import cost_of
 from kdsearch.search.mirror import random_value, usual_value, van_der_corput
@@ -137,3 +138,30 @@ def test_random_value_is_one_that_optuna_takes(value, seed):
     study.enqueue_trial({"x": drawn})
     got = suggest(study.ask(), "x", value)
     assert got == (drawn if isinstance(drawn, str) else pytest.approx(drawn))
+
+
+ROUND = st.integers(1, 100).map(lambda number: number / 100)
+"""Steps and bounds as people write them."""
+
+
+@given(low=ROUND, width=ROUND, step=ROUND)
+def test_every_value_of_a_stepped_range_is_one_that_optuna_takes(low, width, step):
+    value = FloatRange[float].model_validate({"float": (low, round(low + width, 2)), "step": step})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the upper bound is no whole number of steps away
+        distribution = optuna.distributions.FloatDistribution(low, value.bounds[1], step=step)
+    values = [value_at(value, index) for index in range(count_of(value))]
+    assert all(distribution._contains(one) for one in [*values, usual_value(value)]), values
+    assert len(values) == round((distribution.high - low) / step) + 1
+
+
+def test_grid_whose_last_value_is_above_the_bound_by_rounding_is_tried_whole(study_file, tmp_path):
+    """0.1 + 2 * 0.1 is 0.30000000000000004."""
+    text = TINY.replace("path: {choice: [none, logits]}", "weight: {float: [0.1, 0.3], step: 0.1}")
+    text = text.replace("{int: [2, 6]}", "4").replace("trials: 3", "trials: 9, sampler: grid")
+    store = open_store(load_study(study_file(text)), tmp_path, create=True)
+    weights = []
+    while (proposal := store.ask()) is not None:
+        weights.append(proposal.recipe.distillation.terms[0].weight)
+        _finish(store, proposal)
+    assert weights == [0.1, 0.2, 0.3]

@@ -276,3 +276,31 @@ def test_sampler_learns_from_stopped_trials_and_not_from_failed_ones(study_file,
     failed = _share_of_plain_recipes(study, tmp_path / "b", lambda store, n: store.fail(n, "why"))
     assert stopped >= 0.8
     assert failed <= stopped - 0.2
+
+
+def test_study_is_found_in_an_sqlite_file_whose_url_has_options(study_file, tmp_path):
+    study = load_study(study_file(TINY + f"storage: 'sqlite:///{tmp_path}/own.db?timeout=60'\n"))
+    open_store(study, tmp_path, create=True)
+    assert (tmp_path / "own.db").is_file()
+    assert open_store(study, tmp_path, create=False).records() == ()
+
+
+def test_grid_is_walked_once_and_goes_on_where_a_former_driver_was(study_file, tmp_path):
+    text = TINY.replace("{int: [2, 6]}", "{int: [2, 200]}").replace("trials: 3", "trials: 400, sampler: grid")
+    study = load_study(study_file(text))
+    store = open_store(study, tmp_path, create=True)
+    first = [store.ask().recipe.student.width for _ in range(5)]
+    again = open_store(study, tmp_path, create=True)
+    assert [*first, *(again.ask().recipe.student.width for _ in range(3))] == [2, 2, 3, 3, 4, 4, 5, 5]
+    assert not again.complete()
+
+
+def test_opening_a_study_leaves_optuna_s_log_as_it_is(tiny, tmp_path, capsys):
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        open_store(tiny, tmp_path, create=True)
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+        assert "study created" not in capsys.readouterr().err
+    finally:
+        optuna.logging.set_verbosity(before)

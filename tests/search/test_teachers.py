@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,13 @@ from kdsearch.files.digests import digest, digest_file
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
-from kdsearch.search.events import TrainingTeachers
+from kdsearch.search.events import Resumed, TrainingTeachers, Waiting
 from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
 from kdsearch.search.teachers import add_teacher
 from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.trials.record import job_of_teacher
+from kdsearch.workers.jobs import Progressed
 from tests.search.setups import finish, inline, make_materials
 from tests.tiny import TINY
 
@@ -264,3 +267,38 @@ def test_unlabelled_images_are_asked_about_at_the_teacher_s_own_size(study_file,
         enlarged = resized(teacher.network(resized(normalise(grey), 64)), 32)
         assert len(grey) == count
         assert not torch.allclose(teacher(normalise(grey)), enlarged, atol=1e-3)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of a megabyte; skips where this user may not make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_trained_teacher_waits_for_a_full_disk(tiny, small_disk):
+    """Hours of training would be lost otherwise."""
+    images = read_images(tiny, small_disk)
+    full = small_disk / "full"
+    events = []
+    with inline() as jobs:
+        steps = add_teacher(tiny, images, jobs, home=small_disk, study_id="0")
+        for event in steps:
+            events.append(event)
+            if isinstance(event, Progressed):
+                full.write_bytes(bytes(shutil.disk_usage(small_disk).free - 20_000))
+            if isinstance(event, Waiting):
+                assert event.what == "the disk does not take the teacher"
+                assert "No space left on device" in event.reason
+                full.unlink()
+                subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    kinds = [type(event) for event in events]
+    assert kinds[kinds.index(Waiting) :] == [Waiting, Resumed]
+    (folder,) = (path for path in (small_disk / "teachers").iterdir() if path.is_dir())
+    assert open_teacher(TeacherRecipe.of(tiny), folder) is not None

@@ -14,7 +14,11 @@ def test_silent_server_is_refused_before_anything_is_trained():
     assert not answers("http://127.0.0.1:9", timeout_s=0.5)
     with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):
         Tracking(uri="http://127.0.0.1:9").require()
-    choose_tracking(None, {}).require()
+    database = Tracking(uri="postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
+    database.require()
+    with pytest.raises(KdsearchError, match=r"tracking: postgresql.*\*\*\*@127.0.0.1:9/mlflow does not answer; start"):
+        database.require(database=True)
+    choose_tracking(None, {}).require(database=True)
 
 
 def test_password_in_the_environment_s_uri_is_never_printed():
@@ -31,3 +35,32 @@ def test_password_in_the_environment_s_uri_is_never_printed():
 def test_password_is_masked_encoded_and_decoded(secret):
     tracking = Tracking(uri=f"https://me:{secret}@mlflow.example")
     assert tracking.mask(f"refused {unquote(secret)} and {secret}") == "refused *** and ***"
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("http://localhost:99999", "http://localhost:99999: port out of range 0-65535; write HOST:PORT"),
+        ("http://localhost:abc", "http://localhost:abc: port could not be cast .*; write HOST:PORT"),
+        ("postgresql://me:secret@[host/db", r"postgresql://me:\*\*\*@\[host/db: invalid IPv6 URL; write HOST:PORT"),
+        ("mlruns", "mlruns: must be the URL of a database or of a server, .*; write sqlite:///FOLDER/mlflow.db"),
+        ("file:./mlruns", "file:./mlruns: must be the URL of a database or of a server"),
+        ("sqlite://mlflow.db", "sqlite://mlflow.db: names no file; write three slashes before its path"),
+    ],
+)
+def test_uri_that_cannot_be_a_record_s_is_refused_before_anybody_is_asked(uri, problem):
+    with pytest.raises(KdsearchError, match=f"tracking_uri: {problem}"):
+        choose_tracking(uri, {})
+    with pytest.raises(KdsearchError, match=f"MLFLOW_TRACKING_URI: {problem}"):
+        choose_tracking(None, {"MLFLOW_TRACKING_URI": uri})
+    assert not answers(uri)
+
+
+@pytest.mark.parametrize(
+    "storage", ["sqlite:///x.db", "sqlite:////{here}/x.db", "sqlite:///{here}/../{name}/x.db?timeout=9"]
+)
+def test_database_shared_with_the_storage_is_noticed_however_it_is_written(storage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KdsearchError, match="is the study's storage too"):
+        Tracking(uri="sqlite:///x.db").require_apart_from(storage.format(here=tmp_path, name=tmp_path.name))
+    Tracking(uri="sqlite:///x.db").require_apart_from("sqlite:///y.db")

@@ -326,3 +326,14 @@ def test_one_write_that_is_always_refused_does_not_keep_back_the_others(tmp_path
     recorder.catch_up(at_once=True)
     assert written == ["b", "c"]
     assert list(recorder._pending) == ["a"]
+
+
+def test_study_whose_views_were_removed_is_opened_at_its_experiment(tracking):
+    _recorder("viewless", tracking).close(finished=True)
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name("viewless")
+    assert set(find_views(tracking, "viewless")) == {"front", "curves", "paths"}
+    for tag in experiment.tags:
+        if tag.startswith(TAG):
+            client.delete_experiment_tag(experiment.experiment_id, tag)
+    assert find_views(tracking, "viewless") == {"experiment": f"/#/experiments/{experiment.experiment_id}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 
 import psutil
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.xdist_group("driver")
 
 def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
     before = set(psutil.Process().children(recursive=True))
-    with serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")) as address:
-        port = int(address.rpartition(":")[2])
+    with serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")) as server:
+        port = int(server.address.rpartition(":")[2])
         connection = http.client.HTTPConnection(HOST, port, timeout=10)
         connection.request("GET", "/health")
         assert connection.getresponse().status == 200
@@ -37,7 +38,12 @@ def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
                 listening |= {connection.laddr.ip for connection in process.net_connections("tcp")}
                 words += process.cmdline()
         assert listening == {HOST}
+        (first,) = (process for process in processes if process.ppid() == os.getpid())
+        first.kill()
+        with pytest.raises(KdsearchError, match=r"MLflow's server on sqlite:///.* ended with exit code -9: "):
+            server.end()
         assert not any(str(tmp_path) in word for word in words)
+    psutil.wait_procs(processes, timeout=10)  # the first was killed, so that nobody waits for the others
     assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
 
 
@@ -64,5 +70,5 @@ def test_a_server_of_somebody_elses_is_not_started_again():
         server.bind((HOST, 0))
         server.listen()
         uri = f"http://{HOST}:{server.getsockname()[1]}/"
-        with serving(Tracking(uri=uri)) as address:
-            assert address == uri.rstrip("/")
+        with serving(Tracking(uri=uri)) as other:
+            assert other.address == uri.rstrip("/")

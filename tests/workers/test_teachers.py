@@ -24,7 +24,7 @@ from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Failed, Progressed
 from kdsearch.workers.processes import ProcessExecutor
-from kdsearch.workers.teachers import LackingTeacher, TeacherSink, train_teachers
+from kdsearch.workers.teachers import LackingTeacher, TeacherSink, at_once, train_teachers
 from tests.search.setups import ONE_THREAD, finish, inline, make_jobs
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -169,7 +169,7 @@ def test_reason_tells_when_it_failed(wanted, tmp_path):
     with inline() as jobs:
         training = train_teachers([one], jobs, home=tmp_path, threads=1)
         next(training), next(training)  # the second is told when the first has been taken into account
-        failed = jobs.handle(Failed(job=jobs.running[0].id, reason="the disk is gone"), TeacherSink([one]))
+        failed = jobs.handle(Failed(job=jobs.running[0].id, reason="the disk is gone"), TeacherSink([one], at_once))
         with pytest.raises(TeacherError, match="the teacher could not be trained after 1 epoch: the disk is gone"):
             next(failed)
 
@@ -178,4 +178,4 @@ def test_failure_says_which_of_several_teachers(wanted):
     both = [dataclasses.replace(wanted(), folder=wanted().folder.with_name(name)) for name in ("9f", "1a")]
     job = SimpleNamespace(id=job_of_teacher("1a"))
     with pytest.raises(TeacherError, match="the teacher 2 of 2 could not be trained: the disk is gone"):
-        TeacherSink(both).failed(job, "the disk is gone", ())
+        TeacherSink(both, at_once).failed(job, "the disk is gone", ())

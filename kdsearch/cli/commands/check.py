@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 
-from rich.console import Console
 from rich.syntax import Syntax
 
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import dump_study, load_study
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import check_tables
-from kdsearch.models.families import cost_of
+from kdsearch.files.home import home_folder
+from kdsearch.models.families import cost_of, require_possible_limits
 from kdsearch.models.matching import require_comparable
 from kdsearch.statistics.power import least_difference
 from kdsearch.trials.scores import Cost
+from kdsearch.workflow.places import require_forms, require_places
 
 IMAGES = (50, 100, 200, 500)
 
@@ -25,10 +28,12 @@ def run(options: argparse.Namespace) -> int:
     """Validates the study file and prints the resolved study, its space, and its smallest and largest student."""
     study = load_study(options.study)
     require_comparable(study)
+    require_possible_limits(study)
     unread = check_tables(study.data)
-    console = Console()
+    (require_places if options.places else require_forms)(study, home_folder(os.environ), os.environ)
+    console = terminal()
     console.print(Syntax(dump_study(study), "yaml", background_color="default"))
-    console.print(f"[bold]{options.study} is valid.[/]")
+    console.print(f"{options.study} is valid.", style="bold", highlight=False)
     searched = dimensions(study)
     size = size_of(study)
     space = f"{size:,} different recipes" if size is not None else "continuous"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from rich.console import Console
-
 from kdsearch.cli.confirmation import say, show_answers, show_plan, watch
 from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.files.home import home_folder
 from kdsearch.statistics.confirmation import dump_confirmation
@@ -23,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     study = with_folders(load_study(options.study), options.data)
     study = with_search(study, trials=None, workers=options.workers)
     study = with_confirm(study, repetitions=options.repetitions)
-    home, console = home_folder(os.environ), Console(stderr=options.json, soft_wrap=False)
+    home, console = home_folder(os.environ), terminal(stderr=options.json, soft_wrap=False)
     show_warnings(console)
     if options.dry_run:
         show_plan(plan_confirmation(study, home), console)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from kdsearch.cli.terminal import terminal
 from kdsearch.distill.arrays import choose_device
-from kdsearch.errors import first_line
+from kdsearch.errors import KdsearchError, first_line
 from kdsearch.files.home import home_folder
 from kdsearch.measure.latency import cores
 from kdsearch.models.torchvision_operators import declare_missing_operators
@@ -53,18 +54,18 @@ class Finding:
 def run(_options: argparse.Namespace) -> int:
     """Prints the findings; returns 1 where something is wrong."""
     home = home_folder(os.environ)
-    tracking = choose_tracking(None, os.environ)
     findings = [
         Finding(name="kdsearch", found=f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         *_torch(),
         *(_library(name) for name in LIBRARIES),
         _folder("caches and storage", home),
-        _folder("tracking", tracking.file.parent) if tracking.file is not None else _server(tracking),
+        _tracking(),
     ]
     table = Table("", "what", "found", "what to do", title=None)
     for finding in findings:
-        table.add_row("[red]✗[/]" if finding.remedy else "[green]✓[/]", finding.name, finding.found, finding.remedy)
-    Console().print(table)
+        mark = Text("✗", "red") if finding.remedy else Text("✓", "green")
+        table.add_row(mark, finding.name, finding.found, finding.remedy)
+    terminal().print(table)
     return 1 if any(finding.remedy for finding in findings) else 0
 
 
@@ -101,6 +102,14 @@ def _folder(name: str, folder: Path) -> Finding:
     remedy = "free some space" if free < LEAST_FREE_BYTES else ""
     state = "" if folder.exists() else "; will be made"
     return Finding(name=name, found=f"{folder}{state}, {free / 10**9:.0f} GB free", remedy=remedy)
+
+
+def _tracking() -> Finding:
+    try:
+        tracking = choose_tracking(None, os.environ)
+    except KdsearchError as error:
+        return Finding(name="tracking", found=str(error), remedy="correct or unset MLFLOW_TRACKING_URI")
+    return _folder("tracking", tracking.file.parent) if tracking.file is not None else _server(tracking)
 
 
 def _server(tracking: Tracking) -> Finding:

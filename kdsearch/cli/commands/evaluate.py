@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
 from kdsearch.errors import writing
@@ -32,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints scores of all images and by label, and writes a row for each image to ``--csv``."""
     student = load_student(options.folder, runtime=options.runtime)
     data = data_of(options.data, options.on_defect, student)
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True, highlight=False)
     dataset = read_evaluated(
         student,
         data,
@@ -45,10 +44,10 @@ def run(options: argparse.Namespace) -> int:
     for table in score_tables(evaluation, size=student.description.input.size):
         console.print(table)
     for defect in dataset.skipped:
-        console.print(f"skipped {defect}", style="red", markup=False)
+        console.print(f"skipped {defect}", style="red")
     for remark in dataset.remarks:
         if not remark.quiet:
-            console.print(str(remark), style="yellow", markup=False)
+            console.print(str(remark), style="yellow")
     if options.csv is not None:
         with writing(options.csv):
             _write(options.csv, evaluation)
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Evaluation:
     """With a bar on a terminal."""
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     return evaluate(
         student,
         dataset,
@@ -86,8 +85,8 @@ def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
         figures = ["", "", ""]
         if overlap.images:
             figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
-            own.add_row(escape(name), *_native(evaluation.native, np.array(chosen)))
-        small.add_row(escape(name), str(overlap.images), *figures, empty)
+            own.add_row(name, *_native(evaluation.native, np.array(chosen)))
+        small.add_row(name, str(overlap.images), *figures, empty)
     return small, own
 
 

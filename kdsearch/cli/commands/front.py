@@ -6,8 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from rich.console import Console
-
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
@@ -35,19 +34,19 @@ def run(options: argparse.Namespace) -> int:
 def _show(found: Front) -> None:
     """The table; of a repeated study, its variants too."""
     if not found.repeats:
-        Console().print(front_table(found.members, found.standings))
+        terminal().print(front_table(found.members, found.standings))
         warning = no_better_than_plain(found.students, found.teacher, found.groups)
         if warning:
-            Console().print(warning, soft_wrap=True, highlight=False, style="yellow")
+            terminal().print(warning, soft_wrap=True, highlight=False, style="yellow")
         return
     from kdsearch.report.repeats import variants_of, variants_table, verdict
 
     part = found.repeats[0].part
-    Console().print(front_table(found.members, part=f", means of {len(found.repeats)} repeats on {part} images"))
+    terminal().print(front_table(found.members, part=f", means of {len(found.repeats)} repeats on {part} images"))
     variants = variants_of(found.repeats)
-    Console().print(variants_table(variants, part=part))
+    terminal().print(variants_table(variants, part=part))
     if sentence := verdict(variants):
-        Console().print(sentence, soft_wrap=True, highlight=False)
+        terminal().print(sentence, soft_wrap=True, highlight=False)
 
 
 def _write_chart(path: Path, study: StudyConfig, found: Front) -> None:
@@ -59,4 +58,4 @@ def _write_chart(path: Path, study: StudyConfig, found: Front) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
-    Console(stderr=True).print(f"Written to {path}", soft_wrap=True, highlight=False)
+    terminal(stderr=True).print(f"Written to {path}", soft_wrap=True, highlight=False)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kdsearch.cli.next_steps import command_line
 from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
+from kdsearch.cli.terminal import terminal
 from kdsearch.cli.walk import walk
 from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.study import StudyConfig
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     known = open_candidates(
         study, home_folder(os.environ), resume=command_line("run", options.study, data=options.data)
     )
-    console = Console(stderr=options.json, soft_wrap=True, highlight=False)
+    console = terminal(stderr=options.json, soft_wrap=True, highlight=False)
     if not known.complete:
         console.print(UNFINISHED, style="yellow")
     if not known.materials.files:

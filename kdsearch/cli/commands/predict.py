@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
 from rich.progress import track
 
+from kdsearch.cli.terminal import terminal
 from kdsearch.errors import DataError
 from kdsearch.export.loading import load_student
 from kdsearch.workflow.predict import find_images, predict
@@ -18,9 +18,9 @@ def run(options: argparse.Namespace) -> int:
     """Writes a mask and an overlay for each image; returns 1 where some could not be read."""
     student = load_student(options.folder, runtime=options.runtime)
     found = find_images(options.images, options.out)
-    console, images = Console(stderr=True, soft_wrap=True, highlight=False), found.images
+    console, images = terminal(stderr=True, soft_wrap=True, highlight=False), found.images
     for line in found.passed_over:
-        console.print(line, style="yellow", markup=False)
+        console.print(line, style="yellow")
     bad: list[str] = []
     for wanted in track(images, description="predicting", console=console, disable=not console.is_terminal):
         try:
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         except DataError as error:
             bad.append(f"{wanted.image}: {error}")
     for line in bad:
-        console.print(f"skipped {line}", style="red", markup=False)
+        console.print(f"skipped {line}", style="red")
     done = len(images) - len(bad)
     print(f"{done} of {len(images)} images done{f', written to {options.out}' if done else ''}")
     return SOME_BAD if bad else 0

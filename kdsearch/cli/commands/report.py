@@ -6,9 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from rich.console import Console
-
 from kdsearch.cli.next_steps import command_line
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import writing
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(page, encoding="utf-8")
-    Console(soft_wrap=True, highlight=False).print(f"Written to {place}")
+    terminal(soft_wrap=True, highlight=False).print(f"Written to {place}")
     return 0
 
 

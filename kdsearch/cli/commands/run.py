@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line, failures, look, next_steps
 from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.teacher import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the study to its end; Ctrl-C stops it so that the same command resumes."""
     study = with_folders(load_study(options.study), options.data)
     study = with_search(study, trials=options.trials, workers=options.workers)
-    home, console = home_folder(os.environ), Console()
+    home, console = home_folder(os.environ), terminal()
     show_warnings(console)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.repeats > 1 and not any(codes):
@@ -131,8 +133,9 @@ def _announce(study: StudyConfig, console: Console) -> None:
     if search.executor == "ray":
         workers = f"{search.workers or 'as many as fit'} on Ray ({search.ray.address})"
     workers = "inline" if search.executor == "inline" else workers
+    asked = f"{search.trials} trials by {search.sampler} for {objectives}{limits}"
     lines = (
-        f"Study [bold]{study.name}[/]: {search.trials} trials by {search.sampler} for {objectives}{limits}",
+        Text.assemble("Study ", (study.name, "bold"), f": {asked}"),
         f"images    {sources} at {data.size}×{data.size}; device {study.device}, {workers}",
         f"teacher   {teacher.title}{_what_it_takes(teacher, size=data.size)}",
     )

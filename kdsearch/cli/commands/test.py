@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from rich.console import Console
-
 from kdsearch.cli.confirmation import say, show_answers, show_plan, watch
 from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.files.home import home_folder
 from kdsearch.statistics.confirmation import dump_confirmation
@@ -18,7 +17,7 @@ from kdsearch.workflow.confirm import plan_test, score_locked, sealed_before
 
 def run(options: argparse.Namespace) -> int:
     """Tests the trial's recipe, or says with ``--dry-run`` how it would be."""
-    home, console = home_folder(os.environ), Console(stderr=options.json)
+    home, console = home_folder(os.environ), terminal(stderr=options.json)
     show_warnings(console)
     study = with_search(with_folders(load_study(options.study), options.data), trials=None, workers=options.workers)
     if options.dry_run:

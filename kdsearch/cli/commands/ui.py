@@ -25,14 +25,14 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        with serving(tracking, port=options.port) as address:
-            link = f"{address}{front}"
-            print("\n".join([link, *(f"{address}{page}" for page in others)]), flush=True)
+        with serving(tracking, port=options.port) as server:
+            link = f"{server.address}{front}"
+            print("\n".join([link, *(f"{server.address}{page}" for page in others)]), flush=True)
             if options.open and not webbrowser.open(link):
                 print("no browser could be opened; open the link yourself", flush=True)
             if tracking.database:
                 print("Ctrl-C ends the server.", flush=True)
-                signal.pause()
+                server.end()
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
             print("ended", flush=True)
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _pages(study: str, tracking: Tracking) -> list[str]:
-    """The study's views, that of its front first."""
+    """The study's views, that of its front first; its experiment where it has none."""
     from kdsearch.tracking.experiment import find_views  # takes seconds to import
 
     return [*find_views(tracking, study).values()]

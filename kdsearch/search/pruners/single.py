@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from kdsearch.config.pruning import PruningConfig
 from kdsearch.search.pruners.pruner import LearningCurve
+from kdsearch.search.storage import quiet_optuna
 
 NAME = "mirror"
 """Always the same, because Hyperband sorts trials into brackets by a hash of it."""
@@ -18,8 +19,8 @@ class SingleObjectivePruner:
 
     def __init__(self, config: PruningConfig) -> None:
         self._name = config.pruner
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._study = optuna.create_study(study_name=NAME, direction="maximize", pruner=_build(config))
+        with quiet_optuna():
+            self._study = optuna.create_study(study_name=NAME, direction="maximize", pruner=_build(config))
         self._running: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._ended: set[int] = set()

@@ -1,0 +1,47 @@
+"""Where a study's files lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdsearch.config.data import FolderSource
+from kdsearch.config.load import load_study
+from kdsearch.data.source import list_source
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import teacher_folder
+from kdsearch.errors import KdsearchError
+from kdsearch.files.home import checkpoint_folder, expanded
+from kdsearch.models.encoder_weights import load_encoder_weights
+from kdsearch.search.preparation import student_weights
+
+NOBODY = "~nosuchuser/x"
+
+
+def test_home_of_a_user_is_filled_in():
+    assert expanded("~/x", field="f") == Path.home() / "x"
+    assert expanded("x", field="f") == Path("x")
+
+
+def test_home_of_nobody_is_refused_wherever_a_path_may_be_written(study_file):
+    def refused(field):
+        return pytest.raises(KdsearchError, match=f"{field}: {NOBODY}: there is no user of that name here; write the")
+
+    with refused("search.checkpoints"):
+        checkpoint_folder(Path(), "a", NOBODY, study_id="0")
+    with refused("data.sources: folder"):
+        list_source(FolderSource(reader="folder", folder=NOBODY))
+    with refused("student.weights"):
+        student_weights(load_study(study_file(f"name: a\nstudent: {{family: timm, weights: 'file:{NOBODY}'}}\n")))
+    for settings, field in (
+        (f"checkpoint: {NOBODY}", "teacher"),
+        (f"weights: 'file:{NOBODY}'", "teacher"),
+        (f"kind: predictions, folder: {NOBODY}", "teacher.folder"),
+    ):
+        study = load_study(study_file(f"name: a\nteacher: {{{settings}}}\n"))
+        with refused(field):
+            teacher_folder(TeacherRecipe.of(study), "0", Path())
+    with refused("teacher.weights"):
+        load_encoder_weights(torch.nn.Identity(), f"file:{NOBODY}", section="teacher")

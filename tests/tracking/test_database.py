@@ -1,0 +1,119 @@
+"""The SQLite file of a record, whose making may be broken off or begun twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+from mlflow.store.db.utils import InitialBase
+
+from kdsearch.config.study import StudyConfig
+from kdsearch.errors import KdsearchError
+from kdsearch.tracking.database import is_made, open_client
+from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.recorder import Recorder
+from kdsearch.tracking.server import serving
+
+pytestmark = pytest.mark.xdist_group("driver")
+
+
+def _break_off(file, *, seconds_ago=60):
+    """Leaves the file as MLflow does when it is killed within a migration."""
+    engine = sa.create_engine(f"sqlite:///{file}")
+    InitialBase.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE _alembic_tmp_tags (key TEXT)"))
+    engine.dispose()
+    then = time.time() - seconds_ago
+    os.utime(file, (then, then))
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """A record that holds one study."""
+    tracking = Tracking(uri=f"sqlite:///{tmp_path_factory.mktemp('record') / 'mlflow' / 'mlflow.db'}")
+    Recorder(StudyConfig(name="first"), tracking, study_id="one").close(finished=True)
+    return tracking
+
+
+def test_record_whose_making_was_broken_off_is_made_anew(tmp_path):
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    _break_off(tracking.file)
+    assert not is_made(tracking.file)
+    with (
+        pytest.raises(KdsearchError, match=r"mlflow.db: the making of this record was broken off and it holds nothing"),
+        serving(tracking),
+    ):
+        pass
+    (tmp_path / "mlflow.db-journal").write_bytes(b"of the file that is replaced")
+    Recorder(StudyConfig(name="first"), tracking, study_id="one").close(finished=True)
+    assert is_made(tracking.file)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["mlflow.db", "artifacts"]
+
+
+def test_record_that_two_processes_want_at_once_is_made_by_one(tmp_path):
+    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}")
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(open_client(tracking).search_experiments())) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [[experiment.name for experiment in experiments] for experiments in found] == [["Default"]] * 2
+
+
+def test_database_that_holds_anything_is_never_replaced(tmp_path, record):
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE mine (x)")
+        database.execute("INSERT INTO mine VALUES (1)")
+    database.close()
+    (tmp_path / "text.db").write_text("not a database, but somebody's")
+    assert is_made(other)
+    assert is_made(tmp_path / "text.db")
+    assert is_made(record.file)
+    assert not is_made(tmp_path / "none.db")
+
+
+def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: _finish())
+    file = tmp_path / "mlflow.db"
+    _break_off(file, seconds_ago=0)
+    identity = file.stat().st_ino
+
+    def _finish():
+        with sqlite3.connect(file) as database:
+            database.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (0, 'D', 'active')")
+        database.close()
+
+    from kdsearch.tracking.database import _is_made_by_now
+
+    assert _is_made_by_now(file)
+    assert file.stat().st_ino == identity
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        (
+            "ffffffffffff",
+            r"a newer MLflow than the installed .* wrote it .*; install that MLflow, or name another",
+        ),
+        ("0a8213491aaa", r"an older MLflow .* wrote it .* bring it up to date with: mlflow db upgrade sqlite:///.*db"),
+    ],
+)
+def test_record_of_another_mlflow_is_refused_with_what_to_do(tmp_path, record, version, remedy):
+    file = tmp_path / "mlflow.db"
+    shutil.copy(record.file, file)
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    database.close()
+    with pytest.raises(KdsearchError, match=rf"tracking: sqlite:///.* cannot be used: {remedy}"):
+        Recorder(StudyConfig(name="first"), Tracking(uri=f"sqlite:///{file}"), study_id="one")
