@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsearch.data.dataset import DataSummary, read_summary
+from kdsearch.errors import SearchError
 from kdsearch.trials.record import EpochReport, read_curve
 from kdsearch.trials.scores import Scores, read_scores
 
@@ -45,3 +46,13 @@ def made_from(data: DataSummary, student_weights: str, teacher_id: str | None) -
         yield "teacher_id", "teacher or its weights", teacher_id
     yield "unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""
     yield "student_weights", "file's student.weights", student_weights
+
+
+def require_unchanged(known: Mapping[str, Any], made_from: Iterator[tuple[str, str, str]], *, study: str) -> None:
+    """Raises SearchError if what was stored is not what trials are made from now."""
+    for key, what, now in made_from:
+        if known.get(key, now) != now:
+            raise SearchError(
+                f"study {study}: the {what} are not those its trials were made from ({known[key]}, now {now}); restore "
+                "them, or give the study another name"
+            )

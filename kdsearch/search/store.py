@@ -24,7 +24,7 @@ from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.databases import sqlite_file
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import storage_url
-from kdsearch.search.bound import Bound, made_from, read_bound
+from kdsearch.search.bound import Bound, made_from, read_bound, require_unchanged
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
 from kdsearch.search.recipes import enumerate_choices
@@ -217,15 +217,9 @@ class StudyStore:
 
     def require_same(self, *, data: DataSummary, student_weights: str = "", teacher_id: str | None = None) -> None:
         """Raises SearchError if the trials were made from other data, weights, or another teacher than None."""
-        known = self._study.user_attrs
-        if not self._study.get_trials(deepcopy=False):
-            return
-        for key, what, now in made_from(data, student_weights, teacher_id):
-            if known.get(key, now) != now:
-                raise SearchError(
-                    f"study {self._config.name}: the {what} are not those its trials were made from "
-                    f"({known[key]}, now {now}); restore them, or give the study another name"
-                )
+        if self._study.get_trials(deepcopy=False):
+            now = made_from(data, student_weights, teacher_id)
+            require_unchanged(self._study.user_attrs, now, study=self._config.name)
 
     def importances(self) -> dict[str, float]:
         """How much of the spread of Dice each searched setting explains; see ``search.importance``."""

@@ -1,6 +1,9 @@
 """Measures the parts of the noise of member minus twin from a confirmed study with two repetitions or more.
 
-``python tests/benchmarks/components.py STUDY.yaml`` prints the constants of ``kdsearch.statistics.power``.
+The constants of ``kdsearch.statistics.power``, with ``BUSI_FOLDER`` set to the images, in about half an hour::
+
+    study=tests/benchmarks/components.yaml
+    kdsearch run $study && kdsearch confirm $study && python tests/benchmarks/components.py $study
 """
 
 from __future__ import annotations
