@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.config.identity import dump_identity, identity_of, read_identity
+from kdsearch.config.identity import changed_settings
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary, dump_summary
@@ -27,6 +25,7 @@ from kdsearch.files.home import storage_url
 from kdsearch.search.bound import Bound, made_from, read_bound, require_unchanged
 from kdsearch.search.inheritance import with_donor
 from kdsearch.search.mirror import Mirror
+from kdsearch.search.optuna_study import START, open_study
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.storage import explained, open_storage, quiet_optuna, record_of
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
@@ -38,13 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
-    "dice": "maximize",
-    "params": "minimize",
-    "macs": "minimize",
-    "latency_ms": "minimize",
-    "empty_share": "maximize",
-}
 STATES: dict[Outcome, TrialState] = {
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -68,12 +60,16 @@ class StudyStore:
     def __init__(self, study: StudyConfig, optuna_study: optuna.Study) -> None:
         self._config = study
         self._study = optuna_study
-        self._mirror = Mirror(study, optuna_study)
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
         self._grid: Iterator[dict[str, object]] | None = None
         self._next: dict[str, object] | None = None
         self._taken: set[frozenset[tuple[str, object]]] = set()
         self._looked_at = 0
+
+    @functools.cached_property
+    def _mirror(self) -> Mirror:
+        """Made when something is drawn or told: whoever reads needs none."""
+        return Mirror(self._config, self._study)
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more.
@@ -284,62 +280,43 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
 
     Raises SearchError where it cannot be reached, does not hold the study, or holds it with other settings.
     """
+    optuna_study = _reached(study, home, create=create)
+    changed = changed_settings(optuna_study.user_attrs.get("study"), study)
+    if changed:
+        raise SearchError(
+            f"study {study.name} already has trials, made with other settings:\n{changed}\n"
+            "Undo the change, or give the study another name."
+        )
+    return StudyStore(study, optuna_study)
+
+
+def read_store(study: StudyConfig, home: Path) -> StudyStore:
+    """The study's storage, for what is not trained further; other settings, such as defaults of then, are logged.
+
+    Raises SearchError where it cannot be reached or does not hold the study.
+    """
+    optuna_study = _reached(study, home, create=False)
+    changed = changed_settings(optuna_study.user_attrs.get("study"), study)
+    if changed:
+        _warn_once(
+            f"study {study.name}: its trials were made with other settings:\n{changed}\nShown is what they gave."
+        )
+    return StudyStore(study, optuna_study)
+
+
+@functools.lru_cache(maxsize=128)
+def _warn_once(text: str) -> None:
+    """A command opens a study several times."""
+    logger.warning(text)
+
+
+def _reached(study: StudyConfig, home: Path, *, create: bool) -> optuna.Study:
     url = storage_url(home, study.name, study.storage)
     path = sqlite_file(url)
     if path is not None and not create and not path.exists():
-        raise NotRunYetError(
-            f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run"
-        )
-    with quiet_optuna():
-        with explained(study.name):
-            storage = open_storage(url)
-            optuna_study = _open(study, storage, create=create)
-        _refuse_changes(study, optuna_study)
-        return StudyStore(study, optuna_study)
-
-
-def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:
-    exists = study.name in optuna.get_all_study_names(storage)
-    if exists and create and _is_blank(study, storage):
-        optuna.delete_study(storage=storage, study_name=study.name)
-        exists = False
-    if not exists:
-        if not create:
-            raise NotRunYetError(
-                f"study {study.name} has not been run yet: its storage does not hold it; start it with kdsearch run"
-            )
-        directions = [DIRECTIONS[objective] for objective in study.search.objectives]
-        made = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            made.set_metric_names(list(study.search.objectives))
-        made.set_user_attr("id", uuid.uuid4().hex)
-        made.set_user_attr("study", dump_identity(study))
-    return optuna.load_study(storage=storage, study_name=study.name)
-
-
-def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
-    """Whether the study was begun with other settings and no trial was made yet, so that nothing is lost with it."""
-    known = optuna.load_study(storage=storage, study_name=study.name)
-    return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != dump_identity(study)
-
-
-def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
-    stored = optuna_study.user_attrs.get("study")
-    if stored is None:
-        return
-    known, now = read_identity(stored), identity_of(study)
-    changed = [
-        f"  {key}: was {known.get(key, 'the default')}, is {now.get(key, 'the default')}"
-        for key in sorted(known | now)
-        if known.get(key) != now.get(key)
-    ]
-    if changed:
-        listed = "\n".join(changed)
-        raise SearchError(
-            f"study {study.name} already has trials, made with other settings:\n{listed}\n"
-            "Undo the change, or give the study another name."
-        )
+        raise NotRunYetError(f"study {study.name} has not been run yet: {path} does not exist; {START}")
+    with quiet_optuna(), explained(study.name):
+        return open_study(study, open_storage(url), create=create)
 
 
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:

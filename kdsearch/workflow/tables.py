@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import NotRunYetError
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student, TrialRecord
 
@@ -53,11 +53,11 @@ def all_trials_table(study: StudyConfig, home: Path) -> pd.DataFrame:
     Repeats that were never run are left out. Raises NotRunYetError if none was.
     """
     if study.repeats == 1:
-        return trials_table(open_store(study, home, create=False).records())
+        return trials_table(read_store(study, home).records())
     tables = {}
     for place, one in enumerate(repeats_of(study), start=1):
         try:
-            tables[place] = trials_table(open_store(one, home, create=False).records())
+            tables[place] = trials_table(read_store(one, home).records())
         except NotRunYetError:
             if place == 1:
                 raise

@@ -247,7 +247,6 @@ def tables(draw) -> bytes:
     )
 
 
-@pytest.mark.xfail(raises=TypeError, strict=False, reason="rows of too few cells are refused in another change")
 @FUZZ
 @given(content=st.one_of(tables(), st.binary(max_size=40)))
 def test_table_is_read_or_refused(folder, content):

@@ -6,9 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
+from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
@@ -23,18 +21,18 @@ def run(options: argparse.Namespace) -> int:
     """Prints tables and findings, and writes the page."""
     study = with_folders(load_study(options.study), options.data)
     found = audit(study, home_folder(os.environ))
-    console = Console()
+    console = terminal(soft_wrap=True, highlight=False)
     for title, table in (("Images by source and label", found.composition), ("Parts by label", found.parts)):
         if table:
-            console.print(cells_table([tuple(map(escape, row)) for row in table], title=title))
+            console.print(cells_table(table, title=title))
     for line in found.files:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(line)
     for remark in found.passed_over:
         more = "" if len(remark.names) <= FIRST else " …"
         line = f"{remark}: {', '.join(remark.names[:FIRST])}{more}"
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(line)
     for line in found.cautions:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(line)
     for finding in found.findings:
         named = ", ".join(" = ".join(together) for together in finding.images[:FIRST])
         more = "" if len(finding.images) <= FIRST else " …"
@@ -42,10 +40,10 @@ def run(options: argparse.Namespace) -> int:
             f"{len(finding.ids)} {finding.what}: {named}{more}", soft_wrap=True, highlight=False, markup=False
         )
     for line in found.skipped:
-        console.print(f"left out: {line}", soft_wrap=True, highlight=False, style="yellow", markup=False)
+        console.print(f"left out: {line}", style="yellow")
     page = options.out or Path(f"{study.name}-data.html")
     with writing(page):
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(page_of(found), encoding="utf-8")
-    console.print(f"Written to {page}", soft_wrap=True, highlight=False)
+    console.print(f"Written to {page}")
     return 0
