@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     console = terminal(soft_wrap=True, highlight=False)
     for title, table in (("Images by source and label", found.composition), ("Parts by label", found.parts)):
         if table:
-            console.print(cells_table(table, title=title))
+            console.print(cells_table(list(table), title=title))
     for line in found.files:
         console.print(line)
     for remark in found.passed_over:
