@@ -95,7 +95,7 @@ def _study_of_equal_recipes(seed, repeats=5):
     return found
 
 
-@pytest.mark.parametrize("studies", [8, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("studies", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_equal_recipes_seldom_get_a_verdict(studies):
     """Pooling the images of all repeats gave one in 9 to 26 % of studies."""
     texts = [verdict(variants_of(_study_of_equal_recipes(seed))) for seed in range(studies)]
