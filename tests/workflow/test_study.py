@@ -178,5 +178,5 @@ def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
     assert set(trials.index.get_level_values("repeat")) == {1, 2}
     number = study.front().index[0]
     assert study.front().loc[number, "dice"] == pytest.approx(trials.xs(number, level="trial")["dice"].mean())
-    shutil.rmtree(".kdsearch/studies/r.repeat-2")
+    shutil.rmtree(".kdsearch/studies/tiny.repeat-2")
     assert set(study.trials().index.get_level_values("repeat")) == {1}, "the other was never run"
