@@ -57,7 +57,7 @@ class Proposal:
 class StudyStore:
     """One study in Optuna's storage; the driver alone holds it."""
 
-    def __init__(self, study: StudyConfig, optuna_study: optuna.Study) -> None:
+    def __init__(self, study: StudyConfig, optuna_study: optuna.Study, *, mirror: Mirror | None = None) -> None:
         self._config = study
         self._study = optuna_study
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
@@ -65,10 +65,11 @@ class StudyStore:
         self._next: dict[str, object] | None = None
         self._taken: set[frozenset[tuple[str, object]]] = set()
         self._looked_at = 0
+        if mirror is not None:  # whoever only reads needs none
+            self._mirror = mirror
 
     @functools.cached_property
     def _mirror(self) -> Mirror:
-        """Made when something is drawn or told: whoever reads needs none."""
         return Mirror(self._config, self._study)
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
@@ -287,7 +288,7 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
             f"study {study.name} already has trials, made with other settings:\n{changed}\n"
             "Undo the change, or give the study another name."
         )
-    return StudyStore(study, optuna_study)
+    return StudyStore(study, optuna_study, mirror=Mirror(study, optuna_study))
 
 
 def read_store(study: StudyConfig, home: Path) -> StudyStore:
