@@ -121,10 +121,10 @@ class Study:
 
     def trials(self) -> pd.DataFrame:
         """Every trial: outcome, scores and settings by trial; by repeat and trial where the study has repeats."""
-        from kdsearch.search.store import open_store
+        from kdsearch.search.store import read_store
         from kdsearch.workflow.tables import repeats_table, trials_table
 
-        records = [open_store(one, self._home, create=False).records() for one in repeats_of(self._config)]
+        records = [read_store(one, self._home).records() for one in repeats_of(self._config)]
         return trials_table(records[0]) if len(records) == 1 else repeats_table(records)
 
     def confirm(

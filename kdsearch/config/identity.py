@@ -51,6 +51,18 @@ def read_identity(text: str) -> dict[str, str]:
     return SCHEMA.upgraded(json.loads(text))
 
 
+def changed_settings(stored: str | None, study: StudyConfig) -> str:
+    """The settings that differ from a stored identity, a line each; empty if none does, or nothing was stored."""
+    if stored is None:
+        return ""
+    known, now = read_identity(stored), identity_of(study)
+    return "\n".join(
+        f"  {key}: was {known.get(key, 'the default')}, is {now.get(key, 'the default')}"
+        for key in sorted(known | now)
+        if known.get(key) != now.get(key)
+    )
+
+
 def _without_places(settings: Mapping[str, str]) -> dict[str, str]:
     """That a file is named stays, and where it lies does not; what it holds is part of the teacher's id, or bound."""
     found = dict(settings)

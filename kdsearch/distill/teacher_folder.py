@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load, load_file
 from torch import Tensor
 
-from kdsearch.config.teacher import AnyTeacher, PredictionsTeacher, TeacherConfig
+from kdsearch.config.ranges import READING
+from kdsearch.config.teacher import AnyTeacher, PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
@@ -56,6 +58,9 @@ class OutOfFold:
     """N×C×H×W of the training images, at the students' size."""
     members: Members
     """N: by which member, counted from 0."""
+
+
+_TEACHER: TypeAdapter[AnyTeacher] = TypeAdapter(TeacherSection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +217,19 @@ def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
         curve=read_curve((folder / "curve.json").read_bytes()),
         out_of_fold=_out_of_fold(folder),
     )
+
+
+def recipe_in(folder: Path) -> TeacherRecipe | None:
+    """What the folder's teacher was made from, as it says itself; None if it does not, or not as this release has it.
+
+    Defaults may have changed since, and the study file may say nothing.
+    """
+    try:
+        known = SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
+        config = _TEACHER.validate_json(json.dumps(known["teacher"]), context=READING)
+    except (FileNotFoundError, ValidationError):
+        return None
+    return TeacherRecipe(config=config, size=known["size"], seed=known["seed"])
 
 
 def _out_of_fold(folder: Path) -> float | None:

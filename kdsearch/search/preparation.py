@@ -14,7 +14,7 @@ from kdsearch.data.splits import split
 from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import open_teacher
+from kdsearch.distill.teacher_folder import open_teacher, recipe_in
 from kdsearch.errors import EncoderError, KdsearchError, SearchError
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import checkpoint_folder
@@ -90,7 +90,8 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
     Raises KdsearchError where one of them is not there, or the images are others.
     """
     images = read_same_images(study, home, data=data)
-    teacher = open_teacher(TeacherRecipe.of(study), home / "teachers" / teacher_id)
+    folder = home / "teachers" / teacher_id
+    teacher = open_teacher(recipe_in(folder) or TeacherRecipe.of(study), folder)
     if teacher is None:
         raise KdsearchError(
             f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "

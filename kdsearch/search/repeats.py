@@ -23,7 +23,7 @@ from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import write_whole
 from kdsearch.report.repeats import Floats, Repeat
 from kdsearch.search.preparation import open_materials
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 from kdsearch.trials.record import Student, students_of
 
 TEACHER = "teacher"
@@ -43,7 +43,7 @@ def gather_repeats(study: StudyConfig, home: Path) -> tuple[Repeat, ...]:
 
 def _gather(study: StudyConfig, home: Path) -> Repeat | None:
     try:
-        store = open_store(study, home, create=False)
+        store = read_store(study, home)
     except NotRunYetError:
         logger.warning("repeat %s has not been run yet", study.name)
         return None

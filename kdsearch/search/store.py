@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import uuid
@@ -16,7 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.config.identity import dump_identity, identity_of, read_identity
+from kdsearch.config.identity import changed_settings, dump_identity
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import SUMMARY, DataSummary
@@ -51,6 +52,7 @@ STATES: dict[Outcome, TrialState] = {
     "failed": TrialState.FAIL,
 }
 """How Optuna is told."""
+START = "start it with kdsearch run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,15 @@ class Proposal:
 class StudyStore:
     """One study in Optuna's storage; the driver alone holds it."""
 
-    def __init__(self, study: StudyConfig, optuna_study: optuna.Study) -> None:
-        self._config = study
-        self._study = optuna_study
-        self._mirror = Mirror(study, optuna_study)
+    def __init__(self, study: StudyConfig, optuna_study: optuna.Study, *, mirror: Mirror | None = None) -> None:
+        self._config, self._study = study, optuna_study
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
+        if mirror is not None:  # whoever only reads needs none
+            self._mirror = mirror
+
+    @functools.cached_property
+    def _mirror(self) -> Mirror:
+        return Mirror(self._config, self._study)
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
         """The next recipe, already in the storage when it is returned; None where a grid has no more.
@@ -274,18 +280,45 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
 
     Raises SearchError where it cannot be reached, does not hold the study, or holds it with other settings.
     """
+    optuna_study = _reached(study, home, create=create)
+    changed = changed_settings(optuna_study.user_attrs.get("study"), study)
+    if changed:
+        raise SearchError(
+            f"study {study.name} already has trials, made with other settings:\n{changed}\n"
+            "Undo the change, or give the study another name."
+        )
+    return StudyStore(study, optuna_study, mirror=Mirror(study, optuna_study))
+
+
+def read_store(study: StudyConfig, home: Path) -> StudyStore:
+    """The study's storage, for what is not trained further; other settings, such as defaults of then, are logged.
+
+    Raises SearchError where it cannot be reached or does not hold the study.
+    """
+    optuna_study = _reached(study, home, create=False)
+    changed = changed_settings(optuna_study.user_attrs.get("study"), study)
+    if changed:
+        _warn_once(
+            f"study {study.name}: its trials were made with other settings:\n{changed}\nShown is what they gave."
+        )
+    return StudyStore(study, optuna_study)
+
+
+@functools.lru_cache(maxsize=128)
+def _warn_once(text: str) -> None:
+    """A command opens a study several times."""
+    logger.warning(text)
+
+
+def _reached(study: StudyConfig, home: Path, *, create: bool) -> optuna.Study:
     url = storage_url(home, study.name, study.storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = sqlite_file(url)
     if path is not None and not create and not path.exists():
-        raise NotRunYetError(
-            f"study {study.name} has not been run yet: {path} does not exist; start it with kdsearch run"
-        )
+        raise NotRunYetError(f"study {study.name} has not been run yet: {path} does not exist; {START}")
     with explained(study.name):
         storage = open_storage(url)
-        optuna_study = _open(study, storage, create=create)
-    _refuse_changes(study, optuna_study)
-    return StudyStore(study, optuna_study)
+        return _open(study, storage, create=create)
 
 
 def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:
@@ -295,9 +328,7 @@ def _open(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.St
         exists = False
     if not exists:
         if not create:
-            raise NotRunYetError(
-                f"study {study.name} has not been run yet: its storage does not hold it; start it with kdsearch run"
-            )
+            raise NotRunYetError(f"study {study.name} has not been run yet: its storage does not hold it; {START}")
         directions = [DIRECTIONS[objective] for objective in study.search.objectives]
         made = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
         with warnings.catch_warnings():
@@ -312,24 +343,6 @@ def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
     """Whether the study was begun with other settings and no trial was made yet, so that nothing is lost with it."""
     known = optuna.load_study(storage=storage, study_name=study.name)
     return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != dump_identity(study)
-
-
-def _refuse_changes(study: StudyConfig, optuna_study: optuna.Study) -> None:
-    stored = optuna_study.user_attrs.get("study")
-    if stored is None:
-        return
-    known, now = read_identity(stored), identity_of(study)
-    changed = [
-        f"  {key}: was {known.get(key, 'the default')}, is {now.get(key, 'the default')}"
-        for key in sorted(known | now)
-        if known.get(key) != now.get(key)
-    ]
-    if changed:
-        listed = "\n".join(changed)
-        raise SearchError(
-            f"study {study.name} already has trials, made with other settings:\n{listed}\n"
-            "Undo the change, or give the study another name."
-        )
 
 
 def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:

@@ -14,7 +14,7 @@ from kdsearch.confirm.answers import answers_of
 from kdsearch.confirm.store import ConfirmStore, sealed_plans
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import storage_url
-from kdsearch.search.store import open_store
+from kdsearch.search.store import open_store, read_store
 from kdsearch.statistics.confirmation import Confirmation, Kind
 from kdsearch.tracking.location import Tracking, choose_tracking
 
@@ -140,7 +140,7 @@ def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "
         for one in store.results().values()
         if one.scores is not None and one.arm in shown
     ]
-    study_id = open_store(study, home, create=False).id
+    study_id = read_store(study, home).id
     note = confirmation_markdown(found)
     record_confirmation(found, repeats, note=note, tracking=tracking, study_id=study_id)
 
@@ -155,6 +155,6 @@ def _last_complete(study: StudyConfig, home: Path, kind: Kind) -> ConfirmStore |
 
 
 def _stores(study: StudyConfig, home: Path, kind: Kind) -> list[ConfirmStore]:
-    search = open_store(study, home, create=False)
+    search = read_store(study, home)
     url = storage_url(home, study.name, study.storage)
     return sealed_plans(url, study.name, study_id=search.id, kind=kind)

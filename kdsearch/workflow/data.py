@@ -19,7 +19,7 @@ from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.errors import NotRunYetError
 from kdsearch.files.home import storage_url
 from kdsearch.report.data_page import data_page
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 
 MOST_SHOWN = 24
 """Images of a finding that are drawn."""
@@ -77,7 +77,7 @@ def page_of(found: DataAudit) -> str:
 def _confirmation(study: StudyConfig, home: Path) -> ConfirmStore | None:
     """Where every fold's teacher has been scored; None where there is none."""
     try:
-        search = open_store(study, home, create=False)
+        search = read_store(study, home)
     except NotRunYetError:
         return None
     url = storage_url(home, study.name, study.storage)

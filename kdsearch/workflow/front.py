@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.front.members import front_of
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standings_of
 from kdsearch.trials.record import Student, students_of
 from kdsearch.trials.scores import Scores
@@ -40,7 +40,7 @@ def front(study: StudyConfig, home: Path) -> Front:
     from kdsearch.report.repeats import averaged
     from kdsearch.search.repeats import gather_repeats  # brings torch, with which test images are scored
 
-    teacher = open_store(study, home, create=False).teacher()
+    teacher = read_store(study, home).teacher()
     repeats = gather_repeats(study, home)
     students = averaged(repeats) or front_of_one(study, home).students  # such as weights on another machine
     members = front_of(students, study.search.objectives, study.search.limits)
@@ -49,7 +49,7 @@ def front(study: StudyConfig, home: Path) -> Front:
 
 def front_of_one(study: StudyConfig, home: Path) -> Front:
     """The front of the study by itself, whether or not it is one of several repeats."""
-    store, search = open_store(study, home, create=False), study.search
+    store, search = read_store(study, home), study.search
     students, data = students_of(store.records()), store.data()
     return Front(
         students=students,

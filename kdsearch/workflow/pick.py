@@ -18,7 +18,7 @@ from kdsearch.front.members import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 from kdsearch.statistics.standings import standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, students_of
@@ -34,7 +34,7 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
 
     Raises KdsearchError where there are none, or the study's images or teacher are not there.
     """
-    store = open_store(study, home, create=False)
+    store = read_store(study, home)
     finished = students_of(store.records())
     if not finished:
         raise KdsearchError(f"study {study.name} has no finished student yet; train some with {resume}")

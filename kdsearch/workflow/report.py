@@ -11,7 +11,7 @@ from kdsearch.report.page import ReportData, report_page
 from kdsearch.report.repeats import variants_of
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.preparation import open_materials
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 from kdsearch.version import installed_packages
 from kdsearch.workflow.confirm import confirmation
 from kdsearch.workflow.front import Front, front
@@ -33,7 +33,7 @@ def report(study: StudyConfig, home: Path, *, resume: str) -> str:
 
     Raises KdsearchError where the study has no finished student, or its images or teacher are not there.
     """
-    found, store = require_front(study, home, resume=resume), open_store(study, home, create=False)
+    found, store = require_front(study, home, resume=resume), read_store(study, home)
     pictures = Pictures(study, open_materials(study, home, data=store.data(), teacher_id=store.teacher_id), home)
     return report_page(
         ReportData(

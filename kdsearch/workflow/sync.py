@@ -12,7 +12,7 @@ from kdsearch.files.home import storage_url
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members, without_pictures
 from kdsearch.search.preparation import open_materials
-from kdsearch.search.store import open_store
+from kdsearch.search.store import read_store
 from kdsearch.statistics.confirmation import Kind
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.trials.record import TrialRecord, students_of
@@ -40,10 +40,10 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
 
     Raises SearchError where the study was never run or is being run, KdsearchError where MLflow cannot be reached.
     """
-    open_store(study, home, create=False)
+    read_store(study, home)
     tracking.require()
     with Lease(storage_url(home, study.name, study.storage), study.name):
-        store = open_store(study, home, create=False)
+        store = read_store(study, home)
         bound = store.bound()
         records = tuple(record for record in store.records() if record.outcome != "running")
         recorder = open_record(study, tracking, bound=bound, records=records)

@@ -15,9 +15,9 @@ from kdsearch.config.load import load_study
 from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher
-from kdsearch.errors import SearchError
+from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.home import storage_url
-from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.store import StudyStore, open_store, read_store
 from kdsearch.trials.record import EpochReport
 from kdsearch.trials.scores import Cost, dump_scores
 from tests.front.students import scores
@@ -163,8 +163,23 @@ def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
         match=r"already has trials, made with other settings:\n  training.epochs: was 2, is 3\n",
     ):
         open_store(changed, tmp_path, create=True)
+    with pytest.raises(SearchError, match="made with other settings"):
+        open_store(changed, tmp_path, create=False)
     more = load_study(study_file(TINY.replace("trials: 3", "trials: 9")))
     assert len(open_store(more, tmp_path, create=True).records()) == 1
+
+
+def test_changed_settings_are_said_to_whoever_reads_and_hide_nothing(study_file, tmp_path, caplog):
+    """A default of today may differ from that of the release that ran the study."""
+    study = load_study(study_file(TINY.replace("name: tiny", "name: read")))
+    open_store(study, tmp_path, create=True).ask()
+    text = TINY.replace("name: tiny", "name: read").replace("epochs: 2", "epochs: 3")
+    changed = load_study(study_file(text.replace("trials: 3", "trials: 3, objectives: [dice, params]")))
+    for _ in range(2):
+        assert len(read_store(changed, tmp_path).records()) == 1
+    assert caplog.text.count("training.epochs: was 2, is 3") == 1
+    with pytest.raises(NotRunYetError, match="has not been run yet"):
+        read_store(changed.model_copy(update={"name": "another"}), tmp_path)
 
 
 def _summary(split):
