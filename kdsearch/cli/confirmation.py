@@ -67,15 +67,15 @@ def _power(prepared: Prepared) -> str:
     """What the plan is likely to show, by simulations with the noise measured on BUSI; empty if it compares nothing."""
     plan, layout, words = prepared.plan, prepared.layout, []
     if plan.twins and layout.groups.size:
+        powers = [100 * power_of_pooled_effect(layout, effect=points / 100) for points in EFFECTS]
         shares = " and ".join(
-            f"{100 * power_of_pooled_effect(layout, effect=points / 100):.0f} % if it is {points:+d}"
-            for points in EFFECTS
+            f"{points:+d} points in {power:.0f} % of studies" for points, power in zip(EFFECTS, powers, strict=True)
         )
-        words.append(f"a pooled effect of distillation in {shares} points")
+        words.append(f"shows a true effect of distillation of {shares}")
     if plan.not_worse and layout.groups.size:
         equal = 100 * power_of_no_worse(layout, margin=plan.settings.delta)
-        words.append(f"that the next smaller student is no worse than the largest in {equal:.0f} % if both are equal")
-    return f"In simulations with noise as on BUSI, this plan shows {'; '.join(words)}." if words else ""
+        words.append(f"shows that the next smaller of two equal students is no worse in {equal:.0f} %")
+    return f"In simulated studies with noise as on BUSI, this plan {' and '.join(words)}." if words else ""
 
 
 def _trainings(plan: Plan) -> str:

@@ -115,8 +115,11 @@ def _as_effects(twins: Sequence[Pair], found: Sequence[Compared], *, exploratory
 
 
 def _as_good(plan: Plan, images: ScoredImages, tables: Mapping[str, ArmTable]) -> tuple[AsGood, ...]:
-    """Smaller members against larger ones, of those that have tables."""
+    """Smaller members against larger ones, of those that have tables; in order, against the largest of these."""
     pairs = [pair for pair in plan.not_worse if {pair.arm, pair.other} <= tables.keys()]
+    if plan.testing == "pooled first":
+        names = [arm.id for arm in plan.members if arm.id in tables]
+        pairs = [Pair(arm=smaller, other=names[-1]) for smaller in reversed(names[:-1])]
     differences = [paired(images, tables[pair.arm], tables[pair.other], testing=plan.testing) for pair in pairs]
     in_order = plan.testing == "pooled first"
     compared = compare_to_margin(differences, images.groups, margin=plan.settings.delta, in_order=in_order)

@@ -82,7 +82,8 @@ class Plan:
     twins: tuple[Pair, ...]
     """Distilled members and their twins: does distillation help?"""
     not_worse: tuple[Pair, ...]
-    """Members that are compared with the largest one, in the order of testing: the next smaller first."""
+    """Members that are compared with the largest one, in the order of testing: the next smaller first. If the largest
+    has no answer, the largest that has one takes its place."""
     settings: ConfirmConfig
     testing: Testing
     partitions: tuple[tuple[str, ...], ...]

@@ -89,7 +89,7 @@ def _whole(folder: Path) -> Dataset | None:
         why = "its files are of different numbers of images"
     except (OSError, EOFError, ValueError, LookupError, KdsearchError) as error:
         why = first_line(error)
-    logger.warning("the cached images in %s are damaged (%s) and are made anew", folder, why)
+    logger.warning("the cached images in %s are damaged (%s) and are made again", folder, why)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.entry import Defect
@@ -45,3 +46,9 @@ def summed_up(defects: Sequence[Defect]) -> list[str]:
 def _kind(defect: Defect) -> str:
     """Equal for defects that differ in numbers and names."""
     return re.sub(r"\d+", "#", re.sub(r"\(.*?\)|'.*?'|as .*$", "", defect.problem))
+
+
+def summed_up_again(lines: Sequence[str]) -> list[str]:
+    """As ``summed_up``, from defects as they are kept in a cache, ``FILE: PROBLEM``."""
+    parts = (line.partition(": ") for line in lines)
+    return summed_up([Defect(Path(file), problem) for file, _, problem in parts])

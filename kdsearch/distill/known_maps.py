@@ -30,7 +30,7 @@ class MapBudget:
         return not self._full
 
     def make_room(self) -> None:
-        """To be called when other views come than those before: if it is full, all begin anew."""
+        """To be called when other views come than those before: if it is full, all start over."""
         if self._full:
             for known in self._known:
                 known.forget()

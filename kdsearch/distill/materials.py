@@ -35,8 +35,8 @@ class Materials:
     """None where a teacher is still to be made from them."""
     unlabelled: UnlabelledPart | None = None
     """Images without masks; None where the study has none."""
-    files: bool = True
-    """Whether the study's folders still hold these images; if not, they come from the cache."""
+    cached_because: str = ""
+    """Why the images come from the cache: the study's folders cannot be read, or hold others. Empty if they don't."""
 
     @property
     def teacher(self) -> TrainedTeacher:
@@ -53,7 +53,7 @@ class Materials:
     def with_splits(self, splits: Splits) -> Materials:
         """The same images under another split, which a teacher is still to be made for."""
         unlabelled = None if self.unlabelled is None else self.unlabelled.beside(self.dataset, splits)
-        return Materials(dataset=self.dataset, splits=splits, unlabelled=unlabelled, files=self.files)
+        return Materials(dataset=self.dataset, splits=splits, unlabelled=unlabelled, cached_because=self.cached_because)
 
     def training_data(self, device: torch.device) -> TrainingData:
         """The training, validation and unlabelled images on the device."""

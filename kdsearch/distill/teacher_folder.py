@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
 from torch import Tensor
@@ -220,7 +220,7 @@ def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
     try:
         return _opened(recipe, folder)
     except DAMAGED as error:
-        logger.warning("the cached teacher %s is damaged (%s); kdsearch run trains it anew", folder, first_line(error))
+        logger.warning("the cached teacher %s is damaged (%s); kdsearch run trains it again", folder, first_line(error))
         return None
 
 
@@ -228,7 +228,11 @@ def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
     SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
     if problem := damage_of(folder / "teacher.safetensors"):
         raise ValueError(problem)
-    np.load(folder / "logits.npy", mmap_mode="r")
+    logits, config = np.load(folder / "logits.npy", mmap_mode="r"), recipe.config
+    if isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds":
+        members = np.load(folder / LEFT_OUT)
+        if len(members) != len(logits):
+            raise ValueError(f"{LEFT_OUT} is of {len(members)} images, logits.npy of {len(logits)}")
     return TrainedTeacher(
         folder=folder,
         recipe=recipe,
@@ -255,9 +259,9 @@ def recipe_in(folder: Path) -> TeacherRecipe | None:
     try:
         known = SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
         config = _TEACHER.validate_json(json.dumps(known["teacher"]), context=READING)
-    except (FileNotFoundError, ValidationError):
+        return TeacherRecipe(config=config, size=known["size"], seed=known["seed"])
+    except DAMAGED:  # a ValidationError is a ValueError; open_teacher names the damage
         return None
-    return TeacherRecipe(config=config, size=known["size"], seed=known["seed"])
 
 
 def _out_of_fold(folder: Path) -> float | None:

@@ -214,7 +214,7 @@ def _describe(
         tested=provenance.tested,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(materials, network),
-        native=_native(study, materials, network) if materials.files else None,
+        native=_native(study, materials, network) if not materials.cached_because else None,
         data={**summary, "sources": ", ".join(summary["sources"])},
         onnx=checks[0],
         int8=checks[1],

@@ -43,7 +43,7 @@ class FileDigests:
     """SHA-256 of files; a file of another size, time or inode than remembered is read anew."""
 
     def __init__(self, store: Path) -> None:
-        """``store`` is where they are remembered; one that cannot be read is made anew."""
+        """``store`` is where they are remembered; one that cannot be read is made again."""
         self._store = store
         self._known: dict[str, tuple[State, str]] = {}
         self._changed = False

@@ -66,10 +66,10 @@ def confirmed_no_better(found: Confirmation) -> str:
     if best is None or best.minus_teacher is None or best.minus_teacher.high < 0:
         return ""
     start = (
-        f"The teacher is not shown to be better than {best.name}, which learned from masks only and differs from it by "
-        f"{best.minus_teacher} points"
+        f"The teacher is not shown to be better than {'the ' * (best.role == 'twin')}{best.name}, which learned from "
+        f"masks only (its Dice minus the teacher's: {best.minus_teacher} points)"
     )
-    most = -best.minus_teacher.low
+    most = min(1.0, -best.minus_teacher.low)
     if most < LITTLE:
         return f"{start}: {LITTLE_TO_LEARN}."
     return f"{start}. Whether it has something to teach is not known: it may be up to {100 * most:.1f} points better."

@@ -1,11 +1,10 @@
-"""The driver: alone talks to Optuna and to MLflow, and tells what happens as a stream of events."""
+"""The driver of a search. Only drivers write to Optuna and MLflow; progress is reported as events."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Generator, Iterator
-from functools import partial
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
@@ -15,12 +14,13 @@ from kdsearch.files.home import storage_url, study_folder
 from kdsearch.files.whole import remove_leftovers
 from kdsearch.models.families import require_possible_limits
 from kdsearch.models.matching import require_comparable
+from kdsearch.search.bound import Bound
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import begin_record, fill_record, refresh_front, show_members
 from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor, student_weights
 from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.session import Session, StudyState, Writer, retry
+from kdsearch.search.session import Session, StudyState, until_written
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.storage import explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
@@ -105,8 +105,12 @@ def _prepare(
             stopped.callback(recorder.close, finished=False)
             materials = yield from add_teacher(study, images, jobs, home=home, study_id=study_id)
             yield MaterialsReady(materials=materials, device=device.type, caution=summary.caution)
-            bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=begun_with)
-            bound = yield from retry(Writer(study=study, home=home, lease=lease, jobs=jobs), bind)
+
+            def bind() -> Bound:
+                lease.check()
+                return store.bind(data=summary, teacher=materials.teacher, student_weights=begun_with)
+
+            bound = yield from until_written(bind, study=study, home=home, jobs=jobs)
             state = StudyState(records, target=study.search.trials, bound=bound)
             fill_record(recorder, bound=bound, records=state.records)
             stopped.pop_all()

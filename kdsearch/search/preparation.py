@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, recipe_in
-from kdsearch.errors import EncoderError, KdsearchError, SearchError
+from kdsearch.errors import EncoderError, KdsearchError, SearchError, first_line
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import checkpoint_folder, expanded
 from kdsearch.files.whole import names_in, remove
@@ -31,6 +32,8 @@ from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
+
+logger = logging.getLogger(__name__)
 
 WORKERS_ON_A_GPU = 4
 """With CUDA, unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
@@ -107,10 +110,11 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
     """
     try:
         images = read_same_images(study, home, data=data, reads_results=True)
-    except KdsearchError:
-        kept = None if data is None else _kept_images(study, home, data)
+    except KdsearchError as error:
+        kept = None if data is None else _kept_images(study, home, data, why=first_line(error))
         if kept is None:
             raise
+        logger.warning("the images come from the cache, because the study's own cannot be used: %s", first_line(error))
         images = kept
     folder = home / "teachers" / teacher_id
     teacher = open_teacher(recipe_in(folder) or TeacherRecipe.of(study), folder)
@@ -122,18 +126,18 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
     return dataclasses.replace(images, trained_teacher=teacher)
 
 
-def _kept_images(study: StudyConfig, home: Path, data: DataSummary) -> Materials | None:
+def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str) -> Materials | None:
     """The images that the study's trials were made from as the cache holds them; None if it doesn't."""
     try:
         dataset = open_dataset(home, data.fingerprint)
-    except OSError:
+    except (OSError, EOFError, ValueError, LookupError):  # not there, or damaged
         return None
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     found = None if unlabelled is None else unlabelled.fingerprint
     if splits.fingerprint != data.split or found != data.unlabelled_fingerprint:
         return None
-    return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled, files=False)
+    return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled, cached_because=why)
 
 
 def _require_empty_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:

@@ -105,7 +105,7 @@ def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
 
         choose(study, suggest, seed=0)
         yield {name: value_at(ranges[name], place) for name, place in prefix}
-        while prefix:  # the last setting that has a further value takes it; those behind it begin anew
+        while prefix:  # the last setting that has a further value takes it; those behind it start over
             name, place = prefix.pop()
             count = count_of(ranges[name])
             assert count is not None, f"{name} is not finite"

@@ -14,7 +14,7 @@ from kdsearch.data.dataset import Splits, group_of
 from kdsearch.distill.arrays import Images, images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
-from kdsearch.errors import NotRunYetError
+from kdsearch.errors import NotRunYetError, first_line
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
 from kdsearch.files.digests import digest_file
@@ -74,8 +74,7 @@ def _scored(
     """Dice of the part's images with a lesion, by the digest of a student's weights and for the teacher."""
     place = study_folder(home, study.name) / f"{part}-dice.json"
     key = f"{materials.splits.fingerprint} {materials.teacher.id}"
-    kept = SCHEMA.upgraded(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else {}
-    known: dict[str, list[float]] = kept.get("dice", {}) if kept.get("of") == key else {}
+    known = _known(place, key)
     weights = {student.number: _weights(study, home, student) for student in students}
     digests = {number: digest_file(path) for number, path in weights.items()}
     lacking = [student for student in students if digests[student.number] not in known]
@@ -86,6 +85,18 @@ def _scored(
             known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
         write_whole(str(place), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
     return {name: np.array(values) for name, values in known.items()}
+
+
+def _known(place: Path, key: str) -> dict[str, list[float]]:
+    """What was scored of these images before; nothing if the file is damaged."""
+    if not place.is_file():
+        return {}
+    try:
+        kept = SCHEMA.upgraded(json.loads(place.read_text(encoding="utf-8")))
+        return dict(kept["dice"]) if kept["of"] == key else {}
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged (%s); the networks are scored again", place, first_line(error))
+        return {}
 
 
 def _positions(splits: Splits, part: str) -> tuple[int, ...]:

@@ -91,16 +91,6 @@ class Session:
         return f"{place}/{job_id}.checkpoint"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Writer:
-    """Who writes to a study's storage before there is a session."""
-
-    study: StudyConfig
-    home: Path
-    lease: Lease
-    jobs: Dispatcher
-
-
 class Writing(Protocol):
     """Who writes to a study's storage."""
 
@@ -153,7 +143,10 @@ def until_written(
     what: str = "the storage does not take the study",
     gives_up_after_s: float = GIVES_UP_AFTER_S,
 ) -> Generator[Waiting | Resumed, None, T]:
-    """As ``retry``, for what is written before there is a session; ``what`` says what is waited for."""
+    """Carries the write out until it is taken, whether or not there is a session; ``what`` is what a wait is for.
+
+    Raises SearchError if waiting would not help, or did not for so long.
+    """
     pause, began = FIRST_PAUSE_S, time.monotonic()
     waited = False
     while True:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from kdsearch.files.schema import Schema
+from kdsearch.files.schema import Schema, unchanged
 from kdsearch.statistics.comparisons import Compared, NotWorse
 
 Role: TypeAlias = Literal["member", "twin", "plain"]
@@ -173,7 +173,7 @@ def verdict_of(difference: Compared) -> Verdict:
 
 
 _CONFIRMATION = TypeAdapter(Confirmation)
-SCHEMA = Schema(what="confirmation", upgrades=())
+SCHEMA = Schema(what="confirmation", upgrades=(unchanged,))
 
 
 def dump_confirmation(confirmation: Confirmation) -> str:

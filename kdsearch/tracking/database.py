@@ -1,4 +1,4 @@
-"""The SQLite file of a record: made whole or not at all, and made anew where its making was broken off."""
+"""The SQLite file of a record: made whole or not at all, and made again where its making was broken off."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[Serving]
     if tracking.file is not None and tracking.file.exists() and not is_made(tracking.file):
         raise KdsearchError(
             f"{tracking.file}: the making of this record was broken off and it holds nothing; kdsearch run and "
-            "kdsearch sync make it anew"
+            "kdsearch sync make it again"
         )
     chosen = port or _free_port()
     with tempfile.TemporaryFile() as output:

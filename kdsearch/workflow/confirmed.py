@@ -23,8 +23,8 @@ def with_confirmed_dice(candidates: Sequence[Candidate], found: Confirmation) ->
 def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation) -> list[Candidate]:
     """The candidates, the one to take first; ``smallest-within`` considers those that are shown to be no worse.
 
-    The reference is the plan's largest member, whether or not it is within the budget; in plans of the earlier rule it
-    is the best within the budget. If no candidate is shown to be no worse, the best one is taken.
+    The reference is the largest confirmed member, whether or not it is within the budget; in plans of the earlier rule
+    it is the best within the budget. If no candidate is shown to be no worse, the best one is taken.
     """
     if rule.name != "smallest-within":
         return rule.rank(within)
@@ -61,6 +61,8 @@ def _why_smallest(chosen: Candidate, among: str, *, rule: Rule, found: Confirmat
     if found.testing == "one family":
         return f"is the smallest of {among} that is no worse than the best by more than {points:g} points"
     largest, name = found.members[-1], str(chosen.student.number)
+    if len(found.members) == 1:
+        return "is the only confirmed student"
     if name == largest.id:
         return f"is the largest of {among}, and no smaller one is shown to be no worse by more than {points:g} points"
     low = next((one.difference.low for one in found.as_good if one.smaller == name), -1.0)
@@ -85,7 +87,7 @@ def headline(member: ArmAnswer) -> str:
 def claim(member: ArmAnswer, found: Confirmation) -> str:
     """What may be said of the student, and what of it distillation gave."""
     pilot = "" if found.repetitions > 2 else " (a pilot)"
-    flattered = "" if member.flattered is None else f"; the search flattered it by {100 * member.flattered:.1f} points"
+    flattered = "" if member.flattered is None else f"; the search's Dice was {_too_high(member.flattered)}"
     text = (
         f"Confirmed out of fold on {found.images} images, {found.folds} folds, {found.repetitions} "
         f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives "
@@ -96,6 +98,10 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
         return text
     verdict = "exploratory, not tested by itself" if effect.exploratory else effect.verdict
     return f"{text} Distillation gave it {effect.difference} points over its twin: {verdict}."
+
+
+def _too_high(flattered: float) -> str:
+    return f"{100 * abs(flattered):.1f} points too {'low' if flattered < 0 else 'high'}"
 
 
 def tested_claim(member: ArmAnswer, found: Confirmation) -> str:

@@ -26,8 +26,8 @@ from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candida
 from kdsearch.workflow.confirm import confirmation, openings
 
 FILES_CHANGED = (
-    "The study's folders no longer hold the images of its trials, so that these come from the cache and nothing is "
-    "measured at the files' size."
+    "The study's folders could not be read, or held other images than those of its trials. These came from the cache, "
+    "so nothing was measured at the files' size."
 )
 RUNTIME = ("numpy", "onnx", "onnxruntime")
 """What a program needs that loads the model from the registry."""
@@ -137,7 +137,9 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         overlays=known.pictures.sheet(student),
         form=form,
         provenance=Provenance(
-            chosen=" ".join(filter(None, (choice.sentence, choice.caution, "" if materials.files else FILES_CHANGED))),
+            chosen=" ".join(
+                filter(None, (choice.sentence, choice.caution, FILES_CHANGED if materials.cached_because else ""))
+            ),
             seen=dump_seen(materials.dataset, known.search_splits, materials.unlabelled),
             test_openings=known.test_openings,
             tested=known.tested is not None and known.tested.member_of(student.number) is not None,

@@ -187,7 +187,7 @@ class Hindsight:
 
 
 def rules(trials: list[LearningCurve], *, slow_ones: bool) -> dict[str, Callable[[int], Pruner]]:
-    """Every rule by its name in the table, made anew for each seed."""
+    """Every rule by its name in the table, made again for each seed."""
 
     def named(name: str, **changes: object) -> Callable[[int], Pruner]:
         config = PruningConfig.model_validate({"pruner": name, **changes})

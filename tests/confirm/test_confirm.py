@@ -79,7 +79,7 @@ def test_dry_run_shows_plan_and_cost_and_stores_nothing(place, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "Nothing was sealed or trained" in shown
     assert "2 folds, 2 repetitions (a pilot; claims want three); about" in shown
-    assert "this plan shows a pooled effect of distillation in" in shown
+    assert "this plan shows a true effect of distillation of +2 points in" in shown
     assert optuna.get_all_study_names(f"sqlite:///{place}/home/studies/tiny/optuna.db") == ["tiny"]
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from kdsearch.config.data import DataConfig, FolderSource
 from kdsearch.data.audit import look
 from kdsearch.data.cache import load_dataset
+from kdsearch.data.defects import summed_up_again
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.native import native_images
 from kdsearch.errors import DataError
@@ -147,6 +148,14 @@ def test_many_masks_of_many_values_are_summed_up_with_the_remedy(folder, tmp_pat
     assert "more than two grey values (0, 3, 4, 7)" in text
     assert "class numbers" in text
     assert len(text.splitlines()) < 20
+
+
+def test_defects_that_were_left_out_are_summed_up_as_well():
+    lines = [f"masks/{index}.png: mask has more than two grey values (0, {index}, 7)" for index in range(40)]
+    assert summed_up_again([*lines, "masks/x.png: cannot be decoded"]) == [
+        "40 files, such as masks/0.png: mask has more than two grey values (0, 0, 7)",
+        "masks/x.png: cannot be decoded",
+    ]
 
 
 def test_jpeg_mask_says_what_jpeg_does_and_what_to_do(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from kdsearch.distill.arrays import training_data
 from kdsearch.distill.losses import supervised
 from kdsearch.distill.result import Trained, TrainingFailed
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
-from kdsearch.distill.teacher_folder import open_teacher, store_teacher, teacher_folder
+from kdsearch.distill.teacher_folder import LEFT_OUT, open_teacher, recipe_in, store_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import maps_at, normalise
 from tests.distill.teachers import teach
@@ -168,4 +169,29 @@ def test_damaged_teacher_counts_as_none_with_one_line_about_it(stored, name, dam
     if name != "scores.json" or damage != "deleted":  # without scores it was never finished
         (line,) = (record.getMessage() for record in caplog.records)
         assert line.startswith(f"the cached teacher {folder} is damaged (")
-        assert line.endswith("; kdsearch run trains it anew")
+        assert line.endswith("; kdsearch run trains it again")
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "deleted", "short"])
+def test_ensemble_whose_left_out_members_are_damaged_counts_as_none(stored, damage):
+    """Without them, students would be taught by members that were trained on the image."""
+    recipe, folder = stored
+    ensemble = dataclasses.replace(recipe, config=recipe.config.model_copy(update={"ensemble": 2}))
+    path = folder / LEFT_OUT
+    np.save(path, np.zeros(4, np.int16))
+    assert open_teacher(ensemble, folder) is not None
+    if damage == "deleted":
+        path.unlink()
+    elif damage == "short":
+        np.save(path, np.zeros(3, np.int16))
+    else:
+        path.write_bytes(path.read_bytes()[: 100 if damage == "cut" else 0])
+    assert open_teacher(ensemble, folder) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"teacher: [", b"schema: 1\n", b"- a list\n", b"teacher: {}\n"])
+def test_damaged_settings_of_a_teacher_are_no_recipe(stored, content):
+    _, folder = stored
+    assert recipe_in(folder) is not None
+    (folder / "teacher.yaml").write_bytes(content)
+    assert recipe_in(folder) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from kdsearch.front.rules import Budget, Candidate, Rule
@@ -72,6 +74,12 @@ def test_best_within_the_budget_is_taken_if_none_of_them_is_shown_to_be_no_worse
     assert number == 2
     assert "has the best confirmed Dice" in why
     assert "none of them is shown to be no worse than trial 4" in why
+
+
+def test_only_confirmed_student_is_called_that():
+    alone = dataclasses.replace(_confirmation({}), arms=(_arm(3),))
+    number, why = _pick(alone, tolerance=0.02)
+    assert (number, why.startswith("Trial 3 is the only confirmed student: ")) == (3, True)
 
 
 def test_margin_that_was_not_planned_is_named():

@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     console = terminal()
     console.print(Syntax(dump_study(study), "yaml", background_color="default"))
     console.print(f"{options.study} is valid.", style="bold", highlight=False)
+    if options.places:
+        console.print("Storage, MLflow and the place for checkpoints can be used.", highlight=False)
     searched = dimensions(study)
     size = size_of(study)
     space = f"{size:,} different recipes" if size is not None else "continuous"

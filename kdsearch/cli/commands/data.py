@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_folders
+from kdsearch.data.defects import summed_up_again
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
 from kdsearch.report.confirmation import cells_table
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(
             f"{len(finding.ids)} {finding.what}: {named}{more}", soft_wrap=True, highlight=False, markup=False
         )
-    for line in found.skipped:
+    for line in summed_up_again(found.skipped):
         console.print(f"left out: {line}", style="yellow")
     page = options.out or Path(f"{study.name}-data.html")
     with writing(page):

@@ -18,6 +18,7 @@ from rich.table import Table
 from kdsearch.cli.terminal import terminal
 from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
+from kdsearch.data.defects import summed_up_again
 from kdsearch.errors import writing
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     evaluation = _watched(student, dataset, data)
     for table in score_tables(evaluation, size=student.description.input.size):
         console.print(table)
-    for defect in dataset.skipped:
+    for defect in summed_up_again(dataset.skipped):
         console.print(f"skipped {defect}", style="red")
     for remark in dataset.remarks:
         if not remark.quiet:

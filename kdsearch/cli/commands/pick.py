@@ -25,7 +25,7 @@ from kdsearch.front.members import front_of
 from kdsearch.front.rules import Budget
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.workflow.choosing import Candidates
-from kdsearch.workflow.pick import FILES_CHANGED, folder_of, open_candidates, pick, register, rule_named, ship
+from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, rule_named, ship
 from kdsearch.workflow.refit import refitted
 
 UNFINISHED = (
@@ -47,8 +47,6 @@ def run(options: argparse.Namespace) -> int:
     console = terminal(stderr=options.json, soft_wrap=True, highlight=False)
     if not known.complete:
         console.print(UNFINISHED, style="yellow")
-    if not known.materials.files:
-        console.print(FILES_CHANGED, style="yellow")
     trial = options.trial
     if options.refit:
         known = refitted(known, trial=trial)
