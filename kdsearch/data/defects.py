@@ -51,4 +51,4 @@ def _kind(defect: Defect) -> str:
 def summed_up_again(lines: Sequence[str]) -> list[str]:
     """As ``summed_up``, from defects as they are kept in a cache, ``FILE: PROBLEM``."""
     parts = (line.partition(": ") for line in lines)
-    return summed_up([Defect(Path(file), problem) for file, _, problem in parts])
+    return summed_up([Defect(path=Path(file), problem=problem) for file, _, problem in parts])
