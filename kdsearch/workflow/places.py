@@ -10,8 +10,6 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
 from kdsearch.files.databases import sqlite_file
 from kdsearch.files.home import checkpoint_folder, storage_url
-from kdsearch.search.preparation import clear_checkpoints
-from kdsearch.search.storage import explained, open_storage
 from kdsearch.tracking.location import Tracking, choose_tracking
 
 
@@ -25,6 +23,9 @@ def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]
 
 def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str]) -> None:
     """Raises KdsearchError where a place cannot be reached or written to; makes nothing that is not there."""
+    from kdsearch.search.preparation import clear_checkpoints  # brings torch
+    from kdsearch.search.storage import explained, open_storage
+
     tracking = require_forms(study, home, environment)
     url = storage_url(home, study.name, study.storage)
     storage, record = sqlite_file(url), tracking.file
