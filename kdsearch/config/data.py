@@ -9,6 +9,8 @@ from pydantic import Field
 from kdsearch.config.ranges import Section, training_rule
 
 NAMES = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+CLASS_NAMES = r"^\w[\w .-]*$"
+TAGS = r"^[a-z0-9][a-z0-9-]*$"
 SourceName = Annotated[str, Field(pattern=NAMES, max_length=60)]
 
 
@@ -117,7 +119,7 @@ class DataConfig(Section):
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
     """How far outlines may differ in normalised surface Dice; 1 % of the image's diagonal where ``spacing_mm`` of the
     source is not given."""
-    class_name: Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=60)] | None = None
+    class_name: Annotated[str, Field(pattern=CLASS_NAMES, max_length=60)] | None = None
     """What the masks outline, such as ``lesion`` or ``road``; the model card says ``foreground`` if it is not given."""
     train_without_lesion: bool = False
     """Whether images without a lesion are trained on; they never count in Dice."""

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsearch.config.data import NAMES
+from kdsearch.config.data import CLASS_NAMES, NAMES, TAGS
 from kdsearch.config.encoder import WEIGHTS_FORM
 from kdsearch.config.ranges import Choice
 from kdsearch.config.search import ADDRESSES
@@ -37,6 +37,8 @@ FORMS = {
     NAMES: NAME,
     ADDRESSES: "must be auto, local or HOST:PORT, such as head.example:6379",
     WEIGHTS_FORM: "must be none, timm, package:NAME or file:PATH, such as file:weights.safetensors",
+    CLASS_NAMES: "must begin with a letter or a digit and hold only letters, digits, spaces, and . _ -",
+    TAGS: "must hold only small letters, digits and -, such as breast-ultrasound",
 }
 """What text must look like, by the pattern that checks it."""
 KINDS = {

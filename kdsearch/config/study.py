@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from kdsearch.config.confirm import ConfirmConfig
-from kdsearch.config.data import NAMES, DataConfig
+from kdsearch.config.data import NAMES, TAGS, DataConfig
 from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, DistilledPath, Loss, TermSpace
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import READING, Section, Space, training_rule, values_of
@@ -75,7 +75,7 @@ class StudyConfig(Section):
     """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
     references: tuple[Reference, ...] = ()
     """Published points for the chart."""
-    tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)], ...] = ()
+    tags: tuple[Annotated[str, Field(pattern=TAGS, max_length=60)], ...] = ()
     """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
 
     def __reduce__(self) -> tuple[Callable[[str], StudyConfig], tuple[str]]:
