@@ -167,7 +167,7 @@ def _message_of_value(detail: ErrorDetails) -> str:
             expected = str(context.get("expected", context.get("expected_tags", "")))
             return _not_among(_words(expected), context.get("tag", got))
         case "string_pattern_mismatch":
-            return f"{FORMS[str(context['pattern'])]}; got {_shown(got)}{_nearly(got)}"
+            return f"{FORMS[str(context['pattern'])]}; got {_shown(got)}{_nearly(got, str(context['pattern']))}"
         case "value_error":
             return detail["msg"].removeprefix(VALUE_ERROR)
         case "too_long" | "too_short":
@@ -217,13 +217,14 @@ def _shown(got: object) -> str:
             return str(got)[:MOST_SHOWN]
 
 
-def _nearly(got: object) -> str:
+def _nearly(got: object, pattern: str) -> str:
     """Another spelling of a word that does not have its form, which may have been meant."""
     meant = re.sub(r"[^A-Za-z0-9._:/-]+", "-", str(got)).strip("-._")
     lower = meant.lower()
     if lower in ("none", "timm", "auto", "local") and lower != got:
         return f"; did you mean {lower!r}?"
-    return f"; write {meant}, say" if meant and meant != got and ":" not in meant and len(meant) <= MOST_SHOWN else ""
+    fitting = next((word for word in (meant, lower) if re.match(pattern, word)), "")
+    return f"; write {fitting}, say" if fitting and ":" not in fitting and len(fitting) <= MOST_SHOWN else ""
 
 
 def _remedy(kind: str, got: object, location: Location, content: Any, model: type[BaseModel]) -> str:

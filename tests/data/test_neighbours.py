@@ -85,11 +85,12 @@ def test_summary_of_an_older_release_is_read():
     assert (found.caution, found.validation_groups) == ("", None)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_bus_bra_without_its_patients_is_noticed(real_data, tmp_path):
     for part, folder, prefix in (("images", "Images", "bus_"), ("masks", "Masks", "mask_")):
         (tmp_path / "data" / part).mkdir(parents=True)
-        for path in (real_data / "busbra" / folder).glob("*.png"):
+        for path in (real_data / "busbra" / "BUSBRA" / folder).glob("*.png"):
             (tmp_path / "data" / part / path.name.replace(prefix, "")).symlink_to(path)
     found = neighbours_apart(*_loaded(tmp_path / "data", tmp_path / "home"))
     assert found is not None
