@@ -70,8 +70,7 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     gradients = Gradients(objective, state.parameters, state.scaler, device=data.device, precision=precision)
     started = time.monotonic() - (state.curve[-1].seconds if state.curve else 0.0)
     while not _is_done(state, spec):
-        epoch = len(state.curve) + 1
-        others = torch.Generator().manual_seed(seed_of("unlabelled", seed, epoch))
+        others = torch.Generator().manual_seed(seed_of("unlabelled", seed, epoch := len(state.curve) + 1))
         train_loss = _finite(_train_epoch(state, gradients, data, spec, steps=steps, others=others), epoch)
         report = EpochReport(
             epoch=epoch,
@@ -90,8 +89,8 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
             checkpoint.keep(state)
         yield report
     _take_weights(state, kept)
-    best_epoch = state.best.epoch or len(state.curve)
-    return Fitted(epochs=len(state.curve), best_epoch=best_epoch, seconds=time.monotonic() - started)
+    done, best = len(state.curve), state.best.epoch
+    return Fitted(epochs=done, best_epoch=best or done, seconds=time.monotonic() - started)
 
 
 def _take_weights(state: TrainingState, kept: Kept) -> None:

@@ -29,6 +29,7 @@ from kdsearch.search.teachers import add_teacher
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.jobs import Executor
 from kdsearch.workers.ray_cluster import require_ray
 from kdsearch.workers.watchdog import Watchdog
 
@@ -93,13 +94,7 @@ def _prepare(
         store.require_same(data=summary, student_weights=begun_with)
     executor = start_executor(study, device=device.type)
     try:
-        jobs = Dispatcher(
-            executor,
-            study=study.name,
-            watchdog=Watchdog(timeout=study.search.heartbeat_timeout),
-            retries=study.search.retries,
-            lost={record.job: record.lost for record in records if record.lost},
-        )
+        jobs = _dispatcher(study, executor, records)
         recorder = begin_record(study, tracking, study_id=study_id)  # before hours of training
         with contextlib.ExitStack() as stopped:
             stopped.callback(recorder.close, finished=False)
@@ -128,6 +123,16 @@ def _prepare(
     except BaseException:
         executor.close()
         raise
+
+
+def _dispatcher(study: StudyConfig, executor: Executor, records: tuple[TrialRecord, ...]) -> Dispatcher:
+    return Dispatcher(
+        executor,
+        study=study.name,
+        watchdog=Watchdog(timeout=study.search.heartbeat_timeout),
+        retries=study.search.retries,
+        lost={record.job: record.lost for record in records if record.lost},
+    )
 
 
 def _search(session: Session, abandoned: list[Proposal]) -> Iterator[DriverEvent]:
