@@ -12,8 +12,8 @@ from kdsearch.config.search import Objective, Sampler, SearchConfig
 from kdsearch.config.teacher import Architecture
 from kdsearch.data.source import READERS
 from kdsearch.report.style import COLOURS, SYMBOLS
+from kdsearch.search.optuna_study import DIRECTIONS
 from kdsearch.search.samplers import build_sampler
-from kdsearch.search.store import DIRECTIONS
 
 
 def _names(literal: object) -> set[str]:
