@@ -165,7 +165,7 @@ def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
 def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
     """The smallest student is within them, and random draws never hit it."""
     least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convolutions=1), size=32).params
-    text = INLINE.replace("{int: [2, 6]}", "4, growth: {float: [1, 2]}")
+    text = INLINE.replace("{int: [2, 6]}", "{int: [4, 256]}, growth: {float: [1, 2]}")
     text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
     study = _study(study_file, "next-to-nothing", text)
     with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
