@@ -33,12 +33,13 @@ SPLIT_OTHERWISE = {"before-patience-was-refused"}
 
 
 def _unpack(name: str, place: Path) -> None:
-    """As its user would find it, with the images and the teacher's weights of ``unversioned``, whose shapes fit."""
+    """As its user would find it, with the images and the teacher's files of ``unversioned``, whose shapes fit."""
     with tarfile.open(HERE / f"{name}.tar.xz") as packed:
         packed.extractall(place, filter="data")
     shutil.copytree(HERE / "unversioned" / "images", place / "images")
     (weights,) = (HERE / "unversioned" / "home" / "teachers").glob("*/teacher.safetensors")
     (folder,) = (path for path in (place / "home" / "teachers").iterdir() if path.is_dir())
+    shutil.copy(weights.with_name("logits.npy"), folder / "logits.npy")
     shutil.copy(weights, folder)
 
 
