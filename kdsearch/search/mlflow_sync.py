@@ -12,8 +12,8 @@ from kdsearch.distill.materials import Materials
 from kdsearch.files.home import overlays_path, weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.front.members import front_of
-from kdsearch.report.chart import front_page
-from kdsearch.report.note import study_note
+from kdsearch.report.charts import front_page
+from kdsearch.report.table import study_note
 from kdsearch.search.bound import Bound
 from kdsearch.search.pictures import Pictures
 from kdsearch.statistics.standings import standing_metrics, standings_of

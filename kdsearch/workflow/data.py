@@ -23,7 +23,7 @@ from kdsearch.data.splits import split
 from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.errors import NotRunYetError
 from kdsearch.files.home import storage_url
-from kdsearch.report.data_page import data_page
+from kdsearch.report.page import data_page
 from kdsearch.search.store import read_store
 
 MOST_SHOWN = 24

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.report.chart import front_figure
+from kdsearch.report.charts import front_figure
 from tests.front.students import scores
 
 

@@ -11,7 +11,7 @@ import re
 from rich.console import Console
 
 from kdsearch.config.study import Reference, StudyConfig
-from kdsearch.report.chart import front_page
+from kdsearch.report.charts import front_page
 from kdsearch.report.table import front_csv, front_json, front_table
 from kdsearch.trials.recipe import Inherited
 from tests.front.students import scores, student

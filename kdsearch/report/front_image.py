@@ -1,0 +1,86 @@
+"""The front as a PNG, for a README or a slide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.study import StudyConfig
+from kdsearch.front.members import front_of
+from kdsearch.report.words import best_by_size
+from kdsearch.trials.record import Student
+from kdsearch.trials.scores import Scores
+
+INK, PALE, STUDENT, TEACHER = "#222222", "#b8b8b8", "#0072b2", "#d55e00"
+"""Blue and vermilion are told apart by color-blind readers (Okabe and Ito 2008)."""
+INCHES, DOTS_PER_INCH = (9.0, 5.0), 200
+"""Sharp at 900 pixels of width on a screen with two physical pixels per pixel."""
+APART = 1.35
+"""Labels of students whose sizes differ by less than this factor would overlap."""
+
+
+def write_front_image(path: Path, study: StudyConfig, *, students: Sequence[Student], teacher: Scores | None) -> None:
+    """Draws Dice against parameters: all students pale, the front as a step line, stars for the best of each size."""
+    figure = Figure(figsize=INCHES, layout="constrained")
+    axes = figure.add_subplot()
+    steps = front_of(students, ("dice", "params"))
+    axes.scatter(*_points(students), s=26, color=PALE, linewidths=0, label="students", zorder=2)
+    axes.step(*_points(steps), where="post", color=STUDENT, linewidth=1.5, label="best Dice up to this size", zorder=3)
+    best = [student for _, student in best_by_size(steps)]
+    axes.scatter(*_points(best), s=150, marker="*", color=STUDENT, label="best of its size class", zorder=4)
+    if teacher is not None and teacher.params:
+        where = (teacher.params, 100 * teacher.dice)
+        axes.scatter(*where, s=260, marker="*", color=TEACHER, label="teacher", zorder=4)
+        _label(axes, "teacher", teacher, above=True, right=False)
+    for student in _apart(best):
+        _label(axes, "", student.scores, above=False, right=True)
+    _finish(axes, study.name)
+    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+
+
+def _points(students: Sequence[Student]) -> tuple[list[int], list[float]]:
+    return [one.scores.params for one in students], [100 * one.scores.dice for one in students]
+
+
+def _apart(students: Sequence[Student]) -> list[Student]:
+    """Those whose labels do not overlap: of two students of about the same size, the larger one."""
+    kept: list[Student] = []
+    for student in students:
+        if kept and student.scores.params < APART * kept[-1].scores.params:
+            kept.pop()
+        kept.append(student)
+    return kept
+
+
+def _label(axes: Axes, name: str, scores: Scores, *, above: bool, right: bool) -> None:
+    lines = [*([name] if name else []), f"{100 * scores.dice:.1f} %", f"{format_quantity(scores.params)} params"]
+    axes.annotate(
+        "\n".join(lines),
+        (scores.params, 100 * scores.dice),
+        xytext=(8 if right else 0, 9 if above else -9),
+        textcoords="offset points",
+        ha="left" if right else "center",
+        va="bottom" if above else "top",
+        fontsize=9.5,
+        color=INK,
+        linespacing=1.15,
+    )
+
+
+def _finish(axes: Axes, name: str) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value)))
+    axes.margins(x=0.08, y=0.16)
+    axes.set_xlabel("parameters", fontsize=11, color=INK)
+    axes.set_ylabel("Dice on the validation images, %", fontsize=11, color=INK)
+    axes.set_title(f"Study {name}", loc="left", fontsize=13, color=INK)
+    axes.grid(which="major", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=False, fontsize=10)
