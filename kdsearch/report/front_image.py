@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +21,8 @@ INK, PALE, STUDENT, TEACHER = "#222222", "#b8b8b8", "#0072b2", "#d55e00"
 """Blue and vermilion are told apart by color-blind readers (Okabe and Ito 2008)."""
 INCHES, DOTS_PER_INCH = (9.0, 5.0), 200
 """Sharp at 900 pixels of width on a screen with two physical pixels per pixel."""
-APART = 1.35
-"""Labels of students whose sizes differ by less than this factor would overlap."""
+LABEL_WIDTH = 0.14
+"""Of a label, as a fraction of the chart's width."""
 
 
 def write_front_image(path: Path, study: StudyConfig, *, students: Sequence[Student], teacher: Scores | None) -> None:
@@ -33,13 +34,15 @@ def write_front_image(path: Path, study: StudyConfig, *, students: Sequence[Stud
     axes.step(*_points(steps), where="post", color=STUDENT, linewidth=1.5, label="best Dice up to this size", zorder=3)
     best = [student for _, student in best_by_size(steps)]
     axes.scatter(*_points(best), s=150, marker="*", color=STUDENT, label="best of its size class", zorder=4)
+    drawn = [student.scores for student in students]
     if teacher is not None and teacher.params:
-        where = (teacher.params, 100 * teacher.dice)
-        axes.scatter(*where, s=260, marker="*", color=TEACHER, label="teacher", zorder=4)
-        _label(axes, "teacher", teacher, above=True, right=False)
-    for student in _apart(best):
-        _label(axes, "", student.scores, above=False, right=True)
+        axes.scatter(teacher.params, 100 * teacher.dice, s=260, marker="*", color=TEACHER, zorder=4)
+        _label(axes, teacher, name="teacher")
+        drawn.append(teacher)
+    for scores, below in _placed([student.scores for student in best], decades=_decades(drawn)):
+        _label(axes, scores, below=below)
     _finish(axes, study.name)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
 
 
@@ -47,28 +50,36 @@ def _points(students: Sequence[Student]) -> tuple[list[int], list[float]]:
     return [one.scores.params for one in students], [100 * one.scores.dice for one in students]
 
 
-def _apart(students: Sequence[Student]) -> list[Student]:
-    """Those whose labels do not overlap: of two students of about the same size, the larger one."""
-    kept: list[Student] = []
-    for student in students:
-        if kept and student.scores.params < APART * kept[-1].scores.params:
-            kept.pop()
-        kept.append(student)
-    return kept
+def _decades(drawn: Sequence[Scores]) -> float:
+    """Width of the chart in powers of ten."""
+    sizes = [math.log10(scores.params) for scores in drawn]
+    return max(sizes, default=0.0) - min(sizes, default=0.0)
 
 
-def _label(axes: Axes, name: str, scores: Scores, *, above: bool, right: bool) -> None:
+def _placed(best: Sequence[Scores], *, decades: float) -> list[tuple[Scores, bool]]:
+    """Whether each label goes below its star, because it would cover the previous label above."""
+    found: list[tuple[Scores, bool]] = []
+    for scores in best:
+        near = bool(found) and math.log10(scores.params / found[-1][0].params) < LABEL_WIDTH * decades
+        found.append((scores, near and not found[-1][1]))
+    return found
+
+
+def _label(axes: Axes, scores: Scores, *, name: str = "", below: bool = False) -> None:
+    """Dice and size: above a teacher, above and to the left of a student, where the front leaves room."""
     lines = [*([name] if name else []), f"{100 * scores.dice:.1f} %", f"{format_quantity(scores.params)} params"]
     axes.annotate(
         "\n".join(lines),
         (scores.params, 100 * scores.dice),
-        xytext=(8 if right else 0, 9 if above else -9),
+        xytext=(0 if name else 4, -9 if below else 9),
         textcoords="offset points",
-        ha="left" if right else "center",
-        va="bottom" if above else "top",
+        ha="center" if name else "right",
+        va="top" if below else "bottom",
         fontsize=9.5,
         color=INK,
         linespacing=1.15,
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+        zorder=5,
     )
 
 
@@ -76,11 +87,10 @@ def _finish(axes: Axes, name: str) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value)))
-    axes.margins(x=0.08, y=0.16)
+    axes.margins(x=0.08, y=0.2)
     axes.set_xlabel("parameters", fontsize=11, color=INK)
     axes.set_ylabel("Dice on the validation images, %", fontsize=11, color=INK)
     axes.set_title(f"Study {name}", loc="left", fontsize=13, color=INK)
     axes.grid(which="major", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False, fontsize=10)
