@@ -32,10 +32,10 @@ ROLES: dict[Role, str] = {"member": "on the front", "twin": "undistilled twin", 
 
 def run_confirm(options: argparse.Namespace) -> int:
     """Cross-validates the front's students; with ``--dry-run``, shows the plan only."""
+    home, console = home_folder(os.environ), _console(options)
     study = with_folders(load_study(options.study), options.data)
     study = with_search(study, trials=None, workers=options.workers)
     study = with_confirm(study, repetitions=options.repetitions)
-    home, console = home_folder(os.environ), _console(options)
     if options.dry_run:
         show_plan(plan_confirmation(study, home), console)
         before = sealed_before(study, home, kind="confirm")
@@ -60,8 +60,8 @@ def run_confirm(options: argparse.Namespace) -> int:
 
 def run_test(options: argparse.Namespace) -> int:
     """Scores one trial's settings on the locked test images; with ``--dry-run``, shows the plan only."""
-    study = with_search(with_folders(load_study(options.study), options.data), trials=None, workers=options.workers)
     home, console = home_folder(os.environ), _console(options)
+    study = with_search(with_folders(load_study(options.study), options.data), trials=None, workers=options.workers)
     if options.dry_run:
         show_plan(plan_test(study, home, trial=options.trial), console)
         before = sealed_before(study, home, kind="test")

@@ -55,10 +55,10 @@ SAMPLERS: dict[Sampler, str] = {
 
 def run_study(options: argparse.Namespace) -> int:
     """Runs the study to its end; Ctrl-C stops it so that the same command resumes it."""
-    study = with_folders(load_study(options.study), options.data)
-    study = with_search(study, trials=options.trials, workers=options.workers)
     home, console = home_folder(os.environ), terminal()
     show_log(console, quiet=options.quiet, verbose=options.verbose)
+    study = with_folders(load_study(options.study), options.data)
+    study = with_search(study, trials=options.trials, workers=options.workers)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.repeats > 1 and not any(codes):
         repeats = front(study, home).repeats

@@ -63,7 +63,7 @@ def _page(members: Sequence[Student], place: int, details: Text, *, console: Con
     start = min(max(0, place - room // 2), max(0, len(members) - room))
     shown = range(start, min(start + room, len(members)))
     counted = "" if len(shown) == len(members) else f", {start + 1} to {shown.stop} of {len(members)}"
-    head, *rows = _narrowed(front_cells(members), width=console.width)
+    head, *rows = _narrowed(front_cells(members, brief=True), width=console.width)
     table = Table(title=f"Pareto front{counted}")
     for name in ("", *head):
         table.add_column(name, no_wrap=True)

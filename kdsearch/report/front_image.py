@@ -41,7 +41,7 @@ def write_front_image(path: Path, study: StudyConfig, *, students: Sequence[Stud
         drawn.append(teacher)
     for scores, below in _placed([student.scores for student in best], decades=_decades(drawn)):
         _label(axes, scores, below=below)
-    _finish(axes, study.name)
+    _finish(axes, study.name, empty=not drawn)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
 
@@ -83,11 +83,13 @@ def _label(axes: Axes, scores: Scores, *, name: str = "", below: bool = False) -
     )
 
 
-def _finish(axes: Axes, name: str) -> None:
+def _finish(axes: Axes, name: str, *, empty: bool) -> None:
+    axes.margins(x=0.08, y=0.2)
     axes.set_xscale("log")
+    if empty:
+        axes.set_xlim(1e3, 1e6)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value)))
-    axes.margins(x=0.08, y=0.2)
     axes.set_xlabel("parameters", fontsize=11, color=INK)
     axes.set_ylabel("Dice on the validation images, %", fontsize=11, color=INK)
     axes.set_title(f"Study {name}", loc="left", fontsize=13, color=INK)

@@ -132,11 +132,11 @@ def _unlisted(count: int) -> list[str]:
     return [f"{start} not listed, with a lower Dice than a smaller and than a cheaper one (show with --all)."]
 
 
-def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> Rows:
-    """For documents; ``ms`` is there if the study measured latency.
+def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, brief: bool = False) -> Rows:
+    """For documents: the number and kind of convolutions is left out if ``brief``.
 
     If standings are known, the expected Dice and the stability follow the Dice; otherwise its standard deviation over
-    images does.
+    images does. ``ms`` is there if the study measured latency.
     """
     timed = any(student.scores.latency_ms is not None for student in students)
     known = ("expected %", "stable") if standings else ("±",)
@@ -147,7 +147,7 @@ def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOW
             f"{100 * student.scores.dice:.1f}",
             *(_standing(standings, student) or (f"{100 * student.scores.overlap.dice_std:.1f}",)),
             *_cost(student.scores, timed=timed),
-            *_words(student),
+            *_words(student, brief=brief),
         )
         for student in students
     )
