@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kdsearch.cli.next_steps import command_line, pick_line
 from kdsearch.cli.progress import Event, duration
-from kdsearch.cli.terminal import say, show_log, terminal
+from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import format_quantity
@@ -54,7 +54,7 @@ def run_confirm(options: argparse.Namespace) -> int:
         return NOTHING_CONFIRMED
     if not options.quiet:
         middle = found.members[len(found.members) // 2].params
-        say(console, pick_line(options.study, params=middle, data=options.data))
+        say_command(console, pick_line(options.study, params=middle, data=options.data))
     return 0
 
 
@@ -75,7 +75,7 @@ def run_test(options: argparse.Namespace) -> int:
         return 0
     _show_answers(found, console)
     if not options.quiet:
-        say(console, f"pick:    {command_line('pick', options.study, '--refit', data=options.data)}")
+        say_command(console, f"pick:    {command_line('pick', options.study, '--refit', data=options.data)}")
     return 0
 
 
@@ -102,7 +102,8 @@ def _watch(events: Generator[Event, None, Confirmation], console: Console, *, re
                     say(console, f"Plan stored on {event.when}, before training.")
     except KeyboardInterrupt:
         events.close()
-        say(console, f"\nStopped. Finished trainings are kept. To resume:\n  {resume}")
+        say(console, "\nStopped. Finished trainings are kept. To resume:")
+        say_command(console, f"  {resume}")
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +28,6 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
     if platform == "win32":
         return _fail(f"{name}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS")
     set_environment()
-    logging.getLogger("optuna").setLevel(logging.ERROR)  # kdsearch itself reports what matters
     try:
         return int(options.run(options))
     except ModuleNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def _lazily(name: str) -> Callable[[argparse.Namespace], int]:
     module, _, function = name.partition(".")
 
     def run(options: argparse.Namespace) -> int:
-        return int(getattr(importlib.import_module(f"kdsearch.cli.{module}"), function)(options))
+        command = getattr(importlib.import_module(f"kdsearch.cli.{module}"), function)
+        logging.getLogger("optuna").setLevel(logging.ERROR)  # after its import, which sets the level too
+        return int(command(options))
 
     return run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kdsearch.cli.next_steps import command_line
-from kdsearch.cli.terminal import say, terminal
+from kdsearch.cli.terminal import LABEL_WIDTH, say, say_command, say_labeled, terminal
 from kdsearch.cli.walk import walk
 from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.quantity import format_quantity
@@ -128,30 +128,30 @@ def _show_choice(choice: Choice, options: argparse.Namespace, console: Console) 
     """The reason, then what limits it; the smallest equally good student comes with its command."""
     say(console, choice.sentence, style="bold")
     for label, sentence in choice.caveats.items():
-        say(console, f"  {label:<10}{sentence}")
+        say_labeled(console, f"  {label}", sentence)
         if label == "similar":
             number = str(choice.smaller_as_good[0].student.number)
-            say(console, f"{'':12}→ {command_line('pick', options.study, '--trial', number, data=options.data)}")
+            command = command_line("pick", options.study, "--trial", number, data=options.data)
+            say_command(console, f"{'':{LABEL_WIDTH}}→ {command}")
 
 
 def _show_result(description: Description, *, folder: Path, version: str | None, console: Console) -> None:
     """What was written, and how good it is."""
     int8, fastest = description.int8, description.latency[0]
-    say(
-        console,
-        f"ONNX      Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms per image on one thread",
-    )
-    say(console, f"8-bit     Dice {100 * int8.dice:.2f} % ({-100 * int8.drop:+z.2f} points)")
+    latency = f"{fastest.median_ms:.2f} ms per image on one thread"
+    say_labeled(console, "  ONNX", f"Dice {100 * description.onnx.dice:.2f} %, {latency}")
+    say_labeled(console, "  8-bit", f"Dice {100 * int8.dice:.2f} % ({-100 * int8.drop:+z.2f} points)")
     if not int8.within_bound:
         lost = f"{100 * int8.drop:.2f} Dice points, more than {100 * int8.bound:g}"
-        say(console, f"          Warning: it loses {lost}; use model.onnx.", style="bold red")
+        say(console, f"{'':{LABEL_WIDTH}}Warning: the 8-bit model loses {lost}; use model.onnx.", style="bold red")
     if (native := description.native) is not None:
         images = f"{native.images} {description.scored_on} images at original resolution"
-        say(console, f"original  Dice {100 * native.dice:.1f} % ± {100 * native.dice_std:.1f} on {images}")
-    say(console, f"written   {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        say_labeled(console, "  original", f"Dice {100 * native.dice:.1f} % ± {100 * native.dice_std:.1f} on {images}")
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    say_labeled(console, "  written", f"{folder}: {files}")
     if version is not None:
-        say(console, f"MLflow    registered as {version}")
-    say(console, f"next      kdsearch predict {folder} IMAGE…")
+        say_labeled(console, "  MLflow", f"registered as {version}")
+    say_command(console, f"  {'next':<{LABEL_WIDTH - 2}}kdsearch predict {folder} IMAGE…")
 
 
 def as_json(choice: Choice, description: Description, *, folder: Path, version: str | None) -> dict[str, object]:

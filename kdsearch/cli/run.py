@@ -13,7 +13,7 @@ from rich.console import Console
 
 from kdsearch.cli.next_steps import browse_lines, command_line, confirm_line, pick_line
 from kdsearch.cli.profile import Profile
-from kdsearch.cli.terminal import say, show_log, terminal
+from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
 from kdsearch.config.load import load_study, with_folders, with_search
 from kdsearch.config.quantity import format_quantity
@@ -79,14 +79,12 @@ def _run_once(one: Run, options: argparse.Namespace, home: Path, console: Consol
         records = _watch(one, view, profile, options, console)
     except KeyboardInterrupt:
         one.events.close()
-        say(console, f"\nStopped. Finished trials are kept. To resume:\n  {_command(options)}")
+        say(console, "\nStopped. Finished trials are kept. To resume:")
+        say_command(console, f"  {_command(options)}")
         raise
     page = view.progress.page
     if not options.quiet:
-        complete = f"Study {one.study.name} is complete ({_trained(records)} trials). To train more:\n  "
-        more = command_line("run", options.study, "--trials", str(2 * _trained(records)), data=options.data)
-        minutes = (time.monotonic() - started) / 60
-        say(console, f"{complete}{more}" if page is None else f"Done in {minutes:.1f} minutes.")
+        _say_done(records, options, console, minutes=None if page is None else (time.monotonic() - started) / 60)
     if options.profile and (table := profile.table()) is not None:
         console.print(table)
     for line in failures(records):
@@ -109,7 +107,7 @@ def _watch(
             view.show(event)
             if isinstance(event, Searching) and not options.quiet:
                 for line in browse_lines(options.study, tracking=one.tracking, page=event.page):
-                    say(console, line)
+                    say_command(console, line)
 
 
 def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Console, *, page: str | None) -> int:
@@ -135,12 +133,20 @@ def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Consol
             confirm_line(options.study, data=options.data),
             pick_line(options.study, params=middle, data=options.data),
         ):
-            say(console, line)
+            say_command(console, line)
     return 0
 
 
-def _trained(records: Iterable[TrialRecord]) -> int:
-    return sum(record.outcome != "rejected" for record in records)
+def _say_done(
+    records: Iterable[TrialRecord], options: argparse.Namespace, console: Console, *, minutes: float | None
+) -> None:
+    """How long the search took; if the study was complete before, how to train more."""
+    if minutes is not None:
+        say(console, f"Done in {minutes:.1f} minutes.")
+        return
+    trained = sum(record.outcome != "rejected" for record in records)
+    say(console, f"This study is complete ({trained} trials). To train more:")
+    say_command(console, f"  {command_line('run', options.study, '--trials', str(2 * trained), data=options.data)}")
 
 
 def failures(records: Iterable[TrialRecord]) -> list[str]:
@@ -195,7 +201,7 @@ def _workers(study: StudyConfig) -> str:
         return f"{search.workers or 'as many as fit'} on Ray ({search.ray.address})"
     device = choose_device("auto").type if study.device == "auto" else study.device
     inline = ", in the main process" if search.executor == "inline" else ""
-    return f"{workers_of(study, device=device)} on {device}{inline}"
+    return f"{workers_of(study, device=device)} on {device.upper()}{inline}"
 
 
 def _caveat(teacher: AnyTeacher, *, size: int) -> str:

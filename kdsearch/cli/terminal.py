@@ -21,6 +21,7 @@ SPELLED = {"×": "x", "≤": "<=", "≥": ">=", "±": "+-", "–": "-", "…": "
 }
 """What replaces kdsearch's own characters if the output's encoding lacks them, as in a cron job."""
 HANDLER = "kdsearch.spelled"
+LABEL_WIDTH = 12
 
 
 def terminal(*, stderr: bool = False, soft_wrap: bool = False, highlight: bool = True) -> Console:
@@ -31,8 +32,27 @@ def terminal(*, stderr: bool = False, soft_wrap: bool = False, highlight: bool =
 
 
 def say(console: Console, text: str, *, style: str = "") -> None:
-    """Prints one line without wrapping it."""
-    console.print(text, soft_wrap=True, highlight=False, style=style)
+    """Prints prose: wrapped between words in a terminal, unwrapped in a file or pipe."""
+    console.print(text, soft_wrap=not console.is_terminal, highlight=False, style=style)
+
+
+def say_labeled(console: Console, label: str, text: str) -> None:
+    """Prints prose after a label, with a hanging indent in a terminal."""
+    if not console.is_terminal:
+        say(console, f"{label:<{LABEL_WIDTH}}{text}")
+        return
+    from rich.table import Table
+
+    grid = Table.grid()
+    grid.add_column(width=LABEL_WIDTH)
+    grid.add_column()
+    grid.add_row(label, text)
+    console.print(grid, highlight=False)
+
+
+def say_command(console: Console, text: str) -> None:
+    """Prints a command to copy, which must not be wrapped."""
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def show_log(console: Console, *, quiet: bool = False, verbose: bool = False) -> None:

@@ -22,7 +22,7 @@ DETAILS = (
     "small: Dice on the smallest third of the lesions"
 )
 """What the columns of ``detail_cells`` mean."""
-WORDS = ("student", "distillation", "images of")
+WORDS = ("student", "distillation", "images of", "role", "part", "source", "label")
 """Columns of words; all others hold numbers."""
 IN_TWO_LINES = {
     "search was too high by": "search\ntoo high",

@@ -83,6 +83,7 @@ class FrontTable:
             caption="\n".join(notes),
             caption_justify="left",
             box=SIMPLE_HEAD,
+            show_edge=False,
             pad_edge=False,
             collapse_padding=True,
         )
@@ -128,30 +129,25 @@ def worth_picking(members: Sequence[Student], objectives: Sequence[Objective]) -
 def _unlisted(count: int) -> list[str]:
     if not count:
         return []
-    start = "1 member is" if count == 1 else f"{count} members are"
-    return [f"{start} not listed, with a lower Dice than a smaller and than a cheaper one (show with --all)."]
+    start, them = ("1 member is", "it") if count == 1 else (f"{count} members are", "them")
+    return [f"{start} not listed: a smaller and a cheaper student have a higher Dice (--all lists {them})."]
 
 
 def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, brief: bool = False) -> Rows:
-    """For documents: the number and kind of convolutions is left out if ``brief``.
+    """For documents; ``ms`` is there if the study measured latency.
 
     If standings are known, the expected Dice and the stability follow the Dice; otherwise its standard deviation over
-    images does. ``ms`` is there if the study measured latency.
+    images does. ``brief`` leaves these out, and the number and kind of convolutions.
     """
     timed = any(student.scores.latency_ms is not None for student in students)
-    known = ("expected %", "stable") if standings else ("±",)
+    known: tuple[str, ...] = () if brief else ("expected %", "stable") if standings else ("±",)
     head = ("trial", "Dice %", *known, "params", "MACs", *(["ms"] if timed else []), *WORDS)
-    rows = (
-        (
-            str(student.number),
-            f"{100 * student.scores.dice:.1f}",
-            *(_standing(standings, student) or (f"{100 * student.scores.overlap.dice_std:.1f}",)),
-            *_cost(student.scores, timed=timed),
-            *_words(student, brief=brief),
-        )
-        for student in students
-    )
-    return [head, *rows]
+    rows: Rows = [head]
+    for student in students:
+        trust = _standing(standings, student) or (f"{100 * student.scores.overlap.dice_std:.1f}",)
+        figures = (f"{100 * student.scores.dice:.1f}", *(() if brief else trust), *_cost(student.scores, timed=timed))
+        rows.append((str(student.number), *figures, *_words(student, brief=brief)))
+    return rows
 
 
 def _standing(standings: Standings, student: Student) -> tuple[str, ...]:

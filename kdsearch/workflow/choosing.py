@@ -135,8 +135,8 @@ class Choice:
         if smaller := self.smaller_as_good:
             least = smaller[0].student
             found["similar"] = (
-                f"{len(smaller)} of {len(self.comparisons)} compared students are smaller and {INDISTINGUISHABLE}; "
-                f"the smallest is trial {least.number}: {least.scores.headline()}."
+                f"{len(smaller)} of {len(self.comparisons)} compared students {'is' if len(smaller) == 1 else 'are'} "
+                f"smaller and {INDISTINGUISHABLE}; the smallest is trial {least.number}: {least.scores.headline()}."
             )
         if self.as_good:
             found["seed"] = SEED_SPREAD
@@ -212,7 +212,7 @@ def claim_of(known: Candidates, student: Student) -> str:
 def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
     """A trial that was named, compared with all students."""
     how = {
-        "validation": "as asked for",
+        "validation": "as requested",
         "test": f"trained on all but the locked images, with seed {chosen.student.recipe.seed} as planned",
     }
     sentence = f"Trial {chosen.student.number}, {how[known.scored_on]}: {chosen.student.scores.headline()}."

@@ -199,6 +199,7 @@ def test_mistake_on_the_command_line_is_explained(shell, arguments, message):
 
 def test_study_from_run_to_pick(place, shell):
     done = _run(place, "run", "tiny.yaml")
+    assert done.stderr == ""
     for text in (
         "reading images",
         "teacher: epoch 1/1",
@@ -213,7 +214,7 @@ def test_study_from_run_to_pick(place, shell):
         assert text in done.stdout
     assert (place / "mlflow" / "mlflow.db").is_file()
     complete = shell("run", "tiny.yaml").out
-    assert "Study tiny is complete (3 trials)" in complete
+    assert "This study is complete (3 trials)" in complete
     assert "kdsearch run tiny.yaml --trials 6" in complete
     quiet = shell("run", "tiny.yaml", "--quiet")
     assert quiet.out.lstrip().startswith("Pareto front: ")

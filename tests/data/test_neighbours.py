@@ -71,7 +71,8 @@ def test_caution_is_stored_and_said_by_run_and_data(tmp_path, monkeypatch, capsy
     assert "scores are probably too good" in summary.caution
     assert read_summary(dump_summary(summary)) == summary
     ready = MaterialsReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
-    assert any(line.startswith("warning   no groups (patients, videos) are given") for line in facts_about_images(ready))
+    facts = facts_about_images(ready)
+    assert any(line.startswith("warning   no groups (patients, videos) are given") for line in facts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
     Path("study.yaml").write_text("name: mine\ndata: {sources: [{reader: folder, folder: video}], size: 32}\n")
