@@ -205,7 +205,7 @@ def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(p
         (folder / name).mkdir(parents=True)
     Image.fromarray(np.full((20, 20), 90, np.uint8)).save(folder / "images" / "a.png")
     Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 8)[:20, :20]).save(folder / "masks" / "a.png")
-    words = ("evaluate", "student", "--data", f"folder={folder}", "--unseen", "--csv", str(folder / "scores.csv"))
+    words = ("evaluate", "student", f"folder={folder}", "--unseen", "--out", str(folder / "scores.csv"))
     assert _run_unread(place, *words) == (0, "")
     assert (folder / "scores.csv").read_text(encoding="utf-8").count("\n") == 2
     words = ("predict", "student", "pictures/a.png", "bad.png", "--out", str(folder / "masks"))
