@@ -244,6 +244,6 @@ def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys
         console.print(table)
     text = capsys.readouterr().out
     assert "…" not in text
-    for words in ("with a lesion", "Dice %", "IoU %", "empty, left so", "NSD %", "HD95 %", "missed", "malignant"):
+    for words in ("lesions", "Dice %", "IoU %", "specificity", "NSD %", "HD95 %", "missed (n)", "malignant"):
         assert words in text
     assert all(word in text for word in labels[3].split())
