@@ -15,11 +15,10 @@ from kdsearch.confirm.answers import answers_of
 from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Repeat
 from kdsearch.confirm.preparation import Prepared, prepare, prepare_test, teacher_of_fold
-from kdsearch.confirm.racing import overtaken, twins_without_member
-from kdsearch.confirm.scoring import FoldScorer
+from kdsearch.confirm.scoring import FoldScorer, overtaken, twins_without_member
 from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult, open_confirmation, seal, sealed_plans
 from kdsearch.data.native import native_masks
-from kdsearch.distill.arrays import choose_device
+from kdsearch.distill.batches import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
@@ -36,10 +35,9 @@ from kdsearch.search.teachers import add_teachers
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.recipe import Recipe, dump_recipe, from_anywhere
 from kdsearch.trials.record import EpochReport, describe_job
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.jobs import Job
 from kdsearch.workers.ray_cluster import require_ray
-from kdsearch.workers.watchdog import Watchdog
 
 THREADS = 1
 """Of each training, so that the CPU gives the same numbers with any number of workers."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdsearch.config.teacher import OnnxTeacher, PredictionsTeacher, TeacherConfig
+from kdsearch.config.networks import OnnxTeacher, PredictionsTeacher, TeacherConfig
 from kdsearch.data.predictions import PredictionFolder, require_all
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained

@@ -8,30 +8,27 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.summary import summarise
-from kdsearch.distill.arrays import choose_device
+from kdsearch.data.neighbours import summarise
+from kdsearch.distill.batches import choose_device
 from kdsearch.files.home import storage_url, study_folder
 from kdsearch.files.whole import remove_leftovers
-from kdsearch.models.families import require_possible_limits
-from kdsearch.models.matching import require_comparable
-from kdsearch.search.bound import Bound
+from kdsearch.models.costs import require_comparable, require_possible_limits
 from kdsearch.search.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
 from kdsearch.search.lease import Lease
 from kdsearch.search.mlflow_sync import begin_record, fill_record, refresh_front, show_members
 from kdsearch.search.preparation import clear_checkpoints, read_images, start_executor, student_weights
-from kdsearch.search.pruners.build import build_pruner
+from kdsearch.search.pruners import build_pruner
 from kdsearch.search.session import Session, StudyState, until_written
 from kdsearch.search.sink import TrialSink
-from kdsearch.search.storage import explained, make_place
+from kdsearch.search.storage import Bound, explained, make_place
 from kdsearch.search.store import Proposal, StudyStore, open_store
 from kdsearch.search.submission import is_done, recover, submit
 from kdsearch.search.teachers import add_teacher
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import TrialRecord
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.jobs import Executor
 from kdsearch.workers.ray_cluster import require_ray
-from kdsearch.workers.watchdog import Watchdog
 
 REFRESH_EVERY_S = 20.0
 """How often the front in MLflow is brought up to date."""

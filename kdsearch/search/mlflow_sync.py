@@ -11,12 +11,12 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.files.home import overlays_path, weights_path
 from kdsearch.files.whole import write_whole
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.report.chart import front_page
 from kdsearch.report.note import study_note
-from kdsearch.search.bound import Bound
 from kdsearch.search.pictures import Pictures
-from kdsearch.statistics.standings import standing_metrics, standings_of
+from kdsearch.search.storage import Bound
+from kdsearch.statistics.selection import standing_metrics, standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, TrialRecord, job_of_teacher
 

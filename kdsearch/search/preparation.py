@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.cache import load_dataset, open_dataset
+from kdsearch.data.cache import load_dataset, load_unlabelled, open_dataset
 from kdsearch.data.dataset import DataSummary
 from kdsearch.data.source import check_tables
 from kdsearch.data.splits import split
-from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, recipe_in

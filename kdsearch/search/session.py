@@ -12,11 +12,10 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.home import checkpoint_folder, storage_url
-from kdsearch.search.bound import Bound
 from kdsearch.search.events import Resumed, Waiting
 from kdsearch.search.lease import Lease
-from kdsearch.search.pruners.pruner import Pruner
-from kdsearch.search.storage import STORAGE_ERRORS, heals
+from kdsearch.search.pruners import Pruner
+from kdsearch.search.storage import STORAGE_ERRORS, Bound, heals
 from kdsearch.search.store import StudyStore
 from kdsearch.trials.record import Student, TrialRecord, students_of
 from kdsearch.workers.dispatcher import Dispatcher

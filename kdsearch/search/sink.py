@@ -14,7 +14,7 @@ from kdsearch.export.onnx_graph import prepare_onnx
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.events import DriverEvent, Ended
-from kdsearch.search.pruners.pruner import cost_of_job, curve_of_job, learning_curve_of
+from kdsearch.search.pruners import cost_of_job, curve_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
 from kdsearch.trials.record import EpochReport, TrialRecord, trial_of_job
 from kdsearch.trials.scores import Scores

@@ -16,9 +16,9 @@ from kdsearch.errors import SearchError
 from kdsearch.export.onnx_graph import export_trained
 from kdsearch.files.digests import digest
 from kdsearch.files.home import weights_path
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.search.events import DriverEvent, Ended, Started
-from kdsearch.search.pruners.pruner import cost_of_job, learning_curve_of
+from kdsearch.search.pruners import cost_of_job, learning_curve_of
 from kdsearch.search.session import Session, retry
 from kdsearch.search.store import Proposal
 from kdsearch.trials.recipe import Inherited, dump_recipe, from_anywhere

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.unlabelled import load_unlabelled
-from kdsearch.distill.arrays import choose_device, images_at
+from kdsearch.data.cache import load_unlabelled
+from kdsearch.distill.batches import choose_device, images_at
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import as_trained

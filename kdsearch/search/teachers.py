@@ -12,7 +12,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.arrays import choose_device
+from kdsearch.distill.batches import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.files.home import checkpoint_folder

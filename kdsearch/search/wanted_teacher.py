@@ -6,11 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsearch.config.networks import PredictionsTeacher, TeacherConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import PredictionsTeacher, TeacherConfig
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.folds import training_folds
-from kdsearch.data.splits import splits_of
+from kdsearch.data.splits import splits_of, training_folds
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Kept
 from kdsearch.distill.teacher import TeacherRecipe

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.networks import StudentSpec
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers

@@ -12,7 +12,7 @@ from typing import Generic, Literal, Never, TypeAlias, TypeVar
 
 import torch
 
-from kdsearch.config.teacher import AnyTeacher, TeacherConfig
+from kdsearch.config.networks import AnyTeacher, TeacherConfig
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.taken_teacher import take_teacher

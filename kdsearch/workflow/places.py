@@ -8,8 +8,7 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
-from kdsearch.files.databases import sqlite_file
-from kdsearch.files.home import checkpoint_folder, storage_url
+from kdsearch.files.home import checkpoint_folder, sqlite_file, storage_url
 from kdsearch.tracking.location import Tracking, choose_tracking
 
 
@@ -42,7 +41,7 @@ def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str
 
 
 def _require_record(tracking: Tracking) -> None:
-    from kdsearch.tracking.experiment import require_record  # takes seconds to import
+    from kdsearch.tracking.client import require_record  # takes seconds to import
 
     require_record(tracking)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.distill.arrays import images_at
+from kdsearch.distill.batches import images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights

@@ -27,7 +27,7 @@ from kdsearch.config.load import load_study
 from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import storage_url
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.search.mlflow_sync import refresh_front
 from kdsearch.search.session import StudyState
 from kdsearch.search.store import StudyStore, open_store

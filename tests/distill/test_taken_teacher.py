@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load
 
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import values_of
-from kdsearch.config.student import UNetSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer

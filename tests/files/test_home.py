@@ -14,7 +14,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import checkpoint_folder, expanded
-from kdsearch.models.encoder_weights import load_encoder_weights
+from kdsearch.models.encoders import load_encoder_weights
 from kdsearch.search.preparation import student_weights
 
 NOBODY = "~nosuchuser/x"

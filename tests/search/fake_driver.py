@@ -7,15 +7,14 @@ from types import SimpleNamespace
 from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
 from kdsearch.search.events import Started
-from kdsearch.search.pruners.pruner import NoPruner
+from kdsearch.search.pruners import NoPruner
 from kdsearch.search.session import Session, StudyState
 from kdsearch.search.sink import TrialSink
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import submit
 from kdsearch.trials.record import EpochReport, job_of_trial, trial_of_job
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.jobs import Succeeded
-from kdsearch.workers.watchdog import Watchdog
 from tests.front.students import scores
 from tests.tiny import TINY
 

@@ -10,10 +10,9 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials, Place
 from kdsearch.search.preparation import read_images
 from kdsearch.search.teachers import add_teacher
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Resources
-from kdsearch.workers.watchdog import Watchdog
 
 ONE_THREAD = Resources(device="cpu", threads=1)
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.search import Limits
-from kdsearch.config.student import UNetSpec
-from kdsearch.data.summary import summarise
+from kdsearch.data.neighbours import summarise
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.errors import KdsearchError, SearchError, StudyFileError
 from kdsearch.files.home import weights_path
-from kdsearch.front.members import front_of
-from kdsearch.models.families import cost_of
+from kdsearch.front.dominance import front_of
+from kdsearch.models.costs import cost_of
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import (
     Ended,
@@ -36,12 +36,11 @@ from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
 from kdsearch.search.teachers import add_teacher
-from kdsearch.tracking.database import open_client
-from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.location import Tracking, open_client
 from kdsearch.trials.record import job_of_trial, makes_teacher, students_of
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
-from kdsearch.workflow.sync import sync_study
+from kdsearch.workflow.run import sync_study
 from mlflow import MlflowClient
 from tests.data.pictures import write_image, write_mask
 from tests.front.students import scores

@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import TimmSpec, UNetSpec
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.student import TimmSpec, UNetSpec
 from kdsearch.errors import SearchError, StudyFileError
 from kdsearch.files.home import weights_path
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.search.driver import run_study
 from kdsearch.search.events import Ended
-from kdsearch.search.inheritance import is_wider, with_donor
+from kdsearch.search.sampling import is_wider, with_donor
 from kdsearch.search.submission import recover
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.recipe import dump_recipe, read_recipe

@@ -12,8 +12,8 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.data.dataset import group_of
-from kdsearch.data.folds import training_folds
-from kdsearch.distill.arrays import images_at
+from kdsearch.data.splits import training_folds
+from kdsearch.distill.batches import images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe

@@ -1,27 +1,103 @@
-"""The study in memory, as a sampler is to see it.
-
-A sampler reads every running trial again for each value, so it does not read the storage. Sizes are on logarithmic
-scales, because a front from two thousand to a million parameters is none on a linear one; recipes over a limit are
-violated constraints and no bad results.
-"""
+"""How recipes are proposed: Optuna's samplers on a study that mirrors the stored one, and inherited weights."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kdsearch.config.networks import StudentSpec, UNetSpec
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange, count_of, value_at
-from kdsearch.config.search import Objective
+from kdsearch.config.search import Objective, SearchConfig
 from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.search.recipes import choose
-from kdsearch.search.samplers import build_sampler
-from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.recipe import Inherited, Recipe
+from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Cost
+
+GOOD_SHARE = 0.25
+"""Of the finished trials, those that TPE takes for good; Optuna's tenth is one or two in a study of this size."""
+MOST_GOOD = 25
+
+
+def build_sampler(config: SearchConfig, *, seed: int, unfinished: int = 0) -> BaseSampler:
+    """The sampler; ``grid`` draws nothing itself, because the store names every choice for it.
+
+    ``unfinished`` is how many trials a sampler would count as experience that were rejected or stopped.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # what the user asked for may be experimental
+        warnings.filterwarnings("ignore", message=".*gamma.*deprecated", category=FutureWarning)  # until Optuna 6
+        return _build(config, seed, unfinished)
+
+
+def _build(config: SearchConfig, seed: int, unfinished: int) -> BaseSampler:
+    match config.sampler:
+        case "tpe":
+            return TPESampler(
+                seed=seed,
+                n_startup_trials=config.startup_trials + unfinished,
+                multivariate=True,
+                group=True,
+                gamma=lambda trials: min(math.ceil(GOOD_SHARE * max(0, trials - unfinished)), MOST_GOOD),
+            )
+        case "gp":
+            return GPSampler(seed=seed, n_startup_trials=config.startup_trials)
+        case "nsga2":
+            return NSGAIISampler(seed=seed, population_size=max(2, config.startup_trials))
+        case "nsga3":
+            return NSGAIIISampler(seed=seed, population_size=max(2, config.startup_trials))
+        case "random" | "grid":
+            return RandomSampler(seed=seed)
+
+
+MOST_TIMES = 4.0
+"""A donor has at most as many times the parameters; no wider ones were measured (docs/benchmarks.md)."""
+ANY_SIZE = 64
+"""Pixels, for parameters alone are counted."""
+
+
+def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig) -> Recipe:
+    """The recipe begun with the weights of the best fitting student, and its epochs cut; as it is where none fits.
+
+    A student without a teacher begins with one that had none, so that what distillation gives can still be told.
+    """
+    donor = None if search.start == "cold" else _best_donor(recipe, students)
+    if donor is None:
+        return recipe
+    epochs = recipe.training.epochs
+    short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherited_epochs * epochs))})
+    return recipe.model_copy(update={"training": short, "start": Inherited(donor=donor.number, cold_epochs=epochs)})
+
+
+def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
+    """Of those wide enough and not too wide, the one with the best Dice."""
+    most = MOST_TIMES * cost_of(recipe.student, size=ANY_SIZE).params
+    fitting = [
+        student
+        for student in students
+        if is_wider(student.recipe.student, recipe.student)
+        and (student.recipe.distillation is None) == (recipe.distillation is None)
+        and student.scores.params <= most
+    ]
+    return max(fitting, key=lambda student: (student.scores.dice, -student.number), default=None)
+
+
+def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
+    """Whether the narrow student's weights can be cut from the wide one's: of its kind, and nowhere narrower."""
+    if not isinstance(wide, UNetSpec) or not isinstance(narrow, UNetSpec) or wide.channels == narrow.channels:
+        return False
+    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convolutions", "convolution"))
+    return alike and all(a >= b for a, b in zip(wide.channels, narrow.channels, strict=True))
+
 
 LEARNING = ("tpe", "gp")
 """Samplers whose first trials are spread over the sizes; the others have their own first generation."""

@@ -1,15 +1,89 @@
-"""What readers share: finding a folder, pairing images with masks, and what was passed over in a folder."""
+"""Folders of images and masks, and how one is found for the other."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from kdsearch.data.entry import Defect, Entry, Listing, Remark, shown
 from kdsearch.data.pixels import SUFFIXES
-from kdsearch.data.readers.tables import normal
+from kdsearch.data.tables import NAMED, normal, read_table, rows_by_stem
 from kdsearch.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One image of a source and the files that belong to it."""
+
+    id: str
+    """Unique within the source and the same on every machine."""
+    image: Path
+    masks: tuple[Path, ...]
+    """The lesion is their union; empty where the image is known to hold no lesion."""
+    label: str | None = None
+    group: str | None = None
+    """Patient, or None where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """All a reader found in a folder, and what it found wrong there."""
+
+    entries: tuple[Entry, ...]
+    defects: tuple[Defect, ...] = ()
+    folders: tuple[Path, ...] = ()
+    """Those whose files are the images and masks."""
+    known: tuple[Path, ...] = ()
+    """Files in them that are left out on purpose, such as masks of other structures."""
+    wanted: str = ""
+    """What the reader looks for in them, for errors."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Images and masks that are to be read."""
+        return [path for entry in self.entries for path in (entry.image, *entry.masks)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    """One file that cannot be used as it is."""
+
+    path: Path
+    problem: str
+    hint: str = ""
+    """More about it, which does not count in a fingerprint."""
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {self.problem}{self.hint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Files or images that were left out or changed, and that a user should know of."""
+
+    what: str
+    """Follows their number."""
+    names: tuple[str, ...]
+    quiet: bool = False
+    """Whether they are counted only, such as hidden files of an operating system."""
+
+    def __str__(self) -> str:
+        return f"{len(self.names)} {self.what}"
+
+
+def shown(path: Path | str) -> str:
+    """The path as text that any terminal takes; bytes that are no UTF-8 are shown by their numbers."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+class Reader(Protocol):
+    """Lists a published data set's folder; raises DataError where the layout is not there."""
+
+    def __call__(self, folder: Path) -> Listing: ...
+
 
 FORMATS = "PNG, JPEG, TIFF and BMP"
 """What ``SUFFIXES`` stand for."""
@@ -152,3 +226,46 @@ def passed_over(listing: Listing) -> tuple[Remark, ...]:
         Remark(what="hidden files, which are not read", names=tuple(hidden), quiet=True),
     )
     return tuple(one for one in found if one.names)
+
+
+FOLDER_WHERE = "put images into images/ and masks of the same names into masks/"
+
+
+def read_folder(folder: Path, *, csv: str | None = None, masks: bool = True) -> Listing:
+    """Lists ``images/`` and ``masks/``; the table ``csv`` has a column ``image`` and any of ``group``, ``label``.
+
+    Without ``masks`` nobody looks for those.
+    """
+    root = require_folder(folder, ("images", "masks") if masks else ("images",), where=FOLDER_WHERE)
+    return _with_table(root, root / "images", root / "masks" if masks else None, csv=csv)
+
+
+def read_images(folder: Path, *, csv: str | None = None) -> Listing:
+    """Lists the folder's own images, without masks; ``csv`` as of ``read_folder``."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; put images into it")
+    return _with_table(folder, folder, None, csv=csv)
+
+
+def _with_table(root: Path, images: Path, masks: Path | None, *, csv: str | None) -> Listing:
+    table = read_table(root / csv, key="image") if csv else None
+    rows = rows_by_stem(table, stems(images)) if table else {}
+    known = rows if csv else None
+
+    def label_of(stem: str) -> str | None:
+        return rows.get(normal(stem), {}).get("label")
+
+    def group_of(stem: str) -> str | None:
+        return rows.get(normal(stem), {}).get("group")
+
+    if masks is None:
+        listing = list_images(images, label_of=label_of, group_of=group_of, known=known)
+    else:
+        listing = pair_by_stem(images, masks, label_of=label_of, group_of=group_of, known=known)
+    there = {entry.id for entry in listing.entries} | {defect.path.stem for defect in listing.defects}
+    strangers = set(rows) - {normal(stem) for stem in there}
+    if strangers:
+        raise DataError(
+            f"{root / (csv or '')}: names images that are not there: {', '.join(sorted(strangers)[:NAMED])}"
+        )
+    return listing
