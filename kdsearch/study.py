@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from kdsearch.confirm.events import ConfirmEvent
+    from kdsearch.campaign.events import DriverEvent
+    from kdsearch.confirm.driver import ConfirmEvent
     from kdsearch.export.loading import LoadedStudent, Runtime
     from kdsearch.front.rules import Budget, Rule
-    from kdsearch.search.events import DriverEvent
     from kdsearch.statistics.confirmation import Confirmation
     from kdsearch.workflow.choosing import Candidates, Choice
 
@@ -93,7 +93,7 @@ class Study:
     ) -> Study:
         """Runs the study to its end, or resumes it; returns the study.
 
-        ``on_event`` is called with each event of ``kdsearch.search.events``; an interrupt stops the study so that the
+        ``on_event`` is called with each event of ``kdsearch.campaign.events``; an interrupt stops the study so that the
         next call resumes. ``trials`` and ``workers`` replace what the file says. Raises KdsearchError where the study
         cannot start or continue.
         """

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kdsearch.campaign.driver import workers_of
+from kdsearch.campaign.preparation import read_same_images, require_same_teacher
+from kdsearch.campaign.wanted_teachers import WantedTeacher
 from kdsearch.config.networks import TeacherConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.plan import Plan, make_plan, make_test_plan
@@ -20,9 +23,7 @@ from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import SearchError, nearest
 from kdsearch.files.digests import seed_of
-from kdsearch.search.preparation import read_same_images, require_same_teacher, workers_of
 from kdsearch.search.store import StudyStore
-from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.statistics.power import Layout
 from kdsearch.statistics.selection import standings_of
 from kdsearch.trials.recipe import Recipe

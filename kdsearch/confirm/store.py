@@ -19,11 +19,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 from pydantic import TypeAdapter
 
+from kdsearch.campaign.storage import explained, open_storage
 from kdsearch.confirm.plan import Plan, Repeat, dump_plan, read_plan
 from kdsearch.data.dataset import Dataset, Splits, group_of
 from kdsearch.errors import SearchError
 from kdsearch.files.schema import Schema, unchanged
-from kdsearch.search.storage import explained, open_storage
 from kdsearch.statistics.confirmation import Kind
 from kdsearch.trials.recipe import Recipe, dump_recipe
 from kdsearch.trials.scores import Scores, Singles, dump_scores, read_scores

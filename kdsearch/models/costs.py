@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,6 +10,7 @@ from itertools import pairwise
 from kdsearch.config.distillation import ANY_CHANNELS
 from kdsearch.config.networks import Convolution, StudentSpec, TeacherConfig, TimmSpec, UNetSpec
 from kdsearch.config.quantity import format_quantity
+from kdsearch.config.search import Limits
 from kdsearch.config.space import Comparison, comparisons_of, extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import StudyFileError
@@ -91,6 +93,21 @@ def stage_layers(before: int, after: int, *, kind: Convolution, count: int, pixe
 def head_layer(channels: int, size: int) -> Layer:
     """The 1×1 convolution to the logits of one class."""
     return Layer(weights=channels, others=1, pixels=size**2)
+
+
+def over_limit(cost: Cost, limits: Limits) -> str:
+    """Why the cost is over a hard limit; empty where it is not."""
+    for name in ("params", "macs"):
+        limit, value = getattr(limits, name), getattr(cost, name)
+        if limit is not None and value > limit:
+            return f"{format_quantity(value)} {name} are over the limit of {format_quantity(limit)}"
+    return ""
+
+
+def how_far_over(cost: Cost, limits: Limits) -> float:
+    """The decimal logarithm of the largest excess over a limit on size; not above 0 where there is none."""
+    pairs = ((cost.params, limits.params), (cost.macs, limits.macs))
+    return max((math.log10(value / limit) for value, limit in pairs if limit is not None), default=0.0)
 
 
 def require_possible_limits(study: StudyConfig) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.data.dataset import Splits, group_of
 from kdsearch.distill.batches import Images, images_at
@@ -26,7 +27,6 @@ from kdsearch.files.whole import write_whole
 from kdsearch.measure.scores import predict_classes
 from kdsearch.report.overlays import Bits, Case, Row, choose_cases, overlay_sheet
 from kdsearch.report.repeats import Floats, Repeat
-from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import read_store
 from kdsearch.trials.record import Student, students_of
 

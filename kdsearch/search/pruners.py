@@ -13,12 +13,10 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState
 
+from kdsearch.campaign.storage import quiet_optuna
 from kdsearch.config.search import PruningConfig
 from kdsearch.front.dominance import preference
-from kdsearch.models.costs import cost_of
-from kdsearch.search.storage import quiet_optuna
 from kdsearch.trials.record import EpochReport, TrialRecord, trial_of_job
-from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Job
 
 
@@ -90,18 +88,13 @@ class ByStart:
         return self._pruners[curve.inherited].stops(curve)
 
 
-def cost_of_job(job: Job, *, size: int) -> Cost:
-    """Of the student that the job makes, for images of that size."""
-    return cost_of(job.student.student, size=size)
-
-
-def curve_of_job(job: Job, curve: tuple[EpochReport, ...], *, size: int) -> LearningCurve:
+def curve_of_job(job: Job, curve: tuple[EpochReport, ...]) -> LearningCurve:
     """A running trial as a pruner sees it."""
-    cost = cost_of_job(job, size=size)
+    assert job.cost is not None, "a student's is known"
     return LearningCurve(
         number=trial_of_job(job.id),
-        params=cost.params,
-        macs=cost.macs,
+        params=job.cost.params,
+        macs=job.cost.macs,
         dice=tuple(report.dice for report in curve),
         epochs=job.student.training.epochs,
         finished=False,

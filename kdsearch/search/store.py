@@ -14,6 +14,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kdsearch.campaign.storage import explained, open_storage, quiet_optuna
 from kdsearch.config.identity import changed_settings
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
@@ -21,20 +22,9 @@ from kdsearch.data.dataset import DataSummary, dump_summary
 from kdsearch.errors import NotRunYetError, SearchError
 from kdsearch.files.digests import seed_of
 from kdsearch.files.home import sqlite_file, storage_url
+from kdsearch.search.optuna_study import START, Bound, made_from, open_study, read_bound, record_of, require_unchanged
 from kdsearch.search.recipes import enumerate_choices
 from kdsearch.search.sampling import Mirror, with_donor
-from kdsearch.search.storage import (
-    START,
-    Bound,
-    explained,
-    made_from,
-    open_storage,
-    open_study,
-    quiet_optuna,
-    read_bound,
-    record_of,
-    require_unchanged,
-)
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores

@@ -27,9 +27,9 @@ from kdsearch.trials.record import Student
 from kdsearch.workflow.choosing import Candidates
 
 if TYPE_CHECKING:
-    from kdsearch.confirm.events import ConfirmEvent
+    from kdsearch.campaign.events import DriverEvent
+    from kdsearch.confirm.driver import ConfirmEvent
     from kdsearch.confirm.preparation import Prepared
-    from kdsearch.search.events import DriverEvent
 
 logger = logging.getLogger(__name__)
 

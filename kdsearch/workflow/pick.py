@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.distillation import teaches_without_masks
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
@@ -16,7 +17,6 @@ from kdsearch.files.onnx_runtime import example_feed, open_session
 from kdsearch.front.dominance import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import read_store
 from kdsearch.statistics.selection import standings_of
 from kdsearch.tracking.location import Tracking

@@ -22,8 +22,8 @@ def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]
 
 def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str]) -> None:
     """Raises KdsearchError where a place cannot be reached or written to; makes nothing that is not there."""
-    from kdsearch.search.preparation import clear_checkpoints  # brings torch
-    from kdsearch.search.storage import explained, open_storage
+    from kdsearch.campaign.preparation import clear_checkpoints  # brings torch
+    from kdsearch.campaign.storage import explained, open_storage
 
     tracking = require_forms(study, home, environment)
     url = storage_url(home, study.name, study.storage)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.load import dump_study
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import KdsearchError, NotRunYetError
@@ -16,7 +17,6 @@ from kdsearch.front.dominance import front_of
 from kdsearch.report.page import ReportData, report_page
 from kdsearch.report.repeats import variants_of
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import read_store
 from kdsearch.statistics.selection import NOTHING_KNOWN, Standings, standing_metrics, standings_of
 from kdsearch.trials.record import Student, TrialRecord, students_of

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from kdsearch.campaign.events import DriverEvent
+from kdsearch.campaign.lease import Lease
+from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.study import StudyConfig, repeats_of
 from kdsearch.errors import KdsearchError, NotRunYetError
 from kdsearch.files.home import storage_url
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import DriverEvent
-from kdsearch.search.lease import Lease
-from kdsearch.search.mlflow_sync import open_record, refresh_front, show_members, without_pictures
-from kdsearch.search.preparation import open_materials
+from kdsearch.search.run import open_record, refresh_front, run_study, show_members, without_pictures
 from kdsearch.search.store import read_store
 from kdsearch.statistics.confirmation import Kind
 from kdsearch.tracking.location import Tracking, choose_tracking

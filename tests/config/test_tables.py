@@ -12,8 +12,8 @@ from kdsearch.config.networks import Architecture
 from kdsearch.config.search import Objective, Sampler, SearchConfig
 from kdsearch.data.source import READERS
 from kdsearch.report.style import COLOURS, SYMBOLS
+from kdsearch.search.optuna_study import DIRECTIONS
 from kdsearch.search.sampling import build_sampler
-from kdsearch.search.storage import DIRECTIONS
 
 
 def _names(literal: object) -> set[str]:

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, value_at
-from kdsearch.models.costs import cost_of
+from kdsearch.models.costs import cost_of, how_far_over
 from kdsearch.search.sampling import random_value, usual_value, van_der_corput
 from kdsearch.search.store import open_store
-from kdsearch.search.submission import how_far_over
 from tests.front.students import scores
 from tests.tiny import TINY
 

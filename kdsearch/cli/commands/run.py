@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from kdsearch.campaign.events import Searching
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line, failures, look, next_steps
@@ -23,7 +24,6 @@ from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_of, variants_table, verdict
 from kdsearch.report.table import front_table
 from kdsearch.report.teacher import no_better_than_plain
-from kdsearch.search.events import Searching
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workflow.pick import none_within
 from kdsearch.workflow.results import front, front_of_one

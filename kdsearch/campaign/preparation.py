@@ -1,4 +1,4 @@
-"""Gets images, workers and a teacher ready for a search."""
+"""The images that a campaign trains on and scores with, and the teacher of a study that has been run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kdsearch.campaign.wanted_teachers import WantedTeacher
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset, load_unlabelled, open_dataset
@@ -23,19 +24,10 @@ from kdsearch.errors import EncoderError, KdsearchError, SearchError, first_line
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import checkpoint_folder, expanded
 from kdsearch.files.whole import names_in, remove
-from kdsearch.measure.latency import cores
-from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.trials.recipe import FILE
 from kdsearch.trials.record import TrialRecord
-from kdsearch.workers.inline import InlineExecutor
-from kdsearch.workers.jobs import Executor, Resources
-from kdsearch.workers.processes import ProcessExecutor
-from kdsearch.workers.ray_cluster import RayExecutor
 
 logger = logging.getLogger(__name__)
-
-WORKERS_ON_A_GPU = 4
-"""With CUDA, unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
 
 
 def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = None) -> Materials:
@@ -165,25 +157,3 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
             f"search.checkpoints: {folder} cannot be used: {error}; name a folder, or a URL whose fsspec library is "
             "installed, such as s3fs for s3://"
         ) from error
-
-
-def start_executor(study: StudyConfig, *, device: str) -> Executor:
-    """The study's executor; workers have one torch thread each when there are as many as cores.
-
-    Also when the study is deterministic, because sums depend on how many threads share them.
-    """
-    search = study.search
-    if search.executor == "ray":
-        threads = 1 if search.deterministic else max(1, int(search.ray.cpus_per_trial))
-        resources = Resources(device="cuda" if search.ray.gpus_per_trial else "cpu", threads=threads)
-        return RayExecutor(search.ray, resources, workers=search.workers)
-    workers = workers_of(study, device=device)
-    resources = Resources(device=device, threads=1 if search.deterministic else max(1, cores() // workers))
-    return InlineExecutor(resources) if search.executor == "inline" else ProcessExecutor(resources, workers=workers)
-
-
-def workers_of(study: StudyConfig, *, device: str) -> int:
-    """How many jobs run at once on this machine."""
-    if study.search.executor == "inline":
-        return 1
-    return study.search.workers or {"cpu": cores(), "cuda": min(cores(), WORKERS_ON_A_GPU)}.get(device, 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kdsearch.distill.materials import Materials
+from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Cost
@@ -55,12 +56,13 @@ class Searching:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A trial began."""
+class JobStarted:
+    """A worker was given a job: a trial, a teacher, or a network in a fold."""
 
-    number: int
-    recipe: Recipe
-    cost: Cost
+    job: str
+    recipe: Recipe | TeacherRecipe
+    cost: Cost | None
+    """None for a teacher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,5 +101,5 @@ Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingA
 """What went wrong and what becomes of it; a checkpoint that failed for no reason is one that is there again."""
 
 DriverEvent: TypeAlias = (
-    Reading | TrainingTeachers | MaterialsReady | Searching | Started | Progressed | Ended | Trouble
+    Reading | TrainingTeachers | MaterialsReady | Searching | JobStarted | Progressed | Ended | Trouble
 )

@@ -15,9 +15,9 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
+from kdsearch.campaign.storage import explained, patience
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
-from kdsearch.search.storage import explained, patience
 
 LASTS_S = 60.0
 """After this long without renewal a lease is anyone's."""
