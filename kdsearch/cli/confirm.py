@@ -14,7 +14,7 @@ from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.events import Sealed
+from kdsearch.confirm.driver import Sealed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.preparation import Prepared
 from kdsearch.files.home import home_folder

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kdsearch.search.events import DriverEvent, Ended, Searching, Started
+from kdsearch.campaign.events import DriverEvent, Ended, JobStarted, Searching
+from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Progressed
@@ -37,8 +38,7 @@ class Profile:
             case Searching():
                 self.began = now
                 self._running_s = 0.0
-            case Started(number=number):
-                job = job_of_trial(number)
+            case JobStarted(job=job, recipe=Recipe()):
                 self._started[job], self._trained[job] = now, 0.0
                 self.workers = max(self.workers, len(self._started))
                 self._last_start = now, self._running_s

@@ -7,33 +7,34 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TypeAlias
 
-from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
-from kdsearch.confirm.plan import Plan, Repeat
-from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     DriverEvent,
     Ended,
+    JobStarted,
     MaterialsReady,
     Reading,
     Resumed,
     Searching,
-    Started,
     TrackingAway,
     TrackingBack,
     TrainingTeachers,
     Waiting,
 )
+from kdsearch.config.quantity import format_quantity
+from kdsearch.confirm.driver import ConfirmEvent, Dropped, Scored, Sealed
+from kdsearch.confirm.plan import Plan, Repeat
+from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.statistics.power import least_difference
+from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import (
     EpochReport,
     Student,
     TrialRecord,
     describe_job,
-    job_of_trial,
     makes_teacher,
     students_of,
 )
+from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -109,9 +110,10 @@ class Progress:
 
     def _handle_training(self, event: Event) -> None:
         match event:
-            case Started(number=number, recipe=recipe, cost=cost):
-                network = f"{recipe.path}, {format_quantity(cost.params)} params"
-                self.running[job_of_trial(number)] = Training(network)
+            case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost() as cost):
+                self.running[job] = Training(f"{recipe.path}, {format_quantity(cost.params)} params")
+            case JobStarted(job=job):
+                self.running[job] = Training("")
             case Progressed(job=job, report=report):
                 self._progress(job, report)
             case Ended(record=record):

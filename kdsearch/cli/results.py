@@ -32,7 +32,7 @@ from kdsearch.report.table import (
 )
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.tracking.location import Tracking, choose_tracking
-from kdsearch.workflow.front import Front, front
+from kdsearch.workflow.results import Front, front
 
 
 def run_front(options: argparse.Namespace) -> int:
@@ -96,7 +96,7 @@ def _write_image(path: Path, study: StudyConfig, found: Front) -> None:
 
 def run_report(options: argparse.Namespace) -> int:
     """Writes the report, or prints its tables."""
-    from kdsearch.workflow.report import report
+    from kdsearch.workflow.results import report
 
     study, home = with_folders(read_study(options.study), options.data), home_folder(os.environ)
     resume = command_line("run", options.study, data=options.data)
@@ -118,7 +118,7 @@ def _write_page(path: Path, page: str, *, stderr: bool = False) -> None:
 def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
     """The front, Dice by path and, for a study with repeats, its recipes over repeats."""
     from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of, verdict
-    from kdsearch.workflow.report import require_front
+    from kdsearch.workflow.results import require_front
 
     found = require_front(study, home, resume=resume)
     if latex:
@@ -135,7 +135,7 @@ def _tables(study: StudyConfig, home: Path, *, latex: bool, resume: str) -> str:
 
 def run_sync(options: argparse.Namespace) -> int:
     """Uploads what MLflow lacks, and prints what it then has."""
-    from kdsearch.workflow.sync import sync
+    from kdsearch.workflow.run import sync
 
     study = with_folders(read_study(options.study), options.data)
     for one, records in sync(study, home=home_folder(os.environ), environment=os.environ):
@@ -177,7 +177,7 @@ def run_ui(options: argparse.Namespace) -> int:
 
 def _pages(study: str, tracking: Tracking) -> list[str]:
     """The study's views, its front first; its experiment if it has no views."""
-    from kdsearch.tracking.experiment import find_views  # imports mlflow
+    from kdsearch.tracking.client import find_views  # imports mlflow
 
     return [*find_views(tracking, study).values()]
 

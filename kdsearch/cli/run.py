@@ -11,26 +11,26 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kdsearch.campaign.driver import workers_of
+from kdsearch.campaign.events import Searching
 from kdsearch.cli.next_steps import browse_lines, command_line, confirm_line, pick_line
 from kdsearch.cli.profile import Profile
 from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
 from kdsearch.config.load import load_study, with_folders, with_search
+from kdsearch.config.networks import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits, Objective, Sampler
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
-from kdsearch.distill.arrays import choose_device
+from kdsearch.distill.batches import choose_device
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_of, variants_table, verdict
 from kdsearch.report.table import FrontTable
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.report.words import teacher_words
-from kdsearch.search.events import Searching
-from kdsearch.search.preparation import workers_of
 from kdsearch.trials.record import TrialRecord
-from kdsearch.workflow.front import front, front_of_one
 from kdsearch.workflow.pick import none_within
+from kdsearch.workflow.results import front, front_of_one
 from kdsearch.workflow.run import Run
 from kdsearch.workflow.run import run as runs
 

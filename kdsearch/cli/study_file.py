@@ -11,16 +11,15 @@ from rich.syntax import Syntax
 
 from kdsearch.cli.terminal import say, terminal
 from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.config.networks import StudentSpec
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.reference import reference
 from kdsearch.config.space import dimensions, extreme_students, size_of
-from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import check_tables
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
-from kdsearch.models.families import cost_of, require_possible_limits
-from kdsearch.models.matching import require_comparable
+from kdsearch.models.costs import cost_of, require_comparable, require_possible_limits
 from kdsearch.report.words import layers_words, student_words
 from kdsearch.statistics.power import least_difference
 from kdsearch.trials.scores import Cost
@@ -84,7 +83,7 @@ def run_schema(options: argparse.Namespace) -> int:
 
 def run_data(options: argparse.Namespace) -> int:
     """Prints tables and findings about the images, and writes the page that shows them."""
-    from kdsearch.data.defects import summed_up_again
+    from kdsearch.data.masks import summed_up_again
     from kdsearch.report.confirmation import cells_table
     from kdsearch.workflow.data import audit, page_of
 

@@ -13,27 +13,29 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.cli.progress import Event, Progress, duration, facts_about_images
-from kdsearch.cli.terminal import say
-from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.events import Dropped, Scored, Sealed
-from kdsearch.confirm.plan import Plan
-from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.report.words import best_by_size
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     Ended,
+    JobStarted,
     MaterialsReady,
     Reading,
     Resumed,
     Searching,
-    Started,
     TrackingAway,
     TrackingBack,
     TrainingTeachers,
     Trouble,
     Waiting,
 )
+from kdsearch.cli.progress import Event, Progress, duration, facts_about_images
+from kdsearch.cli.terminal import say
+from kdsearch.config.quantity import format_quantity
+from kdsearch.confirm.driver import Dropped, Scored, Sealed
+from kdsearch.confirm.plan import Plan
+from kdsearch.confirm.store import TEACHER, FoldResult
+from kdsearch.report.words import best_by_size
+from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport, TrialRecord, makes_teacher
+from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -171,16 +173,16 @@ def describe(event: Event, progress: Progress) -> str:
             line = "\n".join([f"teacher   {materials.teacher.headline()}", *facts_about_images(event)])
         case Searching(target=target):
             line = f"searching: {progress.done} of {target} trials are done"
-        case Started(number=number, recipe=recipe, cost=cost):
+        case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost(params=params)) if progress.plan is None:
             parent = "" if recipe.start is None else f", with weights of trial {recipe.start.donor}"
-            line = f"trial {number}: started, {recipe.path}, {format_quantity(cost.params)} params{parent}"
+            line = f"{progress.name_of(job)}: started, {recipe.path}, {format_quantity(params)} params{parent}"
         case Ended(record=record):
             line = f"{_ended(record)} ({progress.done} of {progress.total})"
         case Scored(result=result):
             line = f"{_scored(result, progress)} ({progress.done} of {progress.total})"
         case Dropped(arm=arm, reason=reason):
             line = f"dropped trial {arm}: {reason}"
-        case TrainingTeachers() | Sealed() | Progressed():
+        case TrainingTeachers() | Sealed() | Progressed() | JobStarted():
             pass
         case _:
             line = describe_trouble(event, progress)

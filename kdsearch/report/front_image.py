@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import StudyConfig
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.report.words import best_by_size
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores

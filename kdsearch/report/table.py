@@ -17,7 +17,7 @@ from kdsearch.config.search import Objective
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.markdown import markdown_table
 from kdsearch.report.words import (
     SIZES,
@@ -28,7 +28,7 @@ from kdsearch.report.words import (
     student_words,
     teacher_words,
 )
-from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
+from kdsearch.statistics.selection import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kdsearch.config.distillation import DistillationSpec, Loss, Term
+from kdsearch.config.networks import AnyTeacher, Architecture, StudentSpec, TeacherConfig, UNetSpec
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.student import StudentSpec, UNetSpec
-from kdsearch.config.teacher import AnyTeacher, Architecture, TeacherConfig
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 

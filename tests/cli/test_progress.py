@@ -9,23 +9,23 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from kdsearch.cli.progress import Progress, noise_of
-from kdsearch.cli.view import describe, render
-from kdsearch.confirm.events import Dropped, Scored, Sealed
-from kdsearch.confirm.plan import make_plan
-from kdsearch.confirm.store import FoldResult
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     Ended,
+    JobStarted,
     MaterialsReady,
     Reading,
     Resumed,
     Searching,
-    Started,
     TrackingAway,
     TrackingBack,
     TrainingTeachers,
     Waiting,
 )
+from kdsearch.cli.progress import Progress, noise_of
+from kdsearch.cli.view import describe, render
+from kdsearch.confirm.driver import Dropped, Scored, Sealed
+from kdsearch.confirm.plan import make_plan
+from kdsearch.confirm.store import FoldResult
 from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
@@ -127,7 +127,7 @@ def test_unlabelled_images_are_counted(progress):
 
 def test_trial_is_shown_by_its_number(progress):
     _handle(progress, READY, Searching(records=(), target=3, page=""))
-    _handle(progress, Started(number=7, recipe=recipe(), cost=Cost(params=5_550, macs=9)))
+    _handle(progress, JobStarted(job=job_of_trial(7), recipe=recipe(), cost=Cost(params=5_550, macs=9)))
     lines = _handle(progress, Progressed(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
     assert lines == ["", "trial 7: has a checkpoint again"]
     assert "trial 7" in _shown(progress)
@@ -137,7 +137,7 @@ def test_trial_is_shown_by_its_number(progress):
 
 def test_trial_that_inherits_names_its_parent(progress):
     inherited = recipe().model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
-    (line,) = _handle(progress, Started(number=7, recipe=inherited, cost=Cost(params=5_550, macs=9)))
+    (line,) = _handle(progress, JobStarted(job=job_of_trial(7), recipe=inherited, cost=Cost(params=5_550, macs=9)))
     assert line == "trial 7: started, logits, 5.55k params, with weights of trial 12"
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.report.charts import front_page
 from kdsearch.report.table import FrontTable, front_csv, front_json, worth_picking
-from kdsearch.statistics.standings import NOTHING_KNOWN
+from kdsearch.statistics.selection import NOTHING_KNOWN
 from kdsearch.trials.recipe import Inherited
 from tests.front.students import scores, student
 

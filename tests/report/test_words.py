@@ -6,8 +6,7 @@ import pytest
 
 from kdsearch.config.distillation import LOSSES as LOSSES_OF_PATHS
 from kdsearch.config.distillation import AffinityTerm, DistillationSpec, DmlTerm, MseTerm
-from kdsearch.config.student import TimmSpec, UNetSpec
-from kdsearch.config.teacher import OnnxTeacher, TeacherConfig
+from kdsearch.config.networks import OnnxTeacher, TeacherConfig, TimmSpec, UNetSpec
 from kdsearch.report.words import (
     LOSSES,
     best_by_size,
