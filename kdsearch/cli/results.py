@@ -12,7 +12,9 @@ import signal
 import sys
 import webbrowser
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdsearch.cli.next_steps import browse_lines, command_line
 from kdsearch.cli.terminal import say, terminal
@@ -34,6 +36,11 @@ from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.workflow.results import Front, front
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kdsearch.report.repeats import Repeat
+
 
 def run_front(options: argparse.Namespace) -> int:
     """Prints the front as a table, JSON or CSV, and writes the charts asked for."""
@@ -44,7 +51,10 @@ def run_front(options: argparse.Namespace) -> int:
     elif options.csv:
         print(front_csv(found.members, found.standings), end="")
     else:
-        _show_front(study, found, everything=options.all)
+        console = terminal()
+        show_front(study, found, console, everything=options.all)
+        if found.repeats:
+            show_variants(found.repeats, console)
     if options.html is not None:
         _write_chart(options.html, study, found)
     if options.png is not None:
@@ -52,9 +62,9 @@ def run_front(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show_front(study: StudyConfig, found: Front, *, everything: bool) -> None:
-    """The table; for a study with repeats, also its recipes over repeats."""
-    console, repeats = terminal(), found.repeats
+def show_front(study: StudyConfig, found: Front, console: Console, *, everything: bool = False) -> None:
+    """Prints the front, and a warning if the teacher is no better than undistilled students."""
+    repeats = found.repeats
     table = FrontTable(
         members=found.members,
         students=len(found.students),
@@ -64,10 +74,13 @@ def _show_front(study: StudyConfig, found: Front, *, everything: bool) -> None:
         title_end=f", means of {len(repeats)} repeats on {repeats[0].part} images" if repeats else "",
     )
     console.print(table.render(width=console.width, everything=everything))
-    if not repeats:
-        if warning := no_better_than_plain(found.students, found.teacher, found.groups):
-            say(console, warning, style="yellow")
-        return
+    warning = "" if repeats else no_better_than_plain(found.students, found.teacher, found.groups)
+    if warning:
+        say(console, warning, style="yellow")
+
+
+def show_variants(repeats: Sequence[Repeat], console: Console) -> None:
+    """Prints each recipe over the repeats of a study, and the verdict on distillation."""
     from kdsearch.report.repeats import variants_of, variants_table, verdict
 
     variants = variants_of(repeats)

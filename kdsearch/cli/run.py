@@ -15,6 +15,7 @@ from kdsearch.campaign.driver import workers_of
 from kdsearch.campaign.events import Searching
 from kdsearch.cli.next_steps import browse_lines, command_line, confirm_line, pick_line
 from kdsearch.cli.profile import Profile
+from kdsearch.cli.results import show_front, show_variants
 from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
 from kdsearch.config.load import load_study, with_folders, with_search
@@ -24,9 +25,6 @@ from kdsearch.config.search import Limits, Objective, Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.batches import choose_device
 from kdsearch.files.home import home_folder
-from kdsearch.report.repeats import variants_of, variants_table, verdict
-from kdsearch.report.table import FrontTable
-from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.report.words import teacher_words
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workflow.pick import none_within
@@ -61,11 +59,7 @@ def run_study(options: argparse.Namespace) -> int:
     study = with_search(study, trials=options.trials, workers=options.workers)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.repeats > 1 and not any(codes):
-        repeats = front(study, home).repeats
-        variants = variants_of(repeats)
-        console.print(variants_table(variants, part=repeats[0].part))
-        if sentence := verdict(variants):
-            say(console, sentence)
+        show_variants(front(study, home).repeats, console)
     return max(codes)
 
 
@@ -116,16 +110,7 @@ def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Consol
     if not found.members:
         say(console, none_within(found.students, one.study) if found.students else "All trainings failed; see above.")
         return NO_STUDENTS
-    table = FrontTable(
-        members=found.members,
-        students=len(found.students),
-        objectives=one.study.search.objectives,
-        teacher=found.teacher,
-        standings=found.standings,
-    )
-    console.print(table.render(width=console.width))
-    if warning := no_better_than_plain(found.students, found.teacher, found.groups):
-        say(console, warning, style="yellow")
+    show_front(one.study, found, console)
     if not options.quiet:
         middle = found.members[len(found.members) // 2].scores.params
         for line in (

@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from kdsearch.cli.main import USER_ERROR, main
-from kdsearch.cli.terminal import print_anything, terminal
+from kdsearch.cli.terminal import print_anything, say, say_command, say_labeled, terminal
 from kdsearch.environment import SETTINGS
 from tests.tiny import TINY
 
@@ -141,3 +142,44 @@ def test_check_of_places_opens_them_and_makes_nothing(tmp_path, capsys, monkeypa
     (tmp_path / "a.yaml").write_text("name: a\ntracking_uri: postgresql://127.0.0.1:9/mlflow\n", encoding="utf-8")
     assert main(["check", "a.yaml", "--places"]) == USER_ERROR
     assert "tracking: postgresql://127.0.0.1:9/mlflow does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ("", ["a warning", "an error"]),
+        ("quiet=True", ["an error"]),
+        ("verbose=True", ["kdsearch.x: details", "kdsearch.x: a warning", "kdsearch.x: an error"]),
+    ],
+)
+def test_log_shows_warnings_errors_only_or_everything(flags, shown):
+    code = (
+        "import logging; from kdsearch.cli.terminal import show_log, terminal\n"
+        f"show_log(terminal(), {flags}); logger = logging.getLogger('kdsearch.x')\n"
+        "logger.debug('details'); logger.warning('a warning'); logger.error('an error')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [any(text in line for line in lines) for text in shown] == [True] * len(shown)
+    assert len(lines) == len(shown)
+
+
+PROSE = "Prose is easier to read if it is wrapped between words."
+
+
+@pytest.mark.parametrize(("interactive", "lines"), [(True, 3), (False, 1)])
+def test_prose_is_wrapped_in_a_terminal_only_and_commands_never(interactive, lines):
+    for show, expected in ((say, lines), (say_command, 1)):
+        console = Console(file=io.StringIO(), force_terminal=interactive, width=24)
+        show(console, PROSE)
+        assert len(console.file.getvalue().splitlines()) == expected
+        assert " ".join(console.file.getvalue().split()) == PROSE
+
+
+def test_prose_after_a_label_is_indented_in_a_terminal():
+    console = Console(file=io.StringIO(), force_terminal=True, width=40, color_system=None)
+    say_labeled(console, "  seed", PROSE)
+    first, *rest = console.file.getvalue().rstrip().splitlines()
+    assert first.startswith("  seed      Prose is")
+    assert rest
+    assert all(line.startswith(" " * 12) for line in rest)
