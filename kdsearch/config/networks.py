@@ -123,11 +123,6 @@ StudentSpec: TypeAlias = UNetSpec | TimmSpec
 """One student network, of any family."""
 SPECS: dict[FamilyName, type[StudentSpec]] = {"unet": UNetSpec, "timm": TimmSpec}
 """By family."""
-SUMMARIES: dict[FamilyName, str] = {
-    "unet": "student: width×depth×growth, where that is not 2, and how many convolutions a stage",
-    "timm": "student: encoder /stride at which it is cut, the decoder's width, and how many convolutions a stage",
-}
-"""What tables say of a family's summaries."""
 USUAL_FAMILY: FamilyName = "unet"
 
 
