@@ -24,6 +24,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.confirm.driver import ConfirmEvent, Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
+from kdsearch.report.words import path_words
 from kdsearch.statistics.power import least_difference
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import (
@@ -46,7 +47,7 @@ class Training:
     """A network that is being trained."""
 
     network: str
-    """Distillation target and size of a trial's student; empty for other networks."""
+    """A student's distillation path and size; empty for a teacher."""
     report: EpochReport | None = None
     problem: str = ""
     """Why it has no checkpoint; empty if it has one."""
@@ -111,7 +112,7 @@ class Progress:
     def _handle_training(self, event: Event) -> None:
         match event:
             case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost() as cost):
-                self.running[job] = Training(f"{recipe.path}, {format_quantity(cost.params)} params")
+                self.running[job] = Training(f"{path_words(recipe.path)}, {format_quantity(cost.params)} params")
             case JobStarted(job=job):
                 self.running[job] = Training("")
             case Progressed(job=job, report=report):

@@ -68,7 +68,8 @@ def _noise() -> str:
     points = ", ".join(f"{100 * least_difference(count):.1f}" for count in IMAGES)
     counts = ", ".join(map(str, IMAGES))
     return (
-        f"noise     with {counts} lesion images for validation, differences below {points} Dice points are within noise"
+        f"noise     with {counts} lesion images for validation, differences below {points} Dice points "
+        "(respectively) are within noise"
     )
 
 

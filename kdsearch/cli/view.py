@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
 from typing import Self, assert_never
 
 from rich.console import Console, Group, RenderableType
@@ -32,7 +31,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.confirm.driver import Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.report.words import best_by_size
+from kdsearch.report.words import best_by_size, path_words
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport, TrialRecord, makes_teacher
 from kdsearch.trials.scores import Cost
@@ -57,7 +56,8 @@ class View:
             self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
 
     def __enter__(self) -> Self:
-        (self._live or nullcontext()).__enter__()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,9 +141,9 @@ def _running(progress: Progress) -> RenderableType:
 def _best(progress: Progress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for size, student in best_by_size(progress.students):
-        scores = student.scores
-        figures = (f"Dice {100 * scores.dice:.1f} %", f"{format_quantity(scores.params)} params", student.recipe.path)
-        table.add_row(f"best {size}", f"trial {student.number}", *figures)
+        scores, path = student.scores, path_words(student.recipe.path)
+        figures = (f"Dice {100 * scores.dice:.1f} %", f"{format_quantity(scores.params)} params")
+        table.add_row(f"best {size}", f"trial {student.number}", *figures, path)
     return table
 
 
@@ -175,7 +175,9 @@ def describe(event: Event, progress: Progress) -> str:
             line = f"searching: {progress.done} of {target} trials are done"
         case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost(params=params)) if progress.plan is None:
             parent = "" if recipe.start is None else f", with weights of trial {recipe.start.donor}"
-            line = f"{progress.name_of(job)}: started, {recipe.path}, {format_quantity(params)} params{parent}"
+            line = (
+                f"{progress.name_of(job)}: started, {path_words(recipe.path)}, {format_quantity(params)} params{parent}"
+            )
         case Ended(record=record):
             line = f"{_ended(record)} ({progress.done} of {progress.total})"
         case Scored(result=result):

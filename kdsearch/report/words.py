@@ -67,6 +67,11 @@ def distillation_words(spec: DistillationSpec | None) -> str:
     return " + ".join(f"{on}{_at(found)} ({loss})" for (on, loss), found in strides.items())
 
 
+def path_words(path: str) -> str:
+    """The distillation path of a recipe, or ``no teacher``."""
+    return "no teacher" if path == "none" else path
+
+
 def _stride(term: Term) -> list[str]:
     stride = getattr(term, "stride", None)
     return [] if stride is None else [str(stride)]
