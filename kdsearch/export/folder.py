@@ -25,11 +25,7 @@ from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, native_scores, onnx_logits, require_same
 from kdsearch.export.description import (
-    DESCRIPTION,
-    INT8,
     NO_NAME,
-    ONNX,
-    WEIGHTS,
     Description,
     Input,
     Int8Check,
@@ -44,7 +40,7 @@ from kdsearch.export.description import (
 from kdsearch.export.loading import torch_network
 from kdsearch.export.onnx_graph import CALIBRATION_IMAGES, OPSET, mark, quantise, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
-from kdsearch.export.timing import thread_counts, time_folder, time_torch
+from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS, thread_counts, time_folder, time_torch
 from kdsearch.files.digests import digest_file
 from kdsearch.files.whole import whole_folder
 from kdsearch.measure.latency import Latency, processor_name

@@ -1,4 +1,7 @@
-"""Latencies of a student: with torch where it was trained, with ONNX Runtime where it will live."""
+"""Latencies of a student, and the names of the files in its folder.
+
+``kdsearch bench`` imports this module on small devices, so it needs onnxruntime and numpy only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import ModelError
-from kdsearch.export.description import DESCRIPTION, INT8, MOST_BYTES, ONNX
 from kdsearch.files.digests import digest_file
 from kdsearch.files.onnx_runtime import example_feed, open_session, run_session
 from kdsearch.measure.latency import Latency, cores, time_calls
@@ -15,7 +17,10 @@ from kdsearch.measure.latency import Latency, cores, time_calls
 if TYPE_CHECKING:
     from torch import nn
 
+DESCRIPTION, WEIGHTS, ONNX, INT8 = "student.yaml", "model.safetensors", "model.onnx", "model.int8.onnx"
 FILES = (ONNX, INT8)
+MOST_BYTES = 1_000_000
+"""Of a description; a larger file is not one."""
 
 
 def time_folder(folder: Path) -> list[Latency]:

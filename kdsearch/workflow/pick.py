@@ -10,9 +10,10 @@ from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.distillation import teaches_without_masks
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
-from kdsearch.export.description import ONNX, Description
+from kdsearch.export.description import Description
 from kdsearch.export.folder import Form, Provenance, find_shipped, ship_student
 from kdsearch.export.seen import dump_seen
+from kdsearch.export.timing import ONNX
 from kdsearch.files.onnx_runtime import example_feed, open_session
 from kdsearch.front.dominance import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
