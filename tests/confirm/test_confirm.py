@@ -93,7 +93,7 @@ def test_dry_run_tells_of_a_plan_that_is_sealed(capsys):
 def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert main(["confirm", "study.yaml"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Sealed 20" in shown
+    assert "Plan stored on 20" in shown
     assert "Cross-validated, at original resolution" in shown
     assert "kdsearch pick study.yaml --params" in shown
     study = kdsearch.Study("study.yaml", home="home")

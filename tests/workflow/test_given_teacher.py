@@ -36,7 +36,7 @@ def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     assert main(["run", "study.yaml"]) == 0
     shown = capsys.readouterr().out
     assert "teacher   predictions in maps; whether it has learnt from the images that score is not known" in shown
-    assert "teacher: Dice 100.0 %, of unknown size" in shown
+    assert "teacher   Dice 100.0 %, of unknown size" in shown
     study = kdsearch.Study("study.yaml", home="home")
     found = study.confirm()
     assert any("the teacher is maps in every fold: it may have learnt from" in warning for warning in found.warnings)

@@ -38,7 +38,7 @@ def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
     assert main(["run", "study.yaml"]) == 0
     shown = capsys.readouterr().out
     assert "phantom (without masks: phantom, 50 % of each batch) at 32×32" in shown
-    assert "unlabelled 12 images of more" in shown
+    assert "unlabelled 12 images from more" in shown
     study = kdsearch.Study("study.yaml", home="home")
     assert study.confirm().members
     picked = study.pick(trial=0, registry=False)
@@ -51,7 +51,7 @@ def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
         len(read_seen(picked.folder, described).learnt.digests)
         == 12 + described.data["train"] + described.data["validation"]
     )
-    assert "12 without masks taught through the teacher alone" in study.report().read_text(encoding="utf-8")
+    assert "12 more without masks, for distillation only" in study.report().read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("place")
