@@ -81,7 +81,8 @@ class Profile:
         if self.began is None or not shares:
             return None
         wall, each = self.now - self.began, self.training / self.trials
-        title = f"Profile: {wall:.1f} s for {self.trials} trials of {each:.1f} s on {self.workers} worker(s)"
+        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        title = f"Profile: {wall:.1f} s for {self.trials} trials of {each:.1f} s on {workers}"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("overhead")
         table.add_column("% of training time", justify="right", no_wrap=True)

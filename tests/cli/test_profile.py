@@ -44,7 +44,7 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
     assert between == pytest.approx(0.0, abs=0.1)
     assert end == pytest.approx(100 * 5 / 13)
     table = profile.table()
-    assert table.title == "Profile: 30.0 s for 2 trials of 13.0 s on 2 worker(s)"
+    assert table.title == "Profile: 30.0 s for 2 trials of 13.0 s on 2 workers"
     assert table.row_count == 4
 
 
