@@ -68,9 +68,12 @@ def _command(line: str) -> list[str]:
 
 
 def _options() -> dict[str, set[str]]:
-    """The options of each command."""
+    """The options of each command, without those that are only there to name their successor."""
     action = next(one for one in build_parser()._actions if isinstance(one, argparse._SubParsersAction))
-    return {name: set(parser._option_string_actions) for name, parser in action.choices.items()}
+    return {
+        name: {option for one in parser._actions if one.help != argparse.SUPPRESS for option in one.option_strings}
+        for name, parser in action.choices.items()
+    }
 
 
 def test_pages_hold_commands():
