@@ -35,11 +35,9 @@ def reference() -> str:
 
 def parts() -> dict[str, str]:
     """The settings by top-level section; the keys of the top level are called ``study``."""
-    found = {TOP: _table(StudyConfig)}
-    for key, field in StudyConfig.model_fields.items():
-        if sections := list(_sections(field, key, set())):
-            found[key] = "\n\n".join(sections).replace("``", "`")
-    return found
+    found = {TOP: [_table(StudyConfig)]}
+    found |= {key: list(_sections(field, key, set())) for key, field in StudyConfig.model_fields.items()}
+    return {key: "\n\n".join(sections).replace("``", "`") for key, sections in found.items() if sections}
 
 
 def _sections(field: FieldInfo, name: str, printed: set[type[Section]]) -> Iterator[str]:
