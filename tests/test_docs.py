@@ -169,6 +169,18 @@ def test_every_page_is_in_the_navigation():
     assert [name for name in missing if f": {name}\n" not in navigation and f"- {name}\n" not in navigation] == []
 
 
+def test_code_mentions_only_pages_that_exist():
+    files = [path for folder in ("kdsearch", "tests", "studies") for path in (ROOT / folder).rglob("*.*")]
+    texts = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".yaml")}
+    missing = {
+        (path.relative_to(ROOT).as_posix(), page)
+        for path, text in texts.items()
+        for page in re.findall(r"docs/[a-z/-]+\.md", text)
+        if not (ROOT / page).exists()
+    }
+    assert not missing
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
 

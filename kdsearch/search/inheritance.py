@@ -11,7 +11,7 @@ from kdsearch.trials.recipe import Inherited, Recipe
 from kdsearch.trials.record import Student
 
 MOST_TIMES = 4.0
-"""A donor has at most as many times the parameters; no wider ones were measured (docs/benchmarks.md)."""
+"""A donor has at most as many times the parameters; no wider ones were measured (docs/results/inheritance.md)."""
 ANY_SIZE = 64
 """Pixels, for parameters alone are counted."""
 

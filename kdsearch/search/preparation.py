@@ -36,7 +36,7 @@ from kdsearch.workers.ray_cluster import RayExecutor
 logger = logging.getLogger(__name__)
 
 WORKERS_ON_A_GPU = 4
-"""With CUDA, unless a study names another number; more gained nothing (docs/benchmarks.md, on a GPU)."""
+"""With CUDA, unless a study names another number; more gained nothing (docs/results/speed.md)."""
 
 
 def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = None) -> Materials:
