@@ -23,7 +23,9 @@ from kdsearch.config.reference import parts
 from kdsearch.config.teacher import OnnxTeacher
 from kdsearch.export.folder import Form
 from kdsearch.export.loading import load_student
+from kdsearch.models.families import require_possible_limits
 from kdsearch.models.given_teachers import OnnxNetwork
+from kdsearch.models.matching import require_comparable
 from tests.settings_pages import PAGES as SETTINGS
 from tests.settings_pages import sections_of, with_settings
 from tests.shipping import ship
@@ -133,7 +135,9 @@ def test_every_study_file_is_valid(page, tmp_path):
     for number, block in enumerate(_blocks(page, "yaml")):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block, encoding="utf-8")
-        assert load_study(file).name, block
+        study = load_study(file)
+        require_comparable(study)
+        require_possible_limits(study)
 
 
 @every_page
