@@ -174,7 +174,7 @@ class Study:
 
     def chart(self) -> go.Figure:
         """Dice against parameters of all students, the front's outlined; a notebook shows it."""
-        from kdsearch.report.chart import front_figure
+        from kdsearch.report.charts import front_figure
         from kdsearch.workflow.results import front
 
         found = front(self._config, self._home)

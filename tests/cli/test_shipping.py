@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from kdsearch.cli.commands.evaluate import score_tables
+from kdsearch.cli.student import score_tables
 from kdsearch.data.dataset import Dataset, ImageInfo
 from kdsearch.trials.scores import NativeScores
 from kdsearch.workflow.evaluate import Evaluation
@@ -130,9 +130,9 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(place):
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
             "would both be written to m/a_mask.png",
         ),
-        (["evaluate", "student", "--data", "bussi=x"], "did you mean 'busi'?"),
-        (["evaluate", "student", "--data", "busi"], "say where the images lie: busi=FOLDER"),
-        (["evaluate", "student", "--data", "busi=absent"], "absent"),
+        (["evaluate", "student", "bussi=x"], "did you mean 'busi'?"),
+        (["evaluate", "student", "busi"], "add the folder of the images: busi=FOLDER"),
+        (["evaluate", "student", "busi=absent"], "absent"),
         (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
     ],
 )
@@ -146,7 +146,7 @@ def test_mistake_is_told_on_one_screen(place, arguments, message):
 
 
 def test_scores_on_a_data_set_come_with_a_row_an_image(place):
-    done = _run(place, "evaluate", "student", "--data", "phantom", "--csv", "out/scores.csv")
+    done = _run(place, "evaluate", "student", "phantom", "--out", "out/scores.csv")
     assert "all" in done.stdout
     assert "malignant" in done.stdout
     with (place / "out" / "scores.csv").open(encoding="utf-8") as file:
@@ -158,7 +158,7 @@ def test_scores_on_a_data_set_come_with_a_row_an_image(place):
     assert all(0 <= float(row["native_dice"]) <= 1 for row in lesions)
     assert [row["native_dice"] for row in lesions] != [row["dice"] for row in lesions]
     assert all(0 <= float(row["nsd"]) <= 1 and 0 <= float(row["hd95"]) <= 1 for row in lesions)
-    assert "At the size of the files" in done.stdout
+    assert "At original resolution" in done.stdout
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 
 
@@ -170,17 +170,14 @@ def test_images_the_student_learnt_from_are_told_and_can_be_left_out(place, benc
     for name, position in (("known", known), ("new", new)):
         Image.fromarray(np.asarray(bench.materials.dataset.images[position])).save(images / f"{name}.png")
         Image.fromarray(np.asarray(bench.materials.dataset.masks[position])).save(masks / f"{name}.png")
-    said = _run(place, "evaluate", "student", "--data", "folder=own").stdout
-    assert "1 of 2 images were trained on" in said
-    assert "1 of 2 images are the study's locked test images: this opens them" in said
-    _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", "--csv", "unseen.csv")
+    said = _run(place, "evaluate", "student", "folder=own").stdout
+    assert "1 of 2 images were used to train or choose this student" in said
+    assert "1 of 2 images are locked test images of the study, which this uses up" in said
+    _run(place, "evaluate", "student", "folder=own", "--unseen", "--out", "unseen.csv")
     assert [line.split(",")[0] for line in (place / "unseen.csv").read_text().splitlines()] == ["image", "folder/new"]
     (images / "new.png").unlink()
     (masks / "new.png").unlink()
-    assert (
-        "nothing is left to score"
-        in _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", code=2).stderr
-    )
+    assert "nothing is left to score" in _run(place, "evaluate", "student", "folder=own", "--unseen", code=2).stderr
 
 
 def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
@@ -208,7 +205,7 @@ def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(p
         (folder / name).mkdir(parents=True)
     Image.fromarray(np.full((20, 20), 90, np.uint8)).save(folder / "images" / "a.png")
     Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 8)[:20, :20]).save(folder / "masks" / "a.png")
-    words = ("evaluate", "student", "--data", f"folder={folder}", "--unseen", "--csv", str(folder / "scores.csv"))
+    words = ("evaluate", "student", f"folder={folder}", "--unseen", "--out", str(folder / "scores.csv"))
     assert _run_unread(place, *words) == (0, "")
     assert (folder / "scores.csv").read_text(encoding="utf-8").count("\n") == 2
     words = ("predict", "student", "pictures/a.png", "bad.png", "--out", str(folder / "masks"))
@@ -247,6 +244,6 @@ def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys
         console.print(table)
     text = capsys.readouterr().out
     assert "…" not in text
-    for words in ("with a lesion", "Dice %", "IoU %", "empty, left so", "NSD %", "HD95 %", "missed", "malignant"):
+    for words in ("lesions", "Dice %", "IoU %", "specificity", "NSD %", "HD95 %", "missed (n)", "malignant"):
         assert words in text
     assert all(word in text for word in labels[3].split())

@@ -44,9 +44,9 @@ def _store():
 def test_dry_run_opens_nothing(capsys):
     assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Nothing was opened or trained" in shown
-    assert "6 trainings and 3 teachers: 2 recipes, 3 seeds" in shown
-    assert "are scored once, and are open then" in shown
+    assert "Nothing was scored or trained" in shown
+    assert "6 trainings and 3 teachers: 2 students, 3 seeds" in shown
+    assert "are scored, which uses up the test set" in shown
     assert _store() is None
 
 
@@ -54,13 +54,13 @@ def test_dry_run_tells_of_openings_before(capsys):
     kdsearch.Study("study.yaml", home="home").test(0)
     assert main(["test", "study.yaml", "--trial", "1", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"opened once, last on \S+ for trial 0 \(carried out\); the same command", shown)
+    assert re.search(r"used once, last on \S+ for trial 0 \(finished\); the same command", shown)
     assert _store().number == 1
 
 
 def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     assert main(["test", "study.yaml", "--trial", "1"]) == 0
-    assert "Confirmed on the locked test images" in capsys.readouterr().out
+    assert "On the locked test images, at original resolution" in capsys.readouterr().out
     study = load_study(Path("study.yaml"))
     prepared = next(event.prepared for event in _test(1) if isinstance(event, Sealed))
     splits = prepared.images.splits
@@ -139,7 +139,7 @@ def test_settings_of_confirm_do_not_hide_a_result(capsys):
     Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 3"), encoding="utf-8")
     capsys.readouterr()
     assert main(["test", "study.yaml", "--trial", "0"]) == 0
-    assert "Confirmed on the locked test images" in capsys.readouterr().out
+    assert "On the locked test images, at original resolution" in capsys.readouterr().out
     assert _store().number == 1
 
 

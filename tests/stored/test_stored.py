@@ -105,5 +105,5 @@ def test_a_student_is_picked(stored, capsys):
 def test_a_picked_folder_is_read(capsys):
     for runtime in ("onnx", "int8", "torch"):
         assert kdsearch.load("picked", runtime=runtime)("images/images/00.png").shape == (32, 32)
-    assert main(["evaluate", "picked", "--data", "folder=images"]) == 0
-    assert "36 of 48 images were trained on" in capsys.readouterr().out
+    assert main(["evaluate", "picked", "folder=images"]) == 0
+    assert "36 of 48 images were used to train or choose this student" in capsys.readouterr().out

@@ -62,7 +62,7 @@ def test_student_is_picked_within_a_budget_and_loaded(study):
     assert "best validation Dice of 3 students within params ≤ 1,000" in picked.why
     assert picked.registered is None
     assert picked.load()("images/images/00.png").shape == (32, 32)
-    assert study.pick(trial=SMALLEST, out="chosen", registry=False).why.startswith(f"Trial {SMALLEST}, as asked for")
+    assert study.pick(trial=SMALLEST, out="chosen", registry=False).why.startswith(f"Trial {SMALLEST}, as requested")
 
 
 def test_nothing_within_a_budget_names_the_nearest(study):

@@ -1,4 +1,4 @@
-"""``kdsearch doctor``: what was found on this machine, what is wrong and how to fix it."""
+"""``kdsearch doctor``: checks the installation and says how to fix it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ LIBRARIES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "jinja2",
+    "matplotlib",
     "readchar",
 )
 LEAST_FREE_BYTES = 2 * 10**9
@@ -43,25 +45,25 @@ LEAST_FREE_BYTES = 2 * 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     found: str
     remedy: str = ""
-    """What to do; empty where nothing is wrong."""
+    """What to do; empty if nothing is wrong."""
 
 
-def run(_options: argparse.Namespace) -> int:
-    """Prints the findings; returns 1 where something is wrong."""
+def run_doctor(_options: argparse.Namespace) -> int:
+    """Prints the findings; returns 1 if something is wrong."""
     home = home_folder(os.environ)
     findings = [
         Finding(name="kdsearch", found=f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         *_torch(),
         *(_library(name) for name in LIBRARIES),
-        _folder("caches and storage", home),
+        _folder("kdsearch home", home),
         _tracking(),
     ]
-    table = Table("", "what", "found", "what to do", title=None)
+    table = Table("", "what", "found", "what to do")
     for finding in findings:
         mark = Text("✗", "red") if finding.remedy else Text("✓", "green")
         table.add_row(mark, finding.name, finding.found, finding.remedy)
@@ -79,9 +81,9 @@ def _torch() -> list[Finding]:
     try:
         import torchvision
     except (ImportError, RuntimeError) as error:
-        remedy = "install the torchvision that belongs to this torch: pip install --force-reinstall torch torchvision"
+        remedy = "install the torchvision that matches this torch: pip install --force-reinstall torch torchvision"
         return [*findings, Finding(name="torchvision", found=first_line(error), remedy=remedy)]
-    note = "; built for another torch, its operators stay unused" if declared else ""
+    note = "; built for another torch, so its operators are not used" if declared else ""
     return [*findings, Finding(name="torchvision", found=f"{torchvision.__version__}{note}")]
 
 
@@ -96,11 +98,13 @@ def _folder(name: str, folder: Path) -> Finding:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         return Finding(
-            name=name, found=f"{folder} cannot be written", remedy=f"make {existing} writable, or run elsewhere"
+            name=name,
+            found=f"{folder} cannot be written",
+            remedy=f"make {existing} writable, or work in another folder",
         )
     free = shutil.disk_usage(existing).free
     remedy = "free some space" if free < LEAST_FREE_BYTES else ""
-    state = "" if folder.exists() else "; will be made"
+    state = "" if folder.exists() else "; will be created"
     return Finding(name=name, found=f"{folder}{state}, {free / 10**9:.0f} GB free", remedy=remedy)
 
 
@@ -108,10 +112,10 @@ def _tracking() -> Finding:
     try:
         tracking = choose_tracking(None, os.environ)
     except KdsearchError as error:
-        return Finding(name="tracking", found=str(error), remedy="correct or unset MLFLOW_TRACKING_URI")
-    return _folder("tracking", tracking.file.parent) if tracking.file is not None else _server(tracking)
+        return Finding(name="MLflow", found=str(error), remedy="correct or unset MLFLOW_TRACKING_URI")
+    return _folder("MLflow", tracking.file.parent) if tracking.file is not None else _server(tracking)
 
 
 def _server(tracking: Tracking) -> Finding:
-    remedy = "" if answers(tracking.uri) else "start the tracking server, or unset MLFLOW_TRACKING_URI"
-    return Finding(name="tracking", found=f"{tracking.shown}{' does not answer' if remedy else ''}", remedy=remedy)
+    remedy = "" if answers(tracking.uri) else "start the MLflow server, or unset MLFLOW_TRACKING_URI"
+    return Finding(name="MLflow", found=f"{tracking.shown}{' does not answer' if remedy else ''}", remedy=remedy)

@@ -1,4 +1,4 @@
-"""``kdsearch evaluate``: how good a picked student is on any data set that a reader knows."""
+"""``kdsearch predict`` and ``kdsearch evaluate``: a picked student on images."""
 
 from __future__ import annotations
 
@@ -15,66 +15,85 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table
 
-from kdsearch.cli.terminal import terminal
+from kdsearch.cli.terminal import say, terminal
 from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.masks import summed_up_again
-from kdsearch.errors import writing
+from kdsearch.errors import DataError, writing
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
 from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
 from kdsearch.trials.scores import NativeScores
 from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_evaluated
+from kdsearch.workflow.predict import find_images, predict
+
+SOME_SKIPPED = 1
 
 
-def run(options: argparse.Namespace) -> int:
-    """Prints scores of all images and by label, and writes a row for each image to ``--csv``."""
+def run_predict(options: argparse.Namespace) -> int:
+    """Writes a mask and an overlay for each image; returns 1 if some images could not be read."""
     student = load_student(options.folder, runtime=options.runtime)
-    data = data_of(options.data, options.on_defect, student)
-    console = terminal(soft_wrap=True, highlight=False)
+    found = find_images(options.images, options.out)
+    console, images, skipped = terminal(stderr=True), found.images, list[str]()
+    for line in found.passed_over:
+        say(console, line, style="yellow")
+    for wanted in track(images, description="predicting", console=console, disable=not console.is_terminal):
+        try:
+            predict(student, wanted, probabilities=options.probabilities)
+        except DataError as error:
+            skipped.append(f"{wanted.image}: {error}")
+    for line in skipped:
+        say(console, f"skipped {line}", style="red")
+    done = len(images) - len(skipped)
+    print(f"{done} of {len(images)} images done{f', written to {options.out}' if done else ''}")
+    return SOME_SKIPPED if skipped else 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Prints the scores on a data set, in total and by label; writes one row per image to ``--out``."""
+    student = load_student(options.folder, runtime=options.runtime)
+    data, console = data_of(options.dataset, options.on_defect, student), terminal()
     dataset = read_evaluated(
         student,
         data,
         home_folder(os.environ),
         known=read_seen(options.folder, student.description),
         unseen=options.unseen,
-        warn=lambda text: console.print(text, style="yellow"),
+        warn=lambda text: say(console, text, style="yellow"),
     )
     evaluation = _watched(student, dataset, data)
     for table in score_tables(evaluation, size=student.description.input.size):
         console.print(table)
     for defect in summed_up_again(dataset.skipped):
-        console.print(f"skipped {defect}", style="red")
+        say(console, f"skipped {defect}", style="red")
     for remark in dataset.remarks:
         if not remark.quiet:
-            console.print(str(remark), style="yellow")
-    if options.csv is not None:
-        with writing(options.csv):
-            _write(options.csv, evaluation)
-        console.print(f"Written to {options.csv}")
+            say(console, str(remark), style="yellow")
+    if options.out is not None:
+        with writing(options.out):
+            _write(options.out, evaluation)
+        say(console, f"Written to {options.out}")
     return 0
 
 
 def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Evaluation:
-    """With a bar on a terminal."""
-    console = terminal(stderr=True)
+    """Shows a progress bar in a terminal."""
+    console, total = terminal(stderr=True), len(dataset.infos)
     return evaluate(
         student,
         dataset,
         data,
         watch=lambda images: track(
-            images, description="predicting", total=len(dataset.infos), console=console, disable=not console.is_terminal
+            images, description="predicting", total=total, console=console, disable=not console.is_terminal
         ),
     )
 
 
 def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
-    """Scores at the student's size and at the files', each with a row for all images and for each label."""
-    small = _table(
-        f"At {size}×{size} pixels, as in training", "with a lesion", "Dice %", "±", "IoU %", "empty, left so"
-    )
-    own = _table("At the size of the files", "Dice %", "NSD %", "HD95 %", "missed")
+    """Scores at training and at original resolution, each with one row for all images and one per label."""
+    small = _table(f"At training resolution, {size}×{size}", "lesions", "Dice %", "±", "IoU %", "specificity")
+    own = _table("At original resolution", "Dice %", "NSD %", "HD95 %", "missed (n)")
     labels = [info.label for info in evaluation.dataset.infos]
     groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
     named = sorted({label for label in labels if label is not None})
@@ -82,17 +101,18 @@ def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
     for name, chosen in groups:
         part = torch.tensor(chosen)
         overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
-        empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
+        negatives = overlap.empty_images
+        clean = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {negatives} negatives"
         figures = ["", "", ""]
         if overlap.images:
             figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
             own.add_row(name, *_native(evaluation.native, np.array(chosen)))
-        small.add_row(name, str(overlap.images), *figures, empty)
+        small.add_row(name, str(overlap.images), *figures, clean)
     return small, own
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Labels are folded, figures and their headings never: all fit eighty columns."""
+    """Fits 80 columns, because only labels are wrapped."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("images", overflow="fold")
     for name in columns:
@@ -101,13 +121,13 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _native(scores: NativeScores, chosen: npt.NDArray[np.bool_]) -> list[str]:
-    """Mean Dice, NSD and HD95 of the chosen images, and how many lesions of theirs were missed."""
+    """Mean Dice, NSD and HD95 of the chosen images, and how many of their lesions have an empty prediction."""
     dice, nsd, hd95 = (np.array(values)[chosen] for values in (scores.dice, scores.nsd, scores.hd95))
     return [*(f"{100 * np.nanmean(values):.1f}" for values in (dice, nsd, hd95)), str(int((hd95 == 1).sum()))]
 
 
 def _write(path: Path, evaluation: Evaluation) -> None:
-    """One row an image; Dice and IoU stay empty where the image holds no lesion."""
+    """One CSV row per image; Dice and IoU are empty for negative images."""
     predicted, target, native = evaluation.predicted, evaluation.target, evaluation.native
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -116,8 +136,8 @@ def _write(path: Path, evaluation: Evaluation) -> None:
         dice, iou = (measure(predicted, target).tolist() for measure in (dice_per_image, iou_per_image))
         columns = (dice, native.dice, native.nsd, native.hd95, iou, empty_per_image(predicted).tolist())
         for info, *values, empty in zip(evaluation.dataset.infos, *columns, strict=True):
-            writer.writerow((info.id, info.source, info.label or "", *_figures(*values), str(empty).lower()))
+            writer.writerow((info.id, info.source, info.label or "", *_cells(*values), str(empty).lower()))
 
 
-def _figures(*values: float) -> Iterable[str]:
+def _cells(*values: float) -> Iterable[str]:
     return ("" if value != value else f"{value:.6f}" for value in values)  # noqa: PLR0124 - NaN differs from itself
