@@ -16,10 +16,11 @@ from kdsearch.config.study import StudyConfig
 from tests.absent import absent
 from tests.buckets import bucket
 from tests.postgres import Postgres
+from tests.shared import empty_record, tiny_home
 from tests.shipping import bench, shipped, weights
 from tests.tiny import TINY
 
-__all__ = ["bench", "bucket", "shipped", "weights"]
+__all__ = ["bench", "bucket", "empty_record", "shipped", "tiny_home", "weights"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,6 +48,13 @@ def postgres() -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture
+def record(tmp_path: Path, empty_record: Path) -> str:
+    """The URI of an MLflow record that holds nothing yet."""
+    shutil.copyfile(empty_record, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture

@@ -144,6 +144,7 @@ def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         metavar="D",
         help="most Dice the 8-bit file may lose unmarked; 0.01",
     )
+    pick.add_argument("--no-latency", action="store_true", help="skip measuring the latency on this machine")
     pick.add_argument("--no-registry", action="store_true", help="leave MLflow's model registry alone")
     pick.add_argument("--json", action="store_true", help="say what was picked as JSON, and ask nothing")
     _add_data(pick)

@@ -58,9 +58,9 @@ def say_nearest(candidates: Sequence[Candidate], budget: Budget, *, among: int, 
 def say_result(description: Description, *, folder: Path, version: str | None, console: Console) -> None:
     """What the folder holds and how good it is."""
     int8 = description.int8
-    fastest = description.latency[0]
+    timed = f", {description.latency[0].median_ms:.2f} ms an image on one thread" if description.latency else ""
     console.print(
-        f"ONNX: Dice {100 * description.onnx.dice:.2f} %, {fastest.median_ms:.2f} ms an image on one thread; "
+        f"ONNX: Dice {100 * description.onnx.dice:.2f} %{timed}; "
         f"8 bits: Dice {100 * int8.dice:.2f} %, {-100 * int8.drop:+z.2f} points."
     )
     if description.native is not None:

@@ -89,7 +89,7 @@ def _start(place):
 
 
 def _harass(place, chance, kills):
-    """Kills the driver, or one of its workers, at random moments until the study ends anyway; half of the kills each."""
+    """Kills the driver and its workers, equally often, at random moments until the study ends anyway."""
     victims = ["driver", "worker"] * (kills // 2)
     chance.shuffle(victims)
     driver = _start(place)

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     say_choice(choice, console)
     tracking = None if options.no_registry else _require_tracking(study)
     folder = options.out or folder_of(known, choice.candidate.student)
-    form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound)
+    form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound, latency=not options.no_latency)
     with writing(folder):
         description = ship(known, choice, form=form, folder=folder, say=_saying(console))
     version = None if tracking is None else _register(known, folder, description, tracking=tracking)
