@@ -16,7 +16,7 @@ from kdsearch.config.study import StudyConfig
 from tests.absent import absent
 from tests.buckets import bucket
 from tests.postgres import Postgres
-from tests.shared import empty_record, tiny_home
+from tests.shared import empty_record, made_once, tiny_home
 from tests.shipping import bench, shipped, weights
 from tests.tiny import TINY
 
@@ -35,6 +35,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         absent("realdata", f"no real images at {folder}; set KDSEARCH_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """KDSEARCH_HOME of all tests that read whole sets of real images, so that these are read once."""
+    return made_once(tmp_path_factory, "real-home", lambda _: None)
 
 
 @pytest.fixture(scope="session")
