@@ -33,9 +33,14 @@ MOVES = {
 
 @pytest.fixture(scope="module")
 def phantoms():
+    return _phantoms(64)
+
+
+@functools.cache
+def _phantoms(size: int):
     made = [simulate(index, seed=3) for index in range(64)]
-    grey = torch.stack([torch.from_numpy(resize_image(one.image, 64).copy()) for one in made])
-    masks = torch.stack([torch.from_numpy(resize_mask(one.mask, 64).copy()) for one in made])
+    grey = torch.stack([torch.from_numpy(resize_image(one.image, size).copy()) for one in made])
+    masks = torch.stack([torch.from_numpy(resize_mask(one.mask, size).copy()) for one in made])
     return grey, masks
 
 
@@ -96,15 +101,15 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
         assert aligned > raw + 0.08
 
 
-def test_cached_logits_agree_with_the_teacher_asked_online(phantoms):
-    """With a teacher that has learnt to segment; 0.93 where it was trained for 20 epochs."""
-    grey, masks = phantoms
-    teacher = build_teacher(TeacherConfig(encoder_depth=4), size=64)
+def test_cached_logits_agree_with_the_teacher_asked_online():
+    """With a teacher that has learnt to segment; 0.93 for one of 64 pixels that was trained for 20 epochs."""
+    grey, masks = _phantoms(32)
+    teacher = build_teacher(TeacherConfig(encoder_depth=3), size=32)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
     spec = AugmentationSpec.model_validate(MOVES["default"])
-    for _ in range(120):
-        chosen = torch.randperm(len(grey), generator=generator)[:16]
+    for _ in range(60):
+        chosen = torch.randperm(len(grey), generator=generator)[:8]
         batch = strong_view(grey[chosen], masks[chosen], None, spec=spec, generator=generator)
         logits = teacher.train()(batch.image)
         loss = soft_dice(logits, batch.target)
@@ -115,7 +120,9 @@ def test_cached_logits_agree_with_the_teacher_asked_online(phantoms):
     with torch.no_grad():
         cached = teacher.eval()(normalise(grey))
         batch = strong_view(grey, masks, cached, spec=spec, generator=generator)
-        assert _corr(batch.teacher_logits, teacher(batch.image)) >= 0.9
+        online = teacher(batch.image)
+        assert _corr(batch.teacher_logits, online) >= 0.88
+        assert _corr(cached, online) < 0.7, "the images moved"
 
 
 @pytest.mark.parametrize(("stride", "channels"), [(2, 16), (4, 24), (8, 40), (16, 112), (None, 112)])
