@@ -13,19 +13,13 @@ from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import values_of
 from kdsearch.config.student import TimmSpec
-from kdsearch.data.cache import load_dataset
-from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
 from kdsearch.distill.student import Trainer
-from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import StudyFileError
 from kdsearch.models.families import cost_of
 from kdsearch.models.matching import require_comparable
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe
-from tests.distill.teachers import teach
 
 VARIANTS = [
     None,
@@ -36,17 +30,9 @@ VARIANTS = [
 """``hidden`` needs as many channels in both; see test_objective."""
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
-def trainer(tiny, home):
-    dataset = load_dataset(tiny.data, home)
-    splits = split(dataset, tiny.data.split, train_without_lesion=False)
-    data = training_data(dataset, splits, torch.device("cpu"))
-    return Trainer(data, teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, home)))
+def trainer(bench):
+    return Trainer(bench.materials.training_data(torch.device("cpu")), bench.materials.teacher)
 
 
 def _finish(training):
