@@ -38,12 +38,6 @@ pytestmark = pytest.mark.xdist_group("teachers")
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def home(tiny_home, tmp_path_factory):
-    """Where each teacher of these tests is trained once."""
-    return shutil.copytree(tiny_home, tmp_path_factory.mktemp("teachers") / "home")
-
-
 @pytest.fixture
 def made(study_file, home):
     """A study whose teacher has more settings, and its materials."""
