@@ -53,7 +53,7 @@ def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_pa
     begun = kinds.index(Searching)
     assert [kinds[begun:].count(kind) for kind in (Started, Progressed, Ended)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
-    assert all(weights_path(home, "whole", jobof_trial(number)).is_file() for number in range(3))
+    assert all(weights_path(home, "whole", job_of_trial(number)).is_file() for number in range(3))
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("whole").experiment_id])
     kind_of = [run.data.tags["kdsearch.kind"] for run in runs]
@@ -191,7 +191,7 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     assert run.info.status == "KILLED"
     assert run.data.tags["kdsearch.outcome"] == "stopped"
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == len(stopped[0].curve)
-    assert not weights_path(home, "pruned", jobof_trial(stopped[0].number)).exists()
+    assert not weights_path(home, "pruned", job_of_trial(stopped[0].number)).exists()
 
 
 def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):
