@@ -50,7 +50,7 @@ search:
 @pytest.mark.parametrize(
     ("kills", "trials", "epochs"),
     [
-        pytest.param(8, 8, 60, marks=pytest.mark.slow),
+        pytest.param(6, 6, 60, marks=pytest.mark.slow),
         pytest.param(50, 40, 60, marks=pytest.mark.endurance),
     ],
     ids=["short", "fifty"],

@@ -31,7 +31,7 @@ from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.search.submission import over_limit
 from kdsearch.search.teachers import add_teacher
-from kdsearch.trials.record import students_of
+from kdsearch.trials.record import job_of_trial, students_of
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient
