@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from kdsearch.campaign import driver as campaign_driver
 from kdsearch.campaign.events import Ended, Resumed, Waiting
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
-from kdsearch.search import session as driver_session
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Begun, Failed, Lost, MaterialsFailed, Progressed
@@ -104,7 +104,7 @@ def test_study_goes_on_while_its_workers_are_still_stopping(session):
 def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
     driver = session()
     fill(driver)
-    monkeypatch.setattr(driver_session.time, "sleep", lambda _: None)
+    monkeypatch.setattr(campaign_driver.time, "sleep", lambda _: None)
     real, attempts = driver.store.finish, []
 
     def finish(*arguments):
