@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import kdsearch
+from kdsearch.campaign.events import Ended
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.search.run import run_study
-from kdsearch.campaign.events import Ended
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.jobs import Progressed
+from tests.search.setups import trials_started
 
 RELEASES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/expected.json"))
 
