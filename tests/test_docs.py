@@ -19,13 +19,12 @@ from PIL import Image
 from kdsearch.cli.main import main
 from kdsearch.cli.parser import build_parser
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import OnnxTeacher
 from kdsearch.config.reference import parts
-from kdsearch.config.teacher import OnnxTeacher
 from kdsearch.export.folder import Form
 from kdsearch.export.loading import load_student
-from kdsearch.models.families import require_possible_limits
+from kdsearch.models.costs import require_comparable, require_possible_limits
 from kdsearch.models.given_teachers import OnnxNetwork
-from kdsearch.models.matching import require_comparable
 from tests.settings_pages import PAGES as SETTINGS
 from tests.settings_pages import sections_of, with_settings
 from tests.shipping import ship

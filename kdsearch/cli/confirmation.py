@@ -6,14 +6,14 @@ from collections.abc import Generator
 
 from rich.console import Console
 
+from kdsearch.campaign.events import DriverEvent
 from kdsearch.cli.confirming import ConfirmView
 from kdsearch.cli.live import duration
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.events import ConfirmEvent, Sealed
+from kdsearch.confirm.driver import ConfirmEvent, Sealed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.preparation import Prepared
 from kdsearch.report.confirmation import Rows, answer_tables, cells_table, sentences
-from kdsearch.search.events import DriverEvent
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.power import power_of_no_worse, power_of_pooled_effect
 

@@ -13,13 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsearch.campaign.events import DriverEvent, JobStarted, Reading, TrainingTeachers, Trouble
 from kdsearch.cli.live import BAR_WIDTH, duration
 from kdsearch.cli.plain import describe_trouble
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
+from kdsearch.confirm.driver import ConfirmEvent, Dropped, Scored, Sealed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.search.events import DriverEvent, Reading, TrainingTeachers, Trouble
 from kdsearch.trials.record import EpochReport, describe_job, makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
@@ -65,6 +65,8 @@ class ConfirmProgress:
                     self.running.pop(self._job_of(result), None)  # where it failed on its way
             case Dropped(arm=arm):
                 self.dropped.add(arm)
+            case JobStarted():
+                pass
             case Requeued(job=job):
                 self.running.pop(job, None)
             case _:
@@ -143,6 +145,8 @@ def describe(event: DriverEvent | ConfirmEvent, progress: ConfirmProgress) -> st
             return f"{_name(result, progress)}: {_outcome(result)} ({len(progress.results)} of {progress.total})"
         case Dropped(arm=arm, reason=reason):
             return f"dropped {arm}: {reason}"
+        case JobStarted():
+            return ""
         case Requeued() | CheckpointFailed():
             return describe_trouble(event, progress.teachers)
         case _:

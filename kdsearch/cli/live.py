@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsearch.campaign.events import DriverEvent
 from kdsearch.cli.progress import Progress, Running, what_is_known
 from kdsearch.config.quantity import format_quantity
-from kdsearch.search.events import DriverEvent
 from kdsearch.trials.record import EpochReport, describe_job
 
 BAR_WIDTH = 24
@@ -101,14 +101,12 @@ def _troubles(progress: Progress) -> list[RenderableType]:
 def _running(progress: Progress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for number, running in sorted(progress.running.items()):
-        table.add_row(
-            f"#{number}", running.started.recipe.path, _size(running), *_epochs(running.report), running.failure
-        )
+        table.add_row(f"#{number}", running.recipe.path, _size(running), *_epochs(running.report), running.failure)
     return table
 
 
 def _size(running: Running) -> str:
-    return f"{format_quantity(running.started.cost.params)} params"
+    return f"{format_quantity(running.cost.params)} params"
 
 
 def _epochs(report: EpochReport | None) -> tuple[RenderableType, str, str]:

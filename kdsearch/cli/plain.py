@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from kdsearch.cli.progress import Progress, what_is_known
-from kdsearch.config.quantity import format_quantity
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     DriverEvent,
     Ended,
+    JobStarted,
     MaterialsReady,
     Reading,
     Resumed,
     Searching,
-    Started,
     TrackingAway,
     TrackingBack,
     TrainingTeachers,
     Trouble,
     Waiting,
 )
-from kdsearch.trials.record import TrialRecord, describe_job, makes_teacher
+from kdsearch.cli.progress import Progress, what_is_known
+from kdsearch.config.quantity import format_quantity
+from kdsearch.trials.recipe import Recipe
+from kdsearch.trials.record import TrialRecord, describe_job, makes_teacher, trial_of_job
+from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -60,13 +62,13 @@ def describe(event: DriverEvent, progress: Progress) -> str:
         case Searching(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"
-        case Started(number=number, recipe=recipe, cost=cost):
+        case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost(params=params)):
             begun = "" if recipe.start is None else f", with weights of trial {recipe.start.donor}"
-            return f"trial {number}: started, path {recipe.path}, {format_quantity(cost.params)} params{begun}"
+            return f"trial {trial_of_job(job)}: started, path {recipe.path}, {format_quantity(params)} params{begun}"
         case Ended(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
-        case TrainingTeachers():
+        case TrainingTeachers() | JobStarted():
             return ""
         case _:
             return describe_trouble(event, progress.teachers)

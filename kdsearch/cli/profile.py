@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kdsearch.search.events import DriverEvent, Ended, Searching, Started
+from kdsearch.campaign.events import DriverEvent, Ended, JobStarted, Searching
+from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Progressed
@@ -34,8 +35,7 @@ class Profile:
             case Searching():
                 self.began = now
                 self._running_s = 0.0
-            case Started(number=number):
-                job = job_of_trial(number)
+            case JobStarted(job=job, recipe=Recipe()):
                 self._started[job], self._trained[job] = now, 0.0
                 self.workers = max(self.workers, len(self._started))
                 self._last_start = now, self._running_s

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from kdsearch.distill.teacher_folder import TrainedTeacher
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     DriverEvent,
     Ended,
+    JobStarted,
     MaterialsReady,
     Reading,
     Resumed,
     Searching,
-    Started,
     TrackingAway,
     TrackingBack,
     TrainingTeachers,
     Trouble,
     Waiting,
 )
+from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.statistics.power import least_difference
+from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
+from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
@@ -58,7 +60,8 @@ def what_images_show(lesions: int) -> str:
 class Running:
     """A trial that is being trained."""
 
-    started: Started
+    recipe: Recipe
+    cost: Cost
     report: EpochReport | None = None
     failure: str = ""
 
@@ -102,8 +105,10 @@ class Progress:
             case Searching(records=records, target=target, page=page):
                 self.phase, self.target, self.page, self.searching_since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}
-            case Started():
-                self.running[event.number] = Running(event)
+            case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost() as cost):
+                self.running[trial_of_job(job)] = Running(recipe, cost)
+            case JobStarted():
+                pass
             case Progressed(job=job, report=report):
                 self.running[trial_of_job(job)].report = report
             case Ended(record=record):

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.study import StudyConfig
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.report.style import (
     BAND_COLOUR,
     EDGE_COLOUR,
@@ -21,8 +21,7 @@ from kdsearch.report.style import (
     paths_in_order,
     symbol_of,
 )
-from kdsearch.statistics.selection import Standing
-from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
+from kdsearch.statistics.selection import NOTHING_KNOWN, Standing, Standings
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 

@@ -8,7 +8,7 @@ from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.report.table import front_markdown, what_stands
-from kdsearch.statistics.standings import NOTHING_KNOWN, Standings
+from kdsearch.statistics.selection import NOTHING_KNOWN, Standings
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 

@@ -28,7 +28,7 @@ from kdsearch.report.repeats import Variant, variant_rows, verdict
 from kdsearch.report.table import front_cells, what_stands
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.statistics.confirmation import Confirmation
-from kdsearch.statistics.standings import Standings
+from kdsearch.statistics.selection import Standings
 from kdsearch.trials.record import Student, TrialRecord, students_of
 from kdsearch.trials.scores import Scores
 

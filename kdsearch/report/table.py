@@ -11,10 +11,10 @@ from statistics import fmean, pstdev
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from kdsearch.config.networks import SUMMARIES
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.student import SUMMARIES
 from kdsearch.markdown import markdown_table
-from kdsearch.statistics.standings import NOTHING_KNOWN, Standings, standing_metrics
+from kdsearch.statistics.selection import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student
 
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")

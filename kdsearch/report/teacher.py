@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kdsearch.statistics.confirmation import Confirmation
-from kdsearch.statistics.differences import Difference, simultaneous_differences
+from kdsearch.statistics.resampling import Difference, simultaneous_differences
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 

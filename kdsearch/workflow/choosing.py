@@ -16,9 +16,8 @@ from kdsearch.files.home import weights_path
 from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.search.pictures import Pictures
 from kdsearch.statistics.confirmation import Confirmation
-from kdsearch.statistics.differences import Difference, simultaneous_differences
-from kdsearch.statistics.selection import Standing, flattery
-from kdsearch.statistics.standings import Standings
+from kdsearch.statistics.resampling import Difference, simultaneous_differences
+from kdsearch.statistics.selection import Standing, Standings, flattery
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
 from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed, tested_claim, with_confirmed_dice

@@ -23,8 +23,8 @@ from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.checks import native_score
 from kdsearch.export.loading import LoadedStudent
 from kdsearch.export.seen import Recognised, Seen, recognise
-from kdsearch.measure.native import gather
 from kdsearch.measure.scores import predict_classes
+from kdsearch.measure.surface import gather
 from kdsearch.trials.scores import NativeScores
 
 Images = Iterable[NativeImage]

@@ -20,17 +20,17 @@ import torch
 
 from kdsearch.config.data import DataConfig, PublishedSource
 from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.networks import StudentSpec, UNetSpec
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.student import StudentSpec, UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import Images, TrainingData, images_at, training_data
+from kdsearch.distill.batches import Images, TrainingData, images_at, training_data
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.export.checks import lesion_dice
 from kdsearch.files.home import home_folder
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 CPU = torch.device("cpu")

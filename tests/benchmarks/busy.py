@@ -20,7 +20,7 @@ ROUNDS = 2
 SECONDS = 15
 STEPS = """
 import sys, time, torch
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.networks import TeacherConfig
 from kdsearch.models.teacher import build_teacher
 torch.set_num_threads(int(sys.argv[1]))
 teacher = build_teacher(TeacherConfig(encoder_depth=4, weights="none"), size=64)

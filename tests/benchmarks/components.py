@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.confirm.images import ScoredImages
-from kdsearch.confirm.store import ConfirmStore
-from kdsearch.confirm.tables import table_of
+from kdsearch.confirm.answers import table_of
+from kdsearch.confirm.store import ConfirmStore, ScoredImages
 from kdsearch.files.home import home_folder
 from kdsearch.workflow.confirm import finished_plans
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
+from kdsearch.campaign.preparation import read_images
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.distill.arrays import images_at
+from kdsearch.distill.batches import images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
 from kdsearch.files.home import home_folder, weights_path
 from kdsearch.front.dominance import hypervolume
-from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.trials.record import students_of
 

@@ -17,15 +17,15 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.checkpoint import TrainingState
-from kdsearch.distill.gradients import Gradients
 from kdsearch.distill.loop import draw_batch, predict_logits
 from kdsearch.distill.objective import Supervised
+from kdsearch.distill.optimisation import Gradients
 from kdsearch.environment import set_environment
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 SPECS = (

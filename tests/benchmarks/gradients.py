@@ -20,27 +20,25 @@ from torch import nn
 
 from kdsearch.config.distillation import ANY_CHANNELS, LOSSES, DistillationSpec, is_softened
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import TrainingData, training_data
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.batches import Batch, TrainingData, training_data
+from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
+from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
-from kdsearch.distill.term_losses import TERM_LOSSES
-from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
-from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import Teacher
-from kdsearch.models.unet import UNet
+from kdsearch.models.unet import UNet, initialise
 from tests.distill.teachers import teach
 
 BATCHES = 8

@@ -21,19 +21,18 @@ import torch
 from torch import nn
 
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import group_of
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import Images, TrainingData, images_at, training_data
+from kdsearch.distill.batches import Images, TrainingData, images_at, training_data
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.export.checks import lesion_dice
 from kdsearch.files.home import home_folder
-from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import build_student
-from kdsearch.models.unet import UNet
+from kdsearch.models.unet import UNet, inherit
 from kdsearch.statistics.resampling import Floats, draw_means, sums_by_group
 
 CPU = torch.device("cpu")

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from kdsearch.config.distillation import DistillationSpec, MseTerm
-from kdsearch.config.student import UNetSpec
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.networks import TeacherConfig, UNetSpec
 from kdsearch.config.training import TrainingSpec
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.student import Trainer
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.models.given_teachers import TeacherNetwork
 from kdsearch.models.teacher import build_teacher
 from kdsearch.trials.recipe import Recipe

@@ -12,9 +12,9 @@ import os
 
 import torch
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.environment import KEPT_MEMORY
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from tests.benchmarks.throughput import together
 
 SPECS = (

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from kdsearch.config.pruning import PruningConfig
+from kdsearch.config.search import PruningConfig
 from kdsearch.front.dominance import hypervolume, non_dominated
-from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.pruners.pruner import LearningCurve, Pruner
+from kdsearch.search.pruners import LearningCurve, Pruner, build_pruner
 
 CURVES = Path(__file__).parent / "curves"
 BUDGETS = (10_000, 100_000, 1_000_000)

@@ -27,10 +27,10 @@ from kdsearch.config.load import load_study
 from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import storage_url
-from kdsearch.models.families import cost_of
-from kdsearch.search.mlflow_sync import refresh_front
-from kdsearch.search.session import StudyState
+from kdsearch.models.costs import cost_of
+from kdsearch.search.run import refresh_front
 from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.trials import StudyState
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.trials.recipe import Recipe

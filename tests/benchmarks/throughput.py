@@ -14,9 +14,9 @@ from multiprocessing.synchronize import Barrier
 
 import torch
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TeacherTraining
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
 from kdsearch.models.students import build_student

@@ -22,14 +22,13 @@ from safetensors.torch import load
 from kdsearch.config.data import DataConfig, PublishedSource
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
-from kdsearch.data.cache import load_dataset
+from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.dataset import Dataset, group_of
 from kdsearch.data.splits import split
-from kdsearch.data.unlabelled import load_unlabelled
-from kdsearch.distill.arrays import Images, images_at
+from kdsearch.distill.batches import Images, images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.student import Trainer

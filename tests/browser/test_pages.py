@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.tracking.experiment import find_views
+from kdsearch.tracking.client import find_views
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.server import serving
 from mlflow import MlflowClient

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kdsearch.campaign.events import Ended, JobStarted, Reading, Searching
 from kdsearch.cli.profile import Profile
-from kdsearch.search.events import Ended, Reading, Searching, Started
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
@@ -17,7 +17,7 @@ def _report(seconds):
 
 
 def _started(number):
-    return Started(number=number, recipe=recipe(), cost=Cost(params=1, macs=1))
+    return JobStarted(job=job_of_trial(number), recipe=recipe(), cost=Cost(params=1, macs=1))
 
 
 def _ended(number, outcome="finished"):

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from kdsearch.campaign.events import JobStarted, MaterialsReady, Reading, Searching, TrainingTeachers
 from kdsearch.cli.confirming import ConfirmProgress
 from kdsearch.cli.confirming import describe as describe_confirming
 from kdsearch.cli.live import render
 from kdsearch.cli.plain import describe
 from kdsearch.cli.progress import Progress, what_images_show
-from kdsearch.search.events import MaterialsReady, Reading, Searching, Started, TrainingTeachers
 from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
@@ -118,7 +118,7 @@ def test_unlabelled_images_are_counted_and_those_left_out(progress):
 
 def test_trial_s_epochs_are_told_by_its_number(progress):
     _handle(progress, READY, Searching(records=(), target=3, page=""))
-    _handle(progress, Started(number=7, recipe=recipe(), cost=Cost(params=5_550, macs=9)))
+    _handle(progress, JobStarted(job=job_of_trial(7), recipe=recipe(), cost=Cost(params=5_550, macs=9)))
     lines = _handle(progress, Progressed(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
     assert lines == ["", "trial 7: has a checkpoint again"]
     assert "#7" in _shown(progress)
@@ -127,5 +127,5 @@ def test_trial_s_epochs_are_told_by_its_number(progress):
 
 def test_trial_that_begins_with_another_s_weights_says_so(progress):
     inherited = recipe().model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
-    (line,) = _handle(progress, Started(number=7, recipe=inherited, cost=Cost(params=5_550, macs=9)))
+    (line,) = _handle(progress, JobStarted(job=job_of_trial(7), recipe=inherited, cost=Cost(params=5_550, macs=9)))
     assert line == "trial 7: started, path logits, 5.55k params, with weights of trial 12"

@@ -9,12 +9,10 @@ import json
 import numpy as np
 import pytest
 
-from kdsearch.confirm.answers import answer
-from kdsearch.confirm.images import ScoredImages
+from kdsearch.confirm.answers import answer, paired_rows
 from kdsearch.confirm.plan import make_plan
-from kdsearch.confirm.racing import overtaken, twins_without_member
-from kdsearch.confirm.store import TEACHER, FoldResult
-from kdsearch.confirm.tables import paired_rows
+from kdsearch.confirm.scoring import overtaken, twins_without_member
+from kdsearch.confirm.store import TEACHER, FoldResult, ScoredImages
 from kdsearch.report.confirmation import confirmation_markdown, sentences
 from kdsearch.statistics.confirmation import dump_confirmation
 from kdsearch.trials.scores import NativeScores, PerImage

@@ -21,8 +21,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import confirm_study
-from kdsearch.confirm.events import Scored, Sealed
+from kdsearch.confirm.driver import Scored, Sealed, confirm_study
 from kdsearch.confirm.store import TEACHER, open_confirmation
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.store import open_store

@@ -14,8 +14,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import score_locked
-from kdsearch.confirm.events import Scored, Sealed
+from kdsearch.confirm.driver import Scored, Sealed, score_locked
 from kdsearch.confirm.store import open_confirmation
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store

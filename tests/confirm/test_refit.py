@@ -14,8 +14,7 @@ from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.confirm.store import open_confirmation
 from kdsearch.errors import KdsearchError
-from kdsearch.export.description import read_description
-from kdsearch.export.files import WEIGHTS
+from kdsearch.export.description import WEIGHTS, read_description
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdsearch.campaign.events import MaterialsReady
 from kdsearch.cli.main import main
 from kdsearch.cli.progress import what_is_known
 from kdsearch.config.data import DataConfig, FolderSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import dump_summary, read_summary
-from kdsearch.data.neighbours import neighbours_apart
+from kdsearch.data.neighbours import neighbours_apart, summarise
 from kdsearch.data.splits import split
-from kdsearch.data.summary import summarise
 from kdsearch.distill.materials import Materials
-from kdsearch.search.events import MaterialsReady
 from tests.data.pictures import write_mask
 
 FRAMES = 48

@@ -11,9 +11,8 @@ from safetensors.torch import load
 
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
-from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.known_maps import KnownMaps, MapBudget
+from kdsearch.distill.batches import training_data
+from kdsearch.distill.feature_maps import HiddenMaps, KnownMaps, MapBudget
 from kdsearch.distill.materials import Trainers
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe

@@ -11,17 +11,16 @@ from safetensors.torch import load
 
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import TimmSpec
 from kdsearch.config.ranges import values_of
-from kdsearch.config.student import TimmSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
+from kdsearch.distill.batches import training_data
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import StudyFileError
-from kdsearch.models.families import cost_of
-from kdsearch.models.matching import require_comparable
+from kdsearch.models.costs import cost_of, require_comparable
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe

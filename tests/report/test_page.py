@@ -8,7 +8,7 @@ import pytest
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.markdown import markdown_table
 from kdsearch.report.figures import curves_figure, groups_figure
 from kdsearch.report.note import study_note

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from kdsearch.config.load import load_study
 from kdsearch.files.home import weights_path
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.search.store import open_store
 from kdsearch.trials.record import job_of_trial, students_of
 
@@ -89,7 +89,7 @@ def _start(place):
 
 
 def _harass(place, chance, kills):
-    """Kills the driver, or one of its workers, at random moments until the study ends anyway; half of the kills each."""
+    """Kills the driver or one of its workers, equally often, at random moments until the study ends anyway."""
     victims = ["driver", "worker"] * (kills // 2)
     chance.shuffle(victims)
     driver = _start(place)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from kdsearch.campaign.events import Ended
 from kdsearch.config.load import load_study
 from kdsearch.errors import SearchError
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Started
+from kdsearch.search.run import run_study
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Progressed
 from mlflow import MlflowClient
+from tests.search.setups import trials_started
 from tests.tiny import TINY
 
 ray = pytest.importorskip("ray")
@@ -63,7 +64,7 @@ def test_study_outlives_a_node(study_file, cluster, tmp_path):
     assert [len(record.curve) for record in records] == [40] * 6
     ended = [event.record.number for event in events if isinstance(event, Ended)]
     assert sorted(ended) == list(range(6)), "none twice"
-    assert sum(isinstance(event, Started) for event in events) > 6
+    assert len(list(trials_started(events))) > 6
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     assert sorted(run.data.tags["kdsearch.kind"] for run in runs) == ["study", "teacher", *["trial"] * 6]

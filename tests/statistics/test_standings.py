@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from kdsearch.report.table import front_csv, front_json, front_markdown, front_table
-from kdsearch.statistics.standings import standing_metrics, standings_of
+from kdsearch.statistics.selection import standing_metrics, standings_of
 from kdsearch.trials.scores import PerImage
 from tests.front.students import student
 

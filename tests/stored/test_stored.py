@@ -16,8 +16,8 @@ import kdsearch
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Started
+from kdsearch.search.run import run_study
+from kdsearch.campaign.events import Ended
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import makes_teacher
@@ -70,7 +70,7 @@ def test_a_study_is_resumed_with_its_teacher(stored):
     running = next(number for number, outcome in stored.outcomes.items() if outcome == "running")
     events = list(run_study(stored.study, home=Path("home"), tracking=choose_tracking(stored.tracking, {})))
     assert not any(isinstance(event, Progressed) and makes_teacher(event.job) for event in events)
-    assert next(event.number for event in events if isinstance(event, Started)) == running
+    assert next(trials_started(events)) == running
     ended = {event.record.number: event.record.outcome for event in events if isinstance(event, Ended)}
     assert ended[running] in ("finished", "stopped")
     assert open_store(stored.study, Path("home"), create=False).complete()

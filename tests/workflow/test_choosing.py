@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from kdsearch.front.rules import Budget, Candidate, Rule
-from kdsearch.statistics.selection import Corrected, Standing
-from kdsearch.statistics.standings import NOTHING_KNOWN
+from kdsearch.statistics.selection import NOTHING_KNOWN, Corrected, Standing
 from kdsearch.workflow.choosing import MOST_COMPARED, NOT_CONFIRMED, Candidates, as_asked_for, choose
 from tests.front.students import student
 

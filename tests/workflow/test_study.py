@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import kdsearch
+from kdsearch.campaign.events import Ended
 from kdsearch.cli.main import main
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
-from kdsearch.search.events import Ended
 from tests.tiny import TINY
 
 STORED = Path(__file__).parents[1] / "stored" / "unversioned"

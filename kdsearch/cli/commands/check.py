@@ -9,14 +9,13 @@ from rich.syntax import Syntax
 
 from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import dump_study, load_study
+from kdsearch.config.networks import StudentSpec
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.space import dimensions, extreme_students, size_of
-from kdsearch.config.student import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import check_tables
 from kdsearch.files.home import home_folder
-from kdsearch.models.families import cost_of, require_possible_limits
-from kdsearch.models.matching import require_comparable
+from kdsearch.models.costs import cost_of, require_comparable, require_possible_limits
 from kdsearch.statistics.power import least_difference
 from kdsearch.trials.scores import Cost
 from kdsearch.workflow.places import require_forms, require_places

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.data.defects import summed_up_again
+from kdsearch.data.masks import summed_up_again
 from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
 from kdsearch.report.confirmation import cells_table

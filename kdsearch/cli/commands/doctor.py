@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsearch.cli.terminal import terminal
-from kdsearch.distill.arrays import choose_device
+from kdsearch.distill.batches import choose_device
 from kdsearch.errors import KdsearchError, first_line
 from kdsearch.files.home import home_folder
 from kdsearch.measure.latency import cores
-from kdsearch.models.torchvision_operators import declare_missing_operators
+from kdsearch.models.encoders import declare_missing_operators
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
 from kdsearch.version import __version__
 

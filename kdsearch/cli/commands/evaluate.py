@@ -18,7 +18,7 @@ from rich.table import Table
 from kdsearch.cli.terminal import terminal
 from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
-from kdsearch.data.defects import summed_up_again
+from kdsearch.data.masks import summed_up_again
 from kdsearch.errors import writing
 from kdsearch.export.loading import LoadedStudent, load_student
 from kdsearch.export.seen import read_seen

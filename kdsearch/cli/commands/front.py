@@ -13,7 +13,7 @@ from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
 from kdsearch.report.table import front_csv, front_json, front_table
 from kdsearch.report.teacher import no_better_than_plain
-from kdsearch.workflow.front import Front, front
+from kdsearch.workflow.results import Front, front
 
 
 def run(options: argparse.Namespace) -> int:

@@ -21,12 +21,12 @@ from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form
 from kdsearch.files.home import home_folder
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.front.rules import Budget
 from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.workflow.choosing import Candidates
+from kdsearch.workflow.confirm import refitted
 from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, rule_named, ship
-from kdsearch.workflow.refit import refitted
 
 UNFINISHED = (
     "The study has not all the trials that its file asks for: others may be better. While they are trained, what is "

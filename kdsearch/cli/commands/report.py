@@ -14,7 +14,7 @@ from kdsearch.errors import writing
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_latex, variants_markdown, variants_of, verdict
 from kdsearch.report.table import front_latex, front_markdown, latex_text, paths_latex, paths_markdown
-from kdsearch.workflow.report import report, require_front
+from kdsearch.workflow.results import report, require_front
 
 
 def run(options: argparse.Namespace) -> int:

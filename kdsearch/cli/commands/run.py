@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from kdsearch.campaign.events import Searching
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line, failures, look, next_steps
@@ -17,16 +18,15 @@ from kdsearch.cli.plain import PlainView
 from kdsearch.cli.profile import Profile
 from kdsearch.cli.terminal import terminal
 from kdsearch.config.load import load_study, with_folders, with_search
+from kdsearch.config.networks import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
 from kdsearch.files.home import home_folder
 from kdsearch.report.repeats import variants_of, variants_table, verdict
 from kdsearch.report.table import front_table
 from kdsearch.report.teacher import no_better_than_plain
-from kdsearch.search.events import Searching
 from kdsearch.trials.record import TrialRecord
-from kdsearch.workflow.front import front, front_of_one
 from kdsearch.workflow.pick import none_within
+from kdsearch.workflow.results import front, front_of_one
 from kdsearch.workflow.run import Run
 from kdsearch.workflow.run import run as runs
 

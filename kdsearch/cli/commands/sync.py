@@ -9,7 +9,7 @@ from collections import Counter
 from kdsearch.cli.next_steps import command_line
 from kdsearch.config.load import read_study, with_folders
 from kdsearch.files.home import home_folder
-from kdsearch.workflow.sync import sync
+from kdsearch.workflow.run import sync
 
 
 def run(options: argparse.Namespace) -> int:

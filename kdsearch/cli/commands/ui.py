@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _pages(study: str, tracking: Tracking) -> list[str]:
     """The study's views, that of its front first; its experiment where it has none."""
-    from kdsearch.tracking.experiment import find_views  # takes seconds to import
+    from kdsearch.tracking.client import find_views  # takes seconds to import
 
     return [*find_views(tracking, study).values()]
 

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdsearch.config.student import UNetSpec
-from kdsearch.models.families import cost_of
+from kdsearch.config.networks import UNetSpec
+from kdsearch.models.costs import cost_of
+from kdsearch.models.encoders import declare_missing_operators
 from kdsearch.models.students import build_student
-from kdsearch.models.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 
