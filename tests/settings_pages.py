@@ -8,7 +8,7 @@ from pathlib import Path
 from kdsearch.config.reference import parts
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference" / "study-file"
-GENERATED = re.compile(r"(<!-- settings: ([a-z ]+) -->\n).*?(<!-- end of settings -->)", re.DOTALL)
+GENERATED = re.compile(r"(<!-- settings: ([a-z_ ]+) -->\n).*?(<!-- end of settings -->)", re.DOTALL)
 
 
 def with_settings(page: str) -> str:

@@ -39,6 +39,7 @@ LANGUAGES = {*SHELL, "yaml", "python", "text", "diff"}
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 EXAMPLE = "contributing/add-a-loss.md"
 """The page whose study file needs the loss that it adds."""
+MADE_BY_RUNS = ("mlflow/mlflow.db", "mlflow/artifacts/")
 README_LINES = 130
 FEWEST_COMMANDS = 80
 
@@ -182,6 +183,18 @@ def test_code_mentions_only_pages_that_exist():
         if not (ROOT / page).exists()
     }
     assert not missing
+
+
+@every_page
+def test_paths_and_names_of_the_code_exist(page):
+    """Paths in backticks, and in CONTRIBUTING's map the names of tables and functions."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:kdsearch|tests|studies|docs|mlflow)/[\w./-]+)`", text):
+        assert (ROOT / path).exists() or path in MADE_BY_RUNS, path
+    if page.name == "CONTRIBUTING.md":
+        code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "kdsearch").rglob("*.py"))
+        for name in re.findall(r"\| `(\w+)`(?:, `(\w+)`)? \| `tests", text):
+            assert all(re.search(rf"^(?:def )?{one}\b[(:]", code, re.MULTILINE) for one in filter(None, name)), name
 
 
 def test_readme_is_short():

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 RULES: dict[str, str] = {
-    # words that stand for other words
+    # words and turns with a plain synonym
     r"\b(?:from|by|for|of|with|in|on|needs?|is) (?:[\w`-]+ ){1,4}alone\b": "only, before the noun",
     r"\bbeside\b": "compared with, next to, in addition to, or while … is running",
     r"\b(?:unless|if not) (?:given|named|said|told)\b": "default: X",

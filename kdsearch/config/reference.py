@@ -64,14 +64,16 @@ def _described(model: type[Section]) -> str:
 
 def _terms(models: list[type[Section]], name: str) -> str:
     """The terms of a list: one row per loss, then one row per key with the losses that take it."""
+    required = [key for key, field in models[0].model_fields.items() if field.is_required()]
+    (compared,) = (key for key in required if key != "loss")
     losses = []
     keys: dict[str, list[tuple[str, FieldInfo]]] = {}
     for model in models:
         (loss,) = typing.get_args(model.model_fields["loss"].annotation)
-        places = ", ".join(f"`{place}`" for place in typing.get_args(model.model_fields["on"].annotation))
+        places = ", ".join(f"`{place}`" for place in typing.get_args(model.model_fields[compared].annotation))
         losses.append((f"`{loss}`", places, _paragraph(model.__doc__)))
         for key, field in model.model_fields.items():
-            if key not in ("on", "loss"):
+            if key not in required:
                 keys.setdefault(key, []).append((loss, field))
     rows = []
     for key, users in keys.items():
@@ -81,8 +83,8 @@ def _terms(models: list[type[Section]], name: str) -> str:
         by = "all" if len(users) == len(models) else ", ".join(f"`{loss}`" for loss, _ in users)
         rows.append((f"`{key}`", taken, default, by, _paragraph(fields[0].description)))
     return (
-        f"## `{name}[…]`\n\nA list of terms. Each names what it compares (`on`) and by which `loss`.\n\n"
-        + markdown_table(("loss", "on", "meaning"), losses)
+        f"## `{name}[…]`\n\nA list of terms. Each names what it compares (`{compared}`) and by which `loss`.\n\n"
+        + markdown_table(("loss", compared, "meaning"), losses)
         + "\n\n"
         + markdown_table(("key", "takes", "default", "losses", "meaning"), rows)
     )
