@@ -202,12 +202,14 @@ class Study:
         out: str | Path | None = None,
         with_preprocessing: bool = False,
         int8_bound: float = 0.01,
+        latency: bool = True,
         registry: bool = True,
     ) -> Picked:
         """The best student within the budget, as a folder and, with ``registry``, as a version in MLflow.
 
         Quantities may be written ``"50k"``. ``refit`` takes the weights that ``test`` trained on all but the locked
-        images. Raises KdsearchError where none is within the budget, naming the nearest.
+        images. ``latency=False`` skips measuring the latency on this machine. Raises KdsearchError where none is within
+        the budget, naming the nearest.
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
@@ -224,7 +226,7 @@ class Study:
             min_dice=min_dice,
             min_empty_share=min_empty_share,
         )
-        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
+        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency)
         rule = rule_named(smallest_within=smallest_within, knee=knee)
         known, choice = self._chosen(budget, rule, trial=trial, refit=refit)
         tracking = choose_tracking(self._config.tracking_uri, os.environ)

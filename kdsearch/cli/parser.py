@@ -228,6 +228,7 @@ def _pick(commands: Commands[argparse.ArgumentParser]) -> None:
     export.add_argument("--with-preprocessing", action="store_true", help=text)
     text = "warn if the 8-bit model loses more Dice than this (default: 0.01, one Dice point)"
     export.add_argument("--int8-bound", type=fraction, default=0.01, metavar="D", help=text)
+    export.add_argument("--no-latency", action="store_true", help="do not measure the latency on this machine")
     export.add_argument("--no-registry", action="store_true", help="do not register the student in MLflow")
     export.add_argument("--json", action="store_true", help="print the result as JSON, and ask nothing")
 

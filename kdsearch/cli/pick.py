@@ -62,7 +62,7 @@ def run_pick(options: argparse.Namespace) -> int:
     _show_choice(choice, options, console)
     tracking = None if options.no_registry else _require_tracking(study)
     folder = options.out or folder_of(known, choice.candidate.student)
-    form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound)
+    form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound, latency=not options.no_latency)
     with writing(folder):
         description = ship(known, choice, form=form, folder=folder, say=_dimly(console))
     version = None if tracking is None else _register(known, folder, description, tracking=tracking)
@@ -137,9 +137,9 @@ def _show_choice(choice: Choice, options: argparse.Namespace, console: Console) 
 
 def _show_result(description: Description, *, folder: Path, version: str | None, console: Console) -> None:
     """What was written, and how good it is."""
-    int8, fastest = description.int8, description.latency[0]
-    latency = f"{fastest.median_ms:.2f} ms per image on one thread"
-    say_labeled(console, "  ONNX", f"Dice {100 * description.onnx.dice:.2f} %, {latency}")
+    int8 = description.int8
+    latency = f", {description.latency[0].median_ms:.2f} ms per image on one thread" if description.latency else ""
+    say_labeled(console, "  ONNX", f"Dice {100 * description.onnx.dice:.2f} %{latency}")
     say_labeled(console, "  8-bit", f"Dice {100 * int8.dice:.2f} % ({-100 * int8.drop:+z.2f} points)")
     if not int8.within_bound:
         lost = f"{100 * int8.drop:.2f} Dice points, more than {100 * int8.bound:g}"
