@@ -52,7 +52,7 @@ SAMPLERS: dict[Sampler, str] = {
 
 
 def run_study(options: argparse.Namespace) -> int:
-    """Runs the study to its end; Ctrl-C stops it so that the same command resumes it."""
+    """Runs the study until it is complete; Ctrl-C stops it so that the same command resumes it."""
     home, console = home_folder(os.environ), terminal()
     show_log(console, quiet=options.quiet, verbose=options.verbose)
     study = with_folders(load_study(options.study), options.data)

@@ -156,7 +156,7 @@ def _as_good(found: Confirmation) -> list[str]:
     names = {arm.id: arm.name for arm in found.arms}
     if not shown:
         larger = "a larger one" if found.testing == "one family" else names[found.as_good[0].larger]
-        return [f"For no smaller student could it be shown that it stays within {margin} of {larger}."]
+        return [f"None of the smaller students is shown to stay within {margin} of {larger}."]
     return [
         f"{names[one.smaller].capitalize()} stays within {margin} of {names[one.larger]}: {one.difference} points."
         for one in shown

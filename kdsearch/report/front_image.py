@@ -18,7 +18,7 @@ from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
 INK, PALE, STUDENT, TEACHER = "#222222", "#b8b8b8", "#0072b2", "#d55e00"
-"""Blue and vermilion are told apart by color-blind readers (Okabe and Ito 2008)."""
+"""Color-blind readers can distinguish blue and vermilion (Okabe and Ito 2008)."""
 INCHES, DOTS_PER_INCH = (9.0, 5.0), 200
 """Sharp at 900 pixels of width on a screen with two physical pixels per pixel."""
 LABEL_WIDTH = 0.14

@@ -72,8 +72,8 @@ class FrontTable:
     title_end: str = ""
 
     def render(self, *, width: int, everything: bool = False) -> Table:
-        """For a terminal of so many columns; without ``everything``, only the members that are worth picking."""
-        shown = self.members if everything else worth_picking(self.members, self.objectives)
+        """For a terminal of so many columns; without ``everything``, only the members that ``competitive`` keeps."""
+        shown = self.members if everything else competitive(self.members, self.objectives)
         standings = self.standings if width >= WIDE else NOTHING_KNOWN
         head, *rows = self._cells(shown, standings)
         notes = [STAR, STANDING if standings else OPTIMISTIC, *_unlisted(len(self.members) - len(shown))]
@@ -116,7 +116,7 @@ WORDS = ("student", "distilled by")
 """Columns of words; all others hold numbers."""
 
 
-def worth_picking(members: Sequence[Student], objectives: Sequence[Objective]) -> tuple[Student, ...]:
+def competitive(members: Sequence[Student], objectives: Sequence[Objective]) -> tuple[Student, ...]:
     """The members with the best Dice up to some number of parameters or multiply-adds, or for another objective.
 
     Every other member has a lower Dice than a smaller member and than a cheaper one.

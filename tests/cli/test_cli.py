@@ -1,4 +1,4 @@
-"""The command line as a person uses it; what starts or ends processes runs in one of its own, the rest in this one."""
+"""The command line as users type it, in its own process if the test starts or stops processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("cli")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder as a user's: study file, caches, tracking store."""
+    """A user's folder with study files."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     (folder / "tiny-never-run.yaml").write_text(TINY.replace("name: tiny", "name: never-run"), encoding="utf-8")
@@ -122,12 +122,12 @@ def test_version(shell):
     assert shell("--version").out == f"kdsearch {__version__}\n"
 
 
-def test_doctor_finds_what_is_there(shell):
+def test_doctor_lists_what_is_installed(shell):
     said = shell("doctor").out
     assert all(name in said for name in ("torch", "optuna", "MLflow", "kdsearch home", "jinja2"))
 
 
-def test_doctor_says_how_to_mend_a_silent_server(shell, monkeypatch):
+def test_doctor_says_what_to_do_if_the_server_does_not_answer(shell, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("COLUMNS", "160")
     said = shell("doctor", code=1).out
@@ -163,7 +163,7 @@ def _plain(path: Path):
 
 
 @pytest.mark.parametrize("command", ["run", "check", "front", "pick"])
-def test_typo_in_the_study_is_one_screen_without_a_traceback(shell, place, command):
+def test_typo_in_the_study_prints_one_screen_without_a_traceback(shell, place, command):
     (place / "typo.yaml").write_text(TINY.replace("student: {width", "student: {widht"), encoding="utf-8")
     said = shell(command, "typo.yaml", code=2).err
     assert "typo.yaml:10: student.widht: unknown key" in said
@@ -281,7 +281,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
     assert "no finished student of that number" in shell("pick", "tiny.yaml", "--trial", "77", code=2).err
 
 
-def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
+def test_interrupted_study_says_how_to_resume_and_resumes(place):
     text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 120}")
     (place / "interrupted.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "kdsearch", "run", "interrupted.yaml", "--trials", "3"]

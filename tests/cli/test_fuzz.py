@@ -1,4 +1,4 @@
-"""Whatever is typed or written, kdsearch answers with a KdsearchError or does as it was asked."""
+"""For any command line and any study file, kdsearch either works or raises a KdsearchError."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _block(study: object) -> str:
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace | None:
-    """What argparse makes of the words; None where it prints help, or what is wrong with them."""
+    """The parsed words; None if argparse printed help or an error."""
     try:
         return build_parser().parse_args(words)
     except SystemExit as stop:
@@ -127,7 +127,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace | None:
 
 
 def _typed(*words: str) -> None:
-    """Carries a command out, without the boundary in ``main`` that would hide what is not a KdsearchError."""
+    """Runs a command without the boundary in ``main``, which would hide other errors than KdsearchError."""
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     print_anything([said])
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -140,7 +140,7 @@ def _typed(*words: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where a user is."""
+    """The user's current folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("KDSEARCH_HOME", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -214,7 +214,7 @@ ENDS_SOON = ("check", "front", "report", "pick", "bench", "predict", "evaluate",
     files=st.lists(FILES, min_size=1, max_size=2),
     options=st.lists(st.tuples(OPTIONS, st.one_of(st.none(), VALUES)), max_size=3),
 )
-def test_command_line_is_carried_out_or_refused(command, files, options):
+def test_command_line_runs_or_is_refused(command, files, options):
     words = [word for pair in options for word in pair if word is not None]
     _typed(command, *files, *words)
 

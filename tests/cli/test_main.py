@@ -46,7 +46,7 @@ def test_warnings_of_a_locked_test_go_to_its_console():
     assert done.stdout.split()[-1] == "RichHandler"
 
 
-def test_what_the_operating_system_refuses_is_one_line_with_the_path(tmp_path, capsys, monkeypatch):
+def test_error_of_the_operating_system_is_one_line_with_the_path(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
     (tmp_path / "home").write_text("a file where a folder should be")
@@ -58,7 +58,7 @@ def test_what_the_operating_system_refuses_is_one_line_with_the_path(tmp_path, c
 
 
 def test_brackets_and_colons_in_names_are_printed_as_they_are(tmp_path, capsys, monkeypatch):
-    """Rich would take them for markup, which may be an error, or for emoji."""
+    """Rich would read them as markup or emoji."""
     monkeypatch.chdir(tmp_path)
     name = "[bold]:x:[/red].yaml"
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def test_brackets_and_colons_in_names_are_printed_as_they_are(tmp_path, capsys, 
     assert f"{name} is valid." in capsys.readouterr().out
 
 
-def test_console_of_commands_takes_nothing_for_markup(capsys):
+def test_console_ignores_markup(capsys):
     console = terminal()
     console.print("[/red] :x: [bold]a[/]")
     table = Table("[/red]", title=":x:")
@@ -80,7 +80,7 @@ def test_console_of_commands_takes_nothing_for_markup(capsys):
 
 
 @pytest.mark.parametrize(("encoding", "sign"), [("ascii", "x"), ("latin-1", "\u00d7"), ("utf-8", "\u00d7")])
-def test_letters_that_the_output_lacks_are_spelt_out(encoding, sign):
+def test_characters_missing_in_the_output_are_spelled_out(encoding, sign):
     stream = io.TextIOWrapper(raw := io.BytesIO(), encoding=encoding)
     print_anything([stream, None])
     stream.write("32\u00d732 \u2264 5 \u4e2d")
@@ -106,7 +106,7 @@ def test_names_that_are_not_utf_8_are_printed(tmp_path, capsys, monkeypatch):
         (("test", "a.yaml", "--trial=-1"), "argument --trial: '-1' is not the number of a trial"),
     ],
 )
-def test_number_that_is_none_is_refused_by_name(words, problem, capsys):
+def test_invalid_number_is_refused_by_name(words, problem, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert problem in capsys.readouterr().err
@@ -129,7 +129,7 @@ def test_check_refuses_what_run_would(tmp_path, capsys, monkeypatch, settings, p
     assert problem in capsys.readouterr().err
 
 
-def test_check_of_places_opens_them_and_makes_nothing(tmp_path, capsys, monkeypatch):
+def test_check_opens_databases_and_creates_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "a.yaml").write_text("name: a\n", encoding="utf-8")

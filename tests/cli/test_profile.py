@@ -1,4 +1,4 @@
-"""Where a search's time went."""
+"""Where the time of a search went."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
     assert table.row_count == 4
 
 
-def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here():
+def test_resumed_trial_counts_only_what_it_trained_here():
     profile = Profile()
     profile.handle(Searching(records=(), target=1, page="/"), now=0.0)
     profile.handle(_started(0), now=0.0)

@@ -38,7 +38,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def place(shipped, tmp_path_factory):
-    """A folder with a student, some pictures and one that is broken."""
+    """A folder with a student, some images and a broken file."""
     folder = tmp_path_factory.mktemp("shipping")
     shutil.copytree(shipped, folder / "student")
     random = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def _pixels(path):
         return np.asarray(image)
 
 
-def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(run, place):
+def test_masks_have_the_size_of_their_images_and_a_bad_file_is_skipped_and_reported(run, place):
     done = run("predict", "student", "pictures", "bad.png", "--out", "masks", "--probabilities", code=1)
     assert "3 of 4 images done, written to masks" in done.out
     assert "skipped bad.png: cannot be decoded as an image" in done.err
@@ -86,7 +86,7 @@ def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(run, pla
     assert not list((place / "masks").glob("bad*"))
 
 
-def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(run, place):
+def test_other_files_in_a_folder_are_ignored_and_counted(run, place):
     folder = place / "mixed"
     (folder / "more").mkdir(parents=True)
     for name in ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png", "more/a_mask.png", "b.webp", "c.gif", "._a.png"):
@@ -107,16 +107,16 @@ def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(run, plac
     assert "1 of 1 images done" in done.out, "who names a file means it"
 
 
-def test_patterns_are_understood_and_the_same_command_again_is_fine(run):
+def test_patterns_work_and_the_command_can_be_repeated(run):
     for _ in range(2):
         assert "1 of 1" in run("predict", "student", "pictures/*.jpg", "--out", "again").out
 
 
-def test_masks_may_lie_above_the_images(run):
+def test_masks_may_be_written_to_a_parent_folder(run):
     assert "1 of 1 images done" in run("predict", "student", "pictures/deep", "--out", ".").out
 
 
-def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, place):
+def test_output_inside_the_image_folder_and_pipes_are_not_read(run, place):
     folder = place / "album"
     folder.mkdir()
     shutil.copy(place / "pictures" / "a.png", folder / "a.png")
@@ -142,7 +142,7 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, pl
         (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
     ],
 )
-def test_mistake_is_told_on_one_screen(run, place, arguments, message):
+def test_mistake_is_explained_on_one_screen(run, place, arguments, message):
     (place / "twice").mkdir(exist_ok=True)
     shutil.copy(place / "pictures" / "a.png", place / "twice" / "a.png")
     done = run(*arguments, code=2)
@@ -165,7 +165,7 @@ def published(place):
 
 
 @pytest.mark.usefixtures("published")
-def test_scores_on_a_data_set_come_with_a_row_an_image(run, place):
+def test_scores_on_a_data_set_come_with_one_row_per_image(run, place):
     done = run("evaluate", "student", "busi=published", "--out", "out/scores.csv")
     assert "all" in done.out
     assert "malignant" in done.out
@@ -187,7 +187,7 @@ def test_phantoms_can_be_named_as_a_data_set(shipped):
     assert source.reader == "phantom"
 
 
-def test_images_the_student_learnt_from_are_told_and_can_be_left_out(run, place, bench):
+def test_training_images_are_reported_and_can_be_left_out(run, place, bench):
     images, masks = place / "own" / "images", place / "own" / "masks"
     for folder in (images, masks):
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def test_images_the_student_learnt_from_are_told_and_can_be_left_out(run, place,
     assert "nothing is left to score" in run("evaluate", "student", "folder=own", "--unseen", code=2).err
 
 
-def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
+def test_bench_needs_only_onnxruntime_and_numpy(place):
     command = [sys.executable, "-c", BLOCKED, "bench", str(place / "student"), "--json"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -215,7 +215,7 @@ def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
     assert all(0 < entry["median_ms"] <= entry["p95_ms"] for entry in found["latency"])
 
 
-def test_command_whose_packages_are_missing_names_one(place):
+def test_missing_package_is_named(place):
     command = [sys.executable, "-c", BLOCKED, "predict", "student", "pictures", "--out", "masks"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 2
@@ -223,7 +223,7 @@ def test_command_whose_packages_are_missing_names_one(place):
     assert "Traceback" not in done.stderr
 
 
-def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(place):
+def test_command_works_after_the_reader_of_its_output_has_exited(place):
     """As in ``kdsearch evaluate … | head -1``: rich prints first, the table of scores is written last."""
     folder = place / "unread"
     for name in ("images", "masks"):

@@ -42,11 +42,11 @@ def _walk(keys, tmp_path, members=MEMBERS, height=60, width=100):
         ([readchar.key.CTRL_C], None),
     ],
 )
-def test_arrows_walk_and_enter_picks(tmp_path, keys, number):
+def test_arrow_keys_move_and_enter_picks(tmp_path, keys, number):
     assert _walk(keys, tmp_path)[0] == number
 
 
-def test_recipe_and_overlay_of_the_student_are_shown(tmp_path):
+def test_settings_and_overlay_of_the_student_are_shown(tmp_path):
     picture = tmp_path / "studies" / "s" / "overlays" / "00009.png"
     picture.parent.mkdir(parents=True)
     picture.write_bytes(b"")
@@ -56,14 +56,14 @@ def test_recipe_and_overlay_of_the_student_are_shown(tmp_path):
     assert "00009.png" in screen.replace("\r", "").replace("\n", ""), "a long path wraps"
 
 
-def test_interrupt_leaves(tmp_path):
+def test_interrupt_quits(tmp_path):
     def interrupted():
         raise KeyboardInterrupt
 
     assert walk(MEMBERS, study=STUDY, home=tmp_path, console=Console(file=io.StringIO()), read=interrupted) is None
 
 
-def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
+def test_low_terminal_shows_only_nearby_students(tmp_path):
     members = [student(number, 0.5, 100 + number) for number in range(40)]
     number, screen = _walk([DOWN, ENTER], tmp_path, members=members, height=20)
     assert number == 21
@@ -74,7 +74,7 @@ def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
         assert (number, _windows(screen)[-1]) == (end, window)
 
 
-def test_cursor_and_keys_stay_on_a_small_screen(tmp_path):
+def test_cursor_and_keys_fit_a_small_terminal(tmp_path):
     members = [student(number, 0.5, 100 + number, path="regressor") for number in range(40)]
     for keys, number in ((UP, 0), (DOWN, 39)):
         _, screen = _walk([keys] * 40 + ["q"], tmp_path, members=members, height=12, width=50)

@@ -1,4 +1,4 @@
-"""Overlay sheets, and which images they show."""
+"""Overlays, and which images they show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from kdsearch.report.overlays import PREDICTION, TILE, TRUTH, Row, choose_cases, outlined, overlay_sheet
 
 
-def test_cases_are_chosen_by_quantile_and_not_the_extremes():
+def test_cases_are_quantiles_and_not_extremes():
     dice = np.full(103, np.nan)
     dice[2:] = np.linspace(0, 1, 101)
     cases = choose_cases(dice)
@@ -24,12 +24,12 @@ def test_cases_are_chosen_by_quantile_and_not_the_extremes():
     ]
 
 
-def test_few_images_are_shown_once_each_and_none_without_a_lesion():
+def test_few_images_are_shown_once_each_and_negative_images_never():
     assert len(choose_cases(np.array([0.2, np.nan, 0.9]))) == 2
     assert choose_cases(np.array([np.nan])) == ()
 
 
-def test_outlines_run_along_the_masks_and_leave_the_inside_alone():
+def test_outlines_follow_the_masks_and_keep_the_inside():
     truth, prediction = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     truth[10:30, 10:30] = True
     prediction[40:60, 40:60] = True

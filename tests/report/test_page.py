@@ -88,7 +88,7 @@ def _story(**changes):
     return ReportData(**(values | changes))
 
 
-def test_page_holds_every_section_and_asks_for_nothing():
+def test_page_has_every_section_and_loads_nothing():
     page = report_page(_story())
     for title in (
         "Pareto front",
@@ -108,14 +108,14 @@ def test_page_holds_every_section_and_asks_for_nothing():
     assert "2 finished, 1 stopped, 1 rejected" in page
 
 
-def test_sections_without_content_are_left_out_and_unknown_importances_said():
+def test_empty_sections_are_left_out():
     page = report_page(_story(overlays={}, data=None, importances={}))
     assert "<h2>Predictions" not in page
     assert "<h2>Data" not in page
     assert "Too few trials have finished, or no setting varied." in page
 
 
-def test_hypervolume_grows_in_the_order_in_which_trials_ended_and_counts_stopped_ones_compute():
+def test_hypervolume_follows_the_order_in_which_trials_ended():
     steps = steps_of(RECORDS, most_params=1e6)
     assert [step.trials for step in steps] == [1, 2, 3]
     assert [step.compute_s for step in steps] == [90, 120, 210]
@@ -127,7 +127,7 @@ def test_reference_is_the_limit_or_the_next_power_of_ten(limit, reference):
     assert reference_size(RECORDS, limit) == reference
 
 
-def test_curves_show_members_and_where_others_were_stopped():
+def test_curves_show_the_front_and_where_trials_were_stopped():
     figure = curves_figure(RECORDS, {0})
     assert [trace.mode for trace in figure.data] == ["lines", "lines", "markers"]
     assert list(figure.data[2].x) == [3]
@@ -164,7 +164,7 @@ def test_note_stays_within_mlflows_limit_and_names_what_it_leaves_out():
     assert "kdsearch pick STUDY.yaml" in note
 
 
-def test_any_text_is_safe_in_a_table_of_latex_and_of_markdown():
+def test_tables_escape_any_text():
     latex = latex_table(("a",), [(r"50 % & $5 #1 a_b {x} ~ ^ \ 2×3 ≤ 4",)])
     assert (
         r"50 \% \& \$5 \#1 a\_b \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} 2$\times$3 $\le$ 4 \\"

@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def _repeat(seed):
-    """A teacher at 0.8, a plain student at 0.6, and a distilled one that is 0.1 better on each image."""
+    """A teacher at 0.8, an undistilled student at 0.6, and a distilled one that is 0.1 better on each image."""
     plain = 0.6 + 0.2 * np.random.default_rng(seed).standard_normal(20)
     made = [student(0, 0.6, 800, path="none"), student(1, 0.7, 800)]
     made = [dataclasses.replace(one, recipe=one.recipe.model_copy(update={"seed": seed})) for one in made]
@@ -25,7 +25,7 @@ def _repeat(seed):
 
 
 def _repeat_of(students, dice, teacher, *, seed=0, part="validation"):
-    """Half of its images score in each other repeat too."""
+    """Half of its images are scored in every repeat."""
     count = len(teacher)
     names = tuple(f"image {place}" if place < count // 2 else f"image {place} of {seed}" for place in range(count))
     return Repeat(
@@ -43,7 +43,7 @@ def _repeat_of(students, dice, teacher, *, seed=0, part="validation"):
 REPEATS = [_repeat(seed) for seed in range(3)]
 
 
-def test_variants_are_recipes_whatever_their_seed():
+def test_variants_ignore_seeds():
     teacher, plain, distilled = variants_of(REPEATS)
     assert (teacher.name, plain.name, distilled.name) == ("teacher", "no teacher", "logits kld weak")
     assert [row.repeats for row in (teacher, plain, distilled)] == [3, 3, 3]
@@ -54,7 +54,7 @@ def test_variants_are_recipes_whatever_their_seed():
     assert distilled.repeat_std == pytest.approx(np.std([repeat.dice[1].mean() for repeat in REPEATS], ddof=1))
 
 
-def test_p_is_that_of_the_corrected_t_over_repeats_if_that_is_the_larger():
+def test_p_is_from_the_corrected_t_test_if_that_is_larger():
     """Nadeau and Bengio: the variance of R repeat means is times 1/R + n_test/n_train."""
     shifts = zip(REPEATS, (0.1, -0.2, 0.2), strict=True)
     uneven = [dataclasses.replace(one, dice=one.dice | {1: one.dice[1] + over}) for one, over in shifts]
@@ -126,7 +126,7 @@ def test_tables_hold_every_variant():
 
 
 def _five_repeats(students, apart):
-    """Students that are better than the plain student 0 by these differences, on 60 images in each of five repeats."""
+    """Students that beat the undistilled student 0 by these differences, on 60 images in each of five repeats."""
     found = []
     for seed in range(5):
         plain = 0.6 + 0.2 * np.random.default_rng(seed).standard_normal(60)
@@ -135,7 +135,7 @@ def _five_repeats(students, apart):
     return found
 
 
-def test_verdict_names_what_is_shown_and_counts_the_rest():
+def test_verdict_names_significant_variants_and_counts_the_rest():
     apart = {1: 0.1, 2: -0.1, 3: 0.0, 4: 0.0}
     students = [student(0, 0.6, 800, path="none"), *(_weighted(number) for number in apart)]
     rows = variants_of(_five_repeats(students, apart))
@@ -146,13 +146,13 @@ def test_verdict_names_what_is_shown_and_counts_the_rest():
     assert verdict(rows[:2]) == "", "nothing is compared"
 
 
-def test_fewer_than_five_repeats_decide_nothing():
+def test_fewer_than_five_repeats_give_no_verdict():
     text = verdict(variants_of(REPEATS))
     assert text == "3 repeats: too few for a verdict on distillation, which needs 5 (set repeats: 5 in the study file)."
 
 
-def test_recipe_is_compared_with_its_own_twin_alone():
-    """A wide distilled student is not better than a narrow plain one because of distillation."""
+def test_recipe_is_compared_only_with_its_own_twin():
+    """A wide distilled student does not beat a narrow undistilled one because of distillation."""
     narrow, wide = (0.5 + 0.2 * np.random.default_rng(5).standard_normal(60) + over for over in (0.0, 0.2))
     made = {0: (8, "none"), 1: (16, "none"), 2: (16, "logits"), 3: (24, "logits")}
     students = []

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from kdsearch.config.study import Reference, StudyConfig
 from kdsearch.report.charts import front_page
-from kdsearch.report.table import FrontTable, front_csv, front_json, worth_picking
+from kdsearch.report.table import FrontTable, competitive, front_csv, front_json
 from kdsearch.statistics.selection import NOTHING_KNOWN
 from kdsearch.trials.recipe import Inherited
 from tests.front.students import scores, student
@@ -44,7 +44,7 @@ def test_page_of_a_study_without_students_is_a_page():
     assert "Plotly.newPlot" in front_page(StudyConfig(name="t"), students=[], front=[], teacher=None)
 
 
-def test_forms_agree():
+def test_json_and_csv_agree():
     rows = json.loads(front_json(FRONT))
     table = list(csv.DictReader(io.StringIO(front_csv(FRONT))))
     assert [row["trial"] for row in rows] == [int(row["trial"]) for row in table] == [0, 1]
@@ -90,18 +90,18 @@ def test_members_with_a_lower_dice_than_a_smaller_and_than_a_cheaper_one_are_lis
         student(2, 0.55, 3_000, macs=4_000),
         student(3, 0.70, 4_000, macs=8_000),
     ]
-    assert [one.number for one in worth_picking(members, OBJECTIVES)] == [0, 2, 3]
+    assert [one.number for one in competitive(members, OBJECTIVES)] == [0, 2, 3]
     assert "1 member is not listed" in _shown(members)
     assert "50.0" not in _shown(members)
     assert "50.0" in _shown(members, everything=True)
     assert "not listed" not in _shown(members, everything=True)
 
 
-def test_member_that_wins_another_objective_is_worth_picking():
+def test_member_that_is_best_for_another_objective_is_listed():
     fast = [dataclasses.replace(one, scores=dataclasses.replace(one.scores, latency_ms=ms)) for one, ms in
             [(student(0, 0.6, 1_000, macs=100), 3.0), (student(1, 0.5, 2_000, macs=200), 1.0)]]  # fmt: skip
-    assert [one.number for one in worth_picking(fast, ("dice", "params", "macs"))] == [0]
-    assert [one.number for one in worth_picking(fast, ("dice", "params", "latency_ms"))] == [0, 1]
+    assert [one.number for one in competitive(fast, ("dice", "params", "macs"))] == [0]
+    assert [one.number for one in competitive(fast, ("dice", "params", "latency_ms"))] == [0, 1]
 
 
 def test_student_that_inherited_names_its_parent_in_the_table():

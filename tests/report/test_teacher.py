@@ -1,4 +1,4 @@
-"""What is said about a teacher that scores no better than undistilled students."""
+"""The warning about a teacher that scores no better than undistilled students."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.front.students import scores, student
         ([], False),
     ],
 )
-def test_teacher_is_compared_with_the_best_plain_student(students, said):
+def test_teacher_is_compared_with_the_best_undistilled_student(students, said):
     text = no_better_than_plain(students, scores(dice=0.8, params=1_000, macs=1))
     assert bool(text) == said
     if said:
@@ -46,7 +46,7 @@ def _study(*, better, students=10, images=97, noise=0.13, seed=0):
     return made, teacher
 
 
-def test_little_to_learn_is_said_only_if_the_teacher_is_certainly_less_than_2_points_better():
+def test_warning_is_definite_only_if_the_teacher_is_certainly_less_than_2_points_better():
     students, teacher = _study(better=-0.05, noise=0.02)
     assert LITTLE_TO_LEARN in no_better_than_plain(students, teacher)
     students, teacher = _study(better=0.0, noise=0.2, seed=1)
@@ -55,16 +55,16 @@ def test_little_to_learn_is_said_only_if_the_teacher_is_certainly_less_than_2_po
     assert LITTLE_TO_LEARN not in text
 
 
-def test_teacher_that_is_truly_better_is_seldom_said_to_have_little_to_teach():
-    """Said in 64 % of studies by the best student's Dice, 2 points below the teacher's in truth."""
+def test_teacher_that_is_truly_better_seldom_gets_the_definite_warning():
+    """Comparing only Dice would warn in 64 % of studies, although the teacher is truly 2 points better."""
     texts = [no_better_than_plain(*_study(better=0.02, seed=seed)) for seed in range(40)]
     assert sum(LITTLE_TO_LEARN in text for text in texts) <= 2
 
 
-def test_dice_of_each_image_that_was_not_stored_leaves_it_open():
+def test_warning_is_open_if_dice_per_image_was_not_stored():
     text = no_better_than_plain([student(1, 0.81, 10, path="none")], scores(dice=0.8, params=1_000, macs=1))
     assert text.endswith("Whether it is better on new images is unknown.")
 
 
-def test_study_without_a_teacher_has_nothing_said_of_it():
+def test_study_without_a_teacher_has_no_warning():
     assert no_better_than_plain([student(1, 0.9, 10, path="none")], None) == ""
