@@ -193,6 +193,11 @@ OPTIONS = st.sampled_from(
             "--markdown",
             "--latex",
             "--refit",
+            "--all",
+            "--png",
+            "--quiet",
+            "--min-specificity",
+            "--min-empty-share",
             "--help",
         ),
     ]
