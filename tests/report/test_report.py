@@ -77,8 +77,10 @@ def test_front_table_names_students_in_words_and_ends_with_the_teacher():
 
 @pytest.mark.parametrize("path", ["none", "regressor"])
 def test_front_table_of_one_line_per_student_fits_80_columns(path):
-    widest = [student(1234, 0.888, 999_400, 99_900_000, path=path)]
-    lines = _shown(widest).splitlines()
+    one = student(1234, 0.888, 999_400, 99_900_000, path=path)
+    spec = one.recipe.student.model_copy(update={"growth": 1.34})
+    lines = _shown([dataclasses.replace(one, recipe=one.recipe.model_copy(update={"student": spec}))]).splitlines()
+    assert any("4 stages from 16 channels, ×1.34" in line for line in lines)
     assert max(map(len, lines)) <= 80
     assert sum("1234" in line or "channels" in line for line in lines) == 1
 
