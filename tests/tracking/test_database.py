@@ -19,7 +19,7 @@ from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.server import serving
 
-pytestmark = pytest.mark.xdist_group("driver")
+pytestmark = pytest.mark.xdist_group("tracking")
 
 
 def _break_off(file, *, seconds_ago=60):

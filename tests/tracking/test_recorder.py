@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from tests.front.students import scores
 from tests.tracking.records import NOW, curve, ended
 
-pytestmark = pytest.mark.xdist_group("driver")
+pytestmark = pytest.mark.xdist_group("tracking")
 
 
 @pytest.fixture(scope="module")

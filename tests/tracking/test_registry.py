@@ -18,7 +18,7 @@ from kdsearch.tracking.registry import Registration, alias_of, register_student
 from mlflow import MlflowClient
 from tests.tracking.records import ended
 
-pytestmark = pytest.mark.xdist_group("driver")
+pytestmark = pytest.mark.xdist_group("tracking")
 
 
 @pytest.fixture(scope="module")
