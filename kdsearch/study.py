@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from kdsearch.confirm.events import ConfirmEvent
+    from kdsearch.campaign.events import DriverEvent
+    from kdsearch.confirm.driver import ConfirmEvent
     from kdsearch.export.loading import LoadedStudent, Runtime
     from kdsearch.front.rules import Budget, Rule
-    from kdsearch.search.events import DriverEvent
     from kdsearch.statistics.confirmation import Confirmation
     from kdsearch.workflow.choosing import Candidates, Choice
 
@@ -93,7 +93,7 @@ class Study:
     ) -> Study:
         """Runs the study to its end, or resumes it; returns the study.
 
-        ``on_event`` is called with each event of ``kdsearch.search.events``; an interrupt stops the study so that the
+        ``on_event`` is called with each event of ``kdsearch.campaign.events``; an interrupt stops the study so that the
         next call resumes. ``trials`` and ``workers`` replace what the file says. Raises KdsearchError where the study
         cannot start or continue.
         """
@@ -113,8 +113,7 @@ class Study:
 
         Of a study with repeats, their averages, as the command shows them.
         """
-        from kdsearch.workflow.front import front
-        from kdsearch.workflow.tables import students_table
+        from kdsearch.workflow.results import front, students_table
 
         found = front(self._config, self._home)
         return students_table(found.members, found.standings)
@@ -124,7 +123,7 @@ class Study:
 
         Repeats that were never run are left out.
         """
-        from kdsearch.workflow.tables import all_trials_table
+        from kdsearch.workflow.results import all_trials_table
 
         return all_trials_table(self._config, self._home)
 
@@ -175,8 +174,8 @@ class Study:
 
     def chart(self) -> go.Figure:
         """Dice against parameters of all students, the front's outlined; a notebook shows it."""
-        from kdsearch.report.chart import front_figure
-        from kdsearch.workflow.front import front
+        from kdsearch.report.charts import front_figure
+        from kdsearch.workflow.results import front
 
         found = front(self._config, self._home)
         return front_figure(
@@ -241,8 +240,8 @@ class Study:
         return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
 
     def _chosen(self, budget: Budget, rule: Rule, *, trial: int | None, refit: bool) -> tuple[Candidates, Choice]:
+        from kdsearch.workflow.confirm import refitted
         from kdsearch.workflow.pick import open_candidates, pick, require_choice
-        from kdsearch.workflow.refit import refitted
 
         known = open_candidates(self._config, self._home, resume="run()")
         if refit:
@@ -252,7 +251,7 @@ class Study:
 
     def report(self, out: str | Path | None = None) -> Path:
         """Writes the study as one HTML file that opens with no network; ``STUDY-report.html`` unless given."""
-        from kdsearch.workflow.report import report
+        from kdsearch.workflow.results import report
 
         page = report(self._config, self._home, resume="run()")
         place = Path(out) if out is not None else Path(f"{self._config.name}-report.html")
@@ -263,7 +262,7 @@ class Study:
 
     def sync(self) -> None:
         """Brings MLflow level with the study; raises KdsearchError where it was never run, or MLflow is away."""
-        from kdsearch.workflow.sync import sync
+        from kdsearch.workflow.run import sync
 
         for _ in sync(self._config, home=self._home, environment=os.environ):
             pass

@@ -13,8 +13,7 @@ import pytest
 from filelock import FileLock
 
 from kdsearch.config.load import load_study
-from kdsearch.tracking.database import open_client
-from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.location import Tracking, open_client
 from tests.search.setups import make_materials
 from tests.tiny import TINY
 

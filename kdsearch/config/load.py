@@ -10,11 +10,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kdsearch.config.data import PhantomSource, source_name
+from kdsearch.config.networks import TeacherConfig
 from kdsearch.config.problems import describe, former_settings, without
 from kdsearch.config.ranges import READING
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import StudyFileError, nearest
 

@@ -13,11 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kdsearch.config.data import CLASS_NAMES, NAMES, TAGS
-from kdsearch.config.encoder import WEIGHTS_FORM
+from kdsearch.config.networks import WEIGHTS_FORM, family_of, kind_of
 from kdsearch.config.ranges import Choice
 from kdsearch.config.search import ADDRESSES
-from kdsearch.config.student import family_of
-from kdsearch.config.teacher import kind_of
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 

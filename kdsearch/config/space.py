@@ -18,8 +18,8 @@ from kdsearch.config.distillation import (
     is_by_pixel,
     is_softened,
 )
+from kdsearch.config.networks import StudentSpec, spec_of
 from kdsearch.config.ranges import AnyRange, count_of, extremes_of, is_range, values_of
-from kdsearch.config.student import StudentSpec, spec_of
 from kdsearch.config.study import StudyConfig
 
 

@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
-import torch
-
+from kdsearch.campaign.driver import Campaign, campaign, train_all
+from kdsearch.campaign.events import DriverEvent, Reading, Resumed, Trouble, Waiting
+from kdsearch.campaign.lease import Lease
+from kdsearch.campaign.teachers import add_teachers
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.answers import answers_of
-from kdsearch.confirm.events import ConfirmEvent, Dropped, Scored, Sealed
-from kdsearch.confirm.plan import Repeat
+from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.preparation import Prepared, prepare, prepare_test, teacher_of_fold
-from kdsearch.confirm.racing import overtaken, twins_without_member
-from kdsearch.confirm.scoring import FoldScorer
+from kdsearch.confirm.scoring import FoldScorer, overtaken, twins_without_member
 from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult, open_confirmation, seal, sealed_plans
 from kdsearch.data.native import native_masks
-from kdsearch.distill.arrays import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
-from kdsearch.files.digests import digest
-from kdsearch.files.home import checkpoint_folder, storage_url, weights_path
+from kdsearch.files.home import storage_url, weights_path
 from kdsearch.files.whole import discard, write_whole
-from kdsearch.search.events import DriverEvent, Reading
-from kdsearch.search.lease import Lease
-from kdsearch.search.preparation import start_executor
-from kdsearch.search.session import retry
 from kdsearch.search.store import StudyStore, open_store
-from kdsearch.search.submission import CHECKPOINT_FORMAT
-from kdsearch.search.teachers import add_teachers
 from kdsearch.statistics.confirmation import Confirmation
-from kdsearch.trials.recipe import Recipe, dump_recipe, from_anywhere
 from kdsearch.trials.record import EpochReport, describe_job
-from kdsearch.workers.dispatcher import Dispatcher
-from kdsearch.workers.jobs import Job
+from kdsearch.workers.jobs import Job, Progressed
 from kdsearch.workers.ray_cluster import require_ray
-from kdsearch.workers.watchdog import Watchdog
 
 THREADS = 1
 """Of each training, so that the CPU gives the same numbers with any number of workers."""
@@ -47,32 +39,35 @@ THREADS = 1
 logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class ConfirmSession:
-    """One driver's parts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """The plan is fixed, now or by a former driver, and is carried out."""
 
-    study: StudyConfig
-    home: Path
-    lease: Lease
-    jobs: Dispatcher
-    store: ConfirmStore
-    search_id: str
     prepared: Prepared
-    scorer: FoldScorer
-    results: dict[tuple[str, int, int], FoldResult]
-    dropped: dict[str, str]
+    number: int
+    """Which plan of the study it is, from 1."""
+    when: str
+    """In UTC, as ISO 8601."""
+    results: tuple[FoldResult, ...]
+    """What former drivers left, teachers aside."""
 
-    def checkpoint_of(self, job_id: str) -> str:
-        """Where a job's state lies while it runs."""
-        configured = self.study.search.checkpoints
-        return (
-            f"{checkpoint_folder(self.home, self.study.name, configured, study_id=self.search_id)}/{job_id}.checkpoint"
-        )
 
-    def keep(self, result: FoldResult) -> Iterator[Scored]:
-        """Counts it among the results, and tells."""
-        self.results[result.arm, result.repetition, result.fold] = result
-        yield Scored(result=result)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """An arm was trained and scored in a fold, or could not be."""
+
+    result: FoldResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A member is worse than one no larger beyond doubt, and is trained no further."""
+
+    arm: str
+    reason: str
+
+
+ConfirmEvent: TypeAlias = Reading | Sealed | Scored | Dropped | Progressed | Trouble
 
 
 def confirm_study(
@@ -131,7 +126,7 @@ def _opened(study: StudyConfig, known: ConfirmStore, trial: int) -> str:
 def _to_the_end(
     study: StudyConfig, home: Path, prepared: Prepared, store: ConfirmStore, *, lease: Lease, search_id: str
 ) -> Generator[DriverEvent | ConfirmEvent, None, Confirmation]:
-    """Carries the sealed plan out, where that is not done yet."""
+    """Carries the sealed plan out, unless that is done."""
     results, plan = store.results(), store.plan
     arms = {arm.id for arm in plan.arms}
     yield Sealed(
@@ -140,26 +135,13 @@ def _to_the_end(
         when=store.sealed,
         results=tuple(result for result in results.values() if result.arm in arms),
     )
-    if not store.complete():
-        scorer, jobs = _scorer(study, prepared), _dispatcher(study)
-        session = ConfirmSession(
-            study=study,
-            home=home,
-            lease=lease,
-            jobs=jobs,
-            store=store,
-            search_id=search_id,
-            prepared=prepared,
-            scorer=scorer,
-            results=results,
-            dropped={},  # decided again fold by fold, so that a kill changes nothing
-        )
-        try:
-            yield from _carry_out(session)
-            return (yield from retry(session, partial(answers_of, store)))
-        finally:
-            jobs.executor.close()
-    return answers_of(store)
+    if store.complete():
+        return answers_of(store)
+    scorer = _scorer(study, prepared)
+    with campaign(study, home, study_id=search_id, lease=lease) as started:
+        runs = FoldRuns(started, store=store, prepared=prepared, scorer=scorer, results=results)
+        yield from _carry_out(started, runs, plan)
+        return (yield from started.write(partial(answers_of, store)))
 
 
 def _sealed(
@@ -189,154 +171,142 @@ def _sealed(
     return prepared, known
 
 
-def _dispatcher(study: StudyConfig) -> Dispatcher:
-    device = choose_device(study.device)
-    return Dispatcher(
-        start_executor(study, device=device.type),
-        study=study.name,
-        watchdog=Watchdog(timeout=study.search.heartbeat_timeout),
-        retries=study.search.retries,
-    )
-
-
 def _scorer(study: StudyConfig, prepared: Prepared) -> FoldScorer:
     dataset = prepared.images.dataset
     wanted = {dataset.infos[position].id for fold in prepared.folds[0] for position in fold.validation}
     return FoldScorer(dataset=dataset, masks=native_masks(study.data, wanted))
 
 
-def _carry_out(session: ConfirmSession) -> Iterator[DriverEvent | ConfirmEvent]:
+def _carry_out(started: Campaign, runs: FoldRuns, plan: Plan) -> Iterator[DriverEvent | ConfirmEvent]:
     """Repetition by repetition: the folds' teachers, then all that learns from them."""
-    plan, sink = session.store.plan, RepeatSink(session)
     for repetition in range(len(plan.partitions)):
-        materials = yield from _with_teachers(session, repetition)
-        repeats = [repeat for repeat in plan.repeats() if repeat.repetition == repetition]
-        folds = range(len(materials))
-        stages = [[fold] for fold in folds] if plan.settings.racing else [list(folds)]
-        for stage in stages:
-            jobs = session.jobs
-            for repeat in repeats:
-                if repeat.fold in stage and _is_wanted(session, repeat):
-                    jobs.waiting.append(_job(session, repeat, materials[repeat.fold]))
-            while jobs.open:
-                while jobs.waiting and jobs.room():
-                    jobs.start_next()
-                yield from jobs.poll(sink)
+        yield from runs.add_teachers(repetition)
+        folds = range(len(plan.partitions[repetition]))
+        for stage in [[fold] for fold in folds] if plan.settings.racing else [list(folds)]:
+            runs.begin(repetition, stage)
+            yield from train_all(started, runs)
             if plan.settings.racing:
-                yield from _drop(session, (repetition, stage[-1]))
+                yield from runs.drop((repetition, stage[-1]))
 
 
-def _with_teachers(
-    session: ConfirmSession, repetition: int
-) -> Generator[DriverEvent | ConfirmEvent, None, list[Materials]]:
-    """Each fold's images with a teacher trained inside it, which is scored once."""
-    study, plan, prepared = session.study, session.store.plan, session.prepared
-    wanted = [
-        teacher_of_fold(study, prepared.images, splits, seed=seed)
-        for seed, splits in zip(plan.seeds[repetition], prepared.folds[repetition], strict=True)
-    ]
-    found = yield from add_teachers(
-        study, wanted, session.jobs, home=session.home, study_id=session.search_id, threads=THREADS
-    )
-    for fold, materials in enumerate(found):
-        if (TEACHER, repetition, fold) not in session.results:
-            scores = session.scorer.teacher(materials.teacher, materials.splits)
-            keep = partial(session.store.keep, TEACHER, repetition, fold, scores, recipe=None)
-            yield from session.keep((yield from retry(session, keep)))
-    return found
+class FoldRuns:
+    """Every arm in every fold: trained, scored there at the files' size too, and kept."""
 
+    stopping = None
+    losses = None
 
-def _is_wanted(session: ConfirmSession, repeat: Repeat) -> bool:
-    done = (repeat.arm.id, repeat.repetition, repeat.fold) in session.results
-    return not done and repeat.arm.id not in session.dropped
+    def __init__(
+        self,
+        campaign: Campaign,
+        *,
+        store: ConfirmStore,
+        prepared: Prepared,
+        scorer: FoldScorer,
+        results: dict[tuple[str, int, int], FoldResult],
+    ) -> None:
+        """``results`` are what former drivers left, by arm, repetition and fold."""
+        self._campaign, self._store, self._plan = campaign, store, store.plan
+        self._prepared, self._scorer, self._results = prepared, scorer, results
+        self._repeats = {self._plan.job(repeat): repeat for repeat in self._plan.repeats()}
+        self._dropped: dict[str, str] = {}  # decided again fold by fold, so that a kill changes nothing
+        self._materials: list[Materials] = []
+        self._left: deque[Repeat] = deque()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all of the stage was started."""
+        return not self._left
 
-def _drop(session: ConfirmSession, last: tuple[int, int]) -> Iterator[DriverEvent | ConfirmEvent]:
-    """After a fold, drops the members that are worse beyond doubt, and twins that nobody needs."""
-    plan = session.store.plan
-    places = [(repetition, fold) for repetition, folds in enumerate(plan.partitions) for fold in range(len(folds))]
-    done = [place for place in places if place <= last]
-    found = overtaken(plan, session.prepared.described, session.results, done=done, dropped=session.dropped)
-    found |= twins_without_member(plan, {*session.dropped, *found})
-    if found:
-        session.dropped |= found
-        yield from retry(session, partial(session.store.drop, session.dropped))
-        for arm, reason in found.items():
-            yield Dropped(arm=arm, reason=reason)
+    def begin(self, repetition: int, folds: Sequence[int]) -> None:
+        """Begins a stage: what is to be trained in these folds, unless it has a result or its arm was dropped."""
+        self._left = deque(
+            repeat
+            for repeat in self._plan.repeats()
+            if repeat.repetition == repetition
+            and repeat.fold in folds
+            and repeat.arm.id not in self._dropped
+            and (repeat.arm.id, repetition, repeat.fold) not in self._results
+        )
 
+    def add_teachers(self, repetition: int) -> Iterator[DriverEvent | ConfirmEvent]:
+        """Each fold's images with a teacher trained inside it, which is scored once."""
+        study = self._campaign.study
+        wanted = [
+            teacher_of_fold(study, self._prepared.images, splits, seed=seed)
+            for seed, splits in zip(self._plan.seeds[repetition], self._prepared.folds[repetition], strict=True)
+        ]
+        self._materials = yield from add_teachers(self._campaign, wanted, threads=THREADS)
+        for fold, materials in enumerate(self._materials):
+            if (TEACHER, repetition, fold) not in self._results:
+                scores = self._scorer.teacher(materials.teacher, materials.splits)
+                keep = partial(self._store.keep, TEACHER, repetition, fold, scores, recipe=None)
+                yield from self._keep((yield from self._campaign.write(keep)))
 
-def _job(session: ConfirmSession, repeat: Repeat, materials: Materials) -> Job:
-    plan = session.store.plan
-    job_id = plan.job(repeat)
-    recipe = _recipe(session, repeat)
-    return Job(
-        id=job_id,
-        recipe=from_anywhere(recipe, getattr(session.study.student, "weights", "")),
-        materials=materials.place(session.home),
-        checkpoint=session.checkpoint_of(job_id),
-        subject=digest(CHECKPOINT_FORMAT, torch.__version__, materials.key, dump_recipe(recipe)),
-        checkpoint_every_s=session.study.search.checkpoint_every_s,
-        macs=repeat.arm.macs,
-        threads=THREADS,
-        kept="last",
-    )
-
-
-def _recipe(session: ConfirmSession, repeat: Repeat) -> Recipe:
-    seed = session.store.plan.seeds[repeat.repetition][repeat.fold]
-    return repeat.arm.recipe.model_copy(update={"seed": seed})
-
-
-class RepeatSink:
-    """Scores each trained arm on its fold, at the files' size too, and keeps that."""
-
-    def __init__(self, session: ConfirmSession) -> None:
-        self._session = session
-        self._repeats = {session.store.plan.job(repeat): repeat for repeat in session.store.plan.repeats()}
-
-    def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:  # noqa: ARG002 - the contract's names
-        """Every arm is trained to its end."""
-        return ""
-
-    def stopped(self, job: Job, reason: str, curve: tuple[EpochReport, ...]) -> Iterator[DriverEvent | ConfirmEvent]:  # noqa: ARG002 - likewise
-        """Never asked for, since ``epoch`` stops nothing."""
-        raise AssertionError("no arm is stopped")
+    def next_job(self) -> Generator[Waiting | Resumed, None, Job | None]:
+        """The next arm in a fold."""
+        yield from ()
+        return self._job(self._left.popleft()) if self._left else None
 
     def succeeded(
         self,
         job: Job,
         trained: Trained,
-        curve: tuple[EpochReport, ...],  # noqa: ARG002 - likewise
+        curve: tuple[EpochReport, ...],  # noqa: ARG002 - the contract's name
     ) -> Iterator[DriverEvent | ConfirmEvent]:
         """The scores of an arm in a fold; a test's student may be shipped, so its weights are kept."""
-        session, repeat = self._session, self._repeats[job.id]
-        if session.store.plan.kind == "test":
-            path = weights_path(session.home, session.study.name, job.id)
-            yield from retry(session, partial(write_whole, str(path), trained.weights))
-        fold = session.prepared.folds[repeat.repetition][repeat.fold]
-        scores = session.scorer.student(job.student, trained, fold)
-        keep = partial(session.store.keep, repeat.arm.id, repeat.repetition, repeat.fold, scores, recipe=job.student)
-        result = yield from retry(session, keep)
+        started, repeat = self._campaign, self._repeats[job.id]
+        if self._plan.kind == "test":
+            path = weights_path(started.home, started.study.name, job.id)
+            yield from started.write(partial(write_whole, str(path), trained.weights))
+        fold = self._prepared.folds[repeat.repetition][repeat.fold]
+        scores = self._scorer.student(job.student, trained, fold)
+        keep = partial(self._store.keep, repeat.arm.id, repeat.repetition, repeat.fold, scores, recipe=job.student)
+        result = yield from started.write(keep)
         discard(job.checkpoint)
-        yield from session.keep(result)
+        yield from self._keep(result)
 
     def failed(
         self,
         job: Job,
         reason: str,
-        curve: tuple[EpochReport, ...],  # noqa: ARG002 - likewise
+        curve: tuple[EpochReport, ...],  # noqa: ARG002 - the contract's name
         *,
         traceback: str = "",
     ) -> Iterator[DriverEvent | ConfirmEvent]:
         """An arm that cannot be trained in a fold, and so has no answer."""
         if traceback:
             logger.error("%s failed:\n%s", describe_job(job.id), traceback)
-        session = self._session
-        fail = partial(session.store.fail, self._repeats[job.id], reason, traceback=traceback)
-        result = yield from retry(session, fail)
+        fail = partial(self._store.fail, self._repeats[job.id], reason, traceback=traceback)
+        result = yield from self._campaign.write(fail)
         discard(job.checkpoint)
-        yield from session.keep(result)
+        yield from self._keep(result)
 
-    def lost(self, job: Job, reasons: tuple[str, ...]) -> Iterator[DriverEvent | ConfirmEvent]:  # noqa: ARG002 - likewise
-        """The dispatcher tries again; a next driver counts from 0."""
-        yield from ()
+    def drop(self, last: tuple[int, int]) -> Iterator[DriverEvent | ConfirmEvent]:
+        """After a fold, drops the members that are worse beyond doubt, and twins that nobody needs."""
+        plan = self._plan
+        places = [(repetition, fold) for repetition, folds in enumerate(plan.partitions) for fold in range(len(folds))]
+        done = [place for place in places if place <= last]
+        found = overtaken(plan, self._prepared.described, self._results, done=done, dropped=self._dropped)
+        found |= twins_without_member(plan, {*self._dropped, *found})
+        if found:
+            self._dropped |= found
+            yield from self._campaign.write(partial(self._store.drop, self._dropped))
+            for arm, reason in found.items():
+                yield Dropped(arm=arm, reason=reason)
+
+    def _keep(self, result: FoldResult) -> Iterator[Scored]:
+        """Counts it among the results, and reports it."""
+        self._results[result.arm, result.repetition, result.fold] = result
+        yield Scored(result=result)
+
+    def _job(self, repeat: Repeat) -> Job:
+        materials = self._materials[repeat.fold]
+        seed = self._plan.seeds[repeat.repetition][repeat.fold]
+        return self._campaign.student_job(
+            self._plan.job(repeat),
+            repeat.arm.recipe.model_copy(update={"seed": seed}),
+            materials,
+            made_from=(materials.key,),
+            threads=THREADS,
+            kept="last",
+        )

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from kdsearch.config.confirm import ConfirmConfig
 from kdsearch.config.ranges import READING
-from kdsearch.config.study import StudyConfig
+from kdsearch.config.study import ConfirmConfig, StudyConfig
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.digests import digest, seed_of
 from kdsearch.files.schema import Content, Schema
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.statistics.confirmation import Kind, Role, Testing
-from kdsearch.statistics.standings import Standings
+from kdsearch.statistics.selection import Standings
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, job_of_repeat
 

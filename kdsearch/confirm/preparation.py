@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kdsearch.campaign.driver import workers_of
+from kdsearch.campaign.preparation import read_same_images, require_same_teacher
+from kdsearch.campaign.wanted_teachers import WantedTeacher
+from kdsearch.config.networks import TeacherConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import TeacherConfig
-from kdsearch.confirm.images import ScoredImages, describe_images
 from kdsearch.confirm.plan import Plan, make_plan, make_test_plan
+from kdsearch.confirm.store import ScoredImages, describe_images
 from kdsearch.data.dataset import Splits
-from kdsearch.data.folds import all_but_locked, development_images, folds, folds_by_source
-from kdsearch.distill.arrays import choose_device
+from kdsearch.data.splits import all_but_locked, development_images, folds, folds_by_source
+from kdsearch.distill.batches import choose_device
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.errors import SearchError, nearest
 from kdsearch.files.digests import seed_of
-from kdsearch.search.preparation import read_same_images, require_same_teacher, workers_of
 from kdsearch.search.store import StudyStore
-from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.statistics.power import Layout
-from kdsearch.statistics.standings import standings_of
+from kdsearch.statistics.selection import standings_of
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, students_of
 

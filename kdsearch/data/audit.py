@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
 from kdsearch.data.dataset import ImageInfo, group_of
-from kdsearch.data.entry import Entry
+from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.pixels import opened, read_grey
 from kdsearch.data.source import list_source

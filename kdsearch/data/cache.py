@@ -7,19 +7,36 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence, Sized
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from kdsearch.config.data import DataConfig, PhantomSource, Source, UnlabelledSource, source_name
-from kdsearch.data.dataset import Dataset, dump_infos, read_infos
-from kdsearch.data.defects import refuse_defects
-from kdsearch.data.entry import Listing, shown
-from kdsearch.data.gathering import Gathered, gather, grouped
-from kdsearch.data.readers.layout import passed_over
-from kdsearch.data.reading import Reading, keep_reading, known_reading
-from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source
+from kdsearch.config.data import (
+    DataConfig,
+    FolderSource,
+    ImagesSource,
+    PhantomSource,
+    Source,
+    UnlabelledSource,
+    source_name,
+)
+from kdsearch.data.dataset import (
+    Dataset,
+    Splits,
+    UnlabelledImages,
+    UnlabelledPart,
+    UnlabelledPlace,
+    dump_infos,
+    read_infos,
+)
+from kdsearch.data.gathering import Gathered, clusters, gather, grouped
+from kdsearch.data.layout import Listing, passed_over, shown
+from kdsearch.data.masks import refuse_defects
+from kdsearch.data.native import Reading, keep_reading, known_reading
+from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source, list_unlabelled
 from kdsearch.errors import DataError, KdsearchError, first_line
 from kdsearch.files.digests import FileDigests, digest
 from kdsearch.files.home import using_home
@@ -27,6 +44,8 @@ from kdsearch.files.schema import Schema, unchanged
 from kdsearch.files.whole import lock_of, remove_leftovers, whole_folder
 
 logger = logging.getLogger(__name__)
+
+C = TypeVar("C", Dataset, UnlabelledImages)
 
 FORMAT = 3
 """Counts changes to how files become arrays; those of another are others."""
@@ -69,28 +88,35 @@ def load_dataset(
 def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -> Dataset | None:
     """What the cache has of those files; None if it has nothing whole."""
     folder = home / "data" / files
-    if stored == files and folder.is_dir() and (old := _whole(folder)) is not None:
+    if stored == files and folder.is_dir() and (old := _intact_dataset(folder)) is not None:
         return old
     reading = known_reading(home, files)
     if reading is None:
         return None
-    dataset = _whole(home / "data" / reading.data)
+    dataset = _intact_dataset(home / "data" / reading.data)
     return None if dataset is None else dataclasses.replace(dataset, remarks=reading.remarks(config.size))
 
 
-def _whole(folder: Path) -> Dataset | None:
-    """The cached data set; None if there is none, or it is damaged."""
+def _intact(folder: Path, opened: Callable[[Path], C], parts: Callable[[C], tuple[Sized, ...]]) -> C | None:
+    """What is cached in the folder; None if there is nothing, or it is damaged.
+
+    ``parts`` of a cache have one item per image.
+    """
     if not folder.is_dir():
         return None
     try:
-        dataset = _open(folder, folder.name)
-        if len(dataset.images) == len(dataset.masks) == len(dataset.infos):
-            return dataset
+        found = opened(folder)
+        if len({len(part) for part in parts(found)}) == 1:
+            return found
         why = "its files are of different numbers of images"
     except (OSError, EOFError, ValueError, LookupError, KdsearchError) as error:
         why = first_line(error)
     logger.warning("the cached images in %s are damaged (%s) and are made again", folder, why)
     return None
+
+
+def _intact_dataset(folder: Path) -> Dataset | None:
+    return _intact(folder, _open, lambda dataset: (dataset.images, dataset.masks, dataset.infos))
 
 
 def _made(
@@ -103,10 +129,10 @@ def _made(
     _require_images(config, listings, gathered)
     fingerprint = digest(files, "read since", READING) if gathered.differs else files
     folder = home / "data" / fingerprint
-    dataset = _whole(folder)
+    dataset = _intact_dataset(folder)
     if dataset is None:
         _store(gathered, folder)
-        dataset = _open(folder, fingerprint)
+        dataset = _open(folder)
     reading = Reading(data=fingerprint, shrunk=gathered.shrunk, rotated=tuple(gathered.rotated))
     keep_reading(home, files, reading)
     return dataclasses.replace(dataset, remarks=reading.remarks(config.size))
@@ -114,7 +140,7 @@ def _made(
 
 def open_dataset(home: Path, fingerprint: str) -> Dataset:
     """The cached data set of that fingerprint, as a worker opens it."""
-    return _open(home / "data" / fingerprint, fingerprint)
+    return _open(home / "data" / fingerprint)
 
 
 def _fingerprint(
@@ -165,13 +191,117 @@ def _store(gathered: Gathered, folder: Path) -> None:
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
 
 
-def _open(folder: Path, fingerprint: str) -> Dataset:
+def _open(folder: Path) -> Dataset:
     depth = SCHEMA.upgraded(json.loads((folder / "depth.json").read_text(encoding="utf-8")))
     return Dataset(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         masks=np.load(folder / "masks.npy", mmap_mode="r"),
         infos=read_infos((folder / "infos.json").read_bytes()),
-        fingerprint=fingerprint,
+        fingerprint=folder.name,
         whites=tuple(depth["whites"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
     )
+
+
+TOGETHER_SCHEMA = Schema(what="list of images that belong together", upgrades=(unchanged,))
+_TOGETHER = TypeAdapter(tuple[tuple[str, ...], ...])
+
+
+def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Splits) -> UnlabelledPart | None:
+    """The study's unlabelled images for that split of its data set, from the cache where they are known.
+
+    An image that belongs together with a validation or test image is left out: by a group of one name in plain folders,
+    or as its near-duplicate. None where the study has no such sources. Raises DataError where none can be used, or that
+    lists every defect.
+    """
+    if not config.unlabelled:
+        return None
+    listings = [None if isinstance(source, PhantomSource) else list_unlabelled(source) for source in config.unlabelled]
+    with using_home(home):
+        digests = FileDigests(home / "data" / "digests.json")
+        content = content_of(config.unlabelled, listings, digests)
+        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_defect, *content)
+        with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
+            digests.keep()
+        folder = home / "data" / fingerprint
+        whole = _intact_unlabelled(folder)
+        if whole is None:
+            with lock_of(folder):
+                if (whole := _intact_unlabelled(folder)) is None:
+                    _store_unlabelled(config, listings, folder)
+                    whole = open_unlabelled(home, fingerprint)
+    left_out = tuple(one for listing in listings if listing is not None for one in passed_over(listing))
+    whole = dataclasses.replace(whole, remarks=left_out)
+    if whole.skipped:
+        logger.warning("%d unlabelled images with defects are left out: %s", len(whole.skipped), folder / "skipped.txt")
+    return UnlabelledPart(whole=whole, positions=(), fraction=config.unlabelled_fraction).beside(dataset, splits)
+
+
+def _intact_unlabelled(folder: Path) -> UnlabelledImages | None:
+    return _intact(folder, _open_unlabelled, lambda images: (images.images, images.infos, images.together))
+
+
+def open_unlabelled(home: Path, fingerprint: str) -> UnlabelledImages:
+    """The cached images of that fingerprint, as a worker opens them."""
+    return _open_unlabelled(home / "data" / fingerprint)
+
+
+def _open_unlabelled(folder: Path) -> UnlabelledImages:
+    return UnlabelledImages(
+        images=np.load(folder / "images.npy", mmap_mode="r"),
+        infos=read_infos((folder / "infos.json").read_bytes()),
+        together=_read_together((folder / "together.json").read_bytes()),
+        skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
+        fingerprint=folder.name,
+    )
+
+
+def _read_together(content: bytes) -> tuple[tuple[str, ...], ...]:
+    """The first releases wrote a list."""
+    found = json.loads(content)
+    return _TOGETHER.validate_python(
+        TOGETHER_SCHEMA.upgraded({"together": found} if isinstance(found, list) else found)["together"]
+    )
+
+
+def open_part(home: Path, place: UnlabelledPlace) -> UnlabelledPart:
+    """The part that lies there."""
+    whole = open_unlabelled(home, place.data)
+    return UnlabelledPart(whole=whole, positions=place.positions, fraction=place.fraction)
+
+
+def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder: Path) -> None:
+    """Reads labelled and unlabelled images, to see which belong together, and keeps the latter."""
+    labelled = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
+    gathered = gather((*config.sources, *config.unlabelled), (*labelled, *listings), size=config.size)
+    known = {source_name(source) for source in config.sources}
+    plain = {
+        source_name(source)
+        for source in (*config.sources, *config.unlabelled)
+        if isinstance(source, FolderSource | ImagesSource)
+    }
+    places = [place for place, info in enumerate(gathered.infos) if info.source not in known]
+    listed = [listing for listing in listings if listing is not None]
+    read = {entry.image for listing in listed for entry in listing.entries}
+    defects = [defect for listing in listed for defect in listing.defects]
+    defects += [defect for defect in gathered.defects if defect.path in read]
+    refuse_defects(defects, config)
+    if not places:
+        raise DataError("data.unlabelled: none of the folders holds an image that can be read")
+    together = _together(gathered, set(places), shared=plain)
+    with whole_folder(folder, replace=True) as beside:
+        np.save(beside / "images.npy", np.stack([gathered.images[place] for place in places]))
+        (beside / "infos.json").write_bytes(dump_infos(gathered.infos[place] for place in places))
+        stamped = TOGETHER_SCHEMA.stamped({"together": [together[place] for place in places]})
+        (beside / "together.json").write_text(json.dumps(stamped), encoding="utf-8")
+        (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in defects), encoding="utf-8")
+
+
+def _together(gathered: Gathered, unlabelled: set[int], *, shared: Collection[str]) -> dict[int, tuple[str, ...]]:
+    """For each unlabelled image the labelled ones of its cluster; groups of the sources ``shared`` go by name."""
+    numbers = clusters(gathered, shared=shared)
+    members: dict[int, list[str]] = {}
+    for place, info in enumerate(gathered.infos):
+        if place not in unlabelled:
+            members.setdefault(numbers[place], []).append(info.id)
+    return {place: tuple(members.get(numbers[place], ())) for place in unlabelled}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from kdsearch.data.entry import Remark
+from kdsearch.data.layout import Remark
 from kdsearch.data.pixels import Pixels
 from kdsearch.errors import DataError
 from kdsearch.files.digests import digest

@@ -2,19 +2,79 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
+from kdsearch.data.layout import Remark
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.phantom.simulate import simulate
+from kdsearch.data.phantom import simulate
 from kdsearch.data.pixels import Pixels, read_grey, white_of
 from kdsearch.data.source import list_source
-from kdsearch.errors import DataError
+from kdsearch.errors import DataError, KdsearchError
+from kdsearch.files.schema import Schema, unchanged
+from kdsearch.files.whole import write_whole
+
+SCHEMA = Schema(what="reading of images", upgrades=(unchanged,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Of the files of one fingerprint."""
+
+    data: str
+    """The fingerprint of the arrays. It differs from the files' if older releases made other arrays of them."""
+    shrunk: Mapping[str, int | None]
+    """Images whose lesion would vanish at the study's size, and the least size at which it does not; None: there is no
+    such size."""
+    rotated: tuple[str, ...]
+    """Images that EXIF turns otherwise than their masks."""
+
+    def remarks(self, size: int) -> tuple[Remark, ...]:
+        """What a user should know; ``size`` is the study's."""
+        least = [one or 0 for one in self.shrunk.values()]
+        remedy = f"data.size: {max(least, default=0)} keeps all" if all(least) else "no data.size keeps all"
+        found = (
+            Remark(
+                what=f"images whose lesion is too small for size {size}, of which one pixel is kept ({remedy})",
+                names=tuple(self.shrunk),
+            ),
+            Remark(
+                what="images that EXIF turns, but not their masks; pixels are read as they are stored, so look whether "
+                "the masks fit",
+                names=self.rotated,
+            ),
+        )
+        return tuple(one for one in found if one.names)
+
+
+_READING = TypeAdapter(Reading)
+
+
+def keep_reading(home: Path, files: str, reading: Reading) -> None:
+    """Keeps it for the files of that fingerprint; raises OSError."""
+    write_whole(str(_place(home, files)), json.dumps(SCHEMA.stamped(asdict(reading)), indent=1).encode())
+
+
+def known_reading(home: Path, files: str) -> Reading | None:
+    """What was kept for the files of that fingerprint; None if nothing was, or it cannot be read."""
+    try:
+        content = json.loads(_place(home, files).read_text(encoding="utf-8"))
+        return _READING.validate_python(SCHEMA.upgraded(content))
+    except (OSError, ValueError, TypeError, ValidationError, KdsearchError):
+        return None
+
+
+def _place(home: Path, files: str) -> Path:
+    return home / "data" / f"{files}.reading.json"
+
 
 FRACTION_OF_DIAGONAL = 0.01
 """The tolerance of surfaces where a pixel's size is not known."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kdsearch.data.dataset import ACROSS, Dataset, Splits
+from kdsearch.data.dataset import ACROSS, Dataset, DataSummary, Splits, UnlabelledPart, group_of
 
 SIDE = 16
 """Height and width in pixels of what is correlated."""
@@ -106,3 +106,27 @@ def _normalised(dataset: Dataset, positions: Sequence[int]) -> Floats:
     small -= small.mean(axis=1, keepdims=True)
     unit: Floats = (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)).astype(np.float32)
     return unit
+
+
+def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> DataSummary:
+    """The images and their split in a few figures."""
+    neighbours = neighbours_apart(dataset, splits)
+    return DataSummary(
+        fingerprint=dataset.fingerprint,
+        split=splits.fingerprint,
+        sources=tuple(sorted({info.source for info in dataset.infos})),
+        images=len(dataset.infos),
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test),
+        unlabelled=0 if unlabelled is None else len(unlabelled.positions),
+        unlabelled_fingerprint=None if unlabelled is None else unlabelled.fingerprint,
+        validation_groups=_numbered([group_of(dataset.infos[position]) for position in splits.validation]),
+        caution="" if neighbours is None else str(neighbours),
+    )
+
+
+def _numbered(names: list[str]) -> tuple[int, ...]:
+    """Equal numbers for equal names, from 0 in the order of appearance."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return tuple(places[name] for name in names)

@@ -16,19 +16,19 @@ from kdsearch.config.data import (
     PublishedSource,
     source_name,
 )
-from kdsearch.data.entry import Listing, Reader, shown
-from kdsearch.data.phantom.simulate import VERSION as PHANTOM_VERSION
-from kdsearch.data.readers.breast import WHERE as BREAST_WHERE
-from kdsearch.data.readers.breast import read_breast
-from kdsearch.data.readers.busbra import WHERE as BUSBRA_WHERE
-from kdsearch.data.readers.busbra import read_busbra
-from kdsearch.data.readers.busi import WHERE as BUSI_WHERE
-from kdsearch.data.readers.busi import read_busi
-from kdsearch.data.readers.folder import WHERE as FOLDER_WHERE
-from kdsearch.data.readers.folder import read_folder, read_images
-from kdsearch.data.readers.tables import KNOWN, read_table, require_one_row_each, unread_columns
-from kdsearch.data.readers.udiat import WHERE as UDIAT_WHERE
-from kdsearch.data.readers.udiat import read_udiat
+from kdsearch.data.layout import FOLDER_WHERE, Listing, Reader, read_folder, read_images, shown
+from kdsearch.data.phantom import VERSION as PHANTOM_VERSION
+from kdsearch.data.published import (
+    BREAST_WHERE,
+    BUSBRA_WHERE,
+    BUSI_WHERE,
+    UDIAT_WHERE,
+    read_breast,
+    read_busbra,
+    read_busi,
+    read_udiat,
+)
+from kdsearch.data.tables import KNOWN, read_table, require_one_row_each, unread_columns
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests
 from kdsearch.files.home import expanded

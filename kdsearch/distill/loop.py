@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Batch, Images, TrainingData, strong_view
 from kdsearch.distill.checkpoint import Checkpoint, TrainingState
-from kdsearch.distill.gradients import Gradients
 from kdsearch.distill.objective import Objective
-from kdsearch.distill.optimisation import Slow
+from kdsearch.distill.optimisation import Gradients, Slow
 from kdsearch.distill.result import Kept, OutOfMemory, TrainingFailed
-from kdsearch.distill.views import Batch, strong_view
 from kdsearch.errors import first_line
 from kdsearch.files.digests import seed_of
 from kdsearch.measure.counts import count, count_by_tools

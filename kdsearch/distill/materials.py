@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdsearch.data.cache import open_dataset
+from kdsearch.data.cache import open_dataset, open_part
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart, UnlabelledPlace
-from kdsearch.data.unlabelled import open_part
-from kdsearch.distill.arrays import TrainingData, training_data
-from kdsearch.distill.known_maps import MapBudget
+from kdsearch.distill.batches import TrainingData, training_data
+from kdsearch.distill.feature_maps import MapBudget
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher

@@ -12,9 +12,9 @@ from torch.nn import functional
 from kdsearch.config.distillation import DistillationSpec, Stride, Term, boundary_of, stride_of, temperature_of
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill import losses
-from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.term_losses import TERM_LOSSES, Setting
-from kdsearch.distill.views import Batch
+from kdsearch.distill.batches import Batch
+from kdsearch.distill.feature_maps import HiddenMaps
+from kdsearch.distill.losses import TERM_LOSSES, Setting
 from kdsearch.measure.scores import predict_classes
 from kdsearch.models.contract import Network, Outputs, maps_at
 from kdsearch.models.teacher import Ensemble, Resized

@@ -18,23 +18,20 @@ from kdsearch.config.distillation import (
     stride_of,
     teaches_without_masks,
 )
-from kdsearch.config.student import StudentSpec
-from kdsearch.distill.arrays import TrainingData, UnlabelledGrey
+from kdsearch.config.networks import StudentSpec
+from kdsearch.distill.batches import TrainingData, UnlabelledGrey
 from kdsearch.distill.checkpoint import Checkpoint
-from kdsearch.distill.hidden_maps import HiddenMaps, offset_by_padding
-from kdsearch.distill.known_maps import MapBudget
+from kdsearch.distill.feature_maps import HiddenMaps, MapBudget, offset_by_padding
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
 from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
-from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
 from kdsearch.models.given_teachers import TeacherNetwork, one_network
-from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.models.timm_student import TimmStudent
-from kdsearch.models.unet import UNet
+from kdsearch.models.unet import UNet, inherit, initialise
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
+from kdsearch.config.networks import AnyTeacher, TeacherConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import AnyTeacher, TeacherConfig
-from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
 from kdsearch.distill.objective import Supervised
@@ -21,7 +21,7 @@ from kdsearch.distill.optimisation import Slow
 from kdsearch.distill.result import Halves, Kept, Trained, TrainingFailed
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
-from kdsearch.models.encoder_weights import read_tensors
+from kdsearch.models.encoders import read_tensors
 from kdsearch.models.given_teachers import TeacherNetwork
 from kdsearch.models.teacher import Teacher, build_teacher, resized
 from kdsearch.trials.record import EpochReport

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
 from torch import Tensor
 
+from kdsearch.config.networks import AnyTeacher, PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.ranges import READING
-from kdsearch.config.teacher import AnyTeacher, PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from kdsearch.config.student import TimmSpec
+from kdsearch.config.networks import MAY_HAVE_SEEN, TeacherConfig, TimmSpec
 from kdsearch.config.study import StudyConfig
-from kdsearch.config.teacher import MAY_HAVE_SEEN, TeacherConfig
 from kdsearch.data.source import origin
 from kdsearch.export.description import Description
 from kdsearch.markdown import markdown_table
-from kdsearch.models.encoder_weights import licence_of
+from kdsearch.models.encoders import licence_of
 from kdsearch.trials.scores import ScoredOn, Scores
 
 FRONT_MATTER = """---

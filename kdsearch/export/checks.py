@@ -10,14 +10,14 @@ from torch import Tensor
 
 from kdsearch.data.native import NativeImage
 from kdsearch.data.pixels import resize_image
-from kdsearch.distill.arrays import Images
+from kdsearch.distill.batches import Images
 from kdsearch.distill.loop import EVALUATION_BATCH
 from kdsearch.errors import ExportError
 from kdsearch.export.loading import Floats, Network, at_own_size
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.files.onnx_runtime import session_of
-from kdsearch.measure.native import gather, measure_lesion
 from kdsearch.measure.scores import dice_per_image, predict_classes
+from kdsearch.measure.surface import gather, measure_lesion
 from kdsearch.models.contract import normalise
 from kdsearch.trials.scores import NativeScores
 

@@ -10,16 +10,20 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
+from kdsearch.config.networks import FamilyName
 from kdsearch.config.ranges import READING, Section
-from kdsearch.config.student import FamilyName
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import KdsearchError, ModelError, StudyFileError
-from kdsearch.export.files import DESCRIPTION, MOST_BYTES
 from kdsearch.files.digests import digest_file
 from kdsearch.files.schema import Content, Schema
 from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import ScoredOn
+
+DESCRIPTION, WEIGHTS, ONNX, INT8 = "student.yaml", "model.safetensors", "model.onnx", "model.int8.onnx"
+MOST_BYTES = 1_000_000
+"""Of a description; a longer one is none."""
+
 
 NO_NAME = "foreground"
 """What the class is called if the study names none."""

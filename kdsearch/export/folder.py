@@ -17,15 +17,19 @@ from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.native import native_images
-from kdsearch.data.summary import summarise
-from kdsearch.distill.arrays import Images
+from kdsearch.data.neighbours import summarise
+from kdsearch.distill.batches import Images
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, ModelError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import lesion_dice, mean_dice, native_scores, onnx_logits, require_same
 from kdsearch.export.description import (
+    DESCRIPTION,
+    INT8,
     NO_NAME,
+    ONNX,
+    WEIGHTS,
     Description,
     Input,
     Int8Check,
@@ -37,10 +41,8 @@ from kdsearch.export.description import (
     read_description,
     require_unchanged,
 )
-from kdsearch.export.files import DESCRIPTION, INT8, ONNX, WEIGHTS
-from kdsearch.export.int8 import CALIBRATION_IMAGES, quantise
 from kdsearch.export.loading import torch_network
-from kdsearch.export.onnx_graph import OPSET, mark, to_onnx, with_preprocessing
+from kdsearch.export.onnx_graph import CALIBRATION_IMAGES, OPSET, mark, quantise, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
 from kdsearch.export.timing import thread_counts, time_folder, time_torch
 from kdsearch.files.digests import digest_file

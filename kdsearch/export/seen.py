@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kdsearch.data.dataset import ACROSS, Dataset, ImageInfo, Splits, UnlabelledPart
-from kdsearch.data.near_duplicates import HASH_BITS, are_near, hash_image
+from kdsearch.data.gathering import HASH_BITS, are_near, hash_image
 from kdsearch.errors import ModelError
 from kdsearch.export.description import Description, require_unchanged
 

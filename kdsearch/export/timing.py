@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import ModelError
-from kdsearch.export.files import DESCRIPTION, INT8, MOST_BYTES, ONNX
+from kdsearch.export.description import DESCRIPTION, INT8, MOST_BYTES, ONNX
 from kdsearch.files.digests import digest_file
 from kdsearch.files.onnx_runtime import example_feed, open_session, run_session
 from kdsearch.measure.latency import Latency, cores, time_calls

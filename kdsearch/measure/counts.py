@@ -75,7 +75,7 @@ def _fvcore(model: nn.Module, shape: tuple[int, ...], cost: Cost) -> int:
 
 
 def _ptflops(model: nn.Module, shape: tuple[int, ...]) -> int:
-    from kdsearch.models.torchvision_operators import declare_missing_operators
+    from kdsearch.models.encoders import declare_missing_operators
 
     declare_missing_operators()
     from ptflops import get_model_complexity_info

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kdsearch.config.teacher import OnnxTeacher, PredictionsTeacher
+from kdsearch.config.networks import OnnxTeacher, PredictionsTeacher
 from kdsearch.errors import ModelError, TeacherError
 from kdsearch.files.onnx_runtime import run_session, session_of
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs

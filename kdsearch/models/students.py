@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.networks import FamilyName, StudentSpec
 from kdsearch.models.encoders import seeded
-from kdsearch.models.families import FAMILIES
 from kdsearch.models.timm_student import TimmStudent
 from kdsearch.models.unet import UNet
 
 StudentNetwork: TypeAlias = UNet | TimmStudent
 """A student of any family."""
+
+NETWORKS: dict[FamilyName, Callable[..., StudentNetwork]] = {"unet": UNet, "timm": TimmStudent}
+"""The network of each family; it takes the family's spec and ``classes``."""
 
 
 def build_student(
@@ -32,7 +35,7 @@ def build_student(
     """
     place = torch.device("meta" if torch.device(device).type == "meta" else "cpu")
     with place, seeded(seed), torch.inference_mode(mode=False):
-        network = FAMILIES[spec.family].network(spec, classes)
+        network = NETWORKS[spec.family](spec, classes=classes)
     if place.type == "meta":
         return network
     if begun:

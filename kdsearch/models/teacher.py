@@ -8,11 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.networks import TeacherConfig
 from kdsearch.errors import TeacherError, first_line
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
-from kdsearch.models.encoder_weights import load_encoder_weights
-from kdsearch.models.encoders import drop_unused_stages, input_statistics, require_known, seeded
+from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known, seeded
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 """What libraries raise for an architecture, an encoder and a size that do not go together."""

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.student import TimmSpec
+from kdsearch.config.networks import TimmSpec
 from kdsearch.errors import EncoderError, first_line
-from kdsearch.models.blocks import initialise, require_divisible, stage, upsampled
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
-from kdsearch.models.encoder_weights import load_encoder_weights
-from kdsearch.models.encoders import drop_unused_stages, input_statistics, require_known
+from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known
+from kdsearch.models.unet import initialise, require_divisible, stage, upsampled
 from kdsearch.trials.scores import Cost
 
 SIDE = 64

@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from kdsearch.config.student import UNetSpec
-from kdsearch.models.blocks import initialise, require_divisible, stage, upsampled
-from kdsearch.models.contract import Outputs
+from kdsearch.config.networks import Convolution, UNetSpec
+from kdsearch.errors import ShapeError
+from kdsearch.models.contract import Outputs, normalise
+
+
+def stage(before: int, after: int, *, convolutions: int, convolution: Convolution) -> nn.Sequential:
+    """So many 3×3 convolutions, each with batch norm and ReLU, from ``before`` to ``after`` channels."""
+    layers: list[nn.Module] = []
+    for index in range(convolutions):
+        layers += _convolution(before if index == 0 else after, after, convolution)
+    return nn.Sequential(*layers)
+
+
+def upsampled(maps: Tensor, skip: Tensor | None) -> Tensor:
+    """The maps at twice their height and width, by nearest neighbours, and behind them the skip's channels."""
+    wide = nn.functional.interpolate(maps, scale_factor=2.0, mode="nearest")
+    return wide if skip is None else torch.cat([wide, skip], dim=1)
+
+
+def require_divisible(image: Tensor, stride: int) -> None:
+    """Raises ShapeError unless the stride divides the image's height and width."""
+    height, width = image.shape[-2:]
+    if height % stride or width % stride:
+        raise ShapeError(
+            f"images of {height}×{width} do not divide by the student's stride {stride}; "
+            f"the nearest size that works is {_nearest(height, stride)}×{_nearest(width, stride)}"
+        )
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """He-normal convolutions, neutral batch norms, drawn from the generator (He et al. 2015)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+
+
+def _convolution(before: int, after: int, kind: Convolution) -> list[nn.Module]:
+    normalise = [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    if kind == "standard":
+        return [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), *normalise]
+    return [
+        nn.Conv2d(before, before, kernel_size=3, padding=1, groups=before, bias=False),
+        nn.Conv2d(before, after, kernel_size=1, bias=False),
+        *normalise,
+    ]
+
+
+def _nearest(size: int, stride: int) -> int:
+    return max(stride, round(size / stride) * stride)
 
 
 class UNet(nn.Module):
@@ -57,3 +108,65 @@ class UNet(nn.Module):
     def begin(self, seed: int) -> None:
         """Gives it the weights that its training begins with."""
         initialise(self, torch.Generator().manual_seed(seed))
+
+
+BATCH = 64
+"""Most images at a time on which batch norms are measured."""
+
+
+@torch.no_grad()
+def inherit(student: UNet, donor: UNet, grey: Tensor) -> None:
+    """Gives the student the donor's channels of the largest L1 norms (Li et al. 2017), layer by layer.
+
+    Batch norms' statistics are measured anew on images N×H×W, of what comes through the channels that are left.
+    """
+    kept = [torch.zeros(1, dtype=torch.long, device=grey.device)]
+    for mine, theirs in zip(_stages(student.encoder), _stages(donor.encoder), strict=True):
+        kept.append(_cut(mine, theirs, kept[-1]))
+    skips, deep = kept[1:-1], kept[-1]
+    widths = list(donor.map_channels.values())[:0:-1]
+    stages = zip(_stages(student.decoder), _stages(donor.decoder), strict=True)
+    for (mine, theirs), skip, width in zip(stages, reversed(skips), widths, strict=True):
+        deep = _cut(mine, theirs, torch.cat([deep, skip + width]))  # the skip's channels lie behind the deep ones
+    student.head.weight.copy_(donor.head.weight[:, deep])
+    assert student.head.bias is not None, "a U-Net's head has one"
+    assert donor.head.bias is not None, "likewise"
+    student.head.bias.copy_(donor.head.bias)
+    _measure(student, grey)
+
+
+def _stages(parts: nn.ModuleList) -> list[nn.Sequential]:
+    return [part for part in parts if isinstance(part, nn.Sequential)]
+
+
+def _cut(mine: nn.Sequential, theirs: nn.Sequential, kept: Tensor) -> Tensor:
+    """Fills one stage from the donor's, whose inputs are ``kept``; returns which of its outputs are."""
+    for layer, donor in zip(mine, theirs, strict=True):
+        if isinstance(layer, nn.BatchNorm2d):
+            assert isinstance(donor, nn.BatchNorm2d)
+            layer.weight.copy_(donor.weight[kept])
+            layer.bias.copy_(donor.bias[kept])
+        elif isinstance(layer, nn.Conv2d):
+            assert isinstance(donor, nn.Conv2d)
+            if layer.groups == layer.in_channels == layer.out_channels:
+                layer.weight.copy_(donor.weight[kept])
+                continue
+            norms = donor.weight[:, kept].abs().sum(dim=(1, 2, 3))
+            chosen = norms.topk(layer.out_channels).indices.sort().values
+            layer.weight.copy_(donor.weight[chosen][:, kept])
+            kept = chosen
+    return kept
+
+
+def _measure(student: UNet, grey: Tensor) -> None:
+    """Gives batch norms the plain mean of the batches' statistics."""
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    student.train()
+    for part in grey.tensor_split(math.ceil(len(grey) / BATCH)):  # of one size, since each counts alike
+        student(normalise(part))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum

@@ -17,8 +17,8 @@ from kdsearch.config.distillation import (
     is_by_pixel,
     is_softened,
 )
+from kdsearch.config.networks import spec_of
 from kdsearch.config.ranges import AnyRange, Choice, Section, count_of, is_range, value_at
-from kdsearch.config.student import spec_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
 from kdsearch.trials.recipe import Recipe

@@ -14,20 +14,17 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kdsearch.campaign.storage import explained, open_storage, quiet_optuna
 from kdsearch.config.identity import changed_settings
 from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary, dump_summary
 from kdsearch.errors import NotRunYetError, SearchError
-from kdsearch.files.databases import sqlite_file
 from kdsearch.files.digests import seed_of
-from kdsearch.files.home import storage_url
-from kdsearch.search.bound import Bound, made_from, read_bound, require_unchanged
-from kdsearch.search.inheritance import with_donor
-from kdsearch.search.mirror import Mirror
-from kdsearch.search.optuna_study import START, open_study
+from kdsearch.files.home import sqlite_file, storage_url
+from kdsearch.search.optuna_study import START, Bound, made_from, open_study, read_bound, record_of, require_unchanged
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.storage import explained, open_storage, quiet_optuna, record_of
+from kdsearch.search.sampling import Mirror, with_donor
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores

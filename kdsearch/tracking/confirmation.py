@@ -12,11 +12,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 
 from kdsearch.errors import KdsearchError
 from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Kind, dump_confirmation
-from kdsearch.tracking.configure import reason_of, store_errors
-from kdsearch.tracking.database import open_client
-from kdsearch.tracking.location import Tracking, view_page
-from kdsearch.tracking.recorder import JOB, KIND, STUDY
-from kdsearch.tracking.values import milliseconds
+from kdsearch.tracking.client import JOB, KIND, STUDY, milliseconds, reason_of, store_errors
+from kdsearch.tracking.location import Tracking, open_client, view_page
 from kdsearch.tracking.views import CONFIRMED, confirmed_view
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__

@@ -21,24 +21,27 @@ from kdsearch.data.dataset import DataSummary
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import describe_teacher
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.configure import reason_of, store_errors
-from kdsearch.tracking.database import open_client
-from kdsearch.tracking.location import Tracking, view_page
-from kdsearch.tracking.values import code_version, environment_tags, flatten, logarithms, milliseconds, tool_tags
+from kdsearch.tracking.client import (
+    JOB,
+    KIND,
+    STUDY,
+    TRIAL,
+    code_version,
+    environment_tags,
+    flatten,
+    logarithms,
+    milliseconds,
+    reason_of,
+    store_errors,
+    tool_tags,
+)
+from kdsearch.tracking.location import Tracking, open_client, view_page
 from kdsearch.tracking.views import FRONT as FRONT_VIEW
 from kdsearch.tracking.views import holds_another, saved_views
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__, installed_packages
 
-KIND = "kdsearch.kind"
-"""Tag: ``study``, ``teacher`` or ``trial``."""
-STUDY = "kdsearch.study"
-"""Tag: tells a study from another of the same name."""
-JOB = "kdsearch.job"
-"""Tag: the job that made the run's student or teacher, by which runs are found again."""
-TRIAL = "kdsearch.trial"
-"""Tag: the trial's number in Optuna's storage."""
 PICTURED = "kdsearch.pictured"
 """Tag: ``true`` on runs that hold weights and overlays."""
 FRONT = "kdsearch.front"

@@ -19,10 +19,8 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.configure import reason_of, store_errors
-from kdsearch.tracking.database import open_client
-from kdsearch.tracking.location import Tracking
-from kdsearch.tracking.recorder import KIND, STUDY, TRIAL
+from kdsearch.tracking.client import KIND, STUDY, TRIAL, reason_of, store_errors
+from kdsearch.tracking.location import Tracking, open_client
 from kdsearch.trials.scores import ScoredOn
 from mlflow import MlflowClient
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.database import is_made
-from kdsearch.tracking.location import PORT, Tracking, answers
+from kdsearch.tracking.location import PORT, Tracking, answers, is_made
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 120.0

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from kdsearch.config.distillation import DistillationSpec
+from kdsearch.config.networks import OneStudent, TimmSpec
 from kdsearch.config.ranges import READING, Section
-from kdsearch.config.student import OneStudent, TimmSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.files.home import expanded
 from kdsearch.files.schema import Content, Schema, unchanged

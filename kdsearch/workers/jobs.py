@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from kdsearch.config.student import StudentSpec
+from kdsearch.config.networks import StudentSpec
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import reporting_memory
 from kdsearch.distill.materials import Materials, Place, Trainers
@@ -20,6 +20,7 @@ from kdsearch.errors import KdsearchError
 from kdsearch.measure.latency import cores
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
+from kdsearch.trials.scores import Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,8 @@ class Job:
     subject: str
     """Stands for all its result depends on; a state kept under another is not resumed."""
     checkpoint_every_s: float
-    macs: int | None = None
-    """The network's, where they are known before it is built; its pace is guessed from them."""
+    cost: Cost | None = None
+    """The network's, if it is known before it is built; its pace is guessed from the multiply-adds."""
     threads: int | Literal["all"] | None = None
     """Of torch, where they are not the worker's usual ones; ``all`` stands for the cores of the worker's machine."""
     kept: Kept = "best"

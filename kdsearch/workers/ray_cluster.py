@@ -219,11 +219,15 @@ def connect(config: RayConfig) -> Any:
             host, _, port = str(address).rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN_S).close()
         passed = {"env_vars": {name: os.environ[name] for name, _ in SETTINGS if name in os.environ}}
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address is None:  # on the loopback interface: a machine may be unable to reach itself at its own address
-            ray.init(_node_ip_address="127.0.0.1", **quiet)
-        else:
-            ray.init(address=address, runtime_env=passed, **quiet)
+        # a machine may be unable to reach itself at its own address
+        place: dict[str, Any] = {} if address else {"_node_ip_address": "127.0.0.1"}
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=passed if address else None,
+            **place,
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise SearchError(
             f"search.ray.address: no Ray cluster answers at {config.address}: {first_line(error)}; "

@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.answers import answers_of
+from kdsearch.confirm.plan import Repeat
+from kdsearch.confirm.preparation import teacher_of_fold
 from kdsearch.confirm.store import ConfirmStore, sealed_plans
+from kdsearch.data.splits import all_but_locked
+from kdsearch.distill.materials import Materials
+from kdsearch.distill.teacher_folder import open_teacher
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import storage_url
+from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import open_store, read_store
 from kdsearch.statistics.confirmation import Confirmation, Kind
 from kdsearch.tracking.location import Tracking, choose_tracking
-
-logger = logging.getLogger(__name__)
+from kdsearch.trials.record import Student
+from kdsearch.workflow.choosing import Candidates
 
 if TYPE_CHECKING:
-    from kdsearch.confirm.events import ConfirmEvent
+    from kdsearch.campaign.events import DriverEvent
+    from kdsearch.confirm.driver import ConfirmEvent
     from kdsearch.confirm.preparation import Prepared
-    from kdsearch.search.events import DriverEvent
+
+logger = logging.getLogger(__name__)
 
 
 def plan_confirmation(study: StudyConfig, home: Path) -> Prepared:
@@ -100,20 +108,20 @@ def confirmation(study: StudyConfig, home: Path, *, kind: Kind = "confirm") -> C
 
 
 def sealed_before(study: StudyConfig, home: Path, *, kind: Kind) -> str:
-    """What a plan sealed now would come after; empty where it would be the first."""
+    """The plans that are stored already, in a sentence without its period; empty if there are none."""
     stores = _stores(study, home, kind)
     if not stores:
         return ""
     last, times = stores[-1], "once" if len(stores) == 1 else f"{len(stores)} times"
-    state = "carried out" if last.complete() else "half done"
+    state = "finished" if last.complete() else "unfinished"
     if kind == "test":
         return (
-            f"The locked images were opened {times}, last on {last.sealed} for trial {last.plan.members[0].trial} "
-            f"({state}); the same command resumes or shows that, another opening needs --again and is counted"
+            f"The test set was used {times}, last on {last.sealed} for trial {last.plan.members[0].trial} ({state}); "
+            "the same command resumes or shows that, and --again uses the test set once more (reports show how often)"
         )
     return (
-        f"A plan was sealed {times}, last on {last.sealed}: plan {last.plan.digest}, {state}; without --dry-run it is "
-        "resumed or shown, and --new-plan seals the above beside it"
+        f"A plan was stored {times}, last on {last.sealed}: plan {last.plan.digest}, {state}; without --dry-run it is "
+        "resumed or shown, and --new-plan stores the above as another plan"
     )
 
 
@@ -158,3 +166,83 @@ def _stores(study: StudyConfig, home: Path, kind: Kind) -> list[ConfirmStore]:
     search = read_store(study, home)
     url = storage_url(home, study.name, study.storage)
     return sealed_plans(url, study.name, study_id=search.id, kind=kind)
+
+
+def refitted(known: Candidates, *, trial: int | None) -> Candidates:
+    """The tested student alone: of that trial, or of the last test; its scores are those of the locked images.
+
+    Of its seeds it is the one that the test's plan names. Raises KdsearchError where there was no such test, or what
+    it made is not there.
+    """
+    store = _test_of(known, trial=trial)
+    repeat = _shipped(store)
+    result = store.results()[repeat.arm.id, repeat.repetition, repeat.fold]
+    if result.scores is None:
+        raise KdsearchError(
+            f"study {known.study.name}: trial {repeat.arm.trial} could not be trained for its test with the seed that "
+            f"ships: {result.reason}"
+        )
+    seed = store.plan.seeds[repeat.repetition][repeat.fold]
+    student = Student(
+        number=repeat.arm.trial,
+        job=store.plan.job(repeat),
+        recipe=repeat.arm.recipe.model_copy(update={"seed": seed}),
+        scores=result.scores,
+    )
+    materials = _materials(known, store, repeat, seed=seed)
+    return dataclasses.replace(
+        known,
+        students=(student,),
+        scored_on="test",
+        materials=materials,
+        pictures=Pictures(known.study, materials, known.home),
+        standings={},
+        tested=dataclasses.replace(answers_of(store), number=known.test_openings),
+    )
+
+
+def _test_of(known: Candidates, *, trial: int | None) -> ConfirmStore:
+    """The last finished test, of that trial if one is named."""
+    study = known.study.name
+    tests = finished_plans(known.study, known.home, kind="test")
+    tested = [store.plan.members[0].trial for store in tests]
+    wanted = [store for store, number in zip(tests, tested, strict=True) if trial in (None, number)]
+    if wanted:
+        return wanted[-1]
+    if not tests:
+        words = "N" if trial is None else str(trial)
+        raise KdsearchError(
+            f"study {study}: --refit ships the student that a test trained, and no test is finished; kdsearch test "
+            f"--trial {words} makes one, and opens the locked images"
+        )
+    raise KdsearchError(
+        f"study {study}: trial {trial} was not tested, so that there are no weights of it to refit with; tested: trial "
+        f"{', '.join(str(number) for number in dict.fromkeys(tested))}"
+    )
+
+
+def _shipped(store: ConfirmStore) -> Repeat:
+    """The training whose weights the plan names as those to ship."""
+    plan = store.plan
+    member = plan.members[0]
+    return next(
+        repeat
+        for repeat in plan.repeats()
+        if repeat.arm == member and plan.seeds[repeat.repetition][repeat.fold] == plan.ships
+    )
+
+
+def _materials(known: Candidates, store: ConfirmStore, repeat: Repeat, *, seed: int) -> Materials:
+    """What it was made from and scored by."""
+    study = known.study
+    splits = all_but_locked(
+        known.materials.dataset, known.materials.splits, train_without_lesion=study.data.train_without_lesion
+    )
+    wanted = teacher_of_fold(study, known.materials, splits, seed=seed)
+    teacher = open_teacher(wanted.recipe, wanted.folder(known.home))
+    if splits.fingerprint != store.plan.partitions[repeat.repetition][repeat.fold] or teacher is None:
+        raise KdsearchError(
+            f"study {study.name}: the images or the teacher of trial {repeat.arm.trial}'s test are not those under "
+            f"{known.home}; were the study file or KDSEARCH_HOME others then?"
+        )
+    return dataclasses.replace(wanted.images, trained_teacher=teacher)

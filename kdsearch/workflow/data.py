@@ -11,19 +11,16 @@ from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.store import TEACHER, ConfirmStore, open_confirmation
 from kdsearch.data.audit import Finding, ImageLook, composition, findings, look
-from kdsearch.data.cache import load_dataset
+from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
-from kdsearch.data.entry import Remark
-from kdsearch.data.folds import development_images
+from kdsearch.data.layout import Remark, passed_over
 from kdsearch.data.native import NativeImage, native_images
 from kdsearch.data.neighbours import neighbours_apart
-from kdsearch.data.readers.layout import passed_over
 from kdsearch.data.source import check_tables, list_source
-from kdsearch.data.splits import split
-from kdsearch.data.unlabelled import load_unlabelled
+from kdsearch.data.splits import development_images, split
 from kdsearch.errors import NotRunYetError
 from kdsearch.files.home import storage_url
-from kdsearch.report.data_page import data_page
+from kdsearch.report.page import data_page
 from kdsearch.search.store import read_store
 
 MOST_SHOWN = 24

@@ -6,20 +6,19 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.distillation import teaches_without_masks
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
-from kdsearch.export.description import Description
-from kdsearch.export.files import ONNX
+from kdsearch.export.description import ONNX, Description
 from kdsearch.export.folder import Form, Provenance, find_shipped, ship_student
 from kdsearch.export.seen import dump_seen
 from kdsearch.files.onnx_runtime import example_feed, open_session
-from kdsearch.front.members import is_within
+from kdsearch.front.dominance import is_within
 from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
-from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import read_store
-from kdsearch.statistics.standings import standings_of
+from kdsearch.statistics.selection import standings_of
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import Student, students_of
 from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose, choose_confirmed
@@ -128,7 +127,7 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
     if found is not None and choice.claim in found.chosen:
         say(f"{folder} holds this student already")
         return found
-    say(f"exporting, checking against torch, quantising{', timing' if form.latency else ''} …")
+    say(f"exporting, checking against torch, quantizing{', timing' if form.latency else ''} …")
     return ship_student(
         student,
         known.study,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
-from kdsearch.files.databases import sqlite_file
-from kdsearch.files.home import checkpoint_folder, storage_url
+from kdsearch.files.home import checkpoint_folder, sqlite_file, storage_url
 from kdsearch.tracking.location import Tracking, choose_tracking
 
 
@@ -23,8 +22,8 @@ def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]
 
 def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str]) -> None:
     """Raises KdsearchError where a place cannot be reached or written to; makes nothing that is not there."""
-    from kdsearch.search.preparation import clear_checkpoints  # brings torch
-    from kdsearch.search.storage import explained, open_storage
+    from kdsearch.campaign.preparation import clear_checkpoints  # brings torch
+    from kdsearch.campaign.storage import explained, open_storage
 
     tracking = require_forms(study, home, environment)
     url = storage_url(home, study.name, study.storage)
@@ -42,7 +41,7 @@ def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str
 
 
 def _require_record(tracking: Tracking) -> None:
-    from kdsearch.tracking.experiment import require_record  # takes seconds to import
+    from kdsearch.tracking.client import require_record  # takes seconds to import
 
     require_record(tracking)
 

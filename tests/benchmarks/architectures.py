@@ -1,9 +1,9 @@
-"""What a student's shape is worth, trained plainly, and what averaging its weights adds; see docs/benchmarks.md.
+"""Dice of students of several shapes, and what averaging their weights adds: docs/results/shapes.md.
 
     python tests/benchmarks/architectures.py studies/busi-small.yaml --data BUSI_FOLDER --elsewhere breast=BREAST_FOLDER
 
-Every shape is trained with each seed for ``--epochs``. Scored are the last epoch's weights and, of the same training,
-their moving average, on the study's validation and test images together and on all lesions of the other place.
+Trains each shape without a teacher, once per seed, for ``--epochs``. Scores the last epoch's weights and their moving
+average on the study's validation and test images together, and on all lesions of the other hospital.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import torch
 
 from kdsearch.config.data import DataConfig, PublishedSource
 from kdsearch.config.load import load_study, with_folders
+from kdsearch.config.networks import StudentSpec, UNetSpec
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.student import StudentSpec, UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import Images, TrainingData, images_at, training_data
+from kdsearch.distill.batches import Images, TrainingData, images_at, training_data
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.export.checks import lesion_dice
 from kdsearch.files.home import home_folder
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def run(shape: StudentSpec, spec: TrainingSpec, data: TrainingData, places: tupl
 
 
 def dice(network: torch.nn.Module, places: tuple[Images, Images]) -> tuple[float, float]:
-    """Means over the lesions of each place."""
+    """Means over the lesions of each hospital."""
     here, there = (float(lesion_dice(predict_logits(network, images.grey), images).nanmean()) for images in places)
     return here, there
 

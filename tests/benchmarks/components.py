@@ -15,15 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.confirm.images import ScoredImages
-from kdsearch.confirm.store import ConfirmStore
-from kdsearch.confirm.tables import table_of
+from kdsearch.confirm.answers import table_of
+from kdsearch.confirm.store import ConfirmStore, ScoredImages
 from kdsearch.files.home import home_folder
 from kdsearch.workflow.confirm import finished_plans
 
 
 def components(rows: np.ndarray, folds: np.ndarray) -> dict[str, float]:
-    """Standard deviations from R×N differences, NaN without a lesion, and the fold of each image in each repetition.
+    """Standard deviations from R×N differences (NaN for negative images) and the fold of each image in each repetition.
 
     The covariance of two repetitions over images is what every training repeats; what is left within a fold is one
     training's; the variance of fold means beyond that of their images is a shift of the training.

@@ -1,9 +1,9 @@
-"""What the front of a study was worth after so many minutes of training; docs/studies.md has two of them side by side.
+"""The front of a study after some minutes of training, on validation and test images: docs/results/shapes.md.
 
     python tests/benchmarks/fronts.py studies/busi-small.yaml --data BUSI_FOLDER --minutes 60
 
-The study was run before, by this code. The teacher's training is not counted. Test images are scored without being
-counted as opened: choose nothing by them.
+The study must have been run by this version. The teacher's training is not counted. Test images are scored, but this
+use is not counted by the study: do not choose students by these scores.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
+from kdsearch.campaign.preparation import read_images
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.distill.arrays import images_at
+from kdsearch.distill.batches import images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
 from kdsearch.files.home import home_folder, weights_path
 from kdsearch.front.dominance import hypervolume
-from kdsearch.search.preparation import read_images
 from kdsearch.search.store import open_store
 from kdsearch.trials.record import students_of
 

@@ -1,8 +1,9 @@
-"""Images a second on a GPU: students, step by step and as CUDA graphs, one process and several at once.
+"""Images per second on a GPU: students of several sizes, with and without CUDA graphs, one process and several.
 
     python tests/benchmarks/gpu.py
 
-Every process trains the same student on 448 images, and validates it on 97, of 64×64 pixels in batches of 16.
+Prints a table of docs/results/speed.md. Every process trains the same student on 448 images of 64×64 pixels in batches
+of 16, and validates it on 97.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.checkpoint import TrainingState
-from kdsearch.distill.gradients import Gradients
 from kdsearch.distill.loop import draw_batch, predict_logits
 from kdsearch.distill.objective import Supervised
+from kdsearch.distill.optimisation import Gradients
 from kdsearch.environment import set_environment
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 SPECS = (

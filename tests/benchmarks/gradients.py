@@ -1,9 +1,10 @@
-"""How strongly each path and loss pulls at a student beside the masks: what the scales in ``TERM_LOSSES`` are from.
+"""How strong the gradients of each path and loss are, compared with the supervised loss: docs/results/losses.md.
 
     python tests/benchmarks/gradients.py studies/pareto.yaml
 
-Norms of gradients over the student's parameters, distilled term over supervised loss, at the start and in the middle of
-a plain training; medians over batches, smallest and largest in parentheses. The study's teacher is trained if need be.
+The scales in ``TERM_LOSSES`` come from this script. Prints the norm of the distilled term's gradient over that of the
+supervised loss, at the start and in the middle of a training without a teacher; medians over batches, smallest and
+largest in parentheses. Trains the study's teacher if necessary.
 """
 
 from __future__ import annotations
@@ -19,27 +20,25 @@ from torch import nn
 
 from kdsearch.config.distillation import ANY_CHANNELS, LOSSES, DistillationSpec, is_softened
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import SupervisedLoss
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import TrainingData, training_data
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.batches import Batch, TrainingData, training_data
+from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
+from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
-from kdsearch.distill.term_losses import TERM_LOSSES
-from kdsearch.distill.views import Batch
 from kdsearch.files.home import home_folder
-from kdsearch.models.blocks import initialise
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import Teacher
-from kdsearch.models.unet import UNet
+from kdsearch.models.unet import UNet, initialise
 from tests.distill.teachers import teach
 
 BATCHES = 8
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, options: argparse.Namespace) -> None:
-    """Trains a plain student to the middle and prints the ratios there and at the start."""
+    """Trains a student without a teacher to the middle and prints the ratios there and at the start."""
     network = teacher.load(torch.device("cpu"))
     hidden = HiddenMaps(network, normalise(data.train.grey[:MEASURED_IMAGES]))
     logit_std = float(teacher.logits(torch.device("cpu")).float().std())

@@ -1,8 +1,8 @@
-"""Where the time of a training step goes, by its parts and by what torch computes; docs/benchmarks.md has the table.
+"""Where the time of a training step goes, by part and by torch operation: docs/results/speed.md.
 
     python tests/benchmarks/parts.py
 
-One thread, batches of 16, with the environment that workers have.
+One thread, batches of 16, in the environment of a worker.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections import defaultdict
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.optimisation import build_optimizer
 from kdsearch.environment import SETTINGS, set_environment
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 SPECS = (

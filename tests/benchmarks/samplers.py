@@ -24,9 +24,9 @@ import optuna
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.front.dominance import hypervolume
-from kdsearch.models.families import cost_of
-from kdsearch.search.store import DIRECTIONS, StudyStore
-from kdsearch.search.submission import how_far_over
+from kdsearch.models.costs import cost_of, how_far_over
+from kdsearch.search.optuna_study import DIRECTIONS
+from kdsearch.search.store import StudyStore
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import Cost, Overlap, Scores
 

@@ -1,9 +1,9 @@
-"""The driver's time for one trial as a study grows: ask, dispatch, tell, record; nothing is trained.
+"""How much time the main process needs per trial as a study grows, without training: docs/results/speed.md.
 
     python tests/benchmarks/scale.py
 
-Prints the table of docs/search.md. Storage and MLflow are SQLite files in a temporary folder, filled with trials of
-studies/pareto.yaml's space whose Dice rises with their size.
+Optuna and MLflow use SQLite files in a temporary folder, filled with trials from the space of studies/pareto.yaml whose
+Dice rises with their size.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from kdsearch.config.load import load_study
 from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.home import storage_url
-from kdsearch.models.families import cost_of
-from kdsearch.search.mlflow_sync import refresh_front
-from kdsearch.search.session import StudyState
+from kdsearch.models.costs import cost_of
+from kdsearch.search.run import refresh_front
 from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.trials import StudyState
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.trials.recipe import Recipe

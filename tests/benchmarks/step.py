@@ -1,6 +1,6 @@
-"""Times a step with cached teacher logits beside the plain step and the teacher asked every step.
+"""Time of a step with cached teacher logits, without a teacher, and with the teacher run: docs/results/speed.md.
 
-``python tests/benchmarks/step.py``
+python tests/benchmarks/step.py
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Callable
 import torch
 
 from kdsearch.config.distillation import DistillationSpec
-from kdsearch.config.student import UNetSpec
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.networks import TeacherConfig, UNetSpec
 from kdsearch.config.training import TeacherTraining
-from kdsearch.distill.arrays import Images, TrainingData
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.batches import Images, TrainingData
+from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.distill.optimisation import build_optimizer

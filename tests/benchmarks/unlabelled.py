@@ -1,10 +1,11 @@
-"""Whether unlabelled images of the place where a student will work help it there; docs/benchmarks.md has the table.
+"""Whether unlabelled images of a hospital help a student there: docs/results/unlabelled-images.md.
 
     python tests/benchmarks/unlabelled.py studies/busi-small.yaml --data BUSI_FOLDER --elsewhere breast=BREAST_FOLDER
 
-Students of one recipe and three seeds: plain, distilled, and distilled with half of the other place's patients as
-unlabelled images. All are scored on the other half, with last weights, and on the study's validation images; intervals
-are of a bootstrap over groups of images and over seeds. The study's teacher is trained if need be.
+Trains students with the same settings and three seeds: without a teacher, distilled, and distilled with half of the
+other hospital's patients as unlabelled images. Scores them on the other half and on the study's validation images, with
+last weights. Intervals come from a bootstrap over groups of images and over seeds. Trains the study's teacher if
+necessary.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from safetensors.torch import load
 from kdsearch.config.data import DataConfig, PublishedSource
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.load import load_study, with_folders
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
-from kdsearch.data.cache import load_dataset
+from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.dataset import Dataset, group_of
 from kdsearch.data.splits import split
-from kdsearch.data.unlabelled import load_unlabelled
-from kdsearch.distill.arrays import Images, images_at
+from kdsearch.distill.batches import Images, images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.student import Trainer

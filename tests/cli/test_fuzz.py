@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -23,7 +22,7 @@ from kdsearch.cli.parser import build_parser
 from kdsearch.cli.terminal import print_anything
 from kdsearch.config.ranges import Choice, FloatRange, IntRange
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.readers.folder import read_folder
+from kdsearch.data.layout import read_folder
 from kdsearch.errors import KdsearchError
 from tests.tiny import TINY
 
@@ -136,7 +135,7 @@ def _typed(*words: str) -> None:
         if options is None:
             return
         with contextlib.suppress(KdsearchError):
-            importlib.import_module(f"kdsearch.cli.commands.{options.command}").run(options)
+            options.run(options)
 
 
 @pytest.fixture

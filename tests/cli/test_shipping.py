@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from kdsearch.cli.commands.evaluate import score_tables
 from kdsearch.cli.main import main
+from kdsearch.cli.student import score_tables
 from kdsearch.data.dataset import Dataset, ImageInfo
-from kdsearch.data.phantom.simulate import simulate
+from kdsearch.data.phantom import simulate
 from kdsearch.export.loading import load_student
 from kdsearch.trials.scores import NativeScores
 from kdsearch.workflow.evaluate import Evaluation, data_of
@@ -136,9 +136,9 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, pl
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
             "would both be written to m/a_mask.png",
         ),
-        (["evaluate", "student", "--data", "bussi=x"], "did you mean 'busi'?"),
-        (["evaluate", "student", "--data", "busi"], "say where the images lie: busi=FOLDER"),
-        (["evaluate", "student", "--data", "busi=absent"], "absent"),
+        (["evaluate", "student", "bussi=x"], "did you mean 'busi'?"),
+        (["evaluate", "student", "busi"], "add the folder of the images: busi=FOLDER"),
+        (["evaluate", "student", "busi=absent"], "absent"),
         (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
     ],
 )
@@ -166,7 +166,7 @@ def published(place):
 
 @pytest.mark.usefixtures("published")
 def test_scores_on_a_data_set_come_with_a_row_an_image(run, place):
-    done = run("evaluate", "student", "--data", "busi=published", "--csv", "out/scores.csv")
+    done = run("evaluate", "student", "busi=published", "--out", "out/scores.csv")
     assert "all" in done.out
     assert "malignant" in done.out
     with (place / "out" / "scores.csv").open(encoding="utf-8") as file:
@@ -178,7 +178,7 @@ def test_scores_on_a_data_set_come_with_a_row_an_image(run, place):
     assert all(0 <= float(row["native_dice"]) <= 1 for row in lesions)
     assert [row["native_dice"] for row in lesions] != [row["dice"] for row in lesions]
     assert all(0 <= float(row["nsd"]) <= 1 and 0 <= float(row["hd95"]) <= 1 for row in lesions)
-    assert "At the size of the files" in done.out
+    assert "At original resolution" in done.out
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 
 
@@ -195,14 +195,14 @@ def test_images_the_student_learnt_from_are_told_and_can_be_left_out(run, place,
     for name, position in (("known", known), ("new", new)):
         Image.fromarray(np.asarray(bench.materials.dataset.images[position])).save(images / f"{name}.png")
         Image.fromarray(np.asarray(bench.materials.dataset.masks[position])).save(masks / f"{name}.png")
-    said = run("evaluate", "student", "--data", "folder=own").out
-    assert "1 of 2 images were trained on" in said
-    assert "1 of 2 images are the study's locked test images: this opens them" in said
-    run("evaluate", "student", "--data", "folder=own", "--unseen", "--csv", "unseen.csv")
+    said = run("evaluate", "student", "folder=own").out
+    assert "1 of 2 images were used to train or choose this student" in said
+    assert "1 of 2 images are locked test images of the study, which this uses up" in said
+    run("evaluate", "student", "folder=own", "--unseen", "--out", "unseen.csv")
     assert [line.split(",")[0] for line in (place / "unseen.csv").read_text().splitlines()] == ["image", "folder/new"]
     (images / "new.png").unlink()
     (masks / "new.png").unlink()
-    assert "nothing is left to score" in run("evaluate", "student", "--data", "folder=own", "--unseen", code=2).err
+    assert "nothing is left to score" in run("evaluate", "student", "folder=own", "--unseen", code=2).err
 
 
 def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
@@ -230,7 +230,7 @@ def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(p
         (folder / name).mkdir(parents=True)
     Image.fromarray(np.full((20, 20), 90, np.uint8)).save(folder / "images" / "a.png")
     Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 8)[:20, :20]).save(folder / "masks" / "a.png")
-    words = ("evaluate", "student", "--data", f"folder={folder}", "--unseen", "--csv", str(folder / "scores.csv"))
+    words = ("evaluate", "student", f"folder={folder}", "--unseen", "--out", str(folder / "scores.csv"))
     assert _run_unread(place, *words) == (0, "")
     assert (folder / "scores.csv").read_text(encoding="utf-8").count("\n") == 2
     words = ("predict", "student", "pictures/a.png", "bad.png", "--out", str(folder / "masks"))
@@ -269,6 +269,6 @@ def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys
         console.print(table)
     text = capsys.readouterr().out
     assert "…" not in text
-    for words in ("with a lesion", "Dice %", "IoU %", "empty, left so", "NSD %", "HD95 %", "missed", "malignant"):
+    for words in ("lesions", "Dice %", "IoU %", "specificity", "NSD %", "HD95 %", "missed (n)", "malignant"):
         assert words in text
     assert all(word in text for word in labels[3].split())

@@ -11,7 +11,7 @@ import pytest
 from kdsearch.config.identity import identity_of
 from kdsearch.config.load import dump_study, load_study, read_study, with_folders
 from kdsearch.config.problems import FORMS
-from kdsearch.config.pruning import PruningConfig
+from kdsearch.config.search import PruningConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import StudyFileError
 

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, space_of, values_of
 from kdsearch.config.space import dimensions, extreme_students, size_of
-from kdsearch.config.student import UNetSpec
 from kdsearch.config.training import AugmentationSpec, TrainingSpec
 from kdsearch.errors import StudyFileError
 from kdsearch.search.recipes import choose, enumerate_choices

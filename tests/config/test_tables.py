@@ -8,12 +8,12 @@ import pytest
 
 from kdsearch.config.data import PublishedSource
 from kdsearch.config.distillation import Path
+from kdsearch.config.networks import Architecture
 from kdsearch.config.search import Objective, Sampler, SearchConfig
-from kdsearch.config.teacher import Architecture
 from kdsearch.data.source import READERS
-from kdsearch.report.style import COLOURS, SYMBOLS
+from kdsearch.report.charts import COLORS, SYMBOLS
 from kdsearch.search.optuna_study import DIRECTIONS
-from kdsearch.search.samplers import build_sampler
+from kdsearch.search.sampling import build_sampler
 
 
 def _names(literal: object) -> set[str]:
@@ -29,11 +29,11 @@ def test_every_objective_has_a_direction():
 
 
 def test_every_path_has_a_colour_and_a_symbol():
-    assert set(COLOURS) == set(SYMBOLS) == _names(Path)
+    assert set(COLORS) == set(SYMBOLS) == _names(Path)
 
 
 def test_every_architecture_is_known_to_smp():
-    from kdsearch.models.torchvision_operators import declare_missing_operators
+    from kdsearch.models.encoders import declare_missing_operators
 
     declare_missing_operators()
     import segmentation_models_pytorch as smp

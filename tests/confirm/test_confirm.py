@@ -21,8 +21,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import confirm_study
-from kdsearch.confirm.events import Scored, Sealed
+from kdsearch.confirm.driver import Scored, Sealed, confirm_study
 from kdsearch.confirm.store import TEACHER, open_confirmation
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.store import open_store
@@ -54,9 +53,9 @@ def _confirm(*, stop_after=None, anew=False):
 def test_dry_run_shows_plan_and_cost_and_stores_nothing(searched, capsys):
     assert main(["confirm", "study.yaml", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Nothing was sealed or trained" in shown
-    assert "2 folds, 2 repetitions (a pilot; claims want three); about" in shown
-    assert "this plan shows a true effect of distillation of +2 points in" in shown
+    assert "Nothing was stored or trained" in shown
+    assert "2 folds, 2 repetitions (a pilot; use 3 for publishable claims). Estimated time:" in shown
+    assert "detects an effect of distillation of +2 points in" in shown
     assert optuna.get_all_study_names(f"sqlite:///{searched}/home/studies/tiny/optuna.db") == ["tiny"]
 
 
@@ -65,8 +64,8 @@ def test_dry_run_tells_of_a_plan_that_is_sealed(capsys):
     _confirm(stop_after=2)
     assert main(["confirm", "study.yaml", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "A plan was sealed once, last on" in shown
-    assert "half done; without --dry-run it is resumed or shown" in shown
+    assert "A plan was stored once, last on" in shown
+    assert "unfinished; without --dry-run it is resumed or shown" in shown
 
 
 @pytest.mark.usefixtures("searched")
@@ -74,7 +73,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert main(["confirm", "study.yaml"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Sealed 20" in shown
-    assert "Confirmed out of fold, at the size of the files" in shown
+    assert "Cross-validated, at original resolution" in shown
     assert "kdsearch pick study.yaml --params" in shown
     study = kdsearch.Study("study.yaml", home="home")
     found = study.confirmation()
@@ -106,8 +105,8 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
     picked = study.pick(params=str(member.params), registry=False, latency=False)
     assert picked.trial in {arm.trial for arm in found.members}
     assert "best confirmed Dice of" in picked.why
-    assert "Confirmed out of fold on" in picked.caution
-    assert "Confirmed out of fold on" in (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "Cross-validated on" in picked.caution
+    assert "Cross-validated on" in (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     smallest = study.pick(smallest_within=1.0, registry=False, latency=False, out="smallest")
     assert smallest.trial == found.members[0].trial
 
@@ -115,7 +114,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
 @pytest.mark.usefixtures("searched")
 def test_not_confirmed_is_said():
     picked = kdsearch.Study("study.yaml", home="home").pick(registry=False, latency=False)
-    assert "kdsearch confirm says what it is worth" in picked.caution
+    assert "kdsearch confirm gives an honest one" in picked.caution
 
 
 @pytest.mark.usefixtures("searched")

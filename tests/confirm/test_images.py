@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from kdsearch.confirm.images import ScoredImages, dump_images, read_images
+from kdsearch.confirm.store import ScoredImages, dump_images, read_images
 
 IMAGES = ScoredImages(
     groups=("a", "b"),

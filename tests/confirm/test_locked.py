@@ -15,8 +15,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import score_locked
-from kdsearch.confirm.events import Scored, Sealed
+from kdsearch.confirm.driver import Scored, Sealed, score_locked
 from kdsearch.confirm.store import open_confirmation
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
@@ -45,9 +44,9 @@ def _store():
 def test_dry_run_opens_nothing(capsys):
     assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Nothing was opened or trained" in shown
-    assert "6 trainings and 3 teachers: 2 recipes, 3 seeds" in shown
-    assert "are scored once, and are open then" in shown
+    assert "Nothing was scored or trained" in shown
+    assert "6 trainings and 3 teachers: 2 students, 3 seeds" in shown
+    assert "are scored, which uses up the test set" in shown
     assert _store() is None
 
 
@@ -55,7 +54,7 @@ def test_dry_run_opens_nothing(capsys):
 def test_dry_run_tells_of_openings_before(capsys):
     assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"opened once, last on \S+ for trial 1 \(carried out\); the same command", shown)
+    assert re.search(r"used once, last on \S+ for trial 1 \(finished\); the same command", shown)
     assert _store().number == 1
 
 
@@ -63,7 +62,7 @@ def test_dry_run_tells_of_openings_before(capsys):
 def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     began = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     assert main(["test", "study.yaml", "--trial", "1"]) == 0
-    assert "Confirmed on the locked test images" in capsys.readouterr().out
+    assert "On the locked test images, at original resolution" in capsys.readouterr().out
     study = load_study(Path("study.yaml"))
     prepared = next(event.prepared for event in _test(1) if isinstance(event, Sealed))
     splits = prepared.images.splits
@@ -145,7 +144,7 @@ def test_another_trial_may_be_opened_while_one_is_broken_off():
 def test_settings_of_confirm_do_not_hide_a_result(capsys):
     Path("study.yaml").write_text(CONFIRMABLE.replace("folds: 2", "folds: 3"), encoding="utf-8")
     assert main(["test", "study.yaml", "--trial", "1"]) == 0
-    assert "Confirmed on the locked test images" in capsys.readouterr().out
+    assert "On the locked test images, at original resolution" in capsys.readouterr().out
     assert _store().number == 1
 
 

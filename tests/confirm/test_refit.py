@@ -15,8 +15,7 @@ from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.confirm.store import open_confirmation
 from kdsearch.errors import KdsearchError
-from kdsearch.export.description import read_description
-from kdsearch.export.files import WEIGHTS
+from kdsearch.export.description import WEIGHTS, read_description
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
@@ -71,9 +70,9 @@ def test_refit_carries_what_was_confirmed(capsys):
     study.test(trial)
     picked = study.pick(refit=True, registry=False, latency=False)
     assert picked.trial == trial
-    assert f"plan {confirmed.plan}: its recipe gives Dice {confirmed.members[0].dice} %" in picked.caution
+    assert f"plan {confirmed.plan}: its settings give Dice {confirmed.members[0].dice} %" in picked.caution
     assert "On the" in picked.caution
-    assert "locked test images with a lesion, which were opened once" in picked.caution
+    assert "locked test images with a lesion, used once" in picked.caution
     capsys.readouterr()
 
 
@@ -103,7 +102,7 @@ def test_of_two_tests_each_can_be_shipped_and_the_last_is():
     assert study.pick(refit=True, registry=False, latency=False).trial == 0
     older = study.pick(refit=True, trial=1, registry=False, latency=False)
     assert older.trial == 1
-    assert "which were opened 2 times" in older.caution
+    assert "used 2 times" in older.caution
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_of_two_tests_each_can_be_shipped_and_the_last_is():
         ("searched", [], "no test is finished; kdsearch test --trial N makes one"),
         ("searched", ["--trial", "1"], "kdsearch test --trial 1 makes one"),
         ("tested", ["--trial", "0"], "trial 0 was not tested.*tested: trial 1"),
-        ("tested", ["--knee"], "--refit ships the student that was tested, by no rule"),
+        ("tested", ["--knee"], "--refit cannot be combined with"),
     ],
 )
 def test_refit_without_such_a_test_is_refused(capsys, enter, stage, words, message):

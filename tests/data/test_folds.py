@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from kdsearch.config.data import SplitConfig
 from kdsearch.data.dataset import Dataset, ImageInfo, group_of
-from kdsearch.data.folds import development_images, folds, folds_by_source, training_folds
-from kdsearch.data.splits import split
+from kdsearch.data.splits import development_images, folds, folds_by_source, split, training_folds
 from kdsearch.errors import DataError
 
 

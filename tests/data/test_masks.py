@@ -9,8 +9,7 @@ from PIL import Image
 from kdsearch.config.data import DataConfig, FolderSource
 from kdsearch.data.audit import look
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.defects import summed_up_again
-from kdsearch.data.masks import SourceMasks
+from kdsearch.data.masks import SourceMasks, summed_up_again
 from kdsearch.data.native import native_images
 from kdsearch.errors import DataError
 from tests.data.pictures import write_image

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kdsearch.data.near_duplicates import clusters_of, hash_image, similar_pairs, thumbnail
+from kdsearch.data.gathering import clusters_of, hash_image, similar_pairs, thumbnail
 from kdsearch.data.pixels import read_grey
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdsearch.data.phantom.acoustics import envelope, log_compress
-from kdsearch.data.phantom.anatomy import SIZE, TISSUE_ATTENUATION, draw_anatomy
-from kdsearch.data.phantom.simulate import simulate
+from kdsearch.data.phantom import SIZE, TISSUE_ATTENUATION, draw_anatomy, envelope, log_compress, simulate
 
 EVEN = np.ones((SIZE, SIZE), dtype=np.float32)
 LOSSLESS = np.zeros_like(EVEN)

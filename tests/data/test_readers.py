@@ -9,11 +9,8 @@ from PIL import Image
 
 from kdsearch.config.data import DataConfig, FolderSource, PublishedSource
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.readers.breast import IMAGES, read_breast
-from kdsearch.data.readers.busbra import read_busbra
-from kdsearch.data.readers.busi import read_busi
-from kdsearch.data.readers.folder import read_folder
-from kdsearch.data.readers.udiat import read_udiat
+from kdsearch.data.layout import read_folder
+from kdsearch.data.published import IMAGES, read_breast, read_busbra, read_busi, read_udiat
 from kdsearch.data.source import check_tables
 from kdsearch.errors import DataError
 from tests.data.pictures import write_image, write_mask

@@ -10,9 +10,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from kdsearch.config.data import DataConfig, FolderSource, ImagesSource, PhantomSource, SplitConfig
-from kdsearch.data.cache import load_dataset
+from kdsearch.data.cache import load_dataset, load_unlabelled, open_part
 from kdsearch.data.splits import split
-from kdsearch.data.unlabelled import load_unlabelled, open_part
 from kdsearch.errors import DataError
 from tests.data.pictures import write_image, write_mask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.teacher import TeacherRecipe, as_trained, load_network, train_teacher
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, store_teacher
 from tests.search.setups import finish

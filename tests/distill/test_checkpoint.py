@@ -9,7 +9,7 @@ import fsspec
 import pytest
 import torch
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from kdsearch.config.distillation import LOSSES, DistillationSpec, is_softened
-from kdsearch.config.student import TimmSpec, UNetSpec
+from kdsearch.config.networks import TimmSpec, UNetSpec
 from kdsearch.config.training import SupervisedLoss
-from kdsearch.distill.gradients import WARM_UP, Gradients
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.batches import Batch
+from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.objective import Distillation, Supervised
-from kdsearch.distill.views import Batch
+from kdsearch.distill.optimisation import WARM_UP, Gradients
 from kdsearch.models.students import build_student
 
 SIZE = 32

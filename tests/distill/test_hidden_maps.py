@@ -7,14 +7,13 @@ import functools
 import pytest
 import torch
 
-from kdsearch.config.student import TimmSpec, UNetSpec
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.networks import TeacherConfig, TimmSpec, UNetSpec
 from kdsearch.config.training import AugmentationSpec
-from kdsearch.data.phantom.simulate import simulate
+from kdsearch.data.phantom import simulate
 from kdsearch.data.pixels import resize_image, resize_mask
-from kdsearch.distill.hidden_maps import HiddenMaps, correlation, measure_offset, offset_by_padding
+from kdsearch.distill.batches import random_affine, strong_view, warp
+from kdsearch.distill.feature_maps import HiddenMaps, correlation, measure_offset, offset_by_padding
 from kdsearch.distill.losses import attention, soft_dice
-from kdsearch.distill.views import random_affine, strong_view, warp
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher

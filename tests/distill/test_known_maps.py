@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from kdsearch.distill.hidden_maps import HiddenMaps
-from kdsearch.distill.known_maps import KnownMaps, MapBudget
+from kdsearch.distill.feature_maps import HiddenMaps, KnownMaps, MapBudget
 from kdsearch.distill.materials import Trainers
 from kdsearch.distill.student import Trainer
 from tests.distill.recipes import recipe_of

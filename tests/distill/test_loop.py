@@ -7,17 +7,15 @@ import math
 import pytest
 import torch
 
+from kdsearch.config.networks import TeacherConfig, UNetSpec
 from kdsearch.config.ranges import Choice, space_of
-from kdsearch.config.student import UNetSpec
-from kdsearch.config.teacher import TeacherConfig
 from kdsearch.config.training import TeacherTraining, TrainingSpec
-from kdsearch.distill.arrays import Images, TrainingData
+from kdsearch.distill.batches import Images, TrainingData, strong_view
 from kdsearch.distill.checkpoint import Best, TrainingState
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
 from kdsearch.distill.result import TrainingFailed
-from kdsearch.distill.views import strong_view
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.students import build_student
 from kdsearch.trials.record import EpochReport

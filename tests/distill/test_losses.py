@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from kdsearch.config.distillation import LOSSES, DistilledPath, Loss
 from kdsearch.distill import losses
-from kdsearch.distill.term_losses import TERM_LOSSES, Setting
+from kdsearch.distill.losses import TERM_LOSSES, Setting
 
 KINDS = {
     "cross_entropy": lambda s, t: losses.cross_entropy(s, _classes(t)),

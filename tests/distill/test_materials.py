@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kdsearch.distill.arrays import TrainingData
+from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.materials import Trainers
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from kdsearch.config.distillation import ANY_CHANNELS, LOSSES, DistillationSpec, is_softened
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.distill import losses
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.batches import Batch
+from kdsearch.distill.feature_maps import HiddenMaps
+from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised, on_one_grid, regressor
-from kdsearch.distill.term_losses import TERM_LOSSES
-from kdsearch.distill.views import Batch
 from kdsearch.models.students import build_student
 
 PAIRS = [(path, loss) for path, possible in LOSSES.items() for loss in possible]

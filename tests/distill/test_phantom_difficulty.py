@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from kdsearch.config.load import load_study
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
+from kdsearch.distill.batches import training_data
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
 from kdsearch.models.students import build_student

@@ -11,11 +11,10 @@ from safetensors.torch import load
 
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
-from kdsearch.config.student import TimmSpec
+from kdsearch.config.networks import TimmSpec
 from kdsearch.distill.student import Trainer
 from kdsearch.errors import StudyFileError
-from kdsearch.models.families import cost_of
-from kdsearch.models.matching import require_comparable
+from kdsearch.models.costs import cost_of, require_comparable
 from kdsearch.models.students import build_student
 from kdsearch.trials.recipe import Recipe
 from tests.distill.recipes import recipe_of

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from kdsearch.campaign.preparation import open_materials, read_images, require_same_teacher
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import values_of
-from kdsearch.config.student import UNetSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer
 from kdsearch.errors import DataError, KdsearchError, StudyFileError, TeacherError
 from kdsearch.export.onnx_graph import to_onnx
 from kdsearch.models.students import build_student
-from kdsearch.search.preparation import open_materials, read_images, require_same_teacher
 from kdsearch.search.recipes import choose
 from kdsearch.search.store import open_store
 from tests.search.setups import finish, make_materials

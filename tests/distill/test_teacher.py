@@ -14,7 +14,7 @@ from safetensors.torch import save
 from kdsearch.config.load import load_study
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
-from kdsearch.distill.arrays import training_data
+from kdsearch.distill.batches import training_data
 from kdsearch.distill.losses import supervised
 from kdsearch.distill.result import Trained, TrainingFailed
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher

@@ -12,19 +12,18 @@ from safetensors.torch import load
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.ranges import values_of
 from kdsearch.config.training import TrainingSpec
-from kdsearch.data.cache import load_dataset
+from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.splits import split
-from kdsearch.data.unlabelled import load_unlabelled
 from kdsearch.distill import losses
-from kdsearch.distill.arrays import UnlabelledGrey, training_data
-from kdsearch.distill.hidden_maps import HiddenMaps
+from kdsearch.distill.batches import UnlabelledGrey, training_data
+from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import train
+from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.objective import Distillation, Supervised, on_one_grid
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
-from kdsearch.distill.term_losses import TERM_LOSSES
 from kdsearch.models.contract import normalise
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
@@ -181,15 +180,15 @@ def _batches(data, *, fraction=0.5):
 
 
 def _student_spec():
-    from kdsearch.config.student import UNetSpec
+    from kdsearch.config.networks import UNetSpec
 
     return UNetSpec(width=4, depth=2, convolutions=1, convolution="standard")
 
 
 def _batch_of(materials, *, count=3):
     """Three images with masks and three without, as they are, with the teacher's logits."""
+    from kdsearch.distill.batches import Batch
     from kdsearch.distill.loop import predict_logits
-    from kdsearch.distill.views import Batch
 
     data = materials.training_data(torch.device("cpu"))
     grey = torch.cat([data.train.grey[:count], data.unlabelled.grey[:count]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdsearch.config.training import AugmentationSpec
-from kdsearch.distill.views import random_affine, strong_view, warp
+from kdsearch.distill.batches import random_affine, strong_view, warp
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
 
 NOTHING = dict.fromkeys(AugmentationSpec.model_fields, 0.0)

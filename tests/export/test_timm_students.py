@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from kdsearch.config.student import TimmSpec
+from kdsearch.config.networks import TimmSpec
 from kdsearch.export.folder import Form, Provenance, ship_student
 from kdsearch.export.loading import load_student
 from kdsearch.export.seen import dump_seen

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.files.databases import problem_of_address, sqlite_file
+from kdsearch.files.home import problem_of_address, sqlite_file
 
 
 @pytest.mark.parametrize(

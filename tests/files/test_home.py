@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdsearch.campaign.preparation import student_weights
 from kdsearch.config.data import FolderSource
 from kdsearch.config.load import load_study
 from kdsearch.data.source import list_source
@@ -14,8 +15,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import KdsearchError
 from kdsearch.files.home import checkpoint_folder, expanded
-from kdsearch.models.encoder_weights import load_encoder_weights
-from kdsearch.search.preparation import student_weights
+from kdsearch.models.encoders import load_encoder_weights
 
 NOBODY = "~nosuchuser/x"
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdsearch.config.search import Limits
-from kdsearch.front.dominance import hypervolume, non_dominated
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of, hypervolume, non_dominated
 from kdsearch.front.rules import Budget, Candidate
 from tests.front.students import student
 

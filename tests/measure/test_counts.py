@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.models.students import build_student
 from kdsearch.trials.scores import Cost

@@ -7,7 +7,7 @@ import pytest
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.native import NativeMask, native_images, native_masks
-from kdsearch.measure.native import measure_native
+from kdsearch.measure.surface import measure_native
 
 
 def _mask(lesion, tolerance=1.0):

@@ -8,12 +8,12 @@ import typing
 import pytest
 import torch
 
+from kdsearch.config.networks import SPECS, FamilyName, UNetSpec
 from kdsearch.config.ranges import Space, extremes_of, space_of
-from kdsearch.config.student import SPECS, FamilyName, UNetSpec
 from kdsearch.errors import ShapeError
 from kdsearch.measure.counts import count
-from kdsearch.models.families import FAMILIES, cost_of, map_channels_of
-from kdsearch.models.students import build_student
+from kdsearch.models.costs import cost_of, map_channels_of
+from kdsearch.models.students import NETWORKS, build_student
 
 CORNERS = {
     "unet": {"width": [2, 5], "growth": [1.0, 1.5], "depth": [1, 3], "convolutions": [1, 2],
@@ -23,7 +23,7 @@ CORNERS = {
 }  # fmt: skip
 WEIGHTS = {"unet": {}, "timm": {"weights": "none"}}
 STUDENTS = [
-    FAMILIES[name].spec(family=name, **WEIGHTS[name], **dict(zip(corners, values, strict=True)))
+    SPECS[name](family=name, **WEIGHTS[name], **dict(zip(corners, values, strict=True)))
     for name, corners in CORNERS.items()
     for values in itertools.product(*corners.values())
 ]
@@ -31,16 +31,14 @@ each_spec = pytest.mark.parametrize("spec", STUDENTS, ids=lambda spec: spec.summ
 
 
 def test_table_literal_and_this_suite_name_the_same_families():
-    assert set(FAMILIES) == set(SPECS) == set(typing.get_args(FamilyName)) == set(CORNERS)
-    assert all(family.spec is SPECS[name] for name, family in FAMILIES.items())
-    for name, family in FAMILIES.items():
-        assert family.spec(family=name).family == name
+    assert set(NETWORKS) == set(SPECS) == set(typing.get_args(FamilyName)) == set(CORNERS)
+    assert all(spec(family=name).family == name for name, spec in SPECS.items())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", SPECS)
 def test_every_setting_but_the_family_can_be_searched_and_is_explained(name):
-    space = space_of(FAMILIES[name].spec)
-    assert Space[FAMILIES[name].spec] is space
+    space = space_of(SPECS[name])
+    assert Space[SPECS[name]] is space
     assert set(CORNERS[name]) == set(space.model_fields) - {"family", *WEIGHTS[name]}
     assert all(field.description for field in space.model_fields.values())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from kdsearch.config.teacher import OnnxTeacher
+from kdsearch.config.networks import OnnxTeacher
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, grey_of, params_of

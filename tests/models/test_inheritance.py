@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.models.contract import normalise
-from kdsearch.models.inheritance import inherit
 from kdsearch.models.students import build_student
+from kdsearch.models.unet import inherit
 
 GREY = torch.randint(0, 256, (64, 32, 32), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
 

@@ -9,12 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdsearch.config.encoder import PACKAGES
-from kdsearch.config.teacher import Architecture, TeacherConfig
+from kdsearch.config.networks import PACKAGES, Architecture, TeacherConfig
 from kdsearch.errors import EncoderError, TeacherError
 from kdsearch.models.contract import normalise
-from kdsearch.models.encoder_weights import load_encoder_weights, read_tensors
-from kdsearch.models.encoders import drop_unused_stages, input_statistics
+from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, read_tensors
 from kdsearch.models.teacher import build_teacher, mean_of_probabilities
 
 

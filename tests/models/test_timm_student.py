@@ -8,13 +8,11 @@ import re
 import pytest
 import torch
 
-from kdsearch.config.encoder import WEIGHTS
-from kdsearch.config.student import TimmSpec
-from kdsearch.config.teacher import TeacherConfig
+from kdsearch.config.networks import WEIGHTS, TeacherConfig, TimmSpec
 from kdsearch.errors import EncoderError
 from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.costs import cost_of
 from kdsearch.models.encoders import input_statistics
-from kdsearch.models.families import cost_of
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
 

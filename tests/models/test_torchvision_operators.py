@@ -9,7 +9,7 @@ import pytest
 
 IMPORTABLE = "import torchvision"
 CURED = """
-from kdsearch.models.torchvision_operators import declare_missing_operators
+from kdsearch.models.encoders import declare_missing_operators
 needed = declare_missing_operators()
 assert not declare_missing_operators(), "the second call must do nothing"
 import timm, ptflops, segmentation_models_pytorch

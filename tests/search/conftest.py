@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from kdsearch.config.load import load_study
-from kdsearch.search.driver import run_study
+from kdsearch.search.run import run_study
 from kdsearch.tracking.location import Tracking
 from tests.search.fake_driver import TWELVE, make_session
 from tests.search.setups import finish

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from types import SimpleNamespace
 
+from kdsearch.campaign.driver import Campaign, train_all
+from kdsearch.campaign.events import JobStarted
 from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
-from kdsearch.search.events import Started
-from kdsearch.search.pruners.pruner import NoPruner
-from kdsearch.search.session import Session, StudyState
-from kdsearch.search.sink import TrialSink
-from kdsearch.search.store import open_store
-from kdsearch.search.submission import submit
+from kdsearch.search.pruners import NoPruner
+from kdsearch.search.store import StudyStore, open_store
+from kdsearch.search.trials import StudyState, Trials
 from kdsearch.trials.record import EpochReport, job_of_trial, trial_of_job
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.jobs import Succeeded
-from kdsearch.workers.watchdog import Watchdog
 from tests.front.students import scores
 from tests.tiny import TINY
 
 TWELVE = TINY.replace("trials: 3", "trials: 12")
+
+
+class Idle(Exception):  # noqa: N818 - it says how the driver is
+    """The driver has given workers all that it can, and would wait for them now."""
 
 
 class FakeExecutor:
@@ -37,6 +41,9 @@ class FakeExecutor:
     def stop(self, job_id, *, within_s):
         assert within_s > 0
         self.stopped.append(trial_of_job(job_id))
+
+    def poll(self, _):
+        raise Idle
 
     def settle(self):
         """The workers that were asked to stop have done so."""
@@ -69,20 +76,48 @@ class StopsAt:
         return "the test says so" if self.epochs.get(curve.number) == len(curve.dice) else ""
 
 
-def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> Session:
-    """A driver at that moment of a study, its workers fake."""
+@dataclass
+class FakeDriver:
+    """A driver whose workers are fake, with its parts."""
+
+    campaign: Campaign
+    trials: Trials
+    store: StudyStore
+
+    @property
+    def state(self):
+        return self.trials.state
+
+    @property
+    def jobs(self):
+        return self.campaign.jobs
+
+    @property
+    def lease(self):
+        return self.campaign.lease
+
+    @property
+    def study(self):
+        return self.campaign.study
+
+    @property
+    def home(self):
+        return self.campaign.home
+
+
+def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> FakeDriver:
+    """A driver at that moment of a study."""
     store = open_store(study, home, create=True)
-    return Session(
-        study=study,
-        home=home,
+    jobs = _dispatcher(study, store, FakeExecutor(workers), least_s=least_s)
+    campaign = Campaign(study=study, home=home, study_id=store.id, lease=FakeLease(), jobs=jobs)
+    trials = Trials(
+        campaign,
         store=store,
-        lease=FakeLease(),
         state=StudyState(store.records(), target=study.search.trials, bound=store.bound()),
-        jobs=_dispatcher(study, store, FakeExecutor(workers), least_s=least_s),
-        recorder=None,
         materials=SimpleNamespace(teacher=SimpleNamespace(id="teacher"), place=lambda _: None, unlabelled=None),
         pruner=pruner or NoPruner(),
     )
+    return FakeDriver(campaign, trials, store)
 
 
 def _dispatcher(study, store, executor, *, least_s):
@@ -91,8 +126,8 @@ def _dispatcher(study, store, executor, *, least_s):
     return Dispatcher(executor, study=study.name, watchdog=watchdog, retries=study.search.retries, lost=lost)
 
 
-def handle(session, event):
-    return list(session.jobs.handle(event, TrialSink(session)))
+def handle(driver, event):
+    return list(driver.jobs.handle(event, driver.trials))
 
 
 def report_of(epoch, dice=0.5):
@@ -106,10 +141,18 @@ def succeed(number):
     return Succeeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
 
 
-def finish_trial(session, number):
-    session.jobs.executor.jobs.pop(number)
-    return handle(session, succeed(number))
+def finish_trial(driver, number):
+    driver.jobs.executor.jobs.pop(number)
+    return handle(driver, succeed(number))
 
 
-def fill(session):
-    return [event.number for event in submit(session) if isinstance(event, Started)]
+def fill(driver):
+    """Lets the driver start what it can; returns the numbers of the trials that it started."""
+    begun = []
+    with contextlib.suppress(Idle):
+        begun.extend(
+            trial_of_job(event.job)
+            for event in train_all(driver.campaign, driver.trials)
+            if isinstance(event, JobStarted)
+        )
+    return begun

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kdsearch.campaign.events import DriverEvent
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
-from kdsearch.search.events import DriverEvent
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.jobs import Progressed
 from tests.tiny import INLINE

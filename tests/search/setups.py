@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from kdsearch.campaign.driver import Campaign, train_all
+from kdsearch.campaign.events import JobStarted
+from kdsearch.campaign.preparation import read_images
+from kdsearch.campaign.teachers import LackingTeacher, Teachers, add_teacher
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.materials import Materials, Place
-from kdsearch.search.preparation import read_images
-from kdsearch.search.teachers import add_teacher
-from kdsearch.workers.dispatcher import Dispatcher
+from kdsearch.trials.record import makes_teacher, trial_of_job
+from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Event, Executor, Resources
-from kdsearch.workers.watchdog import Watchdog
 
 ONE_THREAD = Resources(device="cpu", threads=1)
 
 
-def make_jobs(executor: Executor, *, retries: int = 2) -> Dispatcher:
-    """Without jobs yet."""
-    return Dispatcher(executor, study="tiny", watchdog=Watchdog(timeout=10), retries=retries)
+class HeldLease:
+    """A lease that nobody takes away."""
+
+    def check(self) -> None:
+        """Does nothing."""
+
+
+def make_campaign(executor: Executor, study: StudyConfig, home: Path, *, study_id: str = "0") -> Campaign:
+    """A campaign with that executor, and no jobs yet."""
+    jobs = Dispatcher(executor, study="tiny", watchdog=Watchdog(timeout=10), retries=2)
+    return Campaign(study=study, home=home, study_id=study_id, lease=HeldLease(), jobs=jobs)
 
 
 @contextlib.contextmanager
-def inline() -> Iterator[Dispatcher]:
-    """Jobs of this process."""
+def inline_campaign(study: StudyConfig, home: Path, *, study_id: str = "0") -> Iterator[Campaign]:
+    """A campaign that trains in this process."""
     executor = InlineExecutor(ONE_THREAD)
     try:
-        yield make_jobs(executor)
+        yield make_campaign(executor, study, home, study_id=study_id)
     finally:
         executor.close()
+
+
+def train_teachers(
+    campaign: Campaign, lacking: Sequence[LackingTeacher], *, threads: int | None = 1, every_s: float = 30.0
+) -> Iterator[object]:
+    """Trains these teachers; yields what the campaign reports but that jobs start."""
+    events = train_all(campaign, Teachers(campaign, lacking, threads=threads, checkpoint_every_s=every_s))
+    with contextlib.closing(events):
+        for event in events:
+            if not isinstance(event, JobStarted):
+                yield event
 
 
 def finish(steps):
@@ -67,10 +88,17 @@ def until_room(executor: Executor, *, seconds: float = 120) -> list[Event]:
     return events
 
 
+def trials_started(events: Iterable[object]) -> Iterator[int]:
+    """The numbers of the trials that began, in their order."""
+    for event in events:
+        if isinstance(event, JobStarted) and not makes_teacher(event.job):
+            yield trial_of_job(event.job)
+
+
 def make_materials(study: StudyConfig, home: Path) -> Materials:
     """The study's images, split and teacher, made there."""
-    with inline() as jobs:
-        return finish(add_teacher(study, read_images(study, home), jobs, home=home, study_id="0"))[1]
+    with inline_campaign(study, home) as campaign:
+        return finish(add_teacher(campaign, read_images(study, home)))[1]
 
 
 def make_place(study: StudyConfig, home: Path) -> Place:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from kdsearch.config.load import load_study
 from kdsearch.files.home import weights_path
-from kdsearch.front.members import front_of
+from kdsearch.front.dominance import front_of
 from kdsearch.search.store import open_store
 from kdsearch.trials.record import job_of_trial, students_of
 

@@ -8,29 +8,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdsearch.config.search import Limits
-from kdsearch.config.student import UNetSpec
-from kdsearch.data.summary import summarise
-from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import TrainedTeacher
-from kdsearch.errors import SearchError, StudyFileError
-from kdsearch.files.home import weights_path
-from kdsearch.front.members import front_of
-from kdsearch.models.families import cost_of
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     Ended,
+    JobStarted,
     MaterialsReady,
     Reading,
     Resumed,
     Searching,
-    Started,
     TrainingTeachers,
 )
-from kdsearch.search.preparation import read_images
+from kdsearch.campaign.preparation import read_images
+from kdsearch.campaign.teachers import add_teacher
+from kdsearch.config.networks import UNetSpec
+from kdsearch.config.search import Limits
+from kdsearch.data.neighbours import summarise
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import TrainedTeacher
+from kdsearch.errors import SearchError, StudyFileError
+from kdsearch.files.home import weights_path
+from kdsearch.front.dominance import front_of
+from kdsearch.models.costs import cost_of, over_limit
+from kdsearch.search.run import run_study
 from kdsearch.search.store import open_store
-from kdsearch.search.submission import over_limit
-from kdsearch.search.teachers import add_teacher
 from kdsearch.trials.record import job_of_trial, students_of
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.jobs import Progressed
@@ -38,7 +37,7 @@ from mlflow import MlflowClient
 from tests.data.pictures import write_image, write_mask
 from tests.front.students import scores
 from tests.search.runs import named, of_trial
-from tests.search.setups import finish, inline, make_materials
+from tests.search.setups import finish, inline_campaign, make_materials, trials_started
 from tests.tiny import INLINE
 
 pytestmark = pytest.mark.xdist_group("driver")
@@ -49,9 +48,9 @@ def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_pa
     shutil.copytree(tiny_home / "data", home / "data")
     events, records = finish(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
-    assert kinds[:5] == [Reading, TrainingTeachers, Progressed, MaterialsReady, Searching]
+    assert kinds[:6] == [Reading, TrainingTeachers, JobStarted, Progressed, MaterialsReady, Searching]
     begun = kinds.index(Searching)
-    assert [kinds[begun:].count(kind) for kind in (Started, Progressed, Ended)] == [3, 6, 3]
+    assert [kinds[begun:].count(kind) for kind in (JobStarted, Progressed, Ended)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
     assert all(weights_path(home, "whole", job_of_trial(number)).is_file() for number in range(3))
     client = MlflowClient(tracking.uri)
@@ -84,7 +83,7 @@ def test_study_that_is_broken_off_twice_goes_on_with_what_was_running_to_the_sam
     before = open_store(study, home, create=False).records()
     assert [record.outcome for record in before] == ["finished", "running"]
     events, after = finish(run_study(study, home=home, tracking=tracking))
-    assert [event.number for event in events if isinstance(event, Started)] == [1, 2]
+    assert list(trials_started(events)) == [1, 2]
     assert [record.outcome for record in after] == ["finished"] * 3
     assert after[0] == before[0]
     assert after[1].recipe == before[1].recipe
@@ -103,7 +102,7 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
     rejected = [record for record in records if record.outcome == "rejected"]
     assert rejected
     assert all("params are over the limit of 1.5k" in record.reason for record in rejected)
-    started = {event.number for event in events if isinstance(event, Started)}
+    started = set(trials_started(events))
     assert not started & {record.number for record in rejected}
     assert len(started) == 3
     assert all(record.scores.params <= 1500 for record in records if record.scores)
@@ -155,7 +154,7 @@ def test_one_objective_and_a_grid(study_file, home, tracking):
     )
     assert len(records) == 4
     assert len({(record.recipe.student.width, record.recipe.path) for record in records}) == 4
-    assert sum(isinstance(event, Started) for event in events) == 4
+    assert len(list(trials_started(events))) == 4
 
 
 @pytest.mark.parametrize(
@@ -222,8 +221,8 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tiny_home, tmp_path):
     """The second waits for the first and then finds it."""
     shutil.copytree(tiny_home / "data", tmp_path / "data")
     images = read_images(tiny, tmp_path)
-    with inline() as jobs:
-        first, second = (add_teacher(tiny, images, jobs, home=tmp_path, study_id="0") for _ in range(2))
+    with inline_campaign(tiny, tmp_path) as campaign:
+        first, second = (add_teacher(campaign, images) for _ in range(2))
         assert isinstance(next(first), TrainingTeachers)
         assert next(second).what == "another study trains this teacher"
         _, made = finish(first)

@@ -8,19 +8,18 @@ import sqlite3
 
 import pytest
 
-from kdsearch.errors import KdsearchError, SearchError
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import (
+from kdsearch.campaign.events import (
     Reading,
-    Started,
     TrackingAway,
     TrackingBack,
 )
-from kdsearch.tracking.database import open_client
-from kdsearch.tracking.location import Tracking
-from kdsearch.workflow.sync import sync_study
+from kdsearch.errors import KdsearchError, SearchError
+from kdsearch.search.run import run_study
+from kdsearch.tracking.location import Tracking, open_client
+from kdsearch.workflow.run import sync_study
 from mlflow import MlflowClient
 from tests.search.runs import named, of_trial
+from tests.search.setups import trials_started
 from tests.tiny import INLINE
 
 pytestmark = pytest.mark.xdist_group("driver record")
@@ -39,7 +38,7 @@ def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_fil
         except StopIteration:
             break
         kinds.append(type(event))
-        if kinds.count(Started) == 1 and kinds[-1] is Started:
+        if list(trials_started([event])) == [0]:
             place.rename(tmp_path / "elsewhere")
             place.write_text("in the way")
         if kinds[-1] is TrackingAway:
@@ -92,7 +91,7 @@ def test_sync_of_a_study_that_runs_or_never_ran_is_refused(study_file, home, tra
     with pytest.raises(SearchError, match="has not been run yet"):
         sync_study(study, home=home, tracking=tracking)
     driver = run_study(study, home=home, tracking=tracking)
-    next(event for event in driver if isinstance(event, Started))
+    next(trials_started(driver))
     with pytest.raises(SearchError, match="run already, by process"):
         sync_study(study, home=home, tracking=tracking)
     with pytest.raises(SearchError, match="run already, by process"):

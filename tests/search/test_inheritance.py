@@ -7,16 +7,15 @@ import shutil
 
 import pytest
 
+from kdsearch.campaign.events import Ended
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import TimmSpec, UNetSpec
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.student import TimmSpec, UNetSpec
 from kdsearch.errors import SearchError, StudyFileError
 from kdsearch.files.home import weights_path
-from kdsearch.models.families import cost_of
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended
-from kdsearch.search.inheritance import is_wider, with_donor
-from kdsearch.search.submission import recover
+from kdsearch.models.costs import cost_of
+from kdsearch.search.run import run_study
+from kdsearch.search.sampling import is_wider, with_donor
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.recipe import dump_recipe, read_recipe
 from kdsearch.trials.record import job_of_trial
@@ -176,8 +175,9 @@ def test_job_brings_its_donor_along_also_after_a_kill(session):
     assert job.donor.student == donor.recipe.student
     assert job.donor.weights == b"weights"
     again = session(text=INHERITING)
-    list(recover(again, again.store.abandoned()))
-    assert job in again.jobs.waiting
+    list(again.trials.recover(again.store.abandoned()))
+    fill(again)
+    assert job in again.jobs.executor.jobs.values()
 
 
 def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_back(session, tmp_path):
@@ -186,11 +186,12 @@ def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_
     away = weights.rename(weights.with_suffix(".away"))
     again = session(text=INHERITING)
     with pytest.raises(SearchError, match=rf"{weights.name} cannot be read: .*restore it"):
-        list(recover(again, again.store.abandoned()))
+        list(again.trials.recover(again.store.abandoned()))
     away.rename(weights)
     again = session(text=INHERITING)
-    list(recover(again, again.store.abandoned()))
-    assert job in again.jobs.waiting
+    list(again.trials.recover(again.store.abandoned()))
+    fill(again)
+    assert job in again.jobs.executor.jobs.values()
 
 
 @pytest.mark.xdist_group("driver")

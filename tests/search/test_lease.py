@@ -11,8 +11,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from kdsearch.campaign.lease import TABLE, Lease
 from kdsearch.errors import SearchError
-from kdsearch.search.lease import TABLE, Lease
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_second_driver_is_refused_by_the_first_s_name_until_it_ends(url):
 
 def test_dead_process_on_this_machine_holds_nothing(url):
     program = (
-        "import os, sys; from kdsearch.search.lease import Lease; Lease(sys.argv[1], 'a').__enter__(); os._exit(9)"
+        "import os, sys; from kdsearch.campaign.lease import Lease; Lease(sys.argv[1], 'a').__enter__(); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", program, url], check=False).returncode == 9
     with Lease(url, "a"):

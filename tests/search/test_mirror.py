@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, value_at
-from kdsearch.config.student import UNetSpec
-from kdsearch.models.families import cost_of
-from kdsearch.search.mirror import random_value, usual_value, van_der_corput
+from kdsearch.models.costs import cost_of, how_far_over
+from kdsearch.search.sampling import random_value, usual_value, van_der_corput
 from kdsearch.search.store import open_store
-from kdsearch.search.submission import how_far_over
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -131,7 +130,7 @@ RANGES = [
 @pytest.mark.parametrize("value", RANGES)
 @given(seed=st.integers(0, 10_000))
 def test_random_value_is_one_that_optuna_takes(value, seed):
-    from kdsearch.search.mirror import suggest
+    from kdsearch.search.sampling import suggest
 
     drawn = random_value(value, np.random.default_rng(seed))
     study = optuna.create_study()

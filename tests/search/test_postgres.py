@@ -9,12 +9,12 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from kdsearch.campaign.events import Ended, Resumed, Searching, Waiting
+from kdsearch.campaign.lease import TABLE, Lease
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.errors import KdsearchError, SearchError
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Resumed, Searching, Waiting
-from kdsearch.search.lease import TABLE, Lease
+from kdsearch.search.run import run_study
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient

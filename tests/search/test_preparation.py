@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kdsearch.campaign.driver import WORKERS_ON_A_GPU, workers_of
 from kdsearch.config.load import load_study
 from kdsearch.measure.latency import cores
-from kdsearch.search.preparation import WORKERS_ON_A_GPU, workers_of
 from tests.tiny import TINY
 
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import exc
 
-from kdsearch.search.storage import STORAGE_ERRORS, heals
+from kdsearch.campaign.storage import STORAGE_ERRORS, heals
 
 POSTGRES = "postgresql+psycopg://someone@server/database"
 

@@ -6,7 +6,6 @@ import contextlib
 
 import pytest
 
-from kdsearch.search.submission import recover
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.jobs import Progressed
 from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report_of
@@ -41,7 +40,7 @@ def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, 
     _run_all(whole, min)
     _run_until_killed(session(text=DETERMINISTIC, home=tmp_path / "killed"), kill_after_asks)
     second = session(text=DETERMINISTIC, home=tmp_path / "killed")
-    list(recover(second, second.store.abandoned()))
+    list(second.trials.recover(second.store.abandoned()))
     _run_all(second, max)
     assert [r.recipe for r in second.state.records] == [r.recipe for r in whole.state.records]
 
@@ -54,7 +53,7 @@ def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_
         _run_all(session(text=DETERMINISTIC, home=tmp_path / name), min)
         _run_until_killed(session(text=more, home=tmp_path / name), kill)
         second = session(text=more, home=tmp_path / name)
-        list(recover(second, second.store.abandoned()))
+        list(second.trials.recover(second.store.abandoned()))
         _run_all(second, max)
         recipes.append([record.recipe for record in second.state.records])
     assert recipes[0] == recipes[1]

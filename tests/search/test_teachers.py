@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from kdsearch.campaign.events import JobStarted, Resumed, TrainingTeachers, Waiting
+from kdsearch.campaign.preparation import read_images
+from kdsearch.campaign.teachers import add_teacher
+from kdsearch.campaign.wanted_teachers import WantedTeacher
 from kdsearch.config.load import load_study
 from kdsearch.data.dataset import group_of
-from kdsearch.data.folds import training_folds
-from kdsearch.distill.arrays import images_at
+from kdsearch.data.splits import training_folds
+from kdsearch.distill.batches import images_at
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
@@ -23,14 +27,10 @@ from kdsearch.files.digests import digest, digest_file
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
-from kdsearch.search.events import Resumed, TrainingTeachers, Waiting
-from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
-from kdsearch.search.teachers import add_teacher
-from kdsearch.search.wanted_teacher import WantedTeacher
 from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.jobs import Progressed
-from tests.search.setups import finish, inline, make_materials
+from tests.search.setups import finish, inline_campaign, make_materials
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.xdist_group("teachers")
@@ -78,13 +78,13 @@ def test_members_that_are_trained_are_named_before_they_begin(made, home, tmp_pa
     study, _ = made("ensemble: 2\n  members: folds")
     other = tmp_path / "other"
     shutil.copytree(home / "data", other / "data")
-    with inline() as jobs:
-        events, _ = finish(add_teacher(study, read_images(study, other), jobs, home=other, study_id="0"))
+    with inline_campaign(study, other) as campaign:
+        events, _ = finish(add_teacher(campaign, read_images(study, other)))
     names = [job_of_teacher(part.folder(other).name) for part in _wanted(study, other).members()]
     assert events[0] == TrainingTeachers(jobs=tuple(names))
-    assert [event.job for event in events[1:] if event.report.epoch == 1] == names
-    with inline() as jobs:
-        assert finish(add_teacher(study, read_images(study, other), jobs, home=other, study_id="0"))[0] == []
+    assert [event.job for event in events if isinstance(event, JobStarted)] == names
+    with inline_campaign(study, other) as campaign:
+        assert finish(add_teacher(campaign, read_images(study, other)))[0] == []
 
 
 def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(made, home):
@@ -291,8 +291,8 @@ def test_trained_teacher_waits_for_a_full_disk(tiny, small_disk):
     images = read_images(tiny, small_disk)
     full = small_disk / "full"
     events = []
-    with inline() as jobs:
-        steps = add_teacher(tiny, images, jobs, home=small_disk, study_id="0")
+    with inline_campaign(tiny, small_disk) as campaign:
+        steps = add_teacher(campaign, images)
         for event in steps:
             events.append(event)
             if isinstance(event, Progressed):

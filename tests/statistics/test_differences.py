@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdsearch.statistics.differences import Difference, simultaneous_differences
+from kdsearch.statistics.resampling import Difference, simultaneous_differences
 
 RNG = np.random.default_rng(0)
 

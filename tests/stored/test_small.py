@@ -66,7 +66,7 @@ def test_front_is_listed_as_it_was(stored, capsys):
 @pytest.mark.slow
 def test_every_reading_command_reads_it(stored, capsys):
     assert main(["predict", "picked", "images/images/00.png", "--out", "masks"]) == 0
-    assert main(["evaluate", "picked", "--data", "folder=images"]) == 0, capsys.readouterr()
+    assert main(["evaluate", "picked", "folder=images"]) == 0, capsys.readouterr()
     showing = (["report", "study.yaml"], ["sync", "study.yaml"], ["pick", "study.yaml", "--best", "--no-latency", "--no-registry"])
     if stored in SPLIT_OTHERWISE:
         for command in showing:

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import kdsearch
+from kdsearch.campaign.events import Ended
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
-from kdsearch.search.driver import run_study
-from kdsearch.search.events import Ended, Started
+from kdsearch.search.run import run_study
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.jobs import Progressed
+from tests.search.setups import trials_started
 
 RELEASES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/expected.json"))
 
@@ -70,7 +71,7 @@ def test_a_study_is_resumed_with_its_teacher(stored):
     running = next(number for number, outcome in stored.outcomes.items() if outcome == "running")
     events = list(run_study(stored.study, home=Path("home"), tracking=choose_tracking(stored.tracking, {})))
     assert not any(isinstance(event, Progressed) and makes_teacher(event.job) for event in events)
-    assert next(event.number for event in events if isinstance(event, Started)) == running
+    assert next(trials_started(events)) == running
     ended = {event.record.number: event.record.outcome for event in events if isinstance(event, Ended)}
     assert ended[running] in ("finished", "stopped")
     assert open_store(stored.study, Path("home"), create=False).complete()
@@ -105,5 +106,5 @@ def test_a_student_is_picked(stored, capsys):
 def test_a_picked_folder_is_read(capsys):
     for runtime in ("onnx", "int8", "torch"):
         assert kdsearch.load("picked", runtime=runtime)("images/images/00.png").shape == (32, 32)
-    assert main(["evaluate", "picked", "--data", "folder=images"]) == 0
-    assert "36 of 48 images were trained on" in capsys.readouterr().out
+    assert main(["evaluate", "picked", "folder=images"]) == 0
+    assert "36 of 48 images were used to train or choose this student" in capsys.readouterr().out

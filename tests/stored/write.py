@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from kdsearch.config.load import load_study
-from kdsearch.data.phantom.simulate import simulate
+from kdsearch.data.phantom import simulate
 from kdsearch.data.pixels import resize_image, resize_mask
 from kdsearch.trials.record import students_of
 from kdsearch.search.store import open_store

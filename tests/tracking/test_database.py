@@ -14,8 +14,7 @@ from mlflow.store.db.utils import InitialBase
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.database import is_made, open_client
-from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.location import Tracking, is_made, open_client
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.server import serving
 
@@ -93,7 +92,7 @@ def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monk
             database.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (0, 'D', 'active')")
         database.close()
 
-    from kdsearch.tracking.database import _is_made_by_now
+    from kdsearch.tracking.location import _is_made_by_now
 
     assert _is_made_by_now(file)
     assert file.stat().st_ino == identity

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.errors import KdsearchError
-from kdsearch.tracking.experiment import find_views
+from kdsearch.tracking.client import find_views
 from kdsearch.tracking.location import Tracking, choose_tracking, view_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack

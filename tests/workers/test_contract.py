@@ -8,18 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from kdsearch.campaign.preparation import read_images
+from kdsearch.campaign.teachers import LackingTeacher
 from kdsearch.config.ranges import IntRange
 from kdsearch.config.search import RayConfig
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
-from kdsearch.search.preparation import read_images
 from kdsearch.search.recipes import choose
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, MaterialsFailed, Progressed, Succeeded
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from kdsearch.workers.teachers import LackingTeacher, train_teachers
-from tests.search.setups import ONE_THREAD, finish, make_jobs, make_place, until, until_room
+from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers, until, until_room
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
 
@@ -136,7 +136,7 @@ def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
 def test_teacher_is_a_job_as_any_other(executor, tiny, tiny_home, tmp_path):
     images, recipe = read_images(tiny, tiny_home), TeacherRecipe.of(tiny)
     wanted = LackingTeacher(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
-    events, _ = finish(train_teachers([wanted], make_jobs(executor), home=tiny_home, threads=None))
+    events, _ = finish(train_teachers(make_campaign(executor, tiny, tiny_home), [wanted], threads=None))
     assert [type(event) for event in events] == [Progressed]
     teacher = open_teacher(recipe, wanted.folder)
     assert teacher.logits(torch.device("cpu")).shape == (len(images.splits.train), 1, 32, 32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from kdsearch.config.student import UNetSpec
+from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.result import CheckpointAway, Trained
 from kdsearch.trials.recipe import Recipe

@@ -18,8 +18,7 @@ from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
 from kdsearch.search.recipes import choose
 from kdsearch.workers.jobs import Job, Lost, Progressed, Resources, Succeeded
-from kdsearch.workers.processes import ProcessExecutor
-from kdsearch.workers.worker import Pause
+from kdsearch.workers.processes import Pause, ProcessExecutor
 from tests.search.setups import ONE_THREAD, make_place, until, until_room
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -176,7 +175,7 @@ def test_worker_that_cannot_start_stops_the_study():
 
 def test_worker_imports_neither_optuna_nor_mlflow():
     strangers = ("optuna", "mlflow", "timm")
-    code = f"import sys, kdsearch.workers.worker; print([m for m in {strangers} if m in sys.modules])"
+    code = f"import sys, kdsearch.workers.processes; print([m for m in {strangers} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import multiprocessing
@@ -14,19 +13,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from kdsearch.campaign.driver import train_all
+from kdsearch.campaign.events import JobStarted, TrainingTeachers
+from kdsearch.campaign.preparation import read_images
+from kdsearch.campaign.teachers import LackingTeacher, Teachers, add_teacher
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import TeacherError
 from kdsearch.measure.latency import cores
-from kdsearch.search.events import TrainingTeachers
-from kdsearch.search.preparation import read_images
-from kdsearch.search.teachers import add_teacher
 from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import Failed, Progressed
 from kdsearch.workers.processes import ProcessExecutor
-from kdsearch.workers.teachers import LackingTeacher, TeacherSink, at_once, train_teachers
-from tests.search.setups import ONE_THREAD, finish, inline, make_jobs
+from tests.search.setups import ONE_THREAD, finish, inline_campaign, make_campaign, train_teachers
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -53,45 +52,45 @@ def _with(recipe, **settings):
     return dataclasses.replace(recipe, config=recipe.config.model_copy(update=settings))
 
 
-def test_several_are_trained_at_once_and_each_as_if_it_were_alone(wanted, tiny_home):
+def test_several_are_trained_at_once_and_each_as_if_it_were_alone(tiny, wanted, tiny_home):
     together = [wanted(seed=seed) for seed in (0, 1)]
     executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
-        events, _ = finish(train_teachers(together, make_jobs(executor), home=tiny_home, threads=1))
+        events, _ = finish(train_teachers(make_campaign(executor, tiny, tiny_home), together))
     finally:
         executor.close()
     assert len({event.job for event in events}) == 2
     alone = wanted(seed=1, home="alone")
-    with inline() as jobs:
-        finish(train_teachers([alone], jobs, home=tiny_home, threads=1))
+    with inline_campaign(tiny, tiny_home) as campaign:
+        finish(train_teachers(campaign, [alone]))
     assert _weights(alone) == _weights(together[1]) != _weights(together[0])
     teacher = open_teacher(alone.recipe, alone.folder)
     assert len(teacher.curve) == 3
     assert not list(alone.folder.parent.glob(".*.checkpoint")), "it is not needed any more"
 
 
-def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights(wanted, tiny_home):
+def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights(tiny, wanted, tiny_home):
     whole, broken = wanted(home="whole"), wanted(home="broken")
-    with inline() as jobs:
-        finish(train_teachers([whole], jobs, home=tiny_home, threads=1))
-    with inline() as jobs:
-        training = train_teachers([broken], jobs, home=tiny_home, threads=1, checkpoint_every_s=0.0)
+    with inline_campaign(tiny, tiny_home) as campaign:
+        finish(train_teachers(campaign, [whole]))
+    with inline_campaign(tiny, tiny_home) as campaign:
+        training = train_teachers(campaign, [broken], every_s=0.0)
         first, second = next(training), next(training)
         training.close()
     assert not broken.folder.exists()
-    with inline() as jobs:
-        events, _ = finish(train_teachers([broken], jobs, home=tiny_home, threads=1, checkpoint_every_s=0.0))
+    with inline_campaign(tiny, tiny_home) as campaign:
+        events, _ = finish(train_teachers(campaign, [broken], every_s=0.0))
     again = [dataclasses.replace(event, replayed=True) for event in (first, second)]
     assert events[:2] == again, "reported again with the seconds they took, not trained again"
     assert _weights(broken) == _weights(whole)
 
 
-def test_worker_that_dies_costs_a_retry(wanted, tiny_home):
+def test_worker_that_dies_costs_a_retry(tiny, wanted, tiny_home):
     one, others = wanted(epochs=8), set(multiprocessing.active_children())
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
         events = []
-        for event in train_teachers([one], make_jobs(executor), home=tiny_home, threads=1):
+        for event in train_teachers(make_campaign(executor, tiny, tiny_home), [one]):
             if isinstance(event, Progressed) and not events:
                 (worker,) = set(multiprocessing.active_children()) - others
                 os.kill(worker.pid, signal.SIGKILL)
@@ -103,20 +102,24 @@ def test_worker_that_dies_costs_a_retry(wanted, tiny_home):
     assert len(open_teacher(one.recipe, one.folder).curve) == 8
 
 
-def test_one_that_cannot_be_trained_says_what_to_change(wanted, tiny_home):
+def test_one_that_cannot_be_trained_says_what_to_change(tiny, wanted, tiny_home):
     broken = wanted(learning_rate=1e30, optimizer="sgd", schedule="constant")
     with (
-        inline() as jobs,
+        inline_campaign(tiny, tiny_home) as campaign,
         pytest.raises(TeacherError, match=r"not be trained: the loss became .*; lower teacher\.train"),
     ):
-        finish(train_teachers([broken], jobs, home=tiny_home, threads=1, checkpoint_every_s=0.0))
+        finish(train_teachers(campaign, [broken], every_s=0.0))
     assert not broken.folder.exists()
 
 
-def test_bug_is_logged_with_its_traceback(wanted, tiny_home, caplog):
+def test_bug_is_logged_with_its_traceback(tiny, wanted, tiny_home, caplog):
     broken = dataclasses.replace(wanted(), recipe=_with(wanted().recipe, training=None))
-    with inline() as jobs, caplog.at_level(logging.ERROR), pytest.raises(TeacherError, match="AttributeError: "):
-        finish(train_teachers([broken], jobs, home=tiny_home, threads=1, checkpoint_every_s=0.0))
+    with (
+        inline_campaign(tiny, tiny_home) as campaign,
+        caplog.at_level(logging.ERROR),
+        pytest.raises(TeacherError, match="AttributeError: "),
+    ):
+        finish(train_teachers(campaign, [broken], every_s=0.0))
     assert "Traceback" in caplog.text
 
 
@@ -126,11 +129,11 @@ def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_th
     for deterministic, threads in ((False, "all"), (True, 1)):
         changes = {"deterministic": deterministic, "checkpoints": folder}
         study = tiny.model_copy(update={"search": tiny.search.model_copy(update=changes)})
-        with inline() as jobs:
-            training = add_teacher(study, images, jobs, home=tmp_path, study_id="0123456789")
+        with inline_campaign(study, tmp_path, study_id="0123456789") as campaign:
+            training = add_teacher(campaign, images)
             told = next(training)
-            assert isinstance(next(training), Progressed)
-            (job,) = jobs.running
+            assert [type(next(training)) for _ in range(2)] == [JobStarted, Progressed]
+            (job,) = campaign.jobs.running
             assert told == TrainingTeachers(jobs=(job.id,))
             assert job.threads == threads
             assert torch.get_num_threads() == (cores() if threads == "all" else 1)
@@ -138,46 +141,44 @@ def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_th
             training.close()
 
 
-def test_file_of_weights_is_named_so_that_any_worker_finds_it(wanted, tmp_path, monkeypatch, tiny_home):
+def test_file_of_weights_is_named_so_that_any_worker_finds_it(tiny, wanted, tmp_path, monkeypatch, tiny_home):
     monkeypatch.chdir(tmp_path)
     one = dataclasses.replace(wanted(), recipe=_with(wanted().recipe, weights="file:encoder.safetensors"))
-    with inline() as jobs, pytest.raises(TeacherError, match="could not be trained: .*encoder.safetensors"):
-        for _ in train_teachers([one], jobs, home=tiny_home, threads=1):
+    with (
+        inline_campaign(tiny, tiny_home) as campaign,
+        pytest.raises(TeacherError, match="could not be trained: .*encoder.safetensors"),
+    ):
+        for _ in train_teachers(campaign, [one]):
             pass
-    with inline() as jobs:
-        jobs.executor.room = lambda: 0
-        jobs.executor.poll = lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
-        with contextlib.suppress(KeyboardInterrupt):
-            finish(train_teachers([one], jobs, home=tiny_home, threads=1))
-        assert jobs.waiting[0].recipe.config.weights == f"file:{tmp_path / 'encoder.safetensors'}"
+    with inline_campaign(tiny, tiny_home) as campaign:
+        _, job = finish(Teachers(campaign, [one], threads=1).next_job())
+    assert job.recipe.config.weights == f"file:{tmp_path / 'encoder.safetensors'}"
 
 
 def test_teacher_that_is_a_file_needs_no_worker(tiny, wanted, tmp_path, tiny_home):
     trained = wanted()
-    with inline() as jobs:
-        finish(train_teachers([trained], jobs, home=tiny_home, threads=1))
+    with inline_campaign(tiny, tiny_home) as campaign:
+        finish(train_teachers(campaign, [trained]))
     teacher = trained.recipe.config.model_copy(update={"checkpoint": str(trained.folder / "teacher.safetensors")})
     study = tiny.model_copy(update={"teacher": teacher})
     shutil.copytree(tiny_home / "data", tmp_path / "data")
-    events, made = finish(
-        add_teacher(study, read_images(study, tmp_path), make_jobs(None), home=tmp_path, study_id="0")
-    )
+    events, made = finish(add_teacher(make_campaign(None, study, tmp_path), read_images(study, tmp_path)))
     assert events == []
     assert made.teacher.scores.overlap == open_teacher(trained.recipe, trained.folder).scores.overlap
 
 
-def test_reason_tells_when_it_failed(wanted, tiny_home):
-    one = wanted()
-    with inline() as jobs:
-        training = train_teachers([one], jobs, home=tiny_home, threads=1)
-        next(training), next(training)  # the second is told when the first has been taken into account
-        failed = jobs.handle(Failed(job=jobs.running[0].id, reason="the disk is gone"), TeacherSink([one], at_once))
+def test_reason_tells_when_it_failed(tiny, wanted, tiny_home):
+    with inline_campaign(tiny, tiny_home) as campaign:
+        teachers = Teachers(campaign, [wanted()], threads=1)
+        training = train_all(campaign, teachers)
+        [next(training) for _ in range(3)]  # the second epoch is told when the first has been taken into account
+        failed = campaign.jobs.handle(Failed(job=campaign.jobs.running[0].id, reason="the disk is gone"), teachers)
         with pytest.raises(TeacherError, match="the teacher could not be trained after 1 epoch: the disk is gone"):
             next(failed)
 
 
-def test_failure_says_which_of_several_teachers(wanted):
+def test_failure_says_which_of_several_teachers(tiny, wanted, tiny_home):
     both = [dataclasses.replace(wanted(), folder=wanted().folder.with_name(name)) for name in ("9f", "1a")]
     job = SimpleNamespace(id=job_of_teacher("1a"))
     with pytest.raises(TeacherError, match="the teacher 2 of 2 could not be trained: the disk is gone"):
-        TeacherSink(both, at_once).failed(job, "the disk is gone", ())
+        Teachers(make_campaign(None, tiny, tiny_home), both, threads=1).failed(job, "the disk is gone", ())

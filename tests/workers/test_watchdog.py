@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdsearch.trials.record import EpochReport
-from kdsearch.workers.watchdog import UNKNOWN_S, Watchdog
+from kdsearch.workers.dispatcher import UNKNOWN_S, Watchdog
 
 
 def _report(epoch, seconds):

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from kdsearch.config.data import DataConfig, FolderSource
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.phantom.simulate import simulate
+from kdsearch.data.phantom import simulate
 from kdsearch.data.splits import splits_of
 from kdsearch.errors import ModelError
 from kdsearch.export.description import seal_of

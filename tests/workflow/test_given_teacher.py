@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import kdsearch
+from kdsearch.campaign.preparation import read_images
 from kdsearch.cli.main import USER_ERROR, main
 from kdsearch.config.load import load_study
 from kdsearch.data.cache import load_dataset
-from kdsearch.search.preparation import read_images
 from tests.tiny import TINY
 
 OLD = "teacher:\n  encoder_depth: 3\n  weights: none\n  training: {epochs: 1}\n"

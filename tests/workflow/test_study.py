@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import kdsearch
+from kdsearch.campaign.events import Ended
 from kdsearch.cli.main import main
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
-from kdsearch.search.events import Ended
 from tests.tiny import INLINE
 
 STORED = Path(__file__).parents[1] / "stored" / "unversioned"
@@ -63,7 +63,7 @@ def test_student_is_picked_within_a_budget_and_loaded(study):
     assert picked.registered is None
     assert picked.load()("images/images/00.png").shape == (32, 32)
     assert study.pick(trial=SMALLEST, out="chosen", registry=False, latency=False).why.startswith(
-        f"Trial {SMALLEST}, as asked for"
+        f"Trial {SMALLEST}, as requested"
     )
 
 

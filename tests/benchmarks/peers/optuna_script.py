@@ -15,7 +15,7 @@ BEGAN = time.time()
 import optuna  # noqa: E402 - what imports take is counted
 from training import PATHS, Script, Settings  # noqa: E402
 
-from kdsearch.models.families import cost_of  # noqa: E402
+from kdsearch.models.costs import cost_of  # noqa: E402
 
 NSGA2_POPULATION = 10
 """Optuna's 50 are more than the trials there is time for, and the first generation is drawn at random."""

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.files.home import home_folder
-from kdsearch.search.preparation import open_materials
 from kdsearch.search.store import open_store
 
 
@@ -30,7 +30,7 @@ class Both(nn.Module):
         self.teacher = teacher
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Of normalised images."""
+        """Logits and maps of normalized images."""
         outputs = self.teacher.outputs(image)
         return outputs.logits, outputs.features[-1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from syne_tune import Reporter
 from training import Script, Settings
 
-from kdsearch.models.families import cost_of
+from kdsearch.models.costs import cost_of
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(Settings)}
 KINDS = {"int": int, "float": float, "str": str}

@@ -1,6 +1,6 @@
-"""How a careful script trains one student: Dataset, DataLoader, torchvision's transforms, a teacher asked each step.
+"""How a careful script trains one student: Dataset, DataLoader, torchvision's transforms, the teacher run at each step.
 
-Losses are torchdistill's where it has them. Networks are kdsearch's, so that the same recipe is the same student.
+Losses come from torchdistill if it has them. Networks are kdsearch's, so that equal settings give equal students.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdsearch.config.student import UNetSpec
-from kdsearch.models.families import cost_of
+from kdsearch.config.networks import UNetSpec
+from kdsearch.models.costs import cost_of
+from kdsearch.models.encoders import declare_missing_operators
 from kdsearch.models.students import build_student
-from kdsearch.models.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
 

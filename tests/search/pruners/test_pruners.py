@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsearch.config.load import load_study
-from kdsearch.config.pruning import PrunerName, PruningConfig
+from kdsearch.config.search import PrunerName, PruningConfig
 from kdsearch.errors import StudyFileError
-from kdsearch.search.pruners.build import build_pruner
-from kdsearch.search.pruners.halving import is_rung
-from kdsearch.search.pruners.pruner import LearningCurve
+from kdsearch.search.pruners import LearningCurve, build_pruner, is_rung
 
 EPOCHS = 12
 

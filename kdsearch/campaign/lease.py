@@ -1,0 +1,204 @@
+"""Keeps a second driver away from a study, on this machine or another, by a row in the study's storage."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+
+from kdsearch.campaign.storage import explained, patience
+from kdsearch.errors import SearchError
+from kdsearch.files.digests import digest
+
+LASTS_S = 60.0
+"""After this long without renewal a lease is anyone's."""
+RENEWED_EVERY_S = 10.0
+PROCESSES = Path("/proc")
+
+TABLE = sa.Table(
+    "kdsearch_drivers",
+    sa.MetaData(),
+    sa.Column("study", sa.String(200), primary_key=True),
+    sa.Column("holder", sa.String(40), nullable=False),
+    sa.Column("host", sa.String(200), nullable=False),
+    sa.Column("process", sa.Integer, nullable=False),
+    sa.Column("beats", sa.Integer, nullable=False),
+    sa.Column("renewed", sa.DateTime(timezone=True), nullable=False),
+)
+"""One row for each study that is being run; ``renewed`` by the database's clock."""
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """One driver's hold on a study; used as a context, in which it is renewed from a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        study: str,
+        *,
+        lasts_s: float = LASTS_S,
+        renewed_every_s: float = RENEWED_EVERY_S,
+        processes: Path = PROCESSES,
+    ) -> None:
+        """``processes`` is the folder in which Linux lists them."""
+        self._url, self._study = url, study
+        self._lasts_s, self._renewed_every_s = lasts_s, renewed_every_s
+        self._holder = f"{_machine()}-{_born(os.getpid(), processes)}-{uuid.uuid4().hex[:8]}"
+        self._processes = processes
+        self._taken_by = ""
+        self._renewed_at = time.time()
+        self._done = threading.Event()
+        self._renewing = threading.Thread(target=self._keep_renewing, daemon=True, name="kdsearch lease")
+
+    def __enter__(self) -> Self:
+        with explained(self._study):
+            self._engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=patience(self._url))
+            _make_table(self._engine)
+            other = self._take()
+        if other:
+            raise SearchError(f"the study is being run already, by {other}")
+        self._renewing.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._renewing.join(timeout=RENEWED_EVERY_S)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.delete(TABLE).where(*self._ours()))
+        except SQLAlchemyError as error:
+            logger.warning("the study's lease could not be given back and expires by itself: %s", error)
+
+    def check(self) -> None:
+        """Raises SearchError where another driver has taken over, as it may after a long sleep of this one.
+
+        After a time without renewal the storage itself is asked, and its SQLAlchemyError raised where it is away.
+        """
+        if time.time() - self._renewed_at > self._lasts_s / 2:
+            self._renew()
+        if self._taken_by:
+            raise SearchError(f"the study was taken over by {self._taken_by}; this driver stops")
+
+    def _take(self) -> str:
+        """Takes the lease, or says who has it."""
+        mine = {"holder": self._holder, "host": socket.gethostname(), "process": os.getpid(), "beats": 0}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    sa.insert(TABLE).values(study=self._study, renewed=sa.func.current_timestamp(), **mine)
+                )
+        except IntegrityError:
+            with self._engine.begin() as connection:
+                row = connection.execute(self._select()).one_or_none()
+                if row is None:
+                    return "another that ended at this moment"
+                if self._holds(row):
+                    here = row.holder.startswith(f"{_machine()}-") and row.host == socket.gethostname()
+                    dead = "" if here else f", or wait {self._lasts_s:.0f} seconds if it has died"
+                    return f"{_name(row)}; stop that one{dead}"
+                unchanged = (TABLE.c.study == self._study, TABLE.c.holder == row.holder, TABLE.c.beats == row.beats)
+                values = {**mine, "renewed": sa.func.current_timestamp()}
+                taken = connection.execute(sa.update(TABLE).where(*unchanged).values(values))
+                return "" if taken.rowcount else "another that began at the same moment"
+        return ""
+
+    def _holds(self, row: sa.Row[tuple[object, ...]]) -> bool:
+        """Whether the row's driver may still be alive; on this machine a dead process is seen at once."""
+        if _is_dead(row.holder, row.process, self._processes):
+            return False
+        age: datetime.timedelta = row.now - row.renewed
+        return age.total_seconds() < self._lasts_s
+
+    def _keep_renewing(self) -> None:
+        while not self._done.wait(self._renewed_every_s):
+            try:
+                self._renew()
+            except SQLAlchemyError as error:  # the driver notices a storage that is away from its own writes
+                logger.debug("the lease could not be renewed: %s", error)
+            if self._taken_by:
+                return
+
+    def _renew(self) -> None:
+        with self._engine.begin() as connection:
+            renewed = connection.execute(
+                sa.update(TABLE)
+                .where(*self._ours())
+                .values(beats=TABLE.c.beats + 1, renewed=sa.func.current_timestamp())
+            )
+            if renewed.rowcount:
+                self._renewed_at = time.time()
+                return
+            row = connection.execute(self._select()).one_or_none()
+        if row is not None:
+            self._taken_by = _name(row)
+        else:
+            self._taken_by = self._take()
+
+    def _select(self) -> sa.Select[tuple[object, ...]]:
+        now = sa.func.current_timestamp(type_=sa.DateTime(timezone=True)).label("now")
+        return sa.select(*TABLE.c, now).where(TABLE.c.study == self._study)
+
+    def _ours(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return TABLE.c.study == self._study, TABLE.c.holder == self._holder
+
+
+def _make_table(engine: sa.Engine) -> None:
+    try:
+        TABLE.create(engine, checkfirst=True)
+    except (IntegrityError, OperationalError, ProgrammingError):  # another driver may have made it in this moment
+        if not sa.inspect(engine).has_table(TABLE.name):
+            raise
+
+
+def _machine() -> str:
+    """Tells this boot of this machine, or container, from others that have its name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return digest(boot, Path("/proc/self/ns/pid").readlink().name)[:8]
+    except OSError:  # not on macOS, which has no containers of its own
+        return digest(socket.gethostname(), uuid.getnode())[:8]
+
+
+def _born(process: int, processes: Path) -> str:
+    """Tells a process from a later one of its number; empty if that is not known, as of other users' processes."""
+    try:
+        return (processes / str(process) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _is_dead(holder: str, process: int, processes: Path) -> bool:
+    """Whether the holder ran on this machine and does so no more; its number may be another process's by now.
+
+    A process of which it is not known when it began may be the holder.
+    """
+    machine, _, rest = holder.partition("-")
+    if not rest or machine != _machine():
+        return False
+    then, now = rest.partition("-")[0], _born(process, processes)
+    return not _is_alive(process) or (bool(then and now) and now != then)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _name(row: sa.Row[tuple[object, ...]]) -> str:
+    return f"process {row.process} on {row.host}"

@@ -1,0 +1,224 @@
+"""Gives images their teachers: cached ones, and those that workers train."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, Never, TypeAlias
+
+import torch
+from filelock import FileLock, Timeout
+
+from kdsearch.campaign.driver import Campaign, train_all
+from kdsearch.campaign.events import JobStarted, Resumed, TrainingTeachers, Waiting
+from kdsearch.campaign.wanted_teachers import (
+    WantedTeacher,
+    at_own_size,
+    knows_all,
+    store_known,
+    store_mean,
+    take_teacher,
+)
+from kdsearch.config.networks import AnyTeacher, TeacherConfig
+from kdsearch.distill.batches import choose_device
+from kdsearch.distill.materials import Materials
+from kdsearch.distill.result import Kept, Trained
+from kdsearch.distill.teacher import TeacherRecipe
+from kdsearch.distill.teacher_folder import store_teacher
+from kdsearch.errors import TeacherError
+from kdsearch.files.digests import digest
+from kdsearch.files.home import expanded
+from kdsearch.files.whole import discard, lock_of
+from kdsearch.trials.recipe import FILE
+from kdsearch.trials.record import EpochReport, describe_job, job_of_teacher
+from kdsearch.workers.dispatcher import Passed
+from kdsearch.workers.jobs import Job
+
+CHECKPOINT_EVERY_S = 30.0
+CHECKPOINT_FORMAT = 2
+"""Counts changes to what a teacher's checkpoint holds, so that an older one is not resumed."""
+LOCK_POLL_S = 0.5
+FULL_DISK = "the disk does not take the teacher"
+
+TeacherEvent: TypeAlias = TrainingTeachers | JobStarted | Waiting | Resumed | Passed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LackingTeacher:
+    """A teacher that is to be trained."""
+
+    recipe: TeacherRecipe
+    materials: Materials
+    """Its images and their split."""
+    folder: Path
+    checkpoint: str = ""
+    """Where its state is kept while it is trained: a path or a URL; next to the folder if it is empty."""
+    kept: Kept = "best"
+    """Which epoch's weights are the teacher's."""
+
+
+class Teachers:
+    """Teachers to be trained, whose folders are written when they are."""
+
+    stopping = None
+    losses = None
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        lacking: Sequence[LackingTeacher],
+        *,
+        threads: int | Literal["all"] | None,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    ) -> None:
+        """``threads`` are torch's for each, None for a worker's usual ones."""
+        self._campaign = campaign
+        self._lacking = {job_of_teacher(one.folder.name): one for one in lacking}
+        self._left = deque(lacking)
+        self._threads, self._every_s = threads, checkpoint_every_s
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every teacher was started."""
+        return not self._left
+
+    def next_job(self) -> Generator[Waiting | Resumed, None, Job | None]:
+        """The next teacher, in their order."""
+        yield from ()
+        return self._job(self._left.popleft()) if self._left else None
+
+    def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[Waiting | Resumed]:
+        """Writes the folder; until it is written, the checkpoint holds the teacher."""
+        lacking = self._lacking[job.id]
+        store = partial(store_teacher, trained, recipe=lacking.recipe, curve=curve, folder=lacking.folder)
+        yield from self._campaign.write(store, what=FULL_DISK)
+        discard(job.checkpoint)
+
+    def failed(self, job: Job, reason: str, curve: tuple[EpochReport, ...], *, traceback: str = "") -> Iterator[Never]:
+        """Raises TeacherError, because its students have none."""
+        name = describe_job(job.id, tuple(self._lacking))
+        if traceback:
+            logger.error("the %s failed:\n%s", name, traceback)
+        after = f" after {len(curve)} epoch{'s' * (len(curve) > 1)}" if curve else ""
+        raise TeacherError(f"the {name} could not be trained{after}: {reason}")
+
+    def _job(self, lacking: LackingTeacher) -> Job:
+        name = lacking.folder.name
+        return Job(
+            id=job_of_teacher(name),
+            recipe=dataclasses.replace(lacking.recipe, config=_from_anywhere(lacking.recipe.config)),
+            materials=lacking.materials.place(self._campaign.home),
+            checkpoint=lacking.checkpoint or str(lacking.folder.with_name(f".{name}.checkpoint").absolute()),
+            subject=digest(CHECKPOINT_FORMAT, torch.__version__, name),
+            checkpoint_every_s=self._every_s,
+            threads=self._threads,
+            kept=lacking.kept,
+        )
+
+
+def add_teacher(campaign: Campaign, images: Materials) -> Generator[TeacherEvent, None, Materials]:
+    """The images with the study's teacher, which workers train if it is not cached.
+
+    Raises KdsearchError if it cannot be trained.
+    """
+    study = campaign.study
+    wanted = WantedTeacher(recipe=TeacherRecipe.of(study), images=images)
+    alone = not wanted.members() and not study.search.deterministic
+    # students wait for it, so that all cores are idle; one thread gives the same on any number of them
+    threads: Literal["all"] | int = "all" if alone else 1
+    (found,) = yield from add_teachers(campaign, [wanted], threads=threads)
+    return found
+
+
+def add_teachers(
+    campaign: Campaign, wanted: Sequence[WantedTeacher], *, threads: Literal["all"] | int
+) -> Generator[TeacherEvent, None, list[Materials]]:
+    """Each one's images with their teacher; those not cached are trained, as many at once as there are workers.
+
+    Writes wait for a disk that is full. Raises KdsearchError if one cannot be trained.
+    """
+    study, home = campaign.study, campaign.home
+    keep = partial(campaign.write, what=FULL_DISK)
+    with contextlib.ExitStack() as locks:
+        for folder in sorted({each.folder(home) for one in wanted for each in (one, *one.members())}):
+            lock = lock_of(folder)
+            yield from _acquired(lock)
+            locks.callback(lock.release)
+        lacking = [one for one in wanted if one.cached(home) is None]
+        made = [_lacking(campaign, part) for one in lacking for part in _untrained(one, home)]
+        if study.teacher.file is not None:
+            for each in made:
+                yield from keep(_store_taken(each, choose_device(study.device)))
+        elif made:
+            yield TrainingTeachers(jobs=tuple(job_of_teacher(each.folder.name) for each in made))
+            yield from train_all(campaign, Teachers(campaign, made, threads=threads))
+        for one in lacking:
+            if members := one.members():
+                yield from keep(store_mean(one, members, study, home))
+        for one in wanted:
+            if one.recipe.own_size != study.data.size and not knows_all(one, home):
+                yield from keep(store_known(one, study, home))
+    return [_with_teacher(one, home) for one in wanted]
+
+
+def _untrained(one: WantedTeacher, home: Path) -> list[WantedTeacher]:
+    """Of a teacher that is not cached, the networks that are still to be trained."""
+    members = one.members()
+    return [part for part in members if part.cached(home) is None] if members else [one]
+
+
+def _lacking(campaign: Campaign, one: WantedTeacher) -> LackingTeacher:
+    study, home, folder = campaign.study, campaign.home, one.folder(campaign.home)
+    images = one.images if study.teacher.file is not None else dataclasses.replace(one.images, unlabelled=None)
+    # without a configured place, a teacher's state is next to its folder, which other studies use too
+    elsewhere = study.search.checkpoints is not None
+    return LackingTeacher(
+        recipe=one.recipe,
+        materials=at_own_size(images, one.recipe, study, home),
+        folder=folder,
+        checkpoint=campaign.checkpoint_of(job_of_teacher(folder.name)) if elsewhere else "",
+        kept=one.kept,
+    )
+
+
+def _store_taken(lacking: LackingTeacher, device: torch.device) -> Callable[[], None]:
+    """Writes the folder of a teacher that exists: nothing is trained, and a worker elsewhere may lack its file.
+
+    Raises KdsearchError if the file does not fit.
+    """
+    taken = take_teacher(lacking.recipe, lacking.materials, device)
+    return partial(store_teacher, taken, recipe=lacking.recipe, curve=(), folder=lacking.folder)
+
+
+def _from_anywhere(config: AnyTeacher) -> AnyTeacher:
+    """A file of weights by its absolute path: a worker may run in another folder."""
+    if not isinstance(config, TeacherConfig) or not config.weights.startswith(FILE):
+        return config
+    path = expanded(config.weights.removeprefix(FILE), field="teacher.weights").absolute()
+    return config.model_copy(update={"weights": f"{FILE}{path}"})
+
+
+def _with_teacher(wanted: WantedTeacher, home: Path) -> Materials:
+    teacher = wanted.cached(home)
+    assert teacher is not None, "its folder was written"
+    return dataclasses.replace(wanted.images, trained_teacher=teacher)
+
+
+def _acquired(lock: FileLock) -> Iterator[Waiting | Resumed]:
+    """Takes the lock, once another study that trains the same teacher has finished."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield Waiting(reason="it takes it from there", what="another study trains this teacher")
+        while not lock.is_locked:
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=LOCK_POLL_S)
+        yield Resumed()
