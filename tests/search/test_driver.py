@@ -40,8 +40,6 @@ from tests.search.runs import named, of_trial
 from tests.search.setups import finish, inline_campaign, make_materials, trials_started
 from tests.tiny import INLINE
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_path):
     study, home = named(study_file, "whole"), tmp_path

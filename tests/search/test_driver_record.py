@@ -22,8 +22,6 @@ from tests.search.runs import named, of_trial
 from tests.search.setups import trials_started
 from tests.tiny import INLINE
 
-pytestmark = pytest.mark.xdist_group("driver record")
-
 
 def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_file, home, empty_record, tmp_path):
     place = tmp_path / "record"
