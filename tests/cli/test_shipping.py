@@ -23,8 +23,6 @@ from kdsearch.export.loading import load_student
 from kdsearch.trials.scores import NativeScores
 from kdsearch.workflow.evaluate import Evaluation, data_of
 
-pytestmark = pytest.mark.xdist_group("shipping")
-
 WRITTEN = ("mask", "probability", "overlay")
 BLOCKED = """
 import sys

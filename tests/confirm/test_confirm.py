@@ -29,8 +29,6 @@ from kdsearch.statistics.confirmation import dump_confirmation
 from tests.shared import copy_place
 from tests.tiny import CONFIRMABLE
 
-pytestmark = pytest.mark.xdist_group("confirm")
-
 URL = "sqlite:///home/studies/tiny/optuna.db"
 
 

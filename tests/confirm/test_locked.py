@@ -21,8 +21,6 @@ from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
 from tests.tiny import CONFIRMABLE
 
-pytestmark = pytest.mark.xdist_group("locked")
-
 
 def _test(trial, *, stop_after=None):
     events = score_locked(load_study(Path("study.yaml")), home=Path("home"), trial=trial)

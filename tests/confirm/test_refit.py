@@ -21,8 +21,6 @@ from kdsearch.files.digests import digest_file
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
 
-pytestmark = pytest.mark.xdist_group("refit")
-
 
 def _stored():
     study = load_study(Path("study.yaml"))

@@ -12,7 +12,7 @@ import kdsearch
 from kdsearch.config.load import load_study
 from kdsearch.data.cache import load_dataset
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("confirm")]
+pytestmark = pytest.mark.slow
 
 CLEAN = """
 name: clean

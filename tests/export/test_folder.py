@@ -217,9 +217,6 @@ def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(exported, re
         assert ((got > 0) != (expected > 0)).mean() < 0.005
 
 
-pytestmark = pytest.mark.xdist_group("shipping")
-
-
 def _find(folder, weights, *, number=3, form=PLAIN):
     return find_shipped(folder, student(number, 0.7, 10), weights=weights, form=form)
 

@@ -19,9 +19,6 @@ from tests.front.students import student
 SPEC = TimmSpec(family="timm", depth=3, width=4)
 
 
-pytestmark = pytest.mark.xdist_group("timm")
-
-
 @pytest.fixture(scope="module")
 def shipped(bench, tmp_path_factory):
     folder = tmp_path_factory.mktemp("timm")

@@ -7,8 +7,11 @@ import shutil
 import pytest
 
 from kdsearch.config.load import load_study
+from kdsearch.search.run import run_study
 from kdsearch.tracking.location import Tracking
 from tests.search.fake_driver import TWELVE, make_session
+from tests.search.setups import finish
+from tests.tiny import INLINE
 
 
 @pytest.fixture
@@ -30,7 +33,16 @@ def home(tiny_home, empty_record, tmp_path_factory):
     return home
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tracking(home):
     """The record of the shared home."""
     return Tracking(uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def finished(home, tracking):
+    """A study that was run to its end there."""
+    (home / "finished.yaml").write_text(INLINE.replace("name: tiny", "name: finished"), encoding="utf-8")
+    study = load_study(home / "finished.yaml")
+    finish(run_study(study, home=home, tracking=tracking))
+    return study

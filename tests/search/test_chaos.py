@@ -19,8 +19,6 @@ from kdsearch.front.dominance import front_of
 from kdsearch.search.store import open_store
 from kdsearch.trials.record import job_of_trial, students_of
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 STUDY = """
 name: chaos
 seed: 5

@@ -40,8 +40,6 @@ from tests.search.runs import named, of_trial
 from tests.search.setups import finish, inline_campaign, make_materials, trials_started
 from tests.tiny import INLINE
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_path):
     study, home = named(study_file, "whole"), tmp_path
@@ -60,18 +58,21 @@ def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_pa
     assert all(run.info.status == "FINISHED" for run in runs)
 
 
-def test_finished_study_yields_nothing_and_keeps_its_records(study_file, home, tracking):
-    study = named(study_file, "again")
-    _, first = finish(run_study(study, home=home, tracking=tracking))
-    events, second = finish(run_study(study, home=home, tracking=tracking))
+def test_finished_study_yields_nothing_and_keeps_its_records(finished, home, tracking):
+    before = open_store(finished, home, create=False).records()
+    events, after = finish(run_study(finished, home=home, tracking=tracking))
     assert events == []
-    assert second == first
+    assert after == before
 
 
-def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home, tracking):
+def test_study_that_is_broken_off_twice_goes_on_with_what_was_running_to_the_same_result(
+    study_file, finished, home, tracking
+):
     study = named(study_file, "broken")
     driver = run_study(study, home=home, tracking=tracking)
-    ended = 0
+    next(event for event in driver if of_trial(event))
+    driver.close()
+    driver, ended = run_study(study, home=home, tracking=tracking), 0
     for event in driver:
         ended += isinstance(event, Ended)
         if ended == 1 and of_trial(event):
@@ -84,18 +85,9 @@ def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home
     assert [record.outcome for record in after] == ["finished"] * 3
     assert after[0] == before[0]
     assert after[1].recipe == before[1].recipe
-
-
-def test_result_is_the_same_whether_broken_off_or_not(study_file, home, tracking):
-    events, whole = finish(run_study(named(study_file, "same-a"), home=home, tracking=tracking))
-    study = named(study_file, "same-b")
-    driver = run_study(study, home=home, tracking=tracking)
-    next(event for event in driver if of_trial(event))
-    driver.close()
-    _, broken = finish(run_study(study, home=home, tracking=tracking))
-    assert broken[0].recipe == whole[0].recipe
-    assert broken[0].scores.overlap == whole[0].scores.overlap
-    assert events
+    whole = open_store(finished, home, create=False).records()
+    assert after[0].recipe == whole[0].recipe
+    assert after[0].scores.overlap == whole[0].scores.overlap
 
 
 def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tracking):

@@ -19,10 +19,8 @@ from kdsearch.tracking.location import Tracking, open_client
 from kdsearch.workflow.run import sync_study
 from mlflow import MlflowClient
 from tests.search.runs import named, of_trial
-from tests.search.setups import finish, trials_started
+from tests.search.setups import trials_started
 from tests.tiny import INLINE
-
-pytestmark = pytest.mark.xdist_group("driver record")
 
 
 def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_file, home, empty_record, tmp_path):
@@ -48,18 +46,16 @@ def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_fil
     assert _trials_recorded(tracking, "away") == ["0", "1", "2"]
 
 
-def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, home, record, tracking):
-    study = named(study_file, "synced")
-    finish(run_study(study, home=home, tracking=tracking))
+def test_sync_brings_a_lost_record_level_and_again_changes_nothing(finished, home, record):
     tracking = Tracking(uri=record)
     for _ in range(2):
-        records = sync_study(study, home=home, tracking=tracking)
+        records = sync_study(finished, home=home, tracking=tracking)
         assert [record.outcome for record in records] == ["finished"] * 3
-        assert _trials_recorded(tracking, "synced") == ["0", "1", "2"]
+        assert _trials_recorded(tracking, "finished") == ["0", "1", "2"]
     client = MlflowClient(tracking.uri)
     runs = {
         run.data.tags["kdsearch.kind"]: run
-        for run in client.search_runs([client.get_experiment_by_name("synced").experiment_id])
+        for run in client.search_runs([client.get_experiment_by_name("finished").experiment_id])
     }
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     attached = {file.path for file in client.list_artifacts(runs["study"].info.run_id)}
@@ -71,22 +67,20 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, h
             "overlays.png",
         }
     assert f"## Front: {len(members)} of 3 finished students" in runs["study"].data.tags["mlflow.note.content"]
-    more = study.model_copy(update={"search": study.search.model_copy(update={"trials": 9})})
+    more = finished.model_copy(update={"search": finished.search.model_copy(update={"trials": 9})})
     sync_study(more, home=home, tracking=tracking)
     assert client.get_run(runs["study"].info.run_id).info.status == "FINISHED"
     assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
 
 
-def test_pictures_that_cannot_be_written_are_a_warning(study_file, home, tracking, caplog):
-    study = named(study_file, "pictureless")
-    finish(run_study(study, home=home, tracking=tracking))
-    overlays = home / "studies" / "pictureless" / "overlays"
+def test_pictures_that_cannot_be_written_are_a_warning(finished, home, tracking, caplog):
+    overlays = home / "studies" / "finished" / "overlays"
     shutil.rmtree(overlays)
     overlays.write_text("in the way")
-    sync_study(study, home=home, tracking=tracking)
+    sync_study(finished, home=home, tracking=tracking)
     assert "the pictures of trial" in caplog.text
     overlays.unlink()
-    sync_study(study, home=home, tracking=tracking)
+    sync_study(finished, home=home, tracking=tracking)
     assert list(overlays.iterdir())
 
 

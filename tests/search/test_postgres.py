@@ -21,8 +21,6 @@ from mlflow import MlflowClient
 from tests.postgres import PASSWORD
 from tests.tiny import INLINE
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 @pytest.fixture
 def database(postgres, monkeypatch):

@@ -33,8 +33,6 @@ from kdsearch.workers.jobs import Progressed
 from tests.search.setups import finish, inline_campaign, make_materials
 from tests.tiny import TINY
 
-pytestmark = pytest.mark.xdist_group("teachers")
-
 CPU = torch.device("cpu")
 
 

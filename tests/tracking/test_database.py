@@ -18,8 +18,6 @@ from kdsearch.tracking.location import Tracking, is_made, open_client
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.server import serving
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 def _break_off(file, *, seconds_ago=60):
     """Leaves the file as MLflow does when it is killed within a migration."""

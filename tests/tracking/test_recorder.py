@@ -21,8 +21,6 @@ from mlflow import MlflowClient
 from tests.front.students import scores
 from tests.tracking.records import NOW, curve, ended
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 @pytest.fixture(scope="module")
 def tracking(empty_record, tmp_path_factory):

@@ -18,8 +18,6 @@ from kdsearch.tracking.registry import Registration, alias_of, register_student
 from mlflow import MlflowClient
 from tests.tracking.records import ended
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 @pytest.fixture(scope="module")
 def tracking(empty_record, tmp_path_factory):

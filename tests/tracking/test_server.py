@@ -14,8 +14,6 @@ from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.server import HOST, serving
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 
 def test_server_answers_on_loopback_alone_and_leaves_nothing_running(tmp_path):
     before = set(psutil.Process().children(recursive=True))

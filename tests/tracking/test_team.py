@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from tests.postgres import PASSWORD
 from tests.tiny import TINY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.slow
 
 TEAM = Path(__file__).parents[2] / "mlflow" / "team"
 ADMIN = "correct-horse-battery"

@@ -21,7 +21,7 @@ from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers, until, until_room
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture

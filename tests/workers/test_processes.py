@@ -21,8 +21,6 @@ from kdsearch.workers.jobs import Job, Lost, Progressed, Resources, Succeeded
 from kdsearch.workers.processes import Pause, ProcessExecutor
 from tests.search.setups import ONE_THREAD, make_place, until, until_room
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 
 @pytest.fixture(scope="module")
 def executor():

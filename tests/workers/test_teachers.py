@@ -27,8 +27,6 @@ from kdsearch.workers.jobs import Failed, Progressed
 from kdsearch.workers.processes import ProcessExecutor
 from tests.search.setups import ONE_THREAD, finish, inline_campaign, make_campaign, train_teachers
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 
 @pytest.fixture
 def wanted(tiny, tiny_home, tmp_path):

@@ -24,8 +24,6 @@ from kdsearch.workflow.evaluate import data_of, evaluate, read_evaluated
 from kdsearch.workflow.predict import ImageToMark, predict
 from tests.shipping import Bench, ship
 
-pytestmark = pytest.mark.xdist_group("shipping")
-
 
 def _palette(shares):
     return Image.fromarray((shares * 255).astype(np.uint8)).convert("RGB").quantize(64)
