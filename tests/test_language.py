@@ -116,6 +116,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 STORED_WORDS = {
     "not shown": "a confirmation's verdict, which older studies hold; people read inconclusive",
     "grey / 255, minus mean, by std": "the scale that student.yaml names",
+    "out of fold": "part of the identity of cached teachers",
 }
 """Strings of code that are these words are values, not text."""
 

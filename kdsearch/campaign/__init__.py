@@ -1,1 +1,1 @@
-"""One driver for everything that trains networks: a search, a confirmation, a test, and the teachers of all three."""
+"""The driver that trains all networks: for a search, a confirmation, a test, and the teachers of all three."""

@@ -1,4 +1,4 @@
-"""The driver: the only writer to Optuna and MLflow. It hands jobs to workers and reports what happens as events."""
+"""The driver. The only component that writes to Optuna and MLflow; gives jobs to workers and reports events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from kdsearch.campaign.events import JobStarted, Resumed, Waiting
+from kdsearch.campaign.events import DATABASE_AWAY, JobStarted, Resumed, Waiting
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.storage import STORAGE_ERRORS, heals
 from kdsearch.config.networks import StudentSpec
@@ -33,13 +33,13 @@ from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 
 CHECKPOINT_FORMAT = 6
-"""Counts changes to what a student's checkpoint holds and to the order of a training: older ones are not resumed."""
+"""Increases when a student's checkpoint or the order of training steps changes; older checkpoints are not resumed."""
 WORKERS_ON_A_GPU = 4
-"""With CUDA, if a study names no number; more gained nothing (docs/results/speed.md)."""
+"""Default with CUDA; more workers are no faster (docs/results/speed.md)."""
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 GIVES_UP_AFTER_S = 12 * 3600.0
-"""A night: the person who frees a disk or starts a server may be asleep."""
+"""One night, because the person who can free a disk or start a server may be asleep."""
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -48,17 +48,17 @@ E_co = TypeVar("E_co", covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """Everything one driver holds while it trains networks."""
+    """The state of one driver while it trains networks."""
 
     study: StudyConfig
     home: Path
     study_id: str
-    """Tells the study from another of the same name."""
+    """Distinguishes the study from another one with the same name."""
     lease: Lease
     jobs: Dispatcher
 
     def checkpoint_of(self, job_id: str) -> str:
-        """Where a job's state is kept while it runs: a path or a URL."""
+        """The path or URL of a job's checkpoint."""
         configured = self.study.search.checkpoints
         folder = checkpoint_folder(self.home, self.study.name, configured, study_id=self.study_id)
         return f"{folder}/{job_id}.checkpoint"
@@ -75,7 +75,7 @@ class Campaign:
         donor: Donor | None = None,
         export: Callable[[StudentSpec, bytes], bytes] | None = None,
     ) -> Job:
-        """The job that trains a student; ``made_from`` identifies the images and the teacher."""
+        """Creates the job that trains a student; ``made_from`` identifies the images and the teacher."""
         return Job(
             id=job_id,
             recipe=from_anywhere(recipe, getattr(self.study.student, "weights", "")),
@@ -94,12 +94,12 @@ class Campaign:
         self,
         write: Callable[[], T],
         *,
-        what: str = "the storage does not take the study",
+        what: str = DATABASE_AWAY,
         gives_up_after_s: float = GIVES_UP_AFTER_S,
     ) -> Generator[Waiting | Resumed, None, T]:
-        """Writes, and tries again until the write succeeds; workers continue meanwhile. ``what`` a wait is for.
+        """Calls ``write`` until it succeeds, while workers continue; ``what`` says in ``Waiting`` what failed.
 
-        Raises SearchError if another driver took the study over, or if waiting would not help or did not for so long.
+        Raises SearchError if another driver took the study over, if waiting cannot help, or after ``gives_up_after_s``.
         """
         pause, began, waited = FIRST_PAUSE_S, time.monotonic(), False
         while True:
@@ -126,32 +126,32 @@ class Campaign:
 
     def _stopped(self, error: Exception, *, waited_s: float | None) -> SearchError:
         if waited_s is None:
-            help_ = "waiting would not fix that"
+            help_ = "waiting cannot fix this"
         else:
-            help_ = f"waiting {waited_s / 3600:.1f} hours did not fix that"
+            help_ = f"waiting {waited_s / 3600:.1f} hours did not fix this"
         return SearchError(
-            f"study {self.study.name} stops: {_first_line(error)}; {help_}. What is finished is kept, and the same "
-            "command resumes when its cause is fixed"
+            f"study {self.study.name} stops: {_first_line(error)}; {help_}. Finished trials are kept; fix the cause "
+            "and run the same command to resume"
         )
 
 
 class Source(Results[E_co], Protocol[E_co]):
-    """What a campaign trains, and what happens to the results."""
+    """Supplies the jobs of a campaign and stores their results."""
 
     @property
     def is_done(self) -> bool:
-        """Whether there is no job left to start."""
+        """Whether all jobs were started."""
         ...
 
     def next_job(self) -> Generator[E_co, None, Job | None]:
-        """The next job; None if there is none to start before something that runs has ended."""
+        """The next job; None if none can start until a running job ends."""
         ...
 
 
 def train_all(campaign: Campaign, source: Source[E]) -> Iterator[E | JobStarted | Passed]:
-    """Trains all that the source has, as many at once as there are workers.
+    """Trains all jobs of the source, one per worker at a time.
 
-    A worker that was told to stop and has not yet is not waited for at the end.
+    Does not wait at the end for a worker that was told to stop.
     """
     jobs = campaign.jobs
     while True:
@@ -172,9 +172,9 @@ def campaign(
     lease: Lease,
     lost: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Iterator[Campaign]:
-    """A campaign whose workers are up; they end with the context.
+    """Starts a campaign's workers, and ends them when the context exits.
 
-    ``lost`` are the workers that each job lost under former drivers. Raises SearchError if workers cannot be started.
+    ``lost`` lists why each job lost workers under earlier drivers. Raises SearchError if workers cannot be started.
     """
     executor = start_executor(study, device=choose_device(study.device).type)
     try:
@@ -192,9 +192,9 @@ def campaign(
 
 
 def start_executor(study: StudyConfig, *, device: str) -> Executor:
-    """The study's executor; workers have one torch thread each if there are as many as cores.
+    """Starts the study's executor and splits the cores between its workers.
 
-    Deterministic studies have one thread per worker too, because sums depend on how many threads share them.
+    Workers of deterministic studies have one torch thread each, because sums depend on the number of threads.
     """
     search = study.search
     if search.executor == "ray":

@@ -1,4 +1,4 @@
-"""What the driver tells whoever watches."""
+"""The events that the driver reports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, Progressed
 
+DATABASE_AWAY = "cannot write to the Optuna database"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Images are being read, or found in the cache."""
+    """Images are being read from their folders or from the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,7 @@ class TrainingTeachers:
     """Teachers are about to be trained."""
 
     jobs: tuple[str, ...]
-    """In the order in which they begin."""
+    """In the order in which they start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,30 +36,30 @@ class MaterialsReady:
     materials: Materials
     device: str
     caution: str = ""
-    """Why scores are probably too good, if something is known against them."""
+    """Why scores are probably optimistic; empty if there is no known reason."""
 
     @property
     def lesions(self) -> int:
-        """Validation images with a lesion, by which students are compared."""
+        """Number of validation images with a lesion, on which students are compared."""
         lesion, splits = self.materials.dataset.has_lesion, self.materials.splits
         return sum(bool(lesion[position]) for position in splits.validation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searching:
-    """Workers are up and the record is open."""
+    """Workers are running and the study is open."""
 
     records: tuple[TrialRecord, ...]
-    """What former drivers left."""
+    """Trials from earlier drivers."""
     target: int
-    """Trials in all."""
+    """Total number of trials."""
     page: str
-    """The view of the front in MLflow, as a path on any server of the record."""
+    """The view of the front in MLflow, as a path on any server that serves its runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted:
-    """A worker was given a job: a trial, a teacher, or a network in a fold."""
+    """A worker received a job: a trial, a teacher, or one network in one fold."""
 
     job: str
     recipe: Recipe | TeacherRecipe
@@ -67,38 +69,38 @@ class JobStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A trial ended, one way or another."""
+    """A trial ended, with whatever outcome."""
 
     record: TrialRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Something must be there before the study continues; the driver tries again until it is."""
+    """The driver retries something until it succeeds, and the study continues after that."""
 
     reason: str
-    what: str = "the storage does not take the study"
+    what: str = DATABASE_AWAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """What was waited for is there."""
+    """What the driver waited for has succeeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingAway:
-    """MLflow does not take the record; the study continues without it."""
+    """MLflow cannot be written to; the study continues without it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingBack:
-    """MLflow is level with the study again."""
+    """All trials are in MLflow again."""
 
 
 Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
-"""What went wrong and what becomes of it; a checkpoint that failed for no reason is one that is there again."""
+"""Problems and their ends; a ``CheckpointFailed`` with an empty reason means that checkpoints work again."""
 
 DriverEvent: TypeAlias = (
     Reading | TrainingTeachers | MaterialsReady | Searching | JobStarted | Progressed | Ended | Trouble

@@ -1,4 +1,4 @@
-"""Keeps a second driver away from a study, on this machine or another, by a row in the study's storage."""
+"""A lease in the study's Optuna database that keeps a second driver, on any machine, from running the study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 
 LASTS_S = 60.0
-"""After this long without renewal a lease is anyone's."""
+"""A lease that was not renewed for this long may be taken."""
 RENEWED_EVERY_S = 10.0
 PROCESSES = Path("/proc")
 
@@ -34,13 +34,13 @@ TABLE = sa.Table(
     sa.Column("beats", sa.Integer, nullable=False),
     sa.Column("renewed", sa.DateTime(timezone=True), nullable=False),
 )
-"""One row for each study that is being run; ``renewed`` by the database's clock."""
+"""One row per running study; ``renewed`` uses the database's clock."""
 
 logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """One driver's hold on a study; used as a context, in which it is renewed from a thread of its own."""
+    """One driver's hold on a study: a context manager that renews the lease from a background thread."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Lease:
         renewed_every_s: float = RENEWED_EVERY_S,
         processes: Path = PROCESSES,
     ) -> None:
-        """``processes`` is the folder in which Linux lists them."""
+        """``processes`` is the folder in which Linux lists processes."""
         self._url, self._study = url, study
         self._lasts_s, self._renewed_every_s = lasts_s, renewed_every_s
         self._holder = f"{_machine()}-{_born(os.getpid(), processes)}-{uuid.uuid4().hex[:8]}"
@@ -78,12 +78,12 @@ class Lease:
             with self._engine.begin() as connection:
                 connection.execute(sa.delete(TABLE).where(*self._ours()))
         except SQLAlchemyError as error:
-            logger.warning("the study's lease could not be given back and expires by itself: %s", error)
+            logger.warning("could not release the study's lease, which expires by itself: %s", error)
 
     def check(self) -> None:
-        """Raises SearchError where another driver has taken over, as it may after a long sleep of this one.
+        """Raises SearchError if another driver has taken over, which can happen after this machine slept.
 
-        After a time without renewal the storage itself is asked, and its SQLAlchemyError raised where it is away.
+        If the lease was not renewed for a while, renews it now; raises SQLAlchemyError if the database is unreachable.
         """
         if time.time() - self._renewed_at > self._lasts_s / 2:
             self._renew()
@@ -91,7 +91,7 @@ class Lease:
             raise SearchError(f"the study was taken over by {self._taken_by}; this driver stops")
 
     def _take(self) -> str:
-        """Takes the lease, or says who has it."""
+        """Takes the lease and returns an empty string, or returns who holds it."""
         mine = {"holder": self._holder, "host": socket.gethostname(), "process": os.getpid(), "beats": 0}
         try:
             with self._engine.begin() as connection:
@@ -102,19 +102,19 @@ class Lease:
             with self._engine.begin() as connection:
                 row = connection.execute(self._select()).one_or_none()
                 if row is None:
-                    return "another that ended at this moment"
+                    return "a driver that has just ended; try again"
                 if self._holds(row):
                     here = row.holder.startswith(f"{_machine()}-") and row.host == socket.gethostname()
                     dead = "" if here else f", or wait {self._lasts_s:.0f} seconds if it has died"
-                    return f"{_name(row)}; stop that one{dead}"
+                    return f"process {row.process} on {row.host}; stop that process{dead}"
                 unchanged = (TABLE.c.study == self._study, TABLE.c.holder == row.holder, TABLE.c.beats == row.beats)
                 values = {**mine, "renewed": sa.func.current_timestamp()}
                 taken = connection.execute(sa.update(TABLE).where(*unchanged).values(values))
-                return "" if taken.rowcount else "another that began at the same moment"
+                return "" if taken.rowcount else "a driver that started at the same moment"
         return ""
 
     def _holds(self, row: sa.Row[tuple[object, ...]]) -> bool:
-        """Whether the row's driver may still be alive; on this machine a dead process is seen at once."""
+        """Whether the row's driver may be alive; on this machine, a dead process is detected immediately."""
         if _is_dead(row.holder, row.process, self._processes):
             return False
         age: datetime.timedelta = row.now - row.renewed
@@ -124,8 +124,8 @@ class Lease:
         while not self._done.wait(self._renewed_every_s):
             try:
                 self._renew()
-            except SQLAlchemyError as error:  # the driver notices a storage that is away from its own writes
-                logger.debug("the lease could not be renewed: %s", error)
+            except SQLAlchemyError as error:  # the driver's own writes report an unreachable database
+                logger.debug("could not renew the lease: %s", error)
             if self._taken_by:
                 return
 
@@ -140,10 +140,7 @@ class Lease:
                 self._renewed_at = time.time()
                 return
             row = connection.execute(self._select()).one_or_none()
-        if row is not None:
-            self._taken_by = _name(row)
-        else:
-            self._taken_by = self._take()
+        self._taken_by = self._take() if row is None else f"process {row.process} on {row.host}"
 
     def _select(self) -> sa.Select[tuple[object, ...]]:
         now = sa.func.current_timestamp(type_=sa.DateTime(timezone=True)).label("now")
@@ -156,22 +153,22 @@ class Lease:
 def _make_table(engine: sa.Engine) -> None:
     try:
         TABLE.create(engine, checkfirst=True)
-    except (IntegrityError, OperationalError, ProgrammingError):  # another driver may have made it in this moment
+    except (IntegrityError, OperationalError, ProgrammingError):  # another driver may have just created it
         if not sa.inspect(engine).has_table(TABLE.name):
             raise
 
 
 def _machine() -> str:
-    """Tells this boot of this machine, or container, from others that have its name."""
+    """Identifies this boot of this machine or container, because others may have its name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         return digest(boot, Path("/proc/self/ns/pid").readlink().name)[:8]
-    except OSError:  # not on macOS, which has no containers of its own
+    except OSError:  # macOS has no /proc, and no containers of its own
         return digest(socket.gethostname(), uuid.getnode())[:8]
 
 
 def _born(process: int, processes: Path) -> str:
-    """Tells a process from a later one of its number; empty if that is not known, as of other users' processes."""
+    """The start time of a process, which distinguishes it from a later one with its number; empty if unknown."""
     try:
         return (processes / str(process) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
@@ -179,9 +176,9 @@ def _born(process: int, processes: Path) -> str:
 
 
 def _is_dead(holder: str, process: int, processes: Path) -> bool:
-    """Whether the holder ran on this machine and does so no more; its number may be another process's by now.
+    """Whether the holder ran on this machine and has ended, even if another process has its number now.
 
-    A process of which it is not known when it began may be the holder.
+    If the start time is unknown, such as for other users' processes, the holder may be alive.
     """
     machine, _, rest = holder.partition("-")
     if not rest or machine != _machine():
@@ -198,7 +195,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _name(row: sa.Row[tuple[object, ...]]) -> str:
-    return f"process {row.process} on {row.host}"

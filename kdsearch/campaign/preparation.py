@@ -1,4 +1,4 @@
-"""The images that a campaign trains on and scores with, and the teacher of a study that has been run."""
+"""Opens the images that a campaign trains and scores on, and the teacher of a finished study."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ logger = logging.getLogger(__name__)
 
 
 def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = None) -> Materials:
-    """The study's images and their split; raises KdsearchError where they cannot be had, or lack what it asks for.
+    """Reads and splits the study's images; raises KdsearchError if they are unavailable or the study needs others.
 
-    ``stored`` is what its trials were made from, for whoever only reads their results: rules on files that came later
-    do not apply then.
+    Pass ``stored``, which describes the images of its trials, to read their results; newer rules about files are then
+    not applied.
     """
     if stored is None:
         check_tables(study.data)
     dataset = load_dataset(study.data, home, stored=None if stored is None else stored.fingerprint)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
-    _require_empty_images(study.search, dataset.has_lesion[list(splits.validation)])
+    _require_negative_images(study.search, dataset.has_lesion[list(splits.validation)])
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
 
 
 def require_same_teacher(study: StudyConfig, images: Materials, home: Path, *, teacher_id: str) -> None:
-    """Raises KdsearchError where a file that a teacher is taken from is not what the study's trials learnt from."""
+    """Raises KdsearchError if the teacher's file has changed since the study's trials were trained."""
     if study.teacher.file is None:
         return
     now = WantedTeacher(recipe=TeacherRecipe.of(study), images=images).folder(home).name
     if now != teacher_id:
         raise KdsearchError(
-            f"study {study.name}: teacher: {study.teacher.file} is not what its trials learnt from ({teacher_id}, now "
-            f"{now}); restore it, or give the study another name"
+            f"study {study.name}: teacher: {study.teacher.file} has changed since its trials were trained (was "
+            f"{teacher_id}, now {now}); restore it, or give the study another name"
         )
 
 
 def student_weights(study: StudyConfig) -> str:
-    """Stands for the content of a file of weights that students begin with; empty where there is none.
+    """The digest of the file of weights that students start from; empty if they use none.
 
-    Raises EncoderError where it is not there.
+    Raises EncoderError if the file does not exist.
     """
     weights = str(getattr(study.student, "weights", ""))
     if not weights.startswith(FILE):
@@ -74,30 +74,30 @@ def student_weights(study: StudyConfig) -> str:
 def read_same_images(
     study: StudyConfig, home: Path, *, data: DataSummary | None, reads_results: bool = False
 ) -> Materials:
-    """The images and split that its trials were made from, as ``data`` says; raises KdsearchError for others.
+    """Reads the study's images; raises KdsearchError if they or their split differ from ``data``.
 
-    ``reads_results``: rules on files that came after the trials do not apply.
+    ``reads_results``: rules about files that are newer than the trials are not applied.
     """
     images = read_images(study, home, stored=data if reads_results else None)
     if data is not None and data.split != images.splits.fingerprint:
         raise KdsearchError(
-            f"study {study.name}: the images or their split are not those its trials were made from ({data.split}, now "
-            f"{images.splits.fingerprint}); restore them, or name their folder with --data"
+            f"study {study.name}: the images or their split have changed since its trials were trained (was "
+            f"{data.split}, now {images.splits.fingerprint}); restore them, or name their folder with --data"
         )
     unlabelled = None if images.unlabelled is None else images.unlabelled.fingerprint
     if data is not None and data.unlabelled_fingerprint != unlabelled:
         raise KdsearchError(
-            f"study {study.name}: data.unlabelled: the images are not those its trials learnt from; restore them, or "
-            "name their folder with --data NAME=FOLDER"
+            f"study {study.name}: data.unlabelled: the images have changed since its trials were trained; restore "
+            "them, or name their folder with --data NAME=FOLDER"
         )
     return images
 
 
 def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, teacher_id: str) -> Materials:
-    """The study's images, split and the teacher of that id; ``data`` is what its trials were made from.
+    """Opens the study's images, split and teacher; ``data`` describes the images that its trials were trained on.
 
-    If the study's folders hold other images by now, or none, those that the trials were made from come from the cache.
-    Raises KdsearchError if they are not there either, or the teacher is not.
+    If the images have changed or are unavailable, opens the cached ones. Raises KdsearchError if they are not in the
+    cache either, or if the teacher is not.
     """
     try:
         images = read_same_images(study, home, data=data, reads_results=True)
@@ -105,23 +105,23 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
         kept = None if data is None else _kept_images(study, home, data, why=first_line(error))
         if kept is None:
             raise
-        logger.warning("the images come from the cache, because the study's own cannot be used: %s", first_line(error))
+        logger.warning("using cached images, because the study's own cannot be used: %s", first_line(error))
         images = kept
     folder = home / "teachers" / teacher_id
     teacher = open_teacher(recipe_in(folder) or TeacherRecipe.of(study), folder)
     if teacher is None:
         raise KdsearchError(
-            f"study {study.name}: its teacher is not under {home / 'teachers'}; were the images, the teacher's "
-            "settings or KDSEARCH_HOME others then? kdsearch run trains it"
+            f"study {study.name}: its teacher is not in {home / 'teachers'}. Have the images, the teacher's settings "
+            "or KDSEARCH_HOME changed since? kdsearch run trains it again"
         )
     return dataclasses.replace(images, trained_teacher=teacher)
 
 
 def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str) -> Materials | None:
-    """The images that the study's trials were made from as the cache holds them; None if it doesn't."""
+    """Opens the images of the study's trials from the cache; None if they are not in it."""
     try:
         dataset = open_dataset(home, data.fingerprint)
-    except (OSError, EOFError, ValueError, LookupError):  # not there, or damaged
+    except (OSError, EOFError, ValueError, LookupError):  # missing or damaged
         return None
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
@@ -131,19 +131,18 @@ def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str)
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled, cached_because=why)
 
 
-def _require_empty_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:
-    """Raises SearchError where ``empty_share`` would be of no images."""
+def _require_negative_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:
     if lesions.all() and ("empty_share" in search.objectives or search.limits.empty_share is not None):
         raise SearchError(
-            "search: empty_share is of validation images without a lesion, and there is none; remove it from "
-            "objectives and limits, or add such images to data.sources"
+            "search: empty_share needs negative validation images, but every one has a lesion; remove it from "
+            "objectives and limits, or add negative images to data.sources"
         )
 
 
 def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord], *, study_id: str) -> None:
-    """Removes the states of ended trials that a killed driver or worker left behind.
+    """Removes checkpoints of ended trials that a killed driver or worker left behind.
 
-    Raises SearchError where the place for checkpoints cannot be used.
+    Raises SearchError if the folder for checkpoints cannot be used.
     """
     folder = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
     ended = {record.number for record in records if record.outcome != "running"}

@@ -1,4 +1,4 @@
-"""What is particular to a storage's place: making it, waiting for it, and saying why it cannot be used."""
+"""Opens Optuna databases, explains why one cannot be used, and decides whether waiting may help."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from kdsearch.errors import SearchError, first_line
 from kdsearch.files.home import sqlite_file
 
 STORAGE_ERRORS = (DBAPIError, TimeoutError, StorageInternalError)
-"""What a database raises that cannot be reached, has no room, or refuses what it is asked."""
+"""Raised if a database is unreachable, full, or refuses a statement."""
 NEVER_HEAL = (DataError, IntegrityError, ProgrammingError, NotSupportedError)
-"""What is asked is wrong, and would be wrong again."""
+"""The statement itself is wrong, so that a retry fails too."""
 HEALING_STATES = ("08", "25006", "40", "53", "55P03", "57", "58")
-"""Beginnings of the SQLSTATEs for which waiting helps.
+"""Prefixes of SQLSTATE codes for which waiting helps.
 
-They are of connections, a standby, rollbacks, resources, locks, shutdowns and the system. The others are mistakes, such
-as an unknown table (42) or a refused password (28).
+They cover connections, a standby, rollbacks, resources, locks, shutdowns and system errors. Others are mistakes, such
+as an unknown table (42) or a wrong password (28).
 """
 HEALING_CODES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_PROTOCOL")
-"""Beginnings of SQLite's names of errors for which waiting helps."""
+"""Prefixes of SQLite's error names for which waiting helps."""
 HEALING_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
@@ -55,18 +55,18 @@ REFUSED_AT_ONCE = (
     "file is not a database",
     "is malformed",
 )
-"""Parts of messages that come without a code, as those of a connection that a server refuses to open."""
+"""Parts of messages without an error code, such as those of a refused connection, for which waiting does not help."""
 
 
 def heals(error: Exception, url: str) -> bool:
-    """Whether what a storage or a disk refused may be taken later, when a server is back or there is room again.
+    """Whether a failed write may succeed later, when a server is back or a disk has space again.
 
-    It is decided by the exception's class and the code that the database gave it. ``url`` is the storage's.
+    Depends on the exception's class and the database's error code. ``url`` is the database's.
     """
     if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
         return heals(error.__cause__, url)
     if isinstance(error, OSError):
-        unknown = error.errno is None  # as of a store that is no file system
+        unknown = error.errno is None  # such as from an object store
         return unknown or isinstance(error, ConnectionError | BlockingIOError) or error.errno in HEALING_ERRNOS
     if isinstance(error, NEVER_HEAL):
         return False
@@ -84,26 +84,26 @@ def heals(error: Exception, url: str) -> bool:
 
 
 def make_place(url: str) -> None:
-    """Makes the folder of a database file. Raises OSError."""
+    """Creates the folder of a database file; raises OSError if it cannot."""
     path = sqlite_file(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def patience(url: str) -> dict[str, int]:
-    """Connection settings by which a PostgreSQL that is cut off is noticed within seconds."""
+    """Connection settings that detect a lost PostgreSQL connection within seconds."""
     return {"connect_timeout": 10, "tcp_user_timeout": 20_000} if url.startswith("postgresql") else {}
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Optuna's storage at that URL; its errors are ``explained``'s business."""
+    """Opens the Optuna database at the URL; use it within ``explained``, which converts its errors."""
     make_place(url)
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
 
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keeps Optuna from telling of each study that is made or opened; afterwards it logs as before."""
+    """Keeps Optuna from logging each study that is created or opened."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -114,13 +114,13 @@ def quiet_optuna() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(study: str) -> Iterator[None]:
-    """Turns what goes wrong with a storage into SearchError."""
+    """Converts errors of an Optuna database to SearchError."""
     try:
         yield
     except ImportError as error:
         raise SearchError(
-            f"study {study}: its storage cannot be opened: {error}; for PostgreSQL, write "
+            f"study {study}: cannot open its Optuna database: {error}; for PostgreSQL, write "
             "postgresql+psycopg://HOST/DATABASE and install kdsearch[postgres]"
         ) from error
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
-        raise SearchError(f"study {study}: its storage cannot be opened: {first_line(error)}") from error
+        raise SearchError(f"study {study}: cannot open its Optuna database: {first_line(error)}") from error

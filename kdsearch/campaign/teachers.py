@@ -1,4 +1,4 @@
-"""Gives images their teachers: cached ones, and those that workers train."""
+"""Provides teachers for images: opens cached ones and lets workers train the others."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from kdsearch.workers.jobs import Job
 
 CHECKPOINT_EVERY_S = 30.0
 CHECKPOINT_FORMAT = 2
-"""Counts changes to what a teacher's checkpoint holds, so that an older one is not resumed."""
+"""Increases when a teacher's checkpoint changes; older checkpoints are not resumed."""
 LOCK_POLL_S = 0.5
-FULL_DISK = "the disk does not take the teacher"
+FULL_DISK = "cannot write the teacher to disk"
 
 TeacherEvent: TypeAlias = TrainingTeachers | JobStarted | Waiting | Resumed | Passed
 
@@ -53,20 +53,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LackingTeacher:
-    """A teacher that is to be trained."""
+    """A teacher that is still to be trained."""
 
     recipe: TeacherRecipe
     materials: Materials
     """Its images and their split."""
     folder: Path
     checkpoint: str = ""
-    """Where its state is kept while it is trained: a path or a URL; next to the folder if it is empty."""
+    """The path or URL of its checkpoint; empty puts it next to the folder."""
     kept: Kept = "best"
-    """Which epoch's weights are the teacher's."""
+    """Which epoch's weights the teacher gets."""
 
 
 class Teachers:
-    """Teachers to be trained, whose folders are written when they are."""
+    """The source of teacher jobs; writes each teacher's folder when it is trained."""
 
     stopping = None
     losses = None
@@ -79,7 +79,7 @@ class Teachers:
         threads: int | Literal["all"] | None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     ) -> None:
-        """``threads`` are torch's for each, None for a worker's usual ones."""
+        """``threads`` are torch threads per teacher; None uses the worker's default."""
         self._campaign = campaign
         self._lacking = {job_of_teacher(one.folder.name): one for one in lacking}
         self._left = deque(lacking)
@@ -87,23 +87,23 @@ class Teachers:
 
     @property
     def is_done(self) -> bool:
-        """Whether every teacher was started."""
+        """Whether all teachers were started."""
         return not self._left
 
     def next_job(self) -> Generator[Waiting | Resumed, None, Job | None]:
-        """The next teacher, in their order."""
+        """The job of the next teacher."""
         yield from ()
         return self._job(self._left.popleft()) if self._left else None
 
     def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[Waiting | Resumed]:
-        """Writes the folder; until it is written, the checkpoint holds the teacher."""
+        """Writes the folder, then removes the checkpoint."""
         lacking = self._lacking[job.id]
         store = partial(store_teacher, trained, recipe=lacking.recipe, curve=curve, folder=lacking.folder)
         yield from self._campaign.write(store, what=FULL_DISK)
         discard(job.checkpoint)
 
     def failed(self, job: Job, reason: str, curve: tuple[EpochReport, ...], *, traceback: str = "") -> Iterator[Never]:
-        """Raises TeacherError, because its students have none."""
+        """Raises TeacherError, because its students need it."""
         name = describe_job(job.id, tuple(self._lacking))
         if traceback:
             logger.error("the %s failed:\n%s", name, traceback)
@@ -125,14 +125,14 @@ class Teachers:
 
 
 def add_teacher(campaign: Campaign, images: Materials) -> Generator[TeacherEvent, None, Materials]:
-    """The images with the study's teacher, which workers train if it is not cached.
+    """Adds the study's teacher to its images; workers train it if it is not cached.
 
     Raises KdsearchError if it cannot be trained.
     """
     study = campaign.study
     wanted = WantedTeacher(recipe=TeacherRecipe.of(study), images=images)
     alone = not wanted.members() and not study.search.deterministic
-    # students wait for it, so that all cores are idle; one thread gives the same on any number of them
+    # students wait for it, so it may use all cores; one thread gives the same result on any number of cores
     threads: Literal["all"] | int = "all" if alone else 1
     (found,) = yield from add_teachers(campaign, [wanted], threads=threads)
     return found
@@ -141,9 +141,9 @@ def add_teacher(campaign: Campaign, images: Materials) -> Generator[TeacherEvent
 def add_teachers(
     campaign: Campaign, wanted: Sequence[WantedTeacher], *, threads: Literal["all"] | int
 ) -> Generator[TeacherEvent, None, list[Materials]]:
-    """Each one's images with their teacher; those not cached are trained, as many at once as there are workers.
+    """Returns each one's images with their teacher; workers train those that are not cached in parallel.
 
-    Writes wait for a disk that is full. Raises KdsearchError if one cannot be trained.
+    Waits if the disk is full. Raises KdsearchError if a teacher cannot be trained.
     """
     study, home = campaign.study, campaign.home
     keep = partial(campaign.write, what=FULL_DISK)
@@ -170,7 +170,7 @@ def add_teachers(
 
 
 def _untrained(one: WantedTeacher, home: Path) -> list[WantedTeacher]:
-    """Of a teacher that is not cached, the networks that are still to be trained."""
+    """The networks that are still to be trained for a teacher that is not cached."""
     members = one.members()
     return [part for part in members if part.cached(home) is None] if members else [one]
 
@@ -178,7 +178,7 @@ def _untrained(one: WantedTeacher, home: Path) -> list[WantedTeacher]:
 def _lacking(campaign: Campaign, one: WantedTeacher) -> LackingTeacher:
     study, home, folder = campaign.study, campaign.home, one.folder(campaign.home)
     images = one.images if study.teacher.file is not None else dataclasses.replace(one.images, unlabelled=None)
-    # without a configured place, a teacher's state is next to its folder, which other studies use too
+    # by default a teacher's checkpoint is next to its folder, where other studies find it too
     elsewhere = study.search.checkpoints is not None
     return LackingTeacher(
         recipe=one.recipe,
@@ -190,16 +190,16 @@ def _lacking(campaign: Campaign, one: WantedTeacher) -> LackingTeacher:
 
 
 def _store_taken(lacking: LackingTeacher, device: torch.device) -> Callable[[], None]:
-    """Writes the folder of a teacher that exists: nothing is trained, and a worker elsewhere may lack its file.
+    """Returns a function that writes the folder of a teacher that is already trained.
 
-    Raises KdsearchError if the file does not fit.
+    The driver loads it, because workers on other machines may lack the file. Raises KdsearchError if it cannot be used.
     """
     taken = take_teacher(lacking.recipe, lacking.materials, device)
     return partial(store_teacher, taken, recipe=lacking.recipe, curve=(), folder=lacking.folder)
 
 
 def _from_anywhere(config: AnyTeacher) -> AnyTeacher:
-    """A file of weights by its absolute path: a worker may run in another folder."""
+    """Makes the path of a weights file absolute, because workers may run in another folder."""
     if not isinstance(config, TeacherConfig) or not config.weights.startswith(FILE):
         return config
     path = expanded(config.weights.removeprefix(FILE), field="teacher.weights").absolute()
@@ -213,11 +213,11 @@ def _with_teacher(wanted: WantedTeacher, home: Path) -> Materials:
 
 
 def _acquired(lock: FileLock) -> Iterator[Waiting | Resumed]:
-    """Takes the lock, once another study that trains the same teacher has finished."""
+    """Takes the lock, after waiting for any other study that trains the same teacher."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        yield Waiting(reason="it takes it from there", what="another study trains this teacher")
+        yield Waiting(reason="this study will use it too", what="another study is training this teacher")
         while not lock.is_locked:
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=LOCK_POLL_S)

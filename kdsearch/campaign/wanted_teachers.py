@@ -1,4 +1,4 @@
-"""Teachers that images are to have: where they are kept, and those that are made without training."""
+"""Teachers that a campaign needs: their folders, and how those without training are created."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ from kdsearch.models.teacher import Ensemble, Teacher, resized
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedTeacher:
-    """A teacher that images are to have."""
+    """A teacher that a campaign needs for some images."""
 
     recipe: TeacherRecipe
     images: Materials
     kept: Kept = "best"
-    """Which epoch's weights are the teacher's."""
+    """Which epoch's weights the teacher gets."""
 
     def folder(self, home: Path) -> Path:
-        """Where it lies."""
+        """The teacher's folder."""
         return teacher_folder(self.recipe, _made_from(self.recipe, self.images), home, kept=self.kept)
 
     def cached(self, home: Path) -> TrainedTeacher | None:
-        """It, or None where it is still to be made."""
+        """Opens the teacher; None if it is not cached."""
         return open_teacher(self.recipe, self.folder(home))
 
     def members(self) -> list[WantedTeacher]:
-        """The networks that it is the mean of; none where it is one network."""
+        """The members of an ensemble; empty for a single network."""
         config = self.recipe.config
         if not isinstance(config, TeacherConfig) or config.ensemble == 1:
             return []
@@ -74,24 +74,24 @@ class WantedTeacher:
                 recipe=dataclasses.replace(
                     self.recipe,
                     config=one,
-                    seed=seed_of("member", self.recipe.seed, place) if place else self.recipe.seed,
+                    seed=seed_of("member", self.recipe.seed, number) if number else self.recipe.seed,
                 ),
                 images=each,
                 kept=self.kept,
             )
-            for place, each in enumerate(images)
+            for number, each in enumerate(images)
         ]
 
 
 def _made_from(recipe: TeacherRecipe, images: Materials) -> str:
-    """Stands for the images that a teacher is made from; predictions are kept of unlabelled ones too."""
+    """Identifies the images of a teacher; those of a folder of predictions include the unlabelled ones."""
     if isinstance(recipe.config, PredictionsTeacher) and images.unlabelled is not None:
         return digest(images.splits.fingerprint, images.unlabelled.fingerprint)
     return images.splits.fingerprint
 
 
 def at_own_size(images: Materials, recipe: TeacherRecipe, study: StudyConfig, home: Path) -> Materials:
-    """The same images and split at the size that the teacher is trained on."""
+    """Loads the same images and split at the teacher's own size."""
     if recipe.own_size == study.data.size:
         return images
     dataset = load_dataset(study.data.model_copy(update={"size": recipe.own_size}), home)
@@ -102,9 +102,9 @@ def at_own_size(images: Materials, recipe: TeacherRecipe, study: StudyConfig, ho
 
 
 def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.device) -> Trained:
-    """The teacher of the recipe, for the materials' images, which are of its own size; nothing is trained.
+    """Loads an already trained teacher and predicts the materials' images, which must have the teacher's own size.
 
-    Raises TeacherError where its file does not fit, DataError where predictions are lacking or cannot be read.
+    Raises TeacherError if its file does not match the settings, DataError if predictions are missing or unreadable.
     """
     config, data = recipe.config, materials.training_data(device)
     if isinstance(config, PredictionsTeacher):
@@ -116,11 +116,11 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
     content = _content(config, path)
     network = OnnxNetwork(config, content, size=recipe.size)
     taken = as_trained(network, data, size=recipe.size, params=params_of(content))
-    assert taken.logits is not None, "it is a teacher's"
+    assert taken.logits is not None, "a teacher has logits"
     if config.output == "logits" and taken.logits.min() >= 0 and taken.logits.max() <= 1:
         raise TeacherError(
-            f"teacher.file: {config.file}: all that it gives lies between 0 and 1, so that every pixel would be a "
-            "lesion; write teacher.output: probabilities"
+            f"teacher.file: {config.file}: all outputs are between 0 and 1, so as logits they would predict a lesion "
+            "in every pixel; write teacher.output: probabilities"
         )
     return taken
 
@@ -129,41 +129,41 @@ def _content(config: OnnxTeacher, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TeacherError(f"teacher.file: {config.file} cannot be read: {error.strerror or error}") from error
+        raise TeacherError(f"teacher.file: cannot read {config.file}: {error.strerror or error}") from error
 
 
 def _predicted(config: PredictionsTeacher, materials: Materials, *, size: int) -> PredictedTeacher:
-    """Of every image that has a prediction, among them all that train, validate or are learnt from unlabelled."""
+    """Reads all predictions; every training, validation and unlabelled image must have one."""
     folder = PredictionFolder(expanded(config.folder, field="teacher.folder"))
     dataset, splits, more = materials.dataset, materials.splits, materials.unlabelled
-    extra = [] if more is None else [more.whole.infos[place].id for place in more.positions]
+    extra = [] if more is None else [more.whole.infos[position].id for position in more.positions]
     ids = [info.id for info in dataset.infos]
     both = folder.read([*ids, *extra], size=size)
     found = both[: len(ids)]
     needed = sorted({*splits.train, *splits.validation})
     require_all(
-        [found[place] for place in needed],
-        [ids[place] for place in needed],
+        [found[position] for position in needed],
+        [ids[position] for position in needed],
         folder=config.folder,
         of="training and validation",
     )
-    images = [np.asarray(dataset.images[place]) for place, one in enumerate(found) if one is not None]
+    images = [np.asarray(dataset.images[position]) for position, one in enumerate(found) if one is not None]
     maps = [one for one in found if one is not None]
     if more is not None:
         maps += require_all(both[len(ids) :], extra, folder=config.folder, of="unlabelled")
-        images += [np.asarray(more.whole.images[place]) for place in more.positions]
+        images += [np.asarray(more.whole.images[position]) for position in more.positions]
     return PredictedTeacher.of(np.stack(images), maps)
 
 
 def store_mean(
     wanted: WantedTeacher, members: Sequence[WantedTeacher], study: StudyConfig, home: Path
 ) -> Callable[[], None]:
-    """What makes the folder of the mean of networks that are cached."""
+    """Computes the mean of cached members and returns a function that writes its folder."""
     device = choose_device(study.device)
     known = [trained for member in members if (trained := member.cached(home)) is not None]
-    assert len(known) == len(members), "they were trained"
+    assert len(known) == len(members), "all members were trained"
     networks = [network for trained in known if isinstance(network := trained.own_network().to(device), Teacher)]
-    assert len(networks) == len(known), "no member is a mean itself"
+    assert len(networks) == len(known), "no member is an ensemble"
     took = Fitted(epochs=0, best_epoch=0, seconds=sum(trained.scores.train_seconds for trained in known))
     images = at_own_size(dataclasses.replace(wanted.images, unlabelled=None), wanted.recipe, study, home)
     mean = Ensemble(networks).eval()
@@ -180,9 +180,9 @@ def store_mean(
 def _out_of_fold(
     networks: Sequence[Teacher], members: Sequence[WantedTeacher], images: Materials, device: torch.device, *, size: int
 ) -> OutOfFold | None:
-    """What each training image's left-out member predicts; None if every member learnt from all images.
+    """Predicts each training image by the member not trained on it; None if all members use all images.
 
-    ``images`` are of the members' own size, ``size`` is the students'.
+    ``images`` have the members' own size; ``size`` is the students'.
     """
     train = images.splits.train
     left_out = [set(train) - set(member.images.splits.train) for member in members]
@@ -204,32 +204,32 @@ def _out_of_fold(
 
 
 def knows_all(wanted: WantedTeacher, home: Path) -> bool:
-    """Whether its answers about all images are kept, about unlabelled ones too, which may be others than last time."""
-    place, more = wanted.folder(home) / KNOWN, wanted.images.unlabelled
-    if not place.is_file() or damage_of(place):
+    """Whether its logits of all images are cached, including the unlabelled ones, which may have changed."""
+    path, more = wanted.folder(home) / KNOWN, wanted.images.unlabelled
+    if not path.is_file() or damage_of(path):
         return False
     if more is None:
         return True
-    known = PredictedTeacher(load_file(place))
+    known = PredictedTeacher(load_file(path))
     grey = torch.from_numpy(np.array(more.whole.images))
     return None not in known.places(normalise(grey))
 
 
 def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> Callable[[], None]:
-    """What keeps the logits of all images at the teacher's own size; students ask about them at theirs.
+    """Predicts all images at the teacher's own size; returns a function that caches the logits at the students' size.
 
-    Those of training images are the left-out members', if the teacher has some.
+    If the teacher has left-out members, they predict the training images.
     """
     device, images = choose_device(study.device), wanted.images
     trained = wanted.cached(home)
-    assert trained is not None, "it was trained"
+    assert trained is not None, "the teacher was trained"
     network = trained.own_network().to(device).eval()
     dataset = at_own_size(images, wanted.recipe, study, home).dataset
     large, small = [dataset.images], [images.dataset.images]
     if images.unlabelled is not None:
         data = study.data.model_copy(update={"size": wanted.recipe.own_size})
         every = load_unlabelled(data, home, dataset, images.splits)
-        assert every is not None, "the study has some"
+        assert every is not None, "the study has unlabelled images"
         large.append(every.whole.images)
         small.append(images.unlabelled.whole.images)
     grey = torch.from_numpy(np.concatenate([np.asarray(part) for part in large]))

@@ -1,4 +1,4 @@
-"""From a plan's results to its answers: each member's Dice to be believed, and whether distillation helped."""
+"""Computes a confirmation's answers from its results: cross-validated scores, and whether distillation helped."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from kdsearch.trials.scores import Scores
 
 Floats = npt.NDArray[np.float64]
 Measure = Literal["dice", "dice_at_size", "nsd", "hd95", "marked"]
-"""``dice``, ``nsd`` and ``hd95`` at the files' size; ``marked`` is 1 where anything was marked at the study's."""
+"""``dice``, ``nsd`` and ``hd95`` are at original resolution; ``marked`` is 1 if the prediction is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmTable:
-    """One arm's measures, out of fold."""
+    """The cross-validated measures of one arm."""
 
     values: Mapping[Measure, Floats]
-    """Each R×N; Dice and distances NaN where there is no lesion."""
+    """R×N for each measure; Dice and distances are NaN for negative images."""
 
     def over_images(self, measure: Measure) -> Floats:
-        """N: averaged over repetitions."""
+        """Averages a measure over repetitions; returns N values."""
         return np.asarray(self.values[measure].mean(axis=0))
 
 
 def table_of(images: ScoredImages, scores: Mapping[tuple[int, int], Scores]) -> ArmTable:
-    """An arm's table from its scores by repetition and fold; NaN for the images of folds without scores."""
+    """Builds an arm's table from its scores by repetition and fold; NaN for images of folds without scores."""
     values: dict[Measure, Floats] = {
         name: np.full((len(images.folds), len(images.groups)), math.nan)
         for name in ("dice", "dice_at_size", "nsd", "hd95", "marked")
     }
     for (repetition, fold), found in scores.items():
         here = np.asarray(images.folds[repetition]) == fold
-        assert found.per_image is not None, "a confirmation measures each image"
-        assert found.native is not None, "a confirmation measures at the files' size"
+        assert found.per_image is not None, "a confirmation scores each image"
+        assert found.native is not None, "a confirmation scores at original resolution"
         values["dice"][repetition, here] = found.native.dice
         values["nsd"][repetition, here] = found.native.nsd
         values["hd95"][repetition, here] = found.native.hd95
@@ -62,14 +62,14 @@ def table_of(images: ScoredImages, scores: Mapping[tuple[int, int], Scores]) -> 
 
 
 def paired(images: ScoredImages, arm: ArmTable, other: ArmTable, *, testing: Testing) -> PairedDice:
-    """The arm's Dice minus the other's."""
+    """Pairs the arm's Dice with the other's: arm minus other."""
     return paired_rows(images, arm.values["dice"] - other.values["dice"], testing=testing)
 
 
 def paired_rows(images: ScoredImages, rows: Floats, *, testing: Testing) -> PairedDice:
-    """From R×N differences, NaN for an image without a lesion and in folds without scores.
+    """Builds paired differences from R×N rows, NaN for negative images and for folds without scores.
 
-    A single fold holds all images (a test): its repetitions are seeds, which ``pooled first`` compares as such.
+    In a test, a single fold contains all images and its repetitions are seeds, as ``pooled first`` assumes.
     """
     seeds = testing == "pooled first"
     return pair_of(rows, np.asarray(images.folds), test_to_train=images.test_to_train, same_images=seeds)
@@ -77,11 +77,11 @@ def paired_rows(images: ScoredImages, rows: Floats, *, testing: Testing) -> Pair
 
 HALF = 0.5
 BEYOND = 10**0.5
-"""How far beyond the largest distilled member fronts are compared, so that it counts: half a decade of parameters."""
+"""Fronts are compared up to this factor (about 3) beyond the largest distilled student, so that it counts."""
 
 
 def answers_of(store: ConfirmStore) -> Confirmation:
-    """Of a plan that was carried out."""
+    """Computes the answers of a finished plan."""
     return answer(
         store.plan,
         store.images(),
@@ -101,7 +101,7 @@ def answer(
     number: int,
     dropped: Mapping[str, str],
 ) -> Confirmation:
-    """The answers, of the arms whose every fold is there."""
+    """Computes the answers for the arms that were scored in every fold."""
     groups = images.groups
     tables, left_out = _tables(plan, images, results, dropped)
     arms = [arm for arm in plan.arms if arm.id in tables]
@@ -146,7 +146,7 @@ def _effects(
     tables: Mapping[str, ArmTable],
     unfinished: Mapping[str, ArmTable],
 ) -> tuple[Compared | None, tuple[Effect, ...]]:
-    """The pooled effect of distillation and that of each pair, tested in the plan's order."""
+    """Tests the pooled effect of distillation and the effect of each pair, in the plan's order."""
     pairs = [paired(images, tables[pair.arm], tables[pair.other], testing=plan.testing) for pair in twins]
     if plan.testing == "one family":
         if not twins:
@@ -162,8 +162,8 @@ def _effects(
     (first,) = compare([paired_rows(images, rows, testing=plan.testing)], images.groups)
     if first.shown:
         return first, _as_effects(twins, compare(pairs, images.groups), exploratory=False)
-    alone = [compare([pair], images.groups)[0] for pair in pairs]
-    return first, _as_effects(twins, alone, exploratory=True)
+    separately = [compare([pair], images.groups)[0] for pair in pairs]
+    return first, _as_effects(twins, separately, exploratory=True)
 
 
 def _as_effects(twins: Sequence[Pair], found: Sequence[Compared], *, exploratory: bool) -> tuple[Effect, ...]:
@@ -174,7 +174,7 @@ def _as_effects(twins: Sequence[Pair], found: Sequence[Compared], *, exploratory
 
 
 def _as_good(plan: Plan, images: ScoredImages, tables: Mapping[str, ArmTable]) -> tuple[AsGood, ...]:
-    """Smaller members against larger ones, of those that have tables; in order, against the largest of these."""
+    """Compares smaller members with larger ones that have tables; ``pooled first`` uses only the largest, in order."""
     pairs = [pair for pair in plan.not_worse if {pair.arm, pair.other} <= tables.keys()]
     if plan.testing == "pooled first":
         names = [arm.id for arm in plan.members if arm.id in tables]
@@ -194,7 +194,7 @@ def _tables(
     results: Mapping[tuple[str, int, int], FoldResult],
     dropped: Mapping[str, str],
 ) -> tuple[dict[str, ArmTable], dict[str, str]]:
-    """Tables of the complete arms and the teacher, and why others have none."""
+    """Tables of the complete arms and the teacher, and the reasons why others have none."""
     tables, left_out = {}, dict(dropped)
     places = [(repetition, fold) for repetition, folds in enumerate(plan.partitions) for fold in range(len(folds))]
     for name in (TEACHER, *(arm.id for arm in plan.arms)):
@@ -205,7 +205,7 @@ def _tables(
         if name in left_out:
             continue
         scores = {place: one.scores for place, one in zip(places, found, strict=True) if one is not None and one.scores}
-        assert len(scores) == len(places), "answers are of a plan that was carried out"
+        assert len(scores) == len(places), "the plan is finished"
         tables[name] = table_of(images, scores)
     return tables, left_out
 
@@ -213,7 +213,7 @@ def _tables(
 def _unfinished(
     images: ScoredImages, results: Mapping[tuple[str, int, int], FoldResult], dropped: Mapping[str, str]
 ) -> dict[str, ArmTable]:
-    """Tables of the arms that racing dropped, with what they scored before."""
+    """Tables of the arms that racing dropped, with their scores until then."""
     scores: dict[str, dict[tuple[int, int], Scores]] = {}
     for (arm, repetition, fold), found in results.items():
         if arm in dropped and found.scores is not None:
@@ -223,12 +223,12 @@ def _unfinished(
 
 def _first_scores(results: Mapping[tuple[str, int, int], FoldResult], name: str) -> Scores:
     scores = results[name, 0, 0].scores
-    assert scores is not None, "it has a table"
+    assert scores is not None, "arms with a table have scores"
     return scores
 
 
 def _mean_difference(pairs: Sequence[Pair], tables: Mapping[str, ArmTable]) -> Floats:
-    """R×N: the mean over pairs of distilled minus undistilled, over those that both scored the image."""
+    """R×N distilled minus undistilled Dice, averaged over the pairs in which both have scored the image."""
     rows = [tables[pair.arm].values["dice"] - tables[pair.other].values["dice"] for pair in pairs]
     return mean_known(np.stack(rows))
 
@@ -266,7 +266,7 @@ def _arm_answer(
 
 
 def _parts(dice: Floats, images: ScoredImages) -> tuple[Part, ...]:
-    """By source and by label where there are several, and the third of the images with the smallest lesions."""
+    """Dice by source and by label, if there are several, and of the third of images with the smallest lesions."""
     found = []
     for what, names in (("source", images.sources), ("label", images.labels)):
         with_lesion = {name for name, value in zip(names, dice, strict=True) if name and not np.isnan(value)}
@@ -291,18 +291,18 @@ def _estimate(dice: Floats, groups: Sequence[str]) -> Estimate:
 
 
 def _front_gain(plan: Plan, twins: Sequence[Pair], tables: Mapping[str, ArmTable], groups: Sequence[str]) -> Estimate:
-    """Distilled members against twins and plain arms, with what a bootstrap of groups makes of it."""
+    """Compares distilled members with undistilled arms, with an interval from a bootstrap over groups."""
     distilled = [plan.arm(name) for name in dict.fromkeys(pair.arm for pair in twins)]
-    plain = [arm for arm in plan.arms if arm.recipe.distillation is None and arm.id in tables]
+    undistilled = [arm for arm in plan.arms if arm.recipe.distillation is None and arm.id in tables]
 
     least, most = distilled[0].params, int(BEYOND * distilled[-1].params)
 
     def covered(arms: Sequence[Arm]) -> Floats:
-        """Of all images, then of each draw of their groups."""
+        """The mean best Dice over sizes: of all images, then of each bootstrap draw."""
         sums, counts = sums_by_group(np.stack([tables[arm.id].over_images("dice") for arm in arms]), groups)
         dice = np.column_stack([sums.sum(axis=1) / counts.sum(), draw_means(sums, counts)])
         return mean_best_by_size(np.array([arm.params for arm in arms]), dice, least=least, most=most)
 
-    gain = covered(distilled) - covered([arm for arm in plain if arm.params < most])
+    gain = covered(distilled) - covered([arm for arm in undistilled if arm.params < most])
     low, high = np.quantile(gain[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(mean=float(gain[0]), low=float(low), high=float(high))

@@ -1,4 +1,4 @@
-"""Carries a sealed plan out, or resumes it: the same executors, checkpoints and retries as a search."""
+"""Runs or resumes a sealed plan, with the same executors, checkpoints and retries as a search."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from kdsearch.workers.jobs import Job, Progressed
 from kdsearch.workers.ray_cluster import require_ray
 
 THREADS = 1
-"""Of each training, so that the CPU gives the same numbers with any number of workers."""
+"""Torch threads per training run; one gives the same results on a CPU with any number of workers."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """The plan is fixed, now or by a former driver, and is carried out."""
+    """The plan was sealed, now or by an earlier driver, and its training starts."""
 
     prepared: Prepared
     number: int
-    """Which plan of the study it is, from 1."""
+    """The plan's number in the study, from 1."""
     when: str
     """In UTC, as ISO 8601."""
     results: tuple[FoldResult, ...]
-    """What former drivers left, teachers aside."""
+    """Results from earlier drivers, without teachers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """An arm was trained and scored in a fold, or could not be."""
+    """An arm was trained and scored in a fold, or failed."""
 
     result: FoldResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """A member is worse than one no larger beyond doubt, and is trained no further."""
+    """An arm is not trained further: a member clearly worse than one of at most its size, or the twin of one."""
 
     arm: str
     reason: str
@@ -73,10 +73,11 @@ ConfirmEvent: TypeAlias = Reading | Sealed | Scored | Dropped | Progressed | Tro
 def confirm_study(
     study: StudyConfig, *, home: Path, anew: bool = False
 ) -> Generator[DriverEvent | ConfirmEvent, None, Confirmation]:
-    """Seals the study's plan, or resumes the one that is sealed, until it is carried out; returns the answers.
+    """Seals the study's plan, or resumes the sealed one, and trains all of it; returns the answers.
 
-    ``anew`` seals another plan beside the old, which stays and is counted. Closing the generator, or an interrupt, ends
-    the workers; what was running resumes from its checkpoint. Raises KdsearchError where it cannot start or continue.
+    ``anew`` seals an additional plan; the earlier one is kept, and reports show how many there are. Closing the
+    generator, or an interrupt, ends the workers; the next call resumes from their checkpoints. Raises KdsearchError if
+    the confirmation cannot start or continue.
     """
     url = storage_url(home, study.name, study.storage)
     require_ray(study.search)
@@ -84,16 +85,16 @@ def confirm_study(
     with Lease(url, study.name) as lease:
         yield Reading()
         prepared, store = _sealed(study, home, search, url=url, anew=anew)
-        return (yield from _to_the_end(study, home, prepared, store, lease=lease, search_id=search.id))
+        return (yield from _run(study, home, prepared, store, lease=lease, search_id=search.id))
 
 
 def score_locked(
     study: StudyConfig, *, home: Path, trial: int, again: bool = False
 ) -> Generator[DriverEvent | ConfirmEvent, None, Confirmation]:
-    """Trains the trial's recipe on all but the locked test images and scores those once; returns what they say.
+    """Trains the trial's recipe on all images except the locked test images and scores it on those.
 
-    Test images that are open already are not opened for another trial, or again, unless ``again``; that is counted.
-    Resumes as ``confirm_study`` does. Raises KdsearchError where it cannot start or continue.
+    If the test images were used before, ``again`` is needed to use them again; reports show how often they were used.
+    Resumes as ``confirm_study`` does. Raises KdsearchError if the test cannot start or continue.
     """
     url = storage_url(home, study.name, study.storage)
     require_ray(study.search)
@@ -109,24 +110,23 @@ def score_locked(
             known = seal(url, study.name, prepared.plan, prepared.described, study_id=search.id)
         else:
             raise SearchError(_opened(study, sealed[-1], trial))
-        return (yield from _to_the_end(study, home, prepared, known, lease=lease, search_id=search.id))
+        return (yield from _run(study, home, prepared, known, lease=lease, search_id=search.id))
 
 
 def _opened(study: StudyConfig, known: ConfirmStore, trial: int) -> str:
-    """Why the locked images stay closed."""
     receipt, tested = known.receipt, known.plan.arms[0].trial
-    words = "another plan of its" if tested == trial else f"trial {trial}"
+    purpose = f"another plan of trial {trial}" if tested == trial else f"trial {trial}"
     return (
-        f"study {study.name}: its test images were opened on {receipt['sealed']} by {receipt['by']} for trial "
-        f"{tested}; opening them for {words} too makes them validation images. --again does it, and every card and "
-        "report counts it"
+        f"study {study.name}: its test images were used for trial {tested} on {receipt['sealed']} by {receipt['by']}. "
+        f"Using them for {purpose} too turns them into validation images; --again does so, and every card and report "
+        "shows how often they were used"
     )
 
 
-def _to_the_end(
+def _run(
     study: StudyConfig, home: Path, prepared: Prepared, store: ConfirmStore, *, lease: Lease, search_id: str
 ) -> Generator[DriverEvent | ConfirmEvent, None, Confirmation]:
-    """Carries the sealed plan out, unless that is done."""
+    """Trains what is left of a sealed plan and returns the answers."""
     results, plan = store.results(), store.plan
     arms = {arm.id for arm in plan.arms}
     yield Sealed(
@@ -147,7 +147,7 @@ def _to_the_end(
 def _sealed(
     study: StudyConfig, home: Path, search: StudyStore, *, url: str, anew: bool
 ) -> tuple[Prepared, ConfirmStore]:
-    """The sealed plan with its images and folds; raises SearchError where settings or images are others now."""
+    """Opens or seals the plan; raises SearchError if settings or images have changed since it was sealed."""
     prepared = prepare(study, home, search)
     known = None if anew else open_confirmation(url, study.name, study_id=search.id)
     if known is None:
@@ -162,11 +162,11 @@ def _sealed(
         listed = "\n".join(changed)
         raise SearchError(
             f"study {study.name}: its confirmation was sealed with other settings:\n{listed}\nUndo the change, or seal "
-            "another plan beside it with --new-plan; every report counts them"
+            "an additional plan with --new-plan; reports show how many plans there are"
         )
     if sealed.partitions != prepared.plan.partitions:
         raise SearchError(
-            f"study {study.name}: the images are not those its confirmation was sealed with; restore them"
+            f"study {study.name}: the images have changed since its confirmation was sealed; restore them"
         )
     return prepared, known
 
@@ -178,7 +178,7 @@ def _scorer(study: StudyConfig, prepared: Prepared) -> FoldScorer:
 
 
 def _carry_out(started: Campaign, runs: FoldRuns, plan: Plan) -> Iterator[DriverEvent | ConfirmEvent]:
-    """Repetition by repetition: the folds' teachers, then all that learns from them."""
+    """Trains repetition by repetition: first the teachers of all folds, then the arms."""
     for repetition in range(len(plan.partitions)):
         yield from runs.add_teachers(repetition)
         folds = range(len(plan.partitions[repetition]))
@@ -190,7 +190,7 @@ def _carry_out(started: Campaign, runs: FoldRuns, plan: Plan) -> Iterator[Driver
 
 
 class FoldRuns:
-    """Every arm in every fold: trained, scored there at the files' size too, and kept."""
+    """The source of a confirmation's jobs: trains, scores and stores every arm in every fold."""
 
     stopping = None
     losses = None
@@ -204,21 +204,21 @@ class FoldRuns:
         scorer: FoldScorer,
         results: dict[tuple[str, int, int], FoldResult],
     ) -> None:
-        """``results`` are what former drivers left, by arm, repetition and fold."""
+        """``results`` are those of earlier drivers, by arm, repetition and fold."""
         self._campaign, self._store, self._plan = campaign, store, store.plan
         self._prepared, self._scorer, self._results = prepared, scorer, results
         self._repeats = {self._plan.job(repeat): repeat for repeat in self._plan.repeats()}
-        self._dropped: dict[str, str] = {}  # decided again fold by fold, so that a kill changes nothing
+        self._dropped: dict[str, str] = {}  # decided again for each fold, so that a restart changes nothing
         self._materials: list[Materials] = []
         self._left: deque[Repeat] = deque()
 
     @property
     def is_done(self) -> bool:
-        """Whether all of the stage was started."""
+        """Whether all jobs of the stage were started."""
         return not self._left
 
     def begin(self, repetition: int, folds: Sequence[int]) -> None:
-        """Begins a stage: what is to be trained in these folds, unless it has a result or its arm was dropped."""
+        """Starts a stage: queues every arm in these folds, unless it has a result or was dropped."""
         self._left = deque(
             repeat
             for repeat in self._plan.repeats()
@@ -229,7 +229,7 @@ class FoldRuns:
         )
 
     def add_teachers(self, repetition: int) -> Iterator[DriverEvent | ConfirmEvent]:
-        """Each fold's images with a teacher trained inside it, which is scored once."""
+        """Trains a teacher on each fold's training images and scores it once."""
         study = self._campaign.study
         wanted = [
             teacher_of_fold(study, self._prepared.images, splits, seed=seed)
@@ -243,7 +243,7 @@ class FoldRuns:
                 yield from self._keep((yield from self._campaign.write(keep)))
 
     def next_job(self) -> Generator[Waiting | Resumed, None, Job | None]:
-        """The next arm in a fold."""
+        """The job of the next arm in a fold."""
         yield from ()
         return self._job(self._left.popleft()) if self._left else None
 
@@ -251,9 +251,9 @@ class FoldRuns:
         self,
         job: Job,
         trained: Trained,
-        curve: tuple[EpochReport, ...],  # noqa: ARG002 - the contract's name
+        curve: tuple[EpochReport, ...],  # noqa: ARG002 - the protocol's name
     ) -> Iterator[DriverEvent | ConfirmEvent]:
-        """The scores of an arm in a fold; a test's student may be shipped, so its weights are kept."""
+        """Scores and stores an arm in a fold; also stores the weights of a test's student, which may be shipped."""
         started, repeat = self._campaign, self._repeats[job.id]
         if self._plan.kind == "test":
             path = weights_path(started.home, started.study.name, job.id)
@@ -269,11 +269,11 @@ class FoldRuns:
         self,
         job: Job,
         reason: str,
-        curve: tuple[EpochReport, ...],  # noqa: ARG002 - the contract's name
+        curve: tuple[EpochReport, ...],  # noqa: ARG002 - the protocol's name
         *,
         traceback: str = "",
     ) -> Iterator[DriverEvent | ConfirmEvent]:
-        """An arm that cannot be trained in a fold, and so has no answer."""
+        """Stores that an arm failed in a fold; it gets no answer."""
         if traceback:
             logger.error("%s failed:\n%s", describe_job(job.id), traceback)
         fail = partial(self._store.fail, self._repeats[job.id], reason, traceback=traceback)
@@ -282,7 +282,7 @@ class FoldRuns:
         yield from self._keep(result)
 
     def drop(self, last: tuple[int, int]) -> Iterator[DriverEvent | ConfirmEvent]:
-        """After a fold, drops the members that are worse beyond doubt, and twins that nobody needs."""
+        """After a fold, drops members that are clearly worse, and twins without a member."""
         plan = self._plan
         places = [(repetition, fold) for repetition, folds in enumerate(plan.partitions) for fold in range(len(folds))]
         done = [place for place in places if place <= last]
@@ -295,7 +295,6 @@ class FoldRuns:
                 yield Dropped(arm=arm, reason=reason)
 
     def _keep(self, result: FoldResult) -> Iterator[Scored]:
-        """Counts it among the results, and reports it."""
         self._results[result.arm, result.repetition, result.fold] = result
         yield Scored(result=result)
 

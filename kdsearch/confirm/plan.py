@@ -1,4 +1,4 @@
-"""The plan of a confirmation: all that is trained and compared, fixed before anything of it is known."""
+"""The plan of a confirmation: everything that is trained and compared, fixed before training starts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, job_of_repeat
 
 NEAR = 1.5
-"""Two members whose parameters differ by less than this factor are near-equals; the likelier stays."""
+"""If two members' parameters differ by less than this factor, only the likelier stays."""
 CLASSES_PER_DECADE = 2
 SEEDS = 3
-"""With which a student is trained for the locked test; the first ships."""
+"""Number of seeds with which a student is trained for the locked test; the student of the first may be shipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +36,19 @@ class Arm:
     id: str
     """Its trial's number, ``12-twin`` for the twin of trial 12."""
     role: Role
-    """``plain``: the search's best student without distillation of a size class that a member is in."""
+    """``plain``: the search's best undistilled student in the size class of a member."""
     trial: int
     recipe: Recipe
-    """Trained for its whole schedule; the seed is the fold's."""
+    """Trained for all its epochs; the fold determines the seed."""
     params: int
     macs: int
     searched: float | None
-    """The Dice by which the search chose its trial, 0-1; of a twin, its member's. None where that was the Dice of
-    inherited weights, while the arm is begun cold."""
+    """Its trial's Dice in the search, 0-1; for a twin, the member's. None if the trial inherited weights, because the
+    arm is trained from scratch."""
 
     @property
     def name(self) -> str:
-        """As people are told of it."""
+        """The name that is displayed."""
         return f"twin of trial {self.trial}" if self.role == "twin" else f"trial {self.trial}"
 
 
@@ -66,38 +66,38 @@ class Repeat:
 
     arm: Arm
     repetition: int
-    """From 0, as ``fold``."""
+    """From 0, like ``fold``."""
     fold: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a confirmation trains and compares."""
+    """Everything that a confirmation trains and compares."""
 
     kind: Kind
     study: str
     arms: tuple[Arm, ...]
     """Smallest first; a twin after its member."""
     twins: tuple[Pair, ...]
-    """Distilled members and their twins: does distillation help?"""
+    """Distilled members and their twins, which test whether distillation helps."""
     not_worse: tuple[Pair, ...]
     """Members that are compared with the largest one, in the order of testing: the next smaller first. If the largest
-    has no answer, the largest that has one takes its place."""
+    has no answer, they are compared with the largest that has one."""
     settings: ConfirmConfig
     testing: Testing
     partitions: tuple[tuple[str, ...], ...]
-    """Fingerprint of each fold of each repetition."""
+    """The fingerprint of each fold of each repetition."""
     seeds: tuple[tuple[int, ...], ...]
-    """That the networks of each fold of each repetition share."""
+    """The seed for all networks of each fold of each repetition."""
     ships: int
-    """The seed whose student is to be shipped, should one be trained on all images."""
+    """The seed of the student that may be shipped, if one is trained on all images."""
     warnings: tuple[str, ...] = ()
     sealed_digest: str = ""
-    """Under which it was sealed; empty before."""
+    """The digest of the sealed text; empty until the plan is sealed."""
 
     @property
     def digest(self) -> str:
-        """Stands for all of it, as it was written when it was sealed."""
+        """Identifies the plan; the digest of its sealed text if it is sealed."""
         return self.sealed_digest or digest_of(dump_plan(self))
 
     def tests_the_same(self, other: Plan) -> bool:
@@ -106,27 +106,27 @@ class Plan:
 
     @property
     def members(self) -> tuple[Arm, ...]:
-        """Smallest first."""
+        """The members, smallest first."""
         return tuple(arm for arm in self.arms if arm.role == "member")
 
     @property
     def pilot(self) -> bool:
-        """Whether there is too little of it for a claim."""
+        """Whether it has too few repetitions for a claim."""
         return self.kind == "confirm" and self.settings.repetitions < 3
 
     def arm(self, name: str) -> Arm:
-        """The arm of that id."""
+        """The arm with this id."""
         return next(arm for arm in self.arms if arm.id == name)
 
     def repeats(self) -> Iterator[Repeat]:
-        """All trainings but the teachers', fold by fold."""
+        """All training runs except those of teachers, fold by fold."""
         for repetition, folds in enumerate(self.partitions):
             for fold in range(len(folds)):
                 for arm in self.arms:
                     yield Repeat(arm=arm, repetition=repetition, fold=fold)
 
     def job(self, repeat: Repeat) -> str:
-        """The id of the job that makes it."""
+        """The id of the repeat's job."""
         return job_of_repeat(self.digest, arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold)
 
 
@@ -138,9 +138,9 @@ def make_plan(
     partitions: Sequence[Sequence[str]],
     warnings: Sequence[str] = (),
 ) -> Plan:
-    """The likely members of the front, their twins and the best plain students of their sizes.
+    """Plans the likely members of the front, their twins and the best undistilled students of their sizes.
 
-    Raises SearchError where the study has no student on its front yet.
+    Raises SearchError if the study has no student on its front yet.
     """
     members = choose_members(study, students, standings)
     if not members:
@@ -169,21 +169,21 @@ def make_plan(
             for repetition, folds in enumerate(partitions)
         ),
         ships=study.seed,
-        warnings=(*warnings, *_begun_cold(arms)),
+        warnings=(*warnings, *_from_scratch(arms)),
     )
 
 
 def make_test_plan(study: StudyConfig, student: Student, *, partition: str, warnings: Sequence[str] = ()) -> Plan:
-    """The student's recipe and its twin, trained on all but the locked test images with ``SEEDS`` seeds.
+    """Plans to train the student's recipe and its twin on all but the locked test images, with ``SEEDS`` seeds.
 
-    ``partition`` is the fingerprint of those images and the locked ones.
+    ``partition`` is the fingerprint of the split into these images and the locked ones.
     """
     arms = [_arm(student, "member")]
     twins = []
     if student.recipe.distillation is not None:
         arms.append(_arm(student, "twin"))
         twins.append(Pair(arm=arms[0].id, other=arms[1].id))
-    seeds = tuple((study.seed + place,) for place in range(SEEDS))
+    seeds = tuple((study.seed + number,) for number in range(SEEDS))
     return Plan(
         kind="test",
         study=study.name,
@@ -195,12 +195,12 @@ def make_test_plan(study: StudyConfig, student: Student, *, partition: str, warn
         partitions=((partition,),) * SEEDS,
         seeds=seeds,
         ships=seeds[0][0],
-        warnings=(*warnings, *_begun_cold(arms)),
+        warnings=(*warnings, *_from_scratch(arms)),
     )
 
 
 def choose_members(study: StudyConfig, students: Sequence[Student], standings: Standings) -> tuple[Student, ...]:
-    """One member of the front of each size class, the likeliest; near-equals merged; smallest first."""
+    """The student of each size class that is most likely on the front, without near-equal sizes; smallest first."""
 
     def likely(student: Student) -> tuple[float, float]:
         stability = standings[student.number].stability if student.number in standings else 0.0
@@ -208,9 +208,9 @@ def choose_members(study: StudyConfig, students: Sequence[Student], standings: S
 
     best: dict[int, Student] = {}
     for student in front_of(students, study.search.objectives, study.search.limits):
-        place = size_class(student.scores.params)
-        best[place] = max(best.get(place, student), student, key=likely)
-    chosen = [best[place] for place in sorted(best)]
+        size = size_class(student.scores.params)
+        best[size] = max(best.get(size, student), student, key=likely)
+    chosen = [best[size] for size in sorted(best)]
     while near := _nearest_pair(chosen):
         chosen.remove(min(near, key=likely))
     while len(chosen) > study.confirm.members:
@@ -219,7 +219,7 @@ def choose_members(study: StudyConfig, students: Sequence[Student], standings: S
 
 
 def size_class(params: int) -> int:
-    """Half decades of parameters."""
+    """The index of a size class; each class covers a factor of about 3 in parameters."""
     return math.floor(CLASSES_PER_DECADE * math.log10(params))
 
 
@@ -246,35 +246,35 @@ def _arm(student: Student, role: Role) -> Arm:
     )
 
 
-def _begun_cold(arms: Sequence[Arm]) -> list[str]:
-    """What to mind of students that inherited; they are trained cold because their donors have seen every fold."""
+def _from_scratch(arms: Sequence[Arm]) -> list[str]:
+    """Warns about students that inherited; they start from scratch, because their donors used images of all folds."""
     trials = sorted({arm.trial for arm in arms if arm.searched is None})
     if not trials:
         return []
     named = f"trial{'s' * (len(trials) > 1)} {', '.join(map(str, trials))}"
     warning = (
-        f"{named} began with another student's weights in the search, and that one has seen the images that score: "
-        "what is scored is the recipe begun cold, over all its epochs; the search's own weights may be better"
+        f"{named} inherited weights in the search from students that were trained on the images scored here; these "
+        "scores describe the recipe trained from scratch for all its epochs, and the inherited weights may score higher"
     )
     return [warning]
 
 
 def _twin_among(arms: Sequence[Arm], member: Student) -> Arm | None:
-    """An arm that is trained as the member's twin would be."""
+    """An arm that is trained exactly like the member's twin would be."""
     return next((arm for arm in arms if _trained_alike(arm.recipe, _arm(member, "twin").recipe)), None)
 
 
 def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
-    """The best student without distillation of each size class that a member is in, where it is no arm yet."""
+    """The best undistilled student in each member's size class, unless an arm is trained in the same way."""
     found: list[Arm] = []
-    for place in sorted({size_class(member.scores.params) for member in members}):
-        plain = [
+    for size in sorted({size_class(member.scores.params) for member in members}):
+        undistilled = [
             student
             for student in students
-            if student.recipe.distillation is None and size_class(student.scores.params) == place
+            if student.recipe.distillation is None and size_class(student.scores.params) == size
         ]
-        if plain:
-            arm = _arm(max(plain, key=lambda student: student.scores.dice), "plain")
+        if undistilled:
+            arm = _arm(max(undistilled, key=lambda student: student.scores.dice), "plain")
             if not any(_trained_alike(other.recipe, arm.recipe) for other in (*arms, *found)):
                 found.append(arm)
     return found
@@ -285,7 +285,7 @@ def _trained_alike(one: Recipe, other: Recipe) -> bool:
 
 
 def _tested_as_one_family(content: Content) -> Content:
-    """Plans sealed before there was a choice keep their rule."""
+    """Plans that were sealed before there was a choice keep their rule."""
     return content | {"testing": "one family"}
 
 
@@ -294,19 +294,19 @@ SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family,))
 
 
 def dump_plan(plan: Plan) -> str:
-    """As it is stored."""
+    """Serializes a plan."""
     return json.dumps(SCHEMA.stamped(_PLAN.dump_python(plan, mode="json", exclude={"sealed_digest"})), sort_keys=True)
 
 
 def read_plan(text: str) -> Plan:
-    """A stored plan; raises KdsearchError where a newer release wrote it, or it is none."""
+    """Reads a stored plan; raises KdsearchError if it is invalid or a newer release wrote it."""
     try:
         plan = _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))), context=READING)
     except ValidationError as error:
-        raise SearchError(f"confirmation's plan: cannot be read: {first_line(error)}") from error
+        raise SearchError(f"cannot read the confirmation's plan: {first_line(error)}") from error
     return dataclasses.replace(plan, sealed_digest=digest_of(text))
 
 
 def digest_of(text: str) -> str:
-    """Of a plan as it is written."""
+    """The digest of a serialized plan."""
     return digest(text)

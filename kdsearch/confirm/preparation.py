@@ -1,4 +1,4 @@
-"""Gets a study's images, folds and plan ready for its confirmation."""
+"""Prepares the images, folds and plan of a confirmation or a test."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from kdsearch.statistics.selection import standings_of
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, students_of
 
-UNFINISHED = "the search has not all its trials yet: another student may be on its front"
+UNFINISHED = "the search is not finished, so better students may still turn up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """All that a confirmation needs before anything is trained."""
+    """Everything that a confirmation needs before training starts."""
 
     plan: Plan
-    """As it would be sealed now."""
+    """The plan as it would be sealed now."""
     images: Materials
-    """The search's, without a teacher."""
+    """The search's images, without a teacher."""
     folds: tuple[tuple[Splits, ...], ...]
     """By repetition."""
     described: ScoredImages
     seconds: float
-    """About how long all of it takes, from what the search's trainings took."""
+    """An estimate of the total time, based on the search's training times."""
 
     @property
     def lesions(self) -> int:
-        """Images with a lesion that are scored out of fold."""
+        """Number of scored images with a lesion."""
         return int(self._with_lesion.sum())
 
     @property
     def layout(self) -> Layout:
-        """The images with a lesion, their groups and folds, from which the plan's power follows."""
+        """The groups and folds of the images with a lesion, which determine the plan's power."""
         here = self._with_lesion
         _, groups = np.unique(np.asarray(self.described.groups)[here], return_inverse=True)
         return Layout(
@@ -69,14 +69,14 @@ class Prepared:
 
 
 def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
-    """Reads the images, deals the folds and makes the plan; raises KdsearchError where one of them cannot be had."""
+    """Reads the images, splits them into folds and makes the plan; raises KdsearchError if any of this fails."""
     if study.repeats > 1:
         raise SearchError(
-            f"study {study.name}: repeats and confirm exclude each other: repeats average over splits already"
+            f"study {study.name}: repeats and confirm cannot be combined, because repeats already average over splits"
         )
     images = read_same_images(study, home, data=store.data())
     require_same_teacher(study, images, home, teacher_id=store.teacher_id)
-    dealt = _deal(study, images)
+    dealt = _folds(study, images)
     students, data = students_of(store.records()), store.data()
     groups = data.validation_groups if data is not None else None
     plan = make_plan(
@@ -96,14 +96,14 @@ def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
 
 
 def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: int) -> Prepared:
-    """Reads the images and plans one student's test on the locked ones; raises KdsearchError where that cannot be."""
+    """Reads the images and plans one student's test on the locked ones; raises KdsearchError if any of this fails."""
     images = read_same_images(study, home, data=store.data())
     require_same_teacher(study, images, home, teacher_id=store.teacher_id)
     students = students_of(store.records())
     student = next((student for student in students if student.number == trial), None)
     if student is None:
         hint = nearest(str(trial), (str(student.number) for student in students))
-        raise SearchError(f"study {study.name}: trial {trial}: there is no finished student of that number{hint}")
+        raise SearchError(f"study {study.name}: trial {trial}: no finished student has this number{hint}")
     whole = all_but_locked(images.dataset, images.splits, train_without_lesion=study.data.train_without_lesion)
     plan = make_test_plan(study, student, partition=whole.fingerprint, warnings=_warnings(study))
     dealt = ((whole,),) * len(plan.partitions)
@@ -117,7 +117,7 @@ def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: in
 
 
 def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, seed: int) -> WantedTeacher:
-    """The teacher of one fold: trained inside it for its whole schedule, with its last weights."""
+    """The teacher of one fold, trained on the fold's training images for all epochs and with the last weights."""
     config = study.teacher
     if isinstance(config, TeacherConfig) and config.file is None:
         config = config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
@@ -128,14 +128,14 @@ def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, se
     )
 
 
-def _deal(study: StudyConfig, images: Materials) -> tuple[tuple[Splits, ...], ...]:
-    settings, lesion_free = study.confirm, study.data.train_without_lesion
+def _folds(study: StudyConfig, images: Materials) -> tuple[tuple[Splits, ...], ...]:
+    settings, negatives = study.confirm, study.data.train_without_lesion
     dataset, splits = images.dataset, images.splits
     if settings.leave_one_source_out:
-        return (folds_by_source(dataset, splits, train_without_lesion=lesion_free),) * settings.repetitions
+        return (folds_by_source(dataset, splits, train_without_lesion=negatives),) * settings.repetitions
     seeds = [seed_of("folds", settings.seed, repetition) for repetition in range(settings.repetitions)]
     return tuple(
-        folds(dataset, splits, count=settings.folds, seed=seed, train_without_lesion=lesion_free) for seed in seeds
+        folds(dataset, splits, count=settings.folds, seed=seed, train_without_lesion=negatives) for seed in seeds
     )
 
 
@@ -143,11 +143,11 @@ def _warnings(study: StudyConfig) -> list[str]:
     found = []
     if study.teacher.file is not None:
         found.append(
-            f"the teacher is {study.teacher.file} in every fold: it may have learnt from the images that score, "
-            "which flatters it and may flatter its students"
+            f"the teacher is {study.teacher.file} in every fold; if it was trained on the images scored here, its Dice "
+            "is too high and its students' Dice may be too"
         )
     if study.score_test:
-        found.append("the study has scored its test images (score_test): nothing is locked away any more")
+        found.append("the study has already scored its test images (score_test), so no image is held out any more")
     return found
 
 
@@ -159,7 +159,7 @@ def _seconds(
     splits: Splits,
     dealt: tuple[tuple[Splits, ...], ...],
 ) -> float:
-    """The search's training seconds, times the trainings and their images, shared by the workers."""
+    """Estimates the total time from the search's training times and the number of images, divided by the workers."""
     took = {student.number: student.scores.train_seconds * _times_as_long(student.recipe) for student in students}
     teacher = store.teacher()
     each = sum(took[arm.trial] for arm in plan.arms)
@@ -169,5 +169,5 @@ def _seconds(
 
 
 def _times_as_long(recipe: Recipe) -> float:
-    """How many times as many epochs the recipe takes where it begins cold."""
+    """The ratio of the recipe's epochs from scratch to its epochs in the search."""
     return recipe.cold.training.epochs / recipe.training.epochs

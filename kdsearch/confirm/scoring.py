@@ -1,4 +1,4 @@
-"""Scores a fold's network at the size of the files, once."""
+"""Scores the networks of a fold at original resolution, and finds members that are clearly worse."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ CPU = torch.device("cpu")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FoldScorer:
-    """Knows every image's lesion at the size of its file."""
+    """Scores networks with masks at original resolution."""
 
     dataset: Dataset
     masks: Mapping[str, NativeMask]
     """By the image's id."""
 
     def student(self, recipe: Recipe, trained: Trained, fold: Splits) -> Scores:
-        """The student's scores, with those at the files' size."""
+        """Adds scores at original resolution to a student's."""
         network = build_student(recipe.student, begun=False)
         network.load_state_dict(load(trained.weights))
         return self._with_native(network, trained.scores, fold)
 
     def teacher(self, teacher: TrainedTeacher, fold: Splits) -> Scores:
-        """The teacher's scores, with those at the files' size."""
+        """Adds scores at original resolution to a teacher's."""
         return self._with_native(teacher.load(CPU), teacher.scores, fold)
 
     def _with_native(self, network: torch.nn.Module, scores: Scores, fold: Splits) -> Scores:
@@ -54,7 +54,7 @@ class FoldScorer:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """So that sums, and with them the pixels at the threshold, are the same on every machine; workers need the rest."""
+    """Makes sums, and so pixels at the threshold, the same on every machine; leaves other cores to workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -64,7 +64,7 @@ def _one_thread() -> Iterator[None]:
 
 
 FEWEST_FOLDS = 2
-"""One training of each says too little."""
+"""One training run per member is too little to drop any."""
 
 
 def overtaken(
@@ -75,11 +75,11 @@ def overtaken(
     done: Collection[tuple[int, int]],
     dropped: Collection[str],
 ) -> dict[str, str]:
-    """Members that are shown to be worse than one no larger, with the reason.
+    """Members that are significantly worse than one of at most their size, with the reason.
 
-    ``done`` are the folds that every other arm has been scored in, by repetition and fold. A verdict needs folds and
-    images, as in the answers; all pairs of members and all looks share the error rate of 5 % (Holm, and alpha divided
-    by the number of looks).
+    ``done`` are the finished folds, by repetition and fold. As in the answers, a difference must be significant over
+    folds and over images. All pairs of members and all looks share the error rate of 5 % (Holm, with alpha divided by
+    the number of looks).
     """
     if not FEWEST_FOLDS <= len(done) < _folds(plan):
         return {}
@@ -97,7 +97,7 @@ def overtaken(
     for (arm, other), difference in zip(pairs, compared, strict=True):
         if difference.shown and difference.mean > 0:
             found.setdefault(
-                arm.id, f"{difference} points behind {other.name}, which is no larger, after {len(done)} folds"
+                arm.id, f"{difference} points behind {other.name}, which is at most as large, after {len(done)} folds"
             )
     return found
 
@@ -117,7 +117,7 @@ def _rows(
     arm: str,
     done: Collection[tuple[int, int]],
 ) -> Floats:
-    """R×N Dice; NaN in folds that are not done."""
+    """R×N Dice; NaN in unfinished folds."""
     scores = {place: found for place in done if (found := results[(arm, *place)].scores) is not None}
     return table_of(images, scores).values["dice"]
 

@@ -1,4 +1,4 @@
-"""What a confirmation leaves in the study's storage: a second Optuna study, with its plan and a trial a training."""
+"""Confirmations in the Optuna database: each is an Optuna study with its plan and one trial per training run."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from kdsearch.version import __version__, commit_of_checkout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredImages:
-    """The images that score, in the order of the data set: all but the locked test's, or those alone."""
+    """The images that networks are scored on, in the data set's order: only the locked test images, or all others."""
 
     groups: tuple[str, ...]
     sources: tuple[str, ...]
     labels: tuple[str, ...]
-    """Empty where an image has none."""
+    """An empty string for an image that has none."""
     lesion_fraction: Singles
-    """Of the image's area; 0 where there is no lesion."""
+    """Fraction of the image's area; 0 for negative images."""
     folds: tuple[tuple[int, ...], ...]
-    """For each repetition the fold of each image."""
+    """The fold of each image, for each repetition."""
     test_to_train: float
-    """Images that score over images that train, both with a lesion; the mean over folds."""
+    """Ratio of scored to training images, only those with a lesion; the mean over folds."""
 
 
 def describe_images(
     dataset: Dataset, positions: Sequence[int], repetitions: Sequence[Sequence[Splits]]
 ) -> ScoredImages:
-    """Of the images at those positions, which each repetition's folds cover."""
+    """Describes the images at these positions, which each repetition's folds cover."""
     infos = [dataset.infos[position] for position in positions]
     masks = dataset.masks[np.asarray(positions)]
     return ScoredImages(
@@ -77,59 +77,59 @@ IMAGES_SCHEMA = Schema(what="confirmation's images", upgrades=(unchanged,))
 
 
 def dump_images(images: ScoredImages) -> str:
-    """As they are stored with a sealed plan."""
+    """Serializes the images' description, which is stored with a sealed plan."""
     return json.dumps(IMAGES_SCHEMA.stamped(_IMAGES.dump_python(images, mode="json")))
 
 
 def read_images(text: str) -> ScoredImages:
-    """Stored images; raises KdsearchError if a newer release wrote them."""
+    """Reads a stored description; raises KdsearchError if a newer release wrote it."""
     return _IMAGES.validate_json(json.dumps(IMAGES_SCHEMA.upgraded(json.loads(text))))
 
 
 TEACHER = "teacher"
-"""Stands in an arm's place for the teacher of a fold."""
+"""Used instead of an arm's id for the teacher of a fold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldResult:
-    """What came of one arm, or the teacher, in one fold."""
+    """The result of one arm, or of the teacher, in one fold."""
 
     arm: str
     repetition: int
     fold: int
     """Both from 0."""
     scores: Scores | None
-    """On the fold's images; None where the training failed."""
+    """On the fold's images; None if training failed."""
     reason: str = ""
     """Why it failed."""
 
 
 class ConfirmStore:
-    """One sealed plan in Optuna's storage, and what is known of it."""
+    """One sealed plan in the Optuna database, with its results."""
 
     def __init__(self, optuna_study: optuna.Study, plan: Plan, *, number: int) -> None:
         self.plan = plan
         self.number = number
-        """From 1: which confirmation, or opening of the locked test, of the study it is."""
+        """Counts the study's confirmations, or uses of its test images, from 1."""
         self._study = optuna_study
 
     @property
     def name(self) -> str:
-        """Of Optuna's study."""
+        """The Optuna study's name."""
         return self._study.study_name
 
     @property
     def sealed(self) -> str:
-        """When, in UTC, as ISO 8601."""
+        """When the plan was sealed, in UTC, as ISO 8601."""
         return str(self._study.user_attrs["sealed"])
 
     @property
     def receipt(self) -> dict[str, str]:
-        """By whom, when and with what it was sealed."""
+        """When, by whom and with which version the plan was sealed."""
         return {key: str(self._study.user_attrs[key]) for key in ("sealed", "by", "commit", "kdsearch", "digest")}
 
     def results(self) -> dict[tuple[str, int, int], FoldResult]:
-        """What is done, by arm, repetition and fold; the first of results of one training counts."""
+        """All results by arm, repetition and fold; if a training run has several, the first counts."""
         found: dict[tuple[str, int, int], FoldResult] = {}
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
             kept = SCHEMA.upgraded(trial.user_attrs)
@@ -142,7 +142,7 @@ class ConfirmStore:
         return found
 
     def complete(self) -> bool:
-        """Whether nothing of the plan is left to be trained."""
+        """Whether all training runs of the plan have ended."""
         results, dropped = self.results(), self.dropped()
         return all(
             repeat.arm.id in dropped or (repeat.arm.id, repeat.repetition, repeat.fold) in results
@@ -150,31 +150,31 @@ class ConfirmStore:
         )
 
     def keep(self, arm: str, repetition: int, fold: int, scores: Scores, *, recipe: Recipe | None) -> FoldResult:
-        """A training that is done; ``recipe`` is the student's as it was trained."""
+        """Stores the scores of a training run; ``recipe`` is the trained student's, with its seed."""
         stored = {"scores": dump_scores(scores)} | ({"recipe": dump_recipe(recipe)} if recipe is not None else {})
         self._add(arm, repetition, fold, stored, value=scores.dice)
         return FoldResult(arm=arm, repetition=repetition, fold=fold, scores=scores)
 
     def fail(self, repeat: Repeat, reason: str, *, traceback: str) -> FoldResult:
-        """A training that cannot be done."""
+        """Stores a failed training run."""
         stored = {"reason": reason} | ({"traceback": traceback} if traceback else {})
         self._add(repeat.arm.id, repeat.repetition, repeat.fold, stored, value=None)
         return FoldResult(arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold, scores=None, reason=reason)
 
     def bind_images(self, images: ScoredImages) -> None:
-        """Keeps what the answers need to know of the images."""
+        """Stores the description of the images, which the answers need."""
         self._study.set_user_attr("images", dump_images(images))
 
     def images(self) -> ScoredImages:
-        """What was kept of them."""
+        """The stored description of the images."""
         return read_images(self._study.user_attrs["images"])
 
     def drop(self, dropped: Mapping[str, str]) -> None:
-        """Keeps which members were dropped on the way, and why."""
+        """Stores which arms were dropped early, with the reasons."""
         self._study.set_user_attr("dropped", json.dumps(dropped))
 
     def dropped(self) -> dict[str, str]:
-        """Members that were dropped, by arm, with the reason."""
+        """The reason for each arm that was dropped early."""
         return dict(json.loads(self._study.user_attrs.get("dropped", "{}")))
 
     def _add(self, arm: str, repetition: int, fold: int, stored: dict[str, str], *, value: float | None) -> None:
@@ -199,24 +199,24 @@ SCHEMA = Schema(what="repeat", upgrades=())
 
 
 def sealed_plans(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> list[ConfirmStore]:
-    """The study's sealed plans of that kind, the last one last. Raises SearchError."""
+    """The study's sealed plans of this kind, latest last; raises SearchError if the database cannot be opened."""
     with explained(study):
         return _sealed(open_storage(url), study, study_id=study_id, kind=kind)
 
 
 def open_confirmation(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> ConfirmStore | None:
-    """The last of ``sealed_plans``; None where there is none."""
+    """The latest of ``sealed_plans``; None if there is none."""
     found = sealed_plans(url, study, study_id=study_id, kind=kind)
     return found[-1] if found else None
 
 
 def seal(url: str, study: str, plan: Plan, images: ScoredImages, *, study_id: str) -> ConfirmStore:
-    """Keeps the plan, before anything of it is trained."""
+    """Stores the plan before training starts."""
     with explained(study):
         storage = open_storage(url)
         number = len(_sealed(storage, study, study_id=study_id, kind=plan.kind)) + 1
         taken = set(optuna.get_all_study_names(storage))
-        names = (f"{study}.{plan.kind}-{place}" for place in range(1, len(taken) + 2))
+        names = (f"{study}.{plan.kind}-{index}" for index in range(1, len(taken) + 2))
         name = next(name for name in names if name not in taken)
         made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
         with warnings.catch_warnings():
@@ -231,7 +231,7 @@ def seal(url: str, study: str, plan: Plan, images: ScoredImages, *, study_id: st
             "commit": commit_of_checkout(),
             "sealed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "digest": plan.digest,
-            "plan": dump_plan(plan),  # the last, by which it is sealed
+            "plan": dump_plan(plan),  # written last; a plan without it is not sealed
         }.items():
             made.set_user_attr(key, value)
     return store
@@ -240,12 +240,12 @@ def seal(url: str, study: str, plan: Plan, images: ScoredImages, *, study_id: st
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # such as a number without a name in a container
+    except (KeyError, OSError):  # such as a user id without a name in a container
         return str(os.getuid())
 
 
 def _sealed(storage: BaseStorage, study: str, *, study_id: str, kind: Kind) -> list[ConfirmStore]:
-    """In the order they were sealed."""
+    """The sealed plans in the order in which they were sealed."""
     found: list[ConfirmStore] = []
     prefix = f"{study}.{kind}-"
     names = [name for name in optuna.get_all_study_names(storage) if name.startswith(prefix)]
@@ -258,8 +258,8 @@ def _sealed(storage: BaseStorage, study: str, *, study_id: str, kind: Kind) -> l
         plan = read_plan(attributes["plan"])
         if plan.digest != attributes["digest"]:
             raise SearchError(
-                f"study {study}: the plan of {name} was changed after it was sealed (digest {attributes['digest']}, "
-                f"now {plan.digest}); nothing it says can be believed"
+                f"study {study}: the plan of {name} was changed after it was sealed (digest was "
+                f"{attributes['digest']}, now {plan.digest}); its results cannot be trusted"
             )
         found.append(ConfirmStore(known, plan, number=len(found) + 1))
     return found

@@ -1,4 +1,4 @@
-"""The student's strong view of a batch, and the teacher's logits carried along by the same transform."""
+"""Images on a device, and random augmentation of images, masks and teacher logits together."""
 
 from __future__ import annotations
 
@@ -44,35 +44,35 @@ class UnlabelledGrey:
     grey: Tensor
     """N×H×W uint8."""
     fraction: float
-    """Of each batch that is drawn from them."""
+    """Fraction of each batch that is drawn from these images, from 0 to 1."""
     teacher_logits: Tensor | None = None
-    """N×C×H×W, in half precision; None where nothing needs them."""
+    """N×C×H×W in half precision; None if no term needs them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """What a network is trained and judged on."""
+    """The images that a network is trained and validated on, with the teacher's logits."""
 
     train: Images
     validation: Images
     teacher_logits: Tensor | None = None
-    """N×C×H×W, the teacher's of the training images, in half precision; None where nothing needs them."""
+    """N×C×H×W for the training images, in half precision; None if no term needs them."""
     unlabelled: UnlabelledGrey | None = None
-    """What is learnt from the teacher alone; None where there is nothing."""
+    """Images for which the teacher's prediction is the only target; None if there are none."""
     left_out: Tensor | None = None
-    """N: the member of the teacher that did not learn from each training image; None if the teacher has no such
-    members, or nothing asks it."""
+    """N: the ensemble member that was not trained on each image; None if there are no such members or no term needs
+    them."""
 
     @property
     def device(self) -> torch.device:
-        """Where the images are."""
+        """The device that holds the images."""
         return self.train.grey.device
 
 
 def training_data(
     dataset: Dataset, splits: Splits, device: torch.device, unlabelled: UnlabelledPart | None = None
 ) -> TrainingData:
-    """The training, validation and unlabelled images on the device; the test images are not touched."""
+    """Loads the training, validation and unlabelled images, but never the test images, onto the device."""
     return TrainingData(
         train=images_at(dataset, splits.train, device),
         validation=images_at(dataset, splits.validation, device),
@@ -86,7 +86,7 @@ def _on(part: UnlabelledPart, device: torch.device) -> UnlabelledGrey:
 
 
 def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:
-    """The images at those positions of the data set, on the device."""
+    """Loads the images at these positions of the data set onto the device."""
     chosen = np.asarray(positions)
     return Images(
         grey=torch.from_numpy(dataset.images[chosen]).to(device),
@@ -96,44 +96,44 @@ def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device
 
 
 def choose_device(wanted: Device) -> torch.device:
-    """``auto`` is CUDA, then MPS, then the CPU; raises KdsearchError for one that is not there."""
+    """Returns the device; ``auto`` prefers CUDA, then MPS. Raises KdsearchError if the device is not available."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
+        return torch.device(next(name for name, found in available.items() if found))
     if not available[wanted]:
-        there = ", ".join(name for name, found in available.items() if found)
-        raise KdsearchError(f"device: {wanted} is not available to torch {torch.__version__}; there is: {there}")
+        usable = ", ".join(name for name, found in available.items() if found)
+        raise KdsearchError(f"device: torch {torch.__version__} cannot use {wanted}; available: {usable}")
     return torch.device(wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one training step sees."""
+    """The input of one training step."""
 
     image: Tensor
-    """N×1×H×W, normalised: the strong view."""
+    """N×1×H×W, normalized: the strong view."""
     weak: Tensor
-    """The same without noise and dropout: the weak view."""
+    """N×1×H×W: the weak view, which has no noise and no dropout."""
     target: Tensor
-    """N×H×W class numbers, warped as the image."""
+    """N×H×W class numbers, warped with the image."""
     teacher_logits: Tensor | None = None
-    """N×C×H×W, the teacher's cached logits, warped as the image; None where nothing needs them."""
+    """N×C×H×W, cached and warped with the image; None if no term needs them."""
     labelled: int | None = None
-    """How many of the images, the first, have a mask; None for all of them. The others' target means nothing."""
+    """The first so many images have a mask; None if all have one. The target of the others is meaningless."""
     left_out: Tensor | None = None
-    """N: the member of the teacher that did not learn from each image, -1 for all of them; None if the teacher has no
-    such members."""
+    """N: the ensemble member that was not trained on each image, -1 if no member was; None if the teacher has no such
+    members."""
 
     @property
     def known_target(self) -> Tensor:
-        """The target of the images that have a mask."""
+        """The targets of the images that have a mask."""
         return self.target[: self.labelled]
 
     def followed_by(self, more: Batch) -> Batch:
-        """The batch, all of whose images have a mask, and after it images that have none."""
+        """Appends images without masks to a batch in which every image has one."""
         logits = left_out = None
         if self.teacher_logits is not None:
-            assert more.teacher_logits is not None, "the teacher was asked about both"
+            assert more.teacher_logits is not None, "both parts have teacher logits"
             logits = torch.cat([self.teacher_logits, more.teacher_logits])
         if self.left_out is not None:
             left_out = torch.cat([self.left_out, self.left_out.new_full((len(more.image),), -1)])
@@ -150,10 +150,10 @@ class Batch:
 def strong_view(
     images: Tensor, masks: Tensor, logits: Tensor | None, *, spec: AugmentationSpec, generator: torch.Generator
 ) -> Batch:
-    """A batch of grey values and masks, both N×H×W uint8, under a random transform of its own for each image.
+    """Augments gray images and masks, both N×H×W uint8, with a separate random transform for each image.
 
-    Random crop, shift, scale, rotation and flip move image, mask and teacher's logits together; noise and dropout touch
-    the image alone. Outside the image its mirror image is seen. The same generator state gives the same batch.
+    Crop, shift, scale, rotation and flip move the image, its mask and its teacher logits together; noise and dropout
+    change only the image. Images are mirrored at the border. The same generator state gives the same batch.
     """
     theta = random_affine(len(images), spec, generator).to(images.device)
     layers = [images.unsqueeze(1).float() / 255, masks.unsqueeze(1).float() / 255]
@@ -171,7 +171,7 @@ def strong_view(
 
 
 def random_affine(count: int, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
-    """N×2×3 matrices from output to input coordinates, both in [-1, 1]."""
+    """Draws N×2×3 matrices that map output to input coordinates, both in [-1, 1]."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
@@ -187,7 +187,7 @@ def random_affine(count: int, spec: AugmentationSpec, generator: torch.Generator
 
 
 def warp(maps: Tensor, theta: Tensor) -> Tensor:
-    """Maps N×K×h×w of any resolution, moved by N×2×3 matrices; mirrored at the border."""
+    """Warps maps N×K×h×w of any resolution by N×2×3 matrices, with mirrored borders."""
     grid = functional.affine_grid(theta, list(maps.shape), align_corners=False)
     return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""All that a training changes as it goes, as one thing that is kept while it runs and resumed."""
+"""The full state of a training run, and checkpoints from which it resumes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from kdsearch.files.whole import read_whole, write_whole
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 
 SEAL_BYTES = 4 + 16
-"""A checksum and the digest of what is trained, before the state itself."""
+"""Length of the header: a checksum and the digest of what is trained."""
 
 FIRST_PAUSE_S = 0.5
 WAITS_S = 45.0
-"""Shorter than the silence for which a worker is taken for lost."""
+"""Shorter than the silence after which a worker counts as lost."""
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingState:
-    """Weights, optimiser, schedule, scaler, random state, the best epoch so far, and the curve."""
+    """Weights, optimizer, schedule, scaler, random state, best epoch so far and learning curve."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class TrainingState:
         precision: torch.dtype | None,
         slow: Slow | None = None,
     ) -> None:
-        """``extra`` holds parameters that learn along; ``steps`` are those of all epochs together."""
+        """``extra`` holds parameters that are trained jointly; ``steps`` counts the steps of all epochs."""
         self.model = model
         self.parameters = [*model.parameters(), *(extra.parameters() if extra is not None else ())]
         self.generator = torch.Generator(device="cpu").manual_seed(seed)
@@ -56,11 +56,11 @@ class TrainingState:
 
     @property
     def judged(self) -> nn.Module:
-        """The network that is validated and kept: the model, or its average."""
+        """The network that is validated and kept: the model or its moving average."""
         return self.model if self.average is None else self.average.module
 
     def dump(self) -> bytes:
-        """The state as it is between two epochs."""
+        """Serializes the state; call it between two epochs."""
         content = {
             "model": self.model.state_dict(),
             "extra": self._extra.state_dict() if self._extra is not None else {},
@@ -78,8 +78,8 @@ class TrainingState:
         return file.getvalue()
 
     def restore(self, content: bytes) -> None:
-        """Goes back to a dumped state."""
-        kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # each part goes where it belongs
+        """Restores a state that ``dump`` returned."""
+        kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # parts move to their own device
         self.model.load_state_dict(kept["model"])
         if self._extra is not None:
             self._extra.load_state_dict(kept["extra"])
@@ -94,7 +94,7 @@ class TrainingState:
 
 
 class Best:
-    """Keeps the weights of the best epoch so far, by validation Dice or loss."""
+    """The weights of the best epoch so far, by validation Dice or loss."""
 
     def __init__(self, spec: TrainingSpec) -> None:
         self.epoch = 0
@@ -103,36 +103,36 @@ class Best:
         self._weights: dict[str, Tensor] = {}
 
     def offer(self, model: nn.Module, report: EpochReport) -> None:
-        """Takes the model's weights if the report is better than all before."""
+        """Copies the model's weights if this epoch is the best so far."""
         value = report.dice if self._monitor == "dice" else -report.validation_loss
         if value > self._value:
             self.epoch, self._value = report.epoch, value
             self._weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     def restore(self, model: nn.Module) -> None:
-        """Puts the best weights back."""
+        """Loads the best weights into the model."""
         model.load_state_dict(self._weights)
 
     def state(self) -> dict[str, object]:
-        """What ``restore_state`` takes."""
+        """The content for a checkpoint."""
         return {"epoch": self.epoch, "value": self._value, "weights": self._weights}
 
     def restore_state(self, state: dict[str, object]) -> None:
-        """Goes back to what ``state`` gave."""
-        self.epoch, self._value, self._weights = state["epoch"], state["value"], state["weights"]  # type: ignore[assignment]  # as written above
+        """Restores what ``state`` returned."""
+        self.epoch, self._value, self._weights = state["epoch"], state["value"], state["weights"]  # type: ignore[assignment]  # as state() returns
 
 
 class Checkpoint:
-    """One training's place for its state.
+    """The checkpoint of one training run.
 
-    ``failure`` says why the last state could not be kept, if so; ``resumed_epochs`` counts the epochs that the training
-    resumed with.
+    ``failure`` is the reason why the last write failed, or empty; ``resumed_epochs`` counts the epochs that were not
+    trained again.
     """
 
     def __init__(self, url: str, *, subject: object, every_s: float, waits_s: float = WAITS_S) -> None:
-        """``subject`` is what is trained: a state of anything else is not resumed. ``every_s`` in seconds.
+        """``subject`` identifies what is trained; a checkpoint with another subject is ignored.
 
-        A state that cannot be read is tried again for ``waits_s`` seconds.
+        The state is written at most every ``every_s`` seconds. Failed reads are retried for ``waits_s`` seconds.
         """
         self.failure = ""
         self.resumed_epochs = 0
@@ -142,16 +142,16 @@ class Checkpoint:
         self._kept_at = time.monotonic()
 
     def resume(self, state: TrainingState) -> None:
-        """Brings the state to where a former process left it; a damaged checkpoint is logged and left aside.
+        """Restores the state that an earlier process wrote; logs and ignores a damaged checkpoint.
 
-        Raises CheckpointAway for one that cannot be read: a training from the first epoch would overwrite it.
+        Raises CheckpointAway if the checkpoint cannot be read, because training from scratch would overwrite it.
         """
         content = self._read()
         if content is None or content[4:SEAL_BYTES] != self._subject:
             return
         body = content[SEAL_BYTES:]
         if zlib.crc32(body).to_bytes(4) != content[:4]:
-            logger.warning("%s is damaged; the training begins again", self._url)
+            logger.warning("checkpoint %s is damaged; training starts from scratch", self._url)
             return
         state.restore(body)
         self.resumed_epochs = len(state.curve)
@@ -161,17 +161,17 @@ class Checkpoint:
         while True:
             try:
                 return read_whole(self._url)
-            except NotADirectoryError:  # a file is in the place of its folder, so that it was never written
+            except NotADirectoryError:  # a file has the name of its folder, so no checkpoint was ever written
                 return None
             except OSError as error:
                 if time.monotonic() + pause > until:
-                    raise CheckpointAway(f"its checkpoint cannot be read: {error.strerror or error}") from error
-                logger.warning("%s cannot be read, and is tried again: %s", self._url, error)
+                    raise CheckpointAway(f"cannot read its checkpoint: {error.strerror or error}") from error
+                logger.warning("cannot read checkpoint %s; retrying: %s", self._url, error)
             time.sleep(pause)
             pause *= 2
 
     def keep(self, state: TrainingState) -> None:
-        """Writes the state if the last one was written long enough ago; a failure is left in ``failure``."""
+        """Writes the state if the last write was at least ``every_s`` ago; sets ``failure`` if the write fails."""
         if time.monotonic() - self._kept_at < self._every_s:
             return
         body = state.dump()

@@ -1,4 +1,4 @@
-"""Feature maps of teacher and student: aligned, projected, and kept for reuse."""
+"""Teacher feature maps, aligned with the student's and cached for reuse."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from kdsearch.distill.batches import warp
 from kdsearch.models.contract import Encoder, maps_at
 
 OFFSETS = tuple(quarter / 4 for quarter in range(-4, 5))
-"""Cells."""
+"""Candidate offsets, in cells."""
 LEAST_CELLS = 4
-"""In height and width; fewer say nothing of where they look."""
+"""Smallest height and width of maps whose offset can be measured."""
 LARGE = 256
-"""Pixels in height and width; wider than the receptive fields of students that are worth it."""
+"""Height and width in pixels, larger than the receptive fields of useful students."""
 LEAST_STD = 0.1
-"""Of the mean over channels; a channel that was silent on the measured images is not blown up when it is active."""
+"""Fraction of the mean over channels; keeps channels that are inactive on the measured images from being amplified."""
 LEAST_GAIN = 0.02
-"""Of correlation, over no offset at all and over the opposite one."""
+"""Correlation that an offset must gain over no offset and over the opposite offset."""
 
 
 class HiddenMaps:
-    """Asks a teacher for its hidden maps, each cell of which then stands for the part of the image it lies over.
+    """Computes a teacher's feature maps, aligned so that each cell covers the same part of the image as the student's.
 
-    A strided convolution on an even size looks half a cell to one side, by its padding: the image is moved by as much
-    before the teacher sees it. ``mean`` and ``std``, 1×K×1×1, are those of each channel over the measured images.
+    The padding of a strided convolution on an even size shifts its sampling grid by half a cell; the image is shifted
+    to compensate before the teacher computes its maps. ``mean`` and ``std``, both 1×K×1×1, are measured per channel.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class HiddenMaps:
         offset: float | None = None,
         budget: MapBudget | None = None,
     ) -> None:
-        """``images`` N×1×H×W, normalised, are what offset and statistics are measured on.
+        """Measures offset and statistics on ``images`` N×1×H×W, normalized.
 
-        ``stride`` is that of the maps; None stands for the encoder's output. ``offset`` is how many cells further the
-        teacher's look than the student's; measured for students whose cells look straight ahead, unless given.
-        Maps are kept within ``budget``; None stands for one of its own.
+        ``stride`` None means the encoder's output. ``offset``, in cells, is how far the teacher's grid is shifted
+        relative to the student's; None measures it for students without a shift. ``budget`` limits the cached maps;
+        None creates a separate one.
         """
         self._teacher, self._stride = teacher, stride
         self.known = KnownMaps(budget or MapBudget())
@@ -57,7 +57,7 @@ class HiddenMaps:
         self.std = torch.maximum(std, LEAST_STD * std.mean()).clamp_min(1e-6)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """N×K×h×w of images N×1×H×W, not to be changed in place."""
+        """Returns maps N×K×h×w for images N×1×H×W; do not change them in place."""
         return self.known.get(images, self._aligned)
 
     @torch.no_grad()
@@ -68,15 +68,16 @@ class HiddenMaps:
         return maps_at(self._teacher.features(images), self._stride, side=images.shape[-1]).float()
 
     def standardised(self, images: Tensor) -> Tensor:
-        """The same with mean 0 and standard deviation 1 in each channel."""
+        """Returns the maps with mean 0 and standard deviation 1 in each channel."""
         return (self(images) - self.mean) / self.std
 
 
 def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
-    """How many cells to the right of its place a cell of a network's maps looks, by its geometry alone, to a quarter.
+    """Computes how many cells a network's maps are shifted to the right, to a quarter, from its geometry only.
 
-    That is the centre of the receptive field of the two cells in the middle of a large image, where a copy's kernels
-    are weighted means, its batch norms neutral and its activations left out, so that no training is needed.
+    The shift is the center of the receptive field of the two middle cells of a large image. It is measured on a copy
+    whose kernels are weighted means, whose batch norms are neutral and which has no activations, so that the weights
+    do not matter.
     """
     network = copy.deepcopy(encoder).eval().requires_grad_(requires_grad=False)
     generator = torch.Generator().manual_seed(0)
@@ -85,7 +86,7 @@ def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
             module.reset_parameters()
             module.reset_running_stats()
         for name, part in module.named_children():
-            if "activation" in type(part).__module__:  # torch's and timm's; saturated ones let nothing through
+            if "activation" in type(part).__module__:  # torch's and timm's; saturated ones block gradients
                 setattr(module, name, nn.Identity())
     for kernel in (parameter for parameter in network.parameters() if parameter.ndim == 4):
         means = 1 + 0.1 * torch.rand(kernel.shape, generator=generator)
@@ -96,17 +97,17 @@ def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
     middle = maps.shape[-1] // 2
     (seen,) = torch.autograd.grad(maps[..., middle - 1 : middle + 1].sum(), image)
     weight = seen.abs().sum(dim=(0, 1, 2))
-    assert weight.sum() > 0, "some pixel reaches the cells in the middle"
-    centre = float((weight * torch.arange(LARGE, device=device)).sum() / weight.sum())
-    return round(4 * (centre - (LARGE - 1) / 2) * maps.shape[-1] / LARGE) / 4
+    assert weight.sum() > 0, "some pixel influences the middle cells"
+    center = float((weight * torch.arange(LARGE, device=device)).sum() / weight.sum())
+    return round(4 * (center - (LARGE - 1) / 2) * maps.shape[-1] / LARGE) / 4
 
 
 @torch.no_grad()
 def measure_offset(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """How many cells to the right of its place a cell of the images' maps looks, to a quarter; the same downwards.
+    """Measures how many cells the images' maps are shifted to the right and down, to a quarter.
 
-    The mirror image's maps, mirrored, match the image's own where cells look straight ahead; elsewhere they do after
-    both were moved by the offset. 0.0 where maps have too few cells to tell.
+    Without a shift, the maps of the mirrored image, mirrored back, match the maps of the image; otherwise they match
+    after both are moved by the offset. Returns 0.0 if the maps have too few cells.
     """
     maps, mirrored = maps_of(images), maps_of(images.flip(-1))
     cells = maps.shape[-1]
@@ -122,7 +123,10 @@ def measure_offset(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> float
 
 
 def moved(images: Tensor, right: float, *, cells: int, down: float | None = None) -> Tensor:
-    """Images or maps, looked at ``right`` cells (of ``cells`` a side) to the right, and as much or ``down`` below."""
+    """Samples images or maps ``right`` cells to the right and ``down`` cells below (default: ``right``).
+
+    ``cells`` is the number of cells per side.
+    """
     theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
     theta[:, 0, 2] = right * 2 / cells
     theta[:, 1, 2] = (right if down is None else down) * 2 / cells
@@ -130,7 +134,7 @@ def moved(images: Tensor, right: float, *, cells: int, down: float | None = None
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Of maps N×K×h×w, each channel about its own mean."""
+    """Correlation of two maps N×K×h×w; each channel is centered on its own mean."""
     a, b = (part - part.mean(dim=(0, 2, 3), keepdim=True) for part in (a, b))
     return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt().clamp_min(1e-12))
 
@@ -139,7 +143,7 @@ MOST_BYTES = 256 * 2**20
 
 
 class MapBudget:
-    """How many bytes all maps that one process keeps may take together."""
+    """A limit on the memory that all cached maps of a process use together."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -147,16 +151,16 @@ class MapBudget:
         self._known: weakref.WeakSet[KnownMaps] = weakref.WeakSet()
 
     def add(self, known: KnownMaps) -> None:
-        """Counts these maps too, for as long as somebody holds them."""
+        """Counts these maps too, until they are garbage-collected."""
         self._known.add(known)
 
     def takes(self, more_bytes: int) -> bool:
-        """Whether there is room for so many bytes more; once there was none, no others are taken until room is made."""
+        """Whether this many bytes fit; after the first refusal, refuses all until ``make_room`` is called."""
         self._full |= more_bytes > self._most_bytes - sum(known.bytes for known in self._known)
         return not self._full
 
     def make_room(self) -> None:
-        """To be called when other views come than those before: if it is full, all start over."""
+        """Clears all caches if the budget is full; call it when the augmented views change."""
         if self._full:
             for known in self._known:
                 known.forget()
@@ -164,21 +168,24 @@ class MapBudget:
 
 
 class KnownMaps:
-    """Keeps maps by the bytes of their images, on the CPU, within a budget; what comes later is computed each time.
+    """Caches maps on the CPU by the bytes of their images; maps beyond the budget are computed each time.
 
-    Trainings of one seed and batch size see the same views in the same order: only the first of them pays for the
-    teacher. On other devices nothing is kept: CUDA graphs cannot look anything up.
+    Training runs with the same seed and batch size use the same views in the same order, so only the first one runs the
+    teacher. On other devices nothing is cached, because CUDA graphs cannot look anything up.
     """
 
     def __init__(self, budget: MapBudget) -> None:
-        """``budget`` is shared with the other maps of the process."""
+        """``budget`` is shared by all maps of the process."""
         self.bytes = 0
         self._budget = budget
         self._maps: dict[tuple[torch.Size, bytes], Tensor] = {}
         budget.add(self)
 
     def get(self, images: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """What ``compute``, always the same, makes of the images; not to be changed in place."""
+        """Returns ``compute(images)``, from the cache if possible; do not change it in place.
+
+        ``compute`` must be the same function in every call.
+        """
         if images.device.type != "cpu":
             return compute(images)
         key = images.shape, hashlib.blake2b(images.contiguous().numpy().data, digest_size=16).digest()

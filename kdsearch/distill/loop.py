@@ -1,4 +1,4 @@
-"""The one training loop, for teacher, student and plain student, and the scores of what it trained."""
+"""The training loop for teachers and for students with or without a teacher, and their scores."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Fitted:
     seconds: float
 
 
-def train(  # noqa: PLR0913 - an argument for each part of a training
+def train(  # noqa: PLR0913 - one argument for each part of a training run
     model: nn.Module,
     objective: Objective,
     data: TrainingData,
@@ -51,13 +51,13 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
     checkpoint: Checkpoint | None = None,
     kept: Kept = "best",
 ) -> Generator[EpochReport, None, Fitted]:
-    """Trains the model in place, yielding one report an epoch, and leaves it with the weights of one of them.
+    """Trains the model in place, yields one report per epoch, and leaves the model with the kept epoch's weights.
 
-    Where the last are kept, validation images are not looked at, and their figures in the reports are NaN.
-    Closing the generator stops the training. ``extra`` holds parameters that learn along, such as a regressor's;
-    ``slow`` is a part of the model that learns at a fraction of the rate.
-    From a checkpoint the epochs that were done are reported again, at once, and the rest is trained: to the same
-    weights, to the bit on a CPU, as without a break. Raises TrainingFailed for a loss that is not finite.
+    If the last weights are kept, validation images are not used and their values in the reports are NaN. Closing the
+    generator stops the training. ``extra`` holds parameters that are trained jointly, such as a regressor's; ``slow``
+    is a part of the model with a lower learning rate. With a checkpoint, the finished epochs are reported again at
+    once and training continues; on a CPU the final weights are bit-identical to those of an uninterrupted run. Raises
+    TrainingFailed if the loss is not finite.
     """
     steps = math.ceil(len(data.train) / spec.batch_size)
     precision = _mixed_precision(spec, data.device)
@@ -92,7 +92,6 @@ def train(  # noqa: PLR0913 - an argument for each part of a training
 
 
 def _take_weights(state: TrainingState, kept: Kept) -> None:
-    """Leaves the model with the weights that are kept."""
     if kept == "best":
         state.best.restore(state.model)
     elif state.average is not None:
@@ -108,9 +107,9 @@ def _train_epoch(
     steps: int,
     others: torch.Generator,
 ) -> Tensor:
-    """Shows the network every training image once; returns the mean loss.
+    """Trains on every image with a mask once and returns the mean loss.
 
-    Unlabelled images are drawn and moved by ``others``, so that a student sees the same views of the labelled images in
+    ``others`` draws and augments the unlabelled images, so that a student sees the same views of the other images in
     the same batches with and without them.
     """
     state.model.train()
@@ -130,9 +129,9 @@ def _train_epoch(
 def _unlabelled_parts(
     data: TrainingData, labelled: Sequence[Tensor], generator: torch.Generator
 ) -> Iterator[Tensor | None]:
-    """Positions of the unlabelled images that are added to each step's labelled ones; None if there are none.
+    """Yields for each step the positions of the unlabelled images to add, or None if there are none.
 
-    They are the wanted fraction of the batch that both make together.
+    They make up the requested fraction of the combined batch.
     """
     more = data.unlabelled
     if more is None:
@@ -146,7 +145,7 @@ def _unlabelled_parts(
 
 
 def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator) -> Batch:
-    """The chosen training images in the strong view, with the teacher's logits where they are wanted."""
+    """Augments the chosen training images, and the teacher's logits if the data has them."""
     chosen = chosen.to(data.device)
     logits = None if data.teacher_logits is None else data.teacher_logits[chosen]
     batch = strong_view(
@@ -158,12 +157,12 @@ def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator
 def with_unlabelled(
     batch: Batch, data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator: torch.Generator
 ) -> Batch:
-    """The batch with the chosen unlabelled images after its own, in their own strong view."""
-    assert data.unlabelled is not None, "they were chosen among these"
+    """Appends the chosen unlabelled images to the batch, with their own random augmentation."""
+    assert data.unlabelled is not None, "the data has unlabelled images to choose from"
     chosen = chosen.to(data.device)
     grey, logits = data.unlabelled.grey[chosen], None
     if batch.teacher_logits is not None:
-        assert data.unlabelled.teacher_logits is not None, "the teacher was asked about both"
+        assert data.unlabelled.teacher_logits is not None, "both parts have teacher logits"
         logits = data.unlabelled.teacher_logits[chosen]
     more = strong_view(grey, torch.zeros_like(grey), logits, spec=spec.augmentation, generator=generator)
     return batch.followed_by(more)
@@ -171,7 +170,7 @@ def with_unlabelled(
 
 @torch.no_grad()
 def predict_logits(model: nn.Module, grey: Tensor) -> Tensor:
-    """Logits N×C×H×W of grey values N×H×W, in evaluation mode."""
+    """Predicts logits N×C×H×W for gray images N×H×W, in evaluation mode."""
     model.eval()
     parts = [model(normalise(part)) for part in torch.split(grey, EVALUATION_BATCH)]
     return torch.cat(parts).float()
@@ -179,12 +178,12 @@ def predict_logits(model: nn.Module, grey: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def reporting_memory() -> Iterator[None]:
-    """Turns running out of memory, on a GPU or on the CPU, into OutOfMemory."""
+    """Raises OutOfMemory if the GPU or the CPU runs out of memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
-            f"the device ran out of memory; fewer search.workers leave more to each: {first_line(error)}"
+            f"the device ran out of memory; set fewer search.workers to leave more for each: {first_line(error)}"
         ) from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):
@@ -193,7 +192,6 @@ def reporting_memory() -> Iterator[None]:
 
 
 def _step(state: TrainingState, *, clip: float | None) -> None:
-    """One step of optimiser and schedule down the gradients."""
     if clip is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.parameters, clip)
@@ -210,7 +208,6 @@ def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
 
 
 def _judged(report: EpochReport, model: nn.Module, images: Images, spec: TrainingSpec) -> EpochReport:
-    """The report with loss and Dice of the images."""
     logits = predict_logits(model, images.grey)
     target = (images.masks > 0).long()
     return dataclasses.replace(
@@ -228,16 +225,16 @@ def _finite(loss: Tensor, epoch: int) -> float:
 
 
 def _mixed_precision(spec: TrainingSpec, device: torch.device) -> torch.dtype | None:
-    """The arithmetic autocast is to use; None for plain float32, which is what any device but CUDA gets."""
+    """The type for autocast; None means float32, which every device except CUDA uses."""
     if device.type != "cuda" or spec.precision == "float32":
         return None
     return torch.float16 if spec.precision == "fp16" else torch.bfloat16
 
 
 def score(network: nn.Module, images: Images, fitted: Fitted, *, params: int | None = None) -> Scores:
-    """Overlap on the images, and what the network costs; leaves the network on the CPU, where tools count it.
+    """Scores the network on the images and counts its cost; leaves it on the CPU, where counting tools need it.
 
-    ``params`` are given of what cannot be counted; its multiply-adds are then not known.
+    Pass ``params`` for a network that cannot be counted; its multiply-adds are then unknown.
     """
     predicted = predict_classes(predict_logits(network, images.grey)).cpu()
     network.cpu()

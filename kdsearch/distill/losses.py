@@ -1,4 +1,4 @@
-"""Losses against masks and against the teacher, all of them averages."""
+"""Losses against the masks and against the teacher, all of them means."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kdsearch.config.distillation import DistilledPath, Loss
 from kdsearch.config.training import SupervisedLoss
 
 DICE_SMOOTHING = 1e-3
-"""Added to shares of the image, not to pixel counts, so that Dice does not depend on the image's size."""
+"""Added to fractions of the image, not to pixel counts, so that Dice does not depend on the image's size."""
 AFFINITY_SIDE = 8
-"""Places a side between which cosines are compared; the number of pairs grows with its fourth power."""
+"""Cells per side between which cosines are compared; the number of pairs grows with its fourth power."""
 OUTLINE = 1 / 32
-"""How far from an outline ``boundary`` reaches, of the image's side."""
+"""How far ``boundary`` reaches from an outline, as a fraction of the image's side."""
 
 
 def supervised(logits: Tensor, target: Tensor, kind: SupervisedLoss) -> Tensor:
@@ -28,7 +28,7 @@ def supervised(logits: Tensor, target: Tensor, kind: SupervisedLoss) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over pixels and images; one channel is a sigmoid, several are a softmax."""
+    """Mean over pixels and images; uses a sigmoid for one channel and a softmax for several."""
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
     return functional.cross_entropy(logits, target.long())
@@ -41,19 +41,19 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     else:
         probability = logits.softmax(dim=1)[:, 1:]
         truth = functional.one_hot(target.long(), logits.shape[1]).permute(0, 3, 1, 2)[:, 1:].to(logits.dtype)
-    both, a, b = ((part).mean(dim=(2, 3)) for part in (probability * truth, probability, truth))
+    both, a, b = (part.mean(dim=(2, 3)) for part in (probability * truth, probability, truth))
     return (1 - (2 * both + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
 
 
 def logits_mse(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of logits N×C×H×W, before any activation; ``weights`` as of ``outline_weights``."""
+    """Mean squared difference of logits N×C×H×W, before any activation; ``weights`` as from ``outline_weights``."""
     return _weighted_mean((student - teacher).square(), weights)
 
 
 def logits_kld(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
-    """KL(teacher ‖ student) per pixel at a temperature, times its square (Hinton et al. 2015).
+    """KL(teacher ‖ student) per pixel, times the squared temperature (Hinton et al. 2015).
 
-    One channel is a Bernoulli distribution in each pixel; several are a categorical one over the channels.
+    One channel is a Bernoulli distribution per pixel; several are a categorical distribution over the channels.
     """
     student, teacher = student / temperature, teacher / temperature
     if student.shape[1] == 1:
@@ -66,10 +66,10 @@ def logits_kld(student: Tensor, teacher: Tensor, temperature: float, weights: Te
 
 
 def logits_dml(student: Tensor, teacher: Tensor, kind: SupervisedLoss, weights: Tensor | None = None) -> Tensor:
-    """The supervised loss with the teacher's probabilities in the place of the mask (Wang et al. 2023, DML).
+    """The supervised loss with the teacher's probabilities instead of the mask (Wang et al. 2023, DML).
 
     Cross-entropy of logits N×C×H×W against soft labels and, with ``dice_cross_entropy``, the Dice semimetric
-    ``1 - (a + b - |p - q|) / (a + b)`` of means over places, which is least where both agree.
+    ``1 - (a + b - |p - q|) / (a + b)`` of means over pixels, which is smallest when both agree.
     """
     if student.shape[1] == 1:
         p, q = student.sigmoid(), teacher.sigmoid()
@@ -90,43 +90,44 @@ def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def maps_kld(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher ‖ student) of where in the image each channel is active, averaged over channels and images.
+    """KL(teacher ‖ student) of spatial activation, averaged over channels and images.
 
-    Each channel of N×K×h×w becomes a distribution over its h·w places, at a temperature, times its square (Shu et al.
-    2021, channel-wise distillation, equation 4). Adding a constant to a channel changes nothing.
+    A softmax at the temperature turns each channel of N×K×h×w into a distribution over its h·w cells; the result is
+    multiplied by the squared temperature (Shu et al. 2021, channel-wise distillation, equation 4). Adding a constant to
+    a channel changes nothing.
     """
     student, teacher = (maps.flatten(2) / temperature for maps in (student, teacher))
     return _kl(student.log_softmax(dim=2), teacher.log_softmax(dim=2)).sum(dim=2).mean() * temperature**2
 
 
 def maps_pkd(student: Tensor, teacher: Tensor) -> Tensor:
-    """One minus Pearson's correlation of each channel over images and places, averaged over channels.
+    """One minus Pearson's correlation of each channel of N×K×h×w over images and cells, averaged over channels.
 
-    Of N×K×h×w; half the mean squared difference of standardised maps (Cao et al. 2022, PKD, equations 2 and 5).
+    Equals half the mean squared difference of standardized maps (Cao et al. 2022, PKD, equations 2 and 5).
     """
     return functional.mse_loss(standardised(student), standardised(teacher)) / 2
 
 
 def maps_affinity(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the cosines between all pairs of places (Liu et al. 2019, pair-wise distillation).
+    """Mean squared difference of the cosines between all pairs of cells (Liu et al. 2019, pair-wise distillation).
 
-    Of N×K×h×w and N×L×h×w, averaged down to at most ``AFFINITY_SIDE`` places a side; K and L may differ.
+    Maps N×K×h×w and N×L×h×w are pooled to at most ``AFFINITY_SIDE`` cells per side; K and L may differ.
     """
     return functional.mse_loss(_affinities(student), _affinities(teacher))
 
 
 def _affinities(maps: Tensor) -> Tensor:
-    """N×P×P cosines between places."""
+    """N×P×P cosines between cells."""
     height, width = (min(side, AFFINITY_SIDE) for side in maps.shape[-2:])
-    places = functional.normalize(functional.adaptive_avg_pool2d(maps, (height, width)).flatten(2), dim=1)
-    return places.transpose(1, 2) @ places
+    cells = functional.normalize(functional.adaptive_avg_pool2d(maps, (height, width)).flatten(2), dim=1)
+    return cells.transpose(1, 2) @ cells
 
 
 def maps_region(student: Tensor, teacher: Tensor, target: Tensor, *, classes: int = 2) -> Tensor:
-    """Mean squared difference of each place's cosine to the mean of its class (Wang et al. 2020, IFVD, equation 3).
+    """Mean squared difference of each cell's cosine to the mean of its class (Wang et al. 2020, IFVD, equation 3).
 
-    Of N×K×h×w and N×L×h×w, with class numbers ``target`` N×H×W below ``classes``; K and L may differ. Means are taken
-    image by image. A cell in which several classes meet belongs to each by its fraction of pixels.
+    Compares maps N×K×h×w and N×L×h×w, with class numbers ``target`` N×H×W below ``classes``; K and L may differ. Means
+    are taken per image. A cell with several classes counts for each in proportion to its pixels.
     """
     pixels = functional.one_hot(target.long(), classes).permute(0, 3, 1, 2).to(student.dtype)
     height, width = student.shape[-2:]
@@ -136,17 +137,17 @@ def maps_region(student: Tensor, teacher: Tensor, target: Tensor, *, classes: in
 
 
 def _to_prototypes(maps: Tensor, members: Tensor) -> Tensor:
-    """N×C×h×w: the cosine of each place to the mean of each class, whose members are N×C×h×w from 0 to 1."""
-    places = maps.flatten(2)
-    means = members.flatten(2) @ places.transpose(1, 2) / members.flatten(2).sum(dim=2, keepdim=True).clamp_min(1e-6)
-    cosines = functional.normalize(means, dim=2) @ functional.normalize(places, dim=1)
+    """N×C×h×w cosines of each cell to the mean of each class; ``members`` N×C×h×w are fractions from 0 to 1."""
+    cells = maps.flatten(2)
+    means = members.flatten(2) @ cells.transpose(1, 2) / members.flatten(2).sum(dim=2, keepdim=True).clamp_min(1e-6)
+    cosines = functional.normalize(means, dim=2) @ functional.normalize(cells, dim=1)
     return cosines.reshape(*cosines.shape[:2], *maps.shape[-2:])
 
 
 def outline_weights(target: Tensor, extra: float) -> Tensor:
-    """N×1×H×W of mean 1 in each image: pixels at an outline of class numbers N×H×W count ``1 + extra``, others 1.
+    """Pixel weights N×1×H×W: ``1 + extra`` near the outlines of class numbers N×H×W and 1 elsewhere, scaled to mean 1.
 
-    At an outline is what has another class within ``OUTLINE`` of the image's side.
+    A pixel is near an outline if another class is within ``OUTLINE`` of the image's side.
     """
     reach = max(1, round(OUTLINE * target.shape[-1]))
     classes = target.unsqueeze(1).float()
@@ -158,13 +159,13 @@ def outline_weights(target: Tensor, extra: float) -> Tensor:
 
 
 def attention(maps: Tensor) -> Tensor:
-    """N×1×h×w: mean over channels of the squares, scaled to a root mean square of 1 (Zagoruyko and Komodakis 2017)."""
+    """N×1×h×w mean of squares over channels, scaled to a root mean square of 1 (Zagoruyko and Komodakis 2017)."""
     energy = maps.square().mean(dim=1, keepdim=True)
     return energy / energy.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
 
 
 def standardised(maps: Tensor) -> Tensor:
-    """N×K×h×w with mean 0 and standard deviation 1 in each channel, over images and places."""
+    """N×K×h×w with mean 0 and standard deviation 1 in each channel, over images and cells."""
     mean = maps.mean(dim=(0, 2, 3), keepdim=True)
     return (maps - mean) / (maps - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp_min(1e-3)
 
@@ -183,19 +184,19 @@ def _kl(student_log: Tensor, teacher_log: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a comparison may depend on beside student and teacher."""
+    """The inputs of a comparison other than student and teacher."""
 
     logit_std: float
-    """Standard deviation of the teacher's logits; 1 where they are compared as they come."""
+    """Standard deviation of the teacher's logits; 1 if they are compared without scaling."""
     temperature: float
     supervised: SupervisedLoss
     """The loss against the masks."""
     target: Tensor
-    """Class numbers M×H×W of the images that have a mask, the first M."""
+    """Class numbers M×H×W of the first M images, which have a mask."""
     classes: int = 2
-    """How many there are."""
+    """Number of classes."""
     weights: Tensor | None = None
-    """N×1×H×W of the pixels, with mean 1; None where all count alike."""
+    """Pixel weights N×1×H×W with mean 1; None if all pixels count equally."""
 
 
 Comparing: TypeAlias = Callable[[Tensor, Tensor, Setting], Tensor]
@@ -203,16 +204,16 @@ Comparing: TypeAlias = Callable[[Tensor, Tensor, Setting], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermLoss:
-    """How far a student is from its teacher, by one loss."""
+    """One distillation loss, for logits, feature maps or both."""
 
     logits: Comparing | None = None
-    """Of the student's and the teacher's N×C×H×W; None where the loss is of maps alone."""
+    """Compares logits N×C×H×W; None if the loss applies only to feature maps."""
     maps: Comparing | None = None
-    """Of the student's and the teacher's N×K×h×w; None where the loss is of logits alone."""
+    """Compares feature maps N×K×h×w; None if the loss applies only to logits."""
     scales: Mapping[DistilledPath, float]
-    """What brings each path's gradient near that of the supervised loss, measured at the encoders' outputs.
+    """Factors that bring each path's gradient near that of the supervised loss, measured at the encoders' outputs.
 
-    From ``tests/benchmarks/gradients.py``.
+    ``tests/benchmarks/gradients.py`` measures them.
     """
 
 
@@ -251,4 +252,4 @@ TERM_LOSSES: dict[Loss, TermLoss] = {
         scales={"hidden": 4.0},
     ),
 }
-"""By the name in a study file."""
+"""Losses by their name in a study file."""

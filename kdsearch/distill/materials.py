@@ -1,4 +1,4 @@
-"""What students are made from and judged by: images, their split, and a teacher."""
+"""The images, split and teacher that students are trained with."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher
 from kdsearch.files.digests import digest
 
 MOST_KEPT = 2
-"""Materials that a worker, or a cluster's object store, keeps."""
+"""How many materials a worker or a cluster's object store keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Materials:
-    """Images, split and teacher, opened."""
+    """Opened images, with their split and teacher."""
 
     dataset: Dataset
     splits: Splits
     trained_teacher: TrainedTeacher | None = None
-    """None where a teacher is still to be made from them."""
+    """None if a teacher is still to be trained on them."""
     unlabelled: UnlabelledPart | None = None
-    """Images without masks; None where the study has none."""
+    """Images without masks; None if the study has none."""
     cached_because: str = ""
-    """Why the images come from the cache: the study's folders cannot be read, or hold others. Empty if they don't."""
+    """Why the images come from the cache: the study's folders are unreadable or have changed. Empty if they do not."""
 
     @property
     def teacher(self) -> TrainedTeacher:
-        """The teacher, of materials that have one."""
-        assert self.trained_teacher is not None, "these materials are a teacher's, not a student's"
+        """The teacher; only for the materials of students."""
+        assert self.trained_teacher is not None, "a student's materials include a teacher"
         return self.trained_teacher
 
     @property
     def key(self) -> str:
-        """Stands for all of them."""
+        """Identifies the images, the split and the teacher."""
         more = () if self.unlabelled is None else (self.unlabelled.fingerprint,)
         return digest(self.splits.fingerprint, self.trained_teacher.id if self.trained_teacher else "", *more)
 
     def with_splits(self, splits: Splits) -> Materials:
-        """The same images under another split, which a teacher is still to be made for."""
+        """The same images with another split, and without a teacher."""
         unlabelled = None if self.unlabelled is None else self.unlabelled.beside(self.dataset, splits)
         return Materials(dataset=self.dataset, splits=splits, unlabelled=unlabelled, cached_because=self.cached_because)
 
     def training_data(self, device: torch.device) -> TrainingData:
-        """The training, validation and unlabelled images on the device."""
+        """Loads the training, validation and unlabelled images onto the device."""
         return training_data(self.dataset, self.splits, device, self.unlabelled)
 
     def place(self, home: Path) -> Place:
-        """Where they lie under kdsearch's folder on this machine."""
+        """Where the materials are in kdsearch's folder on this machine."""
         return Place(
             key=self.key,
             home=home,
@@ -71,7 +71,7 @@ class Materials:
         )
 
     def packed(self) -> Materials:
-        """The same in memory, ready to travel to another machine."""
+        """Copies everything into memory, so that it can be sent to another machine."""
         images, masks = np.asarray(self.dataset.images), np.asarray(self.dataset.masks)
         dataset = dataclasses.replace(self.dataset, images=images, masks=masks)
         teacher = self.trained_teacher.packed() if self.trained_teacher else None
@@ -81,7 +81,7 @@ class Materials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where materials lie on this machine."""
+    """Where materials are on this machine."""
 
     key: str
     home: Path
@@ -90,16 +90,16 @@ class Place:
     splits: Splits
     teacher: TeacherRecipe | None
     teacher_folder: Path | None
-    """Both None where there is no teacher yet."""
+    """Recipe and folder are None if there is no teacher yet."""
     unlabelled: UnlabelledPlace | None = None
-    """None where there are no images without masks."""
+    """None if all images have masks."""
 
     def open(self) -> Materials:
-        """The materials, their arrays memory-mapped."""
+        """Opens the materials with memory-mapped arrays."""
         teacher = None
         if self.teacher is not None and self.teacher_folder is not None:
             teacher = open_teacher(self.teacher, self.teacher_folder)
-            assert teacher is not None, "the driver makes the teacher before it submits its students' jobs"
+            assert teacher is not None, "the driver trains the teacher before it submits students"
         return Materials(
             dataset=open_dataset(self.home, self.data),
             splits=self.splits,
@@ -109,20 +109,19 @@ class Place:
 
 
 class Trainers:
-    """A process's trainers, by the key of their materials; the last few are kept."""
+    """The trainers of a process by the key of their materials; keeps the ``most`` recently used ones."""
 
     def __init__(self, device: torch.device, *, most: int = MOST_KEPT) -> None:
-        """``most``: how many are kept."""
         self._device, self._most = device, most
         self._known: OrderedDict[str, Trainer] = OrderedDict()
         self._budget = MapBudget()
 
     def get(self, key: str, open_materials: Callable[[], Materials]) -> Trainer:
-        """The trainer of those materials, which are opened where they are not known."""
+        """Returns the trainer for these materials and opens them if necessary."""
         if key not in self._known:
             for other in [other for other, trainer in self._known.items() if trainer.makes_teachers]:
-                del self._known[other]  # its images are those of the students that come next
-            while len(self._known) >= self._most:  # before more is opened, so that there is room for it
+                del self._known[other]  # the next students use the same images, with a teacher
+            while len(self._known) >= self._most:  # frees memory before more is opened
                 self._known.popitem(last=False)
             materials = open_materials()
             data, teacher = materials.training_data(self._device), materials.trained_teacher

@@ -1,4 +1,4 @@
-"""What a training step minimises: the masks alone, or the masks and what a teacher says."""
+"""The loss of a training step: against the masks, or against the masks and the teacher's predictions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Objective: TypeAlias = Callable[[Batch], Tensor]
 
 
 class Supervised:
-    """The loss against the masks alone, in float32 whatever the network computes in."""
+    """The loss against the masks, computed in float32 whatever the network's precision."""
 
     def __init__(self, network: Network, kind: SupervisedLoss) -> None:
         self._network, self._kind = network, kind
@@ -37,7 +37,7 @@ class Supervised:
 
 
 class TermModule(nn.Module):
-    """One term: how far the student is from the teacher in logits or in maps; its weight is not in it."""
+    """One distillation term, not yet weighted: the distance from student to teacher in logits or feature maps."""
 
     def __init__(
         self,
@@ -50,21 +50,21 @@ class TermModule(nn.Module):
         student_channels: int,
         logit_std: float,
     ) -> None:
-        """``common``: whether logits and maps are brought to one scale; else ``logit_std`` does nothing."""
+        """``common``: whether logits and maps are brought to one scale; if not, ``logit_std`` has no effect."""
         super().__init__()
-        self._teacher = (teacher,)  # in a tuple, so that it is not registered as a part of this module
+        self._teacher = (teacher,)  # a tuple keeps torch from registering it as a submodule
         self._term, self._loss, self._hidden, self._common = term, TERM_LOSSES[term.loss], hidden, common
         self._kind, self._logit_std = kind, logit_std if common else 1.0
         self._stride = stride_of(term)
         self.regressor: nn.Module | None = None
         if term.on == "regressor":
-            assert hidden is not None, "the regressor learns the teacher's maps"
+            assert hidden is not None, "the regressor needs the teacher's feature maps"
             self.regressor = regressor(student_channels, hidden.mean.shape[1])
 
     def forward(self, student: Outputs, batch: Batch) -> Tensor:
-        """The loss of one batch, in float32, of what the student makes of it."""
+        """The loss of one batch, in float32, for the student's outputs."""
         if self._term.on == "logits":
-            assert self._loss.logits is not None, "study files name it for logits only where it compares those"
+            assert self._loss.logits is not None, "the study file's check allows only losses that compare logits"
             teacher = self._teacher_logits(batch)
             return self._loss.logits(
                 student.logits.float(), teacher, self._setting(student, batch, self._weights(batch, teacher))
@@ -73,7 +73,7 @@ class TermModule(nn.Module):
         return self._compare_hidden(maps, self._teacher_hidden(batch), self._setting(student, batch))
 
     def _weights(self, batch: Batch, teacher: Tensor) -> Tensor | None:
-        """Of pixels; outlines are the masks', and the teacher's where there are none."""
+        """Pixel weights by the outlines of the masks, or of the teacher's predictions if an image has no mask."""
         extra = boundary_of(self._term)
         if not extra:
             return None
@@ -97,15 +97,15 @@ class TermModule(nn.Module):
         if batch.teacher_logits is not None and self._term.teacher_view == "weak":
             return batch.teacher_logits
         teacher = self._teacher[0]
-        assert teacher is not None, "batches carry the teacher's logits or there is a teacher to ask"
+        assert teacher is not None, "either batches carry the teacher's logits or the teacher is loaded"
         with torch.no_grad():
             if batch.left_out is None:
                 return teacher.outputs(self._view(batch)).logits.float()
-            assert isinstance(teacher, Ensemble | Resized), "of other teachers no member is left out"
+            assert isinstance(teacher, Ensemble | Resized), "other teachers have no members to leave out"
             return teacher.logits_by(self._view(batch), batch.left_out).float()
 
     def _teacher_hidden(self, batch: Batch) -> Tensor:
-        assert self._hidden is not None, "the term compares hidden maps"
+        assert self._hidden is not None, "the term compares feature maps"
         standard = self._common and self._term.on != "attention"
         return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
 
@@ -117,16 +117,16 @@ class TermModule(nn.Module):
         student, teacher = on_one_grid(student, teacher)
         if self._term.on == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
-        assert self._loss.maps is not None, "study files name it for maps only where it compares those"
+        assert self._loss.maps is not None, "the study file's check allows only losses that compare feature maps"
         return self._loss.maps(student, teacher, setting)
 
 
 class Distillation(nn.Module):
-    """The loss against masks and teacher, balanced as the spec says, for one student.
+    """The loss of one student against masks and teacher, combined by the spec's ``balance``.
 
-    ``shared`` is the paper's, weight · term + (1 - weight) · supervised of raw maps (Behboodi et al. 2025, equation for
-    L); ``added`` is supervised + the sum of weight · term on a common scale. Its own parameters are the regressors',
-    which learn along and are thrown away with it.
+    ``shared`` follows the paper: weight · term + (1 - weight) · supervised, of raw maps (Behboodi et al. 2025, equation
+    for L). ``added`` is supervised + the sum of weight · term, on a common scale. The module's parameters belong to the
+    regressors, which are trained jointly and then discarded.
     """
 
     def __init__(
@@ -140,14 +140,14 @@ class Distillation(nn.Module):
         student_channels: Mapping[int, int] | None = None,
         logit_std: float = 1.0,
     ) -> None:
-        """``teacher`` answers where batches carry no logits, ``hidden`` has its maps by the strides that terms name.
+        """``teacher`` is used if batches carry no logits; ``hidden`` has its feature maps by the strides of the terms.
 
-        ``student_channels`` are those of the student's maps by their stride; ``logit_std`` is the standard
-        deviation of the teacher's logits.
+        ``student_channels`` gives the channels of the student's maps by stride; ``logit_std`` is the standard deviation
+        of the teacher's logits.
         """
         super().__init__()
-        assert len(spec.terms) == 1 or spec.balance == "added", "the paper's balance is of one term"
-        self._student = (student,)  # in a tuple, so that it is not registered as a part of this module
+        assert len(spec.terms) == 1 or spec.balance == "added", "the paper's balance has one term"
+        self._student = (student,)  # a tuple keeps torch from registering it as a submodule
         self._spec, self._kind = spec, kind
         self.terms = nn.ModuleList(
             TermModule(
@@ -178,12 +178,12 @@ class Distillation(nn.Module):
 
 
 def _channels_at(channels: Mapping[int, int], stride: Stride | None) -> int:
-    """Of the student's maps of that stride, of its encoder's output for None; 0 where nothing is known of them."""
+    """Channels of the student's maps at a stride (None: the encoder's output); 0 if unknown."""
     return channels[stride or max(channels)] if channels else 0
 
 
 def regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:
-    """Two convolutions and a ReLU that bring the student's channels to the teacher's."""
+    """Two convolutions and a ReLU that map the student's channels to the teacher's."""
     return nn.Sequential(
         nn.Conv2d(student_channels, teacher_channels, kernel_size=1),
         nn.ReLU(),
@@ -192,7 +192,7 @@ def regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:
 
 
 def on_one_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps on the coarser of the two grids; detail is averaged away, never invented."""
+    """Average-pools both maps to the coarser of the two grids."""
     height, width = (min(a, b) for a, b in zip(student.shape[-2:], teacher.shape[-2:], strict=True))
 
     def pooled(maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by their names in a study file, and averages of weights."""
+"""Optimizers, learning-rate schedules, moving averages of weights, and gradients by CUDA graphs."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from kdsearch.errors import first_line
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 MOMENTUM = 0.9
-"""Of SGD."""
+"""For SGD."""
 SHORTEST_CYCLE = 10
-"""Steps; torch divides by zero in shorter ones. A shorter training ends within the cycle."""
+"""Steps; torch divides by zero in shorter cycles. A shorter training run ends within the cycle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """A part of a network that learns at a fraction of the rate, such as a pretrained encoder."""
+    """A part of a network, such as a pretrained encoder, that is trained at a fraction of the learning rate."""
 
     part: nn.Module
     fraction: float
 
 
 def build_optimizer(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow | None = None) -> Optimizer:
-    """The optimiser at the spec's learning rate and weight decay, in two groups of parameters where a part is slow.
+    """Builds the optimizer, with a second parameter group for the slow part if there is one.
 
-    Fused, because a step that walks small tensors in Python takes a twentieth of a small student's training.
+    It is fused, because a loop over small tensors in Python takes 5 % of a small student's training time.
     """
     groups, rate, decay = _groups(parameters, spec, slow), spec.learning_rate, spec.weight_decay
     match spec.optimizer:
@@ -64,10 +64,10 @@ def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow |
 
 
 def averaged(model: nn.Module, spec: TrainingSpec, *, steps_per_epoch: float) -> AveragedModel | None:
-    """The model's exponential moving average, batch norms' statistics included, to be updated after each step.
+    """An exponential moving average of weights and batch-norm statistics, to be updated after each step.
 
-    Its decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``; None where the spec averages nothing. Before it
-    has seen as many, it is the plain mean of what it has, so that the random start has no part of its own.
+    The decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``. During the first ``n`` steps it is the mean of
+    all steps so far, so that the random initialization has no influence. Returns None if averaging is off.
     """
     if spec.averaged_epochs is None:
         return None
@@ -85,7 +85,7 @@ def averaged(model: nn.Module, spec: TrainingSpec, *, steps_per_epoch: float) ->
 
 
 def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> LRScheduler:
-    """The schedule over ``steps`` training steps in all, to be moved on after each."""
+    """Builds the schedule for a total of ``steps`` training steps."""
     match spec.schedule:
         case "constant":
             return ConstantLR(optimizer, factor=1.0)
@@ -97,17 +97,17 @@ def build_schedule(optimizer: Optimizer, spec: TrainingSpec, *, steps: int) -> L
 
 
 WARM_UP = 3
-"""Batches of a shape that are carried out step by step before their kernels are recorded; libraries settle in these."""
+"""Batches of one shape that run without a graph first, so that libraries finish their setup before recording."""
 Shape: TypeAlias = tuple[object, ...]
 
 logger = logging.getLogger(__name__)
 
 
 class Gradients:
-    """Leaves the gradients of an objective's loss in the parameters; on a CUDA device by a graph for each shape.
+    """Computes the gradients of an objective's loss; on a CUDA device, with one CUDA graph per shape of batch.
 
-    A small network's step is hundreds of kernels of a few microseconds, each of which Python launches; a graph launches
-    all of them at once. Where the objective cannot be recorded, a warning says so and it runs step by step.
+    A step of a small network consists of hundreds of kernels of a few microseconds, each launched from Python; a graph
+    launches them all at once. If the objective cannot be recorded, a warning is logged and it runs without graphs.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Gradients:
         precision: torch.dtype | None,
         graphs: bool | None = None,
     ) -> None:
-        """``graphs``: whether to record them; on a CUDA device unless given."""
+        """``graphs``: whether to record graphs; None records them on CUDA devices."""
         self._objective, self._parameters, self._scaler = objective, parameters, scaler
         self._device, self._precision = device, precision
         self._records = device.type == "cuda" if graphs is None else graphs
@@ -129,24 +129,24 @@ class Gradients:
 
     @property
     def recorded(self) -> int:
-        """How many shapes of batches are recorded."""
+        """Number of recorded shapes."""
         return len(self._recorded)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The batch's loss, which the next batch may overwrite; gradients are scaled by the scaler."""
+        """Returns the batch's loss, which the next call may overwrite; leaves scaled gradients in the parameters."""
         shape = _shape(batch)
         if self._records and shape not in self._recorded and self._seen[shape] == WARM_UP:
             self._record(batch, shape)
         if self._records and shape in self._recorded:
             return self._recorded[shape].replay(batch, self._parameters)
         self._seen[shape] += 1
-        with self._beside() if self._records else contextlib.nullcontext():
+        with self._side_stream() if self._records else contextlib.nullcontext():
             return self._compute(batch)
 
     def _compute(self, batch: Batch) -> Tensor:
         for parameter in self._parameters:
             parameter.grad = None
-        # weights that autocast has cast before a graph would not be cast anew in it
+        # a graph would not repeat a cast of the weights that autocast has cached
         with torch.autocast(
             self._device.type, self._precision, enabled=self._precision is not None, cache_enabled=not self._records
         ):
@@ -162,26 +162,26 @@ class Gradients:
                 loss = self._compute(static)
         except RuntimeError as error:
             torch.cuda.synchronize(self._device)
-            logger.warning("the step cannot be recorded as a CUDA graph and runs more slowly: %s", first_line(error))
+            logger.warning("cannot record the step as a CUDA graph, so it runs more slowly: %s", first_line(error))
             self._records = False
             return
         gradients = [parameter.grad for parameter in self._parameters]
         self._recorded[shape] = _Recorded(graph=graph, batch=static, loss=loss, gradients=gradients)
 
     @contextlib.contextmanager
-    def _beside(self) -> Iterator[None]:
-        """In a stream beside the current one, as graphs want of what comes before them."""
+    def _side_stream(self) -> Iterator[None]:
+        """Runs warm-up steps in a stream of their own, which CUDA graphs require."""
         current = torch.cuda.current_stream(self._device)
-        beside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
             yield
-        current.wait_stream(beside)
+        current.wait_stream(side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Recorded:
-    """A graph, and the tensors that it reads and writes."""
+    """A graph with the tensors it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
@@ -189,7 +189,7 @@ class _Recorded:
     gradients: Sequence[Tensor | None]
 
     def replay(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """The loss of another batch of the same shape."""
+        """Runs the graph on another batch of the same shape and returns the loss."""
         static = _tensors(self.batch)
         for name, tensor in _tensors(batch).items():
             static[name].copy_(tensor)

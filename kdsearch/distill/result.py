@@ -1,4 +1,4 @@
-"""How a training ends: with a trained network, or with why there is none."""
+"""The outcome of a training run: a trained network, or the reason for its failure."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy.typing as npt
 from kdsearch.trials.scores import Scores
 
 Kept = Literal["best", "last"]
-"""Which epoch's weights a training leaves: the best by the validation images, or the last, which then score once."""
+"""Which epoch's weights are kept: the best on the validation images, or the last, which are then scored once."""
 
 Halves: TypeAlias = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A trained network: its scores and its weights."""
+    """The scores and weights of a trained network."""
 
     scores: Scores
     weights: bytes
-    """In safetensors' format."""
+    """In the safetensors format."""
     logits: Halves | None = None
-    """N×C×H×W of the training images, of a teacher; None for a student."""
+    """A teacher's logits N×C×H×W for the training images; None for a student."""
     onnx: bytes | None = None
-    """The student as an ONNX model, if its job exports it."""
+    """The student as an ONNX model, if its job exports one."""
 
 
 class TrainingFailed(Exception):  # noqa: N818 - it says what happened
-    """A training that cannot continue; the message is the reason that is recorded with the trial."""
+    """The training run cannot continue; the message is stored with the trial as the reason."""
 
 
 class CheckpointAway(Exception):  # noqa: N818 - it says what happened
-    """A checkpoint that may be there and cannot be read; the training may resume when it can."""
+    """A checkpoint may exist but cannot be read; training may resume when it can."""
 
 
 class OutOfMemory(TrainingFailed):
-    """A training for which there was no room; it may resume where, or when, there is more."""
+    """The training run ran out of memory; it may resume later or on another machine."""

@@ -1,4 +1,4 @@
-"""Makes one student from a recipe."""
+"""Trains a student, distilled or not, from its recipe."""
 
 from __future__ import annotations
 
@@ -36,48 +36,48 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
 
 MEASURED_IMAGES = 128
-"""On which the statistics of the teacher's hidden maps are measured."""
+"""Number of images on which the statistics of the teacher's feature maps are measured."""
 
 
 class TeacherAtHand(Protocol):
-    """A trained teacher, wherever it comes from."""
+    """A trained teacher from any source."""
 
     def load(self, device: torch.device) -> TeacherNetwork:
         """The network, for evaluation only."""
         ...
 
     def logits(self, device: torch.device) -> Tensor:
-        """N×C×H×W of the training images in half precision."""
+        """N×C×H×W for the training images, in half precision."""
         ...
 
     def left_out(self, device: torch.device) -> Tensor | None:
-        """N: the member that did not learn from each training image; None if there are no such members."""
+        """N: the ensemble member that was not trained on each training image; None if there are no such members."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Donor:
-    """A student whose weights another begins with."""
+    """A parent trial's student, whose weights another student inherits."""
 
     student: StudentSpec
     weights: bytes
-    """As ``Trained`` has them."""
+    """As in ``Trained``."""
 
     def network(self, device: torch.device) -> UNet:
-        """With its weights."""
+        """Builds the network and loads its weights."""
         network = build_student(self.student, begun=False, device=device)
         network.load_state_dict(load(self.weights))
-        assert isinstance(network, UNet), "of other families nothing is inherited"
+        assert isinstance(network, UNet), "only U-Nets pass on weights"
         return network
 
 
 class Trainer:
-    """Trains networks on one set of images; a teacher's logits and maps are loaded once, on first need."""
+    """Trains networks on one set of images; loads the teacher's logits and maps once, when they are first needed."""
 
     def __init__(self, data: TrainingData, teacher: TeacherAtHand | None, *, budget: MapBudget | None = None) -> None:
-        """``teacher`` is None where the network to train is a teacher.
+        """``teacher`` is None if the network to train is a teacher.
 
-        ``budget`` is shared by the trainers of a process; None stands for one of its own.
+        ``budget`` is shared by the trainers of a process; None creates a separate one.
         """
         self.budget = budget or MapBudget()
         self.makes_teachers = teacher is None
@@ -90,7 +90,7 @@ class Trainer:
         self._looks: dict[Stride | None, float] = {}
         self._hidden: dict[tuple[Stride | None, float | None], HiddenMaps] = {}
         self._views: tuple[int, int] | None = None
-        """Seed and batch size of the last training that compared hidden maps."""
+        """Seed and batch size of the last training run that compared feature maps."""
 
     def train(
         self,
@@ -113,16 +113,16 @@ class Trainer:
         kept: Kept = "best",
         donor: Donor | None = None,
     ) -> Generator[EpochReport, None, Trained]:
-        """Trains the recipe's student, from its checkpoint where there is one, and yields one report an epoch.
+        """Trains the recipe's student, resuming from its checkpoint if there is one, and yields one report per epoch.
 
-        ``donor`` is the student that the recipe's ``start`` names, None where it names none.
-        Raises TrainingFailed with the reason where the training cannot continue.
+        ``donor`` is the student that the recipe's ``start`` names, or None if it names none. Raises TrainingFailed
+        with the reason if training cannot continue.
         """
         with reporting_memory():
             student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
-            assert (donor is None) == (recipe.start is None), "a donor comes with the recipe that names it"
+            assert (donor is None) == (recipe.start is None), "there is a donor exactly if the recipe names one"
             if donor is not None:
-                assert isinstance(student, UNet), "of other families nothing inherits"
+                assert isinstance(student, UNet), "only U-Nets inherit weights"
                 inherit(student, donor.network(self._data.device), self._data.train.grey)
             objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(
@@ -146,7 +146,7 @@ class Trainer:
             return Supervised(student, kind), None, self._labelled
         spec = at_strides(spec, self._common_strides(student)) if asks_for_every_stride(spec) else spec
         views = {term.teacher_view for term in spec.terms if term.on == "logits"}
-        data = self._data_with_logits() if views else self._data  # their deviation is wanted by either view
+        data = self._data_with_logits() if views else self._data  # both views need their standard deviation
         if "weak" not in views:
             data = dataclasses.replace(data, teacher_logits=None, unlabelled=self._data.unlabelled)
         if not teaches_without_masks(spec):
@@ -170,7 +170,7 @@ class Trainer:
 
     def _data_with_logits(self) -> TrainingData:
         if self._with_logits is None:
-            assert self._teacher is not None, "a student that is distilled has a teacher"
+            assert self._teacher is not None, "a distilled student has a teacher"
             logits = self._teacher.logits(self._data.device)
             self._logit_std = float(logits.float().std())
             self._with_logits = dataclasses.replace(
@@ -189,7 +189,7 @@ class Trainer:
         return dataclasses.replace(more, teacher_logits=logits.half())
 
     def _common_strides(self, student: StudentNetwork) -> list[Stride]:
-        """Those of the teacher's maps of several channels that the student has too."""
+        """Strides at which both student and teacher have maps; the teacher's maps must have several channels."""
         size = self._data.train.size
         maps = self._online_teacher().features(normalise(self._data.train.grey[:1]))
         given = {size // one.shape[-1] for one in maps if one.shape[1] > 1}
@@ -200,21 +200,22 @@ class Trainer:
         offset = None if student.centred else self._apart(stride, student)
         if (stride, offset) not in self._hidden:
             grey = self._data.train.grey
-            spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()  # all labels and sources
+            # evenly spaced, so that all labels and sources are included
+            spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()
             self._hidden[stride, offset] = HiddenMaps(
                 self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, budget=self.budget
             )
         return self._hidden[stride, offset]
 
     def _turn_to_views_of(self, recipe: Recipe) -> None:
-        """Maps of other views than the recipe's make room where they fill it."""
+        """Clears the cached maps if they fill the budget and this recipe uses other views."""
         views = recipe.seed, recipe.training.batch_size
         if views != self._views:
             self.budget.make_room()
         self._views = views
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
-        """How many cells further the teacher's maps look than the student's, by the geometry of both."""
+        """How many cells the teacher's maps are shifted relative to the student's, by the geometry of both."""
         if stride not in self._looks:
             network, times = one_network(self._online_teacher())
             own = None if stride is None else round(stride * times)
@@ -223,13 +224,12 @@ class Trainer:
 
     def _online_teacher(self) -> TeacherNetwork:
         if self._network is None:
-            assert self._teacher is not None, "a student that is distilled has a teacher"
+            assert self._teacher is not None, "a distilled student has a teacher"
             self._network = self._teacher.load(self._data.device)
         return self._network
 
 
 def _slow(student: StudentNetwork) -> Slow | None:
-    """The encoder of a student whose encoder learns at a fraction of the rate."""
     if not isinstance(student, TimmStudent) or student.encoder_rate == 1:
         return None
     return Slow(part=student.encoder, fraction=student.encoder_rate)

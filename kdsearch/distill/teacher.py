@@ -1,4 +1,4 @@
-"""Trains a teacher, or takes one that is there, and asks it once for its logits of the training images."""
+"""Trains a teacher and computes its logits of the training images once."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from kdsearch.models.teacher import Teacher, build_teacher, resized
 from kdsearch.trials.record import EpochReport
 
 NOT_TRAINED = Fitted(epochs=0, best_epoch=0, seconds=0.0)
-"""How the training of a teacher ended that was trained elsewhere."""
+"""For a teacher that was trained elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherRecipe:
-    """All that makes a teacher from some images."""
+    """All settings that determine a teacher for given images."""
 
     config: AnyTeacher
     size: int
-    """Of the students' images, in pixels a side."""
+    """Side of the students' images, in pixels."""
     seed: int
 
     @property
     def own_size(self) -> int:
-        """Of the images that it is trained on."""
+        """Side of the images that the teacher is trained on, in pixels."""
         own = self.config.size if isinstance(self.config, TeacherConfig) else None
         return own or self.size
 
@@ -54,13 +54,13 @@ class TeacherRecipe:
 def train_teacher(
     recipe: TeacherRecipe, data: TrainingData, *, checkpoint: Checkpoint | None = None, kept: Kept = "best"
 ) -> Generator[EpochReport, None, Trained]:
-    """Trains the teacher from its checkpoint where there is one; yields one report an epoch.
+    """Trains the teacher, resuming from its checkpoint if there is one; yields one report per epoch.
 
-    ``data`` are images of its own size. Raises TrainingFailed where the training cannot continue.
+    ``data`` has images of the teacher's own size. Raises TrainingFailed if training cannot continue.
     """
     config = recipe.config
-    assert isinstance(config, TeacherConfig), "others are not trained"
-    assert config.ensemble == 1, "its members are trained, each by itself"
+    assert isinstance(config, TeacherConfig), "only teachers of kind network are trained"
+    assert config.ensemble == 1, "members of an ensemble are trained one by one"
     with _with_remedy(), reporting_memory():
         teacher = build_teacher(config, size=recipe.own_size, seed=recipe.seed).to(data.device)
         spec = config.training
@@ -80,7 +80,10 @@ def as_trained(
     size: int,
     params: int | None = None,
 ) -> Trained:
-    """Its scores, weights, and logits at ``size``×``size``; ``params`` of one that cannot be counted."""
+    """Collects the teacher's scores, weights and logits at ``size``×``size``.
+
+    Pass ``params`` for a teacher that cannot be counted.
+    """
     scores = score(teacher, data.validation, fitted, params=params)
     weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
     return Trained(scores=scores, weights=weights, logits=_logits(teacher.to(data.device), data, size=size))
@@ -88,7 +91,7 @@ def as_trained(
 
 @contextlib.contextmanager
 def _with_remedy() -> Iterator[None]:
-    """Says with a training's failure what to change."""
+    """Adds to a failure's message what to change."""
     try:
         yield
     except TrainingFailed as error:
@@ -97,14 +100,14 @@ def _with_remedy() -> Iterator[None]:
 
 @torch.no_grad()
 def _logits(teacher: TeacherNetwork, data: TrainingData, *, size: int) -> Halves:
-    """N×C×H×W of the training images, in half precision."""
+    """N×C×H×W for the training images, in half precision."""
     teacher.eval()
     parts = [resized(teacher(normalise(part)), size) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
     return torch.cat(parts).half().cpu().numpy()
 
 
 def load_network(config: TeacherConfig, path: Path, *, size: int) -> Teacher:
-    """The teacher whose weights lie in that file; raises TeacherError where they do not fit its settings."""
+    """Loads the teacher's weights from a file; raises TeacherError if they do not match its settings."""
     teacher = build_teacher(config, size=size, pretrained=False)
     tensors = read_tensors(path)
     wanted = teacher.state_dict()
@@ -114,7 +117,7 @@ def load_network(config: TeacherConfig, path: Path, *, size: int) -> Teacher:
     except RuntimeError as error:
         first = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
         raise TeacherError(
-            f"teacher: {path} does not fit {config.architecture} on {config.encoder} of depth {config.encoder_depth}: "
-            f"{textwrap.shorten(first, 200)}"
+            f"teacher: {path} does not match {config.architecture} on {config.encoder} with depth "
+            f"{config.encoder_depth}: {textwrap.shorten(first, 200)}"
         ) from None
     return teacher

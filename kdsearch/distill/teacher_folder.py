@@ -1,4 +1,4 @@
-"""Teachers that are trained: their folders, and what students ask of them."""
+"""Folders of cached teachers: where they are, what they contain, and how they are read and written."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 from kdsearch.trials.scores import Scores, dump_scores, read_scores
 
 FORMAT = 2
-"""Counts changes to how a teacher is trained, so that an older cached one is not taken for it."""
+"""Increases when the way teachers are trained changes, so that older cached teachers are not used."""
 FILE = "file:"
-"""Before the path of a file of weights."""
+"""Prefix of the path of a weights file."""
 OUT_OF_FOLD = "out of fold"
-"""Part of the identity of ensembles by folds; without it, an older one's logits are the mean of all members."""
+"""Part of the identity of ensembles by folds; older caches without it contain the mean logits of all members."""
 KNOWN = "known.safetensors"
-"""Logits, at the students' size, of images that a teacher of a size of its own saw as their files have them."""
+"""Logits, at the students' size, that a teacher with its own size predicted from the original images."""
 LEFT_OUT = "left_out.npy"
-"""The member of an ensemble by folds that did not learn from each training image, whose logits are kept for it."""
+"""For each training image, the member of an ensemble by folds that was not trained on it and whose logits are kept."""
 SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
 DAMAGED = (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, yaml.YAMLError)
-"""What reading the files of a folder raises after a power cut, a full disk, or a program that cleans up."""
+"""What reading a folder raises after a power cut, on a full disk, or after another program deleted files."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ Members: TypeAlias = npt.NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfFold:
-    """What the members of an ensemble predict for the training images that they did not learn from."""
+    """Cross-validated predictions of an ensemble: each training image by the member that was not trained on it."""
 
     dice: float
     """Mean over training images with a lesion."""
     logits: Halves
-    """N×C×H×W of the training images, at the students' size."""
+    """N×C×H×W for the training images, at the students' size."""
     members: Members
-    """N: by which member, counted from 0."""
+    """N: the member that predicted each image, counted from 0."""
 
 
 _TEACHER: TypeAdapter[AnyTeacher] = TypeAdapter(TeacherSection)
@@ -73,14 +73,14 @@ _TEACHER: TypeAdapter[AnyTeacher] = TypeAdapter(TeacherSection)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherContent:
-    """What students need of a teacher's folder."""
+    """The parts of a teacher's folder that students need."""
 
     weights: bytes
-    """As safetensors."""
+    """In the safetensors format."""
     logits: Halves
-    """N×C×H×W of the training images."""
+    """N×C×H×W for the training images."""
     known: bytes | None = None
-    """Logits of images that it saw at its own size, as safetensors; None where that is the students'."""
+    """Logits predicted at the teacher's own size, in the safetensors format; None if that is the students' size."""
     left_out: Members | None = None
     """As ``OutOfFold.members``; None if no members were left out."""
 
@@ -90,27 +90,28 @@ class TrainedTeacher:
     """A cached teacher."""
 
     folder: Path
-    """Holds ``teacher.safetensors``, ``teacher.yaml``, ``scores.json``, ``curve.json`` and ``logits.npy``."""
+    """Contains ``teacher.safetensors``, ``teacher.yaml``, ``scores.json``, ``curve.json`` and ``logits.npy``."""
     recipe: TeacherRecipe
     scores: Scores
     curve: tuple[EpochReport, ...]
     content: TeacherContent | None = None
-    """What its folder holds, where that may be on another machine."""
+    """The folder's content, if the folder may be on another machine."""
     out_of_fold: float | None = None
-    """Mean Dice of training images, each by the members that did not learn from it; None where there are none."""
+    """Mean cross-validated Dice of the training images; None if there are no members to leave out."""
 
     def headline(self) -> str:
-        """Its scores in a line, those of images that members did not learn from among them."""
-        honest = "" if self.out_of_fold is None else f"; its training images out of fold {100 * self.out_of_fold:.1f} %"
-        return f"{self.scores.headline()}{honest}"
+        """One line of scores, including the cross-validated Dice if there is one."""
+        dice = self.out_of_fold
+        more = "" if dice is None else f"; cross-validated on its training images {100 * dice:.1f} %"
+        return f"{self.scores.headline()}{more}"
 
     @property
     def id(self) -> str:
-        """Tells it from teachers of other settings, data or seeds."""
+        """Identifies the teacher's settings, data and seed."""
         return self.folder.name
 
     def load(self, device: torch.device) -> TeacherNetwork:
-        """The network, for evaluation only: nothing in it takes gradients."""
+        """Loads the network for evaluation, with gradients turned off."""
         teacher = self._network()
         teacher.eval().requires_grad_(requires_grad=False)
         return teacher.to(device)
@@ -124,9 +125,9 @@ class TrainedTeacher:
         return network if own == size else Resized(network, times=own / size, known=self._known())
 
     def own_network(self) -> Teacher | Ensemble:
-        """The network as it was trained, for images of its own size; of a teacher of kind ``network``."""
+        """The trained network, for images of its own size; only for teachers of kind ``network``."""
         config, own, path = self.recipe.config, self.recipe.own_size, self.folder / "teacher.safetensors"
-        assert isinstance(config, TeacherConfig), "others are no networks of kdsearch"
+        assert isinstance(config, TeacherConfig), "kdsearch did not train other kinds"
         if self.content is None and config.ensemble == 1:
             return load_network(config, path, size=own)
         network = empty_teacher(config, size=own)
@@ -136,24 +137,24 @@ class TrainedTeacher:
     def _known(self) -> PredictedTeacher:
         if self.content is None:
             return PredictedTeacher(load_file(self.folder / KNOWN))
-        assert self.content.known is not None, "it was packed with what it knows"
+        assert self.content.known is not None, "packed teachers include these logits"
         return PredictedTeacher(load(self.content.known))
 
     def logits(self, device: torch.device) -> Tensor:
-        """N×C×H×W of the training images in half precision; on the CPU they stay where they are kept."""
+        """N×C×H×W for the training images, in half precision; on the CPU, without a copy."""
         if self.content is None:
             return torch.from_numpy(self._logits_array()).to(device)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes there
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # never written to
             return torch.from_numpy(self.content.logits).to(device)
 
     def left_out(self, device: torch.device) -> Tensor | None:
-        """N: the member that did not learn from each training image; None if there are no such members."""
+        """N: the member that was not trained on each training image; None if there are no such members."""
         members = self.content.left_out if self.content is not None else self._left_out_array()
         return None if members is None else torch.from_numpy(members.astype(np.int64)).to(device)
 
     def packed(self) -> TrainedTeacher:
-        """The same with its files' content in memory."""
+        """Reads the folder's content into memory."""
         weights = (self.folder / "teacher.safetensors").read_bytes()
         known = (self.folder / KNOWN).read_bytes() if (self.folder / KNOWN).is_file() else None
         logits = np.asarray(self._logits_array())
@@ -161,7 +162,6 @@ class TrainedTeacher:
         return dataclasses.replace(self, content=content)
 
     def _logits_array(self) -> Halves:
-        """Memory-mapped."""
         logits: Halves = np.load(self.folder / "logits.npy", mmap_mode="c")
         return logits
 
@@ -171,10 +171,10 @@ class TrainedTeacher:
 
 
 def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *, kept: Kept = "best") -> Path:
-    """Where the teacher of that recipe for that split of the images lies, with its best or its last weights.
+    """The folder of a recipe's teacher for a split of the images, with its best or its last weights.
 
-    A setting that is added later, with a default, must be left out here while it has it: the name would change, and no
-    study would find its teacher. Names once stood for the places of files too; a folder of such a name is still found.
+    A setting that is added later must be left out here while it has its default, because otherwise the folder's name
+    would change and no study would find its teacher. Names used to include the paths of files; such folders are found.
     """
     config = recipe.config
     settings = config.model_dump(mode="json")
@@ -198,7 +198,7 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
 
 
 def _without_places(settings: Mapping[str, object]) -> dict[str, object]:
-    """That a file is named stays, and where it lies does not: files count by their content."""
+    """Replaces the paths of files, which are identified by their content."""
     found = dict(settings)
     found |= {key: "a file" for key in ("file", "folder", "checkpoint") if found.get(key) is not None}
     if str(found.get("weights")).startswith(FILE):
@@ -211,9 +211,9 @@ def _is_whole(folder: Path) -> bool:
 
 
 def open_teacher(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher | None:
-    """The cached teacher of that folder, or None where it was never finished, or where a file of it is damaged.
+    """Opens the cached teacher; returns None if it is unfinished or damaged.
 
-    Raises KdsearchError where a newer release wrote it.
+    Raises KdsearchError if a newer release wrote it.
     """
     if not _is_whole(folder):
         return None
@@ -232,7 +232,7 @@ def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
     if isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds":
         members = np.load(folder / LEFT_OUT)
         if len(members) != len(logits):
-            raise ValueError(f"{LEFT_OUT} is of {len(members)} images, logits.npy of {len(logits)}")
+            raise ValueError(f"{LEFT_OUT} has {len(members)} images, logits.npy has {len(logits)}")
     return TrainedTeacher(
         folder=folder,
         recipe=recipe,
@@ -243,7 +243,7 @@ def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
 
 
 def damage_of(path: Path) -> str:
-    """Why a safetensors file cannot be read, by its head and its length; empty where it can."""
+    """Why a safetensors file cannot be read, judged by its header and length; empty if it can be."""
     try:
         with safe_open(path, framework="np"):
             return ""
@@ -252,9 +252,9 @@ def damage_of(path: Path) -> str:
 
 
 def recipe_in(folder: Path) -> TeacherRecipe | None:
-    """What the folder's teacher was made from, as it says itself; None if it does not, or not as this release has it.
+    """Reads the settings the folder's teacher was trained with; None if they are missing or unreadable.
 
-    Defaults may have changed since, and the study file may say nothing.
+    They may differ from the study file's, because defaults may have changed since.
     """
     try:
         known = SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
@@ -279,40 +279,39 @@ def store_teacher(
     folder: Path,
     out_of_fold: OutOfFold | None = None,
 ) -> None:
-    """Writes the teacher's folder, whole or not at all; what members predict out of fold replaces its logits."""
-    assert trained.logits is not None, "it is a teacher"
-    with whole_folder(folder, replace=True) as beside:
-        (beside / "teacher.safetensors").write_bytes(trained.weights)
-        (beside / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
-        (beside / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
-        _save(beside / "logits.npy", trained.logits if out_of_fold is None else out_of_fold.logits)
+    """Writes the teacher's folder atomically; cross-validated logits replace those of the whole ensemble."""
+    assert trained.logits is not None, "a teacher has logits"
+    with whole_folder(folder, replace=True) as new:
+        (new / "teacher.safetensors").write_bytes(trained.weights)
+        (new / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
+        (new / "curve.json").write_text(dump_curve(curve), encoding="utf-8")
+        _save(new / "logits.npy", trained.logits if out_of_fold is None else out_of_fold.logits)
         if out_of_fold is not None:
-            _save(beside / LEFT_OUT, out_of_fold.members)
-            (beside / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold.dice}), encoding="utf-8")
-        (beside / "scores.json").write_text(dump_scores(trained.scores), encoding="utf-8")
+            _save(new / LEFT_OUT, out_of_fold.members)
+            (new / "out_of_fold.json").write_text(json.dumps({"dice": out_of_fold.dice}), encoding="utf-8")
+        (new / "scores.json").write_text(dump_scores(trained.scores), encoding="utf-8")
 
 
 def _save(path: Path, array: Halves | Members) -> None:
-    """As ``np.save``, whose OSError does not say why a disk takes no more."""
+    """Like ``np.save``, whose OSError does not say why a write to a full disk failed."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(np.ascontiguousarray(array).data)
 
 
 def describe_teacher(recipe: TeacherRecipe) -> str:
-    """The settings that made the teacher, as YAML."""
+    """The teacher's settings as YAML."""
     settings = {"size": recipe.size, "seed": recipe.seed, "teacher": recipe.config.model_dump(mode="json")}
     return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 
 
 @functools.lru_cache(maxsize=100_000)
 def _digest_as_it_is(path: Path, _changed_ns: int) -> str:
-    """Of a file that was last changed then."""
     return digest_file(path)
 
 
 def _file_state(config: AnyTeacher) -> str:
-    """Stands for the content of files the settings name."""
+    """Identifies the content of the files that the settings name."""
     if isinstance(config, PredictionsTeacher):
         folder = expanded(config.folder, field="teacher.folder")
         files = PredictionFolder(folder).files() if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""What mattered for Dice."""
+"""The importance of settings for Dice."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from optuna.trial import TrialState
 from kdsearch.config.study import StudyConfig
 
 LEAST_TRIALS = 8
-"""Fewer finished trials than this say nothing of what mattered."""
+"""With fewer finished trials, importance cannot be estimated."""
 
 
 def importances_of(optuna_study: optuna.Study, study: StudyConfig) -> dict[str, float]:
-    """How much of the spread of Dice each searched setting that every recipe has explains, 0-1.
+    """The fraction of the variance of Dice, 0-1, that each searched setting explains.
 
-    Optuna's fANOVA (Hutter et al. 2014) over finished trials; empty where there are too few or Dice does not vary.
+    Uses Optuna's fANOVA (Hutter et al. 2014) on finished trials, for settings that all recipes have. Empty if there are
+    too few trials or if Dice does not vary.
     """
     if "dice" not in study.search.objectives:
         return {}
-    place = study.search.objectives.index("dice")
+    index = study.search.objectives.index("dice")
     finished = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(finished) < LEAST_TRIALS or len({trial.values[place] for trial in finished}) == 1:
+    if len(finished) < LEAST_TRIALS or len({trial.values[index] for trial in finished}) == 1:
         return {}
     return get_param_importances(
         optuna_study,
         evaluator=FanovaImportanceEvaluator(seed=study.seed),
-        target=lambda trial: trial.values[place],
+        target=lambda trial: trial.values[index],
     )

@@ -1,4 +1,4 @@
-"""The Optuna study that holds a search's trials, and what those trials are made from."""
+"""The Optuna study that stores a search's trials, and the data and teacher it is bound to."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from kdsearch.trials.scores import Scores, read_scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What a study is known by and what its trials are made from; it does not change while the study runs."""
+    """A study's id and the data and teacher of its trials, which do not change while it runs."""
 
     id: str
-    """Tells the study from another of the same name."""
+    """Distinguishes the study from another one with the same name."""
     teacher_id: str
-    """Empty before a teacher was bound."""
+    """Empty until the study is bound."""
     teacher: Scores | None
-    """None before that."""
+    """None until the study is bound."""
     teacher_curve: tuple[EpochReport, ...]
-    """The teacher's epochs; empty before that."""
+    """The teacher's epochs; empty until the study is bound."""
     data: DataSummary | None
-    """None before that."""
+    """None until the study is bound."""
 
 
 def read_bound(stored: Mapping[str, Any]) -> Bound:
-    """From the attributes of Optuna's study; raises KdsearchError if a newer release wrote them."""
+    """Reads the attributes of an Optuna study; raises KdsearchError if a newer release wrote them."""
     return Bound(
         id=str(stored["id"]),
         teacher_id=str(stored.get("teacher_id", "")),
@@ -51,21 +51,21 @@ def read_bound(stored: Mapping[str, Any]) -> Bound:
 
 
 def made_from(data: DataSummary, student_weights: str, teacher_id: str | None) -> Iterator[tuple[str, str, str]]:
-    """What a study's trials are tied to: the key it is stored under, its name in messages, and what it is now."""
+    """Yields what a study's trials depend on: the stored key, its name in messages and its current value."""
     yield "data", "images or their split", data.split
     if teacher_id is not None:
         yield "teacher_id", "teacher or its weights", teacher_id
     yield "unlabelled", "images of data.unlabelled", data.unlabelled_fingerprint or ""
-    yield "student_weights", "file's student.weights", student_weights
+    yield "student_weights", "weights in student.weights", student_weights
 
 
 def require_unchanged(known: Mapping[str, Any], made_from: Iterator[tuple[str, str, str]], *, study: str) -> None:
-    """Raises SearchError if what was stored is not what trials are made from now."""
+    """Raises SearchError if anything that trials depend on differs from its stored value."""
     for key, what, now in made_from:
         if known.get(key, now) != now:
             raise SearchError(
-                f"study {study}: the {what} are not those its trials were made from ({known[key]}, now {now}); restore "
-                "them, or give the study another name"
+                f"study {study}: the {what} have changed since its trials were trained (was {known[key]}, now {now}); "
+                "restore them, or give the study another name"
             )
 
 
@@ -80,14 +80,14 @@ START = "start it with kdsearch run"
 
 
 def open_study(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:
-    """The Optuna study of that name; raises NotRunYetError if it is not there and not to be made."""
+    """Opens the Optuna study with this name; raises NotRunYetError if it does not exist and ``create`` is false."""
     exists = study.name in optuna.get_all_study_names(storage)
     if exists and create and _is_blank(study, storage):
         optuna.delete_study(storage=storage, study_name=study.name)
         exists = False
     if not exists:
         if not create:
-            raise NotRunYetError(f"study {study.name} has not been run yet: its storage does not hold it; {START}")
+            raise NotRunYetError(f"study {study.name} has not been run yet: it is not in its Optuna database; {START}")
         directions = [DIRECTIONS[objective] for objective in study.search.objectives]
         made = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
         with warnings.catch_warnings():
@@ -99,13 +99,13 @@ def open_study(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optu
 
 
 def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
-    """Whether the study was begun with other settings and no trial was made yet, so that nothing is lost with it."""
+    """Whether the study has other settings and no trials yet, so that it can be deleted without losing anything."""
     known = optuna.load_study(storage=storage, study_name=study.name)
     return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != dump_identity(study)
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    """Raises KdsearchError where a newer release wrote it."""
+    """Converts an Optuna trial; raises KdsearchError if a newer release wrote it."""
     return read_record(
         trial.number,
         trial.user_attrs,

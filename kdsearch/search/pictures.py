@@ -1,4 +1,4 @@
-"""Shows what networks predict on a few validation images, the same ones for every student."""
+"""Predictions of teachers and students: Dice per image, and overlays of a few validation images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from kdsearch.trials.record import Student, students_of
 
 
 class Pictures:
-    """Predictions on the validation images; each network is asked once."""
+    """Predictions on the validation images, computed once per network."""
 
     def __init__(self, study: StudyConfig, materials: Materials, home: Path) -> None:
         self._study, self._materials = study, materials
@@ -41,30 +41,29 @@ class Pictures:
         self._known: dict[int | None, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {}
 
     def dice(self, student: Student) -> npt.NDArray[np.float64]:
-        """N Dice coefficients of the validation images, NaN where an image holds no lesion.
+        """N Dice coefficients of the validation images, NaN for negative images.
 
-        Of a student that was stored before they were, its network is asked; raises KdsearchError where its weights are
-        not there.
+        Predicts the images if an older release stored no coefficients; raises KdsearchError if the weights are missing.
         """
         stored = student.scores.per_image
         return self._predict(student)[1] if stored is None else np.array(stored.dice)
 
     def has_dice(self, student: Student) -> bool:
-        """Whether ``dice`` can answer on this machine."""
+        """Whether ``dice`` works on this machine."""
         return student.scores.per_image is not None or self.has_weights(student)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """N names of what the validation images belong to; such as patients, or each to itself."""
+        """The groups of the N validation images, such as patients; an image without a group is a group of its own."""
         infos = self._materials.dataset.infos
         return tuple(group_of(infos[position]) for position in self._materials.splits.validation)
 
     def has_weights(self, student: Student) -> bool:
-        """Whether the student can be asked on this machine."""
+        """Whether the student's weights are on this machine."""
         return weights_path(self._home, self._study.name, student.job).is_file()
 
     def sheet(self, student: Student) -> bytes:
-        """PNG of the cases as teacher and student see them."""
+        """A PNG with the predictions of teacher and student on selected cases."""
         rows = [self._row(case, (None, student)) for case in self._cases()]
         title = f"{self._study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
         return overlay_sheet(rows, ("teacher", f"trial {student.number}"), title=title)
@@ -86,7 +85,7 @@ class Pictures:
 
     @torch.inference_mode()
     def _predict(self, student: Student | None) -> tuple[Bits, npt.NDArray[np.float64]]:
-        """Masks N×H×W and N Dice coefficients; None is the teacher."""
+        """Predicts masks N×H×W and N Dice coefficients; None means the teacher."""
         key = None if student is None else student.number
         if key not in self._known:
             if student is None:
@@ -100,8 +99,7 @@ class Pictures:
 
     def _validation(self) -> Images:
         if self._images is None:
-            data = self._materials.training_data(torch.device("cpu"))
-            self._images = data.validation
+            self._images = self._materials.training_data(torch.device("cpu")).validation
         return self._images
 
 
@@ -112,10 +110,9 @@ logger = logging.getLogger(__name__)
 
 
 def gather_repeats(study: StudyConfig, home: Path) -> tuple[Repeat, ...]:
-    """Every repeat that has finished students; test images are scored where the study says ``score_test``.
+    """Scores every repeat that has finished students, on the test images if the study sets ``score_test``.
 
-    Scores are kept beside the study's weights, so that each network is asked once. Raises KdsearchError where images,
-    teacher or a study are not there.
+    Caches the scores next to the study's weights. Raises KdsearchError if images, a teacher or a study are missing.
     """
     return tuple(repeat for one in repeats_of(study) if (repeat := _gather(one, home)) is not None)
 
@@ -151,9 +148,9 @@ def _scored(
     study: StudyConfig, materials: Materials, home: Path, students: list[Student], *, part: str
 ) -> dict[str, Floats]:
     """Dice of the part's images with a lesion, by the digest of a student's weights and for the teacher."""
-    place = study_folder(home, study.name) / f"{part}-dice.json"
+    path = study_folder(home, study.name) / f"{part}-dice.json"
     key = f"{materials.splits.fingerprint} {materials.teacher.id}"
-    known = _known(place, key)
+    known = _known(path, key)
     weights = {student.number: _weights(study, home, student) for student in students}
     digests = {number: digest_file(path) for number, path in weights.items()}
     lacking = [student for student in students if digests[student.number] not in known]
@@ -162,19 +159,19 @@ def _scored(
         known[TEACHER] = _dice(materials.teacher.load(torch.device("cpu")), images)
         for student in lacking:
             known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
-        write_whole(str(place), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
+        write_whole(str(path), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
     return {name: np.array(values) for name, values in known.items()}
 
 
-def _known(place: Path, key: str) -> dict[str, list[float]]:
-    """What was scored of these images before; nothing if the file is damaged."""
-    if not place.is_file():
+def _known(path: Path, key: str) -> dict[str, list[float]]:
+    """Reads the cached scores; empty if there are none or the file is damaged."""
+    if not path.is_file():
         return {}
     try:
-        kept = SCHEMA.upgraded(json.loads(place.read_text(encoding="utf-8")))
+        kept = SCHEMA.upgraded(json.loads(path.read_text(encoding="utf-8")))
         return dict(kept["dice"]) if kept["of"] == key else {}
     except (ValueError, KeyError, TypeError) as error:
-        logger.warning("%s is damaged (%s); the networks are scored again", place, first_line(error))
+        logger.warning("%s is damaged (%s); scoring the networks again", path, first_line(error))
         return {}
 
 

@@ -1,4 +1,4 @@
-"""When a trial is stopped early."""
+"""Pruners, which decide after each epoch whether a trial stops early."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kdsearch.workers.jobs import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningCurve:
-    """One trial's way so far."""
+    """The epochs of one trial so far."""
 
     number: int
     params: int
@@ -30,67 +30,67 @@ class LearningCurve:
     dice: tuple[float, ...]
     """Validation Dice after each epoch, 0-1."""
     epochs: int
-    """Most epochs there can be."""
+    """Maximum number of epochs."""
     finished: bool
-    """Whether it was trained to its end."""
+    """Whether training finished without being stopped."""
     inherited: bool = False
-    """Whether it began with another student's weights."""
+    """Whether the student inherited weights."""
 
     @property
     def best(self) -> float:
-        """The best Dice so far; what counts in the end, because the best epoch's weights are kept."""
+        """The best Dice so far, which counts because the best epoch's weights are kept."""
         return max(self.dice)
 
     def until(self, epoch: int) -> float:
-        """The best Dice of the first epochs."""
+        """The best Dice up to an epoch."""
         return max(self.dice[:epoch])
 
     def no_larger_than(self, other: LearningCurve) -> bool:
-        """Neither in parameters nor in multiply-adds."""
+        """Whether it has at most the other's parameters and multiply-adds."""
         return self.params <= other.params and self.macs <= other.macs
 
 
 class Pruner(Protocol):
-    """Decides, after each epoch of a trial, whether it stops."""
+    """Decides after each epoch of a trial whether it stops."""
 
     def observe(self, curve: LearningCurve) -> None:
-        """Takes notice of a trial, in the place of what was known of it."""
+        """Stores a trial's curve and replaces its earlier one."""
         ...
 
     def stops(self, curve: LearningCurve) -> str:
-        """Why the trial stops after its last epoch so far; empty where it continues."""
+        """Why the trial stops after its last epoch so far; empty if it continues."""
         ...
 
 
 class NoPruner:
-    """Lets every trial train to its end."""
+    """Never stops a trial."""
 
     def observe(self, curve: LearningCurve) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
-    def stops(self, curve: LearningCurve) -> str:  # noqa: ARG002 - the contract's name
-        """Never."""
+    def stops(self, curve: LearningCurve) -> str:  # noqa: ARG002 - the protocol's name
+        """Always returns an empty string."""
         return ""
 
 
 class ByStart:
-    """A pruner for students that began cold and one for those that inherited, which learn on other curves."""
+    """Separate pruners for students from scratch and with inherited weights, whose learning curves differ."""
 
     def __init__(self, build: Callable[[], Pruner]) -> None:
         self._pruners = {inherited: build() for inherited in (False, True)}
 
     def observe(self, curve: LearningCurve) -> None:
-        """Takes notice of a trial, among those that began as it did."""
+        """Passes the curve to the pruner of trials with the same start."""
         self._pruners[curve.inherited].observe(curve)
 
     def stops(self, curve: LearningCurve) -> str:
-        """What the pruner of those says that began as the trial did."""
+        """Asks the pruner of trials with the same start."""
         return self._pruners[curve.inherited].stops(curve)
 
 
 def curve_of_job(job: Job, curve: tuple[EpochReport, ...]) -> LearningCurve:
-    """A running trial as a pruner sees it."""
-    assert job.cost is not None, "a student's is known"
+    """The learning curve of a running trial."""
+    assert job.cost is not None, "the cost of a student is known"
     return LearningCurve(
         number=trial_of_job(job.id),
         params=job.cost.params,
@@ -103,7 +103,7 @@ def curve_of_job(job: Job, curve: tuple[EpochReport, ...]) -> LearningCurve:
 
 
 def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
-    """An ended trial as a pruner sees it; None where it never trained an epoch."""
+    """The learning curve of an ended trial; None if it has no epochs."""
     cost = record.scores or record.cost
     if cost is None or record.recipe is None or not record.curve:
         return None
@@ -119,12 +119,11 @@ def learning_curve_of(record: TrialRecord) -> LearningCurve | None:
 
 
 class Reach:
-    """A trial stops when a finished one, no larger than itself, is out of its reach by more than the margin.
+    """Stops a trial if a finished one of at most its size exceeds its reach by more than the margin.
 
-    Its reach is its best Dice so far plus the gain that only a fraction of ``1 - quantile`` of the finished trials
-    exceeded from the same part of their training on; the margin is for the noise of both. Whoever ends behind a student
-    that is no larger in any way is not on the front, so size never tells against a trial; and how late students still
-    improve is learnt from the study.
+    Its reach is its best Dice so far plus a gain: the ``quantile`` of the finished trials' gains after the same
+    fraction of their training. The margin allows for noise. A trial is compared only with students of at most its size,
+    because one that is worse than those cannot be on the front; it is never stopped for being large.
     """
 
     def __init__(self, config: PruningConfig) -> None:
@@ -133,12 +132,12 @@ class Reach:
         self._finished: dict[int, LearningCurve] = {}
 
     def observe(self, curve: LearningCurve) -> None:
-        """Takes notice of a trial that was trained to its end."""
+        """Stores the curve of a finished trial."""
         if curve.finished:
             self._finished[curve.number] = curve
 
     def stops(self, curve: LearningCurve) -> str:
-        """Why the trial stops after its last epoch so far; empty while it can still get to the front."""
+        """Why the trial stops after its last epoch so far; empty if it can still reach the front."""
         others = [other for other in self._finished.values() if other.number != curve.number]
         rivals = [other for other in others if other.no_larger_than(curve)]
         if len(curve.dice) <= self._warmup or len(others) < self._least_finished or not rivals:
@@ -152,21 +151,21 @@ class Reach:
         if reach >= rival.best - self._margin:
             return ""
         return (
-            f"its reach of {100 * reach:.1f} % Dice is {100 * (rival.best - reach):.1f} points below the "
-            f"{100 * rival.best:.1f} % of trial {rival.number}, which is no larger"
+            f"its expected {100 * reach:.1f} % Dice is {100 * (rival.best - reach):.1f} points below the "
+            f"{100 * rival.best:.1f} % of trial {rival.number}, which is at most as large"
         )
 
 
 REDUCTION = 2
-"""One trial in this many continues from a rung."""
+"""At each rung, one trial in this many continues."""
 
 
 class Halving:
-    """At each rung a trial continues if it is in the better half of those no larger than itself.
+    """Stops a trial at a rung unless it is in the better half of the trials of at most its size.
 
-    Trials are ranked by (Dice at the rung, parameters, multiply-adds): non-dominated rank first, then crowding
-    (MO-ASHA, Schmucker et al. 2021). That only trials no larger count is kdsearch's own: a large student is not stopped
-    for learning more slowly than small ones have, but for not being better than they are by now.
+    Trials are ranked by (Dice at the rung, parameters, multiply-adds): first by non-dominated rank, then by crowding
+    (MO-ASHA, Schmucker et al. 2021). Unlike in MO-ASHA, a trial is compared only with trials of at most its size, so a
+    small student is never stopped because larger ones score higher.
     """
 
     def __init__(self, config: PruningConfig) -> None:
@@ -174,21 +173,21 @@ class Halving:
         self._curves: dict[int, LearningCurve] = {}
 
     def observe(self, curve: LearningCurve) -> None:
-        """Takes notice of a trial, running or ended."""
+        """Stores the curve of a running or ended trial."""
         self._curves[curve.number] = curve
 
     def stops(self, curve: LearningCurve) -> str:
-        """Why the trial does not pass the rung its last epoch is; empty between rungs."""
+        """Why the trial stops at the rung of its last epoch; empty between rungs."""
         epoch = len(curve.dice)
         others = [other for other in self._curves.values() if other.number != curve.number]
         if not is_rung(epoch, first=self._warmup + 1) or sum(o.finished for o in others) < self._least_finished:
             return ""
         rivals = [other for other in others if len(other.dice) >= epoch and other.no_larger_than(curve)]
         losses = np.array([[-rival.until(epoch), rival.params, rival.macs] for rival in (curve, *rivals)])
-        place = int(preference(losses)[0])
-        if place < math.ceil(len(losses) / REDUCTION):
+        rank = int(preference(losses)[0])
+        if rank < math.ceil(len(losses) / REDUCTION):
             return ""
-        return f"place {place + 1} of {len(losses)} among students no larger"
+        return f"rank {rank + 1} of {len(losses)} among students of at most its size"
 
 
 def is_rung(epoch: int, *, first: int) -> bool:
@@ -199,11 +198,11 @@ def is_rung(epoch: int, *, first: int) -> bool:
 
 
 NAME = "mirror"
-"""Always the same, because Hyperband sorts trials into brackets by a hash of it."""
+"""A constant, because Hyperband assigns trials to brackets by a hash of the study's name."""
 
 
 class SingleObjectivePruner:
-    """Asks an Optuna pruner over a study in memory that mirrors the trials' curves."""
+    """Applies an Optuna pruner to an in-memory study that mirrors the trials' curves."""
 
     def __init__(self, config: PruningConfig) -> None:
         self._name = config.pruner
@@ -214,7 +213,7 @@ class SingleObjectivePruner:
         self._ended: set[int] = set()
 
     def observe(self, curve: LearningCurve) -> None:
-        """Tells the mirror of a trial's end; one that ended before this pruner was made is lived through again."""
+        """Ends a trial in the mirror; replays it if it ended before this pruner was created."""
         if curve.number in self._ended:
             return
         if curve.number not in self._running:
@@ -225,7 +224,7 @@ class SingleObjectivePruner:
             self._end(curve.number, curve.best)
 
     def stops(self, curve: LearningCurve) -> str:
-        """What Optuna's pruner says."""
+        """Names Optuna's pruner if it stops the trial."""
         if not self._verdict(curve, until=len(curve.dice)):
             return ""
         self._end(curve.number, None)
@@ -248,7 +247,7 @@ class SingleObjectivePruner:
 
 
 def _optuna_pruner(config: PruningConfig) -> BasePruner:
-    first = config.warmup_epochs + 1  # the first epoch after which a trial may stop, as Optuna counts steps
+    first = config.warmup_epochs + 1  # in Optuna's steps, the first epoch after which a trial may stop
     match config.pruner:
         case "median":
             return MedianPruner(n_startup_trials=config.finished_trials, n_warmup_steps=first)
@@ -263,7 +262,7 @@ def _optuna_pruner(config: PruningConfig) -> BasePruner:
 
 
 def build_pruner(config: PruningConfig) -> Pruner:
-    """The pruner of that name, which compares trials with those that began as they did."""
+    """Builds the configured pruner, which compares only trials with the same start."""
     return ByStart(partial(_build, config))
 
 

@@ -1,4 +1,4 @@
-"""The recipe that a choice of values makes, and all the choices of a finite space."""
+"""Builds recipes from values for the searched settings, and enumerates a finite search space."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from kdsearch.config.training import TrainingSpec
 from kdsearch.trials.recipe import Recipe
 
 Suggest: TypeAlias = Callable[[str, AnyRange], object]
-"""Names one value of a range; the sampler's side of the bargain."""
+"""Returns a value for a setting with the given name and range."""
 
 
 def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
-    """The recipe that ``suggest``'s choices make; it is asked only for settings that have a meaning in that recipe."""
+    """Builds a recipe with values from ``suggest``, which is called only for settings that apply to the recipe."""
     student = spec_of(study.student).model_validate(_settle(study.student, "student", suggest))
     training = TrainingSpec.model_validate(_settle(study.training, "training", suggest))
     return Recipe(student=student, distillation=_distillation(study, suggest), training=training, seed=seed)
@@ -37,7 +37,7 @@ def choose(study: StudyConfig, suggest: Suggest, *, seed: int) -> Recipe:
 def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | None:
     space = study.distillation
     if not isinstance(space, DistillationSpace):
-        terms = [_term(term, f"distillation.{place}", suggest) for place, term in enumerate(space)]
+        terms = [_term(term, f"distillation.{number}", suggest) for number, term in enumerate(space)]
         return DistillationSpec.model_validate({"terms": tuple(terms), "balance": "added"})
     path: Path = _one(space.path, "distillation.path", suggest)  # type: ignore[assignment]  # as the section says
     if path == "none":
@@ -54,7 +54,6 @@ def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | No
 
 
 def _term(space: Section, name: str, suggest: Suggest) -> dict[str, object]:
-    """One term of a list."""
     settled = _settle(space, name, suggest)
     if settled["loss"] == "kld" and settled["on"] == "logits" and settled["temperature"] is None:
         settled["temperature"] = USUAL_TEMPERATURE
@@ -62,7 +61,7 @@ def _term(space: Section, name: str, suggest: Suggest) -> dict[str, object]:
 
 
 def _loss(space: DistillationSpace, path: DistilledPath, suggest: Suggest) -> object:
-    """Searched among those that the path can be compared by; a sampler needs a name of its own for a part of them."""
+    """Chooses among the losses that the path allows; samplers need a separate name for a subset of a choice."""
     allowed = space.losses_of(path)
     if len(allowed) == 1:
         return allowed[0]
@@ -85,9 +84,9 @@ def _one(value: object, name: str, suggest: Suggest) -> object:
 
 
 def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
-    """The choices of every different recipe of a finite space, in a fixed order."""
+    """Yields the values of every distinct recipe of a finite space, in a fixed order."""
     prefix: list[tuple[str, int]] = []
-    """Which value each setting has, by its place."""
+    """The index of each setting's value."""
     while True:
         ranges: dict[str, AnyRange] = {}
 
@@ -99,18 +98,18 @@ def enumerate_choices(study: StudyConfig) -> Iterator[dict[str, object]]:
         ) -> object:
             if len(ranges) == len(prefix):
                 prefix.append((name, 0))
-            place = prefix[len(ranges)][1]
+            index = prefix[len(ranges)][1]
             ranges[name] = value
-            return value_at(value, place)
+            return value_at(value, index)
 
         choose(study, suggest, seed=0)
-        yield {name: value_at(ranges[name], place) for name, place in prefix}
-        while prefix:  # the last setting that has a further value takes it; those behind it start over
-            name, place = prefix.pop()
+        yield {name: value_at(ranges[name], index) for name, index in prefix}
+        while prefix:  # advances the last setting that has a next value; later settings start over
+            name, index = prefix.pop()
             count = count_of(ranges[name])
-            assert count is not None, f"{name} is not finite"
-            if place + 1 < count:
-                prefix.append((name, place + 1))
+            assert count is not None, f"{name} is finite"
+            if index + 1 < count:
+                prefix.append((name, index + 1))
                 break
         if not prefix:
             return

@@ -1,4 +1,4 @@
-"""Runs a search, and keeps MLflow up to date with the Optuna database, which is the truth."""
+"""Runs a search and keeps MLflow up to date with the Optuna database, which is authoritative."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from kdsearch.tracking.recorder import Recorder
 
 REFRESH_EVERY_S = 20.0
-"""How often the front in MLflow is brought up to date."""
+"""How often the front in MLflow is updated."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ logger = logging.getLogger(__name__)
 def run_study(
     study: StudyConfig, *, home: Path, tracking: Tracking, refresh_every_s: float = REFRESH_EVERY_S
 ) -> Generator[DriverEvent, None, tuple[TrialRecord, ...]]:
-    """Runs the study, or resumes it, until its trials are done; returns the records of the ended ones.
+    """Runs or resumes the study until all its trials have ended; yields events and returns the records of the trials.
 
-    A study that is done yields nothing. Closing the generator, or an interrupt, ends the workers; what was running
-    resumes from its checkpoint with the next call, under its number. Raises KdsearchError if the study cannot start
-    or continue. The front in MLflow is brought up to date every ``refresh_every_s`` seconds.
+    A finished study yields no events. Closing the generator, or an interrupt, ends the workers; the next call resumes
+    running trials from their checkpoints. The front in MLflow is updated every ``refresh_every_s`` seconds. Raises
+    KdsearchError if the study cannot start or continue.
     """
     storage = storage_url(home, study.name, study.storage)
     tracking.require_apart_from(storage)
@@ -75,19 +75,19 @@ def run_study(
         for folder in (home / "teachers", study_folder(home, study.name) / "trials"):
             remove_leftovers(folder, now=time.time())
         yield Reading()
-        images, begun_with = read_images(study, home), student_weights(study)
+        images, weights = read_images(study, home), student_weights(study)
         summary = summarise(images.dataset, images.splits, images.unlabelled)
         with explained(study.name):
-            store.require_same(data=summary, student_weights=begun_with)
+            store.require_same(data=summary, student_weights=weights)
         lost = {record.job: record.lost for record in records if record.lost}
         with campaign(study, home, study_id=study_id, lease=lease, lost=lost) as started:
-            recorder = begin_record(study, tracking, study_id=study_id)  # before hours of training
+            recorder = begin_record(study, tracking, study_id=study_id)  # reports errors before hours of training
             with contextlib.ExitStack() as stopped:
                 stopped.callback(recorder.close, finished=False)
                 materials = yield from add_teacher(started, images)
                 device = choose_device(study.device).type
                 yield MaterialsReady(materials=materials, device=device, caution=summary.caution)
-                bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=begun_with)
+                bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=weights)
                 state = StudyState(records, target=study.search.trials, bound=(yield from started.write(bind)))
                 fill_record(recorder, bound=state.bound, records=state.records)
                 stopped.pop_all()
@@ -100,9 +100,9 @@ def run_study(
 def _recorded(
     started: Campaign, trials: Trials, abandoned: Sequence[Proposal], *, recorder: Recorder, every_s: float
 ) -> Iterator[DriverEvent]:
-    """Trains the trials and records each that ends; updates the front in MLflow now and then, and at the end.
+    """Trains the trials and records each in MLflow; updates the front there every ``every_s`` and at the end.
 
-    Nothing is read from the storage for it, which may be away.
+    Reads nothing from the Optuna database, which may be unreachable.
     """
     study, state = started.study, trials.state
     finished, away, is_stale = False, "", True
@@ -135,21 +135,21 @@ def _recorded(
 
 
 def open_record(study: StudyConfig, tracking: Tracking, *, bound: Bound, records: Iterable[TrialRecord]) -> Recorder:
-    """The study's record in MLflow, level with the storage; raises KdsearchError where it cannot be opened."""
+    """Opens the study's MLflow runs and adds what is missing; raises KdsearchError if they cannot be opened."""
     recorder = begin_record(study, tracking, study_id=bound.id)
     fill_record(recorder, bound=bound, records=records)
     return recorder
 
 
 def begin_record(study: StudyConfig, tracking: Tracking, *, study_id: str) -> Recorder:
-    """The study's record in MLflow before anything is trained; raises KdsearchError where it cannot be opened."""
-    from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while the workers start
+    """Opens the study's MLflow runs without adding anything; raises KdsearchError if they cannot be opened."""
+    from kdsearch.tracking.recorder import Recorder  # takes seconds to import, while workers start
 
     return Recorder(study, tracking, study_id=study_id)
 
 
 def fill_record(recorder: Recorder, *, bound: Bound, records: Iterable[TrialRecord]) -> None:
-    """Brings the record level with the storage."""
+    """Adds to MLflow whatever it lacks of the data, the teacher and the trials."""
     if bound.data is not None:
         recorder.describe_data(bound.data)
     if bound.teacher is not None:
@@ -161,10 +161,10 @@ def fill_record(recorder: Recorder, *, bound: Bound, records: Iterable[TrialReco
 def refresh_front(
     recorder: Recorder, study: StudyConfig, *, students: Sequence[Student], bound: Bound, at_once: bool = False
 ) -> bool:
-    """Brings the front's marks, its charts, the study's page and its figures up to date; returns whether it did.
+    """Updates the front's tags, its chart, and the study's page and metrics in MLflow; returns whether it succeeded.
 
-    How the students stand is recorded where it is ``at_once``, as at the end of a study: it takes a moment. A store
-    that refused a moment ago is left alone, unless it is to be ``at_once``.
+    ``at_once``, for the end of a study, also computes how certain each student's place on the front is, which takes a
+    moment, and retries even if MLflow has just refused a write.
     """
     teacher, data, objectives = bound.teacher, bound.data, study.search.objectives
     groups = data.validation_groups if data is not None else None
@@ -186,32 +186,32 @@ def refresh_front(
 def show_members(
     recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, materials: Materials, home: Path
 ) -> None:
-    """Gives the runs of the front's members their weights and overlay sheets, where they lack them.
+    """Adds weights and overlays to the runs of students on the front that lack them.
 
-    A member whose weights another machine keeps is left out, with a warning.
+    Skips students whose weights are on another machine, with a warning.
     """
-    pictures = Pictures(study, materials, home)
+    predictions = Pictures(study, materials, home)
     name = study.name
     elsewhere = []
     for member in without_pictures(recorder, students, study=study, home=home):
-        if not pictures.has_weights(member):
+        if not predictions.has_weights(member):
             elsewhere.append(str(member.number))
             continue
-        content = pictures.sheet(member)
+        content = predictions.sheet(member)
         try:
             write_whole(str(overlays_path(home, name, member.job)), content)
         except OSError as error:
-            logger.warning("the pictures of trial %s were not written: %s; kdsearch sync does it", member.number, error)
+            logger.warning("cannot write the overlays of trial %s: %s; run kdsearch sync later", member.number, error)
         weights = weights_path(home, name, member.job).read_bytes()
         recorder.member(member.job, weights=weights, overlays=content)
     if elsewhere:
-        logger.warning("no pictures of trials %s: their weights are on another machine", ", ".join(elsewhere))
+        logger.warning("no overlays for trials %s: their weights are on another machine", ", ".join(elsewhere))
 
 
 def without_pictures(
     recorder: Recorder, students: Sequence[Student], *, study: StudyConfig, home: Path
 ) -> list[Student]:
-    """The front's members whose run, or whose folder here, has no pictures yet."""
+    """The students on the front that have no overlays yet in their run or in their folder here."""
     return [
         member
         for member in front_of(students, study.search.objectives, study.search.limits)

@@ -1,4 +1,4 @@
-"""How recipes are proposed: Optuna's samplers on a study that mirrors the stored one, and inherited weights."""
+"""Proposes recipes: Optuna's samplers on an in-memory copy of the study, and inherited weights."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Cost
 
 GOOD_SHARE = 0.25
-"""Of the finished trials, those that TPE takes for good; Optuna's tenth is one or two in a study of this size."""
+"""Fraction of finished trials that TPE treats as good; Optuna's 10 % is only one or two trials in such a study."""
 MOST_GOOD = 25
 
 
 def build_sampler(config: SearchConfig, *, seed: int, unfinished: int = 0) -> BaseSampler:
-    """The sampler; ``grid`` draws nothing itself, because the store names every choice for it.
+    """Builds the sampler; for ``grid``, the store supplies all values, so the sampler is never used.
 
-    ``unfinished`` is how many trials a sampler would count as experience that were rejected or stopped.
+    ``unfinished`` is the number of rejected and stopped trials, which the sampler must not count as finished ones.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # what the user asked for may be experimental
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the user may choose an experimental sampler
         warnings.filterwarnings("ignore", message=".*gamma.*deprecated", category=FutureWarning)  # until Optuna 6
         return _build(config, seed, unfinished)
 
@@ -60,15 +60,15 @@ def _build(config: SearchConfig, seed: int, unfinished: int) -> BaseSampler:
 
 
 MOST_TIMES = 4.0
-"""A donor has at most as many times the parameters; no wider ones were measured (docs/results/inheritance.md)."""
+"""A donor has at most this many times the parameters; larger ones were not measured (docs/results/inheritance.md)."""
 ANY_SIZE = 64
-"""Pixels, for parameters alone are counted."""
+"""In pixels; the number of parameters does not depend on it."""
 
 
 def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig) -> Recipe:
-    """The recipe begun with the weights of the best fitting student, and its epochs cut; as it is where none fits.
+    """Lets the recipe inherit the weights of the best suitable student, with fewer epochs; unchanged if there is none.
 
-    A student without a teacher begins with one that had none, so that what distillation gives can still be told.
+    Undistilled students inherit only from undistilled ones, so that the effect of distillation can still be measured.
     """
     donor = None if search.start == "cold" else _best_donor(recipe, students)
     if donor is None:
@@ -79,7 +79,7 @@ def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig
 
 
 def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
-    """Of those wide enough and not too wide, the one with the best Dice."""
+    """The student with the best Dice that is wide enough and not too large."""
     most = MOST_TIMES * cost_of(recipe.student, size=ANY_SIZE).params
     fitting = [
         student
@@ -92,7 +92,7 @@ def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
 
 
 def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
-    """Whether the narrow student's weights can be cut from the wide one's: of its kind, and nowhere narrower."""
+    """Whether the narrow student can inherit from the wide one, which must match and be nowhere narrower."""
     if not isinstance(wide, UNetSpec) or not isinstance(narrow, UNetSpec) or wide.channels == narrow.channels:
         return False
     alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convolutions", "convolution"))
@@ -100,15 +100,15 @@ def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
 
 
 LEARNING = ("tpe", "gp")
-"""Samplers whose first trials are spread over the sizes; the others have their own first generation."""
+"""Samplers whose first trials are spread over the sizes; others have a first generation of their own."""
 CANDIDATES = 32
-"""Random recipes of which the one nearest to the wanted size begins a study."""
+"""Number of random recipes from which each first trial takes the one nearest to its size."""
 UNKNOWN_VIOLATION = 1.0
-"""Of a recipe that an older release rejected."""
+"""For recipes that an older release rejected."""
 
 
 class Mirror:
-    """An Optuna study in memory with the trials of another."""
+    """An in-memory copy of an Optuna study."""
 
     def __init__(self, config: StudyConfig, study: optuna.Study) -> None:
         self._config = config
@@ -118,16 +118,16 @@ class Mirror:
 
     @property
     def number(self) -> int:
-        """Of the next trial."""
+        """The next trial's number."""
         return sum(trial.state != TrialState.WAITING for trial in self.trials)
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """As samplers see them."""
+        """The trials with the values that samplers use."""
         return self._study.get_trials(deepcopy=False)
 
     def draw(self, *, sampler_seed: int, seed: int, choices: dict[str, object] | None) -> tuple[Recipe, FrozenTrial]:
-        """The next recipe, trained with ``seed``, and its trial; ``choices`` names every value where a grid does."""
+        """Draws the next recipe, to be trained with ``seed``, and its trial; a grid supplies the values."""
         search = self._config.search
         drawn = [trial for trial in self.trials if "rejected" not in trial.user_attrs]
         finished = sum(trial.state == TrialState.COMPLETE for trial in drawn)
@@ -142,19 +142,19 @@ class Mirror:
         return recipe, self.trials[trial.number]
 
     def end(self, trial: FrozenTrial) -> None:
-        """The other study's trial ended."""
+        """Copies the end of a trial from the original study."""
         mine = self.trials[trial.number]
         if mine.state.is_finished():
             return
         seen = self._seen(trial)
         for key, value in seen.system_attrs.items():
-            self._study._storage.set_trial_system_attr(mine._trial_id, key, value)  # noqa: SLF001 - no public way by number
+            self._study._storage.set_trial_system_attr(mine._trial_id, key, value)  # noqa: SLF001 - no public API by number
         for key, value in seen.user_attrs.items():
             self._study._storage.set_trial_user_attr(mine._trial_id, key, value)  # noqa: SLF001 - likewise
         self._study.tell(trial.number, seen.values, state=seen.state)
 
     def _seen(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial with its values on the sampler's scales."""
+        """The trial with values on the scales that samplers use."""
         objectives, limits = self._config.search.objectives, self._config.search.limits
         state, values, constraints, notes = trial.state, None, {}, {}
         if trial.user_attrs.get("outcome") == "rejected":
@@ -176,19 +176,19 @@ class Mirror:
             system_attrs={**trial.system_attrs, **constraints},
         )
 
-    def _first(self, place: int, rng: np.random.Generator) -> dict[str, object] | None:
-        """Choices for one of a study's first trials; None where none of the recipes tried is within the limits.
+    def _first(self, index: int, rng: np.random.Generator) -> dict[str, object] | None:
+        """Values for one of the first trials; None if no candidate is within the limits.
 
-        Sizes follow van der Corput's sequence from the smallest to the largest on a logarithmic scale, so that the
-        first few already span it: as many as there are decades, with the usual value of every setting that is not the
-        student's own. The others' are random.
+        Sizes follow van der Corput's sequence between the smallest and the largest on a logarithmic scale, so that the
+        first few trials already cover the range. The first trials, one per factor of 10 in size, use default values for
+        all settings except the student's; later ones use random values.
         """
         low, high = self._span()
-        wanted = low + van_der_corput(place + 1) * (high - low)
-        return self._nearest(wanted, rng, usual=place < max(1, round(high - low)))
+        wanted = low + van_der_corput(index + 1) * (high - low)
+        return self._nearest(wanted, rng, usual=index < max(1, round(high - low)))
 
     def _nearest(self, wanted: float, rng: np.random.Generator, *, usual: bool) -> dict[str, object] | None:
-        """Choices of the recipe whose student is nearest to that logarithm of parameters, of some random ones."""
+        """Values of the random candidate whose log10 of parameters is nearest to ``wanted``."""
         best: tuple[float, dict[str, object]] | None = None
         for _ in range(CANDIDATES):
             choices: dict[str, object] = {}
@@ -205,7 +205,7 @@ class Mirror:
         return best[1] if best is not None else None
 
     def _span(self) -> tuple[float, float]:
-        """Logarithms of the smallest and the largest number of parameters within the limits."""
+        """log10 of the smallest and the largest number of parameters within the limits."""
         if self._sizes is None:
             size = self._config.data.size
             params = [cost_of(spec, size=size).params for spec in extreme_students(self._config)]
@@ -221,7 +221,7 @@ class Mirror:
 
 
 def suggest(trial: optuna.Trial, name: str, value: AnyRange) -> object:
-    """One value of a range, from the sampler."""
+    """Lets the sampler choose a value of a range."""
     match value:
         case Choice(choice=choice):
             return trial.suggest_categorical(name, choice)
@@ -232,7 +232,7 @@ def suggest(trial: optuna.Trial, name: str, value: AnyRange) -> object:
 
 
 def random_value(value: AnyRange, rng: np.random.Generator) -> object:
-    """One value of a range, uniformly on its own scale."""
+    """Draws a value of a range, uniformly on its own scale."""
     match value:
         case Choice(choice=choice):
             return choice[int(rng.integers(len(choice)))]
@@ -245,12 +245,12 @@ def random_value(value: AnyRange, rng: np.random.Generator) -> object:
             return float(rng.uniform(low, high))
         case IntRange() | FloatRange():
             count = count_of(value)
-            assert count is not None, "without a step it is the case above"
+            assert count is not None, "ranges without a step are handled above"
             return value_at(value, int(rng.integers(count)))
 
 
 def usual_value(value: AnyRange) -> object:
-    """The first of a choice, and the middle of a range on its own scale."""
+    """The first option of a choice, or the midpoint of a range on its own scale."""
     match value:
         case Choice(choice=choice):
             return choice[0]
@@ -260,7 +260,7 @@ def usual_value(value: AnyRange) -> object:
 
 
 def van_der_corput(index: int) -> float:
-    """The index's binary digits mirrored at the point: 1/2, 1/4, 3/4, 1/8, … from 1 on."""
+    """The van der Corput sequence in base 2: 1/2, 1/4, 3/4, 1/8, … from index 1."""
     value, part = 0.0, 0.5
     while index:
         value += part * (index % 2)

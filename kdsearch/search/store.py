@@ -1,4 +1,4 @@
-"""The study in Optuna's storage: asks for recipes, is told how they ended, and gives back the records."""
+"""A study's Optuna database: proposes recipes, stores how trials end, and returns their records."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ STATES: dict[Outcome, TrialState] = {
     "rejected": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
-"""How Optuna is told."""
+"""Optuna's state for each outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A recipe that waits to be carried out under a trial's number."""
+    """A recipe to train, with its trial's number."""
 
     number: int
     recipe: Recipe
 
 
 class StudyStore:
-    """One study in Optuna's storage; the driver alone holds it."""
+    """One study in its Optuna database; only the driver writes to it."""
 
     def __init__(self, study: StudyConfig, optuna_study: optuna.Study, *, mirror: Mirror | None = None) -> None:
         self._config = study
@@ -62,7 +62,7 @@ class StudyStore:
         self._next: dict[str, object] | None = None
         self._taken: set[frozenset[tuple[str, object]]] = set()
         self._looked_at = 0
-        if mirror is not None:  # whoever only reads needs none
+        if mirror is not None:  # readers do not need it
             self._mirror = mirror
 
     @functools.cached_property
@@ -70,27 +70,26 @@ class StudyStore:
         return Mirror(self._config, self._study)
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
-        """The next recipe, already in the storage when it is returned; None where a grid has no more.
+        """Draws the next recipe and stores its trial; returns None if a grid is exhausted.
 
-        ``donors`` are finished trials whose weights it may begin with, where the study says that students inherit.
-
-        What is drawn depends on the seed, the trial's number and the trials so far, not on who asks or how often he was
-        killed. It is drawn from a mirror in memory, because a sampler reads every running trial again for each value,
-        and reaches the storage whole, in one write.
+        ``donors`` are finished trials whose weights it may inherit, if the study allows that. The result depends only
+        on the seed, the trial's number and the trials so far, even if drivers were killed in between. Recipes are drawn
+        from an in-memory mirror, because samplers read every running trial again for each value, and are then stored
+        in one write.
         """
         retried = self._drawn is not None
         self._drawn = self._drawn or self._draw(donors)
         if self._drawn is None:
             return None
         proposal, trial = self._drawn
-        if not (retried and self._is_stored(proposal.number)):  # a write may be taken though its answer is lost
-            study_id = self._study._study_id  # noqa: SLF001 - add_trial does not tell the number
+        if not (retried and self._is_stored(proposal.number)):  # a failed write may have succeeded in the database
+            study_id = self._study._study_id  # noqa: SLF001 - add_trial does not return the number
             trial_id = self._storage.create_new_trial(study_id, template_trial=trial)
             if self._storage.get_trial_number_from_id(trial_id) != proposal.number:
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
                 raise SearchError(
-                    f"study {self._config.name}: trial {proposal.number} was added by somebody else; only its driver "
-                    "may add trials to a study"
+                    f"study {self._config.name}: another program added trial {proposal.number}; only kdsearch may add "
+                    "trials to a study"
                 )
         self._drawn = None
         return proposal
@@ -123,32 +122,32 @@ class StudyStore:
         return True
 
     def finish(self, number: int, scores: Scores, curve: tuple[EpochReport, ...]) -> TrialRecord:
-        """Tells Optuna the objectives and keeps all that was measured."""
+        """Stores a finished trial with its objectives and all scores."""
         share = scores.overlap.empty_share
         known = {} if share is None else {"empty_share": repr(share)}
         return self._end(number, "finished", scores=dump_scores(scores), curve=dump_curve(curve), **known)
 
     def stop(self, number: int, reason: str, *, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:
-        """A pruned trial: Optuna is told PRUNED, without intermediate values, so that TPE takes it for a worse one."""
+        """Stores a stopped trial as PRUNED, without intermediate values, so that TPE ranks it below finished ones."""
         return self._end(number, "stopped", reason=reason, curve=dump_curve(curve), cost=dump_cost(cost))
 
     def reject(self, number: int, reason: str, *, violation: float) -> TrialRecord:
-        """An over-budget recipe: Optuna is told FAIL, the sampler of a constraint violated by so much, above 0."""
+        """Stores a recipe over its limits as FAIL; the sampler sees a constraint violated by ``violation``, above 0."""
         return self._end(number, "rejected", reason=reason, violation=repr(violation))
 
     def fail(
         self, number: int, reason: str, curve: tuple[EpochReport, ...] = (), *, traceback: str = ""
     ) -> TrialRecord:
-        """A training that could not continue: Optuna is told FAIL, from which samplers learn nothing."""
+        """Stores a failed trial as FAIL, which samplers ignore."""
         where = {"traceback": traceback} if traceback else {}
         return self._end(number, "failed", reason=reason, curve=dump_curve(curve), **where)
 
     def lose(self, number: int, reasons: tuple[str, ...]) -> None:
-        """Keeps with a running trial how its workers were lost so far."""
+        """Stores why a running trial has lost workers so far."""
         self._keep(number, lost=json.dumps(reasons))
 
     def _end(self, number: int, outcome: Outcome, **attributes: str) -> TrialRecord:
-        """Keeps what is known, the outcome last, and then tells Optuna; after a kill in between, it is told again."""
+        """Stores the attributes, the outcome last, and then ends the trial; after a kill in between, it ends later."""
         trial = self._trial(number)
         if not trial.state.is_finished():
             today = SCHEMA.stamped(SCHEMA.upgraded(trial.user_attrs))
@@ -166,9 +165,9 @@ class StudyStore:
         return record_of(told)
 
     def abandoned(self) -> list[Proposal]:
-        """Trials a former driver left running, to be carried out under their numbers.
+        """The trials that an earlier driver left running, to be resumed with their numbers.
 
-        One that had ended without Optuna knowing is told.
+        Ends those whose outcome was stored before the driver was killed.
         """
         proposals = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -180,14 +179,14 @@ class StudyStore:
         return proposals
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """Every trial, by number."""
+        """All trials by number."""
         trials = self._study.get_trials(
             deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         )
         return tuple(record_of(trial) for trial in trials)
 
     def complete(self) -> bool:
-        """Whether nothing is left to do: every trial ended, and as many as wanted or as the grid has."""
+        """Whether all trials have ended and there are as many as requested, or as the grid has."""
         records = self.records()
         counted = sum(record.outcome != "rejected" for record in records)
         whole_grid = self._config.search.sampler == "grid" and self._untried() is None
@@ -195,11 +194,10 @@ class StudyStore:
         return ended and (counted >= self._config.search.trials or whole_grid)
 
     def bind(self, *, data: DataSummary, teacher: TrainedTeacher, student_weights: str = "") -> Bound:
-        """Ties the study to the fingerprints of its data and teacher, and keeps and returns what a record says of them.
+        """Binds the study to the fingerprints of its data and teacher, and stores the teacher's scores.
 
-        ``student_weights`` stands for a file that students begin with.
-
-        Raises SearchError where its trials were made from others.
+        ``student_weights`` is the digest of the weights that students start from. Raises SearchError if existing trials
+        were trained with others.
         """
         self.require_same(data=data, student_weights=student_weights, teacher_id=teacher.id)
         for key, _, now in made_from(data, student_weights, teacher.id):
@@ -210,43 +208,43 @@ class StudyStore:
         return self.bound()
 
     def require_same(self, *, data: DataSummary, student_weights: str = "", teacher_id: str | None = None) -> None:
-        """Raises SearchError if the trials were made from other data, weights, or another teacher than None."""
+        """Raises SearchError if existing trials used other data or weights, or another teacher if one is given."""
         if self._study.get_trials(deepcopy=False):
             now = made_from(data, student_weights, teacher_id)
             require_unchanged(self._study.user_attrs, now, study=self._config.name)
 
     def importances(self) -> dict[str, float]:
-        """How much of the spread of Dice each searched setting explains; see ``search.importance``."""
+        """The importance of each searched setting for Dice; see ``search.importance``."""
         from kdsearch.search.importance import importances_of  # takes a second to import
 
         return importances_of(self._study, self._config)
 
     def bound(self) -> Bound:
-        """What the study is known by and what was bound, in one read."""
+        """The study's id and what it is bound to, in one read."""
         return read_bound(self._study.user_attrs)
 
     @property
     def id(self) -> str:
-        """Tells this study from another of the same name."""
+        """Distinguishes this study from another one with the same name."""
         return self.bound().id
 
     @property
     def teacher_id(self) -> str:
-        """Of the teacher that was bound; empty before that."""
+        """The teacher's id; empty until the study is bound."""
         return self.bound().teacher_id
 
     def teacher(self) -> Scores | None:
-        """The teacher's scores; None before it was trained."""
+        """The teacher's scores; None until the study is bound."""
         return self.bound().teacher
 
     def data(self) -> DataSummary | None:
-        """What was bound; None before that."""
+        """A summary of the data; None until the study is bound."""
         return self.bound().data
 
     def _untried(self) -> dict[str, object] | None:
-        """The grid's first choices that no trial has taken; None where there are none.
+        """The grid's first values that no trial has; None if there are none.
 
-        The grid is walked once, because what was taken stays taken.
+        The grid is traversed only once, because trials are never removed.
         """
         trials = self._mirror.trials
         self._taken |= {frozenset(trial.params.items()) for trial in trials[self._looked_at :]}
@@ -270,13 +268,13 @@ class StudyStore:
 
     @property
     def _storage(self) -> BaseStorage:
-        return self._study._storage  # noqa: SLF001 - a trial another process asked for has no public handle
+        return self._study._storage  # noqa: SLF001 - no public API for trials of other processes
 
 
 def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
-    """The study's storage, made where it is missing and ``create`` says so.
+    """Opens the study in its Optuna database, and creates it if it is missing and ``create`` is true.
 
-    Raises SearchError where it cannot be reached, does not hold the study, or holds it with other settings.
+    Raises SearchError if the database is unreachable, lacks the study, or has it with other settings.
     """
     optuna_study = _reached(study, home, create=create)
     changed = changed_settings(optuna_study.user_attrs.get("study"), study)
@@ -289,22 +287,22 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
 
 
 def read_store(study: StudyConfig, home: Path) -> StudyStore:
-    """The study's storage, for what is not trained further; other settings, such as defaults of then, are logged.
+    """Opens the study for reading only; warns if settings, such as defaults, have changed since.
 
-    Raises SearchError where it cannot be reached or does not hold the study.
+    Raises SearchError if the database is unreachable or lacks the study.
     """
     optuna_study = _reached(study, home, create=False)
     changed = changed_settings(optuna_study.user_attrs.get("study"), study)
     if changed:
         _warn_once(
-            f"study {study.name}: its trials were made with other settings:\n{changed}\nShown is what they gave."
+            f"study {study.name}: its trials were trained with other settings:\n{changed}\nThe results shown are those "
+            "of the earlier settings."
         )
     return StudyStore(study, optuna_study)
 
 
 @functools.lru_cache(maxsize=128)
 def _warn_once(text: str) -> None:
-    """A command opens a study several times."""
     logger.warning(text)
 
 

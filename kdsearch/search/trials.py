@@ -1,4 +1,4 @@
-"""The trials of a search: recipes from the sampler become jobs, and results go to Optuna's study."""
+"""The trials of a search: turns recipes from the sampler into jobs and stores their results with Optuna."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from kdsearch.workers.jobs import Job
 logger = logging.getLogger(__name__)
 
 MOST_REJECTIONS = 500
-"""In a row; more than that and the limits leave next to nothing of the space."""
+"""After this many rejections in a row, the limits exclude nearly the whole space."""
 HOPELESS = 3
-"""Failures of one kind after which nothing more is tried."""
+"""The study stops after this many failures of one kind."""
 
 TrialEvent: TypeAlias = Ended | Waiting | Resumed
 
 
 class StudyState:
-    """What the storage holds, kept in memory: it is not read again, so that it may be away for a while."""
+    """The Optuna database's content in memory; not read again, because the database may become unreachable."""
 
     def __init__(self, records: Iterable[TrialRecord], *, target: int, bound: Bound) -> None:
-        """``target`` is how many trials there are to be, rejected ones not counted."""
+        """``target`` is the requested number of trials, without rejected ones."""
         self.bound = bound
         self._ended = {record.number: record for record in records if record.outcome != "running"}
         self._target = target
@@ -60,46 +60,46 @@ class StudyState:
 
     @property
     def remaining(self) -> int:
-        """Trials that have not ended, asked for or not."""
+        """Number of trials that have not ended, including those not yet drawn."""
         return max(0, self._target - sum(record.outcome != "rejected" for record in self._ended.values()))
 
     def end(self, record: TrialRecord) -> None:
-        """A trial ended."""
+        """Adds an ended trial."""
         self._ended[record.number] = record
 
 
 class Trials:
-    """The trials that a search still has to make: what its campaign trains.
+    """The source of a search's jobs.
 
-    Every write waits if the storage is away. The pruner is asked after each epoch.
+    Every write waits while the Optuna database is unreachable. The pruner decides after each epoch.
     """
 
     def __init__(
         self, campaign: Campaign, *, store: StudyStore, state: StudyState, materials: Materials, pruner: Pruner
     ) -> None:
-        """``state`` is what the storage holds; ``materials`` are the images with their teacher."""
+        """``state`` is the Optuna database's content; ``materials`` are the images with their teacher."""
         self._campaign, self._study = campaign, campaign.study
         self._store, self.state, self.materials, self._pruner = store, state, materials, pruner
         self._drawn: deque[Job] = deque()
-        self._exhausted = False  # whether a grid has no more recipes
+        self._exhausted = False  # true once a grid has no more recipes
 
     @property
     def stopping(self) -> Trials:
-        """The pruner stops trials."""
+        """The object itself, because its pruner stops trials."""
         return self
 
     @property
     def losses(self) -> Trials:
-        """A trial's lost workers are counted across drivers."""
+        """The object itself, because lost workers are counted across drivers."""
         return self
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is drawn or still to be asked for."""
+        """Whether all trials were started."""
         return not self._drawn and (self._exhausted or not self._unasked)
 
     def recover(self, abandoned: Sequence[Proposal]) -> Iterator[TrialEvent]:
-        """Queues what a former driver left running, and shows the pruner the trials that ended."""
+        """Queues trials that an earlier driver left running, and shows the pruner the ended ones."""
         for proposal in abandoned:
             if not (yield from self._rejected(proposal)):
                 self._drawn.append(self._job(proposal))
@@ -109,7 +109,7 @@ class Trials:
             yield from self._complete_batch()
 
     def next_job(self) -> Generator[TrialEvent, None, Job | None]:
-        """The next trial; a deterministic study asks for a batch once nothing runs."""
+        """The next trial; a deterministic study draws a whole batch when no job runs."""
         if not self._drawn:
             if not self._study.search.deterministic:
                 yield from self._ask(min(1, self._unasked), donors=self.state.students)
@@ -118,10 +118,10 @@ class Trials:
         return self._drawn.popleft() if self._drawn else None
 
     def epoch(self, job: Job, curve: tuple[EpochReport, ...], *, replayed: bool) -> str:
-        """Why the pruner stops the trial; empty after its last epoch, which ends it anyway.
+        """Why the pruner stops the trial; empty after the last epoch.
 
-        A resumed trial is not judged again at epochs that it passed: the pruner knows more rivals by now. In a
-        deterministic study it knows the same ones, and a driver that was killed may not have judged the last epoch.
+        Replayed epochs are not judged again, because the pruner knows more rivals than before. In a deterministic study
+        it knows the same ones, and they are judged, because a killed driver may not have judged the last epoch.
         """
         so_far, deterministic = curve_of_job(job, curve), self._study.search.deterministic
         reason = "" if replayed and not deterministic else self._pruner.stops(so_far)
@@ -130,14 +130,14 @@ class Trials:
         return "" if curve[-1].epoch >= curve[-1].epochs else reason
 
     def stopped(self, job: Job, reason: str, curve: tuple[EpochReport, ...]) -> Iterator[TrialEvent]:
-        """A stopped trial; its worker is still in an epoch, and removes the checkpoint itself."""
+        """Stores a stopped trial; its worker finishes its epoch and removes the checkpoint itself."""
         text = f"after epoch {curve[-1].epoch} of {curve[-1].epochs}, {reason}"
-        assert job.cost is not None, "a student's is known"
+        assert job.cost is not None, "the cost of a student is known"
         stop = partial(self._store.stop, trial_of_job(job.id), text, curve=curve, cost=job.cost)
         yield from self._end((yield from self._campaign.write(stop)))
 
     def succeeded(self, job: Job, trained: Trained, curve: tuple[EpochReport, ...]) -> Iterator[TrialEvent]:
-        """A finished trial, its weights first; a failed one if its latency is an objective and cannot be measured."""
+        """Stores a finished trial, weights first; it fails if its latency is an objective and cannot be measured."""
         try:
             scores = self._with_latency(job, trained)
         except ModelError as error:
@@ -152,7 +152,7 @@ class Trials:
     def failed(
         self, job: Job, reason: str, curve: tuple[EpochReport, ...], *, traceback: str = ""
     ) -> Iterator[TrialEvent]:
-        """A failed trial; raises SearchError if it makes no sense to continue."""
+        """Stores a failed trial; raises SearchError if further trials would fail in the same way."""
         number = trial_of_job(job.id)
         if traceback:
             logger.error("trial %s failed:\n%s", number, traceback)
@@ -162,18 +162,18 @@ class Trials:
         _stop_if_hopeless(self._study.name, self.state.records, record)
 
     def lost(self, job: Job, reasons: tuple[str, ...]) -> Iterator[TrialEvent]:
-        """How a trial's workers were lost, so that the next driver continues the count."""
+        """Stores why a trial lost its workers, so that the next driver continues the count."""
         yield from self._campaign.write(partial(self._store.lose, trial_of_job(job.id), reasons))
 
     @property
     def _unasked(self) -> int:
-        """Trials whose recipe is still to be asked for."""
+        """Number of trials that are still to be drawn."""
         return max(0, self.state.remaining - self._campaign.jobs.open - len(self._drawn))
 
     def _complete_batch(self) -> Iterator[TrialEvent]:
-        """Draws what the current batch lacks, or a whole new one; pruner and donors know only earlier batches.
+        """Completes the current batch or draws a new one; pruner and donors use only earlier batches.
 
-        Batches begin at multiples of their size, also if a driver was killed in one or ``--trials`` cut one short.
+        Batches start at multiples of their size, even after a killed driver or a batch cut short by ``--trials``.
         """
         batch = self._study.search.batch
         before = [record.number for record in self.state.records if record.outcome != "rejected"]
@@ -188,14 +188,14 @@ class Trials:
         yield from self._ask(min(missing, self._unasked), donors=donors)
 
     def _show_pruner(self, *, until: int | None) -> None:
-        """Shows the pruner the trials that ended, with numbers below ``until``."""
+        """Shows the pruner the ended trials with numbers below ``until``."""
         for record in self.state.records:
             curve = learning_curve_of(record)
             if curve is not None and (until is None or record.number < until):
                 self._pruner.observe(curve)
 
     def _ask(self, count: int, *, donors: Sequence[Student]) -> Iterator[TrialEvent]:
-        """Queues that many more recipes within the limits, or as many as a grid still has."""
+        """Queues up to ``count`` recipes within the limits; a grid may have fewer."""
         for _ in range(count):
             proposal = None if self._exhausted else (yield from self._ask_within_limits(donors))
             if proposal is None:
@@ -204,13 +204,13 @@ class Trials:
             self._drawn.append(self._job(proposal))
 
     def _ask_within_limits(self, donors: Sequence[Student]) -> Generator[TrialEvent, None, Proposal | None]:
-        """The next recipe within the hard limits, None if a grid has no more; others are rejected on the way."""
+        """Rejects recipes until one is within the limits; None if a grid has no more."""
         for _ in itertools.count() if self._study.search.sampler == "grid" else range(MOST_REJECTIONS):
             proposal = yield from self._campaign.write(partial(self._store.ask, donors=donors))
             if proposal is None or not (yield from self._rejected(proposal)):
                 return proposal
         raise SearchError(
-            f"search.limits: {MOST_REJECTIONS} recipes in a row were over them; widen them, or search smaller students"
+            f"search.limits: {MOST_REJECTIONS} recipes in a row exceeded them; raise them, or search smaller students"
         )
 
     def _rejected(self, proposal: Proposal) -> Generator[TrialEvent, None, bool]:
@@ -226,7 +226,7 @@ class Trials:
         return bool(reason)
 
     def _job(self, proposal: Proposal) -> Job:
-        """Raises SearchError if it begins with weights that do not exist."""
+        """Creates the trial's job; raises SearchError if it inherits weights that do not exist."""
         recipe, unlabelled = proposal.recipe, self.materials.unlabelled
         return self._campaign.student_job(
             job_of_trial(proposal.number),
@@ -238,16 +238,16 @@ class Trials:
         )
 
     def _donor(self, start: Inherited) -> Donor:
-        """The student whose weights a trial begins with; raises SearchError if they cannot be read."""
+        """Reads the student whose weights a trial inherits; raises SearchError if they cannot be read."""
         student = next(student for student in self.state.students if student.number == start.donor)
         path = weights_path(self._campaign.home, self._study.name, student.job)
         try:
             return Donor(student=student.recipe.student, weights=path.read_bytes())
         except OSError as error:
             raise SearchError(
-                f"study {self._study.name} stops: a trial begins with the weights of trial {start.donor}, and {path} "
-                f"cannot be read: {error.strerror or error}; restore it, or copy it from the machine that made it, and "
-                "the same command resumes"
+                f"study {self._study.name} stops: a trial inherits the weights of trial {start.donor}, but {path} "
+                f"cannot be read: {error.strerror or error}; restore it, or copy it from the machine that trained it, "
+                "and run the same command to resume"
             ) from error
 
     @property
@@ -255,15 +255,15 @@ class Trials:
         return "latency_ms" in self._study.search.objectives
 
     def _with_latency(self, job: Job, trained: Trained) -> Scores:
-        """The scores, with the latency if it is an objective: timed while every worker of this machine pauses."""
+        """Adds the latency to the scores if it is an objective; pauses all workers of this machine to measure it."""
         if not self._is_timed:
             return trained.scores
-        assert trained.onnx is not None, "its job exports it"
+        assert trained.onnx is not None, "its job exports the student"
         prepared = prepare_onnx(trained.onnx)
         with self._campaign.jobs.executor.pause():
             latency = prepared.time()
         if not latency.steady:
-            logger.warning("trial %s: its latency had not settled after %s runs", trial_of_job(job.id), latency.runs)
+            logger.warning("trial %s: its latency was still unsteady after %s runs", trial_of_job(job.id), latency.runs)
         return dataclasses.replace(trained.scores, latency_ms=latency.median_ms)
 
     def _end(self, record: TrialRecord) -> Iterator[TrialEvent]:
@@ -275,7 +275,7 @@ class Trials:
 
 
 def _stop_if_hopeless(study: str, ended: Sequence[TrialRecord], last: TrialRecord) -> None:
-    """Raises SearchError if one recipe, or everything so far, failed in the same way three times."""
+    """Raises SearchError if one recipe, or every trial so far, failed in the same way three times."""
     records = [record for record in ended if record.outcome != "rejected"]
     alike = [record for record in records if record.outcome == "failed" and _kind(record) == _kind(last)]
     same_recipe = [record for record in alike if _settings(record) == _settings(last)]
@@ -286,9 +286,8 @@ def _stop_if_hopeless(study: str, ended: Sequence[TrialRecord], last: TrialRecor
     settings = last.recipe.settings() if last.recipe else {}
     recipe = ", ".join(f"{name} {value}" for name, value in settings.items() if "augmentation" not in name)
     raise SearchError(
-        f"study {study} stops: trials {numbers} failed in the same way, the last because {last.reason}; "
-        f"its recipe: {recipe}. Fix the cause, or give the space other bounds under another name; the same command "
-        "resumes"
+        f"study {study} stops: trials {numbers} failed in the same way; last reason: {last.reason}; last recipe: "
+        f"{recipe}. Fix the cause and run the same command to resume, or change the search space and the study's name"
     )
 
 
@@ -298,6 +297,6 @@ def _kind(record: TrialRecord) -> str:
 
 
 def _settings(record: TrialRecord) -> dict[str, str]:
-    """But for the seed, and for whose weights it began with."""
+    """All settings except the seed and the inherited weights."""
     found = record.recipe.cold.settings() if record.recipe else {}
     return {name: value for name, value in found.items() if name != "seed"}

@@ -1,1 +1,1 @@
-"""Executors: jobs in, events out; they know neither Optuna nor MLflow, nor what a job stands for."""
+"""Executors, which take jobs and report events; they do not use Optuna or MLflow."""

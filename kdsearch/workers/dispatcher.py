@@ -1,4 +1,4 @@
-"""Hands jobs to an executor, watches over them, and passes what comes of them to a results."""
+"""Gives jobs to an executor, replaces lost workers, and passes results on."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from kdsearch.workers.jobs import (
 )
 
 LEAST_S = 60.0
-"""Silence shorter than this is never taken for a loss."""
+"""A worker that is silent for less than this is never considered lost."""
 UNKNOWN_S = 1800.0
-"""For as long a worker may take to start, and a first epoch, before anything is known of its pace."""
+"""Limit for a worker to start and finish its first epoch while its speed is unknown."""
 
 
 class Watchdog:
-    """How long each running job has been silent, and how long it may be."""
+    """Tracks how long each running job has been silent and how long it may be."""
 
     def __init__(self, *, timeout: float, least_s: float = LEAST_S) -> None:
-        """``timeout``: usual epochs without a report after which a worker is taken for lost."""
+        """``timeout``: a worker counts as lost if it has not reported for this many typical epoch times."""
         self._timeout, self._least_s = timeout, least_s
         self._macs: dict[str, int | None] = {}
         self._up: set[str] = set()
@@ -46,21 +46,21 @@ class Watchdog:
         self._seconds_per_mac = 0.0
 
     def begin(self, job: str, *, macs: int | None, now: float) -> None:
-        """A job is given to a worker, which may have to start.
+        """Records that a job was given to a worker, which may still have to start.
 
-        ``macs`` are its network's, None where they say nothing of its pace; ``now`` in seconds of a clock that never
-        goes back.
+        ``macs`` are the network's multiply-adds, or None if they do not predict its speed; ``now`` is in seconds of a
+        monotonic clock.
         """
         self._macs[job], self._heard[job] = macs, now
         self._reported[job] = self._epoch_s[job] = 0.0
 
     def started(self, job: str, *, now: float) -> None:
-        """A job's worker is up."""
+        """Records that a job's worker is running."""
         self._up.add(job)
         self._heard[job] = now
 
     def heartbeat(self, job: str, report: EpochReport, *, now: float) -> None:
-        """A job reports; how long its epochs take is what the reports themselves say."""
+        """Records an epoch's report and how long the epoch took according to it."""
         took = report.seconds - self._reported[job]
         self._heard[job], self._reported[job] = now, report.seconds
         self._epoch_s[job] = max(self._epoch_s[job], took)
@@ -69,33 +69,33 @@ class Watchdog:
             self._seconds_per_mac = max(self._seconds_per_mac, took / macs)
 
     def end(self, job: str) -> None:
-        """A job ends, or loses its worker."""
+        """Records that a job ended or lost its worker."""
         self._up.discard(job)
         for known in (self._macs, self._heard, self._reported, self._epoch_s):
             known.pop(job, None)
 
     def reset(self, *, now: float) -> None:
-        """The driver did not poll until now, so silence until now says nothing."""
+        """Restarts all timers; call it if the driver has not polled for a while."""
         self._heard = dict.fromkeys(self._heard, now)
 
     def silent(self, *, now: float) -> list[tuple[str, float]]:
-        """Jobs silent for too long, and for how many seconds."""
+        """Jobs that were silent for too long, with the seconds of silence."""
         return [(job, now - heard) for job, heard in self._heard.items() if now - heard > self.allowed(job)]
 
     def allowed(self, job: str) -> float:
-        """Seconds that a job may be silent.
+        """How many seconds a job may be silent.
 
-        From its own slowest epoch; before its first, from the slowest pace of those whose size is known.
+        Estimated from the job's slowest epoch or, before its first epoch, from the slowest job relative to its size.
         """
         if self._macs[job] is None and job in self._up and not self._epoch_s[job]:
-            return math.inf  # such as a large teacher's first epoch; a process that dies is noticed anyway
+            return math.inf  # a large teacher's first epoch may be long; dead processes are detected anyway
         usual = self._epoch_s[job] or self._seconds_per_mac * (self._macs[job] or 0)
         return max(self._least_s, self._timeout * usual) if usual and job in self._up else UNKNOWN_S
 
 
 POLL_S = 0.2
 AWAY_S = 10.0
-"""A round that took longer than this, as after a Ctrl-Z, says nothing about the workers' silence."""
+"""If one poll takes longer than this, such as after Ctrl-Z, the timers of the watchdog restart."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,34 +108,34 @@ class Stopping(Protocol[E_co]):
     """Decides after each epoch whether a job stops."""
 
     def epoch(self, job: Job, curve: Curve, *, replayed: bool) -> str:
-        """Takes a job's last epoch into account; returns why the job stops after it, empty if it continues.
+        """Evaluates a job's last epoch; returns the reason to stop, or an empty string to continue.
 
         ``replayed``: the epoch was trained before the job resumed.
         """
         ...
 
     def stopped(self, job: Job, reason: str, curve: Curve) -> Iterator[E_co]:
-        """Keeps a job that stopped because ``epoch`` said so."""
+        """Stores a job that ``epoch`` stopped."""
         ...
 
 
 class Losses(Protocol[E_co]):
-    """Remembers lost workers for the next driver."""
+    """Stores lost workers for the next driver."""
 
     def lost(self, job: Job, reasons: tuple[str, ...]) -> Iterator[E_co]:
-        """Keeps how a job's workers were lost, one after the other."""
+        """Stores why a job lost its workers, one reason per worker."""
         ...
 
 
 class Results(Protocol[E_co]):
-    """Where the results of jobs go.
+    """Stores the results of jobs.
 
-    What a method yields is passed to whoever watches; a result is kept when the iterator is exhausted.
+    What a method yields is passed on as events; the result is stored when the iterator is exhausted.
     """
 
     @property
     def stopping(self) -> Stopping[E_co] | None:
-        """None if every job is trained to its end."""
+        """None if no job is stopped early."""
         ...
 
     @property
@@ -144,11 +144,11 @@ class Results(Protocol[E_co]):
         ...
 
     def succeeded(self, job: Job, trained: Trained, curve: Curve) -> Iterator[E_co]:
-        """Keeps what a job made."""
+        """Stores the network that a job trained."""
         ...
 
     def failed(self, job: Job, reason: str, curve: Curve, *, traceback: str = "") -> Iterator[E_co]:
-        """Keeps why a job made nothing; ``traceback`` is an unexpected exception's."""
+        """Stores why a job failed; ``traceback`` is set for unexpected exceptions."""
         ...
 
 
@@ -159,7 +159,7 @@ class Requeued:
     job: str
     reason: str
     attempt: int
-    """How many workers it has lost."""
+    """Number of workers that the job has lost."""
     retries: int
 
 
@@ -174,7 +174,7 @@ class _Running:
 
 
 class Dispatcher:
-    """The jobs that have a worker, and those that lost theirs and wait for another."""
+    """Tracks the jobs that have a worker and those that lost theirs and wait for another."""
 
     def __init__(
         self,
@@ -185,9 +185,9 @@ class Dispatcher:
         retries: int,
         lost: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """A job is given up after ``retries`` more workers; ``lost`` are those that jobs lost to former drivers.
+        """A job fails after ``retries`` more workers; ``lost`` lists why jobs lost workers under earlier drivers.
 
-        ``study`` is its name, for errors.
+        ``study`` is the study's name for error messages.
         """
         self.executor, self.watchdog = executor, watchdog
         self.waiting: deque[Job] = deque()
@@ -206,22 +206,22 @@ class Dispatcher:
         return len(self._running) + len(self.waiting)
 
     def room(self) -> int:
-        """How many more jobs workers can take now."""
+        """How many more jobs can start now."""
         return self.executor.room()
 
     def next_requeued(self) -> Job | None:
-        """A job that lost its worker, if one waits for another."""
+        """The next job that lost its worker and waits for another, or None."""
         return self.waiting.popleft() if self.waiting else None
 
     def start(self, job: Job) -> None:
         """Gives the job to a worker."""
-        assert job.id not in self._running, "a job has one worker"
+        assert job.id not in self._running, "a job has only one worker"
         self.executor.submit(job)
         self._running[job.id] = _Running(job)
         self.watchdog.begin(job.id, macs=None if job.cost is None else job.cost.macs, now=time.monotonic())
 
     def poll(self, results: Results[E]) -> Iterator[E | Passed]:
-        """Handles what happened, waiting for it for a moment; raises SearchError where it is useless to continue."""
+        """Waits briefly for events and handles them; raises SearchError if the study cannot continue."""
         polled = time.monotonic()
         for event in self.executor.poll(POLL_S):
             yield from self.handle(event, results)
@@ -230,7 +230,7 @@ class Dispatcher:
         yield from self.drop_silent(results)
 
     def handle(self, event: Event, results: Results[E]) -> Iterator[E | Passed]:
-        """Handles one event; one of a job that has ended is ignored."""
+        """Handles one event; ignores events of jobs that have ended."""
         running = self._running.get(event.job)
         if running is None:
             return
@@ -247,8 +247,8 @@ class Dispatcher:
             case MaterialsFailed(reason=reason):
                 logger.error("a worker could not open images or teacher:\n%s", event.traceback)
                 raise SearchError(
-                    f"study {self._study} stops: a worker could not open its images or teacher: {reason}. What is "
-                    "finished is kept, and the same command resumes when the cause is fixed"
+                    f"study {self._study} stops: a worker could not open its images or teacher: {reason}. Finished "
+                    "trials are kept; fix the cause and run the same command to resume"
                 )
             case Lost(reason=reason):
                 yield from self._lose(running, reason, results)
@@ -256,7 +256,7 @@ class Dispatcher:
                 yield event
 
     def drop_silent(self, results: Results[E]) -> Iterator[E | Passed]:
-        """Ends workers that no longer report; their jobs resume with others."""
+        """Ends workers that no longer report; other workers resume their jobs."""
         for job_id, seconds in self.watchdog.silent(now=time.monotonic()):
             self.executor.drop(job_id)
             yield from self._lose(self._running[job_id], f"its worker was silent for {seconds:.0f} seconds", results)
@@ -273,7 +273,7 @@ class Dispatcher:
             yield from stopping.stopped(running.job, reason, self._end(running))
 
     def _lose(self, running: _Running, reason: str, results: Results[E]) -> Iterator[E | Passed]:
-        """Requeues a job that lost its worker, or gives it up after too many."""
+        """Requeues a job that lost its worker, or fails it if it has lost too many."""
         job, curve = running.job, self._end(running)
         reasons = self._lost[job.id] = (*self._lost.get(job.id, ()), reason)
         if results.losses is not None:
@@ -286,7 +286,7 @@ class Dispatcher:
         yield from results.failed(job, text, curve)
 
     def _end(self, running: _Running) -> Curve:
-        """Forgets a job that has no worker any more; returns its epochs."""
+        """Removes a job from the running ones; returns its epochs."""
         del self._running[running.job.id]
         self.watchdog.end(running.job.id)
         return tuple(running.curve)

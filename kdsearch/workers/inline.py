@@ -1,4 +1,4 @@
-"""Carries jobs out in the driver itself, one epoch a poll: for debugging."""
+"""Runs jobs in the driver process, one epoch per poll, for debugging."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class InlineExecutor:
         self._events: Iterator[Event] = iter(())
 
     def room(self) -> int:
-        """One while nothing runs."""
+        """1 if no job runs, else 0."""
         return 1 if self._job is None else 0
 
     def submit(self, job: Job) -> None:
-        """Begins the job; it continues with every poll."""
+        """Starts the job; each poll trains one epoch."""
         torch.set_num_threads(threads_for(job, self._resources))
         self._job, self._events = job, carry_out(self._trainers, job)
 
@@ -44,7 +44,7 @@ class InlineExecutor:
             self._forget()
 
     def poll(self, timeout_s: float) -> list[Event]:  # noqa: ARG002 - an epoch takes as long as it takes
-        """Trains one epoch and tells of it."""
+        """Trains one epoch and reports it."""
         if self._job is None:
             return []
         event = next(self._events)
@@ -53,11 +53,11 @@ class InlineExecutor:
         return [event]
 
     def pause(self) -> AbstractContextManager[None]:
-        """Nothing runs between two polls."""
+        """Does nothing, because no job runs between two polls."""
         return contextlib.nullcontext()
 
     def close(self) -> None:
-        """Drops the running job, and gives this process the threads it had."""
+        """Drops the running job and restores this process's number of torch threads."""
         self._forget()
         torch.set_num_threads(self._threads_before)
 

@@ -1,4 +1,4 @@
-"""Jobs and what workers report of them: all that passes between a driver and its executors."""
+"""Jobs, the events that workers report, and the executor's interface."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ from kdsearch.trials.scores import Cost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one worker computes with."""
+    """The device and threads of one worker."""
 
     device: str
     threads: int
-    """Of torch."""
+    """Number of torch threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One student or teacher to make."""
+    """One student or teacher to train."""
 
     id: str
-    """Names the job in events, and its files; what it stands for is known to whoever submits it."""
+    """Names the job in events and files; its meaning is up to the submitter."""
     recipe: Recipe | TeacherRecipe
     materials: Place
     checkpoint: str
-    """Where its state lies while it runs: a path or a URL."""
+    """The path or URL of its checkpoint."""
     subject: str
-    """Stands for all its result depends on; a state kept under another is not resumed."""
+    """Identifies everything the result depends on; a checkpoint with another subject is not resumed."""
     checkpoint_every_s: float
     cost: Cost | None = None
-    """The network's, if it is known before it is built; its pace is guessed from the multiply-adds."""
+    """The network's cost, if it is known before the network is built; used to estimate the job's speed."""
     threads: int | Literal["all"] | None = None
-    """Of torch, where they are not the worker's usual ones; ``all`` stands for the cores of the worker's machine."""
+    """Torch threads; ``all`` means all cores of the worker's machine, None the worker's default."""
     kept: Kept = "best"
-    """Which epoch's weights are its result."""
+    """Which epoch's weights are the result."""
     donor: Donor | None = None
-    """Whose weights its student begins with, where the recipe says that it does."""
+    """The student whose weights are inherited, if the recipe names one."""
     export: Callable[[StudentSpec, bytes], bytes] | None = None
-    """Makes an ONNX model of the student and its weights, in the worker, if one is wanted; a failure is the job's."""
+    """Converts the student and its weights to an ONNX model in the worker; the job fails if the conversion does."""
 
     @property
     def student(self) -> Recipe:
         """The recipe of a student's job."""
-        assert isinstance(self.recipe, Recipe), "the job makes a teacher"
+        assert isinstance(self.recipe, Recipe), "the job trains a student"
         return self.recipe
 
 
 def threads_for(job: Job, resources: Resources) -> int:
-    """Torch's, for the job in a worker with those resources."""
+    """The number of torch threads for the job in a worker with these resources."""
     return cores() if job.threads == "all" else job.threads or resources.threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """A job's worker is up, has its images and teacher, and begins."""
+    """A job's worker has opened the images and the teacher and starts training."""
 
     job: str
 
@@ -82,12 +82,12 @@ class Progressed:
     job: str
     report: EpochReport
     replayed: bool = False
-    """Whether the epoch was trained before the job resumed from its checkpoint, and is reported again."""
+    """Whether the epoch was trained before the job resumed from its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """A job's network is made."""
+    """A job finished training its network."""
 
     job: str
     trained: Trained
@@ -95,17 +95,17 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A job cannot be carried out."""
+    """A job failed."""
 
     job: str
     reason: str
     traceback: str = ""
-    """Where the reason is an exception that nobody expected."""
+    """Set if the reason is an unexpected exception."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaterialsFailed:
-    """A worker cannot open a job's images or teacher, which would fail every job of theirs."""
+    """A worker cannot open a job's images or teacher, so that all jobs with them would fail."""
 
     job: str
     reason: str
@@ -114,7 +114,7 @@ class MaterialsFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A job's worker went away; another may resume from the job's checkpoint."""
+    """A job lost its worker; another worker may resume from the job's checkpoint."""
 
     job: str
     reason: str
@@ -122,7 +122,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFailed:
-    """A job continues without a checkpoint of its last epochs; with an empty reason, it has one again."""
+    """A checkpoint could not be written, and the job continues; an empty reason means that checkpoints work again."""
 
     job: str
     reason: str
@@ -130,50 +130,50 @@ class CheckpointFailed:
 
 Event: TypeAlias = Begun | Progressed | Succeeded | Failed | MaterialsFailed | Lost | CheckpointFailed
 ENDS = (Succeeded, Failed, MaterialsFailed, Lost)
-"""After one of these a job's worker is free, or gone."""
+"""After one of these events the job's worker is free or has ended."""
 
 
 class Executor(Protocol):
-    """Carries out jobs; the driver submits while there is room and polls for events."""
+    """Runs jobs; the driver submits jobs while there is room and polls for events."""
 
     def room(self) -> int:
-        """How many more jobs can be taken now."""
+        """How many more jobs can start now."""
         ...
 
     def submit(self, job: Job) -> None:
-        """Takes a job."""
+        """Starts a job; there must be room."""
         ...
 
     def stop(self, job_id: str, *, within_s: float) -> None:
-        """Ends a job after the epoch it is in, and its worker where that takes longer than ``within_s``.
+        """Ends a job after its current epoch; kills its worker if that takes longer than ``within_s`` seconds.
 
-        Nothing more is reported of the job, and its checkpoint is removed.
+        Reports no more events for the job and removes its checkpoint.
         """
         ...
 
     def drop(self, job_id: str) -> None:
-        """Ends a job with its worker at once; nothing more is reported of it, and its checkpoint stays."""
+        """Ends a job and its worker immediately; reports no more events for the job and keeps its checkpoint."""
         ...
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """What happened, waiting for it at most that long."""
+        """Returns new events, after waiting at most ``timeout_s`` seconds for the first."""
         ...
 
     def pause(self) -> AbstractContextManager[None]:
-        """Holds work still for a moment, for something to be timed on an idle processor."""
+        """Pauses all work within the context, so that latency can be measured on an idle processor."""
         ...
 
     def close(self) -> None:
-        """Ends all work; nothing is left running."""
+        """Ends all work."""
         ...
 
 
 def carry_out(
     trainers: Trainers, job: Job, *, materials: Callable[[], Materials] | None = None
 ) -> Generator[Event, None, None]:
-    """Makes the job's network, from its checkpoint where there is one; reports every epoch and how it ended.
+    """Trains the job's network, resuming from its checkpoint if there is one; reports every epoch and the outcome.
 
-    ``materials`` opens them where they do not lie in the job's place.
+    ``materials`` opens the materials; None opens those that the job names on this machine.
     """
     try:
         with reporting_memory():
@@ -181,7 +181,7 @@ def carry_out(
     except OutOfMemory as error:
         yield Lost(job=job.id, reason=str(error))
         return
-    except Exception as error:  # noqa: BLE001 - it would fail every job, so the driver is told
+    except Exception as error:  # noqa: BLE001 - it would fail every job, so the driver must know
         yield MaterialsFailed(job=job.id, reason=_summary(error), traceback=_traceback(error))
         return
     yield Begun(job=job.id)
@@ -207,7 +207,7 @@ def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
         except (TrainingFailed, KdsearchError) as error:
             yield Failed(job=job.id, reason=str(error))
             return
-        except Exception as error:  # noqa: BLE001 - whatever fails in a job is its result, and would fail again
+        except Exception as error:  # noqa: BLE001 - the one broad boundary: an exception is the result of a job
             yield Failed(job=job.id, reason=_summary(error), traceback=_traceback(error))
             return
         yield Progressed(job=job.id, report=report, replayed=report.epoch <= checkpoint.resumed_epochs)
@@ -222,7 +222,7 @@ def _result(job: Job, trained: Trained) -> Succeeded | Failed:
     try:
         exported = job.export(job.student.student, trained.weights)
     except Exception as error:  # noqa: BLE001 - as in training; whatever torch's exporter raises
-        return Failed(job=job.id, reason=f"cannot be exported: {_summary(error)}", traceback=_traceback(error))
+        return Failed(job=job.id, reason=f"ONNX export failed: {_summary(error)}", traceback=_traceback(error))
     return Succeeded(job=job.id, trained=dataclasses.replace(trained, onnx=exported))
 
 

@@ -1,4 +1,4 @@
-"""Carries jobs out in persistent worker processes."""
+"""Runs jobs in persistent worker processes."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from kdsearch.files.whole import discard
 from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out, threads_for
 
 LONGEST_S = 300.0
-"""A worker continues after this whatever its driver does; one whose driver died is ended by another thread at once."""
+"""A paused worker continues after this at the latest; if its driver dies, another thread ends it immediately."""
 ASKED, PAUSED = 0, 1
 
 
 class Pause:
-    """Shared by the driver and one worker."""
+    """Pauses one worker; shared by the driver and the worker."""
 
     def __init__(self, context: SpawnContext, *, longest_s: float = LONGEST_S) -> None:
         self._flags = context.RawArray("b", 2)
         self._longest_s = longest_s
 
     def ask(self, process: int) -> None:
-        """The driver: asks the worker to pause after the operation it is in."""
+        """In the driver: asks the worker to pause after its current operation."""
         self._flags[ASKED] = 1
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGUSR1)
 
     @property
     def is_paused(self) -> bool:
-        """The driver: whether the worker pauses now."""
+        """In the driver: whether the worker is paused."""
         return bool(self._flags[PAUSED])
 
     def end(self) -> None:
-        """The driver: lets the worker continue."""
+        """In the driver: lets the worker continue."""
         self._flags[ASKED] = 0
 
     def obey(self) -> None:
-        """The worker: from now on, pauses when it is asked to."""
+        """In the worker: starts to obey requests to pause."""
         signal.signal(signal.SIGUSR1, self._pause)
 
     def _pause(self, _number: int, _frame: object) -> None:
@@ -63,15 +63,15 @@ class Pause:
 
 
 def ignore_interrupts() -> None:
-    """The worker: Ctrl-C is for its driver, which ends it; it was held back until now."""
+    """In the worker: ignores Ctrl-C, which the driver handles; the signal was blocked until now."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def work(connection: Connection, resources: Resources, pause: Pause) -> None:
-    """Receives jobs and sends their events over the connection; returns when it closes.
+    """Receives jobs and sends their events over the connection; returns when the connection closes.
 
-    An id among the jobs asks to stop the job of that id; None answers when that is done.
+    A job's id instead of a job asks to stop that job; the answer is None.
     """
     ignore_interrupts()
     pause.obey()
@@ -86,7 +86,7 @@ def work(connection: Connection, resources: Resources, pause: Pause) -> None:
                 job = message
                 torch.set_num_threads(threads_for(job, resources))
                 _carry_out(connection, trainers, job)
-            elif job is not None and message == job.id:  # called off in the moment it ended
+            elif job is not None and message == job.id:  # the request to stop arrived just after the job ended
                 discard(job.checkpoint)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
@@ -105,9 +105,9 @@ def _carry_out(connection: Connection, trainers: Trainers, job: Job) -> None:
 
 
 def _end_with_driver() -> None:
-    """A driver that is killed leaves no worker behind that would train, and write, beside the next driver's."""
+    """Ends the worker if its driver is killed, so that it does not train and write while the next driver runs."""
     driver = multiprocessing.parent_process()
-    assert driver is not None
+    assert driver is not None, "workers are started by a driver"
     wait([driver.sentinel])
     os._exit(1)
 
@@ -126,11 +126,11 @@ class _Worker:
     ready: bool = False
     job: Job | None = None
     stop_by: float | None = None
-    """When it is replaced, by the monotonic clock, if its job was called off and it has not answered; else None."""
+    """When the worker is replaced, by the monotonic clock, if it does not answer a request to stop; else None."""
 
 
 class ProcessExecutor:
-    """Spawned workers that load libraries once, and data and teachers on first need; one that dies is replaced."""
+    """Spawned workers that load libraries once, and data and teachers when first needed; dead ones are replaced."""
 
     def __init__(self, resources: Resources, *, workers: int) -> None:
         set_environment()
@@ -138,56 +138,56 @@ class ProcessExecutor:
         self._workers = [self._start() for _ in range(workers)]
 
     def room(self) -> int:
-        """Workers without a job; one that still starts up takes a job already."""
+        """Number of workers without a job, including those that are still starting."""
         return sum(worker.job is None for worker in self._workers)
 
     def submit(self, job: Job) -> None:
-        """Sends the job to a worker without one."""
+        """Sends the job to a free worker."""
         worker = next(worker for worker in self._workers if worker.job is None)
         worker.job = job
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll notices its death
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll detects its death
             worker.connection.send(job)
 
     def stop(self, job_id: str, *, within_s: float) -> None:
-        """Asks the job's worker to stop after its epoch; until it answers, or is replaced, it has no room."""
+        """Asks the job's worker to stop after its epoch; it is busy until it answers or is replaced."""
         for worker in self._carrying(job_id):
             worker.stop_by = time.monotonic() + within_s
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 worker.connection.send(job_id)
 
     def drop(self, job_id: str) -> None:
-        """Kills the job's worker and starts another in its place."""
+        """Kills the job's worker and starts a new one."""
         for worker in self._carrying(job_id):
             self._kill(worker)
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """What workers sent; raises SearchError where a worker cannot even start."""
+        """Returns what workers sent; raises SearchError if a worker cannot start."""
         events: list[Event] = []
         self._replace_hanging()
-        heard = wait([worker.connection for worker in self._workers], timeout=timeout_s)
+        ready = wait([worker.connection for worker in self._workers], timeout=timeout_s)
         for index, worker in enumerate(self._workers):
-            if worker.connection in heard:
+            if worker.connection in ready:
                 events += self._receive(index, worker)
         return events
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Lets the workers pause between two operations; they continue by themselves if this process dies meanwhile.
+        """Pauses all workers between two operations; they continue by themselves if this process dies.
 
-        One that still starts up is waited for: it computes, and cannot be asked before it is up.
+        Waits for workers that are still starting, because they use the processor and cannot be paused yet.
         """
         began = time.monotonic()
         for worker in self._workers:
             if not worker.ready and not worker.connection.poll(max(0.0, began + UP_WITHIN_S - time.monotonic())):
-                logger.warning("a worker still starts up; a latency may come out too long")
-        training = [worker for worker in self._workers if worker.job is not None and self._hears(worker)]
+                logger.warning("a worker is still starting; a measured latency may be too high")
+        training = [worker for worker in self._workers if worker.job is not None and self._can_pause(worker)]
         for worker in training:
-            assert worker.process.pid is not None, "it was started"
+            assert worker.process.pid is not None, "the process was started"
             worker.pause.ask(worker.process.pid)
         until = time.monotonic() + PAUSE_WITHIN_S
         while not all(worker.pause.is_paused or not worker.process.is_alive() for worker in training):
             if time.monotonic() > until:
-                logger.warning("a worker did not pause within %s s; a latency may come out too long", PAUSE_WITHIN_S)
+                logger.warning("a worker did not pause within %s s; a measured latency may be too high", PAUSE_WITHIN_S)
                 break
             time.sleep(0.005)
         try:
@@ -197,8 +197,8 @@ class ProcessExecutor:
                 worker.pause.end()
 
     @staticmethod
-    def _hears(worker: _Worker) -> bool:
-        """Whether the worker is up; before that a signal would end it."""
+    def _can_pause(worker: _Worker) -> bool:
+        """Whether the worker handles signals; a signal would kill one that is still starting."""
         return worker.process.is_alive() and (worker.ready or worker.connection.poll())
 
     def close(self) -> None:
@@ -212,7 +212,6 @@ class ProcessExecutor:
                 worker.process.kill()
 
     def _replace_hanging(self) -> None:
-        """Kills workers that were to stop and did not in time."""
         for worker in list(self._workers):
             if worker.job is not None and worker.stop_by is not None and time.monotonic() > worker.stop_by:
                 logger.warning("a worker did not stop job %s in time and is replaced", worker.job.id)
@@ -243,7 +242,7 @@ class ProcessExecutor:
     def _receive(self, index: int, worker: _Worker) -> list[Event]:
         try:
             event: Event | None = worker.connection.recv()
-        except (EOFError, OSError):  # a worker may die in the middle of a message
+        except (EOFError, OSError):  # a worker may die while it sends a message
             return self._replace(index, worker)
         if event is None and not worker.ready:
             worker.ready = True
@@ -251,7 +250,7 @@ class ProcessExecutor:
         silent = worker.stop_by is not None
         if event is None or isinstance(event, ENDS):
             worker.job, worker.stop_by = None, None
-        if isinstance(event, Failed) and event.traceback:  # it may have spoilt the process, such as its CUDA context
+        if isinstance(event, Failed) and event.traceback:  # its process may be broken, such as its CUDA context
             self._kill(worker)
         return [] if silent or event is None else [event]
 
@@ -260,7 +259,7 @@ class ProcessExecutor:
         code = worker.process.exitcode
         killed = code is None or code < 0
         if not worker.ready and not killed:
-            raise SearchError(f"a worker process could not start (exit code {code}); what it printed above says why")
+            raise SearchError(f"a worker process could not start (exit code {code}); see its output above")
         self._workers[index] = self._start()
         if worker.job is None or worker.stop_by is not None:
             return []
@@ -270,11 +269,11 @@ class ProcessExecutor:
 
 @contextlib.contextmanager
 def _holding_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; one started here holds it back until it can ignore it.
+    """Blocks Ctrl-C while a process starts, so that the process inherits the block until it ignores the signal.
 
-    It inherits this thread's blocked signals. A Ctrl-C for this process waits until the end.
+    The terminal sends Ctrl-C to all its processes. A Ctrl-C for this process is delivered when the context exits.
     """
-    resource_tracker.ensure_running()  # else it would be started here, and unblock the signal
+    resource_tracker.ensure_running()  # otherwise it would start here and unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Carries jobs out on a Ray cluster; arrays and the teacher's maps travel once to each node."""
+"""Runs jobs on a Ray cluster; images and the teacher are sent once to each node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class RayWorker:
-    """Lives on a node as a Ray actor and carries jobs out."""
+    """A Ray actor that runs jobs on a node."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -36,7 +36,7 @@ class RayWorker:
         self._called_off: set[str] = set()
 
     def work(self, job: Job, materials: Materials) -> Iterator[Event]:
-        """Streams the job's events; Ray passes the materials from the node's object store."""
+        """Yields the job's events; Ray passes the materials from the node's object store."""
         torch.set_num_threads(threads_for(job, self._resources))
         with contextlib.closing(carry_out(self._trainers, job, materials=lambda: materials)) as events:
             for event in events:
@@ -46,34 +46,34 @@ class RayWorker:
                     return
 
     def stop(self, job_id: str) -> None:
-        """Ends that job after the epoch it is in; called beside ``work``."""
+        """Ends the job after its current epoch; called while ``work`` runs."""
         self._called_off.add(job_id)
 
 
 @dataclass(slots=True)
 class _Slot:
     actor: Any
-    """A handle of a RayWorker."""
+    """The handle of a RayWorker."""
     job: Job | None = None
     events: Any = None
     """Ray's generator of references to events."""
     begun: bool = False
-    """Whether its worker has a place on a node and carries the job out."""
+    """Whether Ray has placed the worker on a node and it runs the job."""
     stop_by: float | None = None
-    """As of a worker process."""
+    """As for a worker process."""
 
 
 class RayExecutor:
-    """As many workers as fit on the cluster at the moment, or as many as asked."""
+    """Runs as many workers as fit on the cluster, and at most ``workers``."""
 
     def __init__(self, config: RayConfig, resources: Resources, *, workers: int | None) -> None:
-        """Raises SearchError where the cluster cannot be reached."""
+        """Connects to the cluster; raises SearchError if it cannot be reached or has no node that is large enough."""
         set_environment()
         self._ray = connect(config)
         self._config, self._most = config, workers
         self._resources = resources
         self._packed: OrderedDict[str, Any] = OrderedDict()
-        """References to the last few materials; the store frees what has none."""
+        """References to the last few materials; Ray's object store frees materials without references."""
         self._without_teacher: set[str] = set()
         self._actor = self._ray.remote(
             num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial, max_concurrency=2, max_restarts=0
@@ -82,17 +82,17 @@ class RayExecutor:
         if not self._capacity():
             self.close()
             raise SearchError(
-                f"search.ray: no node of the cluster has {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} "
-                "GPUs for a trial; ask for less, or start larger nodes"
+                f"search.ray: a trial needs {config.cpus_per_trial:g} CPUs and {config.gpus_per_trial:g} GPUs, and no "
+                "node of the cluster has so many; lower cpus_per_trial or gpus_per_trial, or start larger nodes"
             )
 
     def room(self) -> int:
-        """What the cluster has room for now, less what runs."""
+        """How many more workers fit on the cluster now."""
         busy = sum(slot.job is not None for slot in self._slots)
         return max(0, self._capacity() - busy)
 
     def submit(self, job: Job) -> None:
-        """Gives the job to a worker that is free, or to a new one."""
+        """Gives the job to a free worker, or to a new one if none is free."""
         slot = next((slot for slot in self._slots if slot.job is None), None)
         if slot is None:
             slot = _Slot(self._actor.remote(self._resources))
@@ -100,7 +100,7 @@ class RayExecutor:
         self._give(slot, job)
 
     def stop(self, job_id: str, *, within_s: float) -> None:
-        """Asks the job's worker to stop after its epoch; until then, or until it is ended, it has no room."""
+        """Asks the job's worker to stop after its epoch; it is busy until it answers or is killed."""
         for slot in self._carrying(job_id):
             slot.stop_by = time.monotonic() + within_s
             slot.actor.stop.remote(job_id)
@@ -112,7 +112,7 @@ class RayExecutor:
             self._slots.remove(slot)
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """What workers sent."""
+        """Returns what workers sent."""
         self._move_unplaced()
         self._end_hanging()
         by_events = {slot.events: slot for slot in self._slots if slot.job is not None}
@@ -124,7 +124,7 @@ class RayExecutor:
         return [event for events in ready for event in self._receive(by_events[events])]
 
     def pause(self) -> AbstractContextManager[None]:
-        """Other machines' workers continue; a study that needs them still is refused with its file."""
+        """Does nothing; a study file that needs workers to pause is rejected with ``executor: ray``."""
         return contextlib.nullcontext()
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class RayExecutor:
     def _give(self, slot: _Slot, job: Job) -> None:
         place = job.materials
         if place.key not in self._packed:
-            if place.teacher is not None:  # the images of one without are in this one too
+            if place.teacher is not None:  # these include the images of materials without a teacher
                 for key in self._without_teacher & self._packed.keys():
                     del self._packed[key]
             while len(self._packed) >= MOST_KEPT:
@@ -160,18 +160,17 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
-            reason = f"its Ray worker was lost: {first_line(error)}"
-            return [] if silent else [Lost(job=job_id, reason=reason)]
+            return [] if silent else [Lost(job=job_id, reason=f"its Ray worker was lost: {first_line(error)}")]
         slot.begun = True
         if isinstance(event, ENDS):
             slot.job = None
-        if isinstance(event, Failed) and event.traceback:  # as of a worker process
+        if isinstance(event, Failed) and event.traceback:  # as for a worker process
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
         return [] if silent else [event]
 
     def _move_unplaced(self) -> None:
-        """A worker for which a lost node left no place gives its job to one that is free."""
+        """Gives jobs of workers that no longer fit, because a node was lost, to free workers."""
         if len(self._slots) <= self._capacity():
             return
         free = [slot for slot in self._slots if slot.job is None]
@@ -183,10 +182,9 @@ class RayExecutor:
             self._give(other, slot.job)
 
     def _end_hanging(self) -> None:
-        """Kills workers that were to stop and did not in time."""
         for slot in list(self._slots):
             if slot.job is not None and slot.stop_by is not None and time.monotonic() > slot.stop_by:
-                logger.warning("a Ray worker did not stop job %s in time and is ended", slot.job.id)
+                logger.warning("a Ray worker did not stop job %s in time and is killed", slot.job.id)
                 self._ray.kill(slot.actor)
                 self._slots.remove(slot)
                 discard(slot.job.checkpoint)
@@ -204,22 +202,22 @@ class RayExecutor:
 
 
 def require_ray(search: SearchConfig) -> None:
-    """Raises SearchError where ``executor: ray`` cannot work because Ray is not installed."""
+    """Raises SearchError if the study uses Ray and Ray is not installed."""
     if search.executor == "ray" and importlib.util.find_spec("ray") is None:
         raise SearchError("search.executor: ray is not installed; pip install kdsearch[ray]")
 
 
 def connect(config: RayConfig) -> Any:
-    """The library, connected to the cluster; raises SearchError where it does not answer."""
+    """Connects the ray library to the cluster and returns it; raises SearchError if the cluster does not answer."""
     import ray
 
     address = None if config.address == "local" else config.address
     try:
-        if address not in {None, "auto"}:  # Ray itself would try for minutes
+        if address not in {None, "auto"}:  # Ray itself would retry for minutes
             host, _, port = str(address).rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN_S).close()
         passed = {"env_vars": {name: os.environ[name] for name, _ in SETTINGS if name in os.environ}}
-        # a machine may be unable to reach itself at its own address
+        # some machines cannot reach themselves at their own address
         place: dict[str, Any] = {} if address else {"_node_ip_address": "127.0.0.1"}
         ray.init(
             address=address,

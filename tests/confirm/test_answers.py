@@ -216,7 +216,7 @@ def test_member_that_is_worse_than_a_smaller_one_is_overtaken(plan):
     done = [(0, fold) for fold in range(FOLDS)]
     found = overtaken(plan, images, results, done=done, dropped=())
     assert set(found) == {"5"}
-    assert "behind trial 3, which is no larger, after 5 folds" in found["5"]
+    assert "behind trial 3, which is at most as large, after 5 folds" in found["5"]
     assert twins_without_member(plan, found) == {"5-twin": "its member was dropped"}
     assert overtaken(plan, images, results, done=done[:1], dropped=()) == {}, "one training says too little"
     assert overtaken(plan, images, results, done=done, dropped=("5",)) == {}

@@ -192,7 +192,7 @@ def test_study_that_never_ran_has_nothing_to_confirm(capsys):
 @pytest.mark.usefixtures("searched")
 def test_repeats_and_confirm_exclude_each_other():
     study = load_study(Path("study.yaml")).model_copy(update={"repeats": 2})
-    with pytest.raises(KdsearchError, match="repeats and confirm exclude each other"):
+    with pytest.raises(KdsearchError, match="repeats and confirm cannot be combined"):
         list(confirm_study(study, home=Path("home")))
 
 

@@ -95,8 +95,8 @@ def test_second_opening_is_refused_unless_it_is_asked_for_and_then_counted(capsy
     study = kdsearch.Study("study.yaml", home="home")
     assert main(["test", "study.yaml", "--trial", "0"]) == 2
     message = capsys.readouterr().err
-    assert "its test images were opened on" in message
-    assert "--again does it, and every card and report counts it" in message
+    assert "its test images were used for trial" in message
+    assert "--again does so, and every card and report shows how often they were used" in message
     again = study.test(0, again=True)
     assert again.number == 2
     picked = study.pick(trial=0, registry=False, latency=False)
@@ -149,7 +149,7 @@ def test_settings_of_confirm_do_not_hide_a_result(capsys):
 @pytest.mark.usefixtures("searched")
 def test_trial_that_is_not_there_is_named(capsys):
     assert main(["test", "study.yaml", "--trial", "17"]) == 2
-    assert "trial 17: there is no finished student of that number" in capsys.readouterr().err
+    assert "trial 17: no finished student has this number" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("searched")

@@ -102,7 +102,7 @@ def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
     plan = _plan(tiny, [dataclasses.replace(one, recipe=recipe)])
     assert [(arm.recipe.start, arm.recipe.training.epochs) for arm in plan.arms] == [(None, whole)] * 2
     assert [arm.searched for arm in plan.arms] == [None, None]
-    assert plan.warnings[0].startswith("trial 0 began with another student's weights in the search")
+    assert plan.warnings[0].startswith("trial 0 inherited weights in the search")
     assert _plan(tiny, [one]).warnings == ()
 
 
@@ -142,7 +142,7 @@ def test_sealed_plan_keeps_its_digest_whatever_a_release_would_write(tiny):
 
 
 def test_text_that_is_no_plan_is_refused():
-    with pytest.raises(SearchError, match="confirmation's plan: cannot be read"):
+    with pytest.raises(SearchError, match="cannot read the confirmation's plan"):
         read_plan('{"schema": 0, "study": "a"}')
 
 

@@ -90,7 +90,7 @@ def test_damaged_state_is_said_and_left_aside(tmp_path, caplog, cut):
     (tmp_path / "c").write_bytes(whole[:cut])
     again = list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
     assert _untimed(again) == _untimed(reports)
-    assert ("is damaged; the training begins again" in caplog.text) == (cut in {500, -1})
+    assert ("is damaged; training starts from scratch" in caplog.text) == (cut in {500, -1})
 
 
 def test_state_is_kept_no_more_often_than_asked(tmp_path):
@@ -110,7 +110,7 @@ def test_state_that_cannot_be_read_for_a_moment_is_not_overwritten(tmp_path):
     list(_training(_student(), spec, _checkpoint(tmp_path / "c")))
     (tmp_path / "c").rename(tmp_path / "away")
     (tmp_path / "c").mkdir()  # whatever is read there is an OSError
-    with pytest.raises(CheckpointAway, match="its checkpoint cannot be read: Is a directory"):
+    with pytest.raises(CheckpointAway, match="cannot read its checkpoint: Is a directory"):
         next(_training(_student(), spec, _checkpoint(tmp_path / "c", waits_s=0.0)))
 
     def come_back():
@@ -152,7 +152,7 @@ def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):
     bucket.stop()
     assert len(list(training)) == 1
     assert "Could not connect" in checkpoint.failure
-    with pytest.raises(CheckpointAway, match="its checkpoint cannot be read: .*Could not connect"):
+    with pytest.raises(CheckpointAway, match="cannot read its checkpoint: .*Could not connect"):
         next(_training(_student(), spec, _checkpoint(place, waits_s=0.0)))
     with pytest.raises(OSError, match="Could not connect"):
         remove(place)

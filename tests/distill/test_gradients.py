@@ -121,5 +121,5 @@ def test_step_that_cannot_be_recorded_runs_step_by_step_and_says_so(caplog):
         found = [float(gradients(_batch(8, seed))) for seed in range(WARM_UP + 3)]
     assert all(value > 0 for value in found)
     assert all(parameter.grad is not None for parameter in student.parameters())
-    assert [record.message for record in caplog.records if "cannot be recorded as a CUDA graph" in record.message]
+    assert [record.message for record in caplog.records if "cannot record the step as a CUDA graph" in record.message]
     assert not gradients.recorded

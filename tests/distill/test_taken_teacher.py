@@ -103,7 +103,9 @@ def test_other_predictions_are_another_teacher(study, home, maps):
     np.save(next(maps.iterdir()), np.zeros((32, 32), np.float32))
     assert make_materials(study, home).teacher.id != before
     assert open_materials(study, home, data=None, teacher_id=before).teacher.id == before, "what its trials learnt from"
-    with pytest.raises(KdsearchError, match=r"teacher: .*maps is not what its trials learnt from \(.*restore it"):
+    with pytest.raises(
+        KdsearchError, match=r"teacher: .*maps has changed since its trials were trained \(.*restore it"
+    ):
         require_same_teacher(study, images, home, teacher_id=before)
 
 

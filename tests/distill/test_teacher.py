@@ -122,7 +122,7 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, home, tmp_pa
     first = teach(tiny, data, folder)
     text = _with_checkpoint(first.folder / "teacher.safetensors")
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
-    with pytest.raises(TeacherError, match="does not fit unet on tf_efficientnet_lite0 of depth 4"):
+    with pytest.raises(TeacherError, match="does not match unet on tf_efficientnet_lite0 with depth 4"):
         teach(study, data, tmp_path / "other")
 
 

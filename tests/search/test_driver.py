@@ -121,7 +121,7 @@ def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
     text = INLINE.replace("{int: [2, 6]}", "{int: [4, 256]}, growth: {float: [1, 2]}")
     text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
     study = named(study_file, "next-to-nothing", text)
-    with pytest.raises(SearchError, match="search.limits: 500 recipes in a row were over them"):
+    with pytest.raises(SearchError, match="search.limits: 500 recipes in a row exceeded them"):
         finish(run_study(study, home=home, tracking=tracking))
 
 
@@ -130,7 +130,7 @@ def test_training_that_only_fails_is_recorded_and_stops_thenamed(study_file, hom
         "training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}"
     )
     study = named(study_file, "failing", text.replace("trials: 3", "trials: 30"))
-    with pytest.raises(SearchError, match=r"trials 0, 1, 2 failed in the same way, the last because the loss became"):
+    with pytest.raises(SearchError, match=r"trials 0, 1, 2 failed in the same way; last reason: the loss became"):
         finish(run_study(study, home=home, tracking=tracking))
     records = open_store(study, home, create=False).records()
     assert [record.outcome for record in records] == ["failed"] * 3
@@ -222,7 +222,7 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tiny_home, tmp_path):
     with inline_campaign(tiny, tmp_path) as campaign:
         first, second = (add_teacher(campaign, images) for _ in range(2))
         assert isinstance(next(first), TrainingTeachers)
-        assert next(second).what == "another study trains this teacher"
+        assert next(second).what == "another study is training this teacher"
         _, made = finish(first)
         events, found = finish(second)
     assert [type(event) for event in events] == [Resumed]
@@ -254,5 +254,5 @@ def test_changed_images_are_refused_before_a_teacher_is_trained(study_file, tmp_
     write_mask(tmp_path / "data" / "masks" / "30.png")
     driver = run_study(study, home=tmp_path, tracking=tracking)
     assert isinstance(next(driver), Reading)
-    with pytest.raises(SearchError, match="the images or their split are not those its trials were made from"):
+    with pytest.raises(SearchError, match="the images or their split have changed since its trials were trained"):
         next(driver)

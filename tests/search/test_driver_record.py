@@ -78,7 +78,7 @@ def test_pictures_that_cannot_be_written_are_a_warning(finished, home, tracking,
     shutil.rmtree(overlays)
     overlays.write_text("in the way")
     sync_study(finished, home=home, tracking=tracking)
-    assert "the pictures of trial" in caplog.text
+    assert "cannot write the overlays of trial" in caplog.text
     overlays.unlink()
     sync_study(finished, home=home, tracking=tracking)
     assert list(overlays.iterdir())

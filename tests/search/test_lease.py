@@ -71,7 +71,7 @@ def test_driver_elsewhere_holds_the_study_until_it_no_longer_renews(url):
     first = Lease(url, "a", lasts_s=3600, renewed_every_s=3600)
     with first:
         _as_on_another_host(url)
-        with pytest.raises(SearchError, match="by process 7 on elsewhere; stop that one, or wait 3600"):
+        with pytest.raises(SearchError, match="by process 7 on elsewhere; stop that process, or wait 3600"):
             Lease(url, "a", lasts_s=3600).__enter__()
         time.sleep(1.1)
         with Lease(url, "a", lasts_s=1.0):
@@ -122,7 +122,7 @@ def test_of_drivers_that_begin_together_one_gets_the_study(url):
 
 
 def test_storage_that_cannot_be_used_is_said(tmp_path):
-    with pytest.raises(SearchError, match="study a: its storage cannot be opened"):
+    with pytest.raises(SearchError, match="study a: cannot open its Optuna database"):
         Lease(f"sqlite:///{tmp_path / 'absent' / 'optuna.db'}", "a").__enter__()
 
 

@@ -72,7 +72,7 @@ def test_one_database_for_both_is_refused(study_file, database, tmp_path):
 def test_password_is_found_in_pgpass(study_file, database, tmp_path, monkeypatch):
     monkeypatch.delenv("PGPASSWORD")
     study = load_study(study_file(INLINE + f"storage: {database}\n"))
-    with pytest.raises(SearchError, match="its storage cannot be opened") as refused:
+    with pytest.raises(SearchError, match="cannot open its Optuna database") as refused:
         open_store(study, tmp_path, create=True)
     assert "no password supplied" in str(refused.value)
     (tmp_path / "pgpass").write_text(f"127.0.0.1:*:*:*:{PASSWORD}\n")

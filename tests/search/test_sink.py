@@ -140,7 +140,7 @@ def test_error_that_waiting_does_not_mend_ends_the_study(session, error, tmp_pat
     driver.store.fail = fail
     (tmp_path / "studies").rename(tmp_path / "gone")
     named = "(no such table|readonly|unable to open|Permission denied)"
-    with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting would not fix"):
+    with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting cannot fix"):
         handle(driver, Failed(job=job_of_trial(0), reason="a bug"))
 
 
@@ -152,7 +152,9 @@ def test_outage_that_does_not_end_is_given_up_and_said(session):
 
     steps = driver.campaign.write(write, gives_up_after_s=0.5)
     assert isinstance(next(steps), Waiting)
-    with pytest.raises(SearchError, match="is full; waiting 0.0 hours did not fix that. .* the same command resumes"):
+    with pytest.raises(
+        SearchError, match="is full; waiting 0.0 hours did not fix this. .* run the same command to resume"
+    ):
         next(steps)
 
 
@@ -190,7 +192,7 @@ def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_ot
         if number < 3:
             handle(driver, event)
             continue
-        message = r"stops: trials 1, 2, 3 failed in the same way, the last because .* in epoch 3; its recipe: .*width 2"
+        message = r"stops: trials 1, 2, 3 failed in the same way; last reason: .* in epoch 3; last recipe: .*width 2"
         with pytest.raises(SearchError, match=message):
             handle(driver, event)
     assert driver.store.records()[3].outcome == "failed"
@@ -229,6 +231,6 @@ def test_materials_that_cannot_be_opened_end_the_study_and_keep_its_trials(sessi
     driver = session(workers=1)
     fill(driver)
     event = MaterialsFailed(job=job_of_trial(0), reason="OSError: disk", traceback="where")
-    with pytest.raises(SearchError, match="a worker could not open its images or teacher: OSError: disk.* resumes"):
+    with pytest.raises(SearchError, match="a worker could not open its images or teacher: OSError: disk.* to resume"):
         handle(driver, event)
     assert [proposal.number for proposal in driver.store.abandoned()] == [0]

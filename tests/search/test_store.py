@@ -95,7 +95,7 @@ def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monke
 def test_trial_somebody_else_added_is_named(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).ask()
-    with pytest.raises(SearchError, match="study tiny: trial 0 was added by somebody else"):
+    with pytest.raises(SearchError, match="study tiny: another program added trial 0"):
         store.ask()
 
 
@@ -218,7 +218,7 @@ def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):
     "url", ["nonsense", "nodb://x/y", "sqlite:////proc/no/such.db", "postgresql+psycopg://localhost:1/x"]
 )
 def test_storage_that_cannot_be_reached_is_named(tiny, tmp_path, url):
-    with pytest.raises(SearchError, match="study tiny: its storage cannot be opened"):
+    with pytest.raises(SearchError, match="study tiny: cannot open its Optuna database"):
         open_store(tiny.model_copy(update={"storage": url}), tmp_path, create=True)
 
 

@@ -107,7 +107,7 @@ def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(ma
         predicted = predict_classes(predict_logits(part.cached(home).load(CPU), images.grey))
         found += dice_per_image(predicted, (images.masks > 0).long()).tolist()
     assert materials.teacher.out_of_fold == pytest.approx(np.nanmean(found))
-    assert f"out of fold {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
+    assert f"cross-validated on its training images {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
     assert made("ensemble: 2\n  members: seeds")[1].teacher.out_of_fold is None
 
 
@@ -296,7 +296,7 @@ def test_trained_teacher_waits_for_a_full_disk(tiny, small_disk):
             if isinstance(event, Progressed):
                 full.write_bytes(bytes(shutil.disk_usage(small_disk).free - 20_000))
             if isinstance(event, Waiting):
-                assert event.what == "the disk does not take the teacher"
+                assert event.what == "cannot write the teacher to disk"
                 assert "No space left on device" in event.reason
                 full.unlink()
                 subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)

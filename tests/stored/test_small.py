@@ -71,7 +71,7 @@ def test_every_reading_command_reads_it(stored, capsys):
     if stored in SPLIT_OTHERWISE:
         for command in showing:
             assert main(command) == 2
-            assert "the images or their split are not those its trials were made from" in capsys.readouterr().err
+            assert "the images or their split have changed since its trials were trained" in capsys.readouterr().err
         return
     for command in showing:
         assert main(command) == 0, capsys.readouterr()

@@ -51,7 +51,7 @@ def test_student_that_cannot_be_exported_is_a_failed_job(tmp_path):
     begun, failed = _carried_out(_Trainer(), tmp_path, export=export)
     assert isinstance(begun, Begun)
     assert isinstance(failed, Failed)
-    assert failed.reason == "cannot be exported: RuntimeError: no symbolic function for it"
+    assert failed.reason == "ONNX export failed: RuntimeError: no symbolic function for it"
     assert "Traceback" in failed.traceback
 
 

@@ -41,7 +41,7 @@ def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     assert "teacher   Dice 100.0 %, of unknown size" in shown
     study = kdsearch.Study("study.yaml", home="home")
     found = study.confirm()
-    assert any("the teacher is maps in every fold: it may have learnt from" in warning for warning in found.warnings)
+    assert any("the teacher is maps in every fold; if it was trained on" in warning for warning in found.warnings)
     assert study.test(trial=0).members
     picked = study.pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -73,9 +73,9 @@ def test_other_pictures_under_the_same_names_are_refused_too(place):
     Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     study = kdsearch.Study("study.yaml", home="home").run(trials=1)
     write_image(place / "scans" / "3.png", seed=77)
-    with pytest.raises(KdsearchError, match="the images of data.unlabelled are not those its trials were made from"):
+    with pytest.raises(KdsearchError, match="the images of data.unlabelled have changed since its trials were trained"):
         study.run()
-    with pytest.raises(KdsearchError, match="data.unlabelled: the images are not those its trials learnt from"):
+    with pytest.raises(KdsearchError, match="data.unlabelled: the images have changed since its trials were trained"):
         study.confirm()
     write_image(place / "scans" / "3.png", seed=3)
     assert len(study.run().trials()) == 3

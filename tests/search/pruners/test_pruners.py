@@ -99,7 +99,7 @@ def test_reach_is_what_finished_trials_gained_from_the_same_epoch_on():
     pruner = _pruner("reach", *late, rival)
     assert pruner.stops(_curve(99, [0.1] * 4)) == "", "it may still rise as the late ones did"
     reason = pruner.stops(_curve(99, [0.1] * 4 + [0.05] * 4))
-    assert reason == "its reach of 10.0 % Dice is 60.0 points below the 70.0 % of trial 0, which is no larger"
+    assert reason == "its expected 10.0 % Dice is 60.0 points below the 70.0 % of trial 0, which is at most as large"
 
 
 def test_reach_compares_trainings_of_different_lengths_by_their_share():
