@@ -131,7 +131,7 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, pl
         (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no image there"),
         (["predict", "student", "absent.png", "--out", "m"], "absent.png: no such file or folder"),
         (["predict", "student", "pictures", "--out", "pictures"], "--out pictures: holds the images to be read"),
-        (["predict", "pictures", "pictures", "--out", "m"], "pictures: holds no student.yaml"),
+        (["predict", "pictures", "pictures", "--out", "m"], "pictures: contains no student.yaml"),
         (
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
             "would both be written to m/a_mask.png",
@@ -139,7 +139,7 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, pl
         (["evaluate", "student", "bussi=x"], "did you mean 'busi'?"),
         (["evaluate", "student", "busi"], "add the folder of the images: busi=FOLDER"),
         (["evaluate", "student", "busi=absent"], "absent"),
-        (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
+        (["bench", "pictures"], "contains neither model.onnx nor model.int8.onnx"),
     ],
 )
 def test_mistake_is_told_on_one_screen(run, place, arguments, message):

@@ -56,9 +56,9 @@ def test_tested_weights_ship_with_the_scores_of_the_locked_images(capsys):
     assert described.native.dice == pytest.approx(np.nanmean(own.native.dice), abs=1e-4)
     assert (described.data["validation"], described.data["test"]) == (0, found.images)
     card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "Trial 1, trained on all but the locked images with seed 0, as was said beforehand" in card
-    assert "On the locked test images, of which these weights learnt nothing:" in card
-    assert "The locked images, by which these very weights were scored, were opened once." in card
+    assert "Trial 1, trained on all but the locked images, with seed 0 as planned" in card
+    assert "On the locked test images, which these weights were not trained on:" in card
+    assert "These weights were scored on the locked test images. Those were used once." in card
     assert "validat" not in card.casefold().replace("validation images", "")
 
 
