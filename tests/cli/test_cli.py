@@ -248,7 +248,7 @@ def _check_report(place: Path, shell: Shell) -> None:
 
 
 def _check_ui(place: Path) -> None:
-    assert "does not hold study never-run" in _run(place, "ui", "tiny-never-run.yaml", code=2).stderr
+    assert "MLflow has no runs of study never-run" in _run(place, "ui", "tiny-never-run.yaml", code=2).stderr
     command = [sys.executable, "-m", "kdsearch", "ui", "tiny.yaml"]
     with subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
         link, *others = (process.stdout.readline() for _ in range(3))
