@@ -65,7 +65,9 @@ def _why_smallest(chosen: Candidate, among: str, *, rule: Rule, found: Confirmat
     if len(found.members) == 1:
         return "is the only confirmed student"
     if name == largest.id:
-        return f"is the largest of {among}, and no smaller one is shown to stay within {points:g} points of it"
+        return (
+            f"is the largest of {among}, and none of the smaller ones is shown to stay within {points:g} points of it"
+        )
     low = next((one.difference.low for one in found.as_good if one.smaller == name), -1.0)
     if low <= -rule.tolerance:
         return (

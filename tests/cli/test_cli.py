@@ -271,7 +271,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
     assert described["trial"] == found["trial"]
     assert (place / "picked" / "one" / "model.onnx").is_file()
     again = shell("pick", "tiny.yaml", *options)
-    assert "picked/one holds this student already" in again.err
+    assert "picked/one already contains this student" in again.err
     assert json.loads(again.out) == found
     other = shell("pick", "tiny.yaml", *options, "--with-preprocessing", code=2)
     assert "picked/one exists already (it was written without" in other.err

@@ -96,11 +96,11 @@ def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(run, plac
     done = run("predict", "student", "mixed", "--out", "of-mixed")
     assert "2 of 2 images done" in done.out, "a mask without its image may be an image"
     for words in (
-        "passed over masks of images beside them: 2, such as mixed/a (1)_mask.png",
-        "passed over files of other endings: 2, such as mixed/b.webp",
-        "passed over broken links: 1, such as mixed/broken.png",
-        "passed over hidden files: 1, such as mixed/._a.png",
-        "passed over linked folders: 1, such as mixed/linked",
+        "skipped masks next to their images: 2, such as mixed/a (1)_mask.png",
+        "skipped files with other endings: 2, such as mixed/b.webp",
+        "skipped broken links: 1, such as mixed/broken.png",
+        "skipped hidden files: 1, such as mixed/._a.png",
+        "skipped linked folders: 1, such as mixed/linked",
     ):
         assert words in done.err
     done = run("predict", "student", "mixed/a (1)_mask.png", "--out", "of-mixed")
@@ -128,9 +128,9 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, pl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no image there"),
+        (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no images found"),
         (["predict", "student", "absent.png", "--out", "m"], "absent.png: no such file or folder"),
-        (["predict", "student", "pictures", "--out", "pictures"], "--out pictures: holds the images to be read"),
+        (["predict", "student", "pictures", "--out", "pictures"], "--out pictures: is the folder of the images"),
         (["predict", "pictures", "pictures", "--out", "m"], "pictures: contains no student.yaml"),
         (
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],

@@ -105,9 +105,9 @@ def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monk
     [
         (
             "ffffffffffff",
-            r"written by a newer MLflow than the installed .*; install that MLflow, or set another",
+            r"it was written by a newer MLflow than the installed .*; install that MLflow, or set another",
         ),
-        ("0a8213491aaa", r"written by an older MLflow .*upgrade it with: mlflow db upgrade sqlite:///.*db"),
+        ("0a8213491aaa", r"it was written by an older MLflow .*upgrade it with: mlflow db upgrade sqlite:///.*db"),
     ],
 )
 def test_record_of_another_mlflow_is_refused_with_what_to_do(tmp_path, record, version, remedy):

@@ -66,7 +66,7 @@ def test_reference_counts_whether_or_not_it_is_within_the_budget():
 def test_largest_member_is_taken_if_no_smaller_one_is_shown_to_be_no_worse():
     number, why = _pick(IN_ORDER, tolerance=0.005)
     assert number == 4
-    assert "no smaller one is shown to stay within 0.5 points of it" in why
+    assert "none of the smaller ones is shown to stay within 0.5 points of it" in why
 
 
 def test_best_within_the_budget_is_taken_if_none_of_them_is_shown_to_be_no_worse():

@@ -68,7 +68,7 @@ def test_student_is_picked_within_a_budget_and_loaded(study):
 
 
 def test_nothing_within_a_budget_names_the_nearest(study):
-    with pytest.raises(KdsearchError, match=r"no student of 4 is within params ≤ 100; the nearest is trial 2"):
+    with pytest.raises(KdsearchError, match=r"none of 4 students is within params ≤ 100; the nearest is trial 2"):
         study.pick(params=100)
     assert not Path("picked/stored-2").exists()
 
