@@ -43,8 +43,8 @@ def test_password_is_masked_encoded_and_decoded(secret):
         ("http://localhost:99999", "http://localhost:99999: port out of range 0-65535; write HOST:PORT"),
         ("http://localhost:abc", "http://localhost:abc: port could not be cast .*; write HOST:PORT"),
         ("postgresql://me:secret@[host/db", r"postgresql://me:\*\*\*@\[host/db: invalid IPv6 URL; write HOST:PORT"),
-        ("mlruns", "mlruns: must be the URL of a database or of a server, .*; write sqlite:///FOLDER/mlflow.db"),
-        ("file:./mlruns", "file:./mlruns: must be the URL of a database or of a server"),
+        ("mlruns", "mlruns: must be the URL of a database or a server, .*; write sqlite:///FOLDER/mlflow.db"),
+        ("file:./mlruns", "file:./mlruns: must be the URL of a database or a server"),
         ("sqlite://mlflow.db", "sqlite://mlflow.db: must name a file after three slashes"),
     ],
 )
