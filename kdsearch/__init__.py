@@ -1,4 +1,4 @@
-"""kdsearch: from a folder of images and a teacher to a Pareto front of small students."""
+"""kdsearch finds small segmentation networks by distillation and architecture search."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Study", "__version__", "load"]
 
 
 def load(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
-    """The student that ``kdsearch pick`` wrote to a folder, as a function from images to masks.
+    """Loads a student from a folder that ``kdsearch pick`` wrote.
 
-    ``runtime`` is ``onnx``, ``int8`` (the eight-bit file) or ``torch``. Raises kdsearch.errors.ModelError where the
-    folder does not hold a student.
+    The student is called with an image and returns its mask. ``runtime`` is ``onnx``, ``int8`` (the 8-bit ONNX file)
+    or ``torch``. Raises kdsearch.errors.ModelError if the folder does not contain a student.
     """
-    from kdsearch.export.loading import load_student  # so that importing kdsearch stays light
+    from kdsearch.export.loading import load_student  # importing kdsearch stays fast
 
     return load_student(folder, runtime=runtime)
 
 
 def __getattr__(name: str) -> object:
-    """``Study``, imported when it is asked for, so that importing kdsearch stays light."""
+    """Imports ``Study`` on first use, so that importing kdsearch stays fast."""
     if name != "Study":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from kdsearch.study import Study

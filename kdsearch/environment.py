@@ -1,25 +1,25 @@
-"""What the C libraries below torch read of their environment when a process starts."""
+"""Environment variables that the C libraries under torch read when a process starts."""
 
 from __future__ import annotations
 
 import os
 
 SHORT_SPIN = ("GOMP_SPINCOUNT", "1000")
-"""GNU OpenMP's threads sleep soon. By default they spin so long that training with several threads slows fifteen-fold
-beside a process that computes."""
+"""Idle threads of GNU OpenMP go to sleep sooner. By default they spin for so long that training with several threads
+is fifteen times slower while another process is computing."""
 KEPT_MEMORY = (
     "GLIBC_TUNABLES",
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456",
 )
-"""glibc keeps up to 256 MiB that a training step frees for the next step, in large pages. By default it gives them back
-to the kernel, which clears every page again: up to a third of a small student's time."""
+"""glibc keeps up to 256 MiB of freed memory, in large pages, for the next training step. By default it returns this
+memory to the kernel, which clears every page again; this takes up to a third of a small student's training time."""
 SETTINGS = (SHORT_SPIN, KEPT_MEMORY)
 
 
 def set_environment() -> None:
-    """Sets what the environment does not name already, for this process's children and for torch's threads in it.
+    """Sets these variables, unless they are set already, for this process and its children.
 
-    To be called before torch is loaded.
+    Call it before torch is imported.
     """
     for name, value in SETTINGS:
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""The errors kdsearch raises for what a user can fix."""
+"""Errors that users can fix themselves."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 
 class KdsearchError(Exception):
-    """A user's mistake, explained in full by its message: where, what must hold, what was got, what would work."""
+    """A mistake that the user can fix; the message says where, what must hold, what was found and what would work."""
 
 
 class StudyFileError(KdsearchError):
-    """A study file that does not say what a study file must say."""
+    """A study file that is missing or invalid."""
 
 
 class DataError(KdsearchError):
-    """Images or masks that cannot be used as they are."""
+    """Images or masks that cannot be used."""
 
 
 class TeacherError(KdsearchError):
@@ -26,7 +26,7 @@ class TeacherError(KdsearchError):
 
 
 class EncoderError(KdsearchError):
-    """An encoder that there is not, or whose weights cannot be had or do not fit."""
+    """An encoder that does not exist, or whose weights are unavailable or do not match."""
 
 
 class SearchError(KdsearchError):
@@ -34,34 +34,34 @@ class SearchError(KdsearchError):
 
 
 class NotRunYetError(SearchError):
-    """A study that has no storage yet."""
+    """A study that was never run, so that its Optuna database does not exist."""
 
 
 class ModelError(KdsearchError):
-    """A student's folder or file that cannot be used as it is."""
+    """A student's folder or model file that cannot be used."""
 
 
 class ExportError(KdsearchError):
-    """A student that cannot be written in a form that computes the same."""
+    """A student whose exported model does not compute the same as the trained network."""
 
 
 class ShapeError(KdsearchError):
-    """A tensor or an image size that a model cannot take."""
+    """A tensor shape or an image size that a model does not accept."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """``"; did you mean 'width'?"`` where one of the choices is near, else the empty string."""
+    """Returns ``"; did you mean 'width'?"`` if one of the choices is similar to the word, else an empty string."""
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type's name where it has none."""
+    """Returns the first line of the error's message, or the name of its type if it has no message."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def bucket_errors() -> tuple[type[Exception], ...]:
-    """What S3's libraries raise beside OSError; empty where they are not loaded, and so cannot have raised."""
+    """Returns the errors other than OSError that the S3 libraries raise; empty if these libraries are not loaded."""
     names = (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"))
     loaded = [(sys.modules.get(module), name) for module, name in (*names, ("boto3.exceptions", "Boto3Error"))]
     return tuple(getattr(module, name) for module, name in loaded if module is not None)
@@ -69,8 +69,8 @@ def bucket_errors() -> tuple[type[Exception], ...]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns an operating-system error while writing ``path`` into a KdsearchError that names it."""
+    """Turns an OSError that occurs while ``path`` is written into a KdsearchError that names the path."""
     try:
         yield
     except OSError as error:
-        raise KdsearchError(f"{path} cannot be written: {error.strerror or error}; name another place") from error
+        raise KdsearchError(f"{path} cannot be written: {error.strerror or error}; choose another path") from error

@@ -1,4 +1,4 @@
-"""A study in Python: what ``kdsearch`` does on the command line, for scripts and notebooks."""
+"""The Python API: everything that the command line does with a study, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """A student that was picked."""
+    """A student that ``Study.pick`` wrote to a folder."""
 
     folder: Path
     trial: int
     why: str
-    """How it was chosen."""
+    """Why this student was chosen."""
     caution: str
-    """What it cannot be told from; empty where that is nothing."""
+    """What limits the choice, such as optimistic scores and statistically indistinguishable students."""
     registered: str | None
-    """Its version in MLflow's registry; None where it was left out."""
+    """Its version in MLflow's model registry, such as ``models:/STUDY/3``; None if it was not registered."""
 
     def load(self, *, runtime: Runtime = "onnx") -> LoadedStudent:
-        """The student as a function from images to masks."""
+        """Loads the student as a function from images to masks, like ``kdsearch.load``."""
         from kdsearch.export.loading import load_student
 
         return load_student(self.folder, runtime=runtime)
 
 
 class Study:
-    """One study, by its file.
+    """A study that is defined by a study file.
 
-    In a script, what calls ``run`` stands under ``if __name__ == "__main__":``, because worker processes import the
-    script.
+    In a script, call ``run``, ``confirm`` and ``test`` under ``if __name__ == "__main__":``, because worker processes
+    import the script.
     """
 
     def __init__(self, file: str | Path, *, data: str | Sequence[str] = (), home: str | Path | None = None) -> None:
-        """``data``: folders in place of the file's, ``FOLDER`` or ``NAME=FOLDER``, as ``--data`` takes them.
+        """Reads the study file.
 
-        ``home`` is where the study's files lie; ``KDSEARCH_HOME``, else ``.kdsearch``, unless given. Raises
-        StudyFileError for a file that is not a study.
+        ``data`` replaces the file's image folders: ``FOLDER`` or ``NAME=FOLDER``, as for ``--data``. ``home`` is the
+        folder for the study's files (default: ``KDSEARCH_HOME``, or else ``.kdsearch``). Raises StudyFileError if the
+        file is not a valid study.
         """
         folders = [data] if isinstance(data, str) else list(data)
         self._refused: StudyFileError | None = None
@@ -75,11 +76,11 @@ class Study:
 
     @property
     def config(self) -> StudyConfig:
-        """What the file says, defaults filled in."""
+        """The study's settings, including defaults."""
         return self._config
 
     def _trainable(self) -> StudyConfig:
-        """The study; raises StudyFileError if a rule of training, which reading does not apply, refuses it."""
+        """The settings; raises StudyFileError if the study can be read but not trained."""
         if self._refused is not None:
             raise self._refused
         return self._config
@@ -91,11 +92,11 @@ class Study:
         trials: int | None = None,
         workers: int | None = None,
     ) -> Study:
-        """Runs the study to its end, or resumes it; returns the study.
+        """Runs the study until all trials are done and returns the study itself. Resumes a study that was stopped.
 
-        ``on_event`` is called with each event of ``kdsearch.campaign.events``; an interrupt stops the study so that the
-        next call resumes. ``trials`` and ``workers`` replace what the file says. Raises KdsearchError where the study
-        cannot start or continue.
+        ``on_event`` is called with each event of ``kdsearch.campaign.events``. ``trials`` and ``workers`` replace the
+        values in the file. You can interrupt the call at any time; the next call resumes. Raises KdsearchError if the
+        study cannot start or continue.
         """
         from kdsearch.workflow.run import run
 
@@ -109,9 +110,10 @@ class Study:
         return self
 
     def front(self) -> pd.DataFrame:
-        """The students that no other beats, smallest first: scores and settings by trial.
+        """Returns the students on the Pareto front, smallest first: one row per trial with its scores and settings.
 
-        Of a study with repeats, their averages, as the command shows them.
+        For a study with repeats, returns averages, as the command does. Raises KdsearchError if the study was never
+        run.
         """
         from kdsearch.workflow.results import front, students_table
 
@@ -119,9 +121,10 @@ class Study:
         return students_table(found.members, found.standings)
 
     def trials(self) -> pd.DataFrame:
-        """Every trial: outcome, scores and settings by trial; by repeat and trial if the study has repeats.
+        """Returns all trials: one row per trial with its outcome, scores and settings.
 
-        Repeats that were never run are left out.
+        For a study with repeats, the index is repeat and trial, and repeats that were never run are left out. Raises
+        KdsearchError if the study was never run.
         """
         from kdsearch.workflow.results import all_trials_table
 
@@ -135,11 +138,12 @@ class Study:
         workers: int | None = None,
         new_plan: bool = False,
     ) -> Confirmation:
-        """Trains the likely front again over folds, beside undistilled twins; returns what that says.
+        """Cross-validates the students that are likely on the front, each next to an undistilled twin.
 
-        ``on_event`` is called with each event; an interrupt stops it so that the next call resumes. ``repetitions`` and
-        ``workers`` replace what the file says; ``new_plan`` seals another plan beside the one that is sealed. Raises
-        KdsearchError where it cannot start or continue.
+        The plan is stored before any training starts. Returns unbiased scores and the effect of distillation.
+        ``on_event`` is called with each event. ``repetitions`` and ``workers`` replace the values in the file.
+        ``new_plan`` stores another plan in addition to the existing ones. You can interrupt the call at any time; the
+        next call resumes. Raises KdsearchError if the confirmation cannot start or continue.
         """
         from kdsearch.workflow.confirm import confirm
 
@@ -155,9 +159,11 @@ class Study:
         workers: int | None = None,
         again: bool = False,
     ) -> Confirmation:
-        """Scores the locked test images once, by the trial's recipe trained on all others, beside twin and teacher.
+        """Trains the trial's settings on all other images and scores the result on the locked test images.
 
-        Resumes as ``confirm`` does. Raises KdsearchError where the images are open already, unless ``again``.
+        Also scores the undistilled twin and the teacher. Use the test images only once, after you have chosen the
+        trial. Resumes like ``confirm``. Raises KdsearchError if the test images were used before, except with
+        ``again``; reports show how often they were used.
         """
         from kdsearch.workflow.confirm import score_locked
 
@@ -167,13 +173,13 @@ class Study:
         return _watched(events, on_event)
 
     def confirmation(self) -> Confirmation | None:
-        """What the last finished confirmation said; None where there is none."""
+        """Returns the result of the last finished confirmation; None if there is none."""
         from kdsearch.workflow.confirm import confirmation
 
         return confirmation(self._config, self._home)
 
     def chart(self) -> go.Figure:
-        """Dice against parameters of all students, the front's outlined; a notebook shows it."""
+        """Returns an interactive chart of Dice against parameters, with the front outlined; notebooks display it."""
         from kdsearch.report.charts import front_figure
         from kdsearch.workflow.results import front
 
@@ -205,11 +211,17 @@ class Study:
         latency: bool = True,
         registry: bool = True,
     ) -> Picked:
-        """The best student within the budget, as a folder and, with ``registry``, as a version in MLflow.
+        """Picks the student with the best Dice within the budget, exports it to a folder and registers it in MLflow.
 
-        Quantities may be written ``"50k"``. ``refit`` takes the weights that ``test`` trained on all but the locked
-        images. ``latency=False`` skips measuring the latency on this machine. Raises KdsearchError where none is within
-        the budget, naming the nearest.
+        ``params``, ``macs``, ``latency_ms``, ``file_bytes``, ``min_dice`` and ``min_empty_share`` are the budget;
+        counts may be written like ``"50k"``. To choose differently, set one of ``smallest_within`` (the smallest
+        student whose Dice, 0-1, is at most this far below the best), ``knee`` (the best trade-off) or ``trial``.
+        ``refit`` exports the weights that ``test`` trained on all images except the locked ones.
+
+        ``out`` is the folder (default: ``picked/STUDY-TRIAL``). ``with_preprocessing`` includes the preprocessing in
+        the ONNX graph. ``int8_bound`` is the largest acceptable Dice loss, 0-1, of the 8-bit model. ``latency=False``
+        skips the latency measurement, and ``registry=False`` the registration. Raises KdsearchError if no student is
+        within the budget; the message names the nearest.
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
@@ -217,7 +229,8 @@ class Study:
         from kdsearch.workflow.pick import folder_of, register, rule_named, ship
 
         _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
-        _require_fraction(int8_bound=int8_bound)
+        if not 0 <= int8_bound <= 1:
+            raise KdsearchError(f"pick: int8_bound must be between 0 and 1, got {int8_bound}")
         budget = Budget(
             params=_quantity(params),
             macs=_quantity(macs),
@@ -250,7 +263,7 @@ class Study:
         return known, require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
 
     def report(self, out: str | Path | None = None) -> Path:
-        """Writes the study as one HTML file that opens with no network; ``STUDY-report.html`` unless given."""
+        """Writes a self-contained HTML report and returns its path (default: ``STUDY-report.html``)."""
         from kdsearch.workflow.results import report
 
         page = report(self._config, self._home, resume="run()")
@@ -261,7 +274,10 @@ class Study:
         return place
 
     def sync(self) -> None:
-        """Brings MLflow level with the study; raises KdsearchError where it was never run, or MLflow is away."""
+        """Uploads to MLflow what is missing there.
+
+        Raises KdsearchError if the study was never run or MLflow cannot be reached.
+        """
         from kdsearch.workflow.run import sync
 
         for _ in sync(self._config, home=self._home, environment=os.environ):
@@ -272,7 +288,7 @@ def _watched(
     events: Generator[DriverEvent | ConfirmEvent, None, Confirmation],
     on_event: Callable[[DriverEvent | ConfirmEvent], None] | None,
 ) -> Confirmation:
-    """Goes to their end."""
+    """Consumes all events and returns the final result."""
     with contextlib.closing(events):
         while True:
             try:
@@ -285,16 +301,10 @@ def _watched(
 
 
 def _require_one_way(*, by_rule: Sequence[bool], by_trial: bool, refit: bool) -> None:
-    """Raises KdsearchError where a student is asked for in two ways."""
     if refit and any(by_rule):
-        raise KdsearchError("pick: refit ships the student that was tested, by no rule; drop the rule, or refit")
+        raise KdsearchError("pick: refit cannot be combined with smallest_within or knee; remove one of them")
     if sum((*by_rule, by_trial)) > 1:
-        raise KdsearchError("pick: smallest_within, knee and trial exclude each other; name one")
-
-
-def _require_fraction(*, int8_bound: float) -> None:
-    if not 0 <= int8_bound <= 1:
-        raise KdsearchError(f"pick: int8_bound must lie between 0 and 1, got {int8_bound}")
+        raise KdsearchError("pick: smallest_within, knee and trial cannot be combined; choose one")
 
 
 def _quantity(value: int | str | None) -> int | None:
@@ -302,4 +312,4 @@ def _quantity(value: int | str | None) -> int | None:
 
 
 def _quiet(_text: str) -> None:
-    """Says nothing."""
+    pass

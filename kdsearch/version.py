@@ -1,4 +1,4 @@
-"""The release of kdsearch, and those of the packages it runs with."""
+"""The versions of kdsearch and of the installed packages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ __version__ = "0.1.0"
 
 
 def commit_of_checkout() -> str:
-    """The commit of kdsearch's own checkout; empty where it does not run from one, or where git is not installed."""
-    import subprocess  # likewise not needed by --version
+    """Returns the commit of kdsearch's own checkout; empty if there is no checkout or git is not installed."""
+    import subprocess  # not needed by --version
     from pathlib import Path
 
     folder = Path(__file__).resolve().parents[1]
@@ -22,8 +22,8 @@ def commit_of_checkout() -> str:
 
 
 def installed_packages() -> str:
-    """Python, the platform, and every installed package in the form that pip reads."""
-    import importlib.metadata  # takes longer to import than all of kdsearch that --version needs
+    """Lists every installed package in pip's requirements format, after a comment with Python and the platform."""
+    import importlib.metadata  # slow to import, and not needed by --version
     import platform
 
     found = {(dist.name, dist.version) for dist in importlib.metadata.distributions() if dist.name}

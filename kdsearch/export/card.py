@@ -1,4 +1,4 @@
-"""The model card of a picked student: facts of the study, nothing else (Mitchell et al. 2019)."""
+"""The model card of a picked student, with facts from the study only (Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ tags: [{tags}]
 license: other
 metrics: [dice]
 ---"""
-"""What model hubs read."""
+"""Metadata for model hubs."""
 TAGS = ("segmentation", "knowledge-distillation", "kdsearch")
-"""Of every card."""
-
-
+"""Tags on every card, after the study's own."""
 _SCORED_ON: dict[ScoredOn, str] = {"validation": "Validation Dice", "test": "Dice on the locked test images"}
 
 
 def model_card(description: Description, study: StudyConfig, *, teacher: Scores) -> str:
-    """The card as Markdown."""
+    """Returns the card as Markdown."""
     sections = (
         FRONT_MATTER.format(tags=", ".join(dict.fromkeys((*study.tags, *TAGS)))),
         f"# {description.study}, trial {description.trial}",
@@ -44,13 +42,13 @@ def model_card(description: Description, study: StudyConfig, *, teacher: Scores)
 
 def _summary(d: Description) -> str:
     spec = d.recipe.student
-    made = "trained on masks alone" if d.recipe.distillation is None else f"distilled by path `{d.recipe.path}`"
+    made = "trained without a teacher" if d.recipe.distillation is None else f"distilled with path `{d.recipe.path}`"
     if d.recipe.start is not None:
-        made += f" from weights cut out of the wider student of trial {d.recipe.start.donor}"
+        made += f", starting from weights inherited from the wider student of trial {d.recipe.start.donor}"
     return (
         f"A {spec.describe()}, "
         f"{made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
-        f"for one image of {d.input.size}×{d.input.size}. {_SCORED_ON[d.scored_on]} "
+        f"for one {d.input.size}×{d.input.size} image. {_SCORED_ON[d.scored_on]} "
         f"{100 * d.scores['dice']:.1f} % ± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."
     )
 
@@ -58,34 +56,35 @@ def _summary(d: Description) -> str:
 def _use(d: Description) -> str:
     return (
         "## Intended use\n\n"
-        f"Predicts the class {_class(d)} in grey-scale images like those it was trained on, for research. It is not a "
-        "certified product, such as a medical device, and nothing beyond the scores below has been shown about it."
+        f"Predicts the class {_class(d)} in grayscale images like those it was trained on, for research. It is not a "
+        "certified product, such as a medical device, and has been evaluated only as described below."
     )
 
 
 def _class(d: Description) -> str:
-    """What the masks outline."""
     return ", ".join(d.classes)
 
 
 def _data(d: Description, study: StudyConfig) -> str:
     lines = [f"- {source.reader}: {origin(source.reader)}" for source in study.data.sources]
     if d.data.get("unlabelled"):
-        lines += [f"- {source.reader}, without its masks: {origin(source.reader)}" for source in study.data.unlabelled]
+        lines += [f"- {source.reader}, without masks: {origin(source.reader)}" for source in study.data.unlabelled]
     counts = [int(d.data[name]) for name in ("images", "train", "validation", "test")]
     left = counts[0] - sum(counts[1:])
     openings = d.test_openings
-    tested = f", which was made {openings} time{'s' * (openings > 1)}" if openings else " that was not made yet"
-    validated = f"{d.data['validation']} to validate, " if d.scored_on == "validation" else ""
-    left_out = f" {left} without {_class(d)} were left out of training." if left else ""
+    tested = f"used {openings} time{'s' * (openings > 1)}" if openings else "not used yet"
+    validated = f"{d.data['validation']} for validation, " if d.scored_on == "validation" else ""
+    left_out = f" {left} negative images (without {_class(d)}) were left out of training." if left else ""
     unlabelled = (
-        f" {d.data['unlabelled']} further images taught through the teacher alone." if d.data.get("unlabelled") else ""
+        f" {d.data['unlabelled']} more images without masks were used, with the teacher's predictions only."
+        if d.data.get("unlabelled")
+        else ""
     )
     return (
-        "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} to train on, "
-        f"{validated}{d.data['test']} locked away for a test{tested}. Groups "
-        f"(such as patients, and near-duplicates) stay on one side of the split.{left_out}{unlabelled} "
-        f"Fingerprint of the images `{d.data['fingerprint']}`, of the split `{d.data['split']}`."
+        "## Data\n\n" + "\n".join(lines) + f"\n\n{d.data['images']} images: {d.data['train']} for training, "
+        f"{validated}{d.data['test']} locked for testing ({tested}). Images of one group (such as a patient, or "
+        f"near-duplicates) are in the same part of the split.{left_out}{unlabelled} "
+        f"Fingerprint of the images: `{d.data['fingerprint']}`; of the split: `{d.data['split']}`."
         + (f"\n\nCaution: {d.data['caution']}." if d.data.get("caution") else "")
     )
 
@@ -93,50 +92,52 @@ def _data(d: Description, study: StudyConfig) -> str:
 def _metrics(d: Description, teacher: Scores) -> str:
     rows = [(f"all with {_class(d)}", d.scores["dice"], d.scores["dice_std"], d.lesion_images)]
     if d.native is not None:
-        rows.append(("the same, at their files' size", d.native.dice, d.native.dice_std, d.native.images))
+        rows.append(("the same, at original resolution", d.native.dice, d.native.dice_std, d.native.images))
     rows += [(group.name, group.dice, group.dice_std, group.images) for group in d.subgroups]
     table = markdown_table(
-        ("images", "Dice %", "± over images", "how many"),
+        ("images", "Dice %", "± over images", "count"),
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
-    outlines = _outlines(d)
+    scored_on = {
+        "validation": "On the validation images, which were also used to choose this student, so that these scores "
+        "are optimistic",
+        "test": "On the locked test images, which these weights were not trained on",
+    }[d.scored_on]
     right = round(d.scores.get("empty_share", 0.0) * d.empty_images)
-    words = (
-        f"In {right} of the {d.empty_images} images without {_class(d)} nothing was predicted. "
+    negatives = (
+        f"Specificity: nothing was predicted in {right} of {d.empty_images} negative images (without {_class(d)}). "
         if d.empty_images
         else ""
     )
-    mark = "" if d.int8.within_bound else " **It is over the bound that was set; the file is marked.**"
-    return (
-        f"## Metrics\n\n{d.chosen}\n\n{_what_figures(d)}:\n\n{table}\n\n{outlines}{words}"
-        f"The teacher reaches {100 * teacher.dice:.1f} % ({teacher.size()}) on the "
-        f"same images. The ONNX file reaches {100 * d.onnx.dice:.2f} %, its logits within "
-        f"{d.onnx.largest_difference:.1g} of torch's; the eight-bit file {100 * d.int8.dice:.2f} %, "
-        f"{-100 * d.int8.drop:+z.2f} points.{mark}"
+    warning = (
+        ""
+        if d.int8.within_bound
+        else f" **It loses more than the bound of {100 * d.int8.bound:g} points; the file contains a warning.**"
     )
-
-
-def _what_figures(d: Description) -> str:
-    if d.scored_on == "validation":
-        return "On the validation split, by which this student was also chosen, so that they flatter it"
-    return "On the locked test images, of which these weights learnt nothing"
+    return (
+        f"## Metrics\n\n{d.chosen}\n\n{scored_on}:\n\n{table}\n\n{_outlines(d)}{negatives}"
+        f"The teacher ({teacher.size()}) reaches {100 * teacher.dice:.1f} % Dice on the same images. The ONNX file "
+        f"reaches {100 * d.onnx.dice:.2f} %; its logits differ from torch's by at most "
+        f"{d.onnx.largest_difference:.1g}. The 8-bit file reaches {100 * d.int8.dice:.2f} % "
+        f"({-100 * d.int8.drop:+z.2f} points).{warning}"
+    )
 
 
 def _outlines(d: Description) -> str:
     native = d.native
     if native is None or native.nsd is None or native.hd95 is None:
         return ""
-    missed = f"{native.missed} were missed" if native.missed else "none was missed"
+    missed = native.missed or "None"
     return (
-        f"At their files' size the normalised surface Dice is {100 * native.nsd:.1f} % (tolerance 1 % of the diagonal, "
-        f"or as the study says), HD95 {100 * native.hd95:.1f} % of the diagonal; of the {native.images} images with "
-        f"{_class(d)} {missed}. "
+        f"At original resolution, the normalized surface Dice is {100 * native.nsd:.1f} % (tolerance: 1 % of the "
+        f"diagonal, or the study's setting) and HD95 is {100 * native.hd95:.1f} % of the diagonal. {missed} "
+        f"of the {native.images} images with {_class(d)} were missed entirely. "
     )
 
 
 def _sizes(d: Description) -> str:
     if not d.latency:
-        return "## Latency\n\nNot measured when this student was picked; `kdsearch bench` measures it."
+        return "## Latency\n\nNot measured when this student was picked. Measure it with `kdsearch bench`."
     rows = (
         (
             t.runtime,
@@ -147,35 +148,31 @@ def _sizes(d: Description) -> str:
         )
         for t in d.latency
     )
-    table = markdown_table(("runtime", "threads", "median ms", "95 % within ms", "runs"), rows)
-    size = f"{d.input.size}×{d.input.size}"
-    where = f"One image of {size}, warmed up, on {d.made_with['processor']}; `kdsearch bench` measures it elsewhere."
-    return f"## Latency\n\n{where}\n\n{table}"
+    table = markdown_table(("runtime", "threads", "median ms", "95th percentile ms", "runs"), rows)
+    where = f"One {d.input.size}×{d.input.size} image, after warm-up, on {d.made_with['processor']}."
+    return f"## Latency\n\n{where} Measure other machines with `kdsearch bench`.\n\n{table}"
 
 
 def _limits(d: Description) -> str:
     return (
         "## Limits\n\n"
         f"- {_what_test(d)}\n"
-        f"- Images are shrunk to {d.input.size}×{d.input.size} without regard to their proportions, "
-        "as were those it learnt from.\n"
-        "- Images of other devices, places and people than those in the data may give other results."
+        f"- Images are resized to {d.input.size}×{d.input.size} without keeping their aspect ratio, as in training.\n"
+        "- Results may differ on images from devices, sites or populations that are not in the data."
     )
 
 
 def _what_test(d: Description) -> str:
     if not d.test_openings:
-        return "No test on locked or external images stands behind these figures."
+        return "These scores have not been checked on a held-out or external test set."
     if not d.tested:
-        return "The locked images were opened, but for another recipe than this student's."
+        return "The locked test images were used only to test another student's settings."
     if d.scored_on == "test":
-        often = (
-            "once" if d.test_openings == 1 else f"{d.test_openings} times, so that choices may have been made by them"
-        )
-        return f"The locked images, by which these very weights were scored, were opened {often}."
+        often = "once" if d.test_openings == 1 else f"{d.test_openings} times, so choices may have been based on them"
+        return f"These weights were scored on the locked test images. Those were used {often}."
     return (
-        "The locked images tested networks of this recipe that were trained on all others, not these very weights, "
-        "which were trained on fewer images."
+        "The locked test images scored networks with the same settings, trained on all other images. These weights "
+        "were trained on fewer images and were not tested."
     )
 
 
@@ -186,38 +183,37 @@ def _making(d: Description, study: StudyConfig) -> str:
         weights = f"; {licence_of(teacher.weights)}"
     settings = "\n".join(f"- {name}: {value}" for name, value in d.recipe.settings().items())
     versions = ", ".join(f"{name} {version}" for name, version in d.made_with.items())
-    begun = f" Its encoder began with: {licence_of(spec.weights)}." if isinstance(spec, TimmSpec) else ""
+    encoder = f" Encoder weights: {licence_of(spec.weights)}." if isinstance(spec, TimmSpec) else ""
     return (
-        f"## How it was made\n\nBy kdsearch, study `{d.study}`, trial {d.trial}; {versions}. `environment.txt` "
-        f"lists every package. Teacher: {teacher.title}{weights}."
-        f"{begun} Recipe:\n\n{settings}"
+        f"## How it was made\n\nTrial {d.trial} of study `{d.study}`; {versions}. `environment.txt` lists all "
+        f"packages. Teacher: {teacher.title}{weights}.{encoder} Settings:\n\n{settings}"
     )
 
 
 def _deep(d: Description) -> str:
-    """How images of more than 8 bits become what the graph takes."""
+    """How to prepare images of more than 8 bits."""
     if not d.input.whites:
         return ""
     whites = " or ".join(f"{white:g}" for white in d.input.whites)
-    least = ", the least that holds the brightest pixel," if len(d.input.whites) > 1 else ""
+    least = ", the smallest that is at least the brightest pixel," if len(d.input.whites) > 1 else ""
     return (
-        f" Images of more than 8 bits are scaled first, so that {whites}{least} becomes 255, cut to 0-255 and rounded "
-        "to uint8, as kdsearch does."
+        f" Images of more than 8 bits must first be scaled so that {whites}{least} becomes 255, then clipped to 0-255 "
+        "and rounded to uint8; kdsearch does the same."
     )
 
 
 def _running(d: Description) -> str:
     name = "pixels" if d.onnx.preprocessing else "image"
     feed = (
-        f"`{name}`: N×H×W×3 colours of 0-255 as uint8, of any size"
+        f"`{name}`: N×H×W×3 RGB colors as uint8, 0-255, any size"
         if d.onnx.preprocessing
-        else f"`{name}`: N×1×{d.input.size}×{d.input.size}, grey values as `student.yaml` says"
+        else f"`{name}`: N×1×{d.input.size}×{d.input.size} gray values, scaled as described in `student.yaml`"
     )
     return (
         f"## How to run it\n\nWith kdsearch: `kdsearch predict FOLDER image.png --out masks`, or "
-        '`kdsearch.load("FOLDER")(image)` in Python. With ONNX Runtime alone:\n\n'
+        '`kdsearch.load("FOLDER")(image)` in Python. With ONNX Runtime only:\n\n'
         '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
-        f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}, to be resized to the image's size (bilinear); a pixel "
-        f"belongs to the class {_class(d)} where its logit is above zero.{_deep(d)}"
+        f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}; resize them to the image's size (bilinear). A pixel "
+        f"belongs to the class {_class(d)} if its logit is above zero.{_deep(d)}"
     )

@@ -1,4 +1,4 @@
-"""``student.yaml``: all that is needed to run a picked student, and how good it is."""
+"""``student.yaml``: everything needed to run a picked student, and its scores."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import ScoredOn
 
 NO_NAME = "foreground"
-"""What the class is called if the study names none."""
+"""Name of the class if the study does not name it."""
 
 
 class Input(Section):
-    """What the network takes, and how an image becomes that."""
+    """The network's input, and how to make it from an image."""
 
     size: Annotated[int, Field(ge=16, le=4096)]
     """Height and width in pixels."""
     grey: Literal["Pillow's L"] = "Pillow's L"
-    """Colours to grey as ITU-R 601-2, transparency as black."""
+    """Colors become gray as in ITU-R 601-2; transparency becomes black."""
     resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
     scale: Literal["grey / 255, minus mean, by std"] = "grey / 255, minus mean, by std"
     mean: Annotated[float, Field(gt=-10, lt=10)]
     std: Annotated[float, Field(gt=0, lt=10)]
     whites: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """The least of these that holds its brightest pixel becomes 255 in an image of more than 8 bits; where the study
-    had no such images, each image's own depth does."""
+    """For images of more than 8 bits: the smallest of these values that is at least the brightest pixel becomes 255.
+    If empty, the largest value of the image's bit depth does."""
 
 
 class Subgroup(Section):
-    """Dice on some of the images that the student is scored on."""
+    """Dice on a subset of the images that the student was scored on."""
 
     name: str
-    """Such as ``label malignant`` or ``source busi``."""
+    """For example ``label malignant`` or ``source busi``."""
     dice: float
     dice_std: float
     images: int
 
 
 class NativeScore(Section):
-    """Dice on those images at the size of their files."""
+    """Scores on the same images at original resolution; the last three are None in folders of early releases."""
 
     dice: float
     dice_std: float
     images: int
-    """Those with a lesion."""
+    """Number of images with a lesion."""
     nsd: float | None = None
-    """Mean normalised surface Dice."""
+    """Mean normalized surface Dice."""
     hd95: float | None = None
-    """Mean 95th percentile of the outlines' distance, as a fraction of the diagonal."""
+    """Mean 95th percentile of the distance between outlines, as a fraction of the diagonal."""
     missed: int | None = None
-    """Images with a lesion in which nothing was marked. All three None in folders written before they were measured."""
+    """Number of images with a lesion for which the prediction was empty."""
 
 
 class Timing(Section):
-    """A latency of one image on the machine that picked the student."""
+    """The latency of one image on the machine that picked the student."""
 
     runtime: str
     threads: int
@@ -78,30 +78,30 @@ class Timing(Section):
 
 
 class OnnxCheck(Section):
-    """How the ONNX file compares with torch on those images."""
+    """How the ONNX file compares with torch on the same images."""
 
     opset: int
     largest_difference: float
-    """Of logits, in any pixel of any image."""
+    """The largest difference between logits, over all pixels of all images."""
     dice: float
     preprocessing: bool
-    """Whether grey, resize and scale are in the graph."""
+    """Whether the graph includes conversion to gray, resizing and scaling."""
 
 
 class Int8Check(Section):
-    """How the eight-bit file compares."""
+    """How the 8-bit file compares with torch on the same images."""
 
     dice: float
     drop: float
-    """Dice of the float model minus this one's."""
+    """Dice of the float model minus Dice of this one."""
     bound: float
     within_bound: bool
     calibration_images: int
-    """Of the training split."""
+    """Number of training images used for calibration."""
 
 
 class Description(Section):
-    """A picked student."""
+    """The content of ``student.yaml``."""
 
     study: str
     trial: Annotated[int, Field(ge=0)]
@@ -110,44 +110,44 @@ class Description(Section):
     lesion_where: Literal["logit > 0"] = "logit > 0"
     recipe: Recipe
     scored_on: ScoredOn = "validation"
-    """``test`` for a student that was trained on all but the locked images."""
+    """``test`` for a student that was trained on all images except the locked ones."""
     scores: dict[str, float]
-    """On the images that ``scored_on`` names."""
+    """Scores on the images that ``scored_on`` names."""
     lesion_images: int
-    """Of those: how many Dice is a mean of."""
+    """Number of these images with a lesion; Dice is a mean over them."""
     empty_images: int
-    """Of those: how many hold no lesion."""
+    """Number of negative images among them."""
     chosen: str
-    """Why it was picked, and what it could not be told from."""
+    """Why the student was picked, and what limits the choice."""
     counted_by: tuple[str, ...]
     subgroups: tuple[Subgroup, ...]
     native: NativeScore | None = None
-    """None in folders written before it was measured."""
+    """None in folders of early releases."""
     data: dict[str, str | int]
     test_openings: int = 0
-    """How often the locked test images had been opened by ``kdsearch test``."""
+    """How often ``kdsearch test`` had used the locked test images."""
     tested: bool = False
-    """Whether that tested this student's recipe."""
+    """Whether it tested this student's recipe."""
     onnx: OnnxCheck
     int8: Int8Check
     latency: tuple[Timing, ...]
     made_with: dict[str, str]
-    """Versions, processor, date."""
+    """Versions, processor and date."""
     files: dict[str, str]
-    """SHA-256 of each file beside this one that a machine reads."""
+    """SHA-256 of each model file and of ``seen.txt``."""
     seal: str = ""
-    """SHA-256 of all the above, so that a file that was edited is not taken for what was picked."""
+    """SHA-256 of everything above, to detect edits."""
 
 
 def dump_description(description: Description) -> str:
-    """As YAML, sealed."""
+    """Returns the description as YAML, with its seal."""
     values = description.model_dump(mode="json", exclude={"seal"})
     content = SCHEMA.stamped(values | {"recipe": RECIPE.stamped(values["recipe"])})
     return dump_yaml(content | {"seal": seal_of(content)})
 
 
 def _without_format(content: Content) -> Content:
-    """Schema 0 called its number a format."""
+    """Schema 0 used the key ``format`` for its number."""
     return {key: value for key, value in content.items() if key != "format"}
 
 
@@ -162,19 +162,17 @@ def _up_to_date(content: Any) -> Any:
 
 
 def seal_of(content: Mapping[str, object]) -> str:
-    """Of a description without its seal."""
+    """Returns the SHA-256 of a description's content, without the seal itself."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_description(folder: Path) -> Description:
-    """The folder's student; raises ModelError where the folder does not hold one."""
+    """Reads the folder's ``student.yaml``; raises ModelError if it is missing, invalid or was edited."""
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise ModelError(f"{folder}: holds no {DESCRIPTION}; name a folder that kdsearch pick wrote")
+        raise ModelError(f"{folder}: contains no {DESCRIPTION}; give a folder that kdsearch pick wrote")
     if path.stat().st_size > MOST_BYTES:
-        raise ModelError(
-            f"{path}: {path.stat().st_size:,} bytes; a student's description has no more than {MOST_BYTES:,}"
-        )
+        raise ModelError(f"{path}: {path.stat().st_size:,} bytes; a student's description has at most {MOST_BYTES:,}")
     try:
         content = YamlFile(path).content
         found = Description.model_validate_json(json.dumps(_up_to_date(content)), context=READING)
@@ -184,17 +182,17 @@ def read_description(folder: Path) -> Description:
         raise ModelError(f"{path}: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        families = get_args(FamilyName)  # of which pydantic names the one that it tried; it does not stand in the file
+        families = get_args(FamilyName)  # pydantic adds the family it tried to the location; the file has no such key
         where = ".".join(str(part) for part in first["loc"] if part not in families)
-        raise ModelError(f"{path}: {where}: {first['msg']}; write the folder again with kdsearch pick") from None
+        raise ModelError(f"{path}: {where}: {first['msg']}; run kdsearch pick again") from None
     if found.seal != seal_of({key: value for key, value in content.items() if key != "seal"}):
-        raise ModelError(f"{path}: was changed after kdsearch pick wrote it; pick the student again")
+        raise ModelError(f"{path}: was changed after kdsearch pick wrote it; run kdsearch pick again")
     return found
 
 
 def require_unchanged(path: Path, description: Description) -> None:
-    """Raises ModelError where the file is not there, or not the one that was described."""
+    """Raises ModelError if the file is missing or its checksum is not the one in the description."""
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; kdsearch pick writes it")
+        raise ModelError(f"{path}: no such file; run kdsearch pick again")
     if description.files.get(path.name) != digest_file(path):
-        raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; pick the student again")
+        raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; run kdsearch pick again")

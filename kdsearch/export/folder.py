@@ -1,4 +1,4 @@
-"""A picked student as a folder: its weights in every form, what it is, how good it is, and how it was made."""
+"""Writes a picked student to a folder: models, weights, description, model card and list of known images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from torch import Tensor
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.native import native_images
 from kdsearch.data.neighbours import summarise
-from kdsearch.distill.batches import Images
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, ModelError
@@ -53,30 +52,30 @@ from kdsearch.version import __version__, installed_packages
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a shipped student comes from."""
+    """How a student was chosen, and with which images."""
 
     chosen: str
-    """Why it was picked, and what is claimed of it."""
+    """Why it was picked, and what is known about it."""
     seen: str
-    """Content of ``seen.txt``: the images it learnt from or was chosen by, and the locked ones."""
+    """Content of ``seen.txt``: the images it was trained on or selected by, and the locked ones."""
     test_openings: int = 0
-    """How often the study's locked images had been opened."""
+    """How often the study's locked test images had been used."""
     tested: bool = False
     """Whether they tested this student's recipe."""
     scored_on: ScoredOn = "validation"
-    """Which images the validation images of its materials are: of a student that was tested, the locked ones."""
+    """What the validation images of its materials are; ``test`` if they are the locked test images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a student is shipped."""
+    """How a student is exported."""
 
     preprocessing: bool
-    """Whether grey, resize and scale go into the graph."""
+    """Whether the graph includes conversion to gray, resizing and scaling."""
     int8_bound: float
-    """Most Dice the eight-bit model may lose before it is marked."""
+    """The 8-bit model gets a warning if it loses more Dice than this, 0-1."""
     latency: bool = True
-    """Whether its latency is measured on this machine."""
+    """Whether to measure the latency on this machine."""
 
 
 def ship_student(
@@ -90,22 +89,24 @@ def ship_student(
     provenance: Provenance,
     folder: Path,
 ) -> Description:
-    """Writes the student to a new folder, whole or not at all, and says what is in it.
+    """Writes the student to a new folder, completely or not at all, and returns its description.
 
-    Raises KdsearchError where the folder exists or the weights are not there, ExportError where ONNX computes something
-    else than torch.
+    Raises KdsearchError if the folder exists or the weights are missing, and ExportError if the ONNX model does not
+    compute the same as torch.
     """
     if folder.exists():
-        raise KdsearchError(f"{folder} exists already; remove it, or name another folder with --out")
+        raise KdsearchError(f"{folder} exists already; remove it, or choose another folder with --out")
     network = load_weights(student, weights)
-    with whole_folder(folder) as beside:
-        shutil.copyfile(weights, beside / WEIGHTS)
-        checks = _write_models(network, materials, folder=beside, form=form, scored_on=provenance.scored_on)
-        (beside / "overlays.png").write_bytes(overlays)
-        (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
-        (beside / SEEN).write_text(provenance.seen, encoding="utf-8")
-        latency = _latency(network, beside, size=study.data.size) if form.latency else []
-        files = _digests(beside)
+    with whole_folder(folder) as draft:
+        shutil.copyfile(weights, draft / WEIGHTS)
+        checks = _write_models(network, materials, folder=draft, form=form, scored_on=provenance.scored_on)
+        (draft / "overlays.png").write_bytes(overlays)
+        (draft / "environment.txt").write_text(installed_packages(), encoding="utf-8")
+        (draft / SEEN).write_text(provenance.seen, encoding="utf-8")
+        latency: list[Latency] = []
+        if form.latency:
+            latency += time_folder(draft)
+            latency += [time_torch(network, size=study.data.size, threads=threads) for threads in thread_counts()]
         description = _describe(
             student,
             study,
@@ -113,20 +114,20 @@ def ship_student(
             network=network,
             checks=checks,
             latency=latency,
-            files=files,
+            files=_digests(draft),
             provenance=provenance,
         )
-        (beside / DESCRIPTION).write_text(dump_description(description), encoding="utf-8")
+        (draft / DESCRIPTION).write_text(dump_description(description), encoding="utf-8")
         card = model_card(description, study, teacher=materials.teacher.scores)
-        (beside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        (draft / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return description
 
 
 def load_weights(student: Student, weights: Path) -> StudentNetwork:
-    """The student's network with its weights, for evaluation; raises KdsearchError where they are not there."""
+    """Returns the student's trained network in evaluation mode; raises KdsearchError if its weights are missing."""
     if not weights.is_file():
         raise KdsearchError(
-            f"the weights of trial {student.number} are not at {weights}; was KDSEARCH_HOME another folder then?"
+            f"the weights of trial {student.number} are not at {weights}; has KDSEARCH_HOME changed since?"
         )
     network = build_student(student.recipe.student, begun=False)
     try:
@@ -141,13 +142,20 @@ def _write_models(
 ) -> tuple[OnnxCheck, Int8Check]:
     size = materials.teacher.recipe.size
     data = materials.training_data(torch.device("cpu"))
-    expected = _torch_logits(network, data.validation)
+    expected = predict_logits(network, data.validation.grey)
     plain = to_onnx(network, size=size)
     difference = require_same(expected, onnx_logits(plain, data.validation), data.validation)
     calibration = data.train.grey[_spread(len(data.train), CALIBRATION_IMAGES)]
     small = quantise(plain, normalise(calibration).numpy())
-    int8 = _check_int8(expected, onnx_logits(small, data.validation), data.validation, bound=form.int8_bound)
-    int8 = int8.model_copy(update={"calibration_images": len(calibration)})
+    dice = mean_dice(onnx_logits(small, data.validation), data.validation)
+    drop = mean_dice(expected, data.validation) - dice
+    int8 = Int8Check(
+        dice=dice,
+        drop=drop,
+        bound=form.int8_bound,
+        within_bound=drop <= form.int8_bound,
+        calibration_images=len(calibration),
+    )
     if not int8.within_bound:
         small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the {scored_on} split, more than {int8.bound:g}")
     if form.preprocessing:
@@ -164,24 +172,9 @@ def _write_models(
     return check, int8
 
 
-def _check_int8(expected: Tensor, got: Tensor, images: Images, *, bound: float) -> Int8Check:
-    dice = mean_dice(got, images)
-    drop = mean_dice(expected, images) - dice
-    return Int8Check(dice=dice, drop=drop, bound=bound, within_bound=drop <= bound, calibration_images=0)
-
-
-@torch.inference_mode()
-def _torch_logits(network: StudentNetwork, images: Images) -> Tensor:
-    return predict_logits(network, images.grey)
-
-
 def _spread(count: int, wanted: int) -> Tensor:
-    """Positions spread evenly over ``count``, ``wanted`` of them at most."""
+    """Returns at most ``wanted`` evenly spaced positions below ``count``."""
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)))
-
-
-def _latency(network: StudentNetwork, folder: Path, *, size: int) -> list[Latency]:
-    return [*time_folder(folder), *(time_torch(network, size=size, threads=threads) for threads in thread_counts())]
 
 
 def _describe(
@@ -225,9 +218,9 @@ def _describe(
 
 
 def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup, ...]:
-    """Dice by label and by source, where there are several."""
+    """Dice by label and by source, if there are several."""
     images = materials.training_data(torch.device("cpu")).validation
-    dice = lesion_dice(_torch_logits(network, images), images)
+    dice = lesion_dice(predict_logits(network, images.grey), images)
     infos = [materials.dataset.infos[position] for position in materials.splits.validation]
     found = []
     for kind, names in (("label", [info.label for info in infos]), ("source", [info.source for info in infos])):
@@ -243,7 +236,7 @@ def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup,
 
 
 def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -> NativeScore:
-    """Scores at the size of the files."""
+    """Scores at original resolution."""
     ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
     run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
     images = native_images(study.data, set(ids), whites=materials.dataset.whites)
@@ -278,9 +271,9 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def find_shipped(folder: Path, student: Student, *, weights: Path, form: Form) -> Description | None:
-    """What the folder says of itself where it holds that student in that form, whole; None where there is no folder.
+    """Returns the description if the folder already contains this student in this form; None if there is no folder.
 
-    Raises KdsearchError where something else is there.
+    Raises KdsearchError if the folder contains something else or is damaged.
     """
     if not folder.exists():
         return None
@@ -292,14 +285,14 @@ def find_shipped(folder: Path, student: Student, *, weights: Path, form: Form) -
     except ModelError as error:
         difference = str(error)
     if difference:
-        raise KdsearchError(f"{folder} exists already ({difference}); remove it, or name another folder with --out")
+        raise KdsearchError(f"{folder} exists already ({difference}); remove it, or choose another folder with --out")
     return found
 
 
 def _difference(found: Description, student: Student, *, weights: Path, form: Form) -> str:
-    """What the folder holds else; empty where it is the same."""
+    """How the folder differs from what would be written; empty if it is the same."""
     if found.trial != student.number or found.files.get(WEIGHTS) != digest_file(weights):
-        return f"it holds trial {found.trial} of a study {found.study}, not these weights"
+        return f"it contains trial {found.trial} of study {found.study}, with other weights"
     if found.onnx.preprocessing != form.preprocessing:
         return f"it was written with{'' if found.onnx.preprocessing else 'out'} --with-preprocessing"
     if found.int8.bound != form.int8_bound:

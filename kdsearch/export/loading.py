@@ -1,4 +1,4 @@
-"""A picked student's folder as a function from images to masks."""
+"""Loads a picked student as a function from images to masks."""
 
 from __future__ import annotations
 
@@ -24,54 +24,55 @@ Runtime = Literal["onnx", "int8", "torch"]
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
 Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
-"""From grey values S×S to logits C×S×S."""
+"""From gray values S×S to logits C×S×S."""
 
 FILES: dict[Runtime, str] = {"onnx": ONNX, "int8": INT8, "torch": WEIGHTS}
 
 
 class LoadedStudent:
-    """A student that is ready to mark images; ``description`` tells what it is and how good."""
+    """A student that is ready to predict; ``description`` has its settings and scores."""
 
     def __init__(self, description: Description, network: Network) -> None:
         self.description = description
         self._network = network
 
     def __call__(self, image: ImageLike) -> npt.NDArray[np.bool_]:
-        """The mask H×W of the image at its own size, true where there is a lesion.
+        """Predicts the mask H×W at the image's size: true for pixels that belong to the object.
 
-        The image is a file, an opened Pillow image, or uint8 values 0-255 of shape H×W or H×W×3. Raises DataError where
-        it is none of these or cannot be decoded.
+        The image is a file, a Pillow image, or a uint8 array of shape H×W or H×W×3. Raises DataError if it is none of
+        these or cannot be decoded.
         """
         return self.logits(image) > 0
 
     def probabilities(self, image: ImageLike) -> Floats:
-        """The probability of a lesion in each pixel, H×W, 0-1; see ``__call__`` for the image."""
+        """Predicts the probability, 0-1, that each pixel belongs to the object: H×W, at the image's size."""
         return shares_of(self.logits(image))
 
     def logits(self, image: ImageLike) -> Floats:
-        """The logit of a lesion in each pixel, H×W, interpolated to the image's size."""
+        """Predicts the logit of each pixel: H×W, interpolated to the image's size."""
         grey = _grey(image, whites=self.description.input.whites)
         return at_own_size(self.small_logits(grey), grey)
 
     def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
-        """Logits C×S×S, at the student's size, of grey values H×W."""
+        """Predicts logits C×S×S, at the student's size, from gray values H×W."""
         return self._network(resize_image(grey, self.description.input.size))
 
 
 def at_own_size(small: Floats, grey: npt.NDArray[np.uint8]) -> Floats:
-    """Logits H×W, of the image's size, from a network's C×S×S."""
+    """Interpolates a network's logits C×S×S to the image's size, H×W."""
     return resize_logits(small[0], height=grey.shape[0], width=grey.shape[1])
 
 
 def shares_of(logits: Floats) -> Floats:
-    """Probabilities, 0-1, of logits."""
+    """Converts logits to probabilities, 0-1."""
     return np.asarray(expit(logits), dtype=np.float32)
 
 
 def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
-    """The student of a folder that ``kdsearch pick`` wrote, run by ONNX Runtime, its eight-bit file, or torch.
+    """Loads the student from a folder that ``kdsearch pick`` wrote.
 
-    Raises ModelError where the folder does not hold one, or one of its files is not the one that was picked.
+    ``runtime`` is ``onnx``, ``int8`` (the 8-bit ONNX file) or ``torch``. Raises ModelError if the folder does not
+    contain a student or the file was changed.
     """
     folder = Path(folder)
     if runtime not in FILES:
@@ -93,7 +94,9 @@ def _onnx_network(path: Path, description: Description) -> Network:
         image = np.repeat(grey[None, :, :, None], 3, axis=3) if raw else _normalised(grey, mean=mean, std=std)
         logits = next(iter(run_session(session, {fed.name: image}, name=str(path)).values()))
         if logits.ndim != 4 or logits.shape[2:] != (size, size):
-            raise ModelError(f"{path}: gives {logits.shape} where 1×C×{size}×{size} must come; pick the student again")
+            raise ModelError(
+                f"{path}: output has shape {logits.shape}, expected 1×C×{size}×{size}; run kdsearch pick again"
+            )
         return _finite(np.asarray(logits[0], dtype=np.float32), path)
 
     return run
@@ -113,7 +116,10 @@ def _torch_network(path: Path, description: Description) -> Network:
         wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         if wrong:
             name = wrong[0]
-            raise ModelError(f"{path}: {name} has shape {found.get(name)}, student.yaml's network {wanted.get(name)}")
+            raise ModelError(
+                f"{path}: {name} has shape {found.get(name)}, but the network in {DESCRIPTION} has {wanted.get(name)}; "
+                "run kdsearch pick again"
+            )
         network = build_student(spec, begun=False)
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
@@ -123,7 +129,7 @@ def _torch_network(path: Path, description: Description) -> Network:
 
 
 def torch_network(network: nn.Module, *, mean: float, std: float) -> Network:
-    """A network of torch as a function from grey values S×S to logits C×S×S."""
+    """Returns a torch network as a function from gray values S×S to logits C×S×S."""
     import torch
 
     @torch.inference_mode()
@@ -136,9 +142,7 @@ def torch_network(network: nn.Module, *, mean: float, std: float) -> Network:
 
 def _finite(logits: Floats, path: Path) -> Floats:
     if not np.isfinite(logits).all():
-        raise ModelError(
-            f"{path}: gives values that are not finite, from which no mask follows; pick the student again"
-        )
+        raise ModelError(f"{path}: predicted values that are not finite; run kdsearch pick again")
     return logits
 
 
@@ -159,5 +163,5 @@ def _grey(image: ImageLike, *, whites: Sequence[float]) -> npt.NDArray[np.uint8]
         got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(f"an image must be a file, a Pillow image, or uint8 of shape H×W or H×W×3, got {got}")
     if image.ndim == 3 and image.shape[2] not in (3, 4):
-        raise DataError(f"an image's third dimension must hold 3 or 4 colours, got shape {image.shape}")
+        raise DataError(f"an image's third dimension must be 3 or 4 color channels, got shape {image.shape}")
     return grey_of(Image.fromarray(image))

@@ -1,4 +1,4 @@
-"""A student as an ONNX graph, with its preprocessing where that is wanted, and what the graph weighs and takes."""
+"""Exports a student to ONNX, optionally with preprocessing or in 8 bits, and measures its size and latency."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kdsearch.models.students import StudentNetwork, build_student
 
 OPSET = 20
 IMAGE, PIXELS, LOGITS = "image", "pixels", "logits"
-"""Names of the inputs, without and with preprocessing in the graph, and of the output."""
+"""Names of the input without preprocessing, of the input with preprocessing, and of the output."""
 
 PREPROCESSING = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
@@ -36,27 +36,28 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {size}
  int64[1] last = {{3}}, int64[1] second = {{1}},
  float mean = {{{mean}}}, float std = {{{std}}}, float white = {{255.0}}>
 {{
-  colours = Cast<to = 1>(pixels)
-  luma = MatMul(colours, weights)
-  grey = Round(luma)
-  flat = Squeeze(grey, last)
+  colors = Cast<to = 1>(pixels)
+  luma = MatMul(colors, weights)
+  gray = Round(luma)
+  flat = Squeeze(gray, last)
   planes = Unsqueeze(flat, second)
   small = Resize<mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3],
                  coordinate_transformation_mode = "half_pixel">(planes, , , size)
   levels = Round(small)
   shares = Div(levels, white)
-  centred = Sub(shares, mean)
-  image = Div(centred, std)
+  centered = Sub(shares, mean)
+  image = Div(centered, std)
 }}
 """
-"""What ``kdsearch.data.pixels`` and ``normalise`` do, but for a grey level here and there: Pillow rounds more often.
+"""The same as ``kdsearch.data.pixels`` and ``normalise``, except that some pixels differ by a gray level because Pillow
+rounds more often.
 
-A Transpose in the place of Squeeze and Unsqueeze would break ONNX Runtime 1.32's rearrangement of an eight-bit model.
+Squeeze and Unsqueeze do what Transpose could, because ONNX Runtime 1.32 cannot optimize an 8-bit model after Transpose.
 """
 
 
 def to_onnx(network: StudentNetwork, *, size: int) -> bytes:
-    """The network as a checked ONNX model: ``image`` N×1×S×S, normalised, to ``logits`` N×C×S×S, for any N."""
+    """Exports the network to a checked ONNX model: normalized ``image`` N×1×S×S to ``logits`` N×C×S×S, for any N."""
     network.eval()
     with _quietly(), tempfile.TemporaryDirectory() as folder:
         program = torch.onnx.export(
@@ -77,7 +78,7 @@ def to_onnx(network: StudentNetwork, *, size: int) -> bytes:
 
 
 def with_preprocessing(content: bytes, *, size: int) -> bytes:
-    """The model of ``to_onnx`` behind its preprocessing: ``pixels`` N×H×W×3 of 0-255, of any size, to ``logits``."""
+    """Adds preprocessing to a model of ``to_onnx``: its input becomes ``pixels`` N×H×W×3, 0-255, of any size."""
     model = onnx.load_from_string(content)
     text = PREPROCESSING.format(ir=model.ir_version, opset=OPSET, size=size, mean=GREY_MEAN, std=GREY_STD)
     before = compose.add_prefix(parser.parse_model(text), "preprocessing/", rename_inputs=False, rename_outputs=False)
@@ -86,7 +87,7 @@ def with_preprocessing(content: bytes, *, size: int) -> bytes:
 
 
 def mark(content: bytes, **notes: str) -> bytes:
-    """The model with notes in its metadata."""
+    """Adds notes to the model's metadata."""
     model = onnx.load_from_string(content)
     for key, value in notes.items():
         entry = model.metadata_props.add()
@@ -100,7 +101,7 @@ def _checked(model: onnx.ModelProto) -> bytes:
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drops the exporter's notes, which name files of the machine it ran on."""
+    """Removes the exporter's notes, which contain paths of this machine."""
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
         part.ClearField("metadata_props")
     for node in model.graph.node:
@@ -110,7 +111,7 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Hides what torch's exporter warns of in itself."""
+    """Hides the warnings of torch's exporter about its own code."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -125,13 +126,13 @@ def _quietly() -> Iterator[None]:
 
 
 def measure_onnx(network: StudentNetwork, *, size: int) -> tuple[int, Latency]:
-    """Bytes of the ONNX model, and the latency of one image on one thread."""
+    """Returns the size of the ONNX model in bytes and its latency for one image on one thread."""
     prepared = prepare_onnx(to_onnx(network, size=size))
     return prepared.file_bytes, prepared.time()
 
 
 def export_trained(student: StudentSpec, weights: bytes, *, size: int) -> bytes:
-    """The student with those weights as an ONNX model that ONNX Runtime has run once."""
+    """Exports the student with these safetensors weights to ONNX, and runs it once with ONNX Runtime."""
     network = build_student(student, begun=False)
     network.load_state_dict(load(weights))
     content = to_onnx(network, size=size)
@@ -141,18 +142,18 @@ def export_trained(student: StudentSpec, weights: bytes, *, size: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model that is ready to be timed."""
+    """A model that is opened and can be timed."""
 
     file_bytes: int
     run: Callable[[], object]
 
     def time(self) -> Latency:
-        """The latency of one image on one thread, now."""
+        """Measures the latency of one image on one thread."""
         return time_calls(self.run, runtime="onnxruntime", threads=1)
 
 
 def prepare_onnx(content: bytes) -> Prepared:
-    """Opens the model of ``to_onnx``; raises ModelError if ONNX Runtime cannot."""
+    """Opens a model of ``to_onnx``; raises ModelError if ONNX Runtime cannot open it."""
     session = session_of(content, name="the exported model", threads=1)
     feed = example_feed(session)
     return Prepared(len(content), lambda: session.run(None, feed))
@@ -162,7 +163,7 @@ CALIBRATION_IMAGES = 128
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no annotations
-    """One image after the other, as ONNX Runtime wants to be fed."""
+    """Gives the images to ONNX Runtime one by one."""
 
     def __init__(self, images: npt.NDArray[np.float32]) -> None:
         self._images = iter(images)
@@ -173,10 +174,10 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 
 
 def quantise(content: bytes, images: npt.NDArray[np.float32]) -> bytes:
-    """The ONNX model with weights and activations of eight bits (QDQ, weights per channel).
+    """Quantizes the ONNX model to 8-bit weights and activations (QDQ, weights per channel).
 
-    ``images`` N×1×S×S, normalised, are training images; from them it is learnt which values activations take
-    (ONNX Runtime's static quantisation).
+    ``images`` are normalized training images N×1×S×S that calibrate the ranges of the activations (static
+    quantization of ONNX Runtime).
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

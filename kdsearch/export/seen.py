@@ -1,4 +1,4 @@
-"""Which images a student was trained on and chosen by, and which are locked away, so that nobody mistakes a score."""
+"""``seen.txt``: hashes of the images a student was trained on or selected by, and of the locked test images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kdsearch.export.description import Description, require_unchanged
 
 FILE = "seen.txt"
 FIRST_LINE = "schema 1"
-"""Files of schema 0 have no such line and hold an exact digest and a part in each line, nothing else."""
+"""Files of schema 0 start without this line; each of their lines has only an exact digest and a part."""
 DIGITS, NAME_DIGITS = 16, 8
 LEARNT, LOCKED = "learnt", "locked"
 NOTHING = "-"
-"""In place of a group's digest."""
+"""Stands for a group's digest if the image has no group."""
 MAX_BYTES = 50_000_000
 Bools = npt.NDArray[np.bool_]
 
@@ -34,17 +34,17 @@ _LINES = {
     ),
     False: re.compile(rf"{_HEX}{{{DIGITS}}} ({LEARNT}|{LOCKED})"),
 }
-"""What each line must be like, by whether the file has looks."""
+"""The form of each line: True for files with hashes of the images' appearance, False for schema 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is kept of the images of a part: nothing that shows them."""
+    """Digests of the images of a part; the images cannot be reconstructed from them."""
 
     digests: frozenset[str]
-    """Of the grey values S×S."""
+    """Digests of the gray values S×S."""
     hashes: Bools
-    """M×320: how they look, by ``hash_image``."""
+    """M×320 hashes of the images' appearance, by ``hash_image``."""
     names: frozenset[str]
     """Digests of file names."""
     groups: frozenset[str]
@@ -53,30 +53,30 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What is kept of a study's images."""
+    """Digests of a study's images."""
 
     learnt: Known
-    """The training and the validation split, and images without masks that were learnt from."""
+    """The training and validation images, and the unlabelled images."""
     locked: Known
-    """The test split."""
+    """The locked test images."""
     looks: bool
-    """False in folders of older releases, which hold exact digests only."""
+    """Whether the hashes of the images' appearance are known; older releases wrote only exact digests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """Which of N images a student knows."""
+    """Which of N images are already in a student's study."""
 
     learnt: Bools
-    """N, true for images that were trained on or chosen by."""
+    """N, true for images that the student was trained on or selected by."""
     locked: Bools
     """N, true for the study's locked test images."""
     alike: Bools
-    """N, true for others that have the file name or the group of a known image."""
+    """N, true for other images that have the file name or the group of a known image."""
 
 
 def dump_seen(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> str:
-    """A line for each image of the splits, and each that was learnt from without a mask, in no telling order."""
+    """Returns the file's text: one line for each image of the splits and each unlabelled image, sorted by digest."""
     lines = set(_lines(dataset.images, dataset.infos, (*splits.train, *splits.validation), LEARNT))
     lines |= set(_lines(dataset.images, dataset.infos, splits.test, LOCKED))
     if unlabelled is not None:
@@ -95,22 +95,25 @@ def _lines(
 
 
 def read_seen(folder: Path, description: Description) -> Seen:
-    """What a picked student's folder holds of them; raises ModelError where it is not there or is another."""
+    """Reads the file from a picked student's folder; raises ModelError if it is missing or was changed."""
     path = folder / FILE
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"{path}: missing or too large; write the folder again with kdsearch pick")
+        raise ModelError(f"{path}: missing or too large; run kdsearch pick again")
     require_unchanged(path, description)
     return parse_seen(path.read_text(encoding="utf-8", errors="replace"), what=path)
 
 
 def parse_seen(text: str, *, what: object) -> Seen:
-    """What ``dump_seen`` wrote, of this or an older release; ``what`` names it in the ModelError for other text."""
+    """Parses the text that ``dump_seen`` of this or an older release wrote.
+
+    Raises ModelError, which starts with ``what``, for any other text.
+    """
     lines = text.splitlines()
     looks = bool(lines) and lines[0].startswith("schema ")
     if looks and lines.pop(0) != FIRST_LINE:
         raise ModelError(f"{what}: written by a newer release of kdsearch; install that release")
     if not all(_LINES[looks].fullmatch(line) for line in lines):
-        raise ModelError(f"{what}: not a list of images as kdsearch pick writes it; write the folder again")
+        raise ModelError(f"{what}: not a list of images that kdsearch pick wrote; run kdsearch pick again")
     rows = [line.split() for line in lines]
     learnt, locked = (_known([row for row in rows if row[-1] == part]) for part in (LEARNT, LOCKED))
     return Seen(learnt=learnt, locked=locked, looks=looks)
@@ -128,10 +131,10 @@ def _known(rows: Sequence[Sequence[str]]) -> Known:
 
 
 def recognise(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageInfo], *, simulated: bool) -> Recognised:
-    """Which of the images N×S×S the student knows: the same pixels, or nearly the same look.
+    """Finds images N×S×S that are already in the student's study: with the same pixels, or nearly the same appearance.
 
-    A resized, recompressed or brightened copy looks nearly the same; one with the file name or the group of a known
-    image may differ more. Simulated images, which resemble each other, are known by their pixels only.
+    Resized, recompressed and brightened copies look nearly the same. Images with the file name or the group of a known
+    image may differ more. Simulated images resemble each other, so only their pixels are compared.
     """
     digests = [_digest(image) for image in images]
     exactly = {part: _among(digests, known.digests) for part, known in ((LEARNT, seen.learnt), (LOCKED, seen.locked))}
@@ -154,17 +157,16 @@ def _among(digests: Sequence[str], known: frozenset[str]) -> Bools:
 
 
 def _digest(image: npt.NDArray[np.uint8]) -> str:
-    """Stands for the grey values S×S, at the student's size."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:DIGITS]
 
 
 def _name(info: ImageInfo) -> str:
-    """Stands for the name of the image's file."""
+    """A digest of the name of the image's file."""
     return _short(info.id.rpartition("/")[2].lower())
 
 
 def _given_groups(infos: Sequence[ImageInfo]) -> list[str]:
-    """Stand for the images' groups where somebody named them; near-duplicates are called by one of their images."""
+    """Digests of the groups that the data set names; groups of near-duplicates are named after one of their images."""
     ids = {info.id for info in infos}
     given = (info.group if info.group and info.group.removeprefix(ACROSS) not in ids else None for info in infos)
     return [NOTHING if group is None else _short(group) for group in given]

@@ -24,36 +24,36 @@ MOST_BYTES = 1_000_000
 
 
 def time_folder(folder: Path) -> list[Latency]:
-    """One image through each ONNX file of the folder, with one thread and with all; needs onnxruntime and numpy alone.
+    """Times each ONNX file of the folder with one image, on one thread and on all; needs only onnxruntime and numpy.
 
-    Raises ModelError where the folder holds none or one cannot be run.
+    Raises ModelError if the folder contains no ONNX file or a file cannot be run.
     """
-    if not any((folder / name).is_file() for name in FILES):
-        raise ModelError(f"{folder}: holds neither {FILES[0]} nor {FILES[1]}; name a folder that kdsearch pick wrote")
     paths = [folder / name for name in FILES if (folder / name).is_file()]
+    if not paths:
+        raise ModelError(f"{folder}: contains neither {ONNX} nor {INT8}; give a folder that kdsearch pick wrote")
     for path in paths:
         _require_unchanged(path)
     return [time_file(path, threads=threads) for path in paths for threads in thread_counts()]
 
 
 def _require_unchanged(path: Path) -> None:
-    """Looks the file's digest up in the description beside it, where there is one, without a YAML library."""
+    """Compares the file's checksum with the description next to it, if there is one, without a YAML library."""
     description = path.with_name(DESCRIPTION)
     if not description.is_file():
         return
     with description.open("rb") as file:
         text = file.read(MOST_BYTES).decode(errors="replace")
     if not re.search(rf"^ +{re.escape(path.name)}: {digest_file(path)}$", text, re.MULTILINE):
-        raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; pick the student again")
+        raise ModelError(f"{path}: not the file that {DESCRIPTION} describes; run kdsearch pick again")
 
 
 def thread_counts() -> list[int]:
-    """One, and all."""
+    """Returns one thread and all cores."""
     return sorted({1, cores()})
 
 
 def time_file(path: Path, *, threads: int) -> Latency:
-    """One image of the model's own size through it; a model that takes raw pixels gets that size too."""
+    """Times the ONNX file with one image of the model's size, also if the model accepts any size."""
     import onnxruntime
 
     session = open_session(path, threads=threads)
@@ -64,7 +64,7 @@ def time_file(path: Path, *, threads: int) -> Latency:
 
 
 def time_torch(network: nn.Module, *, size: int, threads: int) -> Latency:
-    """One image through the network in torch, on the processor."""
+    """Times the torch network with one image, on the CPU."""
     import torch
 
     before = torch.get_num_threads()

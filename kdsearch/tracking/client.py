@@ -1,4 +1,4 @@
-"""MLflow's client: configured, with values and experiments as MLflow takes them."""
+"""Configures MLflow's client, and converts values to what MLflow accepts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store import db_migrations
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,36 +23,38 @@ from kdsearch.tracking.location import Tracking, open_client, view_page
 from kdsearch.tracking.views import KINDS, TAG, view_id
 from kdsearch.trials.scores import Scores
 from kdsearch.version import commit_of_checkout
+from mlflow import MlflowClient
 
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""MLflow's own settings, unless the environment has others: it would try a server for minutes while a study waits, and
-print two lines for every run."""
+"""MLflow's settings, unless the environment sets others. By default, MLflow retries for minutes while a study waits,
+and prints two lines per run."""
 
+RUNS_PER_PAGE = 1000
 KIND = "kdsearch.kind"
-"""Tag: ``study``, ``teacher`` or ``trial``."""
+"""Tag: what the run is about, such as ``study``, ``teacher`` or ``trial``."""
 STUDY = "kdsearch.study"
-"""Tag: tells a study from another of the same name."""
+"""Tag: the study's ID, because another study may have the same name."""
 JOB = "kdsearch.job"
-"""Tag: the job that made the run's student or teacher, by which runs are found again."""
+"""Tag: the job that trained the run's student or teacher; identifies the run."""
 TRIAL = "kdsearch.trial"
-"""Tag: the trial's number in Optuna's storage."""
+"""Tag: the trial's number in the Optuna database."""
 VERSION = re.compile(r"found version (\w+), but expected|locate revision identified by '(\w+)'")
-"""Where MLflow and alembic name the version of a record's tables."""
+"""How MLflow and alembic report the version of a database's tables."""
 
 
 def store_errors() -> tuple[type[Exception], ...]:
-    """What is raised where a record, or the place of its artifacts, is away or does not take what it is given."""
-    from alembic.util import CommandError  # as MLflow does, when it opens a database
+    """Returns the errors raised if MLflow's database, server or artifact folder is unavailable or rejects a write."""
+    from alembic.util import CommandError  # raised when MLflow opens a database
 
     return (MlflowException, SQLAlchemyError, CommandError, OSError, *bucket_errors())
 
 
 def reason_of(error: Exception, tracking: Tracking) -> str:
-    """Why the record refused something, in a line without a password; what to do where another MLflow wrote it."""
+    """Explains the error in one line without passwords, and what to do if another release of MLflow wrote the data."""
     found = VERSION.search(str(error))
     if found is None:
         return tracking.mask(first_line(error))
@@ -59,17 +62,17 @@ def reason_of(error: Exception, tracking: Tracking) -> str:
     known = Path(db_migrations.__path__[0]) / "versions"
     if not list(known.glob(f"{version}_*.py")):
         return (
-            f"a newer MLflow than the installed {mlflow.__version__} wrote it (tables of version {version}); install "
-            "that MLflow, or name another place in tracking_uri or MLFLOW_TRACKING_URI"
+            f"it was written by a newer MLflow than the installed {mlflow.__version__} (tables of version {version}); "
+            "install that MLflow, or set another tracking_uri or MLFLOW_TRACKING_URI"
         )
     return (
-        f"an older MLflow than the installed {mlflow.__version__} wrote it (tables of version {version}); make a copy "
-        f"of it, then bring it up to date with: mlflow db upgrade {tracking.shown}"
+        f"it was written by an older MLflow than the installed {mlflow.__version__} (tables of version {version}); "
+        f"make a copy, then upgrade it with: mlflow db upgrade {tracking.shown}"
     )
 
 
 def configure_mlflow() -> None:
-    """Patience and chatter as they suit a command line; what fails is reported by kdsearch."""
+    """Sets short timeouts and hides MLflow's messages; kdsearch reports its errors."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name, value in SETTINGS.items():
@@ -77,12 +80,12 @@ def configure_mlflow() -> None:
 
 
 def milliseconds(moment: datetime.datetime | None) -> int:
-    """Since 1970; now where there is no moment."""
+    """Returns milliseconds since 1970 for the moment, or for now if it is None."""
     return int((moment or datetime.datetime.now(datetime.UTC)).timestamp() * 1000)
 
 
 def environment_tags() -> dict[str, str]:
-    """Versions and the processor."""
+    """Returns the versions of Python and important packages, and the processor, as tags."""
     versions = {
         f"version.{name}": importlib.metadata.version(name)
         for name in ("torch", "timm", "optuna", "segmentation-models-pytorch")
@@ -91,17 +94,17 @@ def environment_tags() -> dict[str, str]:
 
 
 def tool_tags(scores: Scores) -> dict[str, str]:
-    """What other tools' totals are of: unit, version, input."""
+    """Returns tags that describe the counts of other tools: unit, version and input."""
     return {f"count.{count.tool}": count.describe() for count in scores.tool_counts}
 
 
 def logarithms(scores: Scores) -> dict[str, float]:
-    """For MLflow's charts, whose scatter has no logarithmic axis."""
+    """Returns logarithms of sizes, because MLflow's scatter charts have no logarithmic axis."""
     return {f"log10_{name}": math.log10(value) for name, value in (("params", scores.params), ("macs", scores.macs))}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as text by dotted name."""
+    """Flattens nested settings to text by dotted name."""
     found: dict[str, str] = {}
     for key, value in values.items():
         found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
@@ -109,13 +112,25 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def code_version() -> dict[str, str]:
-    """The commit of kdsearch's own checkout, where it runs from one."""
+    """Returns a tag with the commit of kdsearch's own checkout, if it runs from one."""
     commit = commit_of_checkout()
     return {"mlflow.source.git.commit": commit} if commit else {}
 
 
+def find_runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    """Returns all runs of the experiment that match MLflow's filter ``wanted``, except deleted ones."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], wanted, ViewType.ACTIVE_ONLY, RUNS_PER_PAGE, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
 def require_record(tracking: Tracking) -> None:
-    """Raises KdsearchError where the record cannot be opened."""
+    """Raises KdsearchError if MLflow's database or server cannot be opened."""
     tracking.require(database=True)
     try:
         open_client(tracking).search_experiments(max_results=1)
@@ -124,11 +139,10 @@ def require_record(tracking: Tracking) -> None:
 
 
 def find_views(tracking: Tracking, study: str) -> dict[str, str]:
-    """The study's views by kind, as paths on any server; of several studies of one name, of the one begun last.
+    """Returns the study's saved views by kind, as paths on any MLflow server.
 
-    Where no view is saved, as after somebody removed them, the page of its experiment.
-
-    Raises KdsearchError where the record does not hold the study or cannot be read.
+    If several studies have the name, returns the views of the one started last. If somebody deleted the views, returns
+    the experiment's page. Raises KdsearchError if MLflow does not contain the study or cannot be read.
     """
     tracking.require(database=True)
     try:
@@ -141,7 +155,7 @@ def find_views(tracking: Tracking, study: str) -> dict[str, str]:
     except store_errors() as error:
         raise KdsearchError(f"tracking: {tracking.shown} cannot be read: {reason_of(error, tracking)}") from error
     if not runs:
-        raise KdsearchError(f"tracking: the record does not hold study {study}; kdsearch sync brings it level")
+        raise KdsearchError(f"tracking: MLflow has no runs of study {study}; kdsearch sync uploads them")
     experiment_id, study_id = runs[0].info.experiment_id, runs[0].data.tags[STUDY]
     there = [kind for kind in KINDS if f"{TAG}{view_id(kind, study_id)}" in tags]
     pages = {kind: view_page(kind, experiment_id, study_id) for kind in there}

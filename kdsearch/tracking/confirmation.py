@@ -1,4 +1,4 @@
-"""Writes a confirmation to MLflow: a run under the study's, one for each arm, and one for each of its repeats."""
+"""Writes a confirmation to MLflow: nested runs for the confirmation, each of its networks, and each training."""
 
 from __future__ import annotations
 
@@ -7,70 +7,72 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow.entities import Metric, Param, Run, ViewType
+from mlflow.entities import Metric, Param
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from kdsearch.errors import KdsearchError
 from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Kind, dump_confirmation
-from kdsearch.tracking.client import JOB, KIND, STUDY, milliseconds, reason_of, store_errors
+from kdsearch.tracking.client import JOB, KIND, STUDY, find_runs, milliseconds, reason_of, store_errors
 from kdsearch.tracking.location import Tracking, open_client, view_page
 from kdsearch.tracking.views import CONFIRMED, confirmed_view
 from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__
 
-MOST_RUNS = 1000
 ARM: dict[Kind, str] = {"confirm": "confirmed", "test": "tested"}
-"""Tag of an arm's run."""
+"""The kind of a network's run, by the kind of confirmation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRepeat:
-    """One training of an arm, as it is recorded."""
+    """One training of one network of a confirmation."""
 
     arm: str
+    """The network's ID."""
     repetition: int
     fold: int
-    """Both from 0."""
+    """Both start at 0."""
     scores: Scores
 
 
 def record_confirmation(
     found: Confirmation, repeats: Iterable[RecordedRepeat], *, note: str, tracking: Tracking, study_id: str
 ) -> str:
-    """Writes what is not there yet, and returns the view of the confirmed front as a path on any server of the record.
+    """Writes the runs that MLflow does not have yet, and returns the path of the confirmed front's view on any server.
 
-    Writing the same again changes nothing. ``note`` is Markdown for the run's page. Raises KdsearchError where it
-    cannot be reached, or does not know the study.
+    Writing the same again changes nothing. ``note`` is Markdown for the run's page. Raises KdsearchError if MLflow
+    cannot be reached or does not contain the study.
     """
     try:
         tracking.require()
         return _Record(found, tracking=tracking, study_id=study_id).write(repeats, note=note)
     except store_errors() as error:
         raise KdsearchError(
-            f"tracking: {tracking.shown} does not take the confirmation: {reason_of(error, tracking)}"
+            f"tracking: the confirmation could not be written to {tracking.shown}: {reason_of(error, tracking)}"
         ) from error
 
 
 class _Record:
-    """One confirmation's runs."""
-
     def __init__(self, found: Confirmation, *, tracking: Tracking, study_id: str) -> None:
         self._found, self._study_id = found, study_id
         self._key = f"{found.plan}-{found.sealed}"
         self._moment = milliseconds(datetime.datetime.fromisoformat(found.sealed))
         self._client = open_client(tracking)
         experiment = self._client.get_experiment_by_name(found.study)
-        unknown = KdsearchError(f"tracking: {tracking.shown} does not hold study {found.study}")
+        unknown = KdsearchError(
+            f"tracking: {tracking.shown} has no runs of study {found.study}; kdsearch sync uploads them"
+        )
         if experiment is None:
             raise unknown
         self._experiment_id = str(experiment.experiment_id)
         self._tags = experiment.tags
-        self._runs = {(run.data.tags.get(KIND, ""), run.data.tags.get(JOB, "")): run for run in self._existing()}
+        wanted = f"tags.`{STUDY}` = '{study_id}' AND tags.`{KIND}` != 'trial'"
+        runs = find_runs(self._client, self._experiment_id, wanted)
+        self._runs = {(run.data.tags.get(KIND, ""), run.data.tags.get(JOB, "")): run for run in runs}
         if ("study", "") not in self._runs:
             raise unknown
 
     def write(self, repeats: Iterable[RecordedRepeat], *, note: str) -> str:
-        """Everything, the view last."""
+        """Writes all runs, then the view."""
         found = self._found
         study = self._runs["study", ""].info.run_id
         whole = self._run(found.kind, self._key, name=f"{found.kind} {found.number}", parent=study)
@@ -115,26 +117,13 @@ class _Record:
         self._client.set_terminated(run_id, "FINISHED")
 
     def _run(self, kind: str, job: str, *, name: str, parent: str) -> str | None:
-        """A run that is to be written; None where it is there and whole."""
+        """Returns the ID of the run to write to, which may be new; None if the run is complete already."""
         known = self._runs.get((kind, job))
         if known is None:
             tags = {KIND: kind, JOB: job, STUDY: self._study_id, MLFLOW_PARENT_RUN_ID: parent}
             tags |= {MLFLOW_SOURCE_NAME: "kdsearch", "kdsearch.version": __version__, "kdsearch.plan": self._found.plan}
             known = self._runs[kind, job] = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         return None if known.info.status == "FINISHED" else str(known.info.run_id)
-
-    def _existing(self) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        wanted = f"tags.`{STUDY}` = '{self._study_id}' AND tags.`{KIND}` != 'trial'"
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id], wanted, ViewType.ACTIVE_ONLY, MOST_RUNS, page_token=token
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
 
     def _write_view(self) -> None:
         sealed = datetime.datetime.fromisoformat(self._found.sealed)
@@ -144,7 +133,7 @@ class _Record:
 
 
 def arm_metrics(found: Confirmation, arm: ArmAnswer) -> dict[str, float]:
-    """What was found of an arm, by name."""
+    """Returns the results of one network by metric name."""
     metrics = {
         "dice": arm.dice.mean,
         "dice_low": arm.dice.low,
@@ -158,7 +147,7 @@ def arm_metrics(found: Confirmation, arm: ArmAnswer) -> dict[str, float]:
     }
     optional = {"flattered": arm.flattered, "std_runs": arm.std_runs, "false_positives": arm.false_positives}
     metrics |= {name: value for name, value in optional.items() if value is not None}
-    if arm.params:  # not known of a teacher that kdsearch did not build
+    if arm.params:  # unknown for a teacher that kdsearch did not build
         metrics |= {"params": arm.params, "macs": arm.macs, "log10_params": math.log10(arm.params)}
     effect = next((effect.difference for effect in found.effects if effect.member == arm.id), None)
     if effect is not None:

@@ -1,4 +1,4 @@
-"""Where the MLflow record lies, and how to look at it."""
+"""Where MLflow's data is stored, and how to open and link to it."""
 
 from __future__ import annotations
 
@@ -30,43 +30,43 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracking:
-    """A tracking URI and what a person does with it."""
+    """The URI of MLflow's database or server."""
 
     uri: str
 
     def require(self, *, database: bool = False) -> None:
-        """Raises KdsearchError at once where a server does not answer; MLflow itself would try for minutes.
+        """Raises KdsearchError at once if the server does not answer; MLflow itself would retry for minutes.
 
-        A database's server is asked only with ``database``, as before a study: it notes each such call in its log.
+        Checks a database server only with ``database``, because the server logs each of these connections.
         """
         parts = urlsplit(self.uri)
-        asked = parts.scheme in ("http", "https") or (
+        has_server = parts.scheme in ("http", "https") or (
             database and parts.hostname and parts.scheme.partition("+")[0] in PORTS
         )
-        if asked and not answers(self.uri):
+        if has_server and not answers(self.uri):
             raise KdsearchError(
-                f"tracking: {self.shown} does not answer; start the server, or name another in tracking_uri or "
+                f"tracking: {self.shown} does not answer; start the server, or set another tracking_uri or "
                 "MLFLOW_TRACKING_URI"
             )
 
     def require_apart_from(self, storage: str) -> None:
-        """Raises KdsearchError where MLflow and Optuna were to share a database: their tables' versions collide."""
+        """Raises KdsearchError if MLflow and Optuna would share a database, because their version tables collide."""
         if self.database and _place(self.uri) == _place(storage):
             raise KdsearchError(
-                f"tracking: {self.shown} is the study's storage too; Optuna and MLflow need a database each, such as "
-                "optuna and mlflow on the same server"
+                f"tracking: {self.shown} is also the study's Optuna database; Optuna and MLflow need separate "
+                "databases, such as optuna and mlflow on the same server"
             )
 
     @property
     def shown(self) -> str:
-        """The URI as it may be printed, without a password that the environment may have put in it."""
+        """The URI without passwords, for printing."""
         return self.mask(self.uri)
 
     def mask(self, text: str) -> str:
-        """The text without that password, encoded or not."""
+        """Replaces the URI's passwords in the text, whether or not they are percent-encoded."""
         try:
             parts = urlsplit(self.uri)
-        except ValueError:  # a host in brackets that is none
+        except ValueError:  # an invalid host in brackets
             return text.replace(self.uri, re.sub(r"(://[^/:@]*):[^@]*@", r"\1:***@", self.uri))
         secrets = [parts.password or "", *parse_qs(parts.query).get("password", [])]
         written = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}
@@ -76,16 +76,16 @@ class Tracking:
 
     @property
     def database(self) -> bool:
-        """Whether the record is written into a database and not sent to a tracking server."""
+        """Whether the URI is a database and not a tracking server."""
         return not self.uri.startswith(("http://", "https://"))
 
     @property
     def file(self) -> Path | None:
-        """The database's file; None where a server keeps it."""
+        """The SQLite file; None for servers."""
         return sqlite_file(self.uri)
 
     def artifact_location(self) -> str | None:
-        """Where a record in a database keeps its artifacts: beside its file, or in the default place."""
+        """The artifact folder of a database: next to its file, or the default; None for a tracking server."""
         if not self.database:
             return None
         database = self.file or sqlite_file(DEFAULT_URI)
@@ -93,13 +93,13 @@ class Tracking:
         return (database.resolve().parent / "artifacts").as_uri()
 
     def link(self, page: str) -> str:
-        """The page's address; where no server runs yet, as ``kdsearch ui`` serves it."""
+        """Returns the page's URL on the tracking server, or on the server that ``kdsearch ui`` starts."""
         base = f"http://127.0.0.1:{PORT}" if self.database else self.shown.rstrip("/")
         return f"{base}{page}"
 
 
 def view_page(kind: str, experiment_id: str, study_id: str) -> str:
-    """A saved view of a study, opened at its charts, as a path on any server of its record."""
+    """Returns the path of a study's saved view, with charts shown, on any MLflow server."""
     view = view_id(kind, study_id)
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
 
@@ -112,9 +112,9 @@ def _place(uri: str) -> Path | tuple[str, str | None, int | None, str]:
 
 
 def choose_tracking(configured: str | None, environment: Mapping[str, str]) -> Tracking:
-    """The study file's URI, else ``MLFLOW_TRACKING_URI``, else the embedded store.
+    """Returns the study file's URI, or else ``MLFLOW_TRACKING_URI``, or else the default SQLite file.
 
-    Raises KdsearchError for one that cannot be a record's, without asking anybody.
+    Raises KdsearchError for an invalid URI; does not connect to it.
     """
     tracking = Tracking(uri=configured or environment.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     problem = _problem(tracking)
@@ -125,22 +125,22 @@ def choose_tracking(configured: str | None, environment: Mapping[str, str]) -> T
 
 
 def _problem(tracking: Tracking) -> str:
-    """What is wrong with the URI and what to write; empty where it may be a record's."""
+    """What is wrong with the URI, and what to write instead; empty if it is valid."""
     scheme, colon, _ = tracking.uri.partition(":")
     if not colon or scheme == "file" or "/" in scheme:
         return (
-            "must be the URL of a database or of a server, because MLflow 3 keeps no records in folders; write "
+            "must be the URL of a database or a server, because MLflow 3 does not support folders; write "
             "sqlite:///FOLDER/mlflow.db, or http://HOST:5000 for a server"
         )
     if problem := problem_of_address(tracking.uri):
         return problem
     if scheme.partition("+")[0] == "sqlite" and tracking.file is None:
-        return "names no file; write three slashes before its path, such as sqlite:///mlflow/mlflow.db"
+        return "must name a file after three slashes, such as sqlite:///mlflow/mlflow.db"
     return ""
 
 
 def answers(uri: str, *, timeout_s: float = 3.0) -> bool:
-    """Whether something listens at a tracking server's address."""
+    """Whether something accepts connections at the server's address."""
     if problem_of_address(uri):
         return False
     address = urlsplit(uri)
@@ -153,22 +153,22 @@ def answers(uri: str, *, timeout_s: float = 3.0) -> bool:
 
 
 FILLED_BY_MLFLOW = {"alembic_version", "workspaces"}
-"""Tables that hold rows before there is any experiment."""
+"""Tables that have rows before the first experiment exists."""
 SETTLED_S = 5.0
-"""A file without experiments that was written to more recently may be in the making by another program."""
+"""If a file without experiments was changed more recently, another program may be creating it."""
 POLL_S = 0.5
 SIDE_FILES = ("-journal", "-wal", "-shm")
-"""What SQLite keeps beside a database, and would apply to another one of its name."""
+"""Endings of the files that SQLite keeps next to a database; it would apply them to a new database of the same name."""
 
 
 def open_client(tracking: Tracking) -> MlflowClient:
-    """A client of the record, whose SQLite file is made where it is missing; raises ``store_errors``.
+    """Returns a client, and creates the SQLite file if it is missing; raises ``store_errors``.
 
-    MLflow makes a new database in dozens of steps, which take seconds. Where one was interrupted, or where two
-    processes began it at once, MLflow can never open that file again. So it is made by one process at a time, beside
-    its place, and moved there whole.
+    MLflow creates a database in dozens of steps, which take seconds. If this is interrupted, or two processes do it at
+    the same time, MLflow can never open the file again. Therefore one process at a time creates a temporary file and
+    moves it into place when it is complete.
     """
-    from kdsearch.tracking.client import configure_mlflow  # takes seconds to import
+    from kdsearch.tracking.client import configure_mlflow  # slow to import
     from mlflow import MlflowClient
 
     configure_mlflow()
@@ -181,9 +181,9 @@ def open_client(tracking: Tracking) -> MlflowClient:
 
 
 def is_made(file: Path) -> bool:
-    """Whether the file is a record, or anything else that is not to be replaced; False where it holds nothing at all.
+    """Whether the file contains anything, and so must not be replaced; False for an unfinished MLflow database.
 
-    MLflow adds its first experiment when all tables are made.
+    MLflow adds its first experiment after it has created all tables.
     """
     if not file.exists():
         return False
@@ -192,37 +192,37 @@ def is_made(file: Path) -> bool:
             found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             tables = {str(name) for (name,) in found} - FILLED_BY_MLFLOW
             return any(_has_rows(database, table) for table in ("experiments", *tables) if table in tables)
-    except sqlite3.Error:  # locked, unreadable or no database: MLflow says which
+    except sqlite3.Error:  # locked, unreadable or not a database; MLflow reports which
         return True
 
 
 def _has_rows(database: sqlite3.Connection, table: str) -> bool:
     name = table.replace('"', '""')
-    return database.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone() is not None  # noqa: S608 - its own tables
+    return database.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone() is not None  # noqa: S608 - a table's name
 
 
 def _is_made_by_now(file: Path) -> bool:
-    """As ``is_made``, once nobody has written to the file for a while."""
+    """Waits until the file is complete or was not changed for a while, then returns ``is_made``."""
     while not (made := is_made(file)) and time.time() - _last_written(file) < SETTLED_S:
         time.sleep(POLL_S)
     return made
 
 
 def _last_written(file: Path) -> float:
-    beside = [file, *(file.with_name(file.name + ending) for ending in SIDE_FILES)]
-    return max((path.stat().st_mtime for path in beside if path.exists()), default=0.0)
+    files = [file, *(file.with_name(file.name + ending) for ending in SIDE_FILES)]
+    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
 
 
 def _make(file: Path, *, artifacts: str | None) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{PARTIAL}-") as folder:
-        beside = Path(folder) / file.name
-        store = SqlAlchemyStore(f"sqlite:///{beside}", artifacts)  # type: ignore[no-untyped-call]  # MLflow has no types here
+        draft = Path(folder) / file.name
+        store = SqlAlchemyStore(f"sqlite:///{draft}", artifacts)  # type: ignore[no-untyped-call]  # MLflow has no types here
         store.engine.dispose()
-        with beside.open("rb") as made:
+        with draft.open("rb") as made:
             os.fsync(made.fileno())
-        file.unlink(missing_ok=True)  # before what lies beside it, which belongs to it
+        file.unlink(missing_ok=True)  # before its side files, which belong to it
         for ending in SIDE_FILES:
             file.with_name(file.name + ending).unlink(missing_ok=True)
-        beside.replace(file)
+        draft.replace(file)

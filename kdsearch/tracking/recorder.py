@@ -1,4 +1,4 @@
-"""Writes a study to MLflow: an experiment, a study run, a teacher run, and a run for each trial."""
+"""Writes a study to MLflow: an experiment with runs for the study, its teachers and its trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlflow.entities import Dataset as DatasetEntity
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from kdsearch.config.load import dump_study
@@ -28,6 +28,7 @@ from kdsearch.tracking.client import (
     TRIAL,
     code_version,
     environment_tags,
+    find_runs,
     flatten,
     logarithms,
     milliseconds,
@@ -43,11 +44,11 @@ from kdsearch.trials.scores import Scores
 from kdsearch.version import __version__, installed_packages
 
 PICTURED = "kdsearch.pictured"
-"""Tag: ``true`` on runs that hold weights and overlays."""
+"""Tag: ``true`` on runs with weights and overlays."""
 FRONT = "kdsearch.front"
-"""Tag: ``true`` on the runs of the front's members."""
+"""Tag: ``true`` on the runs of students on the front."""
 EXPERIMENT_KIND = "mlflow.experimentKind"
-"""Tag by which MLflow's UI knows that the experiment's page is about training runs."""
+"""Tag: makes MLflow show the experiment as training runs."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "rejected": "KILLED"}
 METRICS_PER_BATCH = 1000
 FIRST_PAUSE_S = 1.0
@@ -55,17 +56,17 @@ LONGEST_PAUSE_S = 60.0
 
 
 class Recorder:
-    """One study's record in MLflow; writing the same thing twice changes nothing."""
+    """Writes one study's runs to MLflow; writing the same thing twice changes nothing."""
 
     def __init__(self, study: StudyConfig, tracking: Tracking, *, study_id: str) -> None:
-        """Opens or makes the experiment and the study run; raises KdsearchError where the store cannot be reached.
+        """Opens or creates the experiment and the study's run; raises KdsearchError if MLflow cannot be reached.
 
-        ``study_id`` tells the study from another of the same name, whose runs are left alone.
+        Runs of another study with the same name but another ``study_id`` are not changed.
         """
         self.away = ""
-        """Why the store lacks something; empty where it is level."""
+        """Why some data could not be written yet; empty if MLflow is up to date."""
         self.was_finished = False
-        """Whether the record says that the last driver finished the study."""
+        """Whether an earlier main process finished the study, according to MLflow."""
         self._study = study
         self._study_id = study_id
         self._tracking = tracking
@@ -79,8 +80,8 @@ class Recorder:
             self._client = open_client(tracking)
             self._experiment_id = self._experiment(tracking)
             self.page = view_page(FRONT_VIEW, self._experiment_id, study_id)
-            """The view of the study's front, as a path on any server of the record."""
-            self._runs = {_key(run): run for run in self._existing_runs()}
+            """Path of the view of the study's front on any MLflow server."""
+            self._runs = self._existing_runs()
             self._parent = self._run("study", name=study.name)
             self.was_finished = self._runs["study", ""].info.status == "FINISHED"
             self._client.update_run(self._parent, status="RUNNING")
@@ -91,7 +92,7 @@ class Recorder:
             raise KdsearchError(f"tracking: {tracking.shown} cannot be used: {reason_of(error, tracking)}") from error
 
     def describe_data(self, data: DataSummary) -> None:
-        """Records the data set's fingerprint, sources and split sizes with the study."""
+        """Writes the data set's fingerprint, sources and split sizes to the study's run."""
         sizes = {"images": data.images, "train": data.train, "validation": data.validation, "test": data.test}
         entity = DatasetEntity(
             name="+".join(data.sources),
@@ -104,64 +105,64 @@ class Recorder:
         self._write("data", lambda: self._client.log_inputs(self._parent, datasets=self._dataset))
 
     def teacher(self, job: str, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
-        """Records the teacher that the job made as a run of its own."""
+        """Writes a run for the teacher that the job trained."""
         unnamed = self._runs.pop(("teacher", ""), None)
-        if unnamed is not None:  # from when a study's teacher needed no name
+        if unnamed is not None:  # early releases wrote no job for the teacher
             self._runs["teacher", job] = unnamed
         if not self._is_recorded("teacher", job):
             self._write(job, lambda: self._write_teacher(job, scores, curve))
 
     def trial(self, record: TrialRecord) -> None:
-        """Records an ended trial: recipe, curve, scores, outcome."""
+        """Writes a run for a trial that has ended: recipe, curve, scores and outcome."""
         if record.outcome != "running" and not self._is_recorded("trial", record.job):
             self._write(record.job, lambda: self._write_trial(record))
 
     def front(self, members: Iterable[str]) -> None:
-        """Marks the runs of the front's members, given by their jobs, and no others."""
+        """Sets the front's tag on the runs of these jobs, and clears it on all others."""
         wanted = set(members)
         self._write("front", lambda: self._mark(wanted))
 
     def chart(self, page: str) -> None:
-        """Attaches the front as an HTML page to the study run, in the place of the last one."""
+        """Attaches the front's HTML page to the study's run, replacing the previous version."""
         self._write("chart", lambda: self._write_files(self._parent, {"front.html": page.encode()}))
 
     def note(self, text: str) -> None:
-        """What the study run's page says, as Markdown."""
+        """Sets the text of the study run's page, in Markdown."""
         self._write("note", lambda: self._client.set_tag(self._parent, MLFLOW_RUN_NOTE, text))
 
     def lacks_pictures(self, job: str) -> bool:
-        """Whether the run of a trial's job has neither weights nor overlays yet."""
+        """Whether the trial's run exists but has no weights and overlays yet."""
         run = self._runs.get(("trial", job))
         return run is not None and run.data.tags.get(PICTURED) != "true"
 
     def member(self, job: str, *, weights: bytes, overlays: bytes) -> None:
-        """Attaches weights and overlay sheet to the run of a front's member."""
+        """Attaches weights and overlays to the run of a student on the front."""
         files = {"model.safetensors": weights, "overlays.png": overlays}
         self._write(f"member {job}", lambda: self._write_member(job, files))
 
     def standing(self, job: str, metrics: dict[str, float]) -> None:
-        """Records with a trial's run how its student stands among all; what has not changed is not written again."""
+        """Writes the metrics that compare a trial's student with all others; unchanged values are not written again."""
         run = self._runs.get(("trial", job))
         changed = {key: value for key, value in metrics.items() if run is None or run.data.metrics.get(key) != value}
         if run is not None and changed:
             self._write(f"standing {job}", lambda: self._write_standing(run, changed))
 
     def summary(self, metrics: dict[str, float]) -> None:
-        """Figures of the study as a whole."""
+        """Writes metrics of the whole study."""
         now = milliseconds(None)
         entries = [Metric(key, value, now, 0) for key, value in metrics.items()]
         self._write("summary", lambda: self._client.log_batch(self._parent, entries))
 
     def close(self, *, finished: bool) -> None:
-        """Says in the study run how this driver left it."""
+        """Sets the final status of the study's run, and tries once more to write everything that is pending."""
         status = "FINISHED" if finished else "KILLED"
         self._pending["end"] = lambda: self._client.set_terminated(self._parent, status)
         self.catch_up(at_once=True)
 
     def catch_up(self, *, at_once: bool = False) -> None:
-        """Tries again what the store has not taken, until it refuses; ``away`` says why where something is left.
+        """Writes what is pending until a write fails; ``away`` then gives the reason.
 
-        After a refusal the store is left alone for a while, longer each time, unless it is to be ``at_once``.
+        After a failure, does nothing for a while, longer each time, except with ``at_once``.
         """
         if time.monotonic() < self._not_before and not at_once:
             return
@@ -175,7 +176,7 @@ class Recorder:
                 break
             except store_errors() as error:
                 reason = reason_of(error, self._tracking)
-                self._pending[key] = self._pending.pop(key)  # others come first the next time
+                self._pending[key] = self._pending.pop(key)  # try the others first the next time
                 break
             else:
                 del self._pending[key]
@@ -184,7 +185,7 @@ class Recorder:
         self._not_before = time.monotonic() + self._pause_s
 
     def _write(self, key: str, write: Callable[[], object]) -> None:
-        """Writes what is pending and this; a later write under the same key takes an earlier one's place."""
+        """Writes this and what is pending; a later write with the same key replaces a pending one."""
         self._pending[key] = write
         self.catch_up()
 
@@ -225,7 +226,7 @@ class Recorder:
             self._client.log_artifacts(run_id, folder)
 
     def _write_views(self) -> None:
-        """Keeps the saved views up to date, and no others."""
+        """Updates kdsearch's saved views and leaves people's own views unchanged."""
         known = self._client.get_experiment(self._experiment_id).tags
         began = self._runs["study", ""].info.start_time
         views = saved_views(
@@ -247,7 +248,7 @@ class Recorder:
                 run.data.tags[FRONT] = str(job in wanted).lower()
 
     def _is_recorded(self, kind: str, job: str) -> bool:
-        """Whether the run is there and whole: one that was broken off is still marked as running."""
+        """Whether the run exists and is complete; interrupted runs still have the status of a running one."""
         run = self._runs.get((kind, job))
         return run is not None and run.info.status in STATUS.values()
 
@@ -270,16 +271,9 @@ class Recorder:
             tags={EXPERIMENT_KIND: "custom_model_development"},
         )
 
-    def _existing_runs(self) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        wanted = f"tags.`{STUDY}` = '{self._study_id}'"
-        while True:
-            page = self._client.search_runs([self._experiment_id], wanted, ViewType.ACTIVE_ONLY, 1000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+    def _existing_runs(self) -> dict[tuple[str, str], Run]:
+        runs = find_runs(self._client, self._experiment_id, f"tags.`{STUDY}` = '{self._study_id}'")
+        return {_key(run): run for run in runs}
 
     def _run(
         self,
@@ -290,10 +284,10 @@ class Recorder:
         tags: dict[str, str] | None = None,
         started: datetime.datetime | None = None,
     ) -> str:
-        """The run of that kind and job, made where it is missing."""
+        """Returns the ID of the run of that kind and job; creates the run if it is missing."""
         key = (kind, job)
-        if key not in self._runs and key in self._unanswered:  # it may have been made though the answer was lost
-            self._runs = {_key(run): run for run in self._existing_runs()}
+        if key not in self._runs and key in self._unanswered:  # the run may exist although the answer was lost
+            self._runs = self._existing_runs()
         known = self._runs.get(key)
         if known is not None:
             return str(known.info.run_id)
@@ -322,7 +316,7 @@ class Recorder:
         params: dict[str, str],
         moment: datetime.datetime | None,
     ) -> None:
-        """Logs in batches, all at one moment, so that logging the same again adds nothing."""
+        """Logs everything with the same time, so that logging it again adds nothing."""
         now = milliseconds(moment)
         metrics = [Metric(key, float(value), now, 0) for key, value in scores.items()]
         for report in curve:
@@ -337,7 +331,7 @@ class Recorder:
 
 
 def _key(run: Run) -> tuple[str, str]:
-    """Its kind and its job; runs of trials from before jobs had tags are found by the trial's number."""
+    """The run's kind and job; early releases tagged trials with their number only."""
     tags = run.data.tags
     job = tags.get(JOB) or (job_of_trial(int(tags[TRIAL])) if TRIAL in tags else "")
     return tags.get(KIND, ""), job

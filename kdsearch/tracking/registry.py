@@ -1,4 +1,4 @@
-"""Puts a picked student into MLflow's model registry."""
+"""Registers a picked student in MLflow's model registry."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ from kdsearch.trials.scores import ScoredOn
 from mlflow import MlflowClient
 
 FILE_DIGEST = "kdsearch.sha256"
-"""Tag: which ``model.onnx`` a version holds."""
+"""Tag: SHA-256 of the version's ``model.onnx``."""
 MOST_LETTERS = 4_900
-"""Of a version's description, in any of MLflow's databases."""
+"""Maximum length of a version's description in all databases that MLflow supports."""
 ARTIFACTS = "student"
-"""Where the model lies among its trial's artifacts."""
-
+"""First word of the model's folder among the trial's artifacts."""
 
 Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What the registry is told of a picked student."""
+    """A picked student, described for the registry."""
 
     folder: Path
-    """As ``kdsearch pick`` wrote it."""
+    """The folder that ``kdsearch pick`` wrote."""
     study: str
     study_id: str
     trial: int
@@ -49,15 +48,15 @@ class Registration:
     digest: str
     """SHA-256 of ``model.onnx``."""
     packages: dict[str, str]
-    """Versions of what a program needs that loads the model."""
+    """Versions of the packages that are needed to load the model."""
     example: Arrays
 
 
 def register_student(registration: Registration, tracking: Tracking) -> str:
-    """A version of the model named as the study, with an alias such as ``params-820k``; returns ``models:/STUDY/3``.
+    """Registers the student under the study's name, with an alias such as ``params-820k``; returns ``models:/STUDY/3``.
 
-    The same ``model.onnx`` is not registered twice. Raises KdsearchError where the registry cannot be reached or
-    holds no run of the trial.
+    The same ``model.onnx`` is not registered twice. Raises KdsearchError if MLflow cannot be reached or has no run of
+    the trial.
     """
     tracking.require()
     study, scores = registration.study, registration.scores
@@ -73,12 +72,12 @@ def register_student(registration: Registration, tracking: Tracking) -> str:
         client.set_registered_model_alias(study, alias_of(scores["params"]), version.version)
     except store_errors() as error:
         reason = reason_of(error, tracking)
-        raise KdsearchError(f"tracking: {tracking.shown} did not take the model: {reason}") from error
+        raise KdsearchError(f"tracking: the model could not be registered in {tracking.shown}: {reason}") from error
     return f"models:/{study}/{version.version}"
 
 
 def alias_of(params: float) -> str:
-    """``params-820k``; MLflow allows no dots."""
+    """Returns an alias such as ``params-820k``, without dots, which MLflow does not allow."""
     return f"params-{format_quantity(params).replace('.', '_')}"
 
 
@@ -88,8 +87,7 @@ def _run_of(client: MlflowClient, wanted: Registration) -> str:
     runs = client.search_runs([experiment.experiment_id], query) if experiment is not None else []
     if not runs:
         raise KdsearchError(
-            f"tracking: the record of study {wanted.study} holds no run of trial {wanted.trial}; kdsearch sync "
-            "brings it level"
+            f"tracking: MLflow has no run of trial {wanted.trial} of study {wanted.study}; kdsearch sync uploads it"
         )
     return str(runs[0].info.run_id)
 
@@ -113,14 +111,14 @@ def _create(client: MlflowClient, registration: Registration, run_id: str) -> Mo
 
 
 def _shortened(card: str) -> str:
-    """Whole lines, as many as the registry takes."""
+    """The first lines of the card, as many as the registry accepts."""
     if len(card) <= MOST_LETTERS:
         return card
     return card[: card.rindex("\n", 0, MOST_LETTERS)] + "\n\n… and more in MODEL_CARD.md."
 
 
 def _save(registration: Registration, place: Path) -> None:
-    """As MLflow's ONNX flavour, with signature and example."""
+    """Saves the model in MLflow's ONNX format, with signature and example."""
     model = onnx.load(registration.folder / "model.onnx")
     mlflow.onnx.save_model(
         model,
@@ -133,7 +131,7 @@ def _save(registration: Registration, place: Path) -> None:
 
 
 def _schema(values: Iterable[onnx.ValueInfoProto]) -> Schema:
-    """MLflow's words for a graph's inputs or outputs; -1 stands for a side of any length."""
+    """Describes a graph's inputs or outputs to MLflow; -1 is a dimension of any size."""
     specs: list[ColSpec | TensorSpec] = []
     for value in values:
         tensor = value.type.tensor_type

@@ -1,4 +1,4 @@
-"""MLflow's server on a study's store, for as long as somebody looks."""
+"""Starts and stops MLflow's server for a study's database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import PORT, Tracking, answers, is_made
@@ -26,30 +25,31 @@ ENDS_WITHIN_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A server that answers."""
+    """A running server."""
 
     address: str
     end: Callable[[], None]
-    """Returns when the server has ended; raises KdsearchError that says what it printed."""
+    """Waits until the server exits, then raises KdsearchError with what it printed; returns at once for servers that
+    kdsearch did not start."""
 
 
 @contextlib.contextmanager
 def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[Serving]:
-    """Starts the server on loopback and gives its address once it answers; afterwards nothing of it is left running.
+    """Starts the server on this machine, yields when it answers, and stops it and its workers afterwards.
 
-    The port is the one asked for, else 5000 or a free one. A tracking URI that is a server's is given back as it is.
-    Raises KdsearchError where the server does not come up, with what it printed.
+    The port is ``port`` (default: 5000, or any free port). If the tracking URI is a server, starts nothing and yields
+    its address. Raises KdsearchError with the server's output if it does not start.
     """
     if not tracking.database:
         tracking.require()
         yield Serving(address=tracking.shown.rstrip("/"), end=lambda: None)
         return
     if port is not None and answers(f"http://{HOST}:{port}", timeout_s=1.0):
-        raise KdsearchError(f"--port {port}: something answers there already; name another, or none")
+        raise KdsearchError(f"--port {port}: the port is in use; choose another, or leave the option out")
     if tracking.file is not None and tracking.file.exists() and not is_made(tracking.file):
         raise KdsearchError(
-            f"{tracking.file}: the making of this record was broken off and it holds nothing; kdsearch run and "
-            "kdsearch sync make it again"
+            f"{tracking.file}: this MLflow database is incomplete, because creating it was interrupted; kdsearch run "
+            "or kdsearch sync creates it again"
         )
     chosen = port or _free_port()
     with tempfile.TemporaryFile() as output:
@@ -76,7 +76,7 @@ def serving(tracking: Tracking, *, port: int | None = None) -> Iterator[Serving]
 
 
 class _NotReadyError(Exception):
-    """The server ended or took too long."""
+    """The server exited or did not answer in time."""
 
 
 def _command(port: int) -> list[str]:
@@ -86,9 +86,9 @@ def _command(port: int) -> list[str]:
 
 
 def _environment(tracking: Tracking) -> dict[str, str]:
-    """Tells the server its store where no list of processes shows it: the address may hold a password.
+    """Passes the database's URI in the environment, because it may contain a password and process lists show arguments.
 
-    MLflow's jobs judge answers of language models; their runners take half of the start and most of the memory.
+    Disables MLflow's jobs, which evaluate language models: they take half of the start-up time and most of the memory.
     """
     place = tracking.artifact_location() or ""
     usual = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -102,7 +102,7 @@ def _free_port() -> int:
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
                 return int(probe.getsockname()[1])
-    raise KdsearchError(f"no port is free on {HOST}; name one with --port")
+    raise KdsearchError(f"no port is free on {HOST}; choose one with --port")
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
@@ -128,7 +128,7 @@ def _is_healthy(port: int) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server and the workers it started, which share its process group."""
+    """Stops the server and its workers, which are in the same process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -147,5 +147,5 @@ def _group_lives(group: int) -> bool:
 
 
 def store_exists(tracking: Tracking) -> bool:
-    """Whether there is a record to look at."""
-    return tracking.file is None or Path(tracking.file).exists()
+    """Whether MLflow's database exists; True for servers."""
+    return tracking.file is None or tracking.file.exists()

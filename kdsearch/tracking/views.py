@@ -1,8 +1,8 @@
-"""Saved views of a study's runs for MLflow's own pages, in the form that MLflow 3.17 keeps them in.
+"""Saved views of a study's runs for MLflow's UI, in the format of MLflow 3.17.
 
-A view is a tag of the experiment, ``mlflow.sharedViewState.ID``, that holds the state of the page, deflated. The IDs
-here begin with ``kdsearch-`` and end with the study's, so that neither a view that a person saved is touched nor one of
-another study of the same name.
+A view is a tag of the experiment, ``mlflow.sharedViewState.ID``, with the compressed state of the page. The IDs of
+kdsearch's views start with ``kdsearch-`` and end with the study's ID, so that views of people and of other studies with
+the same name stay unchanged.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ SCATTERS = (("Dice against parameters", "log10_params"), ("Dice against multiply
 LATENCY_SCATTER = ("Dice against latency", "latency_ms")
 FINISHED = "attributes.status = 'FINISHED'"
 MOST_COLUMNS = 2
-"""Charts side by side; more are too narrow to be read."""
+"""Number of charts side by side; with more, they would be too narrow to read."""
 FOLDED = ("curve", "Model metrics", "System metrics")
-"""Sections that MLflow adds for every metric it finds; they stay folded below the view's own."""
+"""Sections that MLflow adds for all other metrics; they are collapsed below the view's own sections."""
 
 
 def view_id(kind: str, study_id: str) -> str:
-    """What links name a study's view by."""
+    """Returns the ID of a study's view, which links contain."""
     return f"{OURS}{kind}-{study_id[:8]}"
 
 
 def holds_another(tags: Iterable[str], study_id: str) -> bool:
-    """Whether an experiment's tags hold views of another study of the same name."""
+    """Whether an experiment's tags contain views of another study with the same name."""
     ours = tuple(view_id(kind, study_id) for kind in KINDS)
     return any(tag.startswith(f"{TAG}{OURS}") and not tag.endswith(ours) for tag in tags)
 
@@ -46,10 +46,10 @@ def holds_another(tags: Iterable[str], study_id: str) -> bool:
 def saved_views(
     *, study_id: str, searched: Sequence[str], created: datetime.datetime, is_alone: bool = True, is_timed: bool = False
 ) -> dict[str, str]:
-    """The tags of the three views by name; ``searched`` are the dotted names of the recipe's searched settings.
+    """Returns the tags of the three views; ``searched`` are the dotted names of the searched settings.
 
-    Where latency ``is_timed`` there is a scatter and a column of it too. ``created`` is when the study began; it is
-    added to the views' names where the study ``is_alone`` no more in having its name.
+    With ``is_timed``, the views also show latency. ``created`` is when the study started; it is added to the views'
+    names unless ``is_alone``, which means that no other study has the same name.
     """
     columns = [*COLUMNS, *([LATENCY_COLUMN] if is_timed else []), *RECIPE_COLUMNS]
     trials = f"tags.`kdsearch.kind` = 'trial' AND tags.`kdsearch.study` = '{study_id}'"
@@ -63,14 +63,14 @@ def saved_views(
 
 
 def confirmed_view(*, study_id: str, plan: str, created: datetime.datetime) -> dict[str, str]:
-    """The tag of the view of what the plan of that digest confirmed, by its name; ``created`` is when it was sealed."""
+    """Returns the tag of the confirmed front's view; ``plan`` is the plan's digest, ``created`` when it was fixed."""
     found = _view(
         "Confirmed front",
         ["metrics.`dice`", "metrics.`dice_low`", "metrics.`dice_high`", "metrics.`params`", "metrics.`over_twin`"],
         sections={
             "Confirmed front": [
                 _scatter("Confirmed Dice against parameters", "log10_params", "dice"),
-                _bar("Distilled over its twin", "over_twin"),
+                _bar("Distilled minus its undistilled twin", "over_twin"),
             ]
         },
         search=f"tags.`kdsearch.kind` = 'confirmed' AND tags.`kdsearch.plan` = '{plan}'",
@@ -130,7 +130,7 @@ def _paths_view(trials: str, columns: Sequence[str]) -> tuple[str, str]:
 
 
 def unpack(tag_value: str) -> dict[str, Json]:
-    """The state of the page in a view's tag."""
+    """Returns the state of the page from the value of a view's tag."""
     state: dict[str, Json] = json.loads(
         zlib.decompress(base64.b64decode(json.loads(tag_value)["state"].partition(";")[2]))
     )
@@ -146,7 +146,7 @@ def _view(
     order: str,
     group: str | None = None,
 ) -> tuple[str, str]:
-    """A view's name and the state of its page: the table's columns, and charts in sections by title."""
+    """A view's name and the compressed state of its page: a table's columns, and charts in sections by title."""
     grouped: Json = (
         {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": group}]} if group else None
     )
@@ -188,7 +188,7 @@ def _view(
 
 
 def _section(title: str, *, columns: int | None) -> Json:
-    """One with so many charts side by side; a folded one where there is no number."""
+    """A section with ``columns`` charts side by side; a collapsed one if None."""
     return {
         "uuid": _section_id(title),
         "name": title,

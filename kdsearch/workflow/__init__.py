@@ -1,1 +1,1 @@
-"""One file a verb: what the command line and Python can both do with a study."""
+"""What both the command line and the Python API can do with a study, one action per module."""

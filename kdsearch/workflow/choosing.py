@@ -150,7 +150,7 @@ class Choice:
 def candidates_of(
     known: Candidates, students: Sequence[Student], *, budget: Budget, say: Callable[[str], None]
 ) -> list[Candidate]:
-    """The students, with latency and file size if the budget limits them; those are measured only if need be."""
+    """The students, with latency and file size if the budget limits them; those are measured only if necessary."""
     plain = [Candidate(student=student) for student in students]
     possible = [entry for entry in plain if budget.without_measures().excess(entry) <= 0]
     if not budget.needs_measuring or not possible:
@@ -209,7 +209,7 @@ def claim_of(known: Candidates, student: Student) -> str:
 
 
 def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
-    """A trial that was named, compared with all students."""
+    """Chooses the requested trial, and compares it with all students."""
     how = {
         "validation": "as requested",
         "test": f"trained on all but the locked images, with seed {chosen.student.recipe.seed} as planned",
@@ -230,7 +230,7 @@ def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
 def _compared(
     known: Candidates, chosen: Student, others: Iterable[Student], *, always: int | None = None
 ) -> tuple[Comparison, ...]:
-    """The students closest in Dice, and that of the trial ``always``, smallest first.
+    """Compares the chosen student with those closest in Dice and that of trial ``always``; returns the smallest first.
 
     The intervals cover the choice among all of ``others``, not only among those compared.
     """

@@ -1,4 +1,4 @@
-"""Confirms a study's likely front, and finds what an earlier confirmation said."""
+"""Confirms and tests a study's students, and reads the results of earlier confirmations and tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def plan_confirmation(study: StudyConfig, home: Path) -> Prepared:
-    """What would be sealed now; nothing is trained or stored. Raises KdsearchError."""
+    """Returns the plan that ``confirm`` would store, without training or storing anything. Raises KdsearchError."""
     from kdsearch.confirm.preparation import prepare
 
     return prepare(study, home, open_store(study, home, create=False))
@@ -44,10 +44,10 @@ def plan_confirmation(study: StudyConfig, home: Path) -> Prepared:
 def confirm(
     study: StudyConfig, *, home: Path, environment: Mapping[str, str] = os.environ, anew: bool = False
 ) -> Generator[DriverEvent | ConfirmEvent, None, Confirmation]:
-    """Carries the study's plan out, or resumes it, and records it in MLflow; returns the answers.
+    """Carries out or resumes the study's plan, writes the results to MLflow and returns them.
 
-    ``anew`` seals another plan beside the old. Closing the generator, or an interrupt, stops it so that the next call
-    resumes. Raises KdsearchError where it cannot start or continue; that MLflow does not take what was found is logged.
+    ``anew`` stores another plan in addition to the existing ones. If the generator is closed or interrupted, the next
+    call resumes. Raises KdsearchError if it cannot start or continue; if MLflow rejects the results, logs a warning.
     """
     from kdsearch.confirm.driver import confirm_study
 
@@ -66,9 +66,9 @@ def score_locked(
     environment: Mapping[str, str] = os.environ,
     again: bool = False,
 ) -> Generator[DriverEvent | ConfirmEvent, None, Confirmation]:
-    """Scores the locked test images once, by the trial's recipe trained on all others; as ``confirm`` does.
+    """Trains the trial's recipe on all other images and scores it on the locked test images; resumes like ``confirm``.
 
-    Raises KdsearchError where they are open already, unless ``again``.
+    Raises KdsearchError if the test images were used before, except with ``again``.
     """
     from kdsearch.confirm import driver
 
@@ -80,25 +80,25 @@ def score_locked(
 
 
 def _try_to_record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind) -> None:
-    """As ``record``; the storage holds what was found, so that MLflow can be brought level later."""
+    """Like ``record``, but only logs errors: the Optuna database has the results, so they can be uploaded later."""
     try:
         record(study, home, tracking=tracking, kind=kind)
     except KdsearchError as error:
-        logger.warning("%s; kdsearch sync makes up for it", error)
+        logger.warning("%s; kdsearch sync uploads what is missing", error)
 
 
 def plan_test(study: StudyConfig, home: Path, *, trial: int) -> Prepared:
-    """What ``score_locked`` would seal now; nothing is opened. Raises KdsearchError."""
+    """Returns the plan that ``score_locked`` would store, without using the test images. Raises KdsearchError."""
     from kdsearch.confirm.preparation import prepare_test
 
     return prepare_test(study, home, open_store(study, home, create=False), trial=trial)
 
 
 def confirmation(study: StudyConfig, home: Path, *, kind: Kind = "confirm") -> Confirmation | None:
-    """The answers of the study's last plan that is carried out; None where none is.
+    """Returns the results of the study's last finished plan; None if there is none.
 
-    Of a test, ``number`` says how often the locked images were opened until now. Raises SearchError for an unknown
-    study.
+    For a test, ``number`` is how often the locked test images have been used so far. Raises SearchError if the study
+    was never run.
     """
     store = _last_complete(study, home, kind)
     if store is None:
@@ -108,7 +108,7 @@ def confirmation(study: StudyConfig, home: Path, *, kind: Kind = "confirm") -> C
 
 
 def sealed_before(study: StudyConfig, home: Path, *, kind: Kind) -> str:
-    """The plans that are stored already, in a sentence without its period; empty if there are none."""
+    """Describes the plans that are stored already, in a sentence without its period; empty if there are none."""
     stores = _stores(study, home, kind)
     if not stores:
         return ""
@@ -126,14 +126,14 @@ def sealed_before(study: StudyConfig, home: Path, *, kind: Kind) -> str:
 
 
 def openings(study: StudyConfig, home: Path) -> int:
-    """How often the locked test images were opened, also where that was broken off."""
+    """Returns how often the locked test images were used, including interrupted tests."""
     return len(_stores(study, home, "test"))
 
 
 def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "confirm") -> None:
-    """Brings MLflow level with the study's last plan of that kind, where one is carried out.
+    """Writes the study's last finished plan of that kind to MLflow, if there is one.
 
-    Raises KdsearchError where MLflow does not take it.
+    Raises KdsearchError if MLflow cannot be reached or rejects it.
     """
     from kdsearch.report.confirmation import confirmation_markdown
     from kdsearch.tracking.confirmation import RecordedRepeat, record_confirmation
@@ -154,7 +154,7 @@ def record(study: StudyConfig, home: Path, *, tracking: Tracking, kind: Kind = "
 
 
 def finished_plans(study: StudyConfig, home: Path, *, kind: Kind) -> list[ConfirmStore]:
-    """The study's plans that are carried out, the last one last. Raises SearchError for an unknown study."""
+    """Returns the study's finished plans, oldest first. Raises SearchError if the study was never run."""
     return [store for store in _stores(study, home, kind) if store.complete()]
 
 
@@ -169,18 +169,18 @@ def _stores(study: StudyConfig, home: Path, kind: Kind) -> list[ConfirmStore]:
 
 
 def refitted(known: Candidates, *, trial: int | None) -> Candidates:
-    """The tested student alone: of that trial, or of the last test; its scores are those of the locked images.
+    """Returns only the student that a test trained, with its scores on the locked test images.
 
-    Of its seeds it is the one that the test's plan names. Raises KdsearchError where there was no such test, or what
-    it made is not there.
+    It is the student of ``trial`` or of the last test, trained with the seed that the test's plan names. Raises
+    KdsearchError if there was no such test or its files are missing.
     """
     store = _test_of(known, trial=trial)
     repeat = _shipped(store)
     result = store.results()[repeat.arm.id, repeat.repetition, repeat.fold]
     if result.scores is None:
         raise KdsearchError(
-            f"study {known.study.name}: trial {repeat.arm.trial} could not be trained for its test with the seed that "
-            f"ships: {result.reason}"
+            f"study {known.study.name}: the test of trial {repeat.arm.trial} could not train the student that --refit "
+            f"exports: {result.reason}"
         )
     seed = store.plan.seeds[repeat.repetition][repeat.fold]
     student = Student(
@@ -212,17 +212,17 @@ def _test_of(known: Candidates, *, trial: int | None) -> ConfirmStore:
     if not tests:
         words = "N" if trial is None else str(trial)
         raise KdsearchError(
-            f"study {study}: --refit ships the student that a test trained, and no test is finished; kdsearch test "
-            f"--trial {words} makes one, and opens the locked images"
+            f"study {study}: --refit exports the student that a test trained, but no test is finished; run kdsearch "
+            f"test --trial {words} first, which uses the locked test images"
         )
     raise KdsearchError(
-        f"study {study}: trial {trial} was not tested, so that there are no weights of it to refit with; tested: trial "
-        f"{', '.join(str(number) for number in dict.fromkeys(tested))}"
+        f"study {study}: --refit exports the student that a test trained, but trial {trial} was not tested; tested "
+        f"trials: {', '.join(str(number) for number in dict.fromkeys(tested))}"
     )
 
 
 def _shipped(store: ConfirmStore) -> Repeat:
-    """The training whose weights the plan names as those to ship."""
+    """The training whose weights the plan selects for export."""
     plan = store.plan
     member = plan.members[0]
     return next(
@@ -233,7 +233,7 @@ def _shipped(store: ConfirmStore) -> Repeat:
 
 
 def _materials(known: Candidates, store: ConfirmStore, repeat: Repeat, *, seed: int) -> Materials:
-    """What it was made from and scored by."""
+    """The images and the teacher that the training used."""
     study = known.study
     splits = all_but_locked(
         known.materials.dataset, known.materials.splits, train_without_lesion=study.data.train_without_lesion
@@ -242,7 +242,7 @@ def _materials(known: Candidates, store: ConfirmStore, repeat: Repeat, *, seed: 
     teacher = open_teacher(wanted.recipe, wanted.folder(known.home))
     if splits.fingerprint != store.plan.partitions[repeat.repetition][repeat.fold] or teacher is None:
         raise KdsearchError(
-            f"study {study.name}: the images or the teacher of trial {repeat.arm.trial}'s test are not those under "
-            f"{known.home}; were the study file or KDSEARCH_HOME others then?"
+            f"study {study.name}: the images or the teacher under {known.home} are not those of the test of trial "
+            f"{repeat.arm.trial}; has the study file or KDSEARCH_HOME changed since?"
         )
     return dataclasses.replace(wanted.images, trained_teacher=teacher)

@@ -1,4 +1,4 @@
-"""Looks at a study's images: what they are, how they are shared out, and which of them a person should look at."""
+"""Audits a study's images: what they are, how they are split, and which of them somebody should check."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from kdsearch.report.page import data_page
 from kdsearch.search.store import read_store
 
 MOST_SHOWN = 24
-"""Images of a finding that are drawn."""
+"""Maximum number of images that are shown for a finding."""
 CONTRADICTED = 24
-"""Images that are listed because the teacher contradicts their mask."""
+"""Number of images that are listed because the teacher contradicts their mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataAudit:
-    """What was seen of a study's images."""
+    """The result of an audit of a study's images."""
 
     study: StudyConfig
     composition: tuple[tuple[str, ...], ...]
-    """A table: head, then a row for each source and label."""
+    """A table: the header, then one row per source and label."""
     parts: tuple[tuple[str, ...], ...]
-    """A table: head, then a row for each part of the split and each fold."""
+    """A table: the header, then one row per part of the split and per fold."""
     findings: tuple[Finding, ...]
     skipped: tuple[str, ...]
-    """Defects of images that were left out."""
+    """Defects of the images that were left out."""
     files: tuple[str, ...]
-    """For each source how many files were found, read and left out."""
+    """For each source, the numbers of files found, read and left out."""
     passed_over: tuple[Remark, ...]
     """Files that were not read."""
     cautions: tuple[str, ...]
-    """Columns of tables that are not read, and why scores are probably too good."""
+    """Table columns that are not read, and reasons why scores are probably optimistic."""
 
 
 def audit(study: StudyConfig, home: Path) -> DataAudit:
-    """Raises DataError where images cannot be had."""
+    """Audits the study's images. Raises DataError if they cannot be read."""
     unread = check_tables(study.data)
     dataset = load_dataset(study.data, home)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
@@ -80,7 +80,7 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
 
 
 def _files(study: StudyConfig, dataset: Dataset) -> Iterable[str]:
-    """For each source of files how many were found, read and left out, and why."""
+    """For each source of files, how many were found, read and left out, and why."""
     ids = {info.id for info in dataset.infos}
     for source in study.data.sources:
         if isinstance(source, PhantomSource):
@@ -93,8 +93,8 @@ def _files(study: StudyConfig, dataset: Dataset) -> Iterable[str]:
         found = len(listing.files) + len(listing.defects) + len(listing.known) + passed
         defective = found - images - masks - passed - len(listing.known)
         reasons = [
-            *([f"{defective} of images with defects"] if defective else []),
-            *([f"{len(listing.known)} that reader {source.reader} does not use"] if listing.known else []),
+            *([f"{defective} because of defects"] if defective else []),
+            *([f"{len(listing.known)} not used by reader {source.reader}"] if listing.known else []),
         ]
         why = f": {'; '.join(reasons)}" if reasons else ""
         yield (
@@ -104,7 +104,7 @@ def _files(study: StudyConfig, dataset: Dataset) -> Iterable[str]:
 
 
 def page_of(found: DataAudit) -> str:
-    """The audit as one HTML page, with the first images of each finding drawn."""
+    """Returns the audit as an HTML page that shows the first images of each finding."""
     wanted = {name for finding in found.findings for name in finding.ids[:MOST_SHOWN]}
     pictures: Mapping[str, NativeImage] = {image.id: image for image in native_images(found.study.data, wanted)}
     return data_page(
@@ -119,7 +119,7 @@ def page_of(found: DataAudit) -> str:
 
 
 def _confirmation(study: StudyConfig, home: Path) -> ConfirmStore | None:
-    """Where every fold's teacher has been scored; None where there is none."""
+    """The study's confirmation if it is finished, because it has scored a teacher on each fold; else None."""
     try:
         search = read_store(study, home)
     except NotRunYetError:
@@ -130,7 +130,7 @@ def _confirmation(study: StudyConfig, home: Path) -> ConfirmStore | None:
 
 
 def _contradicted(store: ConfirmStore, dataset: Dataset, splits: Splits) -> Finding:
-    """Images whose mask the teacher that never saw them contradicts most, the worst first."""
+    """The images for which the cross-validated teacher has the lowest Dice, the worst first."""
     positions, described = development_images(dataset, splits), store.images()
     dice: dict[int, list[float]] = {}
     for result in store.results().values():
@@ -142,11 +142,11 @@ def _contradicted(store: ConfirmStore, dataset: Dataset, splits: Splits) -> Find
             if fold == result.fold
         ]
         for place, value in zip(here, result.scores.native.dice, strict=True):
-            if value == value:  # noqa: PLR0124 - NaN differs from itself
+            if value == value:  # noqa: PLR0124 - false for NaN
                 dice.setdefault(place, []).append(value)
     worst = sorted(dice, key=lambda place: (sum(dice[place]) / len(dice[place]), place))[:CONTRADICTED]
     return Finding(
-        what="images whose mask the teacher, which never saw them, contradicts most",
+        what="images for which a teacher that was not trained on them contradicts the mask most",
         images=tuple((dataset.infos[place].id,) for place in worst),
     )
 
@@ -154,7 +154,7 @@ def _contradicted(store: ConfirmStore, dataset: Dataset, splits: Splits) -> Find
 def _parts(
     dataset: Dataset, splits: Splits, confirmed: ConfirmStore | None, unlabelled: UnlabelledPart | None
 ) -> Iterable[tuple[str, ...]]:
-    """Images of each label in each part of the split, in the folds of a confirmation, and those without masks."""
+    """The header and rows that count images by part of the split, by fold of a confirmation, and without masks."""
     labels = sorted({info.label or "" for info in dataset.infos})
     labels = [] if labels == [""] else labels
     yield ("part", "images", "with a lesion", *labels)

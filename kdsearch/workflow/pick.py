@@ -1,4 +1,4 @@
-"""Picks a student of a study, writes it to a folder, and registers it."""
+"""Picks a student from a study, exports it to a folder and registers it in MLflow."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candida
 from kdsearch.workflow.confirm import confirmation, openings
 
 FILES_CHANGED = (
-    "The study's folders could not be read, or held other images than those of its trials. These came from the cache, "
-    "so nothing was measured at the files' size."
+    "The study's image folders are unavailable or have changed since its trials. The images came from the cache, so "
+    "there are no scores at original resolution."
 )
 RUNTIME = ("numpy", "onnx", "onnxruntime")
-"""What a program needs that loads the model from the registry."""
+"""Packages that are needed to load the model from the registry."""
 
 
 def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidates:
-    """The study's students to pick from; ``resume`` is how a person would train more.
+    """Returns the study's students to choose from; error messages recommend the command ``resume``.
 
-    Raises KdsearchError where there are none, or the study's images or teacher are not there.
+    Raises KdsearchError if there are none, or the study's images or teacher are missing.
     """
     store = read_store(study, home)
     finished = students_of(store.records())
@@ -64,23 +64,22 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
 
 
 def none_within(students: tuple[Student, ...], study: StudyConfig) -> str:
-    """That no finished student reaches ``search.limits.empty_share``, and what the best of them does."""
+    """Explains that no finished student reaches ``search.limits.empty_share``."""
     best = max(student.scores.overlap.empty_share or 0.0 for student in students)
     return (
-        f"study {study.name}: none of {len(students)} finished students leaves at least "
-        f"{study.search.limits.empty_share:g} of the images without a lesion empty (search.limits.empty_share); the "
-        f"best leaves {best:.2f}; lower the limit, or train on such images too (data.train_without_lesion)"
+        f"study {study.name}: none of {len(students)} finished students reaches a specificity of "
+        f"{study.search.limits.empty_share:g} on the negative images (search.limits.empty_share); the best reaches "
+        f"{best:.2f}; lower the limit, or also train on negative images (data.train_without_lesion)"
     )
 
 
 def pick(
     known: Candidates, *, budget: Budget, rule: Rule, trial: int | None, say: Callable[[str], None]
 ) -> Choice | list[Candidate]:
-    """The rule's choice within the budget, or that trial's; the candidates where none of them is within the budget.
+    """Returns the rule's choice within the budget, or that trial; if none is within the budget, all candidates.
 
-    Confirmed students come first, by what was confirmed of them.
-
-    ``say`` is called with what takes long. Raises KdsearchError for a trial that has no student.
+    Chooses among the confirmed students by their confirmed Dice, if one of them is within the budget. ``say`` is
+    called before slow steps. Raises KdsearchError if the trial has no student.
     """
     wanted = known.students if trial is None else (known.find(trial),)
     candidates = candidates_of(known, wanted, budget=budget, say=say)
@@ -94,39 +93,39 @@ def pick(
 
 
 def folder_of(known: Candidates, student: Student) -> Path:
-    """Where a student is put unless another folder is named."""
+    """Returns the default folder for a student."""
     refit = "-refit" if known.scored_on == "test" else ""
     return Path("picked") / f"{known.study.name}-{student.number}{refit}"
 
 
 def rule_named(*, smallest_within: float | None, knee: bool) -> Rule:
-    """The rule that was asked for; the best Dice unless one was."""
+    """Returns the requested rule (default: the best Dice)."""
     if smallest_within is not None:
         return Rule(name="smallest-within", tolerance=smallest_within)
     return Rule(name="knee" if knee else "best")
 
 
 def require_choice(found: Choice | list[Candidate], budget: Budget) -> Choice:
-    """The choice that ``pick`` made; raises KdsearchError, naming the nearest, where nothing is within the budget."""
+    """Returns the choice that ``pick`` made; raises KdsearchError with the nearest student if it made none."""
     if not isinstance(found, list):
         return found
     closest = nearest_to(found, budget)
     assert closest is not None, "there are candidates"
     raise KdsearchError(
-        f"no student of {len(found)} is within {budget}; the nearest is trial {closest.student.number}: "
+        f"none of {len(found)} students is within {budget}; the nearest is trial {closest.student.number}: "
         f"{closest.student.scores.headline()}"
     )
 
 
 def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Callable[[str], None]) -> Description:
-    """Writes the student's folder, or finds it as the same call left it. Raises KdsearchError or OSError."""
+    """Exports the student to the folder, unless the same call did before. Raises KdsearchError or OSError."""
     student, materials = choice.candidate.student, known.materials
     if not teaches_without_masks(student.recipe.distillation):
         materials = dataclasses.replace(materials, unlabelled=None)
     weights = known.weights_of(student)
     found = find_shipped(folder, student, weights=weights, form=form)
     if found is not None and choice.claim in found.chosen:
-        say(f"{folder} holds this student already")
+        say(f"{folder} already contains this student")
         return found
     say(f"exporting, checking against torch, quantizing{', timing' if form.latency else ''} …")
     return ship_student(
@@ -150,8 +149,8 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
 
 
 def register(known: Candidates, folder: Path, description: Description, *, tracking: Tracking) -> str:
-    """The folder's student as a version in MLflow's registry; returns its name. Raises KdsearchError."""
-    from kdsearch.tracking.registry import Registration, register_student  # takes seconds to import
+    """Registers the folder's student in MLflow and returns its URI. Raises KdsearchError."""
+    from kdsearch.tracking.registry import Registration, register_student  # slow to import
 
     model = folder / ONNX
     registration = Registration(

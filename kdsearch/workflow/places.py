@@ -1,4 +1,4 @@
-"""The places that a study writes to: its storage, its record and its checkpoints."""
+"""Checks the locations that a study writes to: Optuna database, MLflow and checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdsearch.tracking.location import Tracking, choose_tracking
 
 
 def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]) -> Tracking:
-    """Where the record is; raises KdsearchError for places that cannot be such, without asking any of them."""
+    """Returns where MLflow's data is; raises KdsearchError for invalid locations, without connecting to any."""
     tracking = choose_tracking(study.tracking_uri, environment)
     tracking.require_apart_from(storage_url(home, study.name, study.storage))
     checkpoint_folder(home, study.name, study.search.checkpoints, study_id="")
@@ -21,8 +21,8 @@ def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]
 
 
 def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str]) -> None:
-    """Raises KdsearchError where a place cannot be reached or written to; makes nothing that is not there."""
-    from kdsearch.campaign.preparation import clear_checkpoints  # brings torch
+    """Raises KdsearchError if a location cannot be reached or written to; creates nothing."""
+    from kdsearch.campaign.preparation import clear_checkpoints  # imports torch
     from kdsearch.campaign.storage import explained, open_storage
 
     tracking = require_forms(study, home, environment)
@@ -34,24 +34,21 @@ def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str
     else:
         _require_writable(storage, field="storage")
     if record is None or record.exists():
-        _require_record(tracking)
+        from kdsearch.tracking.client import require_record  # slow to import
+
+        require_record(tracking)
     else:
         _require_writable(record, field="tracking")
     clear_checkpoints(study, home, (), study_id="")
 
 
-def _require_record(tracking: Tracking) -> None:
-    from kdsearch.tracking.client import require_record  # takes seconds to import
-
-    require_record(tracking)
-
-
 def _require_writable(file: Path, *, field: str) -> None:
-    """Raises KdsearchError where the file could not be made."""
     existing = next(path for path in file.parents if path.exists())
     if not existing.is_dir():
         raise KdsearchError(
-            f"{field}: {file} cannot be made: {existing} is not a folder; move it, or name another place"
+            f"{field}: {file} cannot be created: {existing} is not a folder; move it, or choose another path"
         )
     if not os.access(existing, os.W_OK):
-        raise KdsearchError(f"{field}: {file} cannot be made: no right to write in {existing}; name another place")
+        raise KdsearchError(
+            f"{field}: {file} cannot be created: no permission to write in {existing}; choose another path"
+        )

@@ -1,4 +1,4 @@
-"""Masks of images, at their own size."""
+"""Predicts the masks of image files, at original resolution."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from kdsearch.export.loading import LoadedStudent, shares_of
 from kdsearch.report.overlays import outlined
 
 LEAST_SIDE = 256
-"""Overlays of smaller images are enlarged to it."""
+"""Overlays of smaller images are enlarged to this size."""
 FULL = 2**16 - 1
 MASK = re.compile(r"(.+)_mask(?:_\d+)?")
-"""How published sets, and ``predict`` itself, call the mask of an image beside it."""
+"""How published data sets and ``predict`` name a mask that is next to its image."""
 IMAGE, FOLDER = "images", "folders"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageToMark:
-    """One image and where its mask goes."""
+    """An image, and where its mask is written."""
 
     image: Path
     place: Path
-    """Without the ending that says what it is."""
+    """Path of the output files, without endings such as ``_mask.png``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundImages:
-    """What files, folders and patterns stand for."""
+    """The images in files, folders and patterns."""
 
     images: tuple[ImageToMark, ...]
     passed_over: tuple[str, ...]
-    """What else lies in the folders: how many of each kind, and an example."""
+    """What else is in the folders: the number of each kind, and an example."""
 
 
 def find_images(names: list[str], out: Path) -> FoundImages:
-    """The images that files, folders and patterns stand for, each once.
+    """Finds the images in files, folders and patterns, each once.
 
-    In folders, masks that lie beside their images are no images. Raises KdsearchError where a name stands for nothing
-    or two images would be written to one place.
+    In folders, masks next to their images are skipped. Raises KdsearchError if a name matches nothing, or two images
+    would have the same output files.
     """
     places: dict[Path, Path] = {}
     passed: dict[str, list[Path]] = {}
@@ -55,14 +55,14 @@ def find_images(names: list[str], out: Path) -> FoundImages:
         found = _expand(name, out, passed)
         if not found:
             missing = not Path(name).exists() and not glob.has_magic(name)
-            what = "no such file or folder" if missing else f"no image there; images end in {', '.join(SUFFIXES)}"
+            what = "no such file or folder" if missing else f"no images found; images end in {', '.join(SUFFIXES)}"
             raise KdsearchError("; ".join([f"{name}: {what}", *_counts(passed)]))
         for image, below in found:
             place = out / below.with_suffix("")
             if places.setdefault(place, image).resolve() != image.resolve():
                 raise KdsearchError(
-                    f"{places[place]} and {image} would both be written to {place}_mask.png; predict them into two "
-                    "folders"
+                    f"{places[place]} and {image} would both be written to {place}_mask.png; predict them separately, "
+                    "with different --out folders"
                 )
     images = tuple(ImageToMark(image=image, place=place) for place, image in places.items())
     return FoundImages(images=images, passed_over=tuple(_counts(passed)))
@@ -70,20 +70,19 @@ def find_images(names: list[str], out: Path) -> FoundImages:
 
 def _counts(passed: Mapping[str, Sequence[Path]]) -> Iterator[str]:
     for kind, paths in sorted(passed.items()):
-        yield f"passed over {kind}: {len(paths)}, such as {paths[0]}"
+        yield f"skipped {kind}: {len(paths)}, such as {paths[0]}"
 
 
 def _expand(name: str, out: Path, passed: dict[str, list[Path]]) -> list[tuple[Path, Path]]:
-    """Images and their names below the folder they were found in; what was written below ``out`` is none.
+    """Images and their paths relative to the folder they were found in, without those below ``out``.
 
-    What a folder holds besides is added to ``passed``. Raises KdsearchError where a folder's masks would lie among its
-    images.
+    Adds what else is in a folder to ``passed``. Raises KdsearchError if masks would be written among the images.
     """
     path = Path(name)
     if path.is_dir():
         whole, written = path.resolve(), out.resolve()
         if whole == written:
-            raise KdsearchError(f"--out {out}: holds the images to be read; name another folder")
+            raise KdsearchError(f"--out {out}: is the folder of the images; choose another folder")
         below = written.is_relative_to(whole)
         inside = [file for file in sorted(path.rglob("*")) if not (below and file.resolve().is_relative_to(written))]
         stems = {file.with_suffix("") for file in inside if file.suffix.lower() in SUFFIXES}
@@ -98,7 +97,7 @@ def _expand(name: str, out: Path, passed: dict[str, list[Path]]) -> list[tuple[P
 
 
 def _kind(file: Path, stems: Collection[Path]) -> str:
-    """What lies in a folder; ``stems`` are the files there that may be images, without their endings."""
+    """The kind of a file; ``stems`` are the paths of all possible images, without endings."""
     if file.is_dir():
         if file.is_symlink():
             return "linked folders"
@@ -110,15 +109,15 @@ def _kind(file: Path, stems: Collection[Path]) -> str:
     if file.name.startswith("."):
         return "hidden files"
     if file.suffix.lower() not in SUFFIXES:
-        return "files of other endings"
+        return "files with other endings"
     mask = MASK.fullmatch(file.stem)
-    return "masks of images beside them" if mask and file.with_name(mask[1]) in stems else IMAGE
+    return "masks next to their images" if mask and file.with_name(mask[1]) in stems else IMAGE
 
 
 def predict(student: LoadedStudent, wanted: ImageToMark, *, probabilities: bool) -> None:
-    """Writes the image's mask and overlay, and the probabilities where they are wanted.
+    """Writes the image's mask and overlay and, with ``probabilities``, the probabilities.
 
-    Raises DataError where the image cannot be read, KdsearchError where its mask cannot be written.
+    Raises DataError if the image cannot be read, KdsearchError if the files cannot be written.
     """
     grey = read_grey(wanted.image, whites=student.description.input.whites)
     logits = student.logits(grey)

@@ -1,4 +1,4 @@
-"""Runs a study, or resumes it: each of its repeats, one after another."""
+"""Runs or resumes a study, one repeat after another, and uploads it to MLflow."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from kdsearch.workflow.confirm import record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One repeat; it runs while its events are read."""
+    """One repeat of a study; it runs while its events are read."""
 
     study: StudyConfig
     tracking: Tracking
     events: Generator[DriverEvent, None, tuple[TrialRecord, ...]]
-    """They end with the records of the ended trials; closing them stops the repeat so that it can be resumed."""
+    """Return the records of the ended trials; closing the generator stops the repeat so that it can be resumed."""
 
 
 def run(study: StudyConfig, *, home: Path, environment: Mapping[str, str]) -> Iterator[Run]:
-    """The repeats of the study, the study itself where it has none; whoever asks for the next has read the last one's.
+    """Yields the repeats of the study, or the study itself if it has none. Read all events of one before the next.
 
-    Reading events raises KdsearchError where the study cannot start or continue.
+    Reading events raises KdsearchError if the study cannot start or continue.
     """
     for one in repeats_of(study):
         tracking = choose_tracking(one.tracking_uri, environment)
@@ -44,9 +44,9 @@ def run(study: StudyConfig, *, home: Path, environment: Mapping[str, str]) -> It
 def sync(
     study: StudyConfig, *, home: Path, environment: Mapping[str, str]
 ) -> Iterator[tuple[StudyConfig, tuple[TrialRecord, ...] | None]]:
-    """Each repeat of the study with its ended trials, None where it was not run yet; as ``sync_study`` does.
+    """Syncs each repeat with ``sync_study`` and yields it with its ended trials; with None if it was not run yet.
 
-    Raises SearchError where not even the first was run.
+    Raises SearchError if the study was never run.
     """
     for place, one in enumerate(repeats_of(study)):
         try:
@@ -58,9 +58,10 @@ def sync(
 
 
 def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[TrialRecord, ...]:
-    """Brings MLflow level with the storage, and returns the ended trials; doing it again changes nothing.
+    """Uploads everything that MLflow lacks from the Optuna database, and returns the ended trials.
 
-    Raises SearchError where the study was never run or is being run, KdsearchError where MLflow cannot be reached.
+    Doing it again changes nothing. Raises SearchError if the study was never run or is running now, and KdsearchError
+    if MLflow cannot be reached.
     """
     read_store(study, home)
     tracking.require(database=True)
@@ -76,7 +77,7 @@ def sync_study(study: StudyConfig, *, home: Path, tracking: Tracking) -> tuple[T
             materials = open_materials(study, home, data=bound.data, teacher_id=bound.teacher_id)
             show_members(recorder, students, study=study, materials=materials, home=home)
         if recorder.away:
-            raise KdsearchError(f"tracking: {tracking.shown} did not take all of it: {recorder.away}; try again")
+            raise KdsearchError(f"tracking: {tracking.shown} did not accept everything: {recorder.away}; try again")
         for kind in get_args(Kind):
             record(study, home, tracking=tracking, kind=kind)
     return records

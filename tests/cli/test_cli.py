@@ -248,7 +248,7 @@ def _check_report(place: Path, shell: Shell) -> None:
 
 
 def _check_ui(place: Path) -> None:
-    assert "does not hold study never-run" in _run(place, "ui", "tiny-never-run.yaml", code=2).stderr
+    assert "MLflow has no runs of study never-run" in _run(place, "ui", "tiny-never-run.yaml", code=2).stderr
     command = [sys.executable, "-m", "kdsearch", "ui", "tiny.yaml"]
     with subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
         link, *others = (process.stdout.readline() for _ in range(3))
@@ -271,7 +271,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
     assert described["trial"] == found["trial"]
     assert (place / "picked" / "one" / "model.onnx").is_file()
     again = shell("pick", "tiny.yaml", *options)
-    assert "picked/one holds this student already" in again.err
+    assert "picked/one already contains this student" in again.err
     assert json.loads(again.out) == found
     other = shell("pick", "tiny.yaml", *options, "--with-preprocessing", code=2)
     assert "picked/one exists already (it was written without" in other.err

@@ -138,7 +138,7 @@ def test_check_opens_databases_and_creates_nothing(tmp_path, capsys, monkeypatch
     capsys.readouterr()
     (tmp_path / "mlflow").write_text("in the way")
     assert main(["check", "a.yaml", "--places"]) == USER_ERROR
-    assert "mlflow is not a folder; move it, or name another place" in capsys.readouterr().err
+    assert "mlflow is not a folder; move it, or choose another path" in capsys.readouterr().err
     (tmp_path / "a.yaml").write_text("name: a\ntracking_uri: postgresql://127.0.0.1:9/mlflow\n", encoding="utf-8")
     assert main(["check", "a.yaml", "--places"]) == USER_ERROR
     assert "tracking: postgresql://127.0.0.1:9/mlflow does not answer" in capsys.readouterr().err

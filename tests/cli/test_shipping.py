@@ -94,11 +94,11 @@ def test_other_files_in_a_folder_are_ignored_and_counted(run, place):
     done = run("predict", "student", "mixed", "--out", "of-mixed")
     assert "2 of 2 images done" in done.out, "a mask without its image may be an image"
     for words in (
-        "passed over masks of images beside them: 2, such as mixed/a (1)_mask.png",
-        "passed over files of other endings: 2, such as mixed/b.webp",
-        "passed over broken links: 1, such as mixed/broken.png",
-        "passed over hidden files: 1, such as mixed/._a.png",
-        "passed over linked folders: 1, such as mixed/linked",
+        "skipped masks next to their images: 2, such as mixed/a (1)_mask.png",
+        "skipped files with other endings: 2, such as mixed/b.webp",
+        "skipped broken links: 1, such as mixed/broken.png",
+        "skipped hidden files: 1, such as mixed/._a.png",
+        "skipped linked folders: 1, such as mixed/linked",
     ):
         assert words in done.err
     done = run("predict", "student", "mixed/a (1)_mask.png", "--out", "of-mixed")
@@ -126,10 +126,10 @@ def test_output_inside_the_image_folder_and_pipes_are_not_read(run, place):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no image there"),
+        (["predict", "student", "absent*.png", "--out", "m"], "absent*.png: no images found"),
         (["predict", "student", "absent.png", "--out", "m"], "absent.png: no such file or folder"),
-        (["predict", "student", "pictures", "--out", "pictures"], "--out pictures: holds the images to be read"),
-        (["predict", "pictures", "pictures", "--out", "m"], "pictures: holds no student.yaml"),
+        (["predict", "student", "pictures", "--out", "pictures"], "--out pictures: is the folder of the images"),
+        (["predict", "pictures", "pictures", "--out", "m"], "pictures: contains no student.yaml"),
         (
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
             "would both be written to m/a_mask.png",
@@ -137,7 +137,7 @@ def test_output_inside_the_image_folder_and_pipes_are_not_read(run, place):
         (["evaluate", "student", "bussi=x"], "did you mean 'busi'?"),
         (["evaluate", "student", "busi"], "add the folder of the images: busi=FOLDER"),
         (["evaluate", "student", "busi=absent"], "absent"),
-        (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
+        (["bench", "pictures"], "contains neither model.onnx nor model.int8.onnx"),
     ],
 )
 def test_mistake_is_explained_on_one_screen(run, place, arguments, message):

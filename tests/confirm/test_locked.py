@@ -101,11 +101,11 @@ def test_second_opening_is_refused_unless_it_is_asked_for_and_then_counted(capsy
     assert again.number == 2
     picked = study.pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "which were opened 2 times" in card
-    assert "locked away for a test, which was made 2 times" in card
+    assert "locked test images with a lesion, used 2 times" in card
+    assert "locked for testing (used 2 times)" in card
     page = study.report().read_text(encoding="utf-8")
     assert "Locked test images" in page
-    assert "They were opened 2 times." in page
+    assert "The test set has been used 2 times." in page
 
 
 @pytest.mark.usefixtures("searched")
@@ -124,8 +124,8 @@ def test_opening_that_was_broken_off_counts_and_says_nothing_of_other_recipes():
     _test(0, stop_after=1)
     picked = study.pick(trial=1, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "locked away for a test, which was made 1 time" in card
-    assert "The locked images were opened, but for another recipe than this student's." in card
+    assert "locked for testing (used 1 time)" in card
+    assert "The locked test images were used only to test another student's settings." in card
     assert main(["test", "study.yaml", "--trial", "0"]) == 0, "it is resumed"
     assert _store().number == 1
 
@@ -156,8 +156,8 @@ def test_trial_that_is_not_there_is_named(capsys):
 def test_closed_images_are_not_claimed():
     picked = kdsearch.Study("study.yaml", home="home").pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "locked away for a test that was not made yet" in card
-    assert "No test on locked or external images stands behind these figures." in card
+    assert "locked for testing (not used yet)" in card
+    assert "These scores have not been checked on a held-out or external test set." in card
 
 
 @pytest.mark.usefixtures("searched")

@@ -56,8 +56,8 @@ def test_tested_weights_ship_with_the_scores_of_the_locked_images(capsys):
     assert (described.data["validation"], described.data["test"]) == (0, found.images)
     card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Trial 1, trained on all but the locked images, with seed 0 as planned" in card
-    assert "On the locked test images, of which these weights learnt nothing:" in card
-    assert "The locked images, by which these very weights were scored, were opened once." in card
+    assert "On the locked test images, which these weights were not trained on:" in card
+    assert "These weights were scored on the locked test images. Those were used once." in card
     assert "validat" not in card.casefold().replace("validation images", "")
 
 
@@ -81,7 +81,7 @@ def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys)
     study.pick(trial=1, registry=False, latency=False)
     study.pick(refit=True, registry=False, latency=False)
     assert main(["pick", "study.yaml", "--refit", "--no-latency", "--no-registry"]) == 0
-    assert "holds this student already" in capsys.readouterr().out
+    assert "already contains this student" in capsys.readouterr().out
     searched, refit = (read_description(Path(f"picked/tiny-1{end}")) for end in ("", "-refit"))
     assert (searched.scored_on, refit.scored_on) == ("validation", "test")
     assert searched.files["seen.txt"] == refit.files["seen.txt"], "the recipe was chosen by the same images"
@@ -107,9 +107,9 @@ def test_of_two_tests_each_can_be_shipped_and_the_last_is():
 @pytest.mark.parametrize(
     ("stage", "words", "message"),
     [
-        ("searched", [], "no test is finished; kdsearch test --trial N makes one"),
-        ("searched", ["--trial", "1"], "kdsearch test --trial 1 makes one"),
-        ("tested", ["--trial", "0"], "trial 0 was not tested.*tested: trial 1"),
+        ("searched", [], "no test is finished; run kdsearch test --trial N first"),
+        ("searched", ["--trial", "1"], "run kdsearch test --trial 1 first"),
+        ("tested", ["--trial", "0"], "trial 0 was not tested; tested trials: 1"),
         ("tested", ["--knee"], "--refit cannot be combined with"),
     ],
 )

@@ -111,7 +111,7 @@ def test_data_counts_what_is_found_read_and_left_out(folder, tmp_path, monkeypat
     Path("study.yaml").write_text(text, encoding="utf-8")
     assert main(["data", "study.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "folder: 29 files found, 11 images and 11 masks read, 7 files left out: 2 of images with defects\n" in shown
+    assert "folder: 29 files found, 11 images and 11 masks read, 7 files left out: 2 because of defects\n" in shown
     assert "w.gif" in shown
     assert "sub/s.png" in shown
 

@@ -97,9 +97,9 @@ def test_card_names_the_class_and_the_tags_of_the_study(shipped, bench):
     description = description.model_copy(update={"input": description.input.model_copy(update={"whites": (4095.0,)})})
     card = model_card(description, study, teacher=bench.materials.teacher.scores)
     assert yaml.safe_load(card.split("---")[1])["tags"][:2] == ["street-scenes", "segmentation"]
-    assert "Predicts the class road in grey-scale images" in card
+    assert "Predicts the class road in grayscale images" in card
     assert "| all with road |" in card
-    assert "Images of more than 8 bits are scaled first, so that 4095 becomes 255" in card
+    assert "Images of more than 8 bits must first be scaled so that 4095 becomes 255" in card
 
 
 def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench):
@@ -108,13 +108,13 @@ def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench
     card = model_card(
         found.model_copy(update={"recipe": inherited}), bench.study, teacher=bench.materials.teacher.scores
     )
-    assert "from weights cut out of the wider student of trial 2" in card
+    assert "from weights inherited from the wider student of trial 2" in card
     assert "- start.cold_epochs: 30" in card
 
 
 def test_existing_folder_is_left_alone(bench, weights, tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(KdsearchError, match="out exists already; remove it, or name another folder with --out"):
+    with pytest.raises(KdsearchError, match="out exists already; remove it, or choose another folder with --out"):
         ship(bench, weights, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
@@ -144,7 +144,7 @@ def test_eight_bit_file_that_loses_too_much_is_marked(strict):
     assert not read_description(strict).int8.within_bound
     notes = {entry.key: entry.value for entry in onnx.load(strict / "model.int8.onnx").metadata_props}
     assert "of Dice on the validation split, more than -1" in notes["kdsearch.warning"]
-    assert "the file is marked" in (strict / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "the file contains a warning" in (strict / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_latency_that_was_not_measured_is_not_stated_and_not_taken_for_measured(strict, weights):
@@ -169,7 +169,7 @@ def test_models_that_differ_are_refused(weights, validation):
     network = load_weights(student(3, 0.7, 10), weights)
     with torch.inference_mode():
         expected = network(normalise(validation.grey))
-    with pytest.raises(ExportError, match="does not compute what torch does: logits differ by 0.1"):
+    with pytest.raises(ExportError, match="does not compute the same as torch: logits differ by 0.1"):
         require_same(expected, expected + 0.1, validation)
 
 
@@ -229,7 +229,10 @@ def test_the_same_student_in_the_same_form_is_recognised(shipped, weights, tmp_p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"number": 4}, r"exists already \(it holds trial 3 of a study tiny, not these weights\); remove it, or name"),
+        (
+            {"number": 4},
+            r"exists already \(it contains trial 3 of study tiny, with other weights\); remove it, or choose",
+        ),
         ({"form": Form(preprocessing=True, int8_bound=1.0)}, "written without --with-preprocessing"),
         ({"form": Form(preprocessing=False, int8_bound=0.5)}, "written with --int8-bound 1"),
     ],
@@ -247,8 +250,8 @@ def test_folder_that_was_tampered_with_is_refused(shipped, weights, tmp_path):
         _find(folder, weights)
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"other weights")
-    with pytest.raises(KdsearchError, match="not these weights"):
+    with pytest.raises(KdsearchError, match="with other weights"):
         _find(shipped, other)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(KdsearchError, match=r"exists already \(.*holds no student.yaml"):
+    with pytest.raises(KdsearchError, match=r"exists already \(.*contains no student.yaml"):
         _find(tmp_path / "empty", weights)

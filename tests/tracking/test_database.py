@@ -43,7 +43,9 @@ def test_record_whose_making_was_broken_off_is_made_anew(tmp_path):
     _break_off(tracking.file)
     assert not is_made(tracking.file)
     with (
-        pytest.raises(KdsearchError, match=r"mlflow.db: the making of this record was broken off and it holds nothing"),
+        pytest.raises(
+            KdsearchError, match=r"mlflow.db: this MLflow database is incomplete, because creating it was interrupted"
+        ),
         serving(tracking),
     ):
         pass
@@ -101,9 +103,9 @@ def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monk
     [
         (
             "ffffffffffff",
-            r"a newer MLflow than the installed .* wrote it .*; install that MLflow, or name another",
+            r"it was written by a newer MLflow than the installed .*; install that MLflow, or set another",
         ),
-        ("0a8213491aaa", r"an older MLflow .* wrote it .* bring it up to date with: mlflow db upgrade sqlite:///.*db"),
+        ("0a8213491aaa", r"it was written by an older MLflow .*upgrade it with: mlflow db upgrade sqlite:///.*db"),
     ],
 )
 def test_record_of_another_mlflow_is_refused_with_what_to_do(tmp_path, record, version, remedy):

@@ -43,9 +43,9 @@ def test_password_is_masked_encoded_and_decoded(secret):
         ("http://localhost:99999", "http://localhost:99999: port out of range 0-65535; write HOST:PORT"),
         ("http://localhost:abc", "http://localhost:abc: port could not be cast .*; write HOST:PORT"),
         ("postgresql://me:secret@[host/db", r"postgresql://me:\*\*\*@\[host/db: invalid IPv6 URL; write HOST:PORT"),
-        ("mlruns", "mlruns: must be the URL of a database or of a server, .*; write sqlite:///FOLDER/mlflow.db"),
-        ("file:./mlruns", "file:./mlruns: must be the URL of a database or of a server"),
-        ("sqlite://mlflow.db", "sqlite://mlflow.db: names no file; write three slashes before its path"),
+        ("mlruns", "mlruns: must be the URL of a database or a server, .*; write sqlite:///FOLDER/mlflow.db"),
+        ("file:./mlruns", "file:./mlruns: must be the URL of a database or a server"),
+        ("sqlite://mlflow.db", "sqlite://mlflow.db: must name a file after three slashes"),
     ],
 )
 def test_uri_that_cannot_be_a_record_s_is_refused_before_anybody_is_asked(uri, problem):
@@ -61,6 +61,6 @@ def test_uri_that_cannot_be_a_record_s_is_refused_before_anybody_is_asked(uri, p
 )
 def test_database_shared_with_the_storage_is_noticed_however_it_is_written(storage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(KdsearchError, match="is the study's storage too"):
+    with pytest.raises(KdsearchError, match="is also the study's Optuna database"):
         Tracking(uri="sqlite:///x.db").require_apart_from(storage.format(here=tmp_path, name=tmp_path.name))
     Tracking(uri="sqlite:///x.db").require_apart_from("sqlite:///y.db")

@@ -67,7 +67,7 @@ def test_same_model_is_registered_once(shipped, tracking):
 
 
 def test_trial_without_a_run_is_said(shipped, tracking):
-    with pytest.raises(KdsearchError, match="holds no run of trial 8; kdsearch sync brings it level"):
+    with pytest.raises(KdsearchError, match="MLflow has no run of trial 8 of study .*; kdsearch sync uploads it"):
         register_student(_registration(shipped, trial=8), tracking)
 
 

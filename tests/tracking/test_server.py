@@ -51,7 +51,7 @@ def test_server_that_cannot_start_says_why(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(KdsearchError, match=f"--port {port}: something answers there already"),
+            pytest.raises(KdsearchError, match=f"--port {port}: the port is in use"),
             serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"), port=port),
         ):
             pass

@@ -46,7 +46,7 @@ def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     picked = study.pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Teacher: predictions in maps; whether it has learnt from the images" in card
-    assert "The teacher reaches 100.0 % (of unknown size) on the same images" in card
+    assert "The teacher (of unknown size) reaches 100.0 % Dice on the same images" in card
     page = study.report().read_text(encoding="utf-8")
     assert "Dice 100.0 %, of unknown size" in page
 

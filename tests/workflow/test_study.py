@@ -68,13 +68,13 @@ def test_student_is_picked_within_a_budget_and_loaded(study):
 
 
 def test_nothing_within_a_budget_names_the_nearest(study):
-    with pytest.raises(KdsearchError, match=r"no student of 4 is within params ≤ 100; the nearest is trial 2"):
+    with pytest.raises(KdsearchError, match=r"none of 4 students is within params ≤ 100; the nearest is trial 2"):
         study.pick(params=100)
     assert not Path("picked/stored-2").exists()
 
 
 def test_rules_that_exclude_each_other_are_refused(study):
-    with pytest.raises(KdsearchError, match="smallest_within, knee and trial exclude each other"):
+    with pytest.raises(KdsearchError, match="smallest_within, knee and trial cannot be combined"):
         study.pick(knee=True, trial=1)
 
 
@@ -102,9 +102,9 @@ def test_student_is_picked_though_images_were_added_or_are_gone(study):
 
 def test_place_that_cannot_be_written_is_named(study):
     Path("file").write_text("", encoding="utf-8")
-    with pytest.raises(KdsearchError, match=r"file/study\.html cannot be written: .*; name another place"):
+    with pytest.raises(KdsearchError, match=r"file/study\.html cannot be written: .*; choose another path"):
         study.report("file/study.html")
-    with pytest.raises(KdsearchError, match=r"file/student cannot be written: .*; name another place"):
+    with pytest.raises(KdsearchError, match=r"file/student cannot be written: .*; choose another path"):
         study.pick(trial=SMALLEST, out="file/student", registry=False, latency=False)
 
 
@@ -153,7 +153,7 @@ def test_study_that_a_later_rule_refuses_can_be_read_and_not_run(tmp_path):
         ({"params": 0}, "budget: params must be above zero, got 0"),
         ({"min_dice": 80}, "budget: min_dice must lie between 0 and 1, got 80"),
         ({"smallest_within": -1}, "rule: .* got -1"),
-        ({"int8_bound": 2}, "int8_bound must lie between 0 and 1"),
+        ({"int8_bound": 2}, "int8_bound must be between 0 and 1"),
         ({"params": "many"}, "'many' is not a number"),
     ],
 )

@@ -47,8 +47,8 @@ def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
     described = read_description(picked.folder)
     assert described.data["unlabelled"] == 12
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "- phantom, without its masks: simulated by kdsearch" in card
-    assert "12 further images taught through the teacher alone." in card
+    assert "- phantom, without masks: simulated by kdsearch" in card
+    assert "12 more images without masks were used, with the teacher's predictions only." in card
     assert (
         len(read_seen(picked.folder, described).learnt.digests)
         == 12 + described.data["train"] + described.data["validation"]
@@ -98,7 +98,7 @@ def test_plain_student_s_card_counts_none_of_them():
         assert described.data["unlabelled"] == taught
         assert len(read_seen(picked.folder, described).learnt.digests) == seen + taught
         card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-        assert ("taught through the teacher alone" in card) == (path != "none")
+        assert ("with the teacher's predictions only" in card) == (path != "none")
 
 
 @pytest.mark.usefixtures("place")
