@@ -1,4 +1,4 @@
-"""Looks at each image and mask of a study's sources, and lists what a person should look at."""
+"""Inspects each image and mask of a study's sources, and lists what a person should check."""
 
 from __future__ import annotations
 
@@ -22,60 +22,60 @@ from kdsearch.errors import DataError
 Mask = npt.NDArray[np.bool_]
 
 COLOURED_FRACTION = 0.0005
-"""Of the pixels; less is JPEG's doing."""
+"""Fraction of colored pixels above which an image is reported; fewer are JPEG artifacts."""
 COLOUR_STEP = 40
-"""Grey values by which a pixel's channels differ where it is coloured."""
+"""A pixel is colored if its channels differ by more than this."""
 SPECK = 0.02
-"""Of the lesion's area; a smaller part of a mask is a speck."""
+"""A part of a mask below this fraction of the lesion's area is a speck."""
 HOLE = 0.001
-"""Of the lesion's area; a smaller hole is left alone."""
+"""Holes below this fraction of the lesion's area are ignored."""
 BORDER = 0.02
-"""Of the image's outline."""
+"""Fraction of the image's border above which a mask is reported to touch it."""
 NEARLY_ALL = 0.6
 NEARLY_NOTHING = 0.001
-"""Of the image's area."""
+"""Fractions of the image's area."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLook:
-    """What was seen of one image and its mask at the size of their files."""
+    """Properties of one image and its mask at their original resolution."""
 
     info: ImageInfo
     height: int
     width: int
     mode: str
-    """Of the file, in Pillow's words."""
+    """Pillow's mode of the file."""
     mask_files: int
     area: float
-    """Of the lesion, as a fraction of the image."""
+    """Area of the lesion as a fraction of the image."""
     parts: int
-    """Connected parts of the mask that are no specks."""
+    """Connected parts of the mask, without specks."""
     specks: int
     holes: int
     border: float
-    """Fraction of the image's outline that lies in the mask."""
+    """Fraction of the image's border that is in the mask."""
     coloured: float
-    """Fraction of coloured pixels."""
+    """Fraction of colored pixels."""
     transparent: float
     """Fraction of transparent pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Images with something in common that a person should look at."""
+    """Images with one thing in common that a person should check."""
 
     what: str
     images: tuple[tuple[str, ...], ...]
-    """Ids; those that belong together, such as a picture and its double, stand together."""
+    """Ids of images; related images, such as near-duplicates, share a tuple."""
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All of them."""
+        """All ids in one tuple."""
         return tuple(name for together in self.images for name in together)
 
 
 def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
-    """Each image that came from a file; ``infos`` are those of the data set, which has left out what is defective."""
+    """Inspects each image of ``infos`` that came from a file."""
     known = {info.id: info for info in infos}
     for source in config.sources:
         if isinstance(source, PhantomSource):
@@ -115,7 +115,7 @@ def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
 
 
 def _colours(path: Path) -> tuple[str, float, float]:
-    """The file's mode, and fractions of coloured and of transparent pixels."""
+    """Returns the file's mode and its fractions of colored and of transparent pixels."""
     with opened(path) as image:
         mode = image.mode
         if mode not in ("RGB", "RGBA", "P"):
@@ -127,7 +127,7 @@ def _colours(path: Path) -> tuple[str, float, float]:
 
 
 def _parts(mask: Mask) -> tuple[int, int]:
-    """Connected parts of the mask: large ones, and specks."""
+    """Counts the mask's large connected parts, and its specks."""
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     specks = int((sizes < SPECK * sizes.sum()).sum())
@@ -135,44 +135,44 @@ def _parts(mask: Mask) -> tuple[int, int]:
 
 
 def _holes(mask: Mask) -> int:
-    """Parts of the background that the mask surrounds."""
+    """Counts background regions that the mask encloses."""
     labels, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     return int((sizes > HOLE * mask.sum()).sum())
 
 
 def findings(looks: Sequence[ImageLook]) -> tuple[Finding, ...]:
-    """What a person should look at, the most serious first; nothing where there is nothing."""
+    """Lists what a person should check, the most serious first."""
     doubles = _doubles(looks)
     across = [together for together in doubles if len({look.info.label for look in together}) > 1]
     alone = (
         ("masks that touch the image's border", [look for look in looks if look.border > BORDER]),
         ("masks with specks", [look for look in looks if look.specks]),
         ("masks with holes", [look for look in looks if look.holes]),
-        ("masks of several parts", [look for look in looks if look.parts > 1]),
-        ("masks of several files, which were joined", [look for look in looks if look.mask_files > 1]),
+        ("masks with several parts", [look for look in looks if look.parts > 1]),
+        ("masks in several files, which were merged", [look for look in looks if look.mask_files > 1]),
         (f"masks over {NEARLY_ALL:.0%} of the image", [look for look in looks if look.area > NEARLY_ALL]),
         (f"masks under {NEARLY_NOTHING:.1%} of the image", [look for look in looks if 0 < look.area < NEARLY_NOTHING]),
-        ("images with coloured pixels, such as measures burnt in", _by(looks, "coloured", COLOURED_FRACTION)),
-        ("images with transparent pixels, which are shown black", _by(looks, "transparent", 0.0)),
-        ("images without a lesion", [look for look in looks if not look.area]),
+        ("images with colored pixels, such as burned-in measurements", _by(looks, "coloured", COLOURED_FRACTION)),
+        ("images with transparent pixels, which are read as black", _by(looks, "transparent", 0.0)),
+        ("negative images", [look for look in looks if not look.area]),
     )
     found = [
-        Finding(what="near-duplicates of different labels", images=_ids(across)),
+        Finding(what="near-duplicates with different labels", images=_ids(across)),
         *(Finding(what=what, images=tuple((look.info.id,) for look in some)) for what, some in alone),
-        Finding(what="near-duplicates, which stay in one part of every split", images=_ids(doubles)),
+        Finding(what="near-duplicates, which every split keeps in one part", images=_ids(doubles)),
     ]
     return tuple(one for one in found if one.images)
 
 
 def _by(looks: Iterable[ImageLook], name: str, least: float) -> list[ImageLook]:
-    """Those above the least, the most first."""
+    """Lists the images above the limit, in descending order."""
     chosen = [look for look in looks if getattr(look, name) > least]
     return sorted(chosen, key=lambda look: (-getattr(look, name), look.info.id))
 
 
 def _doubles(looks: Sequence[ImageLook]) -> list[list[ImageLook]]:
-    """Images of one group that is no patient's: near-duplicates are named by their first image."""
+    """Finds groups of near-duplicates, which are named by their first image."""
     groups: dict[str, list[ImageLook]] = defaultdict(list)
     for one in looks:
         groups[group_of(one.info)].append(one)
@@ -189,8 +189,8 @@ def _ids(groups: Iterable[Sequence[ImageLook]]) -> tuple[tuple[str, ...], ...]:
 
 
 def composition(looks: Sequence[ImageLook]) -> list[tuple[str, ...]]:
-    """Head, then a row for each source and label: images, groups, sizes of files, areas of lesions."""
-    rows: list[tuple[str, ...]] = [("source", "label", "images", "groups", "files, pixels", "lesion area %, 5–50–95 %")]
+    """Returns a table with a row for each source and label: images, groups, image sizes, lesion areas."""
+    rows: list[tuple[str, ...]] = [("source", "label", "images", "groups", "size, pixels", "lesion area %, 5–50–95 %")]
     counted = Counter((look.info.source, look.info.label or "") for look in looks)
     for source, label in sorted(counted):
         here = [look for look in looks if (look.info.source, look.info.label or "") == (source, label)]

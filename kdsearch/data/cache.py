@@ -1,4 +1,4 @@
-"""Reads a study's images once and keeps them as memory-mapped arrays by the fingerprint of their content."""
+"""Reads a study's images once, and caches them as memory-mapped arrays by the fingerprint of their content."""
 
 from __future__ import annotations
 
@@ -48,29 +48,29 @@ logger = logging.getLogger(__name__)
 C = TypeVar("C", Dataset, UnlabelledImages)
 
 FORMAT = 3
-"""Counts changes to how files become arrays; those of another are others."""
+"""Raised with each change to how files are read; part of every fingerprint."""
 READING = 1
-"""Counts changes that make other arrays of few data sets; the fingerprints of all others stay."""
+"""Raised with changes that affect few data sets; part of only their fingerprints."""
 NAMED = 5
-"""Files that an error names."""
+"""An error lists at most this many files."""
 SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
 
 
 def load_dataset(
     config: DataConfig, home: Path, *, stored: str | None = None, whites: Sequence[float] | None = None
 ) -> Dataset:
-    """The study's images, from the cache where their content is known; raises DataError that lists every defect.
+    """Loads the study's images, from the cache if their content is unchanged; raises DataError with all defects.
 
-    ``stored`` is the fingerprint of images that trials were made from: what an older release made of these very files
-    is then opened as it is, by whoever only reads results. ``whites`` are those of a student that is evaluated, as
-    ``read_grey`` takes them; without, each source has its own.
+    ``stored`` is the fingerprint of the images of existing trials. If an older release cached arrays of
+    these files under it, commands that only read results open those. ``whites`` belong to a student that
+    is evaluated (see ``read_grey``). Default: each source's own.
     """
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     with using_home(home):
         remove_leftovers(home / "data", now=time.time())
         digests = FileDigests(home / "data" / "digests.json")
         files = _fingerprint(config, listings, digests, whites=whites)
-        with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
+        with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
         if dataset is None:
@@ -86,7 +86,7 @@ def load_dataset(
 
 
 def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -> Dataset | None:
-    """What the cache has of those files; None if it has nothing whole."""
+    """Opens the cached images of these files; None if there are none or they are damaged."""
     folder = home / "data" / files
     if stored == files and folder.is_dir() and (old := _intact_dataset(folder)) is not None:
         return old
@@ -98,9 +98,9 @@ def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -
 
 
 def _intact(folder: Path, opened: Callable[[Path], C], parts: Callable[[C], tuple[Sized, ...]]) -> C | None:
-    """What is cached in the folder; None if there is nothing, or it is damaged.
+    """Opens a cached folder; returns None if it does not exist or is damaged.
 
-    ``parts`` of a cache have one item per image.
+    ``parts`` returns arrays that must have the same length.
     """
     if not folder.is_dir():
         return None
@@ -108,10 +108,10 @@ def _intact(folder: Path, opened: Callable[[Path], C], parts: Callable[[C], tupl
         found = opened(folder)
         if len({len(part) for part in parts(found)}) == 1:
             return found
-        why = "its files are of different numbers of images"
+        why = "its files hold different numbers of images"
     except (OSError, EOFError, ValueError, LookupError, KdsearchError) as error:
         why = first_line(error)
-    logger.warning("the cached images in %s are damaged (%s) and are made again", folder, why)
+    logger.warning("the cached images in %s are damaged (%s) and will be rebuilt", folder, why)
     return None
 
 
@@ -122,7 +122,7 @@ def _intact_dataset(folder: Path) -> Dataset | None:
 def _made(
     config: DataConfig, listings: list[Listing | None], home: Path, files: str, *, whites: Sequence[float] | None
 ) -> Dataset:
-    """Reads the files; keeps the arrays, unless an older release kept the same, and what was noticed."""
+    """Reads the files, then caches the arrays, unless an older release cached the same, and the remarks."""
     gathered = gather(config.sources, listings, size=config.size, whites=whites)
     gathered.infos = grouped(gathered)
     refuse_defects(gathered.defects, config)
@@ -139,7 +139,7 @@ def _made(
 
 
 def open_dataset(home: Path, fingerprint: str) -> Dataset:
-    """The cached data set of that fingerprint, as a worker opens it."""
+    """Opens the cached data set with this fingerprint, for a worker."""
     return _open(home / "data" / fingerprint)
 
 
@@ -153,7 +153,7 @@ def _fingerprint(
 def content_of(
     sources: Sequence[Source | UnlabelledSource], listings: Sequence[Listing | None], digests: FileDigests
 ) -> list[object]:
-    """What stands for the content of each source, and for what it is called."""
+    """Returns what identifies each source: its name, its reader and its content."""
     parts: list[object] = []
     for source, listing in zip(sources, listings, strict=True):
         if isinstance(source, PhantomSource):
@@ -167,7 +167,7 @@ def content_of(
 
 
 def _require_images(config: DataConfig, listings: list[Listing | None], gathered: Gathered) -> None:
-    """Raises DataError that says what was looked for if a source gave no image."""
+    """Raises DataError if a source has no usable image."""
     for source, listing in zip(config.sources, listings, strict=True):
         if listing is None or any(info.source == source_name(source) for info in gathered.infos):
             continue
@@ -175,13 +175,13 @@ def _require_images(config: DataConfig, listings: list[Listing | None], gathered
         there = "; ".join(f"{one}: {', '.join(one.names[:NAMED])}" for one in passed_over(listing))
         defects = f"; {len(listing.defects)} files have defects" if listing.defects else ""
         raise DataError(
-            f"data.sources: source {source_name(source)}: no image can be used in {folders}; wanted are "
-            f"{listing.wanted}; found are {there or 'no other files'}{defects}"
+            f"data.sources: source {source_name(source)}: no usable image in {folders}; expected {listing.wanted}; "
+            f"found {there or 'no other files'}{defects}"
         )
 
 
 def _store(gathered: Gathered, folder: Path) -> None:
-    """Writes the arrays; those of a damaged folder are replaced."""
+    """Writes the arrays; replaces a damaged folder."""
     with whole_folder(folder, replace=True) as beside:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
@@ -208,11 +208,11 @@ _TOGETHER = TypeAdapter(tuple[tuple[str, ...], ...])
 
 
 def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Splits) -> UnlabelledPart | None:
-    """The study's unlabelled images for that split of its data set, from the cache where they are known.
+    """Loads the study's unlabelled images for a split, from the cache if their content is unchanged.
 
-    An image that belongs together with a validation or test image is left out: by a group of one name in plain folders,
-    or as its near-duplicate. None where the study has no such sources. Raises DataError where none can be used, or that
-    lists every defect.
+    Leaves out near-duplicates of validation and test images and, in plain folders, images whose group has
+    the same name. Returns None if the study has no unlabelled sources. Raises DataError with all defects,
+    or if no image can be used.
     """
     if not config.unlabelled:
         return None
@@ -221,7 +221,7 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
         digests = FileDigests(home / "data" / "digests.json")
         content = content_of(config.unlabelled, listings, digests)
         fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_defect, *content)
-        with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
+        with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         folder = home / "data" / fingerprint
         whole = _intact_unlabelled(folder)
@@ -242,7 +242,7 @@ def _intact_unlabelled(folder: Path) -> UnlabelledImages | None:
 
 
 def open_unlabelled(home: Path, fingerprint: str) -> UnlabelledImages:
-    """The cached images of that fingerprint, as a worker opens them."""
+    """Opens the cached unlabelled images with this fingerprint, for a worker."""
     return _open_unlabelled(home / "data" / fingerprint)
 
 
@@ -257,21 +257,20 @@ def _open_unlabelled(folder: Path) -> UnlabelledImages:
 
 
 def _read_together(content: bytes) -> tuple[tuple[str, ...], ...]:
-    """The first releases wrote a list."""
-    found = json.loads(content)
+    found = json.loads(content)  # the first releases wrote a list
     return _TOGETHER.validate_python(
         TOGETHER_SCHEMA.upgraded({"together": found} if isinstance(found, list) else found)["together"]
     )
 
 
 def open_part(home: Path, place: UnlabelledPlace) -> UnlabelledPart:
-    """The part that lies there."""
+    """Opens the part that ``place`` describes."""
     whole = open_unlabelled(home, place.data)
     return UnlabelledPart(whole=whole, positions=place.positions, fraction=place.fraction)
 
 
 def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder: Path) -> None:
-    """Reads labelled and unlabelled images, to see which belong together, and keeps the latter."""
+    """Reads all images to find which belong together, and caches the unlabelled ones."""
     labelled = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     gathered = gather((*config.sources, *config.unlabelled), (*labelled, *listings), size=config.size)
     known = {source_name(source) for source in config.sources}
@@ -287,7 +286,7 @@ def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder
     defects += [defect for defect in gathered.defects if defect.path in read]
     refuse_defects(defects, config)
     if not places:
-        raise DataError("data.unlabelled: none of the folders holds an image that can be read")
+        raise DataError("data.unlabelled: no folder has a readable image")
     together = _together(gathered, set(places), shared=plain)
     with whole_folder(folder, replace=True) as beside:
         np.save(beside / "images.npy", np.stack([gathered.images[place] for place in places]))
@@ -298,7 +297,7 @@ def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder
 
 
 def _together(gathered: Gathered, unlabelled: set[int], *, shared: Collection[str]) -> dict[int, tuple[str, ...]]:
-    """For each unlabelled image the labelled ones of its cluster; groups of the sources ``shared`` go by name."""
+    """Lists, for each unlabelled image, the images with masks in its cluster (``shared`` as for ``clusters``)."""
     numbers = clusters(gathered, shared=shared)
     members: dict[int, list[str]] = {}
     for place, info in enumerate(gathered.infos):

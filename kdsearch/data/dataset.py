@@ -1,4 +1,4 @@
-"""The data set as the rest of the house sees it: arrays in memory and what is known of each image."""
+"""The data set as the rest of kdsearch uses it: arrays in memory, and facts about each image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from kdsearch.files.digests import digest
 from kdsearch.files.schema import Schema, unchanged
 
 ACROSS = "across sources: "
-"""How the name of a group begins that has members in several sources."""
+"""Prefix of the names of groups that span several sources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
-    """What is known of one image."""
+    """Facts about one image."""
 
     id: str
     """``SOURCE/NAME``."""
     source: str
     label: str | None
     group: str | None
-    """Images of one group never stand on both sides of a split; None is a group of its own."""
+    """A split keeps all images of a group in one part; an image without a group is its own group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +38,28 @@ class Dataset:
     """All images of a study at one size."""
 
     images: Pixels
-    """N×H×W grey values 0-255, memory-mapped."""
+    """N×H×W gray values 0-255, memory-mapped."""
     masks: Pixels
     """N×H×W, 255 inside a lesion."""
     infos: tuple[ImageInfo, ...]
     fingerprint: str
     """Changes with any pixel, name, label or group."""
     whites: tuple[float, ...] = ()
-    """What became 255 in images of more than 8 bits, of one source or another; empty where there were none."""
+    """Values that were scaled to 255 in images of more than 8 bits; empty if there are no such images."""
     skipped: tuple[str, ...] = ()
-    """Defects of images that were left out, as the study file allowed."""
+    """Defects of images that were left out with ``on_defect: skip``."""
     remarks: tuple[Remark, ...] = ()
-    """Files and images that were passed over or changed."""
+    """Files and images that were ignored or changed."""
 
     @property
     def has_lesion(self) -> npt.NDArray[np.bool_]:
-        """N, true where the mask is not empty."""
+        """N, true if the mask is not empty."""
         return np.asarray(self.masks.reshape(len(self.masks), -1).any(axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Which images train, which compare trials, which stay locked; as positions in the data set."""
+    """Positions of the images for training, for comparing trials (validation) and for the locked test."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -69,77 +69,77 @@ class Splits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlabelledImages:
-    """All images of a study without masks, at its size."""
+    """All unlabelled images of a study at its size."""
 
     images: Pixels
-    """N×H×W grey values 0-255, memory-mapped."""
+    """N×H×W gray values 0-255, memory-mapped."""
     infos: tuple[ImageInfo, ...]
     together: tuple[tuple[str, ...], ...]
-    """For each, the ids of the data set's images that it belongs together with."""
+    """For each image, the ids of the data set's images in the same group."""
     fingerprint: str
     """Changes with any pixel, name or group, and with the data set."""
     skipped: tuple[str, ...] = ()
-    """Defects of images that were left out, as the study file allowed."""
+    """Defects of images that were left out with ``on_defect: skip``."""
     remarks: tuple[Remark, ...] = ()
-    """Files that were passed over."""
+    """Files that were ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlabelledPlace:
-    """Where such a part lies on this machine."""
+    """Where a worker finds an ``UnlabelledPart`` in the cache of its machine."""
 
     data: str
-    """The fingerprint of the whole."""
+    """The fingerprint of the ``UnlabelledImages``."""
     positions: tuple[int, ...]
     fraction: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlabelledPart:
-    """Those that students of one split may learn from."""
+    """The unlabelled images that students of one split may be trained on."""
 
     whole: UnlabelledImages
     positions: tuple[int, ...]
     fraction: float
-    """Of each batch."""
+    """Fraction of each batch that is unlabelled."""
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Their names."""
+        """The sources' names, sorted."""
         return tuple(sorted({self.whole.infos[position].source for position in self.positions}))
 
     @property
     def fingerprint(self) -> str:
-        """Stands for them and their fraction."""
+        """Changes with the images, the positions and the fraction."""
         return digest(self.whole.fingerprint, self.positions, self.fraction)
 
     def place(self) -> UnlabelledPlace:
-        """Where they lie under kdsearch's folder on this machine."""
+        """Returns where the images are cached on this machine."""
         return UnlabelledPlace(data=self.whole.fingerprint, positions=self.positions, fraction=self.fraction)
 
     def packed(self) -> UnlabelledPart:
-        """The same in memory, ready to travel to another machine."""
+        """Loads the images into memory, so that the part can be sent to another machine."""
         whole = dataclasses.replace(self.whole, images=np.asarray(self.whole.images))
         return dataclasses.replace(self, whole=whole)
 
     def beside(self, dataset: Dataset, splits: Splits) -> UnlabelledPart:
-        """Those for another split: that none of its validation and test images belongs together with.
+        """Returns the part for another split: without images in groups of its validation and test images.
 
-        Raises DataError where there is none.
+        Raises DataError if no image is left.
         """
         held = {dataset.infos[position].id for position in (*splits.validation, *splits.test)}
         kept = tuple(place for place, ids in enumerate(self.whole.together) if held.isdisjoint(ids))
         if not kept:
             raise DataError(
-                f"data.unlabelled: all of {len(self.whole.infos)} images belong together with validation or test "
-                "images; name other images"
+                f"data.unlabelled: all {len(self.whole.infos)} images belong to groups of validation or test images; "
+                "use other images"
             )
         return dataclasses.replace(self, positions=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSummary:
-    """What a record of a study says of its images."""
+    """What is stored about a study's images."""
 
     fingerprint: str
     split: str
@@ -150,41 +150,40 @@ class DataSummary:
     validation: int
     test: int
     unlabelled: int = 0
-    """Images without masks that students learn from."""
+    """Number of unlabelled images that students are trained on."""
     unlabelled_fingerprint: str | None = None
-    """Of those; None where there are none."""
+    """None if there are no unlabelled images."""
     validation_groups: tuple[int, ...] | None = None
-    """A number for each validation image, in the order of the split, equal where images belong together, such as to one
-    patient; None in what was stored before it was kept."""
+    """The group's number of each validation image, in the order of the split; None in older summaries."""
     caution: str = ""
-    """Why scores are probably too good, as a sentence without its period; empty if nothing is known against them."""
+    """Why scores are probably too high, as a sentence without its period; empty if there is no reason."""
 
 
 def group_of(info: ImageInfo) -> str:
-    """What the image belongs to, such as a patient of its source; itself where nothing is known."""
+    """Returns a name for the image's group, unique over all sources; its own id if it has no group."""
     if info.group is None:
         return info.id
     return info.group if info.group.startswith(ACROSS) else f"{info.source}/group/{info.group}"
 
 
 def dump_summary(summary: DataSummary) -> str:
-    """As it is stored."""
+    """Writes a summary as JSON."""
     return json.dumps(SUMMARY_SCHEMA.stamped(_SUMMARY.dump_python(summary, mode="json")))
 
 
 def read_summary(text: str) -> DataSummary:
-    """A stored summary; raises KdsearchError for a newer release's."""
+    """Reads a stored summary; raises KdsearchError if a newer release wrote it."""
     return _SUMMARY.validate_python(SUMMARY_SCHEMA.upgraded(json.loads(text)))
 
 
 def dump_infos(infos: Iterable[ImageInfo]) -> bytes:
-    """As they are stored."""
+    """Writes infos as JSON."""
     return json.dumps(INFOS_SCHEMA.stamped({"images": _INFOS.dump_python(tuple(infos))}), indent=1).encode()
 
 
 def read_infos(content: bytes) -> tuple[ImageInfo, ...]:
-    """Stored ones; the first releases wrote a list. Raises ValueError, or KdsearchError for a newer release's."""
-    found = json.loads(content)
+    """Reads stored infos; raises ValueError, or KdsearchError if a newer release wrote them."""
+    found = json.loads(content)  # the first releases wrote a list
     return _INFOS.validate_python(
         INFOS_SCHEMA.upgraded({"images": found} if isinstance(found, list) else found)["images"]
     )

@@ -1,4 +1,4 @@
-"""Decodes a study's sources into arrays, and joins images that belong together."""
+"""Decodes a study's sources into arrays, and groups images that belong together."""
 
 from __future__ import annotations
 
@@ -43,42 +43,43 @@ Bools = npt.NDArray[np.bool_]
 
 DIFFERENCE_BITS, HASH_BITS = 256, 320
 MAX_DIFFERENCE_BITS = 30
-"""Of the 256-bit difference hash. Between different images of BUSI 32 are the fewest; half of a JPEG's size, 16."""
+"""Limit for the 256-bit difference hash. Different images of BUSI differ in at least 32 bits; halving a JPEG's
+resolution changes 16."""
 MAX_PERCEPTUAL_BITS = 8
-"""Of the 64-bit perceptual hash."""
+"""Limit for the 64-bit perceptual hash."""
 MAX_BITS_IF_NAMED_ALIKE = 45, 12
-"""The same where a file's name or group says so too: 2 % may be cut off at each side."""
+"""Both limits if the file names or groups match too; they tolerate a crop of 2 % on each side."""
 ROWS = 1024
-"""Images that are compared at once."""
+"""Number of images that are compared at once."""
 THUMBNAIL = 64
-"""Height and width in pixels of what is correlated."""
+"""Height and width, in pixels, of the thumbnails that are correlated."""
 MAX_SHIFT = 8
-"""Pixels of a thumbnail."""
+"""In pixels of a thumbnail."""
 LEAST_CORRELATION = 0.95
-"""Of the overlap. On BUSI all 36 pairs above it that the hashes miss show one scan; below it others begin."""
+"""Limit for the overlap. On BUSI, all 36 pairs above it that the hashes miss show one scan; below it some do not."""
 WORTH_A_LOOK = 0.75
-"""Of the circular correlation, which is fast."""
+"""Limit for the circular correlation, a fast first test."""
 
 
 def hash_image(image: Pixels) -> Bools:
-    """320 bits: the 256-bit difference hash and the 64-bit perceptual hash of an H×W gray image.
+    """Computes the 256-bit difference hash and the 64-bit perceptual hash of an H×W gray image: 320 bits.
 
-    The former says where gray values rise from left to right, the latter which of the lowest 8×8 cosine waves are
-    stronger than their median; both as the package ImageHash computes them.
+    The first records where gray values rise from left to right, the second which of the lowest 8×8
+    cosine coefficients exceed their median. Both equal those of the package ImageHash.
     """
-    picture = Image.fromarray(image)
-    small, large = (np.asarray(picture.resize(size, Image.Resampling.LANCZOS)) for size in ((17, 16), (32, 32)))
+    whole = Image.fromarray(image)
+    small, large = (np.asarray(whole.resize(size, Image.Resampling.LANCZOS)) for size in ((17, 16), (32, 32)))
     waves = fft.dctn(large.astype(np.float64))[:8, :8]
     return np.concatenate([(small[:, 1:] > small[:, :-1]).ravel(), (waves > np.median(waves)).ravel()])
 
 
 def thumbnail(image: Pixels) -> Pixels:
-    """The image at 64×64."""
+    """Resizes an image to 64×64."""
     return np.asarray(Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
 
 
 def are_near(hashes: Bools, known: Bools, *, named_alike: bool = False) -> Bools:
-    """N, true where one of N×320 hashes is near one of the known M×320: the picture is a copy of a known one."""
+    """Returns N booleans: whether each of N×320 hashes is close to one of the known M×320 hashes."""
     if not len(known):
         return np.zeros(len(hashes), dtype=np.bool_)
     parts = (
@@ -88,7 +89,7 @@ def are_near(hashes: Bools, known: Bools, *, named_alike: bool = False) -> Bools
 
 
 def similar_pairs(hashes: Sequence[Bools], thumbnails: Sequence[Pixels]) -> list[tuple[int, int]]:
-    """Positions of pairs that show one picture: both hashes are near, or thumbnails correlate after a small shift."""
+    """Finds near-duplicates: pairs whose hashes are close, or whose thumbnails correlate after a small shift."""
     bits = np.stack(hashes)
     pairs = {(int(a), int(b)) for a, b in np.argwhere(np.triu(_near(bits, bits), k=1))}
     stack = np.stack(thumbnails).astype(np.float32)
@@ -97,7 +98,7 @@ def similar_pairs(hashes: Sequence[Bools], thumbnails: Sequence[Pixels]) -> list
 
 
 def clusters_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """For each of ``count`` positions the number of its cluster; those of a pair are in one."""
+    """Returns the cluster number of each of ``count`` positions; the positions of a pair share a cluster."""
     edges = np.array([*pairs, *((index, index) for index in range(count))], dtype=np.int64).reshape(-1, 2)
     graph = csr_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
     _, clusters = connected_components(graph, directed=False)
@@ -105,20 +106,20 @@ def clusters_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _near(a: Bools, b: Bools, *, named_alike: bool = False) -> Bools:
-    """N×M, true where both hashes of N×320 and M×320 are near."""
+    """Compares N×320 with M×320 hashes; N×M, true if both parts are close."""
     most = MAX_BITS_IF_NAMED_ALIKE if named_alike else (MAX_DIFFERENCE_BITS, MAX_PERCEPTUAL_BITS)
     differ = _distances(a[:, :DIFFERENCE_BITS], b[:, :DIFFERENCE_BITS]) <= most[0]
     return np.asarray(differ & (_distances(a[:, DIFFERENCE_BITS:], b[:, DIFFERENCE_BITS:]) <= most[1]))
 
 
 def _distances(a: Bools, b: Bools) -> Floats:
-    """N×M numbers of bits that differ; whole numbers, as float32 for the sake of speed."""
+    """Counts differing bits, N×M; float32 for speed."""
     ones, others = a.sum(axis=1, dtype=np.float32), b.sum(axis=1, dtype=np.float32)
     return np.asarray(ones[:, None] + others[None, :] - 2 * (a.astype(np.float32) @ b.T.astype(np.float32)))
 
 
 def _candidates(stack: Floats) -> Iterable[tuple[int, int, tuple[int, int]]]:
-    """Pairs whose circular cross-correlation is high at a small shift, and that shift downwards and to the right."""
+    """Finds pairs with a high circular cross-correlation at a small shift, and that shift (down, right)."""
     centred = stack - stack.mean(axis=(1, 2), keepdims=True)
     norms = np.sqrt(np.square(centred).sum(axis=(1, 2), keepdims=True))
     spectra = fft.rfft2(centred / np.maximum(norms, 1e-6))
@@ -132,7 +133,7 @@ def _candidates(stack: Floats) -> Iterable[tuple[int, int, tuple[int, int]]]:
 
 
 def _correlation(a: Floats, b: Floats, shift: tuple[int, int]) -> bool:
-    """Whether the pictures' overlap correlates at the shift or one pixel beside it."""
+    """Returns whether the overlap of two thumbnails correlates within one pixel of the shift."""
     return any(
         _overlap(a, b, down, right) >= LEAST_CORRELATION
         for down in range(shift[0] - 1, shift[0] + 2)
@@ -141,7 +142,7 @@ def _correlation(a: Floats, b: Floats, shift: tuple[int, int]) -> bool:
 
 
 def _overlap(a: Floats, b: Floats, down: int, right: int) -> float:
-    """Normalised cross-correlation of where both are, b moved back by the shift."""
+    """Computes the normalized cross-correlation of the overlap, with b moved back by the shift."""
     height, width = a.shape[0] - abs(down), a.shape[1] - abs(right)
     p = a[max(0, -down) :][:height, max(0, -right) :][:, :width].ravel()
     q = b[max(0, down) :][:height, max(0, right) :][:, :width].ravel()
@@ -150,35 +151,35 @@ def _overlap(a: Floats, b: Floats, down: int, right: int) -> float:
 
 
 STEP = 16
-"""Between the sizes that are tried for a small lesion."""
+"""Step between the sizes that are tried for a small lesion."""
 LARGEST = 1024
-"""Of ``data.size``."""
+"""Upper limit of ``data.size``."""
 AS_STORED = (
-    "; EXIF says that the image is shown turned, but kdsearch reads pixels as they are stored: turn it for good, such "
-    "as with ImageOps.exif_transpose of Pillow"
+    "; the image has an EXIF rotation, which kdsearch ignores: rotate its pixels, such as with Pillow's "
+    "ImageOps.exif_transpose"
 )
 
 
 @dataclass(slots=True)
 class Gathered:
-    """Images that were read, and what was found wrong."""
+    """The images that were read, and what was found wrong."""
 
     images: list[Pixels] = field(default_factory=list)
     masks: list[Pixels] = field(default_factory=list)
     infos: list[ImageInfo] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
     looks: dict[int, tuple[npt.NDArray[np.bool_], Pixels]] = field(default_factory=dict)
-    """Hash and thumbnail of images from files, by their places."""
+    """Hash and thumbnail of images from files, by position."""
     whites: set[float] = field(default_factory=set)
     shrunk: dict[str, int | None] = field(default_factory=dict)
-    """Images whose lesion is so small that it would vanish, and the least size at which it does not."""
+    """Images whose lesion would vanish, and the smallest size that keeps it (None: no size)."""
     rotated: list[str] = field(default_factory=list)
-    """Images that EXIF turns otherwise than their masks."""
+    """Images whose EXIF orientation differs from that of their masks."""
     differs: bool = False
-    """Whether releases that wrote no reading next to the arrays made other arrays of these files."""
+    """Whether releases that stored no ``Reading`` read these files differently."""
 
     def keep_mask(self, name: str, mask: Pixels, size: int) -> None:
-        """Adds the mask of the image ``name``; a lesion keeps one pixel at least."""
+        """Adds the mask of the image ``name``; a lesion keeps at least one pixel."""
         small = resize_mask(mask, size)
         if mask.any() and not small.any():
             small = one_pixel(mask, size)
@@ -195,16 +196,16 @@ def gather(
     size: int,
     whites: Sequence[float] | None = None,
 ) -> Gathered:
-    """All images at that size, without the listings' defects; a simulated source has no listing.
+    """Reads all images at ``size``, except defective ones; a simulated source has no listing.
 
-    ``whites`` replace what is white in each source.
+    ``whites`` replace each source's own white value.
     """
     gathered = Gathered()
     for source, listing in zip(sources, listings, strict=True):
         if isinstance(source, PhantomSource):
             _simulate(source, size, gathered)
         else:
-            assert listing is not None, "it is listed before it is read"
+            assert listing is not None, "a source of files has a listing"
             _read(source, listing, size, gathered, whites=whites)
     return gathered
 
@@ -252,7 +253,7 @@ def _read(
 def _decode(
     entry: Entry, gathered: Gathered, *, whites: Sequence[float], masks: SourceMasks
 ) -> tuple[Pixels, Pixels] | None:
-    """Image and mask at their own size; None where a file of theirs was added to the defects."""
+    """Reads image and mask at their original resolution; adds an unreadable file to the defects and returns None."""
     path = entry.image
     try:
         image = read_grey(path, whites=whites)
@@ -268,18 +269,18 @@ def _decode(
 
 
 def grouped(gathered: Gathered) -> list[ImageInfo]:
-    """The images, near-duplicates in one group wherever none is given, and across sources.
+    """Groups near-duplicates, within sources that name no groups and across sources.
 
-    Within a source that names its groups, such as patients, those are trusted.
+    Within a source that names groups, such as patients, those are used unchanged.
     """
     named = _named(gathered.infos, clusters(gathered))
     return [named[place] if place in gathered.looks else info for place, info in enumerate(gathered.infos)]
 
 
 def clusters(gathered: Gathered, *, shared: Collection[str] = ()) -> list[int]:
-    """For each image the number of its cluster: those that a group, or a near-duplicate picture, joins.
+    """Returns the cluster number of each image: clusters join groups and near-duplicates.
 
-    Groups of one name are one in the sources ``shared``; in any other they are that source's own.
+    Groups with the same name are one group in the sources ``shared``, and different groups in all others.
     """
     infos, places = gathered.infos, list(gathered.looks)
     trusted = all(infos[place].group for place in places) and len({infos[place].source for place in places}) <= 1
@@ -299,7 +300,7 @@ def clusters(gathered: Gathered, *, shared: Collection[str] = ()) -> list[int]:
 
 
 def _named(infos: list[ImageInfo], clusters: list[int]) -> list[ImageInfo]:
-    """The images, grouped by their clusters, which are called by a given group or by their first image."""
+    """Sets the group of each image to its cluster, named after a given group or after its first image."""
     members: dict[int, list[ImageInfo]] = {}
     for info, number in zip(infos, clusters, strict=True):
         members.setdefault(number, []).append(info)

@@ -1,4 +1,4 @@
-"""Folders of images and masks, and how one is found for the other."""
+"""Lists folders of images and masks, and pairs each image with its masks."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ class Entry:
     """Unique within the source and the same on every machine."""
     image: Path
     masks: tuple[Path, ...]
-    """The lesion is their union; empty where the image is known to hold no lesion."""
+    """The lesion is the union of the masks; no masks mean a negative image."""
     label: str | None = None
     group: str | None = None
-    """Patient, or None where nothing is known."""
+    """For example the patient; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """All a reader found in a folder, and what it found wrong there."""
+    """The images and the defects that a reader found in a folder."""
 
     entries: tuple[Entry, ...]
     defects: tuple[Defect, ...] = ()
     folders: tuple[Path, ...] = ()
-    """Those whose files are the images and masks."""
+    """The folders with the images and masks."""
     known: tuple[Path, ...] = ()
-    """Files in them that are left out on purpose, such as masks of other structures."""
+    """Files in these folders that are left out on purpose, such as masks of other structures."""
     wanted: str = ""
-    """What the reader looks for in them, for errors."""
+    """The files that the reader expects there, for errors."""
 
     @property
     def files(self) -> list[Path]:
-        """Images and masks that are to be read."""
+        """All images and masks of the entries."""
         return [path for entry in self.entries for path in (entry.image, *entry.masks)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
-    """One file that cannot be used as it is."""
+    """A file that cannot be used."""
 
     path: Path
     problem: str
+    """Part of the fingerprint of a listing, so readers must not reword it."""
     hint: str = ""
-    """More about it, which does not count in a fingerprint."""
+    """More about the problem; not part of a fingerprint."""
 
     def __str__(self) -> str:
         return f"{shown(self.path)}: {self.problem}{self.hint}"
@@ -62,41 +63,41 @@ class Defect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
-    """Files or images that were left out or changed, and that a user should know of."""
+    """Files or images that were left out or changed, which a user should know."""
 
     what: str
-    """Follows their number."""
+    """The text after their number."""
     names: tuple[str, ...]
     quiet: bool = False
-    """Whether they are counted only, such as hidden files of an operating system."""
+    """Whether to report only their number, as for hidden files of an operating system."""
 
     def __str__(self) -> str:
         return f"{len(self.names)} {self.what}"
 
 
 def shown(path: Path | str) -> str:
-    """The path as text that any terminal takes; bytes that are no UTF-8 are shown by their numbers."""
+    """Converts a path to valid text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class Reader(Protocol):
-    """Lists a published data set's folder; raises DataError where the layout is not there."""
+    """Lists a published data set's folder; raises DataError if the layout is missing."""
 
     def __call__(self, folder: Path) -> Listing: ...
 
 
 FORMATS = "PNG, JPEG, TIFF and BMP"
-"""What ``SUFFIXES`` stand for."""
+"""The formats of ``SUFFIXES``."""
 NOT_UTF_8 = "its name is not UTF-8; rename it"
 
 
 def require_folder(folder: Path, expected: Sequence[str], *, inside: str | None = None, where: str) -> Path:
-    """The folder that holds all of ``expected``: the one given, or ``inside`` it; raises DataError otherwise."""
+    """Returns ``folder``, or ``inside`` it, if it contains all of ``expected``; raises DataError otherwise."""
     candidates = [folder, folder / inside] if inside else [folder]
     for candidate in candidates:
         if all((candidate / name).exists() for name in expected):
             return candidate
-    state = "does not hold" if folder.is_dir() else "is not a folder; it should hold"
+    state = "must contain" if folder.is_dir() else "is not a folder; it must contain"
     raise DataError(f"{folder} {state} {', '.join(expected)}; get the data: {where}")
 
 
@@ -109,10 +110,9 @@ def pair_by_stem(
     group_of: Callable[[str], str | None] = lambda _: None,
     known: Collection[str] | None = None,
 ) -> Listing:
-    """Every image with the mask of the same stem.
+    """Pairs every image with the mask of the same stem.
 
-    An image without a mask, a mask without an image, a stem that stands twice, and an image that is not among the
-    ``known`` are defects.
+    Defects are images without a mask, masks without an image, duplicate stems, and images that are not in ``known``.
     """
     mask_files, entries = _by_stem(masks), list[Entry]()
     defects = [*_misnamed(images), *_misnamed(masks)]
@@ -149,7 +149,7 @@ def list_images(
     group_of: Callable[[str], str | None] = lambda _: None,
     known: Collection[str] | None = None,
 ) -> Listing:
-    """Every image, whatever masks there are; a stem that stands twice, or is not among the ``known``, is a defect."""
+    """Lists every image without masks; duplicate stems, and stems that are not in ``known``, are defects."""
     entries: list[Entry] = []
     defects = _misnamed(images)
     for files in _by_stem(images).values():
@@ -164,7 +164,7 @@ def list_images(
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    """Files by their names without ending, in Unicode's composed form."""
+    """Lists files by their stems, in NFC."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and not is_hidden(path) and is_utf_8(path.name):
@@ -173,17 +173,17 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 
 
 def stems(folder: Path) -> tuple[str, ...]:
-    """Names of the folder's images without ending."""
+    """Lists the stems of the folder's images."""
     return tuple(_by_stem(folder))
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether it is a hidden file, such as the ``._a.png`` that macOS puts next to ``a.png`` in archives."""
+    """Returns whether a file is hidden, such as the ``._a.png`` that macOS puts next to ``a.png`` in archives."""
     return path.name.startswith(".")
 
 
 def is_utf_8(name: str) -> bool:
-    """Whether the bytes of the name can be shown and stored."""
+    """Returns whether the bytes of the name are valid UTF-8."""
     return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
@@ -196,13 +196,15 @@ def _misnamed(folder: Path) -> list[Defect]:
 
 
 def _other_kind(folder: Path, stem: str) -> str:
-    """What lies there under that name and is not read."""
+    """Explains that a file with this stem exists but has an unsupported format."""
     found = next((path for path in sorted(folder.iterdir()) if path.stem == stem and path.is_file()), None)
-    return "" if found is None or found.suffix.lower() in SUFFIXES else f"; {found.name} is not read, only {FORMATS}"
+    if found is None or found.suffix.lower() in SUFFIXES:
+        return ""
+    return f"; {found.name} is not read, because only {FORMATS} are supported"
 
 
 def passed_over(listing: Listing) -> tuple[Remark, ...]:
-    """What lies in the listing's folders and is neither read nor a defect."""
+    """Lists files in the listing's folders that are neither read nor defects."""
     counted = {*listing.files, *listing.known, *(defect.path for defect in listing.defects)}
     hidden, below, other = list[str](), list[str](), list[Path]()
     for folder in dict.fromkeys(listing.folders):
@@ -219,11 +221,11 @@ def passed_over(listing: Listing) -> tuple[Remark, ...]:
     kinds = ", ".join(ending for ending, _ in endings.most_common(4)) + (", …" if len(endings) > 4 else "")
     found = (
         Remark(
-            what=f"files in image folders that are not read ({kinds}; read are {FORMATS} files named like images)",
+            what=f"files in image folders that are ignored ({kinds}; kdsearch reads {FORMATS} files named like images)",
             names=tuple(map(shown, other)),
         ),
-        Remark(what="images in sub-folders, which are not read; move them up", names=tuple(below)),
-        Remark(what="hidden files, which are not read", names=tuple(hidden), quiet=True),
+        Remark(what="images in subfolders, which are ignored; move them up", names=tuple(below)),
+        Remark(what="hidden files, which are ignored", names=tuple(hidden), quiet=True),
     )
     return tuple(one for one in found if one.names)
 
@@ -232,16 +234,16 @@ FOLDER_WHERE = "put images into images/ and masks of the same names into masks/"
 
 
 def read_folder(folder: Path, *, csv: str | None = None, masks: bool = True) -> Listing:
-    """Lists ``images/`` and ``masks/``; the table ``csv`` has a column ``image`` and any of ``group``, ``label``.
+    """Lists ``images/`` and, if ``masks``, ``masks/``.
 
-    Without ``masks`` nobody looks for those.
+    The table ``csv`` has a column ``image``, and may have ``group`` and ``label``.
     """
     root = require_folder(folder, ("images", "masks") if masks else ("images",), where=FOLDER_WHERE)
     return _with_table(root, root / "images", root / "masks" if masks else None, csv=csv)
 
 
 def read_images(folder: Path, *, csv: str | None = None) -> Listing:
-    """Lists the folder's own images, without masks; ``csv`` as of ``read_folder``."""
+    """Lists the images in the folder, without masks; ``csv`` as for ``read_folder``."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; put images into it")
     return _with_table(folder, folder, None, csv=csv)
@@ -265,7 +267,5 @@ def _with_table(root: Path, images: Path, masks: Path | None, *, csv: str | None
     there = {entry.id for entry in listing.entries} | {defect.path.stem for defect in listing.defects}
     strangers = set(rows) - {normal(stem) for stem in there}
     if strangers:
-        raise DataError(
-            f"{root / (csv or '')}: names images that are not there: {', '.join(sorted(strangers)[:NAMED])}"
-        )
+        raise DataError(f"{root / (csv or '')}: lists images that do not exist: {', '.join(sorted(strangers)[:NAMED])}")
     return listing

@@ -1,4 +1,4 @@
-"""Decodes mask files into lesion pixels; what is background is decided for all masks of a source together."""
+"""Decodes mask files; decides for all masks of a source together which value is background."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from kdsearch.data.pixels import AmbiguousError, Pixels, decoded, is_deep, opaqu
 from kdsearch.errors import DataError
 
 COLOUR_STEP = 40
-"""By how much a channel of two colours of one brightness differs, if they are not one colour by rounding."""
+"""Colors of equal brightness are different if a channel differs by more than this; less is rounding."""
 CLASSES = 32
-"""More values than this are no class numbers."""
+"""Masks with more values than this do not hold class numbers."""
 LISTED = 8
-"""Values that an error names."""
-AS_PNG = 'such as Image.open(PATH).convert("L").point(lambda v: 255 * (v > 127)) of Pillow, and save it as PNG'
+"""An error lists at most this many values."""
+AS_PNG = 'such as with Pillow: Image.open(PATH).convert("L").point(lambda v: 255 * (v > 127)), and save it as PNG'
 
 
 class SourceMasks:
     """The masks of one source.
 
-    A mask of two values says which is background: the lower. A mask of one value above 0 does not, so then all masks
-    of the source are looked at.
+    In a mask with two values the lower one is background. A mask with a single value above 0 is
+    ambiguous; the other masks of the source then decide.
     """
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
-        """``paths``: all masks of the source."""
+        """Takes the paths of all masks of the source."""
         self._paths = tuple(paths)
         self._low: dict[int, Path] = {}
         self._high: dict[int, Path] = {}
         self._all_seen = False
         self.recoded = False
-        """Whether a mask of one value above 0 was read as empty."""
+        """Whether a mask with a single value above 0 was read as empty."""
 
     def read(self, path: Path, *, shape: tuple[int, int]) -> Pixels:
-        """The mask as H×W of 0 and 255.
+        """Reads a mask as H×W of 0 and 255.
 
-        Raises DataError if the file cannot be decoded, is not two-valued, or has another size than ``shape`` (H, W).
+        Raises DataError if the file cannot be decoded, is not binary, or is not of size ``shape`` (H, W).
         """
         grey = _mask_values(path)
         if grey.shape != shape:
@@ -55,11 +55,11 @@ class SourceMasks:
         return np.where(grey > background, np.uint8(255), np.uint8(0))
 
     def require_one_coding(self, source: str) -> None:
-        """Raises DataError if a value is background in one of the masks that were read and the lesion in another."""
+        """Raises DataError if a value is background in one mask and lesion in another."""
         for value in sorted(self._low.keys() & self._high.keys()):
             raise DataError(
-                f"data.sources: source {source}: grey value {value} is the lesion in {self._high[value]} and "
-                f"background in {self._low[value]}; save all masks as 0 for background and 255 for the lesion"
+                f"data.sources: source {source}: gray value {value} is the lesion in {self._high[value]} and "
+                f"background in {self._low[value]}; save all masks with 0 for background and 255 for the lesion"
             )
 
     def _note(self, values: list[int], path: Path) -> None:
@@ -68,7 +68,7 @@ class SourceMasks:
             self._high.setdefault(values[1], path)
 
     def _is_background(self, value: int) -> bool:
-        """Whether a mask that holds this value only is empty; raises AmbiguousError if the others do not say."""
+        """Returns whether a mask with only this value is empty; raises AmbiguousError if that cannot be decided."""
         if value == 0:
             return True
         self._see_all()
@@ -77,8 +77,8 @@ class SourceMasks:
             return True
         if self._high and value not in self._high:
             raise AmbiguousError(
-                f"every pixel is {value}, a value that no other mask of the source has; save background as 0 and the "
-                "lesion as 255"
+                f"every pixel is {value}, and no other mask of the source has this value; save background as 0 and "
+                "the lesion as 255"
             )
         return False
 
@@ -95,7 +95,7 @@ class SourceMasks:
 
 
 def _mask_values(path: Path) -> Pixels:
-    """H×W grey values; raises DataError if two colours would become one."""
+    """Reads H×W gray values; raises DataError if two colors would become one."""
     image = decoded(path)
     grey = np.asarray(to_grey(image))
     if not is_deep(image) and image.mode not in ("1", "L"):
@@ -104,7 +104,7 @@ def _mask_values(path: Path) -> Pixels:
 
 
 def _require_distinct(colours: Pixels, grey: Pixels) -> None:
-    """Raises AmbiguousError if colours that differ have one grey value in a mask that would seem two-valued."""
+    """Raises AmbiguousError if a seemingly binary mask has different colors with the same gray value."""
     if (colours == colours[..., :1]).all():
         return
     values = np.unique(grey)
@@ -114,40 +114,43 @@ def _require_distinct(colours: Pixels, grey: Pixels) -> None:
         here = colours[grey == value].astype(np.int16)
         if (here.max(axis=0) - here.min(axis=0)).max() > COLOUR_STEP:
             raise AmbiguousError(
-                f"mask has two colours of one brightness ({value} of 255), such as red and green; save it as black and "
-                "white"
+                f"mask has two colors of the same brightness ({value} of 255), such as red and green; save it in black "
+                "and white"
             )
 
 
 def _too_many(values: list[int], path: Path) -> str:
     listed = ", ".join(map(str, values[:LISTED])) + (", …" if len(values) > LISTED else "")
-    what = f"mask has more than two grey values ({listed})"
+    what = f"mask has more than two gray values ({listed})"
     if path.suffix.lower() in (".jpg", ".jpeg"):
         return f"{what}; JPEG blurs masks: threshold it, {AS_PNG}"
     if len(values) > CLASSES:
-        return f"{what}; blurred by smoothing or resizing? Threshold it, {AS_PNG}"
-    return f"{what}; class numbers? kdsearch learns one class: save that class as 255 and all others as 0, as PNG"
+        return f"{what}; was it smoothed or resized? Threshold it, {AS_PNG}"
+    return (
+        f"{what}; are they class numbers? kdsearch segments one class: save that class as 255 and all others as 0, "
+        "as PNG"
+    )
 
 
 LISTED_DEFECTS = 3
-"""Files with one problem that are named one by one; more are summed up."""
+"""If more files than this have the same problem, they share one line."""
 KINDS = 12
-"""Kinds of problems that are named; a screen has few lines."""
+"""At most this many kinds of problems are listed, to fit on a screen."""
 
 
 def refuse_defects(defects: Sequence[Defect], config: DataConfig) -> None:
-    """Raises DataError that sums them up, unless the study leaves such images out."""
+    """Raises DataError that summarizes the defects, unless the study leaves out such images."""
     if defects and config.on_defect == "stop":
         listed = "\n".join(f"  {line}" for line in summed_up(defects))
         raise DataError(
-            f"{len(defects)} files cannot be used as they are:\n{listed}\n"
-            "Fix them, or leave these images out: on_defect: skip in a study file's data section, --on-defect skip "
-            "for kdsearch evaluate."
+            f"{len(defects)} files cannot be used:\n{listed}\n"
+            "Fix them, or leave these images out: set on_defect: skip in the study file's data section, or pass "
+            "--on-defect skip to kdsearch evaluate."
         )
 
 
 def summed_up(defects: Sequence[Defect]) -> list[str]:
-    """A line for each defect, or for all of one kind if there are many."""
+    """Returns a line per defect, or one line for all defects of a kind if there are many."""
     kinds: dict[str, list[Defect]] = defaultdict(list)
     for defect in defects:
         kinds[_kind(defect)].append(defect)
@@ -162,11 +165,11 @@ def summed_up(defects: Sequence[Defect]) -> list[str]:
 
 
 def _kind(defect: Defect) -> str:
-    """Equal for defects that differ in numbers and names."""
+    """Returns the problem without numbers and names, which is equal for defects of one kind."""
     return re.sub(r"\d+", "#", re.sub(r"\(.*?\)|'.*?'|as .*$", "", defect.problem))
 
 
 def summed_up_again(lines: Sequence[str]) -> list[str]:
-    """As ``summed_up``, from defects as they are kept in a cache, ``FILE: PROBLEM``."""
+    """Does the same as ``summed_up`` for defects from a cache, in the form ``FILE: PROBLEM``."""
     parts = (line.partition(": ") for line in lines)
     return summed_up([Defect(path=Path(file), problem=problem) for file, _, problem in parts])

@@ -1,4 +1,4 @@
-"""Images and masks at the size of their files, one after the other."""
+"""Reads images and masks at their original resolution."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ SCHEMA = Schema(what="reading of images", upgrades=(unchanged,))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Of the files of one fingerprint."""
+    """What was found when the files of one fingerprint were read."""
 
     data: str
-    """The fingerprint of the arrays. It differs from the files' if older releases made other arrays of them."""
+    """The fingerprint of the arrays. It differs from the files' if older releases read these files differently."""
     shrunk: Mapping[str, int | None]
-    """Images whose lesion would vanish at the study's size, and the least size at which it does not; None: there is no
-    such size."""
+    """Images whose lesion would vanish at the study's size, and the smallest size that keeps it (None: no size)."""
     rotated: tuple[str, ...]
-    """Images that EXIF turns otherwise than their masks."""
+    """Images whose EXIF orientation differs from that of their masks."""
 
     def remarks(self, size: int) -> tuple[Remark, ...]:
-        """What a user should know; ``size`` is the study's."""
+        """Returns what a user should know; ``size`` is the study's."""
         least = [one or 0 for one in self.shrunk.values()]
         remedy = f"data.size: {max(least, default=0)} keeps all" if all(least) else "no data.size keeps all"
         found = (
             Remark(
-                what=f"images whose lesion is too small for size {size}, of which one pixel is kept ({remedy})",
+                what=f"images whose lesion is too small for size {size} and is reduced to one pixel ({remedy})",
                 names=tuple(self.shrunk),
             ),
             Remark(
-                what="images that EXIF turns, but not their masks; pixels are read as they are stored, so look whether "
-                "the masks fit",
+                what="images with an EXIF rotation that their masks lack; kdsearch ignores EXIF, so check that the "
+                "masks fit",
                 names=self.rotated,
             ),
         )
@@ -59,12 +58,12 @@ _READING = TypeAdapter(Reading)
 
 
 def keep_reading(home: Path, files: str, reading: Reading) -> None:
-    """Keeps it for the files of that fingerprint; raises OSError."""
+    """Stores the reading of the files with this fingerprint; raises OSError."""
     write_whole(str(_place(home, files)), json.dumps(SCHEMA.stamped(asdict(reading)), indent=1).encode())
 
 
 def known_reading(home: Path, files: str) -> Reading | None:
-    """What was kept for the files of that fingerprint; None if nothing was, or it cannot be read."""
+    """Returns the stored reading of the files with this fingerprint, or None if there is no readable one."""
     try:
         content = json.loads(_place(home, files).read_text(encoding="utf-8"))
         return _READING.validate_python(SCHEMA.upgraded(content))
@@ -77,26 +76,26 @@ def _place(home: Path, files: str) -> Path:
 
 
 FRACTION_OF_DIAGONAL = 0.01
-"""The tolerance of surfaces where a pixel's size is not known."""
+"""Tolerance of surface Dice, as a fraction of the image's diagonal, if the pixel size is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeImage:
-    """One image before it is resized."""
+    """One image at its original resolution."""
 
     id: str
     """As in ``ImageInfo``."""
     grey: Pixels
-    """H×W grey values 0-255."""
+    """H×W gray values 0-255."""
     mask: Pixels
     """H×W, 255 inside a lesion."""
     tolerance_px: float
-    """How far outlines may differ in normalised surface Dice, in pixels."""
+    """Tolerance of normalized surface Dice, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeMask:
-    """One image's lesion, packed."""
+    """One image's lesion mask, packed to one bit per pixel."""
 
     height: int
     width: int
@@ -105,13 +104,13 @@ class NativeMask:
 
     @property
     def lesion(self) -> npt.NDArray[np.bool_]:
-        """H×W, true inside."""
+        """H×W, true inside the lesion."""
         bits = np.unpackbits(np.frombuffer(self.packed, np.uint8), count=self.height * self.width)
         return bits.reshape(self.height, self.width).astype(np.bool_)
 
 
 def native_masks(config: DataConfig, wanted: Collection[str]) -> dict[str, NativeMask]:
-    """The wanted images' lesions by id; raises DataError for one that cannot be read."""
+    """Reads the lesion masks of the wanted images, by id; raises DataError if a file cannot be read."""
     return {
         image.id: NativeMask(
             height=image.mask.shape[0],
@@ -126,9 +125,9 @@ def native_masks(config: DataConfig, wanted: Collection[str]) -> dict[str, Nativ
 def native_images(
     config: DataConfig, wanted: Collection[str], *, whites: Sequence[float] | None = None
 ) -> Iterator[NativeImage]:
-    """The wanted images by their ids, in the order of the sources; raises DataError for one that cannot be read.
+    """Yields the wanted images in the order of the sources; raises DataError if a file cannot be read.
 
-    ``whites`` are a student's, so that grey values are those that it is fed; without, each source has its own.
+    ``whites`` belong to a student, so that gray values are scaled as in its training. Default: each source's own.
     """
     for source in config.sources:
         name = source_name(source)

@@ -1,4 +1,4 @@
-"""Finds images that follow each other by name and look alike, but are in different parts of a split."""
+"""Detects similar images with consecutive names (video frames) that are in different parts of a split."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ import numpy.typing as npt
 from kdsearch.data.dataset import ACROSS, Dataset, DataSummary, Splits, UnlabelledPart, group_of
 
 SIDE = 16
-"""Height and width in pixels of what is correlated."""
+"""Height and width, in pixels, of the thumbnails that are correlated."""
 LEAST_IMAGES = 20
-"""Of a source; fewer say nothing."""
+"""Sources with fewer images are not checked."""
 CHANCE = 0.01
-"""Share of pairs of images far apart by name that count as alike."""
+"""Fraction of pairs with distant names that count as similar; sets the threshold."""
 MANY = 0.1
-"""Share of neighbours that are alike, from which on it is no chance."""
+"""From this fraction of similar consecutive pairs on, the similarity is not due to chance."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
-    """Pairs of images of sources without groups that follow each other by name."""
+    """Counts of pairs of images with consecutive names, over sources without groups."""
 
     pairs: int
     alike: int
-    """More alike than 99 % of pairs far apart by name, as the frames of a video are."""
+    """Pairs more similar than 99 % of the pairs with distant names, as video frames are."""
     apart: int
-    """Of the alike, those in different parts of the split."""
+    """Similar pairs whose images are in different parts of the split."""
 
     def __str__(self) -> str:
         return (
-            f"no groups (patients, videos) are given, and of {self.alike} pairs of images that follow each other by "
-            f"name and look alike, {self.apart} are in different parts of the split: scores are probably too good; "
-            "name the groups in a table (csv) with the columns image and group"
+            f"no groups (patients, videos) are given, and {self.apart} of {self.alike} pairs of similar images with "
+            "consecutive names are in different parts of the split: scores are probably too high; name the groups in "
+            "a table (csv) with the columns image and group"
         )
 
 
 def neighbours_apart(dataset: Dataset, splits: Splits) -> Neighbours | None:
-    """Such pairs, if there are so many that they are no chance, and some are in different parts; None otherwise.
+    """Counts similar pairs, or returns None if they are due to chance or no pair is split.
 
-    Only sources of files are looked at that give no groups.
+    Checks only sources of files that name no groups.
     """
     part = dict.fromkeys(splits.train, "train") | dict.fromkeys(splits.validation, "validation")
     part |= dict.fromkeys(splits.test, "test")
@@ -60,14 +60,14 @@ def neighbours_apart(dataset: Dataset, splits: Splits) -> Neighbours | None:
 
 
 def _without_groups(dataset: Dataset) -> list[list[int]]:
-    """Positions by source, in the order of names, of sources whose groups are near-duplicates only."""
+    """Positions in the order of names, for each source whose only groups are near-duplicates."""
     ids = {info.id for info in dataset.infos}
     sources: dict[str, list[int]] = {}
     given = set[str]()
     for position, info in enumerate(dataset.infos):
         sources.setdefault(info.source, []).append(position)
         if info.group is None or info.group.removeprefix(ACROSS) not in ids:
-            given.add(info.source)  # simulated images have no group, and nothing in common
+            given.add(info.source)  # simulated images have no group and are independent
     return [
         sorted(positions, key=lambda position: _in_order(dataset.infos[position].id))
         for source, positions in sources.items()
@@ -76,7 +76,7 @@ def _without_groups(dataset: Dataset) -> list[list[int]]:
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:
-    """A key by which ``a (9)`` comes before ``a (10)``."""
+    """Sort key that puts ``a (9)`` before ``a (10)``."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -97,7 +97,7 @@ def _of_source(dataset: Dataset, positions: Sequence[int], part: dict[int, str])
 
 
 def _normalised(dataset: Dataset, positions: Sequence[int]) -> Floats:
-    """N×256: small copies of mean 0 and length 1."""
+    """N×256 thumbnails with mean 0 and norm 1."""
     step = dataset.images.shape[1] // SIDE
     side = step * SIDE
     small = np.stack(
@@ -109,7 +109,7 @@ def _normalised(dataset: Dataset, positions: Sequence[int]) -> Floats:
 
 
 def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> DataSummary:
-    """The images and their split in a few figures."""
+    """Summarizes the images and their split."""
     neighbours = neighbours_apart(dataset, splits)
     return DataSummary(
         fingerprint=dataset.fingerprint,
@@ -127,6 +127,6 @@ def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | Non
 
 
 def _numbered(names: list[str]) -> tuple[int, ...]:
-    """Equal numbers for equal names, from 0 in the order of appearance."""
+    """Numbers names from 0 in order of appearance; equal names get equal numbers."""
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
     return tuple(places[name] for name in names)

@@ -1,4 +1,4 @@
-"""Simulated ultrasound images with lesions, made from a seed."""
+"""Simulates ultrasound images with lesions from a seed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy import fft, ndimage
 from kdsearch.data.pixels import Pixels
 
 SIZE = 192
-"""Height and width of the simulated field in pixels; about 0.2 mm each."""
+"""Height and width of the simulated field in pixels of about 0.2 mm."""
 TISSUE_ATTENUATION = 0.002
-"""Of one pixel, one way, in nepers."""
+"""Nepers per pixel, one way."""
 
 Label = Literal["benign", "malignant", "normal"]
 Region: TypeAlias = npt.NDArray[np.bool_]
@@ -22,7 +22,7 @@ Region: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(slots=True, kw_only=True)
 class Anatomy:
-    """What the beam meets."""
+    """The tissue that the beam passes through."""
 
     echo: Map
     """H×W scatterer amplitudes, 1 for glandular tissue."""
@@ -34,7 +34,7 @@ class Anatomy:
 
 
 def draw_anatomy(label: Label, rng: np.random.Generator) -> Anatomy:
-    """A breast with one lesion of that kind, or with none where the label is ``normal``."""
+    """Draws a breast with one benign or malignant lesion, or none if the label is ``normal``."""
     anatomy = _layers(label, rng)
     for _ in range(rng.integers(3, 8)):
         _add_fat_lobule(anatomy, rng)
@@ -78,7 +78,7 @@ def _add_ligament(anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 
 def _add_cyst(anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """Echo-free, round, bright behind: not a lesion, and looks like the easiest one."""
+    """Adds a round, anechoic cyst with enhancement behind it; it is not a lesion, but resembles one."""
     radius = rng.uniform(4, 11)
     inside = _blob(
         rng,
@@ -91,7 +91,7 @@ def _add_cyst(anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 
 def _add_benign(anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """Smooth, wider than tall, enhancement behind."""
+    """Adds a smooth lesion that is wider than tall, with enhancement behind it."""
     tall = rng.uniform(13, 30)
     wide = tall * rng.uniform(1.2, 2.0)
     inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.06)
@@ -100,7 +100,7 @@ def _add_benign(anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 
 def _add_malignant(anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """Irregular, taller than wide, shadow behind."""
+    """Adds an irregular lesion that is taller than wide, with a shadow behind it."""
     wide = rng.uniform(13, 30)
     tall = wide * rng.uniform(1.0, 1.6)
     inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.13, spicules=True)
@@ -109,7 +109,7 @@ def _add_malignant(anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 
 def _fill(anatomy: Anatomy, inside: Region, *, contrast_db: float, rng: np.random.Generator) -> None:
-    """Scatterers inside the lesion, relative to the tissue around it; the border is not perfectly sharp."""
+    """Fills the lesion with scatterers, relative to the tissue around it; its border is slightly blurred."""
     around = ndimage.binary_dilation(inside, iterations=8) & ~inside
     level = np.sqrt(np.mean(anatomy.echo[around] ** 2)) * _amplitude(contrast_db)
     texture = _amplitude(2 * _smooth_noise(rng, 6))
@@ -132,7 +132,7 @@ def _blob(
     roughness: float,
     spicules: bool = False,
 ) -> Region:
-    """An ellipse whose radius wobbles with the angle; ``radii`` are (tall, wide), ``roughness`` is relative to them."""
+    """Draws an ellipse with an irregular outline; ``radii`` are (tall, wide), ``roughness`` is relative to them."""
     reach = 1.7 * max(radii)
     top, left = (max(0, int(middle - reach)) for middle in centre)
     bottom, right_end = (max(0, min(SIZE, int(middle + reach) + 1)) for middle in centre)
@@ -149,7 +149,7 @@ def _blob(
 
 
 def _outline(rng: np.random.Generator, *, roughness: float, orders: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """Radius of a closed outline around 1, at 720 angles from -pi to pi."""
+    """Draws a closed outline: radii around 1 at 720 angles from -pi to pi."""
     swings = rng.standard_normal(len(orders)) / np.sqrt(orders) * roughness
     phases = rng.uniform(0, 2 * np.pi, len(orders))
     angles = np.linspace(-np.pi, np.pi, 720)[:, None]
@@ -158,7 +158,7 @@ def _outline(rng: np.random.Generator, *, roughness: float, orders: npt.NDArray[
 
 
 def _smooth_noise(rng: np.random.Generator, scale: float) -> Map:
-    """H×W Gaussian noise of unit variance that changes over ``scale`` pixels."""
+    """Draws H×W Gaussian noise with unit variance and a correlation length of ``scale`` pixels."""
     coarse = max(1, int(scale / 3))
     cells = -(-SIZE // coarse)
     noise = ndimage.gaussian_filter(rng.standard_normal((cells, cells), dtype=np.float32), scale / coarse, mode="wrap")
@@ -174,22 +174,22 @@ def _amplitude(decibels: float | Map) -> Map:
 Map: TypeAlias = npt.NDArray[np.float32]
 
 OVERSAMPLING = 4
-"""Axial samples of the radio-frequency signal for one pixel of depth."""
+"""Axial samples of the radio-frequency signal per pixel of depth."""
 WAVELENGTH = 6.0
-"""Of the pulse, in axial samples."""
+"""Wavelength of the pulse, in axial samples."""
 PULSE_SIGMA = 5.0
 """Standard deviation of the pulse's envelope, in axial samples."""
 BEAM_SIGMAS = (1.4, 1.0, 1.3, 1.7, 2.1, 2.6)
-"""Standard deviation of the beam in lateral pixels, at even steps from the skin down; the second is the focus."""
+"""Standard deviation of the beam in lateral pixels, in equal steps from the skin down; the second is the focus."""
 DYNAMIC_RANGE_DB = 55.0
 
 
 def envelope(echo: Map, attenuation: Map, rng: np.random.Generator) -> Map:
-    """The detected envelope, H×W, of dense random scatterers seen through the point-spread function.
+    """Computes the detected envelope, H×W, of dense random scatterers convolved with the point-spread function.
 
     Args:
         echo: H×W scatterer amplitudes (not power), any unit.
-        attenuation: H×W one-way attenuation in nepers per pixel; what is left above the mean is not compensated.
+        attenuation: H×W one-way attenuation in nepers per pixel; the mean at each depth is compensated.
         rng: draws the scatterers.
     """
     amplitudes = np.repeat(echo, OVERSAMPLING, axis=0)
@@ -202,7 +202,7 @@ def envelope(echo: Map, attenuation: Map, rng: np.random.Generator) -> Map:
 
 
 def log_compress(detected: Map, *, gain_db: float, noise_db: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Grey values 0-255 for DYNAMIC_RANGE_DB below the 99th percentile, shifted by the gain, over electronic noise."""
+    """Maps DYNAMIC_RANGE_DB below the 99th percentile to gray values 0-255, after adding gain and electronic noise."""
     top = np.percentile(detected, 99)
     floor = top * 10 ** (noise_db / 20) * np.abs(rng.standard_normal(detected.shape, dtype=np.float32))
     decibels = 20 * np.log10((detected + floor) / top + 1e-6) + gain_db
@@ -211,7 +211,7 @@ def log_compress(detected: Map, *, gain_db: float, noise_db: float, rng: np.rand
 
 
 def _lateral_beam(scatterers: Map) -> Map:
-    """Blurs each depth with the beam's width there; widths between two zones are blends of both."""
+    """Blurs each depth by the width of the beam there, interpolated between two zones."""
     height = scatterers.shape[0]
     place = np.linspace(0, len(BEAM_SIGMAS) - 1, height, dtype=np.float32)[:, None]
     blurred = np.zeros_like(scatterers)
@@ -224,7 +224,7 @@ def _lateral_beam(scatterers: Map) -> Map:
 
 
 def _analytic_echoes(scatterers: Map) -> npt.NDArray[np.complex64]:
-    """The analytic signal along depth: echoes of the pulse and their Hilbert transform, in one filter."""
+    """Computes the analytic signal along depth: one filter applies the pulse and the Hilbert transform."""
     height = scatterers.shape[0]
     length = fft.next_fast_len(height + 8 * int(PULSE_SIGMA))
     frequencies = np.fft.fftfreq(length)[:, None]
@@ -235,23 +235,23 @@ def _analytic_echoes(scatterers: Map) -> npt.NDArray[np.complex64]:
 
 
 VERSION = 1
-"""Counts changes to the simulation, so that cached images of an older one are not taken for new."""
+"""Raised with each change to the simulation, so that cached images of older versions are not used."""
 SHARES: dict[Label, float] = {"benign": 0.5, "malignant": 0.38, "normal": 0.12}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhantomImage:
-    """A simulated image, its lesion and what kind of lesion it is."""
+    """A simulated image with its lesion mask and label."""
 
     image: Pixels
-    """H×W grey values."""
+    """H×W gray values."""
     mask: Pixels
     """H×W, 255 inside the lesion."""
     label: Label
 
 
 def simulate(index: int, *, seed: int) -> PhantomImage:
-    """The image of that number; the same seed and number give the same image."""
+    """Simulates image number ``index``; the same seed and number give the same image."""
     rng = np.random.default_rng([VERSION, seed, index])
     labels = list(SHARES)
     label = labels[rng.choice(len(labels), p=list(SHARES.values()))]

@@ -1,4 +1,4 @@
-"""Decodes image files of every mode met in published sets into grey values."""
+"""Decodes image files into gray values, in every mode found in published data sets."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Singles = npt.NDArray[np.float32]
 
 MAX_PIXELS = 100_000_000
 WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
-"""The brightest value of so many bits."""
+"""The largest values of the usual bit depths."""
 MOST_OF_A_FRACTION = 1.1
-"""Resampling overshoots a little."""
+"""Images up to this value are fractions 0-1; resampling may overshoot 1 a little."""
 OVERSHOOT = 0.1
-"""Of the brightest value: how far below 0 resampled values may be."""
+"""Resampled values may be this far below 0, as a fraction of the largest value."""
 LEAST_WHITE = 64
-"""Values that are not whole and whose brightest is between 1.1 and this are on no scale of grey values."""
+"""Fractional values whose maximum is between 1.1 and this are on no known gray scale."""
 ORIENTATION = 0x0112
-"""EXIF's tag for how a picture is turned when it is shown."""
+"""EXIF's tag for the orientation."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -37,7 +37,7 @@ class AmbiguousError(DataError):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The image file, not decoded yet, and without Pillow's warning of large ones: ``MAX_PIXELS`` is the limit."""
+    """Opens an image file without decoding it; ``MAX_PIXELS`` replaces Pillow's warning about large images."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         image = Image.open(path)
@@ -46,16 +46,17 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def read_grey(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
-    """The image as H×W grey values 0-255; transparency shows black.
+    """Reads an image as H×W gray values 0-255; transparency becomes black.
 
-    In an image of more than 8 bits, the least of the ``whites`` that holds its brightest pixel becomes 255; without
-    any, the least usual depth does. Raises DataError if the file cannot be decoded, or holds values below 0.
+    Images of more than 8 bits are scaled: the smallest of ``whites`` that is at least the brightest pixel
+    becomes 255. Default: the smallest usual bit depth. Raises DataError if the file cannot be decoded or
+    has negative values.
     """
     return np.asarray(to_grey(decoded(path), whites))
 
 
 def grey_of(image: Image.Image, *, whites: Sequence[float] = ()) -> Pixels:
-    """An opened image as ``read_grey`` gives it; raises DataError where it cannot be decoded."""
+    """Converts an opened image as ``read_grey`` does; raises DataError if it cannot be decoded."""
     try:
         image.load()
         return np.asarray(to_grey(image, whites))
@@ -64,36 +65,36 @@ def grey_of(image: Image.Image, *, whites: Sequence[float] = ()) -> Pixels:
 
 
 def resize_logits(logits: Singles, *, height: int, width: int) -> Singles:
-    """H×W logits from S×S, bilinear."""
+    """Resizes S×S logits to H×W, bilinearly."""
     image = Image.fromarray(logits).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.float32)
 
 
 def resize_image(image: Pixels, size: int) -> Pixels:
-    """The image at ``size``×``size``, averaged over the pixels that fall together."""
+    """Resizes an image to ``size``×``size``, with antialiasing."""
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def one_pixel(mask: Pixels, size: int) -> Pixels:
-    """The mask at ``size``×``size``: 255 in the pixel of which most is lesion."""
-    picture = Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-    shares = np.asarray(picture)
+    """Reduces a mask to ``size``×``size``: 255 in the pixel with the largest share of lesion."""
+    shares = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))
     small = np.zeros(shares.shape, dtype=np.uint8)
     small[np.unravel_index(shares.argmax(), shares.shape)] = 255
     return small
 
 
 def resize_mask(mask: Pixels, size: int) -> Pixels:
-    """The mask at ``size``×``size``: 255 where more than half of the pixel is lesion."""
+    """Resizes a mask to ``size``×``size``: 255 where more than half of the pixel is lesion."""
     shares = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.BILINEAR))
     return np.where(shares >= 128, np.uint8(255), np.uint8(0))
 
 
 def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
-    """What is white in a source's images of more than 8 bits: by its ``bits``, or the least depth that holds them all.
+    """Finds the white value of a source's images of more than 8 bits; None if there are none.
 
-    None where none has more than 8 bits. Files that cannot be decoded are passed over. Raises DataError where some hold
-    fractions and others whole numbers, fractions are to have a number of bits, or numbers are on no scale of greys.
+    It follows from ``bits``, or is the smallest usual bit depth that holds all values. Ignores files that
+    cannot be decoded. Raises DataError if fractions and whole numbers are mixed, if ``bits`` is set for
+    fractions, or if the values are on no known gray scale.
     """
     fractions: dict[bool, float] = {}
     such_as: dict[bool, Path] = {}
@@ -112,17 +113,17 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
             continue
     if len(fractions) > 1:
         raise DataError(
-            f"data.sources: some of its images hold fractions of one, such as {such_as[True]}, others whole numbers, "
-            f"such as {such_as[False]}; make them alike, or name them as two sources"
+            f"data.sources: some images hold fractions (0-1), such as {such_as[True]}, others whole numbers, such as "
+            f"{such_as[False]}; convert them to one scale, or split them into two sources"
         )
     if uneven is not None and fractions[False] < LEAST_WHITE:
         raise DataError(
-            f"data.sources: its images hold numbers up to {fractions[False]:g} that are not whole, such as {uneven}; "
-            "scale them all alike to fractions 0-1, or to whole numbers such as 0-255"
+            f"data.sources: images hold fractional numbers up to {fractions[False]:g}, such as {uneven}; "
+            "scale all images to fractions 0-1, or to whole numbers such as 0-255"
         )
     if True in fractions:
         if bits is not None:
-            raise DataError(f"data.sources.bits: {bits} is for whole numbers, but its images hold fractions; remove it")
+            raise DataError(f"data.sources.bits: {bits} needs whole numbers, but the images hold fractions; remove it")
         return 1.0
     if bits is not None:
         return 2.0**bits - 1
@@ -130,11 +131,11 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
 
 
 def decoded(path: Path) -> Image.Image:
-    """The picture; raises DataError if it cannot be decoded or has more than ``MAX_PIXELS``."""
+    """Decodes an image file; raises DataError if it cannot be decoded or has more than ``MAX_PIXELS``."""
     try:
         with opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+                raise DataError(f"image has {image.width}×{image.height} pixels, at most {MAX_PIXELS:,} are allowed")
             image.load()
             return image
     except FileNotFoundError:
@@ -144,7 +145,7 @@ def decoded(path: Path) -> Image.Image:
 
 
 def orientation_of(path: Path) -> int:
-    """How EXIF says the picture is turned when it is shown, 1 to 8; 1, not at all, if it says nothing."""
+    """Reads the EXIF orientation, 1 to 8; 1 (not rotated) if there is none."""
     try:
         with Image.open(path) as image:
             found = image.getexif().get(ORIENTATION, 1)
@@ -154,12 +155,12 @@ def orientation_of(path: Path) -> int:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether it has more than 8 bits."""
+    """Returns whether the image has more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
 def to_grey(image: Image.Image, whites: Sequence[float] = ()) -> Image.Image:
-    """The picture in grey values 0-255, as ``read_grey`` gives them; raises AmbiguousError for values below 0."""
+    """Converts a decoded image as ``read_grey`` does; raises AmbiguousError for negative values."""
     if is_deep(image):
         deep = _deep_values(image)
         white = _white(deep, whites, fractions=image.mode == "F")
@@ -170,7 +171,7 @@ def to_grey(image: Image.Image, whites: Sequence[float] = ()) -> Image.Image:
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """The picture of 8 bits in red, green and blue; transparency shows black."""
+    """Converts an 8-bit image to RGB; transparency becomes black."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
@@ -178,24 +179,24 @@ def opaque(image: Image.Image) -> Image.Image:
 
 
 def _deep_values(image: Image.Image) -> npt.NDArray[np.float64]:
-    """The values, 0 for what is not a number; raises AmbiguousError for those that are no grey values."""
+    """Returns the values with NaN replaced by 0; raises AmbiguousError if they are not gray values."""
     values = np.asarray(image).astype(np.float64)
     if np.isinf(values).any():
-        raise AmbiguousError("holds infinite values; replace them, such as by 0")
+        raise AmbiguousError("holds infinite values; replace them, such as with 0")
     values = np.nan_to_num(values)
     least, brightest = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     if least < (-OVERSHOOT * brightest if image.mode == "F" else 0):
         raise AmbiguousError(
-            f"holds values from {least:g} to {brightest:g}, must hold grey values from 0 up; choose which value is "
-            "black and which is white, the same for all images, and save fractions 0-1 or whole numbers"
+            f"holds values from {least:g} to {brightest:g}, but gray values must not be negative; choose one value for "
+            "black and one for white for all images, and save fractions 0-1 or whole numbers"
         )
     return values
 
 
 def _white(values: npt.NDArray[np.float64], whites: Sequence[float], *, fractions: bool) -> float:
-    """The least of the ``whites`` that holds the brightest value, else their largest; without any, a usual depth.
+    """Chooses the smallest of ``whites`` that holds the brightest value, or their largest; default: a usual depth.
 
-    Raises DataError for fractions of one among whole numbers and the reverse, which would be all black or all white.
+    Raises DataError for fractions among whole numbers and vice versa, which would become all black or all white.
     """
     brightest = float(values.max(initial=0.0))
     if whites:
@@ -210,15 +211,15 @@ def _require_alike(
     of_one = fractions and brightest <= MOST_OF_A_FRACTION and not np.array_equal(values, values.round())
     if of_one and 1.0 not in whites:
         raise DataError(
-            f"holds fractions of one, where whole numbers up to {max(whites):g} are expected; save it with "
-            f"{max(whites):g} as white"
+            f"holds fractions (0-1), expected whole numbers up to {max(whites):g}; save it with {max(whites):g} as "
+            "white"
         )
     if set(whites) == {1.0} and brightest > MOST_OF_A_FRACTION:
         raise DataError(
-            f"holds values up to {brightest:g}, where fractions of one are expected; divide them by the value of white"
+            f"holds values up to {brightest:g}, expected fractions (0-1); divide the values by that of white"
         )
 
 
 def _depth(brightest: float) -> float:
-    """The least of the usual depths that holds it: files do not say that theirs is 12 bits."""
+    """Chooses the smallest usual bit depth that holds the value; files do not record that they have 12 bits."""
     return float(next((white for white in WHITES if brightest <= white), brightest))

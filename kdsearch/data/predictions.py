@@ -1,4 +1,4 @@
-"""Reads what another program predicted of a study's images: a file of probabilities, or a mask, for each."""
+"""Reads another program's predictions for a study's images: one file of probabilities, or one mask, per image."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kdsearch.data.pixels import Singles
 from kdsearch.errors import DataError, first_line
 
 SUFFIXES = (".npz", ".npy", ".tif", ".tiff", ".png")
-"""Of two files of one name in one folder, the earlier kind is read: programs write masks beside their probabilities."""
+"""In order of preference for files with the same name: some programs write masks next to their probabilities."""
 NAMED = 5
-"""Images that an error names."""
+"""An error lists at most this many images."""
 ARRAYS = ("probabilities", "softmax")
-"""What is read of an NPZ of several arrays, such as nnU-Net's."""
+"""Arrays that are read from an NPZ with several arrays, such as nnU-Net's."""
 CHANNELS = 2
-"""Most in front of a map: what is no lesion, and the lesion."""
+"""A prediction has at most two channels: background and lesion."""
 _UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError)
 Numbers: TypeAlias = npt.NDArray[np.generic]
 
 
 class PredictionFolder:
-    """A folder of predictions, each a file named as its image."""
+    """A folder of predictions, in which each file has the name of its image."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises DataError where there is no such folder."""
+        """Raises DataError if the folder does not exist."""
         if not folder.is_dir():
             raise DataError(f"teacher.folder: {folder} is not a folder")
         self._folder = folder
@@ -42,14 +42,14 @@ class PredictionFolder:
                 self._by_end["/".join(parts[place:])].add(path)
 
     def files(self) -> list[Path]:
-        """All that may be predictions, in order."""
+        """Lists all files that may be predictions, sorted."""
         return sorted(path for path in self._folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
     def read(self, ids: Sequence[str], *, size: int) -> list[Singles | None]:
-        """For each image ``SOURCE/NAME`` the probability of a lesion, ``size``×``size``; None where there is no file.
+        """Reads lesion probabilities, ``size``×``size``, of the images ``SOURCE/NAME``; None if an image has no file.
 
-        A file's path ends in ``SOURCE/NAME``, or in as much of its end as no other of the images has. Raises DataError
-        for a file that is no prediction, and where several may be of one image.
+        A file's path must end in ``SOURCE/NAME``, or in the last parts of it if they identify one image.
+        Raises DataError if a file is not a prediction, or if several files match one image.
         """
         shared = Counter(name for image in ids for name in _names(image))
         paths = [self._path([name for name in _names(image) if shared[name] == 1]) for image in ids]
@@ -58,17 +58,17 @@ class PredictionFolder:
         return [None if path is None else _at_size(arrays[path], path, whole, size) for path in paths]
 
     def _path(self, names: Sequence[str]) -> Path | None:
-        """The file of the longest of the names that has one."""
+        """Finds the file of the longest name that has one."""
         found = next((self._by_end[name] for name in names if name in self._by_end), set())
         folders = {path.with_suffix("") for path in found}
         if len(folders) > 1:
             listed = ", ".join(sorted(str(path) for path in found))
-            raise DataError(f"teacher.folder: several files may be the prediction of {names[0]}: {listed}; keep one")
+            raise DataError(f"teacher.folder: several files match the image {names[0]}: {listed}; keep one")
         return min(found, key=lambda path: SUFFIXES.index(path.suffix.lower()), default=None)
 
 
 def _names(image: str) -> list[str]:
-    """How its file's path may end, the whole first."""
+    """Lists how the path of the image's file may end, the longest ending first."""
     parts = image.split("/")
     return ["/".join(parts[place:]) for place in range(len(parts))]
 
@@ -79,22 +79,23 @@ def _at_size(array: Numbers, path: Path, whole: Mapping[int, int], size: int) ->
 
 
 def require_all(found: Iterable[Singles | None], ids: Sequence[str], *, folder: str, of: str) -> list[Singles]:
-    """The predictions, where no image lacks one; raises DataError that names those that do."""
+    """Returns the predictions; raises DataError if some images have none."""
     known = list(found)
     gaps = [image for image, prediction in zip(ids, known, strict=True) if prediction is None]
     if gaps:
         more = f" and {len(gaps) - NAMED} more" if len(gaps) > NAMED else ""
         raise DataError(
             f"teacher.folder: {folder} has no prediction for {len(gaps)} of {len(ids)} {of} images: "
-            f"{', '.join(gaps[:NAMED])}{more}; add them, named NAME or SOURCE/NAME, or leave these images out"
+            f"{', '.join(gaps[:NAMED])}{more}; add files named NAME or SOURCE/NAME, or leave these images out"
         )
     return [prediction for prediction in known if prediction is not None]
 
 
 def read_array(path: Path) -> Numbers:
-    """H×W numbers of a file: of C×H×W, or nnU-Net's C×1×H×W, the last of at most two channels, the lesion's.
+    """Reads a prediction as H×W numbers.
 
-    Raises DataError where the file is nothing of the kind.
+    C×H×W and nnU-Net's C×1×H×W are accepted for C of at most 2; the last channel is the lesion's. Raises
+    DataError for any other file.
     """
     try:
         array = _array(path)
@@ -106,7 +107,7 @@ def read_array(path: Path) -> Numbers:
     channels = len(array) if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or not array.size or channels > CHANNELS:
         raise DataError(
-            f"{path}: a prediction must be H×W, or C×H×W of what is no lesion and the lesion, got shape {shape}"
+            f"{path}: a prediction must be H×W, or C×H×W with the channels background and lesion, got shape {shape}"
         )
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: a prediction must hold numbers, got {array.dtype}")
@@ -114,7 +115,10 @@ def read_array(path: Path) -> Numbers:
 
 
 def largest_whole_numbers(arrays: Mapping[Path, Numbers]) -> dict[int, int]:
-    """The largest value of all files of whole numbers, by the bytes of one: a faint map alone would pass for a mask."""
+    """Returns the largest value of all integer files, by bytes per value.
+
+    It is taken over all files, because one file with only small values could be mistaken for a mask.
+    """
     found: dict[int, int] = {}
     for array in arrays.values():
         if array.dtype.kind in "iu":
@@ -124,9 +128,10 @@ def largest_whole_numbers(arrays: Mapping[Path, Numbers]) -> dict[int, int]:
 
 
 def fractions(array: Numbers, path: Path, whole: Mapping[int, int]) -> Singles:
-    """Probabilities 0-1; whole numbers are a mask, or fractions of 255 or 65535, by the largest of all such files.
+    """Converts a prediction to probabilities 0-1.
 
-    Raises DataError where they do not lie between 0 and 1.
+    Whole numbers are divided by 1 (masks), 255 or 65535, whichever is the smallest that fits the largest
+    value of all integer files. Raises DataError if probabilities are not between 0 and 1.
     """
     values = array.astype(np.float32)
     if array.dtype.kind in "iu":
@@ -134,7 +139,7 @@ def fractions(array: Numbers, path: Path, whole: Mapping[int, int]) -> Singles:
         values /= next((most for most in (1, 255, 65535) if largest <= most), 1)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise DataError(
-            f"{path}: probabilities must lie between 0 and 1, got {values.min():.3g} to {values.max():.3g}; write "
+            f"{path}: probabilities must be between 0 and 1, got {values.min():.3g} to {values.max():.3g}; write "
             "probabilities, not logits"
         )
     return values
@@ -147,12 +152,14 @@ def _array(path: Path) -> Numbers:
         with np.load(path, allow_pickle=False) as arrays:
             names = [name for name in ARRAYS if name in arrays.files][:1] or arrays.files
             if len(names) != 1:
-                raise ValueError(f"holds {', '.join(arrays.files) or 'nothing'}; one must be called {ARRAYS[0]}")
+                raise ValueError(
+                    f"one array must be named {ARRAYS[0]}, found {', '.join(arrays.files) or 'an empty file'}"
+                )
             return np.asarray(arrays[names[0]])
     with Image.open(path) as image:
         if image.mode in ("1", "L", "I", "I;16", "F"):
             return np.asarray(image)
         colours = np.asarray(image.convert("RGB"))
     if not (colours == colours[..., :1]).all():
-        raise ValueError("it has colours; write grey values")
+        raise ValueError("it is a color image; write gray values")
     return np.asarray(colours[..., 0])

@@ -1,8 +1,9 @@
-"""Readers of published data sets."""
+"""Readers for published data sets."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import re
 import zipfile
 from pathlib import Path
@@ -19,7 +20,7 @@ BUSI_WHERE = "BUSI, 'Dataset of breast ultrasound images', doi 10.1016/j.dib.201
 
 
 def read_busi(folder: Path) -> Listing:
-    """Lists BUSI; an image's masks are ``NAME_mask.png``, ``NAME_mask_1.png``, …, and the lesion is their union."""
+    """Lists BUSI. The lesion is the union of all masks: ``NAME_mask.png``, ``NAME_mask_1.png`` and so on."""
     root = require_folder(folder, ("benign", "malignant", "normal"), inside="Dataset_BUSI_with_GT", where=BUSI_WHERE)
     entries: list[Entry] = []
     defects: list[Defect] = []
@@ -31,7 +32,7 @@ def read_busi(folder: Path) -> Listing:
             if not is_utf_8(image.name):
                 defects.append(Defect(path=image, problem=NOT_UTF_8))
                 continue
-            masks = tuple(sorted(image.parent.glob(f"{_literal(match[1])}_mask*.png")))
+            masks = tuple(sorted(image.parent.glob(f"{glob.escape(match[1])}_mask*.png")))
             if masks:
                 entries.append(Entry(id=match[1], image=image, masks=masks, label=label))
             else:
@@ -41,15 +42,11 @@ def read_busi(folder: Path) -> Listing:
     return Listing(entries=tuple(entries), defects=tuple(defects), folders=folders, wanted=wanted)
 
 
-def _literal(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
-
-
 BUSBRA_WHERE = "BUS-BRA, doi 10.5281/zenodo.8231412"
 
 
 def read_busbra(folder: Path) -> Listing:
-    """Lists BUS-BRA; images of one patient (``Case``) stay together in a split."""
+    """Lists BUS-BRA. Images of one patient (``Case``) are one group."""
     root = require_folder(folder, ("Images", "Masks", "bus_data.csv"), inside="BUSBRA", where=BUSBRA_WHERE)
     table = read_table(root / "bus_data.csv", key="ID", columns=("Case", "Pathology")).rows
     return pair_by_stem(
@@ -69,7 +66,7 @@ BREAST_WHERE = (
 
 
 def read_breast(folder: Path) -> Listing:
-    """Lists BrEaST: the lesion is the ``_tumor`` mask, ``_other`` is background, normal cases have no mask."""
+    """Lists BrEaST. The ``_tumor`` masks are the lesion; ``_other`` masks are ignored; normal cases have no mask."""
     root = require_folder(folder, (IMAGES,), where=BREAST_WHERE)
     labels = _labels(root)
     entries: list[Entry] = []
@@ -93,12 +90,11 @@ def read_breast(folder: Path) -> Listing:
 
 
 def _labels(root: Path) -> dict[str, str]:
-    """Classification by image file name, from the clinical spreadsheet."""
+    """Maps image file names to the classification in the clinical spreadsheet."""
     sheets = sorted(root.glob("*.xlsx"))
     if not sheets:
         raise DataError(
-            f"{root} does not hold the clinical spreadsheet (*.xlsx) with the classification; get the data: "
-            f"{BREAST_WHERE}"
+            f"{root} has no clinical spreadsheet (*.xlsx) with the classification; get the data: {BREAST_WHERE}"
         )
     try:
         with contextlib.closing(load_workbook(sheets[0], read_only=True, data_only=True)) as book:
@@ -113,11 +109,11 @@ def _labels(root: Path) -> dict[str, str]:
     return {str(row[name]): str(row[kind]) for row in rows[1:] if row[name]}
 
 
-UDIAT_WHERE = "UDIAT Dataset B is sent on request by its authors (Yap et al., doi 10.1109/JBHI.2017.2731873)"
+UDIAT_WHERE = "UDIAT Dataset B, on request from its authors (Yap et al., doi 10.1109/JBHI.2017.2731873)"
 
 
 def read_udiat(folder: Path) -> Listing:
-    """Lists Dataset B; classes come from ``Benign.txt`` and ``Malignant.txt`` style lists only where they exist."""
+    """Lists Dataset B. Labels come from the lists ``Benign.txt`` and ``Malignant.txt``, if they exist."""
     root = require_folder(folder, ("original", "GT"), where=UDIAT_WHERE)
     labels = {
         line.strip().zfill(6): label

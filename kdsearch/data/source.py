@@ -1,4 +1,4 @@
-"""Where a source's images come from: which reader lists it, and what its files' fingerprint is."""
+"""Lists the images of a source with its reader, and computes the fingerprint of its files."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ READERS: dict[str, tuple[Reader, str]] = {
     "busbra": (read_busbra, BUSBRA_WHERE),
     "breast": (read_breast, BREAST_WHERE),
 }
-"""Published sets: how each is listed, and where to get it."""
+"""Readers of published data sets, and where to get the data."""
 LICENCES: dict[str, str] = {
-    "phantom": "simulated by kdsearch, no licence needed",
+    "phantom": "simulated by kdsearch, no license needed",
     "busi": "article CC BY 4.0; cite Al-Dhabyani et al. 2020",
-    "udiat": "given out by its authors on request, under their terms; cite Yap et al. 2018",
-    "busbra": "as its record states; cite Gómez-Flores et al. 2024",
+    "udiat": "available from its authors on request, under their terms; cite Yap et al. 2018",
+    "busbra": "see its Zenodo page; cite Gómez-Flores et al. 2024",
     "breast": "CC BY 4.0; cite Pawłowska et al. 2024",
-    "folder": "not known to kdsearch; its owner says",
+    "folder": "unknown to kdsearch; ask the owner of the images",
 }
-"""Under what terms each reader's images may be used, as far as kdsearch knows."""
+"""Terms of use of each reader's images, as far as kdsearch knows."""
 
 
 def origin(reader: str) -> str:
-    """Where a reader's images come from, and under what terms."""
+    """Describes where a reader's images come from and the terms of use."""
     where = f"{READERS[reader][1]}; " if reader in READERS else ""
     return f"{where}{LICENCES['folder' if reader == 'images' else reader]}"
 
 
 def list_source(source: PublishedSource | FolderSource) -> Listing:
-    """What the source's folder holds; raises DataError where the folder or its layout is not there."""
+    """Lists a source's folder; raises DataError if the folder or its layout is missing."""
     if isinstance(source, FolderSource):
         return read_folder(_folder(source.folder, FOLDER_WHERE, field="data.sources"), csv=source.csv)
     reader, where = READERS[source.reader]
@@ -68,7 +68,7 @@ def list_source(source: PublishedSource | FolderSource) -> Listing:
 
 
 def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Listing:
-    """The source's images without their masks; raises DataError that names the source where they are not there."""
+    """Lists a source's images without their masks; raises DataError if the folder or its layout is missing."""
     where = READERS[source.reader][1] if isinstance(source, PublishedSource) else IMAGES_WHERE
     folder = _folder(source.folder, where, field="data.unlabelled")
     try:
@@ -85,10 +85,10 @@ def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Li
 
 
 def check_tables(config: DataConfig) -> list[str]:
-    """A line for each table of a plain folder that has columns which are not read; absent tables are passed over.
+    """Returns a line per plain folder's table that has unread columns; ignores missing tables.
 
-    Raises DataError if such a column seems to name what images belong to, or two rows of one image differ. Only what
-    begins or changes a study checks this, so that results of older releases can still be read.
+    Raises DataError if such a column seems to hold groups, or if two rows for one image differ. Only
+    commands that start or change a study check this, so results of older releases stay readable.
     """
     lines = []
     for source in (*config.sources, *config.unlabelled):
@@ -97,18 +97,18 @@ def check_tables(config: DataConfig) -> list[str]:
         try:
             path = _folder(source.folder, IMAGES_WHERE, field="data.sources") / source.csv
         except DataError:
-            continue  # reading the images says so
+            continue  # reported when the images are read
         if not path.is_file():
             continue
         table = read_table(path, key="image")
         require_one_row_each(table)
         if unread := unread_columns(table, ignored=source.ignore_columns):
-            lines.append(f"{path}: columns that are not read: {', '.join(unread)}; read are {', '.join(KNOWN)}")
+            lines.append(f"{path}: ignored columns: {', '.join(unread)}; kdsearch reads {', '.join(KNOWN)}")
     return lines
 
 
 def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
-    """Changes with the content of any file, with any id, label or group, and with what is wrong in the folder."""
+    """Changes with the content of any file, with any id, label or group, and with any defect."""
     total = hashlib.sha256()
     for defect in listing.defects:
         total.update(f"{shown(defect.path.name)}: {defect.problem}".encode(errors="backslashreplace"))
@@ -125,18 +125,18 @@ def fingerprint_phantom(source: PhantomSource) -> str:
 
 
 def _folder(text: str, where: str, *, field: str) -> Path:
-    """The folder with environment variables filled in."""
-    named = "name the folder on the command line with --data [NAME=]FOLDER"
+    """Fills in environment variables; ``where`` says where to get the data."""
     try:
         filled = string.Template(text).substitute(os.environ)
     except KeyError as error:
         name = str(error).strip("'")
         raise DataError(
             f"{field}: folder {text}: the environment variable {name} is not set; set it to the data's folder, or "
-            f"{named}; get the data: {where}"
+            f"name the folder on the command line with --data [NAME=]FOLDER; get the data: {where}"
         ) from None
     except ValueError:
         raise DataError(
-            f"{field}: folder {text}: no name of an environment variable follows $; write $$ for a dollar sign"
+            f"{field}: folder {text}: $ must be followed by the name of an environment variable; write $$ for a dollar "
+            "sign"
         ) from None
     return expanded(filled, field=f"{field}: folder")

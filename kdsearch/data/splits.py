@@ -1,4 +1,4 @@
-"""How images are divided into training, validation, test and folds."""
+"""Divides images into training, validation and test images, and into folds."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
 
 NAMED = 4
-"""Groups that an error names."""
+"""An error lists at most this many groups."""
 
 
 def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) -> Splits:
-    """The three parts; raises DataError that says why if one of them would hold no lesion.
+    """Splits images into the three parts; raises DataError if a part would have no lesion.
 
-    Where groups are so few or unequal that sharing them out one by one leaves a part without a lesion, each part is
-    given one group first.
+    If the groups are so few or unequal that a part gets no lesion, each part first gets one group with a lesion.
     """
     shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}
     every, has_lesion = range(len(dataset.infos)), dataset.has_lesion
     parts = share_out(dataset, every, shares, seed=config.seed)
-    if not _each_holds_one(parts, has_lesion):
+    if not all(has_lesion[positions].any() for positions in parts.values()):
         first = _first_groups(dataset, has_lesion, shares, seed=config.seed)
         parts = share_out(dataset, every, shares, seed=config.seed, first=first)
     if not train_without_lesion:
@@ -35,22 +34,17 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
     return splits_of(dataset, **parts)
 
 
-def _each_holds_one(parts: Mapping[str, list[int]], has_lesion: npt.NDArray[np.bool_]) -> bool:
-    """Whether each part holds an image with a lesion."""
-    return all(has_lesion[positions].any() for positions in parts.values())
-
-
 def _first_groups(
     dataset: Dataset, has_lesion: npt.NDArray[np.bool_], shares: Mapping[str, float], *, seed: int
 ) -> dict[str, str]:
-    """A group with a lesion for each part, by group: of those left, the one nearest in size to the part's share.
+    """Assigns one group with a lesion to each part: the remaining group closest in size to the part's share.
 
     The smallest part chooses first. Raises DataError if there are fewer such groups than parts.
     """
     if not has_lesion.any():
         raise DataError(
-            f"data.sources: none of {len(has_lesion)} masks holds a lesion, so there is nothing to learn; are they "
-            "masks, with the lesion brighter than the background?"
+            f"data.sources: none of the {len(has_lesion)} masks has a lesion; are these files masks, with the lesion "
+            "brighter than the background?"
         )
     sizes = Counter(group_of(info) for info in dataset.infos)
     held = {group_of(dataset.infos[int(position)]) for position in np.flatnonzero(has_lesion)}
@@ -65,7 +59,7 @@ def _first_groups(
 
 
 def _too_few(dataset: Dataset, sizes: Counter[str], held: set[str], *, parts: int) -> str:
-    """Why images cannot be split though there are enough."""
+    """Explains why the images cannot be split."""
     if len(dataset.infos) < parts:
         return f"data.split: {len(dataset.infos)} images are too few for {parts} parts; add images"
     if len(held) == len(sizes) == len(dataset.infos):
@@ -74,18 +68,18 @@ def _too_few(dataset: Dataset, sizes: Counter[str], held: set[str], *, parts: in
     alike = any(sizes[group] > 1 and _is_of_near_duplicates(group, ids) for group in held)
     named = ", ".join(f"{_short(group)} ({sizes[group]} images)" for group in sorted(held)[:NAMED])
     why = (
-        "near-duplicates are one group; if they are frames of videos, or crops of one picture, add other pictures"
+        "near-duplicates form one group; if these are video frames or crops of one image, add other images"
         if alike
-        else "add images of other groups, such as patients, or make groups smaller if they may be split"
+        else "add images of other groups, such as patients, or define smaller groups if they may be split"
     )
     return (
-        f"data.split: groups stay in one part, and only {len(held)} of {len(sizes)} groups hold a lesion, which is too "
-        f"few for {parts} parts: {named}; {why}"
+        f"data.split: a group is never split, and only {len(held)} of {len(sizes)} groups have a lesion, too few for "
+        f"{parts} parts: {named}; {why}"
     )
 
 
 def _is_of_near_duplicates(group: str, ids: set[str]) -> bool:
-    """Whether it is called by its first image, and so was not given."""
+    """Returns whether the group is named after its first image, so kdsearch made it."""
     return group.removeprefix(ACROSS) in ids or group.partition("/group/")[2] in ids
 
 
@@ -94,7 +88,7 @@ def _short(group: str) -> str:
 
 
 def splits_of(dataset: Dataset, *, train: Iterable[int], validation: Iterable[int], test: Iterable[int]) -> Splits:
-    """Those positions in order, under a fingerprint of them and the images."""
+    """Makes a split of these positions, with a fingerprint of them and the images."""
     ordered = {
         "train": tuple(sorted(train)), "validation": tuple(sorted(validation)), "test": tuple(sorted(test))
     }  # fmt: skip
@@ -109,9 +103,9 @@ def share_out(
     seed: int,
     first: Mapping[str, str] | None = None,
 ) -> dict[str, list[int]]:
-    """Those positions by the part they go to: groups stay whole, and each part gets its share of each label.
+    """Distributes positions over parts: groups stay whole, and each part gets its share of each label.
 
-    ``shares`` are the parts' fractions by name, 1 together; ``first`` are the parts of groups that are not free.
+    ``shares`` are the parts' fractions by name, with the sum 1; ``first`` fixes the part of some groups.
     """
     fixed = first or {}
     members: dict[str, list[int]] = defaultdict(list)
@@ -125,7 +119,7 @@ def share_out(
 
 
 def _strata(dataset: Dataset, members: dict[str, list[int]]) -> dict[tuple[str, str], list[str]]:
-    """Groups by source and by the label most of their images have."""
+    """Sorts groups by source and by their most frequent label."""
     strata: dict[tuple[str, str], list[str]] = defaultdict(list)
     for group, positions in members.items():
         labels = Counter(str(dataset.infos[position].label) for position in positions)
@@ -135,7 +129,7 @@ def _strata(dataset: Dataset, members: dict[str, list[int]]) -> dict[tuple[str, 
 
 
 def _rank(group: str, seed: int) -> str:
-    """An order that looks random and needs no random number generator."""
+    """Sort key for a pseudorandom order that depends on no random number generator."""
     return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
 
 
@@ -146,7 +140,7 @@ def _share_out(
     parts: dict[str, list[int]],
     fixed: Mapping[str, str],
 ) -> None:
-    """Gives each group of one stratum to the part that lacks most of its share, of the stratum and of all images."""
+    """Gives each group of a stratum to the part that is furthest below its shares of the stratum and of all images."""
     before = {part: len(positions) for part, positions in parts.items()}
     total_before = sum(before.values())
     total = 0
@@ -162,23 +156,23 @@ def _share_out(
 
 
 def development_images(dataset: Dataset, splits: Splits) -> tuple[int, ...]:
-    """Positions of all images but the locked test's, in order."""
+    """Positions of all images except the locked test images, in order."""
     locked = set(splits.test)
     return tuple(position for position in range(len(dataset.infos)) if position not in locked)
 
 
 def all_but_locked(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> Splits:
-    """A split that trains on all but the locked test images, and whose validation images are those."""
+    """Makes a split that validates on the locked test images and trains on all others."""
     every, has_lesion = development_images(dataset, splits), dataset.has_lesion
     train = [place for place in every if train_without_lesion or has_lesion[place]]
     return splits_of(dataset, train=train, validation=splits.test, test=())
 
 
 def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_without_lesion: bool) -> tuple[Splits, ...]:
-    """Splits whose validation images are one of ``count`` folds and whose training images are the others.
+    """Makes ``count`` splits, each with one fold as validation images and the others as training images.
 
-    Groups stay whole, and every fold gets its share of each source and label. Raises DataError where a fold would hold
-    no lesion.
+    Groups stay whole, and every fold gets its share of each source and label. Raises DataError if a fold
+    would have no lesion.
     """
     names = [str(number) for number in range(1, count + 1)]
     parts = share_out(dataset, development_images(dataset, splits), dict.fromkeys(names, 1 / count), seed=seed)
@@ -186,9 +180,9 @@ def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_with
 
 
 def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Splits, ...]:
-    """Splits that each lack one of ``count`` parts of the training images; the other images stay where they are.
+    """Makes ``count`` splits that each leave out one part of the training images, and change nothing else.
 
-    Groups stay whole. Raises DataError where one would be left no lesion.
+    Groups stay whole. Raises DataError if a split would train on no lesion.
     """
     names = [str(number) for number in range(1, count + 1)]
     parts = share_out(dataset, splits.train, dict.fromkeys(names, 1 / count), seed=0)
@@ -198,24 +192,24 @@ def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Spl
         if not part or not any(has_lesion[place] for place in train):
             raise DataError(
                 f"teacher.ensemble: {len(splits.train)} training images are too few for {count} members that differ by "
-                "folds; write fewer, or members: seeds"
+                "folds; use fewer members, or members: seeds"
             )
         found.append(splits_of(dataset, train=train, validation=splits.validation, test=splits.test))
     return tuple(found)
 
 
 def folds_by_source(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> tuple[Splits, ...]:
-    """Splits whose validation images are one source's.
+    """Makes one split per source, with the source's images as validation images.
 
-    An image whose group has members in that source trains nothing there. Raises DataError where there is one source.
+    Images in groups that reach into that source are left out. Raises DataError if there is only one source.
     """
     parts: dict[str, list[int]] = {}
     for position in development_images(dataset, splits):
         parts.setdefault(dataset.infos[position].source, []).append(position)
     if len(parts) < 2:
         raise DataError(
-            f"confirm.leave_one_source_out: the images have one source, {next(iter(parts))}; add another to "
-            "data.sources, or leave it out"
+            f"confirm.leave_one_source_out: needs at least two sources, got one, {next(iter(parts))}; add a source to "
+            "data.sources, or remove leave_one_source_out"
         )
     return _splits(dataset, splits, dict(sorted(parts.items())), train_without_lesion=train_without_lesion)
 
@@ -229,11 +223,11 @@ def _splits(
         groups = {group_of(dataset.infos[position]) for position in fold}
         others: Iterable[int] = (place for place in every if group_of(dataset.infos[place]) not in groups)
         train = [place for place in others if train_without_lesion or has_lesion[place]]
-        for what, positions in (("holds", fold), ("leaves", train)):
+        for what, positions in (("validation", fold), ("training", train)):
             if not any(has_lesion[place] for place in positions):
                 raise DataError(
-                    f"confirm: fold {name} of {len(parts)} {what} no image with a lesion; lower confirm.folds, or add "
-                    "images"
+                    f"confirm: fold {name} of {len(parts)} has no {what} image with a lesion; lower confirm.folds, or "
+                    "add images"
                 )
         found.append(splits_of(dataset, train=train, validation=fold, test=splits.test))
     return tuple(found)

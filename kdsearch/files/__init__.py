@@ -1,1 +1,1 @@
-"""The ground floor: where files lie, whole writes, digests, locks."""
+"""The lowest layer: locations of files, atomic writes, digests and locks."""

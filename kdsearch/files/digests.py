@@ -1,4 +1,4 @@
-"""Digests: of settings, of files, and of files that are remembered so that unchanged ones are not read again."""
+"""Digests of settings and files; digests of files are remembered, so that unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kdsearch.errors import KdsearchError
 from kdsearch.files.schema import Content, Schema
 
 State: TypeAlias = tuple[int, int, int, int]
-"""Size in bytes, times of the content's and of the entry's change in nanoseconds, inode."""
+"""Size in bytes, mtime and ctime in nanoseconds, inode."""
 
 
 def _by_file(content: Content) -> Content:
-    """Schema 0 was the files by themselves."""
+    """Upgrades schema 0, which was only the files."""
     return {"files": content}
 
 
@@ -23,27 +23,27 @@ SCHEMA = Schema(what="remembered digests", upgrades=(_by_file,))
 
 
 def digest(*parts: object) -> str:
-    """Sixteen hexadecimal digits that stand for the parts, the same on every machine."""
+    """Hashes the parts to sixteen hexadecimal digits, the same on every machine."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def seed_of(*parts: object) -> int:
-    """A seed below 2³¹ that stands for the parts, the same on every machine."""
+    """Hashes the parts to a seed below 2³¹, the same on every machine."""
     return int(digest(*parts), 16) % 2**31
 
 
 def digest_file(path: Path) -> str:
-    """The file's SHA-256. Raises OSError."""
+    """Computes the file's SHA-256; raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileDigests:
-    """SHA-256 of files; a file of another size, time or inode than remembered is read anew."""
+    """SHA-256 of files; a file is read again if its size, times or inode have changed."""
 
     def __init__(self, store: Path) -> None:
-        """``store`` is where they are remembered; one that cannot be read is made again."""
+        """Reads the digests from ``store``; starts from scratch if it is unreadable."""
         self._store = store
         self._known: dict[str, tuple[State, str]] = {}
         self._changed = False
@@ -54,7 +54,7 @@ class FileDigests:
             self._known = {}
 
     def of(self, path: Path) -> str:
-        """Hexadecimal digits, or ``unreadable``."""
+        """Returns hexadecimal digits, or ``unreadable``."""
         try:
             state = _state(path)
             known = self._known.get(str(path.absolute()))
@@ -68,10 +68,10 @@ class FileDigests:
         return found
 
     def keep(self) -> None:
-        """Writes what was learnt, whole; raises OSError."""
+        """Writes new digests atomically; raises OSError."""
         if not self._changed:
             return
-        from kdsearch.files.whole import write_whole  # brings fsspec, which kdsearch bench does without
+        from kdsearch.files.whole import write_whole  # imports fsspec, which kdsearch bench must not need
 
         write_whole(str(self._store), json.dumps(SCHEMA.stamped({"files": self._known})).encode())
         self._changed = False

@@ -1,4 +1,4 @@
-"""Where a study's files lie under ``.kdsearch/`` (or ``KDSEARCH_HOME``)."""
+"""Locations of a study's files under ``.kdsearch/`` (or ``KDSEARCH_HOME``)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from kdsearch.errors import KdsearchError
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The whole path of an SQLite URL's file, whatever options the URL has; None where a server keeps the database.
-
-    None for an URL that SQLAlchemy cannot read, too: whoever opens it says why.
-    """
-    from sqlalchemy.engine import make_url  # takes a moment to import, which reading a study file does without
+    """Returns the absolute path of an SQLite URL's file; None for databases on a server and for invalid URLs."""
+    from sqlalchemy.engine import make_url  # slow to import, and reading a study file does not need it
     from sqlalchemy.exc import ArgumentError
 
     try:
@@ -25,13 +22,13 @@ def sqlite_file(url: str) -> Path | None:
     if parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
         return None
     name = str(parts.database)
-    if name.startswith("file:"):  # SQLite's own form, whose options come after a question mark
+    if name.startswith("file:"):  # SQLite's own URI form, with options after a question mark
         name = name.removeprefix("file:").partition("?")[0]
     return Path(name).absolute()
 
 
 def problem_of_address(url: str) -> str:
-    """What is wrong with the host or port of an URL, and what to write; empty where nothing is."""
+    """Explains what is wrong with the host or port of a URL; empty if nothing is."""
     try:
         port = urlsplit(url).port
     except ValueError as error:
@@ -40,44 +37,44 @@ def problem_of_address(url: str) -> str:
 
 
 def home_folder(environment: Mapping[str, str]) -> Path:
-    """``KDSEARCH_HOME``, or ``.kdsearch`` in the current folder."""
+    """Returns ``KDSEARCH_HOME``, or ``.kdsearch`` in the current folder."""
     return Path(environment.get("KDSEARCH_HOME") or ".kdsearch")
 
 
 @contextlib.contextmanager
 def using_home(home: Path) -> Iterator[None]:
-    """Turns an operating-system error of kdsearch's own folder into a KdsearchError that names it."""
+    """Turns an OSError about kdsearch's own folder into a KdsearchError that names it."""
     try:
         yield
     except OSError as error:
         raise KdsearchError(
             f"kdsearch keeps its files in {home.absolute()}, which cannot be used: {error.strerror or error}; set "
-            "KDSEARCH_HOME to a folder that can be written and has room"
+            "KDSEARCH_HOME to a writable folder with enough space"
         ) from error
 
 
 def expanded(text: str, *, field: str) -> Path:
-    """The path with ``~`` filled in; raises KdsearchError that names the field where there is no such user."""
+    """Expands ``~`` in a path; raises KdsearchError if the user does not exist."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise KdsearchError(f"{field}: {text}: there is no user of that name here; write the whole path") from None
+        raise KdsearchError(f"{field}: {text}: this user does not exist; write the full path") from None
 
 
 def study_folder(home: Path, name: str) -> Path:
-    """Holds a study's storage and its students' weights."""
+    """Returns the folder with a study's Optuna database and its students' weights."""
     return home / "studies" / name
 
 
 def weights_path(home: Path, name: str, job: str) -> Path:
-    """The weights of the student that a job made."""
+    """Returns the file with the weights of a job's student."""
     return study_folder(home, name) / "trials" / f"{job}.safetensors"
 
 
 def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id: str) -> str:
-    """Where trials' states lie while they run: in the study file's place for checkpoints, or in the study's folder.
+    """Returns the folder or URL for checkpoints of running trials; default: inside the study's folder.
 
-    ``study_id`` keeps studies of one name apart that share a place.
+    ``study_id`` separates studies with the same name that share a configured folder.
     """
     place = configured if configured is not None else str(study_folder(home, name) / "checkpoints")
     if "://" not in place:
@@ -86,10 +83,10 @@ def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id
 
 
 def storage_url(home: Path, name: str, configured: str | None) -> str:
-    """The study's Optuna storage: the one the study file names, or an SQLite file in the study's folder."""
+    """Returns the URL of the study's Optuna database; default: an SQLite file in the study's folder."""
     return configured or f"sqlite:///{study_folder(home, name) / 'optuna.db'}"
 
 
 def overlays_path(home: Path, name: str, job: str) -> Path:
-    """The overlay sheet of the student that a job made."""
+    """Returns the file with the overlays of a job's student."""
     return study_folder(home, name) / "overlays" / f"{job}.png"

@@ -1,4 +1,4 @@
-"""Opens ONNX files with ONNX Runtime; nothing beside it, numpy and the standard library is imported here."""
+"""Opens ONNX files with ONNX Runtime; imports only that, numpy and the standard library."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     import onnxruntime
 
 MAX_BYTES = 2**31
-"""More than ONNX itself can hold in one file."""
+"""ONNX's own limit for one file."""
 MAX_SIDE = 4096
-"""Pixels."""
+"""In pixels."""
 
 
 def open_session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
-    """The model of the file, on the processor; ``threads`` 0 stands for all cores.
+    """Opens a model file on the CPU; ``threads`` 0 means all cores.
 
-    The file is read whole and given to ONNX Runtime as bytes, so that it cannot name other files to be read. Raises
-    ModelError where it is missing or not such a model.
+    ONNX Runtime gets the file's bytes, so that the model cannot make it read other files. Raises ModelError
+    if the file is missing or is not a model.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; kdsearch pick writes it")
     if path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"{path}: {path.stat().st_size:,} bytes are too many for a model")
+        raise ModelError(f"{path}: a model must have at most {MAX_BYTES:,} bytes, got {path.stat().st_size:,}")
     return session_of(path.read_bytes(), name=str(path), threads=threads)
 
 
 def session_of(content: bytes, *, name: str, threads: int = 0) -> onnxruntime.InferenceSession:
-    """The model of ONNX bytes; ``name`` is what an error calls it."""
+    """Opens a model from ONNX bytes; errors call it ``name``."""
     try:
         import onnxruntime
     except ImportError:
@@ -48,14 +48,14 @@ def session_of(content: bytes, *, name: str, threads: int = 0) -> onnxruntime.In
 
 
 def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray[np.generic]]:
-    """One random image as the model wants it: normalised at its own size, or raw colours of that size.
+    """Makes a random image of the model's input size: normalized floats, or RGB bytes if the model takes those.
 
-    Raises ModelError where the model says no size.
+    Raises ModelError if the model has no fixed size.
     """
     fed = only_input(session)
     sides = [side for side in session.get_outputs()[0].shape[-2:] if isinstance(side, int)]
     if len(sides) != 2 or max(sides) > MAX_SIDE:
-        raise ModelError("the model's output has no fixed height and width; write it again with kdsearch pick")
+        raise ModelError("the model's output has no fixed height and width; export it again with kdsearch pick")
     random = np.random.default_rng(0)
     if fed.type == "tensor(uint8)":
         return {fed.name: random.integers(0, 256, (1, *sides, 3)).astype(np.uint8)}
@@ -63,17 +63,19 @@ def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray
 
 
 def only_input(session: onnxruntime.InferenceSession) -> Any:
-    """What the model is fed; raises ModelError where that is not one tensor, or where it gives no tensor back."""
+    """Returns the model's input; raises ModelError unless it is one tensor and the first output is a tensor."""
     fed, given = session.get_inputs(), session.get_outputs()
     if len(fed) != 1 or not given or not all(part.type.startswith("tensor") for part in (*fed, given[0])):
-        raise ModelError("the model must take one tensor and give one; write it again with kdsearch pick")
+        raise ModelError(
+            "the model must have one tensor as input and one as output; export it again with kdsearch pick"
+        )
     return fed[0]
 
 
 def run_session(
     session: onnxruntime.InferenceSession, feed: dict[str, npt.NDArray[np.generic]], *, name: str
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """All outputs by name; raises ModelError, which calls the model ``name``, where it cannot take the feed."""
+    """Runs the model and returns all outputs by name; raises ModelError if it cannot be run."""
     import onnxruntime
 
     try:
@@ -84,7 +86,7 @@ def run_session(
 
 
 def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a file that is no model it can run."""
+    """Lists what ONNX Runtime raises for a file that it cannot run."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = (
         "Fail",

@@ -1,4 +1,4 @@
-"""Schema numbers of what is stored, and the steps that bring older content up to date."""
+"""Schema numbers of stored content, and upgrades from older schemas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from kdsearch.errors import KdsearchError
 
 Content: TypeAlias = dict[str, Any]
-"""JSON."""
+"""A JSON object."""
 KEY = "schema"
 
 
@@ -20,19 +20,19 @@ class Schema:
     what: str
     """Its name in messages, such as ``recipe``."""
     upgrades: tuple[Callable[[Content], Content], ...]
-    """The step at position n turns content of schema n into that of n + 1; content without a number has 0."""
+    """The step at position n upgrades schema n to n + 1; content without a number has schema 0."""
 
     @property
     def number(self) -> int:
-        """Of what this release writes."""
+        """The schema that this release writes."""
         return len(self.upgrades)
 
     def stamped(self, content: Mapping[str, Any]) -> Content:
-        """The content with its schema number."""
+        """Returns the content with its schema number."""
         return {KEY: self.number, **content}
 
     def upgraded(self, content: Mapping[str, Any]) -> Content:
-        """The content as this release writes it, without its number; raises KdsearchError for a newer one's."""
+        """Upgrades content and removes its number; raises KdsearchError if a newer release wrote it."""
         found = dict(content)
         written = found.pop(KEY, 0)
         if type(written) is not int or written < 0:
@@ -48,5 +48,5 @@ class Schema:
 
 
 def unchanged(content: Content) -> Content:
-    """The step to the first schema with a number, which changed nothing else."""
+    """The upgrade to a schema that changed nothing but the number."""
     return content

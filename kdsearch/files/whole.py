@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, on this machine or wherever fsspec can write."""
+"""Atomic writes of files and folders, on this machine or wherever fsspec can write."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kdsearch.errors import bucket_errors
 PARTIAL = "partial"
 PARTIAL_FOLDER = ".partial-"
 DIGITS = 8
-"""Of the number in the name of a half-written file."""
+"""Digits of the random number in the name of a half-written file."""
 LEFTOVER_S = 24 * 3600.0
-"""Nothing is written for longer."""
+"""Half-written files that are older than this are leftovers."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """A store that is away is one kind of error, wherever it is."""
+    """Turns the errors of remote stores into OSError."""
     try:
         yield
     except bucket_errors() as error:
@@ -38,7 +38,7 @@ def _as_os_errors() -> Iterator[None]:
 
 @_as_os_errors()
 def write_whole(url: str, content: bytes) -> None:
-    """Puts the content beside its place and moves it there; what lay there stays until then. Raises OSError."""
+    """Writes the content to a temporary file and renames it, so that readers see all or nothing; raises OSError."""
     filesystem, path = url_to_fs(url)
     filesystem.makedirs(filesystem._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
     beside = f"{path}.{uuid.uuid4().hex[:DIGITS]}.{PARTIAL}"
@@ -46,7 +46,7 @@ def write_whole(url: str, content: bytes) -> None:
         with _as_os_errors():
             _write(filesystem, beside, content)
             if isinstance(filesystem, LocalFileSystem):
-                os.replace(beside, path)  # noqa: PTH105 - a path as fsspec has it; its own move may copy
+                os.replace(beside, path)  # noqa: PTH105 - the path is fsspec's string; fsspec's own move may copy
             else:
                 filesystem.mv(beside, path)
     except OSError:
@@ -65,7 +65,7 @@ def _write(filesystem: AbstractFileSystem, path: str, content: bytes) -> None:
 
 @_as_os_errors()
 def read_whole(url: str) -> bytes | None:
-    """The content; None where there is none. Raises OSError."""
+    """Reads a file; returns None if it does not exist. Raises OSError."""
     filesystem, path = url_to_fs(url)
     try:
         return bytes(filesystem.cat_file(path))
@@ -75,14 +75,14 @@ def read_whole(url: str) -> bytes | None:
 
 @_as_os_errors()
 def remove(url: str) -> None:
-    """Removes the file and what a killed writer left beside it, where there is any. Raises OSError."""
+    """Removes the file, if it exists, and temporary files of killed writers; raises OSError."""
     filesystem, path = url_to_fs(url)
     for found in (path, *filesystem.glob(f"{path}.*.{PARTIAL}")):
         _remove(filesystem, found)
 
 
 def discard(url: str) -> None:
-    """As ``remove``, for what nobody needs any more: where it cannot be removed, that is logged."""
+    """Removes a file that is no longer needed; logs a warning if that fails."""
     try:
         remove(url)
     except OSError as error:
@@ -91,7 +91,7 @@ def discard(url: str) -> None:
 
 @_as_os_errors()
 def names_in(url: str) -> list[str]:
-    """The names of the files in a folder; none where there is no folder. Raises OSError."""
+    """Lists the names of the files in a folder; empty if it does not exist. Raises OSError."""
     filesystem, path = url_to_fs(url)
     try:
         return [str(found).rpartition("/")[2] for found in filesystem.ls(path, detail=False)]
@@ -108,10 +108,10 @@ def _remove(filesystem: AbstractFileSystem, path: str) -> None:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A folder beside the one wanted, which takes its place when the block ends without an error.
+    """Provides a temporary folder, which is renamed to ``folder`` if the block ends without an error.
 
-    Its content is on the disk before it does, so that a power cut leaves all of it or nothing. Raises OSError where the
-    folder exists and is not empty, unless it is to be replaced.
+    Its content is flushed to disk first, so that a power cut leaves all of it or nothing. Raises OSError if
+    ``folder`` exists and is not empty, unless ``replace``.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.parent / f"{PARTIAL_FOLDER}{uuid.uuid4().hex}"
@@ -129,19 +129,21 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Waits until the file, or the list of a folder's files, is on the disk."""
+    """Flushes a file, or a folder's list of files, to disk."""
     number = os.open(path, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():  # some disks refuse folders
+        # some file systems cannot flush folders
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
             os.fsync(number)
     finally:
         os.close(number)
 
 
 def remove_leftovers(folder: Path, *, now: float) -> None:
-    """Removes what killed processes left in the folder: half-written files and folders, and locks that nobody holds.
+    """Removes half-written files, half-written folders and free locks that killed processes left in the folder.
 
-    Only what is older than a day goes, and what cannot be removed stays; ``now`` is in seconds as of ``time.time``.
+    Keeps everything that is less than a day old or cannot be removed; ``now`` is a time in seconds as
+    from ``time.time``.
     """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
@@ -157,7 +159,7 @@ def _is_leftover(name: str) -> bool:
 
 
 def _last_change(path: Path) -> float:
-    """The time of the last write to the file, or to anything in the folder."""
+    """Returns the time of the last write to the file, or to anything in the folder."""
     inside = path.rglob("*") if path.is_dir() else ()
     return max(float(found.lstat().st_mtime) for found in (path, *inside))
 
@@ -174,6 +176,6 @@ def _remove_leftover(path: Path) -> None:
 
 
 def lock_of(folder: Path) -> FileLock:
-    """The lock of whoever makes that folder; makes the folder it stands in."""
+    """Returns the lock for writing ``folder``; creates its parent folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.with_name(f".{folder.name}.lock"))

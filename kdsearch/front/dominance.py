@@ -1,4 +1,4 @@
-"""Which of several points beat which, and how much they cover together."""
+"""Dominance, Pareto fronts and hypervolume."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kdsearch.trials.record import Student
 
 
 def non_dominated(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """N, true for rows of N×M losses (smaller is better) that no row dominates; equal rows keep each other company.
+    """Returns N booleans: whether each row of N×M losses (smaller is better) is dominated by no other row.
 
-    A row dominates another where it is nowhere larger and somewhere smaller.
+    A row dominates another if no loss is larger and at least one is smaller; equal rows do not dominate each other.
     """
     keep = np.ones(len(losses), dtype=bool)
     for index, row in enumerate(losses):
@@ -26,9 +26,9 @@ def non_dominated(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 
 def preference(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """N, the place of each row of N×M losses from 0: by non-dominated rank, then by crowding, lonelier rows first.
+    """Ranks rows of N×M losses from 0: by non-dominated rank, then by crowding distance, the largest first.
 
-    Deb et al. 2002, as NSGA-II selects.
+    This is the selection of NSGA-II (Deb et al. 2002).
     """
     places = np.empty(len(losses), dtype=np.int64)
     left = np.arange(len(losses))
@@ -44,7 +44,7 @@ def preference(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def crowding(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """N, how far each row's neighbours in each loss are apart, scaled to the loss's range; ends are infinitely far."""
+    """Computes the N crowding distances of N×M losses (Deb et al. 2002); infinite for the extremes of each loss."""
     distance = np.zeros(len(losses))
     for column in losses.T:
         order = np.argsort(column, kind="stable")
@@ -56,9 +56,9 @@ def crowding(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def hypervolume(points: Iterable[tuple[float, float]], *, most_params: float) -> float:
-    """Area that points of (params, Dice) dominate, of Dice against log10 of parameters, from (``most_params``, 0).
+    """Computes the area that points (params, Dice) dominate above (``most_params``, 0), with params on a log10 axis.
 
-    Points with more parameters than that add nothing.
+    Points with more than ``most_params`` parameters add nothing.
     """
     area = best = 0.0
     for params, dice in sorted(points, key=lambda point: (point[0], -point[1])):
@@ -71,9 +71,10 @@ def hypervolume(points: Iterable[tuple[float, float]], *, most_params: float) ->
 def mean_best_by_size(
     params: npt.NDArray[np.int64], dice: npt.NDArray[np.float64], *, least: int, most: int
 ) -> npt.NDArray[np.float64]:
-    """B means, over the logarithm of a size from ``least`` to ``most``, of the best Dice of those no larger.
+    """Averages the best Dice up to a size over the logarithm of the size, from ``least`` to ``most`` parameters.
 
-    ``dice`` is M×B. Smaller than ``least`` counts as ``least``. The hypervolume of ``hypervolume``, by its width.
+    ``dice`` is M×B; returns B means. Students smaller than ``least`` count as ``least``. Equals
+    ``hypervolume`` divided by its width.
     """
     order = np.argsort(params, kind="stable")
     edges = np.log10(np.append(np.clip(params[order], least, most), most))
@@ -84,7 +85,7 @@ def mean_best_by_size(
 def front_of(
     students: Sequence[Student], objectives: Sequence[Objective], limits: Limits | None = None
 ) -> tuple[Student, ...]:
-    """The non-dominated of the students within the limits, smallest first; ties stay in."""
+    """Returns the non-dominated students within the limits, smallest first; ties are included."""
     students = [student for student in students if limits is None or is_within(student, limits)]
     if not students:
         return ()
@@ -94,12 +95,12 @@ def front_of(
 
 
 def is_within(student: Student, limits: Limits) -> bool:
-    """Whether the student leaves empty images empty as often as the limits ask; sizes were checked before training."""
+    """Returns whether the student's specificity is within the limits; sizes are checked before training."""
     return limits.empty_share is None or (student.scores.overlap.empty_share or 0.0) >= limits.empty_share
 
 
 def loss_of(student: Student, objective: Objective) -> float:
-    """What the objective counts of the student, smaller being better."""
+    """Returns the student's value of the objective, with smaller values being better."""
     match objective:
         case "dice":
             return -student.scores.dice
@@ -108,8 +109,8 @@ def loss_of(student: Student, objective: Objective) -> float:
         case "macs":
             return student.scores.macs
         case "latency_ms":
-            assert student.scores.latency_ms is not None, "measured for every student of such a study"
+            assert student.scores.latency_ms is not None, "a study with this objective measures it for every student"
             return student.scores.latency_ms
         case "empty_share":
-            assert student.scores.overlap.empty_share is not None, "there are such images in such a study"
+            assert student.scores.overlap.empty_share is not None, "a study with this objective has negative images"
             return -student.scores.overlap.empty_share

@@ -1,4 +1,4 @@
-"""Chooses a student within a budget, by a rule."""
+"""Rules that choose a student within a budget."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ RuleName = Literal["best", "smallest-within", "knee"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A student and what was measured of it for this choice."""
+    """A student with its measurements for this choice."""
 
     student: Student
     file_bytes: int | None = None
-    """Of its ONNX file; None where nobody asked."""
+    """Size of its ONNX file; None if not measured."""
     latency_ms: float | None = None
-    """Of one image with ONNX Runtime on one thread, here; None where nobody asked."""
+    """For one image with ONNX Runtime on one thread of this machine; None if not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a student may cost and must reach."""
+    """Upper limits for a student's cost and lower limits for its scores."""
 
     params: int | None = None
-    """Most parameters."""
+    """Maximum number of parameters."""
     macs: int | None = None
-    """Most multiply-adds for one image."""
+    """Maximum multiply-adds for one image."""
     latency_ms: float | None = None
-    """Most milliseconds for one image."""
+    """Maximum milliseconds for one image."""
     file_bytes: int | None = None
-    """Largest ONNX file."""
+    """Maximum size of the ONNX file."""
     min_dice: float | None = None
-    """Least Dice, 0-1."""
+    """Minimum Dice, 0-1."""
     min_empty_share: float | None = None
-    """Least share of images without a lesion in which nothing is marked, 0-1."""
+    """Minimum specificity (fraction of negative images with an empty prediction), 0-1."""
 
     def __post_init__(self) -> None:
-        """Raises KdsearchError for a limit that makes no sense."""
+        """Raises KdsearchError for an impossible limit."""
         for name in ("params", "macs", "latency_ms", "file_bytes"):
             if (most := getattr(self, name)) is not None and not 0 < most < math.inf:
                 raise KdsearchError(f"budget: {name} must be above zero, got {most}")
         for name in ("min_dice", "min_empty_share"):
             if (least := getattr(self, name)) is not None and not 0 <= least <= 1:
-                raise KdsearchError(f"budget: {name} must lie between 0 and 1, got {least}")
+                raise KdsearchError(f"budget: {name} must be between 0 and 1, got {least}")
 
     @property
     def needs_measuring(self) -> bool:
-        """Whether a candidate must have been exported and timed."""
+        """Whether candidates must be exported and timed."""
         return self.latency_ms is not None or self.file_bytes is not None
 
     def excess(self, candidate: Candidate) -> float:
-        """How far outside the budget it is, as the largest relative excess; zero within."""
+        """Returns the largest relative excess over the budget; 0 if the candidate is within it."""
         scores = candidate.student.scores
         pairs = (
             (scores.params, self.params),
@@ -74,7 +74,7 @@ class Budget:
         return max(0.0, *over) if over else 0.0
 
     def without_measures(self) -> Budget:
-        """What can be decided before anything is exported."""
+        """Returns the limits that can be checked before anything is exported."""
         return Budget(params=self.params, macs=self.macs, min_dice=self.min_dice, min_empty_share=self.min_empty_share)
 
     def __str__(self) -> str:
@@ -89,19 +89,19 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Which of the students within a budget is taken."""
+    """How to choose among the students within a budget."""
 
     name: RuleName = "best"
     tolerance: float = 0.0
-    """Of ``smallest-within``: how much Dice may be given up for size, 0-1."""
+    """For ``smallest-within``: by how much Dice may be below the best, 0-1."""
 
     def __post_init__(self) -> None:
-        """Raises KdsearchError for a tolerance that makes no sense."""
+        """Raises KdsearchError for an impossible tolerance."""
         if not 0 <= self.tolerance <= 1:
-            raise KdsearchError(f"rule: the Dice given up for size must lie between 0 and 1, got {self.tolerance}")
+            raise KdsearchError(f"rule: the tolerance in Dice must be between 0 and 1, got {self.tolerance}")
 
     def rank(self, within: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates, the one to take first; those the rule does not consider are left out."""
+        """Sorts the candidates, the best choice first; leaves out those that the rule excludes."""
         match self.name:
             case "best":
                 return sorted(within, key=_by_dice)
@@ -112,7 +112,7 @@ class Rule:
                 return _by_knee(within)
 
     def explain(self, ranked: Sequence[Candidate], *, count: int, budget: Budget) -> str:
-        """Why the first of ``rank``'s was taken, in one sentence; ``count`` is how many are within the budget."""
+        """Explains in one sentence why ``ranked[0]`` was chosen; ``count`` students are within the budget."""
         chosen = ranked[0]
         among = f"{count} students" if str(budget) == "no budget" else f"{count} students within {budget}"
         scores = chosen.student.scores
@@ -122,18 +122,18 @@ class Rule:
             case "smallest-within":
                 points = 100 * self.tolerance
                 return (
-                    f"Trial {chosen.student.number} is the smallest of the {len(ranked)}, among {among}, whose "
-                    f"validation Dice is within {points:g} point{'s' * (points != 1)} of the best: {scores.headline()}."
+                    f"Trial {chosen.student.number} is the smallest student within {points:g} Dice "
+                    f"point{'s' * (points != 1)} of the best of {among} ({len(ranked)} qualify): {scores.headline()}."
                 )
             case "knee":
                 return (
-                    f"Trial {chosen.student.number} is the knee of {among}, beyond which parameters buy the least "
-                    f"Dice: {scores.headline()}."
+                    f"Trial {chosen.student.number} is the knee of {among}: beyond it, more parameters gain little "
+                    f"Dice. {scores.headline()}."
                 )
 
 
 def nearest_to(candidates: Sequence[Candidate], budget: Budget) -> Candidate | None:
-    """The candidate that misses the budget by least; None where there are none."""
+    """Returns the candidate closest to the budget; None if there are no candidates."""
     return min(candidates, key=lambda entry: (budget.excess(entry), -entry.student.scores.dice), default=None)
 
 
@@ -148,9 +148,9 @@ def _by_size(candidate: Candidate) -> tuple[int, int, float, int]:
 
 
 def _by_knee(within: Sequence[Candidate]) -> list[Candidate]:
-    """By height over the chord from the smallest to the best student, of Dice against the logarithm of parameters.
+    """Sorts by height above the chord from the smallest to the best student, Dice against the log of parameters.
 
-    Satopaa et al. 2011, on the steps of the front: students that a smaller one beats are left out.
+    This is the knee of Satopaa et al. 2011. Students that are not better than a smaller one are left out.
     """
     steps: list[Candidate] = []
     for entry in sorted(within, key=lambda entry: (entry.student.scores.params, *_by_dice(entry))):

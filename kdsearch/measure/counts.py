@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, exact, and what fvcore and ptflops say of them."""
+"""Counts parameters and multiply-adds exactly, and by fvcore and ptflops for comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def count(model: nn.Module, *, size: int) -> Cost:
-    """Parameters and multiply-adds for one image 1×1×size×size; on the meta device this takes milliseconds."""
+    """Counts parameters and multiply-adds for one image 1×1×size×size; takes milliseconds on the meta device."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -29,28 +29,30 @@ def count(model: nn.Module, *, size: int) -> Cost:
 
 
 def count_by_tools(model: nn.Module, *, size: int, cost: Cost) -> tuple[ToolCount, ...]:
-    """The totals of fvcore and ptflops for one image, on the CPU; warns where they contradict the exact count."""
+    """Returns the totals of fvcore and ptflops for one image, on the CPU; warns if they contradict the exact count."""
     shape = (1, 1, size, size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # both tools use what newer torch calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)  # both tools use deprecated parts of torch
         warnings.simplefilter("ignore", DeprecationWarning)
         fvcore = _fvcore(model, shape, cost)
         ptflops = _ptflops(model, shape)
     if not 0.98 * cost.macs <= ptflops <= 1.5 * cost.macs + 200 * size * size:
         logger.warning(
-            "ptflops counts %d, which batch norms and activations do not explain beside %d", ptflops, cost.macs
+            "ptflops counts %d multiply-adds, kdsearch %d; batch norms and activations do not explain the difference",
+            ptflops,
+            cost.macs,
         )
     return (
         ToolCount(
             tool="fvcore",
-            version=_version("fvcore"),
+            version=importlib.metadata.version("fvcore"),
             value=fvcore,
             unit="multiply-adds, batch norm included",
             input_shape=shape,
         ),
         ToolCount(
             tool="ptflops",
-            version=_version("ptflops"),
+            version=importlib.metadata.version("ptflops"),
             value=ptflops,
             unit="multiply-adds, batch norm, activation, pooling and upsampling included",
             input_shape=shape,
@@ -65,7 +67,7 @@ def _fvcore(model: nn.Module, shape: tuple[int, ...], cost: Cost) -> int:
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
     by_operator = analysis.by_operator()
     exact = round(sum(by_operator.get(name, 0) for name in ("conv", "linear", "matmul", "addmm", "bmm", "einsum")))
-    # fvcore traces the network and leaves out layers whose output nothing uses, though they are computed.
+    # fvcore traces the network and leaves out layers whose output is unused, although they are computed.
     unused = [model.get_submodule(name) for name in analysis.uncalled_modules()]
     if exact != cost.macs and not any(isinstance(module, nn.Conv2d | nn.Linear) for module in unused):
         logger.warning(
@@ -85,7 +87,3 @@ def _ptflops(model: nn.Module, shape: tuple[int, ...]) -> int:
             model.eval(), shape[1:], print_per_layer_stat=False, as_strings=False, verbose=False
         )
     return round(float(total))
-
-
-def _version(package: str) -> str:
-    return importlib.metadata.version(package)

@@ -1,4 +1,4 @@
-"""How long one call takes, on this processor; nothing but the standard library is imported here."""
+"""Measures the latency of a call on this CPU; imports only the standard library."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pathlib import Path
 
 WARM_UP = 10
 LEAST_WARM_UP, LONGEST_WARM_UP_S = 3, 0.5
-"""A slow network is warm sooner, counted in calls."""
+"""A slow call is warmed up by fewer runs: at least three, and no more after half a second."""
 RUNS_AT_ONCE = 50
 LEAST_RUNS = 10
 LONGEST_S = 2.0
 STEADY = 0.02
-"""Runs are enough when the medians of their earlier and later halves differ by no more than this share."""
+"""The median has settled if the medians of the earlier and later runs differ by at most this fraction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Times of one image, warmed up."""
+    """Latency for one image, after warm-up."""
 
     runtime: str
-    """What ran, with its version."""
+    """The runtime with its version."""
     threads: int
     median_ms: float
     p95_ms: float
-    """95 of 100 runs took no longer."""
+    """95th percentile."""
     runs: int
     steady: bool
-    """Whether the median had settled when the time for measuring was over."""
+    """Whether the median settled before the time limit."""
 
 
 def time_calls(
     call: Callable[[], object], *, runtime: str, threads: int, clock: Callable[[], float] = time.perf_counter
 ) -> Latency:
-    """Calls until the median has settled, or two seconds are over and there are ten runs."""
+    """Repeats the call until the median has settled, or for two seconds and at least ten runs."""
     began = clock()
     for index in range(WARM_UP):
         call()
@@ -71,12 +71,12 @@ def _is_steady(times: list[float]) -> bool:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def processor_name() -> str:
-    """The processor as it calls itself, or its architecture."""
+    """Returns the CPU's model name, or its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

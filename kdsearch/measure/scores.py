@@ -1,4 +1,4 @@
-"""Overlap of predicted and true masks, and a network's scores put together."""
+"""Computes the overlap of predicted and true masks, and assembles a network's scores."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _Ratio: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def predict_classes(logits: Tensor) -> Tensor:
-    """N×H×W class numbers from logits N×C×H×W: above zero for one channel, the largest for several."""
+    """Returns class numbers N×H×W: logits N×C×H×W above 0 for one channel, the argmax for several."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
 
 
 def dice_per_image(predicted: Tensor, target: Tensor) -> Tensor:
-    """N Dice coefficients 2·|A∩B| / (|A|+|B|) of class maps N×H×W, averaged over the classes held or predicted there.
+    """Computes N Dice coefficients 2·|A∩B| / (|A|+|B|) of class maps N×H×W.
 
-    A class that was predicted and is not there counts as 0. NaN for an image whose target holds no lesion: Dice has no
-    meaning there.
+    Each is the mean over the classes in the image's prediction or target; a class in only one of them counts
+    as 0. NaN for negative images, for which Dice is undefined.
     """
     return _per_image(predicted, target, lambda both, a, b: 2 * both / (a + b))
 
 
 def iou_per_image(predicted: Tensor, target: Tensor) -> Tensor:
-    """N Jaccard indices |A∩B| / (|A| + |B| - |A∩B|), averaged and NaN as in ``dice_per_image``."""
+    """Computes N Jaccard indices |A∩B| / (|A| + |B| - |A∩B|); averaged, and NaN, as in ``dice_per_image``."""
     return _per_image(predicted, target, lambda both, a, b: both / (a + b - both))
 
 
 def empty_per_image(predicted: Tensor) -> Tensor:
-    """N, true where nothing was predicted."""
+    """Returns N booleans, true for an empty prediction."""
     return ~(predicted > 0).flatten(1).any(dim=1)
 
 
@@ -53,12 +53,12 @@ def _per_image(predicted: Tensor, target: Tensor, ratio: _Ratio) -> Tensor:
 def _check(predicted: Tensor, target: Tensor) -> None:
     if predicted.shape != target.shape:
         raise ValueError(
-            f"prediction and target must have one shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
+            f"prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
         )
 
 
 def measure_overlap(predicted: Tensor, target: Tensor) -> Overlap:
-    """The overlap of class maps N×H×W; ``dice`` is NaN where no image holds a lesion."""
+    """Measures the overlap of class maps N×H×W; ``dice`` is NaN if all images are negative."""
     dice, iou = dice_per_image(predicted, target), iou_per_image(predicted, target)
     lesion = ~dice.isnan()
     empty = empty_per_image(predicted)[~lesion]
@@ -73,14 +73,14 @@ def measure_overlap(predicted: Tensor, target: Tensor) -> Overlap:
 
 
 def measure_per_image(predicted: Tensor, target: Tensor) -> PerImage:
-    """Each image's overlap, of class maps N×H×W."""
+    """Measures each image's overlap, from class maps N×H×W."""
     measured = (dice_per_image(predicted, target), iou_per_image(predicted, target), empty_per_image(predicted))
     dice, iou, empty = (tuple(values.float().tolist()) for values in measured)
     return PerImage(dice=dice, iou=iou, empty=empty)
 
 
 def measure_by_source(predicted: Tensor, target: Tensor, sources: Sequence[str]) -> tuple[SourceOverlap, ...]:
-    """The overlap on each source's images; ``sources`` names the source of each of the N maps."""
+    """Measures the overlap on each source's images; ``sources`` has the source of each of the N maps."""
     return tuple(
         SourceOverlap(source=name, overlap=measure_overlap(predicted[chosen], target[chosen]))
         for name in sorted(set(sources))
@@ -88,7 +88,7 @@ def measure_by_source(predicted: Tensor, target: Tensor, sources: Sequence[str])
     )
 
 
-def assemble(  # one argument for each thing measured
+def assemble(
     *,
     predicted: Tensor,
     target: Tensor,
@@ -99,7 +99,7 @@ def assemble(  # one argument for each thing measured
     epochs: int,
     best_epoch: int,
 ) -> Scores:
-    """Scores of a network from its predictions on the validation images and its counts."""
+    """Assembles a network's scores from its predictions on the validation images and its counts."""
     return Scores(
         overlap=measure_overlap(predicted, target),
         by_source=measure_by_source(predicted, target, sources),

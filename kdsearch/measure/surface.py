@@ -1,4 +1,4 @@
-"""How far the outline of a predicted lesion lies from the true one."""
+"""Distances between the outlines of predicted and true lesions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _CORNER = math.sqrt(2) / 2
 _LENGTHS = np.array(
     [0, *[_CORNER] * 2, 1, _CORNER, 1, 2 * _CORNER, *[_CORNER] * 2, 2 * _CORNER, 1, _CORNER, 1, *[_CORNER] * 2, 0]
 )
-"""Pixels of contour between four neighbours, by the sum of those inside: 8 and 4 above, 2 and 1 below."""
+"""Length of contour, in pixels, between four adjacent pixels; indexed by the sum of those inside the lesion, which
+count 8 and 4 (above), 2 and 1 (below)."""
 PERCENTILE = 0.95
 
 
@@ -30,16 +31,16 @@ class Outlines:
     """Agreement of two outlines."""
 
     nsd: float
-    """Normalised surface Dice: the fraction of both outlines that lies within the tolerance of the other, 0-1."""
+    """Normalized surface Dice: the fraction of both outlines that is within the tolerance of the other, 0-1."""
     hd95: float
-    """The 95th percentile of the distance to the other outline, of the outline where it is larger; pixels."""
+    """95th percentile of the distance to the other outline, in pixels; the larger of both directions."""
 
 
 def compare_outlines(predicted: Mask, target: Mask, *, tolerance: float) -> Outlines:
-    """Of two masks H×W, ``target`` not empty; ``tolerance`` in pixels.
+    """Compares the outlines of two masks H×W, ``target`` not empty; ``tolerance`` is in pixels.
 
-    Where nothing is predicted, NSD is 0 and HD95 the image's diagonal. Outlines are contour elements weighted by their
-    length (Nikolov et al. 2021, as in DeepMind's surface-distance).
+    For an empty prediction, NSD is 0 and HD95 is the image's diagonal. Outlines are contour elements
+    weighted by their length (Nikolov et al. 2021, as in DeepMind's surface-distance).
     """
     if not predicted.any():
         return Outlines(nsd=0.0, hd95=math.hypot(*target.shape))
@@ -56,19 +57,19 @@ def compare_outlines(predicted: Mask, target: Mask, *, tolerance: float) -> Outl
 
 
 def _contour(mask: Mask) -> Floats:
-    """Length of contour at each corner between pixels, (H+1)×(W+1)."""
+    """Computes the length of contour at each corner between pixels, (H+1)×(W+1)."""
     padded = np.pad(mask, 1).astype(np.uint8)
     code = 8 * padded[:-1, :-1] + 4 * padded[:-1, 1:] + 2 * padded[1:, :-1] + padded[1:, 1:]
     return np.asarray(_LENGTHS[code])
 
 
 def _to(contour: Floats) -> Floats:
-    """Distance of each corner to the contour, in pixels."""
+    """Computes the distance of each corner to the contour, in pixels."""
     return np.asarray(distance_transform_edt(contour == 0))
 
 
 def _percentile(distances: Floats, lengths: Floats) -> float:
-    """The distance that 95 % of the length does not exceed."""
+    """Computes the 95th percentile of the distances, weighted by length."""
     order = np.argsort(distances, kind="stable")
     reached = np.cumsum(lengths[order]) / lengths.sum()
     place = min(int(np.searchsorted(reached, PERCENTILE)), len(order) - 1)
@@ -76,12 +77,12 @@ def _percentile(distances: Floats, lengths: Floats) -> float:
 
 
 def measure_native(logits: Iterable[Singles], masks: Sequence[NativeMask]) -> NativeScores:
-    """Of each image's S×S logits of a lesion, against its mask."""
+    """Scores each image's S×S logits against its mask at the original resolution."""
     return gather(_measure(one, mask) for one, mask in zip(logits, masks, strict=True))
 
 
 def gather(rows: Iterable[tuple[float, float, float]]) -> NativeScores:
-    """From what ``measure_lesion`` gives of each image."""
+    """Collects the results of ``measure_lesion`` for each image."""
     dice, nsd, hd95 = (tuple(values) for values in zip(*rows, strict=True))
     return NativeScores(dice=dice, nsd=nsd, hd95=hd95)
 
@@ -92,7 +93,7 @@ def _measure(logits: Singles, mask: NativeMask) -> tuple[float, float, float]:
 
 
 def measure_lesion(predicted: Mask, lesion: Mask, *, tolerance_px: float) -> tuple[float, float, float]:
-    """Dice, NSD, and HD95 as a fraction of the diagonal, of masks H×W; NaN where there is no lesion."""
+    """Returns Dice, NSD, and HD95 as a fraction of the diagonal, of masks H×W; NaN for a negative image."""
     if not lesion.any():
         return math.nan, math.nan, math.nan
     dice = 2 * int((predicted & lesion).sum()) / int(predicted.sum() + lesion.sum())

@@ -1,4 +1,4 @@
-"""What students cost and which maps they have, by arithmetic and without torch, and what a study asks of both."""
+"""Costs and feature maps of students, computed without torch, and a study's requirements for them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kdsearch.trials.scores import Cost
 
 
 def cost_of(spec: StudentSpec, *, size: int) -> Cost:
-    """Parameters and multiply-adds of the student with one class for one image of ``size``×``size``.
+    """Computes parameters and multiply-adds of a student with one class, for one image of ``size``×``size``.
 
-    Raises EncoderError if the student has an encoder of timm that cannot be built.
+    Raises EncoderError if its timm encoder cannot be built.
     """
     if isinstance(spec, UNetSpec):
         return total(unet_layers(spec, size))
@@ -29,20 +29,20 @@ def cost_of(spec: StudentSpec, *, size: int) -> Cost:
 
 
 def map_channels_of(spec: StudentSpec) -> dict[int, int]:
-    """Channels of the student's encoder maps by their stride, the finest first, the encoder's output last."""
+    """Returns the channels of a student's feature maps by stride, the finest first, the encoder's output last."""
     if isinstance(spec, UNetSpec):
         return {2**place: channels for place, channels in enumerate(spec.channels)}
     return _timm_encoder(spec, size=64)[1]
 
 
 def _timm_encoder(spec: TimmSpec, *, size: int) -> tuple[Cost, dict[int, int]]:
-    from kdsearch.models.timm_student import encoder_cost  # brings torch
+    from kdsearch.models.timm_student import encoder_cost  # imports torch
 
     return encoder_cost(spec.encoder, spec.depth, size=size)
 
 
 def _timm_decoder_layers(spec: TimmSpec, size: int) -> Iterator[Layer]:
-    from kdsearch.models.timm_student import decoder_inputs  # brings torch
+    from kdsearch.models.timm_student import decoder_inputs  # imports torch
 
     for before, stride in decoder_inputs(spec, _timm_encoder(spec, size=size)[1]):
         pixels = (size // stride) ** 2
@@ -52,18 +52,18 @@ def _timm_decoder_layers(spec: TimmSpec, size: int) -> Iterator[Layer]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A convolution, or several alike, as its cost sees it."""
+    """The sizes of a convolution that determine its cost."""
 
     weights: int
-    """Of its kernel: kernel height · kernel width · channels before / groups · channels after."""
+    """Kernel height · kernel width · input channels / groups · output channels."""
     others: int
-    """Biases, and scales and shifts of a batch norm behind it."""
+    """Biases, or scales and shifts of the following batch norm."""
     pixels: int
-    """Of its output."""
+    """Pixels of the output."""
 
 
 def total(layers: Iterable[Layer]) -> Cost:
-    """Parameters and multiply-adds of all of them."""
+    """Adds up parameters and multiply-adds."""
     known = list(layers)
     return Cost(
         params=sum(layer.weights + layer.others for layer in known),
@@ -72,7 +72,7 @@ def total(layers: Iterable[Layer]) -> Cost:
 
 
 def unet_layers(spec: UNetSpec, size: int) -> Iterator[Layer]:
-    """All that the network of one class computes on one image of that height and width."""
+    """Yields all convolutions of a U-Net with one class, for one image of ``size``×``size``."""
     channels = spec.channels
     kind, count = spec.convolution, spec.convolutions
     for place, (before, after) in enumerate(zip((1, *channels), channels, strict=False)):
@@ -83,7 +83,7 @@ def unet_layers(spec: UNetSpec, size: int) -> Iterator[Layer]:
 
 
 def stage_layers(before: int, after: int, *, kind: Convolution, count: int, pixels: int) -> Iterator[Layer]:
-    """So many 3×3 convolutions with batch norms, from ``before`` to ``after`` channels."""
+    """Yields the ``count`` 3×3 convolutions, with batch norms, of a stage from ``before`` to ``after`` channels."""
     for index in range(count):
         inputs = after if index else before
         weights = 9 * inputs * after if kind == "standard" else (9 + after) * inputs
@@ -91,12 +91,12 @@ def stage_layers(before: int, after: int, *, kind: Convolution, count: int, pixe
 
 
 def head_layer(channels: int, size: int) -> Layer:
-    """The 1×1 convolution to the logits of one class."""
+    """Returns the 1×1 convolution to the logits of one class."""
     return Layer(weights=channels, others=1, pixels=size**2)
 
 
 def over_limit(cost: Cost, limits: Limits) -> str:
-    """Why the cost is over a hard limit; empty where it is not."""
+    """Explains which hard limit the cost exceeds; empty if none."""
     for name in ("params", "macs"):
         limit, value = getattr(limits, name), getattr(cost, name)
         if limit is not None and value > limit:
@@ -105,13 +105,13 @@ def over_limit(cost: Cost, limits: Limits) -> str:
 
 
 def how_far_over(cost: Cost, limits: Limits) -> float:
-    """The decimal logarithm of the largest excess over a limit on size; not above 0 where there is none."""
+    """Returns the decimal logarithm of the largest ratio of a cost to its limit; at most 0 if no limit is exceeded."""
     pairs = ((cost.params, limits.params), (cost.macs, limits.macs))
     return max((math.log10(value / limit) for value, limit in pairs if limit is not None), default=0.0)
 
 
 def require_possible_limits(study: StudyConfig) -> None:
-    """Raises StudyFileError where no student of the space is within ``search.limits``, whatever is drawn."""
+    """Raises StudyFileError if every student of the search space exceeds ``search.limits``."""
     size = study.data.size
     for name in ("params", "macs"):
         limit = getattr(study.search.limits, name)
@@ -120,23 +120,23 @@ def require_possible_limits(study: StudyConfig) -> None:
         least = min(getattr(cost_of(spec, size=size), name) for spec in extreme_students(study))
         if least > limit:
             raise StudyFileError(
-                f"search.limits.{name}: the smallest student of the space has {format_quantity(least)} {name}, more "
-                f"than the limit of {format_quantity(limit)}; raise the limit, or search smaller students"
+                f"search.limits.{name}: the smallest student of the search space has {format_quantity(least)} {name}, "
+                f"more than the limit of {format_quantity(limit)}; raise the limit, or search smaller students"
             )
 
 
 def require_comparable(study: StudyConfig) -> None:
-    """Raises StudyFileError where a network lacks maps of a stride, or ``hidden`` would compare unequal channels.
+    """Raises StudyFileError if a network lacks feature maps of a stride, or channels differ for ``path: hidden``.
 
-    Raises EncoderError where a student at a corner of the space cannot be built.
+    Raises EncoderError if one of the smallest or largest students of the search space cannot be built.
     """
     for spec in extreme_students(study):
         cost_of(spec, size=study.data.size)
     wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride not in (None, "every")]
     if not wanted:
         return
-    assert isinstance(study.teacher, TeacherConfig), "study files refuse hidden maps of other teachers"
-    from kdsearch.models.teacher import map_channels  # brings torch
+    assert isinstance(study.teacher, TeacherConfig), "the study file's check requires it for feature maps"
+    from kdsearch.models.teacher import map_channels  # imports torch
 
     given = map_channels(study.teacher, size=study.data.size)
     for one in wanted:
@@ -149,26 +149,26 @@ def _needs_channels(one: Comparison) -> bool:
 
 def _require(study: StudyConfig, one: Comparison, given: dict[int, int]) -> None:
     path, stride = one.path, one.stride
-    assert stride != "every", "that is of whatever both have"
+    assert stride != "every", "it uses only strides that both networks have"
     if stride is not None and stride not in given:
         raise StudyFileError(
-            f"distillation: {path} compares maps of stride {stride}, and the teacher has them of "
-            f"{_listed(given)}; write one of those, or another teacher.encoder or encoder_depth"
+            f"distillation: {path} compares feature maps of stride {stride}, but the teacher has strides "
+            f"{_listed(given)}; use one of these, or change teacher.encoder or encoder_depth"
         )
     teacher = given[stride or max(given)]
     for spec in extreme_students(study):
         own = map_channels_of(spec)
         if stride is not None and stride not in own:
             raise StudyFileError(
-                f"distillation: {path} compares maps of stride {stride}, and a {spec.describe()} has them of "
-                f"{_listed(own)}; write one of those, or search deeper students"
+                f"distillation: {path} compares feature maps of stride {stride}, but a {spec.describe()} has strides "
+                f"{_listed(own)}; use one of these, or search deeper students"
             )
         student = own[stride or max(own)]
         if _needs_channels(one) and student != teacher:
             raise StudyFileError(
-                f"distillation: hidden {one.loss} compares maps channel by channel, but the teacher's have {teacher} "
-                f"channels and those of a {spec.describe()} {student}; write attention or regressor, loss "
-                f"{' or '.join(sorted(ANY_CHANNELS))}, or search students with as many channels"
+                f"distillation: hidden {one.loss} compares feature maps channel by channel, but the teacher has "
+                f"{teacher} channels and a {spec.describe()} has {student}; use attention or regressor, loss "
+                f"{' or '.join(sorted(ANY_CHANNELS))}, or search students with {teacher} channels"
             )
 
 

@@ -1,4 +1,4 @@
-"""Encoders of timm: whether there is one of a name, what its weights expect, and which of its parts are used."""
+"""Checks timm encoders, loads their weights and removes their unused layers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SCHEMAS = {
 
 
 def declare_missing_operators() -> bool:
-    """Declares torchvision's operators where its compiled library cannot be loaded; whether that was needed.
+    """Declares torchvision's operators if its compiled library cannot be loaded; returns whether it did.
 
     Call it before the first import of a library that imports torchvision. Calling it again does nothing.
     """
     library = _compiled_library()
-    if library is None or _declared("nms"):
+    if library is None or hasattr(torch.ops.torchvision, "nms"):
         return False
     try:
         torch.ops.load_library(library)  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -54,18 +54,14 @@ def _compiled_library() -> Path | None:
     return found[0] if found else None
 
 
-def _declared(name: str) -> bool:
-    return bool(hasattr(torch.ops.torchvision, name))
-
-
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def load_encoder_weights(encoder: nn.Module, weights: str, *, section: str) -> None:
     """Loads ``package:NAME`` or ``file:PATH`` into a timm encoder with one input channel.
 
-    Tensors are matched by name, or else one to one in order and shape; a first convolution for three channels is summed
-    to one. Raises EncoderError, which names the study file's section, where the file is missing or does not fit.
+    Tensors are matched by name, or otherwise by order and shape; a first convolution for three channels is summed to
+    one. Raises EncoderError, with the study file's section, if the file is missing or does not match.
     """
     kind, _, name = weights.partition(":")
     if kind in ("none", "timm"):
@@ -81,22 +77,22 @@ def load_encoder_weights(encoder: nn.Module, weights: str, *, section: str) -> N
 
 
 def licence_of(weights: str) -> str:
-    """Under what terms encoder weights may be used, as far as their package says."""
+    """Describes the license of encoder weights, as far as their package declares one."""
     kind, _, name = weights.partition(":")
     if kind != "package":
-        return {"none": "trained from random weights"}.get(kind, f"the licence of {weights} is not known to kdsearch")
+        return {"none": "trained from random weights"}.get(kind, f"{weights}, license unknown to kdsearch")
     distributions = importlib.metadata.packages_distributions().get(name, [])
     if not distributions:
-        return f"package {name}, whose licence is not known to kdsearch"
+        return f"package {name}, license unknown to kdsearch"
     metadata = importlib.metadata.metadata(distributions[0])
     stated = next((metadata[key] for key in ("License-Expression", "License") if key in metadata), "UNKNOWN")
     return f"package {distributions[0]} {metadata['Version']}, " + (
-        "which states no licence" if stated == "UNKNOWN" else f"licence {stated.splitlines()[0]}"
+        "which declares no license" if stated == "UNKNOWN" else f"license {stated.splitlines()[0]}"
     )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors or torch file; nothing but tensors is ever unpickled. Raises EncoderError."""
+    """Reads all tensors of a safetensors or torch file, and unpickles nothing else; raises EncoderError."""
     if not path.is_file():
         raise EncoderError(f"weights: {path} is not a file")
     try:
@@ -108,14 +104,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise EncoderError(f"weights: {path} cannot be read: {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise EncoderError(f"weights: {path} must hold a state dict, tensors by name")
+        raise EncoderError(f"weights: {path} must be a state dict (tensors by name)")
     return tensors
 
 
 def _file_in_package(name: str, section: str) -> Path:
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):  # a part of a package that is not there, or no package
+    except (ImportError, AttributeError, ValueError):  # a missing submodule, or no package
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise EncoderError(
@@ -124,16 +120,16 @@ def _file_in_package(name: str, section: str) -> Path:
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES]
     if len(files) != 1:
-        raise EncoderError(f"{section}.weights: package {name!r} must carry one weights file, has {len(files)}")
+        raise EncoderError(f"{section}.weights: package {name!r} must contain one weights file, has {len(files)}")
     return files[0]
 
 
 def _match_in_order(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path, section: str) -> dict[str, Tensor]:
-    """Pairs tensors by their order, batch counters aside; the file may go on past the encoder (its classifier)."""
+    """Pairs tensors by order, except batch counters; the file may have more tensors, such as a classifier's."""
     keys = [key for key in wanted if not key.endswith("num_batches_tracked")]
     tensors = [tensor for key, tensor in found.items() if not key.endswith("num_batches_tracked")]
     if len(tensors) < len(keys):
-        raise EncoderError(f"{section}.weights: {path} holds {len(tensors)} tensors, the encoder has {len(keys)}")
+        raise EncoderError(f"{section}.weights: {path} has {len(tensors)} tensors, but the encoder has {len(keys)}")
     counters = {key: tensor for key, tensor in wanted.items() if key.endswith("num_batches_tracked")}
     return dict(zip(keys, tensors, strict=False)) | counters
 
@@ -142,12 +138,14 @@ def _fit_channels(tensor: Tensor, wanted: Tensor, key: str, where: str) -> Tenso
     if tensor.ndim == 4 and wanted.ndim == 4 and tensor.shape[1] == 3 and wanted.shape[1] == 1:
         tensor = tensor.sum(dim=1, keepdim=True)
     if tensor.shape != wanted.shape:
-        raise EncoderError(f"{where}: the tensor for {key} is {tuple(tensor.shape)}, must be {tuple(wanted.shape)}")
+        raise EncoderError(
+            f"{where}: the tensor for {key} must have shape {tuple(wanted.shape)}, got {tuple(tensor.shape)}"
+        )
     return tensor
 
 
 def require_known(encoder: str, *, field: str) -> None:
-    """Raises EncoderError, which names the study file's field, for an encoder that timm does not have."""
+    """Raises EncoderError, with the study file's field, if timm does not have the encoder."""
     declare_missing_operators()
     import timm
 
@@ -156,7 +154,7 @@ def require_known(encoder: str, *, field: str) -> None:
 
 
 def input_statistics(encoder: str) -> tuple[float, float]:
-    """Mean and standard deviation of grey values 0-1 that timm's encoder was trained with, averaged over colours."""
+    """Returns the mean and standard deviation (gray values 0-1) of the encoder's training, averaged over channels."""
     import timm
 
     trained = timm.get_pretrained_cfg(encoder)
@@ -166,7 +164,7 @@ def input_statistics(encoder: str) -> tuple[float, float]:
 
 
 def drop_unused_stages(encoder: nn.Module, *, size: int) -> None:
-    """Removes what stands behind the deepest map that the encoder gives: timm builds some families whole."""
+    """Removes layers after the deepest feature map, because timm builds some families completely."""
     with torch.enable_grad():
         given, _ = tree_flatten(encoder.eval()(torch.zeros(1, 1, size, size)))
         total = sum(part.sum() for part in given if part.requires_grad)
@@ -179,7 +177,7 @@ def drop_unused_stages(encoder: nn.Module, *, size: int) -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draws torch's global random numbers from the seed and puts the old state back."""
+    """Seeds torch's global random numbers inside the context, and restores their state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Builds students of any family."""
+"""Builds students of every family."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kdsearch.models.timm_student import TimmStudent
 from kdsearch.models.unet import UNet
 
 StudentNetwork: TypeAlias = UNet | TimmStudent
-"""A student of any family."""
+"""A student of one of the families."""
 
 NETWORKS: dict[FamilyName, Callable[..., StudentNetwork]] = {"unet": UNet, "timm": TimmStudent}
-"""The network of each family; it takes the family's spec and ``classes``."""
+"""The class of each family's networks; it takes the family's spec and ``classes``."""
 
 
 def build_student(
@@ -27,11 +27,11 @@ def build_student(
     device: torch.device | str = "cpu",
     begun: bool = True,
 ) -> StudentNetwork:
-    """The student with the weights that its training begins with, drawn from the seed but for pretrained ones.
+    """Builds a student with its initial weights: pretrained if the spec names some, otherwise drawn from the seed.
 
-    With ``begun=False`` its weights are to be loaded, and mean nothing; on the meta device it has shapes alone. Its
-    memory format is channels-last, in which the small convolutions of a student train faster on a processor. Raises
-    EncoderError where an encoder or its weights cannot be had.
+    With ``begun=False`` the weights are undefined and must be loaded; on the meta device there are only
+    shapes. The memory format is channels-last, in which small convolutions train faster on a CPU. Raises
+    EncoderError if an encoder or its weights are unavailable.
     """
     place = torch.device("meta" if torch.device(device).type == "meta" else "cpu")
     with place, seeded(seed), torch.inference_mode(mode=False):

@@ -1,4 +1,4 @@
-"""The teacher: any segmentation-models-pytorch architecture on any timm encoder."""
+"""Teachers: any segmentation-models-pytorch architecture with any timm encoder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known, seeded
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
-"""What libraries raise for an architecture, an encoder and a size that do not go together."""
+"""What the libraries raise for an architecture, an encoder and a size that do not fit together."""
 
 
 class Teacher(nn.Module):
-    """A segmentation-models-pytorch network that also gives its encoder's maps."""
+    """A segmentation-models-pytorch network that also returns its feature maps."""
 
     def __init__(self, network: nn.Module, *, mean: float, std: float, flip: bool = False) -> None:
-        """``mean`` and ``std`` of grey values 0-1 are those that the encoder's weights were trained with.
+        """Takes ``mean`` and ``std`` of the gray values 0-1 that the encoder was pretrained with.
 
-        With ``flip`` it is asked about an image and its mirror image, once it is trained.
+        With ``flip``, a trained teacher averages its predictions for an image and its mirror image.
         """
         super().__init__()
         self.network = network
@@ -31,11 +31,11 @@ class Teacher(nn.Module):
         self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
+        """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:
-        """Logits and the encoder's maps of images normalised as for a student."""
+        """Computes logits and feature maps of images normalized as for a student."""
         found = self._outputs_of(image)
         if not self._flip or self.training:
             return found
@@ -51,17 +51,17 @@ class Teacher(nn.Module):
         return Outputs(logits=logits, features=tuple(features))
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The encoder's maps N×K×h×w alone, the finest first."""
+        """Computes only the feature maps N×K×h×w, the finest first."""
         return tuple(self._encode(image)[0])
 
     def _encode(self, image: Tensor) -> tuple[list[Tensor], ...]:
-        """Maps N×K×h×w, the coarsest last; DPT's encoder gives tokens too."""
+        """Computes feature maps N×K×h×w, the coarsest last; DPT's encoder also returns tokens."""
         encoded = self.network.encoder(image * self._scale + self._shift)  # type: ignore[operator]  # smp's contract
         return encoded if isinstance(encoded, tuple) else (encoded,)
 
 
 def mean_of_probabilities(*logits: Tensor) -> Tensor:
-    """Logits N×C×H×W of the mean of several networks' probabilities; one channel is a sigmoid, several a softmax."""
+    """Averages several networks' probabilities (sigmoid for one channel, else softmax); returns logits N×C×H×W."""
     all_of_them = torch.stack(logits)
     if all_of_them.shape[2] == 1:
         lesion, rest = (nn.functional.logsigmoid(sign * all_of_them).logsumexp(dim=0) for sign in (1, -1))
@@ -70,51 +70,51 @@ def mean_of_probabilities(*logits: Tensor) -> Tensor:
 
 
 class Ensemble(nn.Module):
-    """Networks whose probabilities are averaged; hidden maps are the first one's."""
+    """Averages the probabilities of several networks; feature maps are those of the first one."""
 
     def __init__(self, members: Iterable[Teacher]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
+        """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""
         return mean_of_probabilities(*(member(image) for member in self.members))
 
     def outputs(self, image: Tensor) -> Outputs:
-        """Logits, and the first member's maps."""
+        """Computes logits, and the first member's feature maps."""
         first, *others = self.members
         found: Outputs = first.outputs(image)  # type: ignore[operator]  # a Teacher
         logits = mean_of_probabilities(found.logits, *(member(image) for member in others))
         return Outputs(logits=logits, features=found.features)
 
     def logits_by(self, image: Tensor, members: Tensor) -> Tensor:
-        """Logits N×C×H×W, each image's by the member of that number; -1 stands for the mean of all."""
+        """Computes logits N×C×H×W of each image by the member with its number; -1 selects the mean of all."""
         each = torch.stack([member(image) for member in self.members])
         chosen = each[members.clamp_min(0), torch.arange(len(image), device=image.device)]
         return torch.where((members < 0)[:, None, None, None], mean_of_probabilities(*each), chosen)
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The first member's maps N×K×h×w, the finest first."""
+        """Computes the first member's feature maps N×K×h×w, the finest first."""
         found: tuple[Tensor, ...] = self.members[0].features(image)  # type: ignore[operator]  # a Teacher
         return found
 
 
 class Answers(Protocol):
-    """Knows the logits of some images."""
+    """Stored logits of some images."""
 
     def places(self, image: Tensor) -> list[int | None]:
-        """Where each of the images N×1×S×S, normalised, is known; None where it is not."""
+        """Returns the position of each normalized image N×1×S×S; None if it is unknown."""
         ...
 
     def at(self, places: Sequence[int], device: torch.device) -> Tensor:
-        """The logits there."""
+        """Returns the logits at these positions."""
         ...
 
 
 class Resized(nn.Module):
-    """Shows a network images that are so many times as large, and gives its logits at the images' own size.
+    """Runs a network on images enlarged by the factor ``times``, and returns logits at the images' size.
 
-    Of images whose files it has seen at its own size it knows the logits; others are enlarged.
+    For ``known`` images it returns stored logits, which were computed from files read at the larger size.
     """
 
     def __init__(self, network: Teacher | Ensemble, *, times: float, known: Answers | None = None) -> None:
@@ -124,23 +124,23 @@ class Resized(nn.Module):
         self._known = known
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W, normalised as for a student."""
+        """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""
         return self._corrected(resized(self.network(self._large(image)), image.shape[-1]), image)
 
     def outputs(self, image: Tensor) -> Outputs:
-        """Logits, and the maps of the larger image."""
+        """Computes logits, and the feature maps of the larger image."""
         found = self.network.outputs(self._large(image))
         logits = self._corrected(resized(found.logits, image.shape[-1]), image)
         return Outputs(logits=logits, features=found.features)
 
     def logits_by(self, image: Tensor, members: Tensor) -> Tensor:
-        """Logits N×C×H×W, each image's by the member of that number; see ``Ensemble``."""
-        assert isinstance(self.network, Ensemble), "it has members"
+        """Computes logits N×C×H×W of each image by the member with its number; see ``Ensemble``."""
+        assert isinstance(self.network, Ensemble), "only an ensemble has members"
         logits = self.network.logits_by(self._large(image), members)
         return self._corrected(resized(logits, image.shape[-1]), image)
 
     def _corrected(self, logits: Tensor, image: Tensor) -> Tensor:
-        """With the logits that are known in their places."""
+        """Replaces the logits of known images."""
         if self._known is None:
             return logits
         places = self._known.places(image)
@@ -151,7 +151,7 @@ class Resized(nn.Module):
         return logits
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The maps of the larger image."""
+        """Computes the feature maps of the larger image."""
         return self.network.features(self._large(image))
 
     def _large(self, image: Tensor) -> Tensor:
@@ -159,14 +159,14 @@ class Resized(nn.Module):
 
 
 def resized(maps: Tensor, side: int) -> Tensor:
-    """Images or logits N×C×H×H at another size, averaged where it is smaller."""
+    """Resizes images or logits N×C×H×H, with antialiasing."""
     if maps.shape[-1] == side:
         return maps
     return nn.functional.interpolate(maps, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def empty_teacher(config: TeacherConfig, *, size: int) -> Teacher | Ensemble:
-    """The teacher for images of ``size``×``size``, its weights to be loaded; see ``build_teacher``."""
+    """Builds a teacher for images of ``size``×``size`` whose weights must be loaded; see ``build_teacher``."""
     members = [build_teacher(config, size=size, pretrained=False) for _ in range(config.ensemble)]
     return members[0] if config.ensemble == 1 else Ensemble(members)
 
@@ -174,10 +174,10 @@ def empty_teacher(config: TeacherConfig, *, size: int) -> Teacher | Ensemble:
 def build_teacher(
     config: TeacherConfig, *, size: int, seed: int = 0, pretrained: bool = True, classes: int = 1
 ) -> Teacher:
-    """The teacher on the CPU, its encoder's weights loaded if ``pretrained``, the rest drawn from the seed.
+    """Builds a teacher on the CPU; loads its encoder's weights if ``pretrained``, draws all others from the seed.
 
-    Raises TeacherError for an encoder that timm does not have, or that the architecture cannot use on images of
-    ``size``×``size``.
+    Raises TeacherError if the architecture cannot use the encoder for images of ``size``×``size``, and
+    EncoderError if timm does not have it.
     """
     require_known(config.encoder, field="teacher.encoder")
     try:
@@ -201,10 +201,10 @@ def build_teacher(
 
 
 def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
-    """Channels of the encoder's maps by their stride in a student's image of ``size``×``size``, without its weights.
+    """Returns the channels of the teacher's feature maps by stride in a student's image of ``size``×``size``.
 
-    Strides at which smp gives the image itself, or nothing, are left out, as are maps that are no whole number of the
-    student's pixels.
+    Leaves out maps that are the image itself or empty, and maps whose cells do not cover a whole number
+    of the student's pixels. Loads no weights.
     """
     require_known(config.encoder, field="teacher.encoder")
     try:
@@ -220,7 +220,7 @@ def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
 
 def _does_not_work(config: TeacherConfig, size: int, error: Exception) -> TeacherError:
     return TeacherError(
-        f"teacher: {config.architecture} on {config.encoder} of depth {config.encoder_depth} does not work at "
+        f"teacher: {config.architecture} with {config.encoder} of depth {config.encoder_depth} does not work at "
         f"data.size {size}: {error}"
     )
 
@@ -241,7 +241,7 @@ def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Modu
 
 
 def _decoder_options(config: TeacherConfig) -> dict[str, object]:
-    """U-Net-like decoders must be told one width for each stage, and a vision transformer that any size will do."""
+    """Returns one width per stage for U-Net-like decoders, and allows a vision transformer any image size."""
     if config.architecture in ("unet", "unetplusplus", "manet"):
         return {"decoder_channels": (256, 128, 64, 32, 16)[5 - config.encoder_depth :]}
     return {"dynamic_img_size": True} if config.architecture == "dpt" else {}

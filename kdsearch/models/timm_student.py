@@ -1,4 +1,4 @@
-"""Students with an encoder of timm: cut after one of its stages, with the decoder of a U-Net, and what they cost."""
+"""Students with a truncated timm encoder and a U-Net decoder, and the encoder's cost."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from kdsearch.models.unet import initialise, require_divisible, stage, upsampled
 from kdsearch.trials.scores import Cost
 
 SIDE = 64
-"""Of the image that an encoder is tried on, in pixels."""
+"""Side, in pixels, of the image that an encoder is tested with."""
 MapChannels: TypeAlias = dict[int, int]
-"""Channels of an encoder's maps by their stride, the finest first."""
+"""Channels of an encoder's feature maps by stride, the finest first."""
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError)
-"""What timm raises for a network that gives no maps, or not of images of this size."""
+"""What timm raises if a network has no feature maps, or does not work at this image size."""
 
 
 class TimmStudent(nn.Module):
-    """An encoder of timm under nearest-neighbour upsampling with skip connections, to the image's own resolution."""
+    """A timm encoder, and a decoder with skip connections that upsamples (nearest) to the image's resolution."""
 
     centred = False
-    """Whether a cell of its maps looks at the place that it lies over; strided convolutions look to one side."""
+    """Whether a cell of a feature map is centered on its receptive field; strided convolutions shift it."""
 
     def __init__(self, spec: TimmSpec, *, classes: int) -> None:
-        """Raises EncoderError where timm's encoder has no map of the spec's stride."""
+        """Raises EncoderError if the encoder has no feature map of the spec's stride."""
         super().__init__()
         self.stride = spec.stride
         self.encoder, self.map_channels = cut_encoder(spec.encoder, spec.depth)
@@ -47,11 +47,11 @@ class TimmStudent(nn.Module):
         self.head = nn.Conv2d(spec.width, classes, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
+        """Computes logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:
-        """Logits and the encoder's maps; raises ShapeError unless the stride divides H and W."""
+        """Computes logits and feature maps; raises ShapeError unless the stride divides H and W."""
         features = self.features(image)
         by_stride = dict(zip(self.map_channels, features, strict=True))
         decoded, stride = features[-1], self.stride
@@ -61,14 +61,14 @@ class TimmStudent(nn.Module):
         return Outputs(logits=self.head(decoded), features=features)
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The encoder's maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
+        """Computes feature maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
         require_divisible(image, self.stride)
         return tuple(self.encoder(image * self._scale + self._shift))
 
     def begin(self, seed: int) -> None:
-        """Gives it the weights that its training begins with: pretrained ones where the spec names them.
+        """Sets the initial weights: random ones from the seed, and the encoder's pretrained ones if the spec has some.
 
-        Raises EncoderError where they cannot be had. Random weights of the encoder are those it was made with.
+        Raises EncoderError if those are unavailable. Without them the encoder keeps its own random weights.
         """
         generator = torch.Generator().manual_seed(seed)
         for part in (self.decoder, self.head):
@@ -79,7 +79,7 @@ class TimmStudent(nn.Module):
 
 
 def decoder_inputs(spec: TimmSpec, channels: MapChannels) -> Iterator[tuple[int, int]]:
-    """Channels that each of the decoder's stages takes, and the stride that it works at."""
+    """Yields the input channels and the stride of each stage of the decoder."""
     deep, stride = channels[spec.stride], spec.stride
     while stride > 1:
         stride //= 2
@@ -88,9 +88,9 @@ def decoder_inputs(spec: TimmSpec, channels: MapChannels) -> Iterator[tuple[int,
 
 
 def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
-    """Timm's encoder on torch's current device, without what stands behind the stride 2 to the power of ``depth``.
+    """Builds timm's encoder on torch's current device, without the layers after stride 2 to the power of ``depth``.
 
-    Raises EncoderError where timm does not have it, or it has no map of that stride.
+    Raises EncoderError if timm does not have the encoder, or if it has no feature map of that stride.
     """
     require_known(name, field="student.encoder")
     import timm
@@ -99,8 +99,8 @@ def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
     if 2**depth not in strides:
         known = ", ".join(str(stride) for stride in strides)
         raise EncoderError(
-            f"student.depth: {depth} asks for maps of stride {2**depth}, and {name} gives them of {known}; write the "
-            "depth of one of these, which is 2 to its power, or another encoder"
+            f"student.depth: {depth} needs feature maps of stride {2**depth}, but {name} has strides {known}; use a "
+            "depth whose power of 2 is one of these, or another encoder"
         )
     places = tuple(place for place, stride in enumerate(strides) if stride <= 2**depth)
     encoder: nn.Module = timm.create_model(name, features_only=True, in_chans=1, out_indices=places)
@@ -109,10 +109,10 @@ def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
         drop_unused_stages(encoder, size=side)
         given = encoder.eval()(torch.zeros(1, 1, side, side))
         if [side // maps.shape[-1] for maps in given] != [strides[place] for place in places]:
-            raise ValueError("its maps are others then")
+            raise ValueError("its feature maps change")
     except _UNFIT as error:
         raise EncoderError(
-            f"student.encoder: {name} cannot be cut at stride {2**depth}: {first_line(error)}; take another encoder"
+            f"student.encoder: {name} cannot be cut at stride {2**depth}: {first_line(error)}; use another encoder"
         ) from error
     counts: list[int] = encoder.feature_info.channels()  # type: ignore[operator, union-attr]  # timm's contract
     return encoder, dict(zip((strides[place] for place in places), counts, strict=True))
@@ -128,16 +128,16 @@ def _strides(name: str) -> tuple[int, ...]:
             given = encoder.eval()(torch.zeros(1, 1, SIDE, SIDE))
     except _UNFIT as error:
         raise EncoderError(
-            f"student.encoder: {name} does not give maps by stage of images of any size: {first_line(error)}; take a "
-            "convolutional encoder, such as tf_efficientnet_lite0 or mobilenetv3_small_050"
+            f"student.encoder: {name} does not compute feature maps by stage for images of any size: "
+            f"{first_line(error)}; use a convolutional encoder, such as tf_efficientnet_lite0 or mobilenetv3_small_050"
         ) from error
     strides: tuple[int, ...] = tuple(encoder.feature_info.reduction())  # type: ignore[operator, union-attr]  # timm's contract
     true = [(SIDE // maps.shape[-1], maps.shape[1]) for maps in given]
     channels: list[int] = encoder.feature_info.channels()  # type: ignore[operator, union-attr]  # likewise
     if true != list(zip(strides, channels, strict=True)) or any(b != 2 * a for a, b in itertools.pairwise(strides)):
         raise EncoderError(
-            f"student.encoder: {name} gives maps of other sizes than timm says, or in another order, or some that do "
-            "not halve the ones before; take another encoder"
+            f"student.encoder: the feature maps of {name} differ from timm's description of it, or do not halve from "
+            "stage to stage; use another encoder"
         )
     return strides
 
@@ -161,7 +161,7 @@ def _downloaded(name: str, stride: int) -> nn.Module:
 
 @functools.cache
 def encoder_cost(name: str, depth: int, *, size: int) -> tuple[Cost, MapChannels]:
-    """Of the encoder alone, for one image of ``size``×``size``, counted without its weights; and its maps' channels."""
+    """Counts the encoder's cost for one image of ``size``×``size``, without loading weights; also its map channels."""
     with torch.device("meta"), torch.no_grad():
         encoder, channels = cut_encoder(name, depth)
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""The U-Net, from about two hundred parameters to eight million."""
+"""The U-Net, with about 200 to 8 million parameters, and inheritance of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdsearch.models.contract import Outputs, normalise
 
 
 def stage(before: int, after: int, *, convolutions: int, convolution: Convolution) -> nn.Sequential:
-    """So many 3×3 convolutions, each with batch norm and ReLU, from ``before`` to ``after`` channels."""
+    """Builds a stage of 3×3 convolutions, each with batch norm and ReLU, from ``before`` to ``after`` channels."""
     layers: list[nn.Module] = []
     for index in range(convolutions):
         layers += _convolution(before if index == 0 else after, after, convolution)
@@ -22,7 +22,7 @@ def stage(before: int, after: int, *, convolutions: int, convolution: Convolutio
 
 
 def upsampled(maps: Tensor, skip: Tensor | None) -> Tensor:
-    """The maps at twice their height and width, by nearest neighbours, and behind them the skip's channels."""
+    """Doubles height and width (nearest), then appends the skip's channels."""
     wide = nn.functional.interpolate(maps, scale_factor=2.0, mode="nearest")
     return wide if skip is None else torch.cat([wide, skip], dim=1)
 
@@ -32,13 +32,13 @@ def require_divisible(image: Tensor, stride: int) -> None:
     height, width = image.shape[-2:]
     if height % stride or width % stride:
         raise ShapeError(
-            f"images of {height}×{width} do not divide by the student's stride {stride}; "
+            f"the student's stride {stride} must divide the image size, got {height}×{width}; "
             f"the nearest size that works is {_nearest(height, stride)}×{_nearest(width, stride)}"
         )
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """He-normal convolutions, neutral batch norms, drawn from the generator (He et al. 2015)."""
+    """Draws He-normal weights for convolutions (He et al. 2015) and resets batch norms."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
@@ -64,10 +64,10 @@ def _nearest(size: int, stride: int) -> int:
 
 
 class UNet(nn.Module):
-    """Encoder and decoder joined by skip connections (Ronneberger et al. 2015), with nearest-neighbour upsampling."""
+    """Encoder and decoder with skip connections (Ronneberger et al. 2015) and nearest upsampling."""
 
     centred = True
-    """Whether a cell of its maps looks at the place that it lies over; strided convolutions look to one side."""
+    """Whether a cell of a feature map is centered on its receptive field; strided convolutions shift it."""
 
     def __init__(self, spec: UNetSpec, *, classes: int) -> None:
         super().__init__()
@@ -84,11 +84,11 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels[0], classes, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
+        """Computes logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:
-        """Logits and each stage's maps; raises ShapeError unless the stride divides H and W."""
+        """Computes logits and feature maps; raises ShapeError unless the stride divides H and W."""
         features = self.features(image)
         decoded = features[-1]
         for part, skip in zip(self.decoder, features[-2::-1], strict=True):
@@ -96,7 +96,7 @@ class UNet(nn.Module):
         return Outputs(logits=self.head(decoded), features=features)
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The encoder's maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
+        """Computes feature maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
         require_divisible(image, self.stride)
         found: list[Tensor] = []
         maps = image
@@ -106,19 +106,19 @@ class UNet(nn.Module):
         return tuple(found)
 
     def begin(self, seed: int) -> None:
-        """Gives it the weights that its training begins with."""
+        """Draws the initial weights from the seed."""
         initialise(self, torch.Generator().manual_seed(seed))
 
 
 BATCH = 64
-"""Most images at a time on which batch norms are measured."""
+"""Batch norms are measured on at most this many images at a time."""
 
 
 @torch.no_grad()
 def inherit(student: UNet, donor: UNet, grey: Tensor) -> None:
-    """Gives the student the donor's channels of the largest L1 norms (Li et al. 2017), layer by layer.
+    """Copies the donor's channels with the largest L1 norms to the student, layer by layer (Li et al. 2017).
 
-    Batch norms' statistics are measured anew on images N×H×W, of what comes through the channels that are left.
+    Then measures the statistics of all batch norms on gray images N×H×W.
     """
     kept = [torch.zeros(1, dtype=torch.long, device=grey.device)]
     for mine, theirs in zip(_stages(student.encoder), _stages(donor.encoder), strict=True):
@@ -127,10 +127,10 @@ def inherit(student: UNet, donor: UNet, grey: Tensor) -> None:
     widths = list(donor.map_channels.values())[:0:-1]
     stages = zip(_stages(student.decoder), _stages(donor.decoder), strict=True)
     for (mine, theirs), skip, width in zip(stages, reversed(skips), widths, strict=True):
-        deep = _cut(mine, theirs, torch.cat([deep, skip + width]))  # the skip's channels lie behind the deep ones
+        deep = _cut(mine, theirs, torch.cat([deep, skip + width]))  # the skip's channels follow the deep ones
     student.head.weight.copy_(donor.head.weight[:, deep])
-    assert student.head.bias is not None, "a U-Net's head has one"
-    assert donor.head.bias is not None, "likewise"
+    assert student.head.bias is not None, "a U-Net's head has a bias"
+    assert donor.head.bias is not None, "a U-Net's head has a bias"
     student.head.bias.copy_(donor.head.bias)
     _measure(student, grey)
 
@@ -140,7 +140,7 @@ def _stages(parts: nn.ModuleList) -> list[nn.Sequential]:
 
 
 def _cut(mine: nn.Sequential, theirs: nn.Sequential, kept: Tensor) -> Tensor:
-    """Fills one stage from the donor's, whose inputs are ``kept``; returns which of its outputs are."""
+    """Copies the donor's stage for the inputs ``kept``; returns the indices of the outputs that were copied."""
     for layer, donor in zip(mine, theirs, strict=True):
         if isinstance(layer, nn.BatchNorm2d):
             assert isinstance(donor, nn.BatchNorm2d)
@@ -159,14 +159,14 @@ def _cut(mine: nn.Sequential, theirs: nn.Sequential, kept: Tensor) -> Tensor:
 
 
 def _measure(student: UNet, grey: Tensor) -> None:
-    """Gives batch norms the plain mean of the batches' statistics."""
+    """Sets the batch norms' statistics to the mean over batches."""
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
     student.train()
-    for part in grey.tensor_split(math.ceil(len(grey) / BATCH)):  # of one size, since each counts alike
+    for part in grey.tensor_split(math.ceil(len(grey) / BATCH)):  # equal sizes, because all batches weigh the same
         student(normalise(part))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum

@@ -1,1 +1,1 @@
-"""Resampling and intervals; numpy and scipy only."""
+"""Resampling, tests and intervals; needs only numpy and scipy."""

@@ -1,4 +1,4 @@
-"""Planned comparisons of recipes over folds and repetitions: which differ, by how much, and how sure that is."""
+"""Planned comparisons of recipes over folds and repetitions: differences, intervals and tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from scipy.special import stdtr, stdtrit
 from kdsearch.statistics.resampling import AT_ONCE, DRAWS, LEVEL, SEED, Floats, Groups, draw_means, sums_by_group
 
 FLIPS = 9999
-"""Draws of signs in a permutation test."""
+"""Number of sign flips in a permutation test."""
 ALPHA = 1 - LEVEL
 """Error rate of a family of planned comparisons."""
 LEAST_ERROR = 1e-12
-"""Of a mean difference; it keeps t finite if two recipes give the same on every image."""
+"""Lower limit of the standard error, which keeps t finite if two recipes are equal on every image."""
 
 Direction = Literal["two-sided", "greater"]
 
@@ -32,19 +32,19 @@ class PairedDice:
     by_fold: Floats
     """J: the mean difference over the images of each fold of each repetition."""
     by_image: Floats
-    """N: each image's difference, averaged over repetitions; NaN for an image without a lesion."""
+    """N: each image's difference, averaged over repetitions; NaN for a negative image."""
     test_to_train: float
-    """Images that score over images that train in one fold, such as 1/4 for five folds."""
+    """Ratio of test images to training images in one fold, such as 1/4 for five folds."""
     same_images: bool = False
-    """Whether each of the J scores all images: one training seed each instead of one fold each."""
+    """Whether each of the J is a seed scored on all images, instead of a fold."""
 
 
 def pair_of(
     rows: Floats, folds: npt.NDArray[np.int_], *, test_to_train: float, same_images: bool = False
 ) -> PairedDice:
-    """From R×N differences, NaN for an image without a lesion and in folds without scores, and each image's fold.
+    """Makes paired differences from R×N differences (NaN: negative image or missing score) and each image's fold.
 
-    If repetitions have the same folds, as with sources, each fold's mean over them is one difference.
+    If all repetitions have the same folds, as with sources, they are averaged first.
     """
     count = int(folds.max()) + 1
     by_image = mean_known(rows)
@@ -60,7 +60,7 @@ def pair_of(
 
 
 def mean_known(values: Floats) -> Floats:
-    """The mean over the first axis of what is not NaN; NaN if nothing is."""
+    """Averages over the first axis, ignoring NaN; NaN if all values are."""
     known = ~np.isnan(values)
     count = known.sum(axis=0)
     return np.where(count > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1), math.nan)
@@ -71,14 +71,14 @@ class Compared:
     """A planned comparison: mean difference, interval and adjusted p."""
 
     mean: float
-    """Over images, averaged over repetitions."""
+    """Mean over images, averaged over repetitions."""
     low: float
     high: float
-    """The wider of the two intervals, at the level that the other planned comparisons leave."""
+    """The ends of the wider of the two intervals, at the level of this comparison's step in Holm's procedure."""
     p_folds: float
     """From the t test over folds or seeds: the claim about recipes."""
     p_images: float
-    """From the sign-flip permutation of groups of images: the claim about these images."""
+    """From the sign-flip permutation test over groups of images: the claim about these images."""
     p: float
     """The larger of both, adjusted for the planned comparisons (Holm)."""
     alpha: float = ALPHA
@@ -86,11 +86,11 @@ class Compared:
 
     @property
     def shown(self) -> bool:
-        """Whether both claims hold, given all other planned comparisons."""
+        """Whether both claims are significant after adjustment."""
         return self.p <= self.alpha and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        """In points of Dice."""
+        """Returns Dice points."""
         return f"{100 * self.mean:+z.1f} [{100 * self.low:+z.1f}, {100 * self.high:+z.1f}]"
 
 
@@ -102,39 +102,40 @@ class NotWorse:
     low: float
     """Lower bound of the difference, adjusted for the planned comparisons."""
     p: float
-    """Of a difference at or below minus the margin, adjusted for the planned comparisons."""
+    """P-value of the null hypothesis "worse by the margin or more", adjusted for the planned comparisons."""
     margin: float
 
     @property
     def shown(self) -> bool:
-        """Whether it is no worse by more than the margin, given all other planned comparisons."""
+        """Whether the recipe is significantly within the margin after adjustment."""
         return self.p <= ALPHA / 2
 
     def __str__(self) -> str:
-        """In points of Dice."""
+        """Returns Dice points."""
         return f"{100 * self.mean:+z.1f}, above {100 * self.low:+z.1f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error:
-    """Standard error of a mean difference of recipes, and its degrees of freedom."""
+    """Standard error of a mean difference between recipes, and its degrees of freedom."""
 
     standard: float
     degrees: float
 
     def half_width(self, alpha: float) -> float:
-        """Half of the interval at level 1 - alpha."""
+        """Returns half the width of the interval at level 1 - alpha."""
         return math.inf if self.degrees <= 0 else float(stdtrit(self.degrees, 1 - alpha / 2)) * self.standard
 
 
 def compare(
     pairs: Sequence[PairedDice], groups: Sequence[str], *, alpha: float = ALPHA, seed: int = SEED
 ) -> list[Compared]:
-    """Whether each difference is other than zero; ``alpha`` is the error rate of all of them together.
+    """Tests whether each difference is nonzero; ``alpha`` is the error rate of all comparisons together.
 
-    The claim about recipes rests on a t test over folds or seeds (``recipe_error``), the claim about these images on a
-    bootstrap and a sign-flip permutation of groups. A verdict needs both, so the larger p and the wider interval count.
-    Holm (1979) adjusts p; each interval has the level of its step, so that it excludes zero if Holm rejects.
+    The claim about recipes is tested by a t test over folds or seeds (``recipe_error``), the claim about these
+    images by a bootstrap and a sign-flip permutation test over groups. A verdict requires both, so the larger p
+    and the wider interval count. Holm (1979) adjusts p; each interval has the level of its step, so that it
+    excludes zero if Holm rejects.
     """
     raw = [_p_values(pair, groups, direction="two-sided", seed=seed) for pair in pairs]
     larger = [max(p) for p in raw]
@@ -160,11 +161,11 @@ def compare(
 def compare_to_margin(
     pairs: Sequence[PairedDice], groups: Sequence[str], *, margin: float, in_order: bool, seed: int = SEED
 ) -> list[NotWorse]:
-    """Whether each difference is above minus the margin; one-sided, with an error rate of 2.5 % for all together.
+    """Tests whether each difference is above minus the margin; one-sided, with a total error rate of 2.5 %.
 
-    Both claims of ``compare`` are required, here for the difference plus the margin. ``in_order`` makes the pairs a
-    fixed sequence: each is tested at the full level if all before it were shown, and none after the first failure (p is
-    the largest so far, the bound the lowest so far). Otherwise Holm adjusts p and Bonferroni the bounds.
+    Both claims of ``compare`` are required, here for the difference plus the margin. With ``in_order`` the
+    pairs are a fixed sequence: each is tested at the full level until the first one fails, so p is the largest
+    and the bound the lowest so far. Otherwise Holm adjusts p, and Bonferroni the bounds.
     """
     moved = [_moved(pair, margin) for pair in pairs]
     larger = [max(_p_values(pair, groups, direction="greater", seed=seed)) for pair in moved]
@@ -186,11 +187,11 @@ def compare_to_margin(
 
 
 def recipe_error(pair: PairedDice, groups: Groups) -> Error:
-    """How far the mean difference may be from that of other trainings.
+    """Computes the standard error of the mean difference with respect to other trainings.
 
-    Over folds: √(s² · (1/J + n_test/n_train)) with J - 1 degrees (corrected resampled t, Nadeau and Bengio 2003). Over
-    seeds that score the same images, s² lacks the images' part, so the cluster-robust variance over groups is added,
-    with the degrees of Satterthwaite (1946).
+    Over folds: √(s² · (1/J + n_test/n_train)) with J - 1 degrees of freedom (corrected resampled t, Nadeau and
+    Bengio 2003). Over seeds that are scored on the same images, s² lacks the variance over images, so the
+    cluster-robust variance over groups is added, with the degrees of freedom of Satterthwaite (1946).
     """
     degrees = pair.by_fold.size - 1
     if degrees < 1:
@@ -207,7 +208,7 @@ def recipe_error(pair: PairedDice, groups: Groups) -> Error:
 
 
 def image_error(by_image: Floats, groups: Groups) -> Error:
-    """Cluster-robust standard error of the mean over images, NaN left out, whose groups are independent."""
+    """Computes the cluster-robust standard error of the mean over images, without NaN, with independent groups."""
     sums, sizes = sums_by_group(by_image[None], groups)
     if sizes.size < 2:
         return Error(standard=math.inf, degrees=0)
@@ -219,7 +220,7 @@ def image_error(by_image: Floats, groups: Groups) -> Error:
 def image_interval(
     by_image: Floats, groups: Sequence[str], *, alpha: float, draws: int = DRAWS, seed: int = SEED
 ) -> tuple[float, float]:
-    """The bootstrap's percentiles of a mean over images, NaN left out, whose groups are drawn with replacement."""
+    """Computes the bootstrap percentile interval of the mean over images, without NaN, resampling groups."""
     sums, sizes = sums_by_group(by_image[None], groups)
     if sizes.size < 2:
         return -math.inf, math.inf
@@ -229,7 +230,7 @@ def image_interval(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P adjusted for being one of several (Holm 1979), in the order given."""
+    """Adjusts p-values for multiple comparisons (Holm 1979), in the given order."""
     count, reached, adjusted = len(p_values), 0.0, [1.0] * len(p_values)
     for rank, place in enumerate(np.argsort(p_values, kind="stable")):
         reached = max(reached, min(1.0, (count - rank) * p_values[place]))
@@ -238,7 +239,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def levels(p_values: Sequence[float], alpha: float) -> list[float]:
-    """The level of each one's step in Holm's procedure; after the first that is not rejected, of that step."""
+    """Returns the level of each p-value's step in Holm's procedure; all after the first failure have its level."""
     count, stopped, found = len(p_values), 0.0, [alpha] * len(p_values)
     for rank, place in enumerate(np.argsort(p_values, kind="stable")):
         step = stopped or alpha / (count - rank)
@@ -253,12 +254,12 @@ def _moved(pair: PairedDice, margin: float) -> PairedDice:
 
 
 def _p_values(pair: PairedDice, groups: Sequence[str], *, direction: Direction, seed: int) -> tuple[float, float]:
-    """Of the recipes and of the images."""
+    """Returns the p-values of the claims about recipes and about images."""
     return _p_of_recipes(pair, groups, direction), _p_of_images(pair.by_image, groups, direction, seed)
 
 
 def _p_of_recipes(pair: PairedDice, groups: Sequence[str], direction: Direction) -> float:
-    """Of the mean over images, around which the interval lies: folds may differ in size."""
+    """Tests the mean over images, as in the interval, because folds may differ in size."""
     error = recipe_error(pair, groups)
     if error.degrees <= 0:
         return 1.0
@@ -267,7 +268,7 @@ def _p_of_recipes(pair: PairedDice, groups: Sequence[str], direction: Direction)
 
 
 def _p_of_images(by_image: Floats, groups: Sequence[str], direction: Direction, seed: int) -> float:
-    """The fraction of sign flips of whole groups that give as large a mean, the observed one counted in."""
+    """Returns the fraction of sign flips of whole groups with a mean at least as large, including the observed one."""
     sums, _ = sums_by_group(by_image[None], groups)
     rng, observed = np.random.default_rng(seed), float(sums.sum())
     tolerance = 1e-12 * float(np.abs(sums).sum())

@@ -1,4 +1,4 @@
-"""What a confirmation found, as it is shown, shipped and compared; free of torch."""
+"""The results of a confirmation; free of torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from kdsearch.statistics.comparisons import Compared, NotWorse
 
 Role: TypeAlias = Literal["member", "twin", "plain"]
 Kind: TypeAlias = Literal["confirm", "test"]
-"""Out of fold on all images but the locked, or on those."""
+"""``confirm``: cross-validated on all images except the locked test images; ``test``: on those."""
 Verdict: TypeAlias = Literal["helps", "hurts", "not shown", "exploratory"]
-"""``exploratory``: of a pair that is not tested, because the pooled effect is not shown."""
+"""``not shown`` means inconclusive; ``exploratory`` is the verdict of a pair that is not tested, because the pooled
+effect is inconclusive."""
 Testing: TypeAlias = Literal["one family", "pooled first"]
-"""How a plan shares out its error rate.
+"""How a plan splits its error rate.
 
-``pooled first``: distillation's pooled effect is tested by itself, the pairs by Holm only if it is shown; smaller
-members are a fixed sequence against the largest. ``one family``, of plans sealed before: the pooled effect and the
-pairs together by Holm, likewise all pairs of members.
+``pooled first``: the pooled effect of distillation is tested by itself, and the pairs (by Holm) only if it is
+significant; smaller students are compared with the largest in a fixed sequence. ``one family`` (older plans): Holm over
+the pooled effect and the pairs, and Holm over all pairs of students.
 """
 
 
@@ -34,78 +35,78 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        """In %."""
+        """Returns percentages."""
         return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Dice on some of the images."""
+    """Dice on a subset of the images."""
 
     of: str
-    """Such as ``source busi``, ``label malignant``, ``smallest third``."""
+    """The subset, such as ``source busi``, ``label malignant``, ``smallest third``."""
     images: int
     dice: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmAnswer:
-    """One arm, or the teacher, scored out of fold at the size of the files."""
+    """Cross-validated scores, at the original resolution, of one arm or of the teacher."""
 
     id: str
     name: str
     role: Role | Literal["teacher"]
     trial: int | None
-    """None of the teacher."""
+    """None for the teacher."""
     path: str
-    """The distillation's, ``none`` without."""
+    """The distillation path; ``none`` if undistilled."""
     params: int
     macs: int
     dice: Estimate
     dice_at_size: float
-    """At the study's size, by which the search chose."""
+    """At the study's size, as in the search."""
     flattered: float | None
-    """The search's Dice minus ``dice_at_size``; None where the search did not choose by it, or by
-    inherited weights."""
+    """Selection bias: the search's Dice minus ``dice_at_size``; None if the search did not choose this network, or
+    chose it with inherited weights."""
     std_images: float
-    """Of Dice over images."""
+    """Standard deviation of Dice over images."""
     std_runs: float | None
-    """Of the mean Dice over repetitions; None where there is one."""
+    """Standard deviation of mean Dice over repetitions; None for one repetition."""
     nsd: float
     hd95: float
     """As a fraction of the image's diagonal."""
     missed: float
-    """Mean number of images with a lesion in which nothing was marked."""
+    """Mean number of lesion images with an empty prediction."""
     found: float
-    """Fraction of lesions that the marking touches."""
+    """Fraction of lesion images in which the prediction overlaps the lesion."""
     below_half: float
-    """Fraction of images with a Dice under 0.5."""
+    """Fraction of lesion images with a Dice below 0.5."""
     false_positives: float | None
-    """Fraction of images without a lesion in which something was marked; None where there are none."""
+    """Fraction of negative images with a non-empty prediction; None if there are none."""
     parts: tuple[Part, ...]
     minus_teacher: Compared | None
-    """None of the teacher."""
+    """None for the teacher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """A distilled member minus its twin."""
+    """A distilled student minus its undistilled twin."""
 
     member: str
     twin: str
     difference: Compared
     exploratory: bool = False
-    """Whether the pair is not tested; its interval is then a plain one of 95 %."""
+    """Whether the pair is not tested; its interval is then an unadjusted one at 95 %."""
 
     @property
     def verdict(self) -> Verdict:
-        """Of distillation."""
+        """The verdict on distillation for this pair."""
         return "exploratory" if self.exploratory else verdict_of(self.difference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsGood:
-    """A smaller member minus a larger one."""
+    """A smaller student minus a larger one."""
 
     smaller: str
     larger: str
@@ -114,7 +115,7 @@ class AsGood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """All answers of one sealed plan."""
+    """All results of one sealed plan."""
 
     kind: Kind
     study: str
@@ -122,12 +123,12 @@ class Confirmation:
     """The plan's digest."""
     sealed: str
     number: int
-    """From 1: which plan of the study it is."""
+    """The plan's number in the study, from 1."""
     folds: int
     repetitions: int
     by_source: bool
     images: int
-    """With a lesion."""
+    """Number of lesion images."""
     groups: int
     delta: float
     arms: tuple[ArmAnswer, ...]
@@ -135,38 +136,38 @@ class Confirmation:
     teacher: ArmAnswer
     effects: tuple[Effect, ...]
     pooled: Compared | None
-    """The mean of all distilled members minus their twins, also of those that racing dropped, in the folds that they
-    were trained in; None where nothing is distilled."""
+    """Mean of all distilled students minus their twins, including students that racing dropped, in the folds that they
+    were trained in; None if nothing is distilled."""
     front_gain: Estimate | None
-    """The distilled front minus the plain one: mean Dice of the best student no larger, over the logarithm of
-    parameters, with an interval over images only; None where fewer than two members are distilled."""
+    """The distilled front minus the undistilled one: best Dice up to a size, averaged over the logarithm of parameters.
+    Its interval covers only images. None if fewer than two students are distilled."""
     as_good: tuple[AsGood, ...]
     left_out: tuple[tuple[str, str], ...]
-    """Arms that failed or were dropped, and why."""
+    """Networks that failed or were dropped, with the reason."""
     warnings: tuple[str, ...]
     testing: Testing = "pooled first"
 
     @property
     def members(self) -> tuple[ArmAnswer, ...]:
-        """Smallest first."""
+        """The confirmed students, smallest first."""
         return tuple(arm for arm in self.arms if arm.role == "member")
 
     @property
     def verdict(self) -> Verdict | None:
-        """Of distillation, all pairs together; None where nothing is distilled."""
+        """The verdict on distillation over all pairs; None if nothing is distilled."""
         return None if self.pooled is None else verdict_of(self.pooled)
 
     def arm(self, name: str) -> ArmAnswer:
-        """The arm of that id."""
+        """Returns the arm with this id."""
         return next(arm for arm in self.arms if arm.id == name)
 
     def member_of(self, trial: int) -> ArmAnswer | None:
-        """The confirmed member of that trial."""
+        """Returns the confirmed student of a trial; None if it was not confirmed."""
         return next((arm for arm in self.members if arm.trial == trial), None)
 
 
 def verdict_of(difference: Compared) -> Verdict:
-    """Whether a difference is shown to be an improvement or a loss, or neither."""
+    """Returns whether a difference is a significant improvement, a significant loss, or inconclusive."""
     if not difference.shown:
         return "not shown"
     return "helps" if difference.mean > 0 else "hurts"
@@ -177,5 +178,5 @@ SCHEMA = Schema(what="confirmation", upgrades=(unchanged,))
 
 
 def dump_confirmation(confirmation: Confirmation) -> str:
-    """As JSON, for people and programs; what is not finite is null."""
+    """Writes JSON for people and programs; values that are not finite become null."""
     return json.dumps(SCHEMA.stamped(json.loads(_CONFIRMATION.dump_json(confirmation))), indent=2, allow_nan=False)

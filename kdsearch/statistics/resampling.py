@@ -1,4 +1,4 @@
-"""Bootstrap over groups of images: means of the drawn groups, and of those that a draw leaves out."""
+"""Bootstrap over groups of images: means over drawn groups, and over groups that were not drawn."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from scipy.special import ndtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
 Groups: TypeAlias = Sequence[str] | npt.NDArray[np.int_]
-"""N names or numbers, equal for images that belong together."""
+"""The group's name or number of each of N images."""
 
 LEVEL = 0.95
 """Confidence level of all intervals."""
 DRAWS = 2000
 SEED = 0
 AT_ONCE = 10_000_000
-"""Most weights held in memory at a time (80 MB), whatever the number of groups."""
+"""At most this many weights are in memory at a time (80 MB), for any number of groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampled:
-    """Mean Dice of M students on B draws of groups with replacement, and on the groups that a draw left out."""
+    """Mean Dice of M students on B draws of groups with replacement, and on the groups that were not drawn."""
 
     drawn: Floats
     """M×B."""
     left_out: Floats
-    """M×B; draws that left nothing out are not among the B."""
+    """M×B; draws of all groups are not among the B."""
     apparent: Floats
     """M: on all images."""
 
 
 def resample(rows: Floats, groups: Sequence[str], *, draws: int = DRAWS, seed: int = SEED) -> Resampled | None:
-    """Resamples M×N Dice coefficients of the same N images, NaN for an image without a lesion, by group.
+    """Resamples M×N Dice coefficients of the same N images, NaN for negative images, by group.
 
-    Returns None if fewer than two groups hold a lesion: other images cannot be imitated then.
+    Returns None if fewer than two groups have a lesion.
     """
     sums, sizes = sums_by_group(rows, groups)
     if sizes.size < 2:
@@ -57,7 +57,7 @@ def resample(rows: Floats, groups: Sequence[str], *, draws: int = DRAWS, seed: i
 
 
 def sums_by_group(rows: Floats, groups: Groups) -> tuple[Floats, Floats]:
-    """M×G sums over each group's images with a lesion, and the G numbers of those images."""
+    """Returns M×G sums over each group's lesion images, and the G numbers of these images."""
     lesion = ~np.isnan(rows).any(axis=0)
     _, places = np.unique(np.asarray(groups)[lesion], return_inverse=True)
     count = int(places.max(initial=-1)) + 1
@@ -66,7 +66,7 @@ def sums_by_group(rows: Floats, groups: Groups) -> tuple[Floats, Floats]:
 
 
 def draw_means(sums: Floats, sizes: Floats, *, draws: int = DRAWS, seed: int = SEED, at_once: int = AT_ONCE) -> Floats:
-    """M×B means over images on B draws of the G groups with replacement, from ``sums_by_group``."""
+    """Computes M×B means over images for B draws of the G groups with replacement, from ``sums_by_group``."""
     parts = [_means(sums, sizes, weights) for weights in _weights(sizes.size, draws=draws, seed=seed, at_once=at_once)]
     return np.concatenate(parts, axis=1)
 
@@ -76,7 +76,7 @@ def _means(sums: Floats, sizes: Floats, weights: Floats) -> Floats:
 
 
 def _weights(groups: int, *, draws: int, seed: int, at_once: int = AT_ONCE) -> Iterator[Floats]:
-    """G×b: how often each draw takes each group, some draws at a time."""
+    """Yields G×b counts of how often each draw takes each group, b draws at a time."""
     rng = np.random.default_rng(seed)
     most = max(1, at_once // groups)
     for start in range(0, draws, most):
@@ -84,7 +84,7 @@ def _weights(groups: int, *, draws: int, seed: int, at_once: int = AT_ONCE) -> I
 
 
 LEAST_ERROR = 1e-12
-"""Standard error below which two students are the same on every image."""
+"""Lower limit of standard errors; below it, two students are equal on every image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +93,10 @@ class Difference:
 
     mean: float
     half_width: float
-    """The interval is the mean ± this; all intervals of a comparison hold together at 95 %."""
+    """The interval is mean ± half_width; all intervals of a comparison are simultaneous at 95 %."""
 
     def __str__(self) -> str:
-        """In points of Dice."""
+        """Returns Dice points."""
         return f"{100 * self.mean:+z.1f} ± {100 * self.half_width:.1f}"
 
     @property
@@ -108,14 +108,14 @@ class Difference:
 def simultaneous_differences(
     dice: Sequence[Floats], groups: Sequence[str], *, chosen: int, others: Sequence[int], seed: int = SEED
 ) -> list[Difference]:
-    """The differences ``dice[chosen] - dice[other]`` for each of ``others``.
+    """Computes the differences ``dice[chosen] - dice[other]`` for each of ``others``.
 
-    ``dice`` holds N coefficients on the same images for each of M students, NaN for an image without a lesion: all
-    students that could have been chosen, whichever of them are compared. The intervals hold together for all pairs of
-    them, as Tukey's do, because the same images chose the student: groups of images are drawn with replacement, and
-    one width is taken from the largest deviation of any pair, in standard errors (max-t bootstrap, Romano and Wolf
-    2005). The width is that of Student's t with one degree of freedom per group but one. The intervals cover other
-    images, not other trainings.
+    ``dice`` holds N coefficients on the same images, NaN for negative images, for each of the M students that
+    could have been chosen. The intervals are simultaneous for all their pairs, like Tukey's, because the same
+    images chose the student: groups of images are drawn with replacement, and one width follows from the
+    largest deviation of any pair, in standard errors (max-t bootstrap, Romano and Wolf 2005). It is scaled to
+    Student's t with G - 1 degrees of freedom for G groups. The intervals cover new images, but not training
+    variance.
     """
     if not others:
         return []
@@ -133,9 +133,9 @@ def simultaneous_differences(
 
 
 def _errors(residuals: Floats, *, images: float) -> Floats:
-    """M×M standard errors of the differences, from M×G residuals of groups.
+    """Computes M×M standard errors of the differences from M×G residuals of groups.
 
-    They are computed, not drawn: the largest of many pairs would be one whose drawn error is too small.
+    Bootstrap errors would not do: the largest of many deviations would belong to a pair whose error is too small.
     """
     groups = residuals.shape[1]
     covariance = residuals @ residuals.T * groups / (groups - 1) / images**2
@@ -145,9 +145,9 @@ def _errors(residuals: Floats, *, images: float) -> Floats:
 
 
 def _width(deviations: Floats, errors: Floats, *, groups: int) -> float:
-    """In standard errors: the quantile of the largest deviation of any pair, stretched from a normal to a t.
+    """Returns, in standard errors, the quantile of the largest deviation of any pair, scaled from a normal to a t.
 
-    A bootstrap's variance is too small by (G - 1) / G.
+    Corrects for the bootstrap's variance, which is too small by (G - 1) / G.
     """
     deviations = deviations * (groups / (groups - 1)) ** 0.5
     largest = np.zeros(deviations.shape[1])

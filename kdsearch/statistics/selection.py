@@ -1,4 +1,4 @@
-"""Selection bias of a search, and how stable its front is if other images are drawn."""
+"""Selection bias of a search, and stability of its front under resampling of images."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrected:
-    """The Dice to expect on other images, of a choice among students that was made by these."""
+    """The Dice to expect on new images, corrected for choosing among students by these images."""
 
     dice: float
     low: float
     high: float
-    """The interval, at 95 %."""
+    """The ends of the 95 % interval."""
 
     def __str__(self) -> str:
-        """In %."""
+        """Returns percentages."""
         return f"{100 * self.dice:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What resampling the validation images says about one student."""
+    """Results for one student of resampling the validation images."""
 
     stability: float
-    """The fraction of resamples in which no other student is better, smaller and cheaper at once. It is no probability:
-    resamples are centred on the very scores that chose the front, and other trainings are not in them."""
+    """Fraction of resamples in which no other student dominates this one. It is not a probability: resamples are
+    centered on the scores that chose the front, and do not include training variance."""
     corrected: Corrected
-    """Of the rule "the best student no larger than this one", not of this very student."""
+    """Describes the rule "the best student up to this size", not this particular student."""
 
 
 def standings(
     dice: Sequence[Floats], costs: Floats, groups: Sequence[str], *, draws: int = DRAWS, seed: int = SEED
 ) -> tuple[Standing, ...] | None:
-    """Of M students: N Dice coefficients each, NaN where there is no lesion, and M×K costs, known exactly.
+    """Computes the standing of M students from N Dice coefficients each (NaN: negative image) and M×K exact costs.
 
-    On each draw of groups the best student no larger than a given one is chosen anew and scored on the groups that were
-    left out, whose mean is the corrected Dice (bootstrap bias correction, Tsamardinos, Greasidou and Borboudakis 2018);
-    the interval is the bootstrap's of the student chosen by all images, moved to it. Both speak of other images like
-    these, not of other trainings. None where the images are too few to be resampled.
+    For each draw of groups, the best student up to a given size is chosen and scored on the groups that were
+    not drawn. The mean of these scores is the corrected Dice (bootstrap bias correction, Tsamardinos,
+    Greasidou and Borboudakis 2018). Its interval is the bootstrap interval of the student chosen by all
+    images, shifted to the corrected Dice. Both cover new images of the same kind, but not training variance.
+    Returns None if the images are too few to resample.
     """
     found = resample(np.stack(dice), groups, draws=draws, seed=seed)
     if found is None:
@@ -68,12 +69,12 @@ def standings(
 
 
 def _survives(place: int, drawn: Floats, no_larger: Bools, smaller: Bools) -> float:
-    """In what fraction of the draws no student that is no larger dominates the one at that place."""
+    """Returns the fraction of draws in which no student up to the same size dominates the one at ``place``."""
     own = drawn[place]
     beaten = np.zeros(len(own), dtype=np.bool_)
     if smaller.any():
         beaten |= drawn[smaller].max(axis=0) >= own
-    beaten |= drawn[no_larger].max(axis=0) > own  # the student itself is among them and never better
+    beaten |= drawn[no_larger].max(axis=0) > own  # includes the student itself, which is never better
     return float(1 - beaten.mean())
 
 
@@ -86,10 +87,10 @@ def _corrected(found: Resampled, among: Bools) -> Corrected:
 
 
 def flattery(dice: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED) -> float:
-    """By how much Dice the best of several students looks better than it is, because these images chose it.
+    """Computes the selection bias in Dice of the best of several students, which was chosen by these images.
 
-    ``dice``: N coefficients for each student, NaN where there is no lesion; see ``standings``. 0 where the images
-    are too few to say, or there was nothing to choose.
+    ``dice`` holds N coefficients for each student, NaN for negative images; see ``standings``. Returns 0 if
+    the images are too few, or if there is only one student.
     """
     found = resample(np.stack(dice), groups, seed=seed) if len(dice) > 1 else None
     if found is None:
@@ -98,12 +99,12 @@ def flattery(dice: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED)
 
 
 Standings: TypeAlias = Mapping[int, Standing]
-"""By trial."""
+"""Standings by trial."""
 NOTHING_KNOWN: Standings = MappingProxyType({})
 
 
 def standing_metrics(standings: Standings, number: int) -> dict[str, float]:
-    """A student's standing as figures by name; none where it is not known."""
+    """Returns a student's standing as metrics by name; empty if it is unknown."""
     if number not in standings:
         return {}
     standing = standings[number]
@@ -119,10 +120,10 @@ def standing_metrics(standings: Standings, number: int) -> dict[str, float]:
 def standings_of(
     students: Sequence[Student], objectives: Sequence[Objective], groups: Sequence[int] | Sequence[str] | None
 ) -> dict[int, Standing]:
-    """Of each student, for the front of these objectives; all but Dice are taken as known exactly.
+    """Computes the standing of each student on the front of these objectives; all except Dice are exact.
 
-    ``groups`` are of the validation images; where they are unknown, each image is taken for itself. Empty where Dice is
-    no objective, where the students were stored before each image's Dice was, or where the images are too few.
+    ``groups`` are the validation images' groups; None makes each image its own group. Returns an empty dict if
+    Dice is not an objective, if students of older releases lack each image's Dice, or if the images are too few.
     """
     kept = [student.scores.per_image for student in students]
     dice = [np.array(one.dice) for one in kept if one is not None]

@@ -1,1 +1,1 @@
-"""What is stored of a trial: recipe, learning curve, scores, record; free of torch."""
+"""What is stored about a trial: recipe, learning curve, scores and record; free of torch."""

@@ -1,4 +1,4 @@
-"""A recipe: everything that makes one student, with every value chosen."""
+"""Recipes: all settings of one student's training, with every value chosen."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from kdsearch.files.home import expanded
 from kdsearch.files.schema import Content, Schema, unchanged
 
 FILE = "file:"
-"""Before the path of a file of weights."""
+"""Prefix of the path of a weights file."""
 
 
 class Inherited(Section):
-    """How a student began that did not begin cold."""
+    """How a student starts that inherits weights."""
 
     donor: int
-    """The trial whose weights it was cut from."""
+    """The trial whose weights it inherits."""
     cold_epochs: int
-    """For how many epochs the recipe is trained where it begins cold."""
+    """Number of epochs if the recipe is trained from scratch."""
 
 
 class Recipe(Section):
-    """What a trial is asked to make; the same recipe on the same CPU gives the same weights, to the bit.
+    """All settings of a trial.
 
-    With a ``start``, from the same donor.
+    The same recipe on the same CPU, with the same donor if it inherits weights, gives bit-identical weights.
     """
 
     student: OneStudent
     distillation: DistillationSpec | None
-    """None for path ``none``: trained on masks alone."""
+    """None for path ``none``: undistilled."""
     training: TrainingSpec
     seed: int
     """Seeds initial weights, order of images and augmentation."""
     start: Inherited | None = None
-    """None for a student that begins cold."""
+    """None for a student that is trained from scratch."""
 
     @property
     def path(self) -> str:
-        """The distillation path's name, ``none`` where nothing is distilled."""
+        """The distillation path's name, ``none`` if undistilled."""
         return self.distillation.path if self.distillation else "none"
 
     @property
     def cold(self) -> Recipe:
-        """The same recipe begun without another's weights, over all its epochs."""
+        """The same recipe trained from scratch, for all its epochs."""
         if self.start is None:
             return self
         training = self.training.model_copy(update={"epochs": self.start.cold_epochs})
         return self.model_copy(update={"training": training, "start": None})
 
     def settings(self) -> dict[str, str]:
-        """Every chosen value as text, by its dotted name in the study file; what does not apply is left out."""
+        """Returns every chosen value as text, by its dotted name in the study file; leaves out unused settings."""
         found: dict[str, str] = {"distillation.path": self.path}
         values = self.model_dump()
         distillation = values.pop("distillation")
@@ -66,7 +66,7 @@ class Recipe(Section):
 
 
 def _fewer_settings(content: Content) -> Content:
-    """Schema 0 had no balance at first, one family of students, and channels that doubled."""
+    """Upgrades schema 0, which had one family of students with doubling channels and, at first, no balance."""
     student, distillation = content.get("student"), content.get("distillation")
     found = dict(content)
     if isinstance(student, dict):
@@ -77,10 +77,10 @@ def _fewer_settings(content: Content) -> Content:
 
 
 def _one_term(content: Content) -> Content:
-    """Schema 1 had one way to distil, where now there is a list of terms."""
+    """Upgrades schema 1, which had one distillation term instead of a list."""
     old = content.get("distillation")
     if not isinstance(old, dict) or not {"path", "loss", "weight", "teacher_view", "balance"} <= old.keys():
-        return content  # None, or nothing that was ever stored
+        return content  # None, or content that no release has written
     term = {"on": old["path"], **{key: old[key] for key in ("loss", "weight", "teacher_view")}}
     if old["loss"] == "kld":
         term["temperature"] = old.get("temperature")
@@ -88,9 +88,9 @@ def _one_term(content: Content) -> Content:
 
 
 def from_anywhere(recipe: Recipe, weights: object) -> Recipe:
-    """The recipe with a file of weights by its whole path: a worker may run in another folder.
+    """Makes the path of a weights file absolute, because a worker may run in another folder.
 
-    ``weights`` are the study's as it is now: the file may have moved since the recipe was made.
+    ``weights`` is the study's current setting, which replaces the recipe's if the file has moved.
     """
     student = recipe.student
     if not isinstance(student, TimmSpec) or not student.weights.startswith(FILE):
@@ -105,17 +105,17 @@ SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term, unchanged))
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """As it is stored."""
+    """Writes a recipe as JSON."""
     return json.dumps(SCHEMA.stamped(recipe.model_dump(mode="json")))
 
 
 def read_recipe(text: str) -> Recipe:
-    """A stored recipe; raises KdsearchError where a newer release wrote it."""
+    """Reads a stored recipe; raises KdsearchError if a newer release wrote it."""
     return Recipe.model_validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))), context=READING)
 
 
 def _as_in_a_study_file(distillation: dict[str, Any]) -> dict[str, object]:
-    """One term by the names of the short form; several by their places."""
+    """Names one term as in the short form; numbers several terms."""
     terms = distillation["terms"]
     if len(terms) > 1:
         return {str(place): term for place, term in enumerate(terms)}

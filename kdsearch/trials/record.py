@@ -1,4 +1,4 @@
-"""What a trial leaves behind, epoch by epoch and in the end, and what the job that makes it is called."""
+"""Trial records with their learning curves, and the ids of jobs."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _REPEAT = "confirm-"
 
 
 def job_of_trial(number: int) -> str:
-    """The id of the job that makes a trial's student."""
+    """Returns the id of the job that trains a trial's student."""
     return f"{number:05d}"
 
 
 def trial_of_job(job_id: str) -> int:
-    """The number of the trial whose student the job makes."""
+    """Returns the number of the trial whose student the job trains."""
     return int(job_id)
 
 
 def job_of_teacher(teacher_id: str) -> str:
-    """The id of the job that makes a teacher."""
+    """Returns the id of the job that trains a teacher."""
     return f"{_TEACHER}{teacher_id}"
 
 
 def makes_teacher(job_id: str) -> bool:
-    """Whether the job makes a teacher."""
+    """Returns whether the job trains a teacher."""
     return job_id.startswith(_TEACHER)
 
 
 def job_of_repeat(plan: str, *, arm: str, repetition: int, fold: int) -> str:
-    """The id of the job that trains an arm of the plan of that digest in one fold, both counted from 0."""
+    """Returns the id of the job that trains an arm of a plan in one fold; ``repetition`` and ``fold`` count from 0."""
     return f"{_REPEAT}{plan[:8]}-{repetition + 1}-{fold + 1}-{arm}"
 
 
 def describe_job(job_id: str, teachers: tuple[str, ...] = ()) -> str:
-    """As people are told of it; ``teachers`` are the jobs of those that are trained together."""
+    """Describes a job in words; ``teachers`` are the jobs of an ensemble's members."""
     if makes_teacher(job_id):
         return f"teacher {teachers.index(job_id) + 1} of {len(teachers)}" if len(teachers) > 1 else "teacher"
     if job_id.startswith(_REPEAT):
@@ -63,29 +63,29 @@ class EpochReport:
     epoch: int
     """From 1."""
     epochs: int
-    """Most epochs there can be."""
+    """Maximum number of epochs."""
     train_loss: float
     validation_loss: float
     dice: float
     """Mean over validation images with a lesion, 0-1."""
     learning_rate: float
     seconds: float
-    """Since training began."""
+    """Time since the start of training."""
 
 
 _CURVE = TypeAdapter(tuple[EpochReport, ...])
 CURVE = Schema(what="learning curve", upgrades=(unchanged,))
-"""Schema 0 was the list of reports by itself."""
+"""Schema 0 was only the list of reports."""
 
 
 def dump_curve(curve: Sequence[EpochReport]) -> str:
-    """As it is stored."""
+    """Writes a learning curve as JSON."""
     reports = json.loads(_CURVE.dump_json(tuple(curve)))
     return json.dumps(CURVE.stamped({"reports": reports}))
 
 
 def read_curve(text: str | bytes) -> tuple[EpochReport, ...]:
-    """A stored learning curve; raises KdsearchError if a newer release wrote it."""
+    """Reads a stored learning curve; raises KdsearchError if a newer release wrote it."""
     content = json.loads(text)
     known = CURVE.upgraded(content if isinstance(content, dict) else {"reports": content})
     return _CURVE.validate_json(json.dumps(known["reports"]))
@@ -96,29 +96,29 @@ Outcome = Literal["running", "finished", "stopped", "rejected", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
-    """One trial as the storage tells it."""
+    """One trial as stored in the Optuna database."""
 
     number: int
     outcome: Outcome
     recipe: Recipe | None
-    """None where the driver died before the recipe was stored."""
+    """None if the driver died before it stored the recipe."""
     scores: Scores | None = None
     """None unless finished."""
     cost: Cost | None = None
-    """None where it was not counted."""
+    """None if it was not counted."""
     curve: tuple[EpochReport, ...] = ()
     reason: str = ""
     """Why it was stopped, rejected or failed."""
     traceback: str = ""
-    """Of an exception that nobody expected, where that is the reason."""
+    """Set if an unexpected exception is the reason."""
     lost: tuple[str, ...] = ()
-    """How its workers were lost, one after the other."""
+    """The reason for each worker that was lost, in order."""
     started: datetime.datetime | None = None
     ended: datetime.datetime | None = None
 
     @property
     def job(self) -> str:
-        """The id of the job that made, or was to make, its student."""
+        """The id of the job that trains its student."""
         return job_of_trial(self.number)
 
 
@@ -128,16 +128,16 @@ class Student:
 
     number: int
     job: str
-    """The id of the job that made it."""
+    """The id of the job that trained it."""
     recipe: Recipe
     scores: Scores
     donor_epochs: int = 0
-    """Epochs that were trained before it began: its donor's, that one's donor's and so on."""
+    """Epochs of all its donors: its own donor, that donor's donor and so on."""
     donor_seconds: float = 0.0
-    """How long that took."""
+    """Training time of all its donors."""
 
     def cost_with_donors(self) -> dict[str, float]:
-        """Epochs and seconds of its whole training, by name, if it inherited; else empty."""
+        """Returns epochs and seconds including its donors, as metrics by name; empty if it inherits no weights."""
         if self.recipe.start is None:
             return {}
         return {
@@ -147,7 +147,7 @@ class Student:
 
 
 def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:
-    """The finished trials among the records, which are in the order of their numbers; donors come first."""
+    """Returns the students of the finished trials; ``records`` must be in the order of their numbers."""
     found: dict[int, Student] = {}
     for record in records:
         if record.outcome != "finished" or record.recipe is None or record.scores is None:
@@ -171,12 +171,12 @@ _COST = TypeAdapter(Cost)
 
 
 def dump_cost(cost: Cost) -> str:
-    """As it is stored with a trial that was stopped."""
+    """Writes the cost of a stopped trial as JSON."""
     return json.dumps(COST.stamped(_COST.dump_python(cost, mode="json")))
 
 
 def read_cost(text: str) -> Cost:
-    """A stored cost; raises KdsearchError if a newer release wrote it."""
+    """Reads a stored cost; raises KdsearchError if a newer release wrote it."""
     return _COST.validate_python(COST.upgraded(json.loads(text)))
 
 
@@ -188,7 +188,7 @@ def read_record(
     started: datetime.datetime | None,
     ended: datetime.datetime | None,
 ) -> TrialRecord:
-    """The trial of that number from what is stored of it; raises KdsearchError where a newer release wrote it."""
+    """Reads a stored trial; raises KdsearchError if a newer release wrote it."""
     known = SCHEMA.upgraded(stored)
     outcome: Outcome = "running" if running else known.get("outcome", "failed")
     return TrialRecord(

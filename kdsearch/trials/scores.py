@@ -1,4 +1,4 @@
-"""What is known of a trained network: how good, how large, how long."""
+"""Scores of a trained network: accuracy, cost and training time."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.files.schema import Schema, unchanged
 
 ScoredOn: TypeAlias = Literal["validation", "test"]
-"""Which images a student's figures are of: those it was chosen by, or the locked ones."""
+"""The images of a student's scores: the ones that chose it, or the locked test images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a network costs for one image."""
+    """A network's size, and its cost for one image."""
 
     params: int
-    """Trainable numbers, ``p.numel()`` summed."""
+    """Number of parameters: the sum of ``p.numel()``."""
     macs: int
     """Multiply-adds of convolutions, linear layers and attention."""
 
     @property
     def flops(self) -> int:
-        """Two for each multiply-add."""
+        """Two per multiply-add."""
         return 2 * self.macs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCount:
-    """Another tool's own total, as it counts."""
+    """The total of another tool, in its own unit."""
 
     tool: str
     version: str
@@ -44,14 +44,14 @@ class ToolCount:
     input_shape: tuple[int, ...]
 
     def describe(self) -> str:
-        """What the number is of."""
+        """Describes tool, unit and input."""
         shape = "×".join(str(side) for side in self.input_shape)
         return f"{self.tool} {self.version}: {self.unit}, input {shape}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """How well masks were predicted on a set of images."""
+    """Agreement of predictions and masks on a set of images."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
 
@@ -62,11 +62,11 @@ class Overlap:
     iou: float
     """Mean Jaccard index over those images, 0-1."""
     images: int
-    """How many images with a lesion."""
+    """Number of images with a lesion."""
     empty_share: float | None
-    """Fraction of the images without a lesion in which nothing was predicted; None where there are none."""
+    """Specificity: the fraction of negative images with an empty prediction; None if there are none."""
     empty_images: int
-    """How many images without a lesion."""
+    """Number of negative images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,61 +94,61 @@ def _unpack(value: object) -> object:
 
 
 Singles: TypeAlias = Annotated[tuple[float, ...], BeforeValidator(_unpack), PlainSerializer(_pack, when_used="json")]
-"""Numbers of single precision; in JSON the base64 of their bytes, little-endian."""
+"""Single-precision numbers; JSON contains the base64 of their little-endian bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerImage:
-    """What was measured on each image, in the order of the split."""
+    """Scores of each image, in the order of the split."""
 
     dice: Singles
-    """NaN for an image without a lesion."""
+    """NaN for negative images."""
     iou: Singles
-    """NaN likewise."""
+    """NaN for negative images."""
     empty: Singles
-    """1.0 where nothing was predicted, else 0.0."""
+    """1.0 for an empty prediction, else 0.0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeScores:
-    """What was measured on each image at the size of its file, in their order; NaN where there is no lesion."""
+    """Scores of each image at its original resolution, in order; NaN for negative images."""
 
     dice: Singles
     nsd: Singles
-    """Normalised surface Dice, 0-1; 0 for a missed lesion."""
+    """Normalized surface Dice, 0-1; 0 for a missed lesion."""
     hd95: Singles
     """95th percentile of the outlines' distance, as a fraction of the image's diagonal; 1 for a missed lesion."""
 
     @property
     def missed(self) -> int:
-        """Images with a lesion in which nothing was marked."""
+        """Number of lesion images with an empty prediction."""
         return sum(value == 1.0 for value in self.hd95)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Everything measured of one trained network, on the validation split."""
+    """All measurements of one trained network, on the validation images."""
 
     overlap: Overlap
     by_source: tuple[SourceOverlap, ...]
     params: int
-    """0 where it is not known, of a teacher that kdsearch did not build."""
+    """0 if unknown, as for a teacher that kdsearch did not build."""
     macs: int
-    """Multiply-adds for one image at the study's size; 0 where it is not known."""
+    """Multiply-adds for one image at the study's size; 0 if unknown."""
     flops: int
     """Twice ``macs``."""
     tool_counts: tuple[ToolCount, ...]
     train_seconds: float
     epochs: int
-    """Epochs trained."""
+    """Number of epochs trained."""
     best_epoch: int
     """The epoch whose weights were kept."""
     per_image: PerImage | None = None
-    """None in what was stored before schema 1."""
+    """None in scores stored before schema 1."""
     native: NativeScores | None = None
-    """None where it was not measured, as in a search."""
+    """None if not measured, as in a search."""
     latency_ms: float | None = None
-    """Median of one image with ONNX Runtime on one thread; None where the study has no such objective."""
+    """Median for one image with ONNX Runtime on one thread; None if the study has no such objective."""
 
     @property
     def dice(self) -> float:
@@ -156,17 +156,17 @@ class Scores:
         return self.overlap.dice
 
     def headline(self) -> str:
-        """``Dice 80.1 %, 122k params, 32M MACs``, and ``1.20 ms`` where latency was measured."""
+        """Returns ``Dice 80.1 %, 122k params, 32M MACs``, with ``1.20 ms`` if latency was measured."""
         latency = f", {self.latency_ms:.2f} ms" if self.latency_ms is not None else ""
         macs = f", {format_quantity(self.macs)} MACs" if self.macs else ""
         return f"Dice {100 * self.dice:.1f} %, {self.size()}{macs}{latency}"
 
     def size(self) -> str:
-        """``122k params``."""
+        """Returns ``122k params``."""
         return f"{format_quantity(self.params)} params" if self.params else "of unknown size"
 
     def metrics(self) -> dict[str, float]:
-        """Every figure by name, as it is recorded."""
+        """Returns all metrics by name, as in MLflow."""
         found = {
             "params": self.params,
             "macs": self.macs,
@@ -196,10 +196,10 @@ SCHEMA = Schema(what="scores", upgrades=(unchanged,))
 
 
 def dump_scores(scores: Scores) -> str:
-    """As they are stored."""
+    """Writes scores as JSON."""
     return json.dumps(SCHEMA.stamped(_SCORES.dump_python(scores, mode="json")))
 
 
 def read_scores(text: str | bytes) -> Scores:
-    """Stored scores; raises KdsearchError where a newer release wrote them."""
+    """Reads stored scores; raises KdsearchError if a newer release wrote them."""
     return _SCORES.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))))

@@ -264,7 +264,9 @@ def _check_ui(place: Path) -> None:
 def _check_pick(place: Path, shell: Shell) -> None:
     options = ("--params", "0.82M", "--smallest-within", "1", "--out", "picked/one", "--int8-bound", "1", "--json")
     found = json.loads(shell("pick", "tiny.yaml", *options).out)
-    assert found["why"].startswith(f"Trial {found['trial']} is the smallest of the 4, among 4 students within params")
+    assert found["why"].startswith(
+        f"Trial {found['trial']} is the smallest student within 1 Dice point of the best of 4 "
+    )
     assert found["registered"] == "models:/tiny/1"
     assert found["folder"] == "picked/one"
     described = yaml.safe_load((place / "picked" / "one" / "student.yaml").read_text(encoding="utf-8"))

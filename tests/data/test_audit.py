@@ -79,16 +79,16 @@ def test_each_thing_is_found_where_it_was_put(folder, home):
     found = {finding.what: finding.images for finding in findings(looks)}
     names = {what: {name.removeprefix("folder/") for ids in images for name in ids} for what, images in found.items()}
     assert names == {
-        "near-duplicates of different labels": {"double", "again"},
+        "near-duplicates with different labels": {"double", "again"},
         "masks that touch the image's border": {"border"},
         "masks with specks": {"speck"},
         "masks with holes": {"hole"},
-        "masks of several parts": {"parts"},
+        "masks with several parts": {"parts"},
         "masks over 60% of the image": {"all"},
         "masks under 0.1% of the image": {"tiny"},
-        "images with coloured pixels, such as measures burnt in": {"coloured"},
-        "images without a lesion": {"normal"},
-        "near-duplicates, which stay in one part of every split": {"double", "again"},
+        "images with colored pixels, such as burned-in measurements": {"coloured"},
+        "negative images": {"normal"},
+        "near-duplicates, which every split keeps in one part": {"double", "again"},
     }
 
 
@@ -104,22 +104,22 @@ def test_busi_has_what_is_known_of_it(real_data, real_home):
     config = _config("busi", real_data / "busi").model_copy(update={"on_defect": "stop"})
     looks = _looks(config, real_home)
     found = {finding.what: finding for finding in findings(looks)}
-    assert len(found["masks of several files, which were joined"].ids) == 17
-    assert len(found["images without a lesion"].ids) == 133
-    across = found["near-duplicates of different labels"].images
+    assert len(found["masks in several files, which were merged"].ids) == 17
+    assert len(found["negative images"].ids) == 133
+    across = found["near-duplicates with different labels"].images
     assert any({"busi/benign (433)", "busi/malignant (145)"} <= set(together) for together in across)
-    doubles = found["near-duplicates, which stay in one part of every split"]
+    doubles = found["near-duplicates, which every split keeps in one part"]
     assert len(doubles.images) >= 137, "hashes alone know so many clusters"
     assert len(doubles.ids) >= 303
-    assert found["images with coloured pixels, such as measures burnt in"].ids
+    assert found["images with colored pixels, such as burned-in measurements"].ids
 
 
 @pytest.mark.realdata
 def test_breast_has_what_is_known_of_it(real_data, real_home):
     looks = _looks(_config("breast", real_data / "breast"), real_home)
     found = {finding.what: finding.ids for finding in findings(looks)}
-    assert len(found["images with transparent pixels, which are shown black"]) == 31
-    assert found["images without a lesion"] == tuple(f"breast/case{number}" for number in ("045", "061", "209", "213"))
+    assert len(found["images with transparent pixels, which are read as black"]) == 31
+    assert found["negative images"] == tuple(f"breast/case{number}" for number in ("045", "061", "209", "213"))
 
 
 def test_page_and_tables_are_of_the_study(folder, tmp_path, monkeypatch, capsys):
@@ -129,7 +129,7 @@ def test_page_and_tables_are_of_the_study(folder, tmp_path, monkeypatch, capsys)
     Path("study.yaml").write_text(text, encoding="utf-8")
     assert main(["data", "study.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "2 near-duplicates of different labels: folder/again = folder/double" in shown
+    assert "2 near-duplicates with different labels: folder/again = folder/double" in shown
     assert "test, locked" in shown
     page = Path("mine-data.html").read_text(encoding="utf-8")
     assert page.count("<img ") >= len(MASKS) - 1
@@ -177,7 +177,7 @@ def test_check_names_columns_that_are_not_read_and_refuses_those_of_patients(tmp
     Path("study.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "data" / "table.csv").write_text("image,age\na,40\n", encoding="utf-8")
     assert main(["check", "study.yaml"]) == 0
-    assert "columns that are not read: age" in capsys.readouterr().out
+    assert "ignored columns: age" in capsys.readouterr().out
     (tmp_path / "data" / "table.csv").write_text("image,patient\na,40\n", encoding="utf-8")
     assert main(["check", "study.yaml"]) == 2
     assert "column 'patient' is not read, but seems to say which images belong together" in capsys.readouterr().err

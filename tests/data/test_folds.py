@@ -90,7 +90,7 @@ def test_each_source_is_left_out_once():
 def test_one_source_cannot_be_left_out():
     dataset = _dataset([None] * 30)
     splits = split(dataset, SplitConfig(), train_without_lesion=False)
-    with pytest.raises(DataError, match=r"confirm\.leave_one_source_out: the images have one source, one"):
+    with pytest.raises(DataError, match=r"confirm\.leave_one_source_out: needs at least two sources, got one, one"):
         folds_by_source(dataset, splits, train_without_lesion=False)
 
 

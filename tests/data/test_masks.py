@@ -46,7 +46,7 @@ def test_mask_of_another_size_is_refused(tmp_path):
 
 def test_mask_with_three_values_is_refused(tmp_path):
     Image.fromarray(SHAPE // 2 + np.eye(48, 64, dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="more than two grey values"):
+    with pytest.raises(DataError, match="more than two gray values"):
         SourceMasks().read(tmp_path / "mask.png", shape=(48, 64))
 
 
@@ -101,7 +101,7 @@ def test_value_that_is_lesion_here_and_background_there_is_refused(folder, tmp_p
     for index in range(5):
         _write(folder, index, BOX)
     _write(folder, 5, 1 + BOX)
-    with pytest.raises(DataError, match="source folder: grey value 1 is the lesion in .*png and background in .*5.png"):
+    with pytest.raises(DataError, match="source folder: gray value 1 is the lesion in .*png and background in .*5.png"):
         load_dataset(_config(folder), tmp_path / "home")
 
 
@@ -119,7 +119,7 @@ def test_two_colours_of_one_brightness_are_refused(folder, tmp_path):
         mask[...] = (0, 130, 0)
         mask[BOX > 0] = (255, 0, 0)
         _write(folder, index, mask)
-    with pytest.raises(DataError, match="two colours of one brightness"):
+    with pytest.raises(DataError, match="two colors of the same brightness"):
         load_dataset(_config(folder), tmp_path / "home")
 
 
@@ -142,17 +142,17 @@ def test_many_masks_of_many_values_are_summed_up_with_the_remedy(folder, tmp_pat
     with pytest.raises(DataError) as caught:
         load_dataset(_config(folder), tmp_path / "home")
     text = str(caught.value)
-    assert "40 files cannot be used as they are" in text
+    assert "40 files cannot be used:" in text
     assert "40 files, such as" in text
-    assert "more than two grey values (0, 3, 4, 7)" in text
+    assert "more than two gray values (0, 3, 4, 7)" in text
     assert "class numbers" in text
     assert len(text.splitlines()) < 20
 
 
 def test_defects_that_were_left_out_are_summed_up_as_well():
-    lines = [f"masks/{index}.png: mask has more than two grey values (0, {index}, 7)" for index in range(40)]
+    lines = [f"masks/{index}.png: mask has more than two gray values (0, {index}, 7)" for index in range(40)]
     assert summed_up_again([*lines, "masks/x.png: cannot be decoded"]) == [
-        "40 files, such as masks/0.png: mask has more than two grey values (0, 0, 7)",
+        "40 files, such as masks/0.png: mask has more than two gray values (0, 0, 7)",
         "masks/x.png: cannot be decoded",
     ]
 
@@ -161,5 +161,5 @@ def test_jpeg_mask_says_what_jpeg_does_and_what_to_do(folder, tmp_path):
     for index in range(6):
         path = folder / "masks" / f"{index}.jpg"
         Image.fromarray(BOX * 255).resize((50, 40)).save(path, quality=60)
-    with pytest.raises(DataError, match=r"more than two grey values .*JPEG .*threshold.*PNG"):
+    with pytest.raises(DataError, match=r"more than two gray values .*JPEG .*threshold.*PNG"):
         load_dataset(_config(folder), tmp_path / "home")

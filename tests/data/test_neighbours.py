@@ -67,7 +67,7 @@ def test_given_groups_are_trusted(tmp_path):
 def test_caution_is_stored_and_said_by_run_and_data(tmp_path, monkeypatch, capsys):
     dataset, splits = _loaded(_folder(tmp_path / "video", video=True), tmp_path / "home")
     summary = summarise(dataset, splits)
-    assert "scores are probably too good" in summary.caution
+    assert "scores are probably too high" in summary.caution
     assert read_summary(dump_summary(summary)) == summary
     ready = MaterialsReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
     facts = facts_about_images(ready)

@@ -57,20 +57,20 @@ def test_each_format_is_read_as_the_lesion_s_probability(tmp_path, name, write, 
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.npy", lambda path: np.save(path, 3 * GRADED - 1), "must lie between 0 and 1, got -1 to 2; write probab"),
-        ("a.npy", lambda path: np.save(path, np.full((4, 4), np.nan)), "must lie between 0 and 1"),
-        ("a.npy", lambda path: np.save(path, np.zeros(9)), r"must be H×W, or C×H×W of .* got shape \(9,\)"),
-        ("a.npy", lambda path: np.save(path, np.zeros((6, 8, 2))), r"must be H×W, or C×H×W of .* \(6, 8, 2\)"),
+        ("a.npy", lambda path: np.save(path, 3 * GRADED - 1), "must be between 0 and 1, got -1 to 2; write probab"),
+        ("a.npy", lambda path: np.save(path, np.full((4, 4), np.nan)), "must be between 0 and 1"),
+        ("a.npy", lambda path: np.save(path, np.zeros(9)), r"must be H×W, or C×H×W with .* got shape \(9,\)"),
+        ("a.npy", lambda path: np.save(path, np.zeros((6, 8, 2))), r"must be H×W, or C×H×W with .* \(6, 8, 2\)"),
         (
             "a.npy",
             lambda path: np.save(path, np.zeros((3, 6, 8))),
-            r"of what is no lesion and the lesion, .* \(3, 6, 8\)",
+            r"with the channels background and lesion, .* \(3, 6, 8\)",
         ),
-        ("a.npy", lambda path: np.save(path, np.full((4, 4), 70_000)), "must lie between 0 and 1, got 7e\\+04"),
+        ("a.npy", lambda path: np.save(path, np.full((4, 4), 70_000)), "must be between 0 and 1, got 7e\\+04"),
         ("a.npy", lambda path: np.save(path, np.array([["a"]])), "must hold numbers, got <U1"),
-        ("a.png", lambda path: Image.fromarray(np.stack([MASK * 255, MASK, MASK], -1)).save(path), "has colours"),
+        ("a.png", lambda path: Image.fromarray(np.stack([MASK * 255, MASK, MASK], -1)).save(path), "is a color image"),
         ("a.npy", lambda path: np.save(path, np.array([{}], dtype=object)), "cannot be read as a prediction"),
-        ("a.npz", lambda path: np.savez(path, a=MASK, b=MASK), "holds a, b; one must be called probabilities"),
+        ("a.npz", lambda path: np.savez(path, a=MASK, b=MASK), "one array must be named probabilities, found a, b"),
         ("a.png", lambda path: path.write_bytes(b"no image"), "cannot be read as a prediction"),
         ("a.npz", lambda path: path.write_bytes(b"PK no archive"), "cannot be read as a prediction"),
     ],
@@ -126,7 +126,7 @@ def test_several_files_that_may_be_one_image_s_are_refused(tmp_path, places):
     for place in places:
         (tmp_path / place).parent.mkdir(exist_ok=True)
         np.save(tmp_path / f"{place}.npy", GRADED)
-    with pytest.raises(DataError, match="several files may be the prediction of us/a: .*; keep one"):
+    with pytest.raises(DataError, match="several files match the image us/a: .*; keep one"):
         PredictionFolder(tmp_path).read(["us/a"], size=4)
 
 

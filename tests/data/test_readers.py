@@ -49,7 +49,7 @@ def test_busi_image_without_mask_is_a_defect(tmp_path):
 
 def test_missing_folder_says_what_belongs_there_and_where_to_get_it(tmp_path):
     with pytest.raises(
-        DataError, match="is not a folder; it should hold benign, malignant, normal; get the data: BUSI"
+        DataError, match="is not a folder; it must contain benign, malignant, normal; get the data: BUSI"
     ):
         read_busi(tmp_path / "absent")
 
@@ -113,7 +113,7 @@ def test_breast_takes_the_tumour_and_leaves_other_structures(tmp_path):
 
 def test_breast_without_spreadsheet_is_refused(tmp_path):
     write_image(tmp_path / IMAGES / "case001.png")
-    with pytest.raises(DataError, match="does not hold the clinical spreadsheet"):
+    with pytest.raises(DataError, match="has no clinical spreadsheet"):
         read_breast(tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_folder_table_that_names_strangers_is_refused(tmp_path):
     write_image(tmp_path / "images" / "a.png")
     write_mask(tmp_path / "masks" / "a.png")
     (tmp_path / "table.csv").write_text("image,group\nz.png,p1\n")
-    with pytest.raises(DataError, match="names images that are not there: z"):
+    with pytest.raises(DataError, match="lists images that do not exist: z"):
         read_folder(tmp_path, csv="table.csv")
 
 
@@ -221,11 +221,11 @@ def test_hidden_files_are_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("group,label,image\np1,benign,a\np99\n", r"table.csv:3: has nothing in column 'image'; fill it in, or remove"),
-        ("image,group\na,p1\n,p2\n", r"table.csv:3: has nothing in column 'image'"),
+        ("group,label,image\np1,benign,a\np99\n", r"table.csv:3: column 'image' is empty; fill it in or remove"),
+        ("image,group\na,p1\n,p2\n", r"table.csv:3: column 'image' is empty"),
         ("Image,Group\na,p1\n", "has no column 'image'; its columns are Image, Group; rename 'Image' to 'image'"),
-        ("image;group\na;p1\n", "has no column 'image'; its columns are image;group; separate columns by commas"),
-        ("image,group\na,p1\na,p2\n", "table.csv:3: image 'a' occurs twice; remove one"),
+        ("image;group\na;p1\n", "has no column 'image'; its columns are image;group; separate the columns with commas"),
+        ("image,group\na,p1\na,p2\n", "table.csv:3: duplicate image 'a'; remove one"),
     ],
 )
 def test_table_that_cannot_be_read_says_what_to_do(tmp_path, text, message):
@@ -268,12 +268,14 @@ def test_column_that_seems_to_hold_groups_must_be_renamed_or_dismissed(tmp_path,
 def test_other_columns_that_are_not_read_are_named(tmp_path):
     _table(tmp_path, "image,group,age,birads,case type\na,p1,40,2,x\n")
     (line,) = check_tables(_config(tmp_path))
-    assert "columns that are not read: age, birads, case type; read are image, group, label" in line
+    assert "ignored columns: age, birads, case type; kdsearch reads image, group, label" in line
 
 
 def test_two_rows_of_one_image_must_agree(tmp_path):
     _table(tmp_path, "image,group\na.png,p1\na.jpg,p2\n")
-    with pytest.raises(DataError, match="the rows 'a.png' and 'a.jpg' are of one image and differ in group or label"):
+    with pytest.raises(
+        DataError, match="rows 'a.png' and 'a.jpg' describe the same image but differ in group or label"
+    ):
         check_tables(_config(tmp_path))
     _table(tmp_path, "image,group\na.png,p1\na.jpg,p1\n")
     assert check_tables(_config(tmp_path)) == []
@@ -284,5 +286,5 @@ def test_busi_in_another_layout_says_what_is_there_and_what_is_wanted(tmp_path):
         write_image(tmp_path / label / "images" / f"{label} (1).png")
         write_mask(tmp_path / label / "mask" / f"{label} (1)_mask.png")
     config = DataConfig(sources=(PublishedSource(reader="busi", folder=str(tmp_path)),))
-    with pytest.raises(DataError, match=r"busi: no image can be used in .*benign, .*wanted are NAME .*sub-folders"):
+    with pytest.raises(DataError, match=r"busi: no usable image in .*benign, .*expected NAME .*subfolders"):
         load_dataset(config, tmp_path / "home")

@@ -49,7 +49,7 @@ def test_lesion_that_would_vanish_keeps_a_pixel_and_the_size_that_keeps_all_is_s
         assert dataset.has_lesion.all()
         assert (dataset.masks[:2] > 0).sum(axis=(1, 2)).tolist() == [1, 1]
         assert _said(dataset) == [
-            "3 images whose lesion is too small for size 32, of which one pixel is kept (data.size: 64 keeps all)"
+            "3 images whose lesion is too small for size 32 and is reduced to one pixel (data.size: 64 keeps all)"
         ]
         assert dataset.remarks[0].names == ("folder/0", "folder/1", "folder/2")
     assert not load_dataset(_config(folder, size=64), home).remarks
@@ -74,13 +74,15 @@ def _turned(folder, orientation):
 def test_images_that_exif_turns_are_said(folder, home):
     _turned(folder, 3)
     dataset = load_dataset(_config(folder), home)
-    assert _said(dataset)[0].startswith("4 images that EXIF turns, but not their masks")
+    assert _said(dataset)[0].startswith("4 images with an EXIF rotation that their masks lack")
 
 
 def test_turned_image_whose_mask_has_the_shape_that_is_shown_says_why(folder, home):
     _turned(folder, 6)
     write_mask(folder / "masks" / "0.png", shape=(50, 40))
-    with pytest.raises(DataError, match=r"mask is 40×50 pixels, its image 50×40; EXIF says .*exif_transpose"):
+    with pytest.raises(
+        DataError, match=r"mask is 40×50 pixels, its image 50×40; the image has an EXIF rotation.*exif_transpose"
+    ):
         load_dataset(_config(folder), home)
 
 
@@ -95,9 +97,11 @@ def _clutter(folder):
 def test_files_that_are_not_read_are_counted_and_named(folder, home):
     _clutter(folder)
     other, below, hidden = load_dataset(_config(folder), home).remarks
-    assert str(other).startswith("3 files in image folders that are not read (.gif, .npy; read are PNG, JPEG, TIFF")
+    assert str(other).startswith(
+        "3 files in image folders that are ignored (.gif, .npy; kdsearch reads PNG, JPEG, TIFF"
+    )
     assert {Path(name).name for name in other.names} == {"w.gif", "n.npy"}
-    assert str(below) == "1 images in sub-folders, which are not read; move them up"
+    assert str(below) == "1 images in subfolders, which are ignored; move them up"
     assert hidden.quiet
     assert len(hidden.names) == 1
 
@@ -119,7 +123,9 @@ def test_data_counts_what_is_found_read_and_left_out(folder, tmp_path, monkeypat
 def test_other_ending_of_the_very_image_is_named_with_its_mask(folder, home):
     write_image(folder / "images" / "w.gif")
     write_mask(folder / "masks" / "w.png")
-    with pytest.raises(DataError, match=r"w.png: has no image in .*images; w.gif is not read, only PNG, JPEG, TIFF"):
+    with pytest.raises(
+        DataError, match=r"w.png: has no image in .*images; w.gif is not read, because only PNG, JPEG, TIFF"
+    ):
         load_dataset(_config(folder), home)
 
 
@@ -127,7 +133,7 @@ def test_folder_of_nothing_that_can_be_read_says_what_is_there_and_what_is_wante
     for part in ("images", "masks"):
         for path in list((folder / part).iterdir()):
             path.rename(path.with_suffix(".webp"))
-    with pytest.raises(DataError, match=r"no image can be used in .*/images, .*wanted are PNG, .*found are 24 files"):
+    with pytest.raises(DataError, match=r"no usable image in .*/images, .*expected PNG, .*found 24 files"):
         load_dataset(_config(folder), home)
 
 
@@ -187,5 +193,7 @@ def test_name_that_is_not_utf_8_is_a_defect_that_shows_it(folder, home):
 
 
 def test_dollar_sign_that_begins_no_variable_is_explained(home):
-    with pytest.raises(DataError, match=r"folder d\$1: no name of an environment variable follows \$; write \$\$"):
+    with pytest.raises(
+        DataError, match=r"folder d\$1: \$ must be followed by the name of an environment variable; write \$\$"
+    ):
         load_dataset(_config("d$1"), home)

@@ -130,13 +130,13 @@ def test_splits_that_the_first_releases_made_stay(count, size, seed):
 
 
 def test_masks_that_are_all_empty_are_said_to_be():
-    with pytest.raises(DataError, match="none of 30 masks holds a lesion"):
+    with pytest.raises(DataError, match="none of the 30 masks has a lesion"):
         split(_dataset(_infos(30), [False] * 30), SplitConfig(), train_without_lesion=True)
 
 
 def test_images_that_are_one_near_duplicate_group_are_said_to_be():
     infos = [ImageInfo(id=f"s/{i}", source="s", label=None, group="s/0") for i in range(40)]
-    with pytest.raises(DataError, match=r"only 1 of 1 groups .*s/0 \(40 images\); near-duplicates are one group"):
+    with pytest.raises(DataError, match=r"only 1 of 1 groups .*s/0 \(40 images\); near-duplicates form one group"):
         split(_dataset(infos), SplitConfig(), train_without_lesion=True)
 
 
@@ -146,5 +146,5 @@ def test_one_group_for_all_is_named():
 
 
 def test_groups_without_lesions_do_not_count():
-    with pytest.raises(DataError, match=r"only 2 of 5 groups hold a lesion, .* s/v1 \(20 images\)"):
+    with pytest.raises(DataError, match=r"only 2 of 5 groups have a lesion, .* s/v1 \(20 images\)"):
         split(_grouped([20] * 5, [False, True, True, False, False]), SplitConfig(), train_without_lesion=True)

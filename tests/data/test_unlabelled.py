@@ -144,18 +144,18 @@ def test_where_all_are_doubles_it_is_said(folder, tmp_path):
     for place in (*splits.validation, *splits.test):
         name = dataset.infos[place].id.rpartition("/")[2]
         shutil.copy(folder / "images" / f"{name}.png", tmp_path / "copies")
-    with pytest.raises(DataError, match=r"data.unlabelled: all of \d images belong together with validation or test"):
+    with pytest.raises(DataError, match=r"data.unlabelled: all \d images belong to groups of validation or test"):
         _load(_config(folder, _images(tmp_path / "copies")), tmp_path / "home")
 
 
 def test_bad_folders_and_files_are_named(folder, others, tmp_path, caplog):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="data.unlabelled: none of the folders holds an image that can be read"):
+    with pytest.raises(DataError, match="data.unlabelled: no folder has a readable image"):
         _load(_config(folder, _images(tmp_path / "empty")), tmp_path / "home")
     with pytest.raises(DataError, match="data.unlabelled: source images: .*gone is not a folder; put images into it"):
         _load(_config(folder, _images(tmp_path / "gone")), tmp_path / "home")
     (others / "bad.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 files cannot be used as they are:\n.*bad.png"):
+    with pytest.raises(DataError, match=r"1 files cannot be used:\n.*bad.png"):
         _load(_config(folder, _images(others)), tmp_path / "home")
     part = _load(_config(folder, _images(others), on_defect="skip"), tmp_path / "home")[2]
     assert len(part.positions) == 4

@@ -51,9 +51,7 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
     if fits:
         require_comparable(study)
         return
-    with pytest.raises(
-        StudyFileError, match="teacher's have 112 channels and those of a U-Net of width 6 .* 96; write"
-    ):
+    with pytest.raises(StudyFileError, match="teacher has 112 channels and a U-Net of width 6 .* has 96; use"):
         require_comparable(study)
 
 
@@ -62,14 +60,14 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
     [
         ("{on: attention, loss: mse, stride: 8}", ""),
         ("{on: attention, loss: mse, stride: {choice: [2, 4, 8]}}", ""),
-        ("{on: attention, loss: mse, stride: 32}", "stride 32, and the teacher has them of 2, 4, 8, 16; write one"),
-        ("{on: regressor, loss: kld, stride: 1}", "stride 1, and the teacher has them of 2, 4, 8, 16; write one"),
+        ("{on: attention, loss: mse, stride: 32}", "stride 32, but the teacher has strides 2, 4, 8, 16; use one"),
+        ("{on: regressor, loss: kld, stride: 1}", "stride 1, but the teacher has strides 2, 4, 8, 16; use one"),
         (
             "{on: attention, loss: mse, stride: {choice: [2, 16]}}",
-            "and a U-Net of width 8 and depth 3 .* of 1, 2, 4, 8",
+            "but a U-Net of width 8 and depth 3 .* has strides 1, 2, 4, 8",
         ),
-        ("{on: hidden, loss: mse, stride: 8}", "the teacher's have 40 channels and those of a U-Net of width 8 .* 64;"),
-        ("{on: hidden, loss: mse, stride: 4}", "the teacher's have 24 channels and those of a U-Net of width 8 .* 32;"),
+        ("{on: hidden, loss: mse, stride: 8}", "the teacher has 40 channels and a U-Net of width 8 .* has 64;"),
+        ("{on: hidden, loss: mse, stride: 4}", "the teacher has 24 channels and a U-Net of width 8 .* has 32;"),
     ],
 )
 def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, message):

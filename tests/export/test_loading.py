@@ -224,7 +224,7 @@ def test_model_without_an_input_is_refused(folder):
     )
     _replace(folder, "model.onnx", model.SerializeToString())
     for use in (kdsearch.load, time_folder):
-        with pytest.raises(ModelError, match="must take one tensor and give one"):
+        with pytest.raises(ModelError, match="must have one tensor as input and one as output"):
             use(folder)
 
 

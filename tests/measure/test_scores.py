@@ -145,7 +145,7 @@ def test_one_channel_is_a_threshold_and_several_are_the_largest():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ValueError, match=r"must have one shape, got \(1, 4, 4\) and \(1, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"must have the same shape, got \(1, 4, 4\) and \(1, 4, 5\)"):
         dice_per_image(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
 
 

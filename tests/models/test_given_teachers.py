@@ -69,16 +69,24 @@ def test_probabilities_become_logits():
     ("content", "changes", "message"),
     [
         (b"nothing", {}, "teacher.file: t.onnx: not a model that ONNX Runtime can open"),
-        (_network(shape=("n", 2, 16, 16)), {}, r"must take one float tensor N×1×H×W or N×3×H×W, takes tensor\(float\)"),
-        (_network(shape=("n", 1, 8, 8)), {"size": 16}, "takes images of 8×8, not of 16×16; write that as size"),
-        (_network(), {"output": "probabilities"}, "gives values outside of 0 to 1; write teacher.output: logits"),
+        (
+            _network(shape=("n", 2, 16, 16)),
+            {},
+            r"the input must be one float tensor N×1×H×W or N×3×H×W, got tensor\(float\)",
+        ),
+        (_network(shape=("n", 1, 8, 8)), {"size": 16}, "the input is 8×8, but teacher.size is 16; set teacher.size: 8"),
+        (
+            _network(),
+            {"output": "probabilities"},
+            "probabilities must be between 0 and 1, got .* set teacher.output: logits",
+        ),
         (
             _network(weights=np.zeros((5, 1, 1, 1), np.float32)),
             {},
-            r"gives float32 \(2, 5, 16, 16\) for 2 images",
+            r"must be floats N×1×H×W, .* got float32 \(2, 5, 16, 16\) for 2 images",
         ),
-        (_network(weights=np.full((1, 1, 1, 1), np.nan, np.float32)), {}, "gives values that are not finite"),
-        (_network(shape=("n", 1, 16, 32)), {}, "takes images of 16×32; must take square ones"),
+        (_network(weights=np.full((1, 1, 1, 1), np.nan, np.float32)), {}, "the output must be finite, got NaN"),
+        (_network(shape=("n", 1, 16, 32)), {}, "the input must be square, got 16×32"),
         (b"", {}, "teacher.file: t.onnx: "),
     ],
 )
@@ -112,7 +120,7 @@ def test_picture_that_lies_there_twice_has_the_mean_of_its_predictions():
 
 def test_image_without_a_prediction_is_refused():
     teacher = PredictedTeacher.of(GREY[:2].numpy(), [np.zeros((16, 16), np.float32)] * 2)
-    with pytest.raises(TeacherError, match="1 of 3 images asked about have no prediction; add them"):
+    with pytest.raises(TeacherError, match="1 of 3 requested images have no prediction; add the missing"):
         teacher(normalise(GREY))
 
 

@@ -27,7 +27,9 @@ def test_logits_have_the_image_s_size_and_hidden_the_stride_s(convolution, depth
 
 
 def test_size_that_does_not_divide_names_one_that_works():
-    with pytest.raises(ShapeError, match=r"images of 30×45 do not divide by the student's stride 4; .* works is 32×44"):
+    with pytest.raises(
+        ShapeError, match=r"the student's stride 4 must divide the image size, got 30×45; .* works is 32×44"
+    ):
         build_student(_spec())(torch.zeros(1, 1, 30, 45))
 
 

@@ -217,7 +217,7 @@ def test_settings_that_are_not_used_leave_a_teacher_where_it_was(made):
 
 def test_too_few_images_for_as_many_folds_are_refused(made):
     study, materials = made("flip: false")
-    with pytest.raises(DataError, match="training images are too few for 40 members that differ by folds; write fewer"):
+    with pytest.raises(DataError, match="training images are too few for 40 members that differ by folds; use fewer"):
         training_folds(materials.dataset, materials.splits, count=40)
     assert len(training_folds(materials.dataset, materials.splits, count=2)) == 2
     assert study.teacher.work(32) == 1

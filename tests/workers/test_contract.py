@@ -81,7 +81,7 @@ def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
     assert "student.py" in failed.traceback
     executor.submit(job(1, depth=6))
     refused = until(executor, ENDS)[-1]
-    assert refused.reason.startswith("images of 32×32 do not divide by the student's stride 64")
+    assert refused.reason.startswith("the student's stride 64 must divide the image size, got 32×32")
     assert not refused.traceback, "the message says all"
     executor.submit(job(2))
     assert isinstance(until(executor, ENDS)[-1], Succeeded)

@@ -91,8 +91,8 @@ def test_nothing_is_said_where_the_choice_stands_out():
 def test_smallest_within_counts_those_within():
     choice = _choose(Rule(name="smallest-within", tolerance=0.01), params=5_000, min_dice=0.65)
     assert choice.sentence.startswith(
-        "Trial 9 is the smallest of the 4, among 4 students within params ≤ 5,000, dice ≥ 0.65, whose validation Dice "
-        "is within 1 point of the best"
+        "Trial 9 is the smallest student within 1 Dice point of the best of 4 students within params ≤ 5,000, "
+        "dice ≥ 0.65 (4 qualify): "
     )
 
 

@@ -58,6 +58,6 @@ def test_gap_ends_the_run_with_a_message_and_the_same_command_resumes_when_it_is
     content = gone.read_bytes()
     gone.unlink()
     assert main(["run", "study.yaml"]) == USER_ERROR
-    assert f"/{gone.stem}; add them, named NAME or SOURCE/NAME" in capsys.readouterr().err
+    assert f"/{gone.stem}; add files named NAME or SOURCE/NAME" in capsys.readouterr().err
     gone.write_bytes(content)
     assert main(["run", "study.yaml"]) == 0

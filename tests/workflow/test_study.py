@@ -151,7 +151,7 @@ def test_study_that_a_later_rule_refuses_can_be_read_and_not_run(tmp_path):
     ("wrong", "message"),
     [
         ({"params": 0}, "budget: params must be above zero, got 0"),
-        ({"min_dice": 80}, "budget: min_dice must lie between 0 and 1, got 80"),
+        ({"min_dice": 80}, "budget: min_dice must be between 0 and 1, got 80"),
         ({"smallest_within": -1}, "rule: .* got -1"),
         ({"int8_bound": 2}, "int8_bound must be between 0 and 1"),
         ({"params": "many"}, "'many' is not a number"),
