@@ -14,7 +14,7 @@ from scipy.special import expit
 from kdsearch.data.pixels import grey_of, read_grey, resize_image, resize_logits
 from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
-from kdsearch.export.timing import INT8, ONNX, WEIGHTS
+from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS
 from kdsearch.files.onnx_runtime import only_input, open_session, run_session
 
 if TYPE_CHECKING:
