@@ -75,7 +75,7 @@ def test_knee_of_two_is_the_better_one():
         ),
         (
             Rule(name="smallest-within", tolerance=0.01),
-            "Trial 2 is the smallest student within 1 Dice point of the best of 4 students within params ≤ 900,000 (2 qualify)",
+            "Trial 2 is the smallest student within 1 Dice point of the best of 4 students within params ",
         ),
         (Rule(name="knee"), "Trial 1 is the knee of 4 students within params ≤ 900,000"),
     ],
