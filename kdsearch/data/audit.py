@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name
-from kdsearch.data.dataset import ImageInfo, group_of
+from kdsearch.data.dataset import ACROSS, ImageInfo, group_of
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.pixels import opened, read_grey
@@ -135,7 +135,6 @@ def _parts(mask: Mask) -> tuple[int, int]:
 
 
 def _holes(mask: Mask) -> int:
-    """Counts background regions that the mask encloses."""
     labels, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     return int((sizes > HOLE * mask.sum()).sum())
@@ -166,7 +165,6 @@ def findings(looks: Sequence[ImageLook]) -> tuple[Finding, ...]:
 
 
 def _by(looks: Iterable[ImageLook], name: str, least: float) -> list[ImageLook]:
-    """Lists the images above the limit, in descending order."""
     chosen = [look for look in looks if getattr(look, name) > least]
     return sorted(chosen, key=lambda look: (-getattr(look, name), look.info.id))
 
@@ -180,7 +178,7 @@ def _doubles(looks: Sequence[ImageLook]) -> list[list[ImageLook]]:
     return [
         together
         for together in groups.values()
-        if len(together) > 1 and (together[0].info.group or "").removeprefix("across sources: ") in ids
+        if len(together) > 1 and (together[0].info.group or "").removeprefix(ACROSS) in ids
     ]
 
 

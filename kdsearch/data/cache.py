@@ -48,9 +48,9 @@ logger = logging.getLogger(__name__)
 C = TypeVar("C", Dataset, UnlabelledImages)
 
 FORMAT = 3
-"""Raised with each change to how files are read; part of every fingerprint."""
+"""Incremented with each change to how files are read; part of every fingerprint."""
 READING = 1
-"""Raised with changes that affect few data sets; part of only their fingerprints."""
+"""Incremented with changes that affect few data sets; part of only their fingerprints."""
 NAMED = 5
 """An error lists at most this many files."""
 SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
@@ -69,7 +69,9 @@ def load_dataset(
     with using_home(home):
         remove_leftovers(home / "data", now=time.time())
         digests = FileDigests(home / "data" / "digests.json")
-        files = _fingerprint(config, listings, digests, whites=whites)
+        depth = [] if whites is None else [("whites", *whites)]
+        content = content_of(config.sources, listings, digests)
+        files = digest(FORMAT, config.size, config.on_defect, *content, *depth)
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
@@ -143,13 +145,6 @@ def open_dataset(home: Path, fingerprint: str) -> Dataset:
     return _open(home / "data" / fingerprint)
 
 
-def _fingerprint(
-    config: DataConfig, listings: list[Listing | None], digests: FileDigests, *, whites: Sequence[float] | None
-) -> str:
-    depth = [] if whites is None else [("whites", *whites)]
-    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests), *depth)
-
-
 def content_of(
     sources: Sequence[Source | UnlabelledSource], listings: Sequence[Listing | None], digests: FileDigests
 ) -> list[object]:
@@ -167,7 +162,6 @@ def content_of(
 
 
 def _require_images(config: DataConfig, listings: list[Listing | None], gathered: Gathered) -> None:
-    """Raises DataError if a source has no usable image."""
     for source, listing in zip(config.sources, listings, strict=True):
         if listing is None or any(info.source == source_name(source) for info in gathered.infos):
             continue
@@ -247,19 +241,14 @@ def open_unlabelled(home: Path, fingerprint: str) -> UnlabelledImages:
 
 
 def _open_unlabelled(folder: Path) -> UnlabelledImages:
+    stored = json.loads((folder / "together.json").read_bytes())
+    stored = {"together": stored} if isinstance(stored, list) else stored  # the first releases wrote a list
     return UnlabelledImages(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         infos=read_infos((folder / "infos.json").read_bytes()),
-        together=_read_together((folder / "together.json").read_bytes()),
+        together=_TOGETHER.validate_python(TOGETHER_SCHEMA.upgraded(stored)["together"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
         fingerprint=folder.name,
-    )
-
-
-def _read_together(content: bytes) -> tuple[tuple[str, ...], ...]:
-    found = json.loads(content)  # the first releases wrote a list
-    return _TOGETHER.validate_python(
-        TOGETHER_SCHEMA.upgraded({"together": found} if isinstance(found, list) else found)["together"]
     )
 
 

@@ -46,7 +46,7 @@ class SourceMasks:
         """
         grey = _mask_values(path)
         if grey.shape != shape:
-            raise DataError(f"mask is {grey.shape[1]}×{grey.shape[0]} pixels, its image {shape[1]}×{shape[0]}")
+            raise DataError(f"mask is {grey.shape[1]}×{grey.shape[0]} pixels, but its image is {shape[1]}×{shape[0]}")
         values = [int(value) for value in np.unique(grey)]
         if len(values) > 2:
             raise DataError(_too_many(values, path))
@@ -143,7 +143,7 @@ def refuse_defects(defects: Sequence[Defect], config: DataConfig) -> None:
     if defects and config.on_defect == "stop":
         listed = "\n".join(f"  {line}" for line in summed_up(defects))
         raise DataError(
-            f"{len(defects)} files cannot be used:\n{listed}\n"
+            f"{len(defects)} file{'s' * (len(defects) != 1)} cannot be used:\n{listed}\n"
             "Fix them, or leave these images out: set on_defect: skip in the study file's data section, or pass "
             "--on-defect skip to kdsearch evaluate."
         )

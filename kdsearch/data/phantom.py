@@ -235,7 +235,7 @@ def _analytic_echoes(scatterers: Map) -> npt.NDArray[np.complex64]:
 
 
 VERSION = 1
-"""Raised with each change to the simulation, so that cached images of older versions are not used."""
+"""Incremented with each change to the simulation, so that cached images of older versions are not used."""
 SHARES: dict[Label, float] = {"benign": 0.5, "malignant": 0.38, "normal": 0.12}
 
 

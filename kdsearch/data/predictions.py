@@ -58,7 +58,6 @@ class PredictionFolder:
         return [None if path is None else _at_size(arrays[path], path, whole, size) for path in paths]
 
     def _path(self, names: Sequence[str]) -> Path | None:
-        """Finds the file of the longest name that has one."""
         found = next((self._by_end[name] for name in names if name in self._by_end), set())
         folders = {path.with_suffix("") for path in found}
         if len(folders) > 1:

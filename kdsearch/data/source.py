@@ -125,7 +125,6 @@ def fingerprint_phantom(source: PhantomSource) -> str:
 
 
 def _folder(text: str, where: str, *, field: str) -> Path:
-    """Fills in environment variables; ``where`` says where to get the data."""
     try:
         filled = string.Template(text).substitute(os.environ)
     except KeyError as error:

@@ -59,14 +59,16 @@ def _first_groups(
 
 
 def _too_few(dataset: Dataset, sizes: Counter[str], held: set[str], *, parts: int) -> str:
-    """Explains why the images cannot be split."""
     if len(dataset.infos) < parts:
         return f"data.split: {len(dataset.infos)} images are too few for {parts} parts; add images"
     if len(held) == len(sizes) == len(dataset.infos):
         return f"data.split: {len(held)} images with a lesion are too few for {parts} parts; add images"
     ids = {info.id for info in dataset.infos}
     alike = any(sizes[group] > 1 and _is_of_near_duplicates(group, ids) for group in held)
-    named = ", ".join(f"{_short(group)} ({sizes[group]} images)" for group in sorted(held)[:NAMED])
+    named = ", ".join(
+        f"{group.removeprefix(ACROSS).replace('/group/', '/', 1)} ({sizes[group]} images)"
+        for group in sorted(held)[:NAMED]
+    )
     why = (
         "near-duplicates form one group; if these are video frames or crops of one image, add other images"
         if alike
@@ -81,10 +83,6 @@ def _too_few(dataset: Dataset, sizes: Counter[str], held: set[str], *, parts: in
 def _is_of_near_duplicates(group: str, ids: set[str]) -> bool:
     """Returns whether the group is named after its first image, so kdsearch made it."""
     return group.removeprefix(ACROSS) in ids or group.partition("/group/")[2] in ids
-
-
-def _short(group: str) -> str:
-    return group.removeprefix(ACROSS).replace("/group/", "/", 1)
 
 
 def splits_of(dataset: Dataset, *, train: Iterable[int], validation: Iterable[int], test: Iterable[int]) -> Splits:
@@ -201,7 +199,7 @@ def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Spl
 def folds_by_source(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> tuple[Splits, ...]:
     """Makes one split per source, with the source's images as validation images.
 
-    Images in groups that reach into that source are left out. Raises DataError if there is only one source.
+    Training leaves out images whose group has members in that source. Raises DataError if there is only one source.
     """
     parts: dict[str, list[int]] = {}
     for position in development_images(dataset, splits):

@@ -67,7 +67,7 @@ def read_table(path: Path, *, key: str, columns: Sequence[str] = ()) -> Table:
 
 
 def _like(column: str, names: Sequence[str]) -> str:
-    """Advice if another column was probably meant."""
+    """Suggests a fix if another column was probably meant."""
     meant = next((name for name in names if name.lower() == column.lower()), None)
     if meant is not None:
         return f"; rename {meant!r} to {column!r}"

@@ -56,7 +56,8 @@ class FileDigests:
     def of(self, path: Path) -> str:
         """Returns hexadecimal digits, or ``unreadable``."""
         try:
-            state = _state(path)
+            now = path.stat()
+            state = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
             known = self._known.get(str(path.absolute()))
             if known is not None and known[0] == state:
                 return known[1]
@@ -75,8 +76,3 @@ class FileDigests:
 
         write_whole(str(self._store), json.dumps(SCHEMA.stamped({"files": self._known})).encode())
         self._changed = False
-
-
-def _state(path: Path) -> State:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -86,7 +86,6 @@ def run_session(
 
 
 def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
-    """Lists what ONNX Runtime raises for a file that it cannot run."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = (
         "Fail",

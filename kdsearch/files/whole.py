@@ -159,7 +159,6 @@ def _is_leftover(name: str) -> bool:
 
 
 def _last_change(path: Path) -> float:
-    """Returns the time of the last write to the file, or to anything in the folder."""
     inside = path.rglob("*") if path.is_dir() else ()
     return max(float(found.lstat().st_mtime) for found in (path, *inside))
 

@@ -38,7 +38,10 @@ def empty_per_image(predicted: Tensor) -> Tensor:
 
 
 def _per_image(predicted: Tensor, target: Tensor, ratio: _Ratio) -> Tensor:
-    _check(predicted, target)
+    if predicted.shape != target.shape:
+        raise ValueError(
+            f"prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
+        )
     columns = []
     for number in range(1, int(torch.maximum(predicted.max(), target.max())) + 1):
         a, b = (predicted == number).flatten(1), (target == number).flatten(1)
@@ -48,13 +51,6 @@ def _per_image(predicted: Tensor, target: Tensor, ratio: _Ratio) -> Tensor:
         return torch.full((len(target),), torch.nan, dtype=torch.float64, device=target.device)
     lesion = (target > 0).flatten(1).any(dim=1)
     return torch.where(lesion, torch.stack(columns).nanmean(dim=0), torch.nan)
-
-
-def _check(predicted: Tensor, target: Tensor) -> None:
-    if predicted.shape != target.shape:
-        raise ValueError(
-            f"prediction and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
-        )
 
 
 def measure_overlap(predicted: Tensor, target: Tensor) -> Overlap:

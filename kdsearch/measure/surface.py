@@ -69,7 +69,6 @@ def _to(contour: Floats) -> Floats:
 
 
 def _percentile(distances: Floats, lengths: Floats) -> float:
-    """Computes the 95th percentile of the distances, weighted by length."""
     order = np.argsort(distances, kind="stable")
     reached = np.cumsum(lengths[order]) / lengths.sum()
     place = min(int(np.searchsorted(reached, PERCENTILE)), len(order) - 1)
@@ -78,18 +77,19 @@ def _percentile(distances: Floats, lengths: Floats) -> float:
 
 def measure_native(logits: Iterable[Singles], masks: Sequence[NativeMask]) -> NativeScores:
     """Scores each image's S×S logits against its mask at the original resolution."""
-    return gather(_measure(one, mask) for one, mask in zip(logits, masks, strict=True))
+    resized = (
+        resize_logits(one, height=mask.height, width=mask.width) for one, mask in zip(logits, masks, strict=True)
+    )
+    return gather(
+        measure_lesion(one > 0, mask.lesion, tolerance_px=mask.tolerance_px)
+        for one, mask in zip(resized, masks, strict=True)
+    )
 
 
 def gather(rows: Iterable[tuple[float, float, float]]) -> NativeScores:
     """Collects the results of ``measure_lesion`` for each image."""
     dice, nsd, hd95 = (tuple(values) for values in zip(*rows, strict=True))
     return NativeScores(dice=dice, nsd=nsd, hd95=hd95)
-
-
-def _measure(logits: Singles, mask: NativeMask) -> tuple[float, float, float]:
-    resized = resize_logits(logits, height=mask.height, width=mask.width)
-    return measure_lesion(resized > 0, mask.lesion, tolerance_px=mask.tolerance_px)
 
 
 def measure_lesion(predicted: Mask, lesion: Mask, *, tolerance_px: float) -> tuple[float, float, float]:

@@ -105,7 +105,7 @@ class OnnxNetwork(nn.Module):
         """Computes logits N×1×H×W of images N×1×H×W, normalized as for a student."""
         grey = (image * GREY_STD + GREY_MEAN - self._config.mean) / self._config.std
         fed = resized(grey.float().cpu(), self._side).repeat(1, self._channels, 1, 1)
-        parts = [self._ask(part) for part in (torch.split(fed, 1 if self._one_by_one else len(fed)))]
+        parts = [self._run(part) for part in torch.split(fed, 1 if self._one_by_one else len(fed))]
         return resized(torch.cat(parts), image.shape[-1]).to(image.device)
 
     def outputs(self, image: Tensor) -> Outputs:
@@ -116,7 +116,7 @@ class OnnxNetwork(nn.Module):
         """Never called: study files that compare feature maps of such a teacher are rejected."""
         raise AssertionError("an ONNX file has no feature maps")
 
-    def _ask(self, fed: Tensor) -> Tensor:
+    def _run(self, fed: Tensor) -> Tensor:
         where = f"teacher.file: {self._config.file}"
         try:
             answers = run_session(self._session, {self._input: fed.numpy()}, name=where)
@@ -133,9 +133,6 @@ class OnnxNetwork(nn.Module):
         found = torch.from_numpy(np.array(answer, dtype=np.float32))
         if not bool(torch.isfinite(found).all()):
             raise TeacherError(f"{where}: the output must be finite, got NaN or infinite values")
-        return self._logits(found, where)
-
-    def _logits(self, found: Tensor, where: str) -> Tensor:
         if self._config.output == "logits":
             return found[:, 1:] - found[:, :1] if found.shape[1] == 2 else found
         if not bool(((found >= 0) & (found <= 1)).all()):

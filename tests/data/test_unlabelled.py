@@ -155,7 +155,7 @@ def test_bad_folders_and_files_are_named(folder, others, tmp_path, caplog):
     with pytest.raises(DataError, match="data.unlabelled: source images: .*gone is not a folder; put images into it"):
         _load(_config(folder, _images(tmp_path / "gone")), tmp_path / "home")
     (others / "bad.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 files cannot be used:\n.*bad.png"):
+    with pytest.raises(DataError, match=r"1 file cannot be used:\n.*bad.png"):
         _load(_config(folder, _images(others)), tmp_path / "home")
     part = _load(_config(folder, _images(others), on_defect="skip"), tmp_path / "home")[2]
     assert len(part.positions) == 4
