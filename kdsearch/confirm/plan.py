@@ -149,7 +149,8 @@ def make_plan(
     twins = []
     for member in members:
         if member.recipe.distillation is not None:
-            twin = _twin_among(arms, member) or _arm(member, "twin")
+            own = _arm(member, "twin")
+            twin = next((arm for arm in arms if _trained_alike(arm.recipe, own.recipe)), own)
             arms += [twin] * (twin not in arms)
             twins.append(Pair(arm=str(member.number), other=twin.id))
     arms += _plain_arms(members, students, arms)
@@ -257,11 +258,6 @@ def _from_scratch(arms: Sequence[Arm]) -> list[str]:
         "scores describe the recipe trained from scratch for all its epochs, and the inherited weights may score higher"
     )
     return [warning]
-
-
-def _twin_among(arms: Sequence[Arm], member: Student) -> Arm | None:
-    """An arm that is trained exactly like the member's twin would be."""
-    return next((arm for arm in arms if _trained_alike(arm.recipe, _arm(member, "twin").recipe)), None)
 
 
 def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:

@@ -73,16 +73,15 @@ def training_data(
     dataset: Dataset, splits: Splits, device: torch.device, unlabelled: UnlabelledPart | None = None
 ) -> TrainingData:
     """Loads the training, validation and unlabelled images, but never the test images, onto the device."""
+    more = None
+    if unlabelled is not None:
+        grey = torch.from_numpy(unlabelled.whole.images[np.asarray(unlabelled.positions)]).to(device)
+        more = UnlabelledGrey(grey=grey, fraction=unlabelled.fraction)
     return TrainingData(
         train=images_at(dataset, splits.train, device),
         validation=images_at(dataset, splits.validation, device),
-        unlabelled=None if unlabelled is None else _on(unlabelled, device),
+        unlabelled=more,
     )
-
-
-def _on(part: UnlabelledPart, device: torch.device) -> UnlabelledGrey:
-    grey = torch.from_numpy(part.whole.images[np.asarray(part.positions)]).to(device)
-    return UnlabelledGrey(grey=grey, fraction=part.fraction)
 
 
 def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:
