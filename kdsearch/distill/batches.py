@@ -118,7 +118,7 @@ class Batch:
     teacher_logits: Tensor | None = None
     """N×C×H×W, cached and warped with the image; None if no term needs them."""
     labelled: int | None = None
-    """The first so many images have a mask; None if all have one. The target of the others is meaningless."""
+    """Number of images with a mask, which come first; None if all have one. The target of the others is meaningless."""
     left_out: Tensor | None = None
     """N: the ensemble member that was not trained on each image, -1 if no member was; None if the teacher has no such
     members."""

@@ -26,7 +26,7 @@ from kdsearch.errors import first_line
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 MOMENTUM = 0.9
-"""For SGD."""
+"""Momentum of SGD."""
 SHORTEST_CYCLE = 10
 """Steps; torch divides by zero in shorter cycles. A shorter training run ends within the cycle."""
 

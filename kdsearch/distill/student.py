@@ -151,9 +151,9 @@ class Trainer:
             data = dataclasses.replace(data, teacher_logits=None, unlabelled=self._data.unlabelled)
         if not teaches_without_masks(spec):
             data = dataclasses.replace(data, unlabelled=None)
-        if self._views != (views_now := (recipe.seed, recipe.training.batch_size)):
+        if self._views != (recipe.seed, recipe.training.batch_size):  # cached maps of other views are useless now
             self.budget.make_room()
-            self._views = views_now
+            self._views = recipe.seed, recipe.training.batch_size
         distillation = Distillation(
             student,
             spec,

@@ -1,4 +1,4 @@
-"""Gives jobs to an executor, replaces lost workers, and passes results on."""
+"""Gives jobs to an executor, requeues those that lose their worker, and passes results on."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ class Dispatcher:
                 logger.error("a worker could not open images or teacher:\n%s", event.traceback)
                 raise SearchError(
                     f"study {self._study} stops: a worker could not open its images or teacher: {reason}. Finished "
-                    "trials are kept; fix the cause and run the same command to resume"
+                    "results are kept; fix the cause and run the same command to resume"
                 )
             case Lost(reason=reason):
                 yield from self._lose(running, reason, results)
