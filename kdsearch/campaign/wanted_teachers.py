@@ -52,7 +52,6 @@ class WantedTeacher:
     """Which epoch's weights the teacher gets."""
 
     def folder(self, home: Path) -> Path:
-        """The teacher's folder."""
         made_from, unlabelled = self.images.splits.fingerprint, self.images.unlabelled
         if isinstance(self.recipe.config, PredictionsTeacher) and unlabelled is not None:
             made_from = digest(made_from, unlabelled.fingerprint)  # its folder has predictions of these too

@@ -115,7 +115,6 @@ class Plan:
         return self.kind == "confirm" and self.settings.repetitions < 3
 
     def arm(self, name: str) -> Arm:
-        """The arm with this id."""
         return next(arm for arm in self.arms if arm.id == name)
 
     def repeats(self) -> Iterator[Repeat]:
@@ -126,7 +125,6 @@ class Plan:
                     yield Repeat(arm=arm, repetition=repetition, fold=fold)
 
     def job(self, repeat: Repeat) -> str:
-        """The id of the repeat's job."""
         return job_of_repeat(self.digest, arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold)
 
 
@@ -290,7 +288,6 @@ SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family,))
 
 
 def dump_plan(plan: Plan) -> str:
-    """Serializes a plan."""
     return json.dumps(SCHEMA.stamped(_PLAN.dump_python(plan, mode="json", exclude={"sealed_digest"})), sort_keys=True)
 
 
@@ -304,5 +301,4 @@ def read_plan(text: str) -> Plan:
 
 
 def digest_of(text: str) -> str:
-    """The digest of a serialized plan."""
     return digest(text)

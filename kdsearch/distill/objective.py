@@ -30,7 +30,6 @@ class Supervised:
         self._network, self._kind = network, kind
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The loss of one batch."""
         logits = self._network.outputs(batch.image).logits
         with torch.autocast(logits.device.type, enabled=False):
             return losses.supervised(logits.float(), batch.target, self._kind)
@@ -161,7 +160,6 @@ class Distillation(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss of one batch."""
         outputs = self._student[0].outputs(batch.image)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             known = outputs.logits[: batch.labelled].float()

@@ -129,7 +129,6 @@ class Gradients:
 
     @property
     def recorded(self) -> int:
-        """Number of recorded shapes."""
         return len(self._recorded)
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -46,7 +46,6 @@ class TeacherRecipe:
 
     @classmethod
     def of(cls, study: StudyConfig) -> TeacherRecipe:
-        """The study's teacher."""
         return cls(config=study.teacher, size=study.data.size, seed=study.seed)
 
 

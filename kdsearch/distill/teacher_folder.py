@@ -294,7 +294,6 @@ def _save(path: Path, array: Halves | Members) -> None:
 
 
 def describe_teacher(recipe: TeacherRecipe) -> str:
-    """The teacher's settings as YAML."""
     settings = {"size": recipe.size, "seed": recipe.seed, "teacher": recipe.config.model_dump(mode="json")}
     return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 

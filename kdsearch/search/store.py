@@ -181,7 +181,6 @@ class StudyStore:
         return proposals
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """All trials by number."""
         trials = self._study.get_trials(
             deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         )

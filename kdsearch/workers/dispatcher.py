@@ -206,7 +206,6 @@ class Dispatcher:
         return len(self._running) + len(self.waiting)
 
     def room(self) -> int:
-        """How many more jobs can start now."""
         return self.executor.room()
 
     def next_requeued(self) -> Job | None:
@@ -214,7 +213,6 @@ class Dispatcher:
         return self.waiting.popleft() if self.waiting else None
 
     def start(self, job: Job) -> None:
-        """Gives the job to a worker."""
         assert job.id not in self._running, "a job has only one worker"
         self.executor.submit(job)
         self._running[job.id] = _Running(job)

@@ -53,7 +53,6 @@ class RayWorker:
 @dataclass(slots=True)
 class _Slot:
     actor: Any
-    """The handle of a RayWorker."""
     job: Job | None = None
     events: Any = None
     """Ray's generator of references to events."""
@@ -106,13 +105,11 @@ class RayExecutor:
             slot.actor.stop.remote(job_id)
 
     def drop(self, job_id: str) -> None:
-        """Kills the job's worker."""
         for slot in self._carrying(job_id):
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """Returns what workers sent."""
         self._move_unplaced()
         self._end_hanging()
         by_events = {slot.events: slot for slot in self._slots if slot.job is not None}
