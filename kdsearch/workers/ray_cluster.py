@@ -53,6 +53,7 @@ class RayWorker:
 @dataclass(slots=True)
 class _Slot:
     actor: Any
+    """The handle of a RayWorker."""
     job: Job | None = None
     events: Any = None
     """Ray's generator of references to events."""
