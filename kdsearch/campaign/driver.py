@@ -130,7 +130,7 @@ class Campaign:
         else:
             help_ = f"waiting {waited_s / 3600:.1f} hours did not fix this"
         return SearchError(
-            f"study {self.study.name} stops: {_first_line(error)}; {help_}. Finished trials are kept; fix the cause "
+            f"study {self.study.name} stops: {_first_line(error)}; {help_}. Finished results are kept; fix the cause "
             "and run the same command to resume"
         )
 

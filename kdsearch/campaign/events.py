@@ -76,7 +76,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The driver retries something until it succeeds, and the study continues after that."""
+    """The study waits while the driver retries a failed operation."""
 
     reason: str
     what: str = DATABASE_AWAY
@@ -84,7 +84,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """What the driver waited for has succeeded."""
+    """The operation succeeded, and the study continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

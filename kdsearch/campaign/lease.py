@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -183,15 +184,10 @@ def _is_dead(holder: str, process: int, processes: Path) -> bool:
     machine, _, rest = holder.partition("-")
     if not rest or machine != _machine():
         return False
-    then, now = rest.partition("-")[0], _born(process, processes)
-    return not _is_alive(process) or (bool(then and now) and now != then)
-
-
-def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
+        with contextlib.suppress(PermissionError):  # another user's process
+            os.kill(process, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    then, now = rest.partition("-")[0], _born(process, processes)
+    return bool(then and now) and now != then

@@ -7,11 +7,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from kdsearch.campaign.wanted_teachers import WantedTeacher
-from kdsearch.config.search import SearchConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset, load_unlabelled, open_dataset
 from kdsearch.data.dataset import DataSummary
@@ -40,7 +36,12 @@ def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = 
         check_tables(study.data)
     dataset = load_dataset(study.data, home, stored=None if stored is None else stored.fingerprint)
     splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
-    _require_negative_images(study.search, dataset.has_lesion[list(splits.validation)])
+    search, has_lesion = study.search, dataset.has_lesion[list(splits.validation)]
+    if has_lesion.all() and ("empty_share" in search.objectives or search.limits.empty_share is not None):
+        raise SearchError(
+            "search: empty_share needs negative validation images, but every one has a lesion; remove it from "
+            "objectives and limits, or add negative images to data.sources"
+        )
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
 
@@ -129,14 +130,6 @@ def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str)
     if splits.fingerprint != data.split or found != data.unlabelled_fingerprint:
         return None
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled, cached_because=why)
-
-
-def _require_negative_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:
-    if lesions.all() and ("empty_share" in search.objectives or search.limits.empty_share is not None):
-        raise SearchError(
-            "search: empty_share needs negative validation images, but every one has a lesion; remove it from "
-            "objectives and limits, or add negative images to data.sources"
-        )
 
 
 def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRecord], *, study_id: str) -> None:

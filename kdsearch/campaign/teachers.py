@@ -87,11 +87,9 @@ class Teachers:
 
     @property
     def is_done(self) -> bool:
-        """Whether all teachers were started."""
         return not self._left
 
     def next_job(self) -> Generator[Waiting | Resumed, None, Job | None]:
-        """The job of the next teacher."""
         yield from ()
         return self._job(self._left.popleft()) if self._left else None
 

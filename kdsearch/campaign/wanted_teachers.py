@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from kdsearch.config.networks import OnnxTeacher, PredictionsTeacher, TeacherConfig
+from kdsearch.config.networks import PredictionsTeacher, TeacherConfig
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.predictions import PredictionFolder, require_all
@@ -52,8 +52,10 @@ class WantedTeacher:
     """Which epoch's weights the teacher gets."""
 
     def folder(self, home: Path) -> Path:
-        """The teacher's folder."""
-        return teacher_folder(self.recipe, _made_from(self.recipe, self.images), home, kept=self.kept)
+        made_from, unlabelled = self.images.splits.fingerprint, self.images.unlabelled
+        if isinstance(self.recipe.config, PredictionsTeacher) and unlabelled is not None:
+            made_from = digest(made_from, unlabelled.fingerprint)  # its folder has predictions of these too
+        return teacher_folder(self.recipe, made_from, home, kept=self.kept)
 
     def cached(self, home: Path) -> TrainedTeacher | None:
         """Opens the teacher; None if it is not cached."""
@@ -83,13 +85,6 @@ class WantedTeacher:
         ]
 
 
-def _made_from(recipe: TeacherRecipe, images: Materials) -> str:
-    """Identifies the images of a teacher; those of a folder of predictions include the unlabelled ones."""
-    if isinstance(recipe.config, PredictionsTeacher) and images.unlabelled is not None:
-        return digest(images.splits.fingerprint, images.unlabelled.fingerprint)
-    return images.splits.fingerprint
-
-
 def at_own_size(images: Materials, recipe: TeacherRecipe, study: StudyConfig, home: Path) -> Materials:
     """Loads the same images and split at the teacher's own size."""
     if recipe.own_size == study.data.size:
@@ -113,7 +108,10 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
     path = expanded(config.file or "", field="teacher.file")
     if isinstance(config, TeacherConfig):
         return as_trained(load_network(config, path, size=recipe.own_size).to(device), data, size=recipe.size)
-    content = _content(config, path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TeacherError(f"teacher.file: cannot read {config.file}: {error.strerror or error}") from error
     network = OnnxNetwork(config, content, size=recipe.size)
     taken = as_trained(network, data, size=recipe.size, params=params_of(content))
     assert taken.logits is not None, "a teacher has logits"
@@ -123,13 +121,6 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
             "in every pixel; write teacher.output: probabilities"
         )
     return taken
-
-
-def _content(config: OnnxTeacher, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TeacherError(f"teacher.file: cannot read {config.file}: {error.strerror or error}") from error
 
 
 def _predicted(config: PredictionsTeacher, materials: Materials, *, size: int) -> PredictedTeacher:

@@ -1,1 +1,1 @@
-"""Confirms the likely front: the members and their twins, trained again over folds and seeds."""
+"""Confirmations: the students likely on the front and their twins, trained again over folds and seeds."""

@@ -243,7 +243,6 @@ class FoldRuns:
                 yield from self._keep((yield from self._campaign.write(keep)))
 
     def next_job(self) -> Generator[Waiting | Resumed, None, Job | None]:
-        """The job of the next arm in a fold."""
         yield from ()
         return self._job(self._left.popleft()) if self._left else None
 

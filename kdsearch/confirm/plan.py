@@ -115,7 +115,6 @@ class Plan:
         return self.kind == "confirm" and self.settings.repetitions < 3
 
     def arm(self, name: str) -> Arm:
-        """The arm with this id."""
         return next(arm for arm in self.arms if arm.id == name)
 
     def repeats(self) -> Iterator[Repeat]:
@@ -126,7 +125,6 @@ class Plan:
                     yield Repeat(arm=arm, repetition=repetition, fold=fold)
 
     def job(self, repeat: Repeat) -> str:
-        """The id of the repeat's job."""
         return job_of_repeat(self.digest, arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold)
 
 
@@ -149,7 +147,8 @@ def make_plan(
     twins = []
     for member in members:
         if member.recipe.distillation is not None:
-            twin = _twin_among(arms, member) or _arm(member, "twin")
+            own = _arm(member, "twin")
+            twin = next((arm for arm in arms if _trained_alike(arm.recipe, own.recipe)), own)
             arms += [twin] * (twin not in arms)
             twins.append(Pair(arm=str(member.number), other=twin.id))
     arms += _plain_arms(members, students, arms)
@@ -259,11 +258,6 @@ def _from_scratch(arms: Sequence[Arm]) -> list[str]:
     return [warning]
 
 
-def _twin_among(arms: Sequence[Arm], member: Student) -> Arm | None:
-    """An arm that is trained exactly like the member's twin would be."""
-    return next((arm for arm in arms if _trained_alike(arm.recipe, _arm(member, "twin").recipe)), None)
-
-
 def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
     """The best undistilled student in each member's size class, unless an arm is trained in the same way."""
     found: list[Arm] = []
@@ -294,7 +288,6 @@ SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family,))
 
 
 def dump_plan(plan: Plan) -> str:
-    """Serializes a plan."""
     return json.dumps(SCHEMA.stamped(_PLAN.dump_python(plan, mode="json", exclude={"sealed_digest"})), sort_keys=True)
 
 
@@ -308,5 +301,4 @@ def read_plan(text: str) -> Plan:
 
 
 def digest_of(text: str) -> str:
-    """The digest of a serialized plan."""
     return digest(text)

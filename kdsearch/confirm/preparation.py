@@ -26,7 +26,6 @@ from kdsearch.files.digests import seed_of
 from kdsearch.search.store import StudyStore
 from kdsearch.statistics.power import Layout
 from kdsearch.statistics.selection import standings_of
-from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, students_of
 
 UNFINISHED = "the search is not finished, so better students may still turn up"
@@ -160,14 +159,12 @@ def _seconds(
     dealt: tuple[tuple[Splits, ...], ...],
 ) -> float:
     """Estimates the total time from the search's training times and the number of images, divided by the workers."""
-    took = {student.number: student.scores.train_seconds * _times_as_long(student.recipe) for student in students}
+    took = {}
+    for student in students:
+        epochs, from_scratch = student.recipe.training.epochs, student.recipe.cold.training.epochs
+        took[student.number] = student.scores.train_seconds * from_scratch / epochs
     teacher = store.teacher()
     each = sum(took[arm.trial] for arm in plan.arms)
     images = sum(len(fold.train) for repetition in dealt for fold in repetition) / len(splits.train)
     workers = workers_of(study, device=choose_device(study.device).type)
     return images * (each / workers + (teacher.train_seconds if teacher is not None else 0.0))
-
-
-def _times_as_long(recipe: Recipe) -> float:
-    """The ratio of the recipe's epochs from scratch to its epochs in the search."""
-    return recipe.cold.training.epochs / recipe.training.epochs

@@ -156,7 +156,6 @@ class ConfirmStore:
         return FoldResult(arm=arm, repetition=repetition, fold=fold, scores=scores)
 
     def fail(self, repeat: Repeat, reason: str, *, traceback: str) -> FoldResult:
-        """Stores a failed training run."""
         stored = {"reason": reason} | ({"traceback": traceback} if traceback else {})
         self._add(repeat.arm.id, repeat.repetition, repeat.fold, stored, value=None)
         return FoldResult(arm=repeat.arm.id, repetition=repeat.repetition, fold=repeat.fold, scores=None, reason=reason)
@@ -166,7 +165,6 @@ class ConfirmStore:
         self._study.set_user_attr("images", dump_images(images))
 
     def images(self) -> ScoredImages:
-        """The stored description of the images."""
         return read_images(self._study.user_attrs["images"])
 
     def drop(self, dropped: Mapping[str, str]) -> None:

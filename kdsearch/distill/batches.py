@@ -73,16 +73,15 @@ def training_data(
     dataset: Dataset, splits: Splits, device: torch.device, unlabelled: UnlabelledPart | None = None
 ) -> TrainingData:
     """Loads the training, validation and unlabelled images, but never the test images, onto the device."""
+    more = None
+    if unlabelled is not None:
+        grey = torch.from_numpy(unlabelled.whole.images[np.asarray(unlabelled.positions)]).to(device)
+        more = UnlabelledGrey(grey=grey, fraction=unlabelled.fraction)
     return TrainingData(
         train=images_at(dataset, splits.train, device),
         validation=images_at(dataset, splits.validation, device),
-        unlabelled=None if unlabelled is None else _on(unlabelled, device),
+        unlabelled=more,
     )
-
-
-def _on(part: UnlabelledPart, device: torch.device) -> UnlabelledGrey:
-    grey = torch.from_numpy(part.whole.images[np.asarray(part.positions)]).to(device)
-    return UnlabelledGrey(grey=grey, fraction=part.fraction)
 
 
 def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device) -> Images:
@@ -119,7 +118,7 @@ class Batch:
     teacher_logits: Tensor | None = None
     """N×C×H×W, cached and warped with the image; None if no term needs them."""
     labelled: int | None = None
-    """The first so many images have a mask; None if all have one. The target of the others is meaningless."""
+    """Number of images with a mask, which come first; None if all have one. The target of the others is meaningless."""
     left_out: Tensor | None = None
     """N: the ensemble member that was not trained on each image, -1 if no member was; None if the teacher has no such
     members."""

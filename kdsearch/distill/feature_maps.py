@@ -198,6 +198,5 @@ class KnownMaps:
         return maps
 
     def forget(self) -> None:
-        """Forgets all maps."""
         self._maps.clear()
         self.bytes = 0

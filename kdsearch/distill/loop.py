@@ -121,7 +121,14 @@ def _train_epoch(
         if unlabelled is not None:
             batch = with_unlabelled(batch, data, unlabelled, spec, others)
         total += gradients(batch) * len(chosen)
-        _step(state, clip=spec.gradient_clip)
+        if spec.gradient_clip is not None:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.parameters, spec.gradient_clip)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.schedule.step()
+        if state.average is not None:
+            state.average.update_parameters(state.model)
         seen += len(chosen)
     return total / seen
 
@@ -189,17 +196,6 @@ def reporting_memory() -> Iterator[None]:
         if "DefaultCPUAllocator" not in str(error):
             raise
         raise OutOfMemory(f"this machine ran out of memory: {first_line(error)}") from error
-
-
-def _step(state: TrainingState, *, clip: float | None) -> None:
-    if clip is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.parameters, clip)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.schedule.step()
-    if state.average is not None:
-        state.average.update_parameters(state.model)
 
 
 def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:

@@ -90,7 +90,7 @@ def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def maps_kld(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher ‖ student) of spatial activation, averaged over channels and images.
+    """KL(teacher ‖ student) of each channel's spatial distribution, averaged over channels and images.
 
     A softmax at the temperature turns each channel of N×K×h×w into a distribution over its h·w cells; the result is
     multiplied by the squared temperature (Shu et al. 2021, channel-wise distillation, equation 4). Adding a constant to

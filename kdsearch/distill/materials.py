@@ -55,7 +55,6 @@ class Materials:
         return Materials(dataset=self.dataset, splits=splits, unlabelled=unlabelled, cached_because=self.cached_because)
 
     def training_data(self, device: torch.device) -> TrainingData:
-        """Loads the training, validation and unlabelled images onto the device."""
         return training_data(self.dataset, self.splits, device, self.unlabelled)
 
     def place(self, home: Path) -> Place:

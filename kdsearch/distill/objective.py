@@ -30,7 +30,6 @@ class Supervised:
         self._network, self._kind = network, kind
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The loss of one batch."""
         logits = self._network.outputs(batch.image).logits
         with torch.autocast(logits.device.type, enabled=False):
             return losses.supervised(logits.float(), batch.target, self._kind)
@@ -70,7 +69,7 @@ class TermModule(nn.Module):
                 student.logits.float(), teacher, self._setting(student, batch, self._weights(batch, teacher))
             )
         maps = maps_at(student.features, self._stride, side=batch.image.shape[-1]).float()
-        return self._compare_hidden(maps, self._teacher_hidden(batch), self._setting(student, batch))
+        return self._compare_maps(maps, batch, self._setting(student, batch))
 
     def _weights(self, batch: Batch, teacher: Tensor) -> Tensor | None:
         """Pixel weights by the outlines of the masks, or of the teacher's predictions if an image has no mask."""
@@ -104,12 +103,10 @@ class TermModule(nn.Module):
             assert isinstance(teacher, Ensemble | Resized), "other teachers have no members to leave out"
             return teacher.logits_by(self._view(batch), batch.left_out).float()
 
-    def _teacher_hidden(self, batch: Batch) -> Tensor:
+    def _compare_maps(self, student: Tensor, batch: Batch, setting: Setting) -> Tensor:
         assert self._hidden is not None, "the term compares feature maps"
         standard = self._common and self._term.on != "attention"
-        return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
-
-    def _compare_hidden(self, student: Tensor, teacher: Tensor, setting: Setting) -> Tensor:
+        teacher = self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
         if self.regressor is not None:
             student = self.regressor(student)
         elif self._term.on == "hidden" and self._common:
@@ -163,7 +160,6 @@ class Distillation(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss of one batch."""
         outputs = self._student[0].outputs(batch.image)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             known = outputs.logits[: batch.labelled].float()

@@ -26,7 +26,7 @@ from kdsearch.errors import first_line
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 MOMENTUM = 0.9
-"""For SGD."""
+"""Momentum of SGD."""
 SHORTEST_CYCLE = 10
 """Steps; torch divides by zero in shorter cycles. A shorter training run ends within the cycle."""
 
@@ -129,12 +129,11 @@ class Gradients:
 
     @property
     def recorded(self) -> int:
-        """Number of recorded shapes."""
         return len(self._recorded)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Returns the batch's loss, which the next call may overwrite; leaves scaled gradients in the parameters."""
-        shape = _shape(batch)
+        shape = (batch.labelled, *((name, *tensor.shape) for name, tensor in _tensors(batch).items()))
         if self._records and shape not in self._recorded and self._seen[shape] == WARM_UP:
             self._record(batch, shape)
         if self._records and shape in self._recorded:
@@ -202,7 +201,3 @@ class _Recorded:
 def _tensors(batch: Batch) -> dict[str, Tensor]:
     fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
-
-
-def _shape(batch: Batch) -> Shape:
-    return (batch.labelled, *((name, *tensor.shape) for name, tensor in _tensors(batch).items()))

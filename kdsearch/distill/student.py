@@ -19,7 +19,7 @@ from kdsearch.config.distillation import (
     teaches_without_masks,
 )
 from kdsearch.config.networks import StudentSpec
-from kdsearch.distill.batches import TrainingData, UnlabelledGrey
+from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.feature_maps import HiddenMaps, MapBudget, offset_by_padding
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
@@ -151,7 +151,9 @@ class Trainer:
             data = dataclasses.replace(data, teacher_logits=None, unlabelled=self._data.unlabelled)
         if not teaches_without_masks(spec):
             data = dataclasses.replace(data, unlabelled=None)
-        self._turn_to_views_of(recipe)
+        if self._views != (recipe.seed, recipe.training.batch_size):  # cached maps of other views are useless now
+            self.budget.make_room()
+            self._views = recipe.seed, recipe.training.batch_size
         distillation = Distillation(
             student,
             spec,
@@ -173,20 +175,15 @@ class Trainer:
             assert self._teacher is not None, "a distilled student has a teacher"
             logits = self._teacher.logits(self._data.device)
             self._logit_std = float(logits.float().std())
+            unlabelled = self._data.unlabelled
+            if unlabelled is not None:
+                predicted = predict_logits(self._online_teacher(), unlabelled.grey)
+                unlabelled = dataclasses.replace(unlabelled, teacher_logits=predicted.half())
+            left_out = self._teacher.left_out(self._data.device)
             self._with_logits = dataclasses.replace(
-                self._data,
-                teacher_logits=logits,
-                left_out=self._teacher.left_out(self._data.device),
-                unlabelled=self._unlabelled_with_logits(),
+                self._data, teacher_logits=logits, left_out=left_out, unlabelled=unlabelled
             )
         return self._with_logits
-
-    def _unlabelled_with_logits(self) -> UnlabelledGrey | None:
-        more = self._data.unlabelled
-        if more is None:
-            return None
-        logits = predict_logits(self._online_teacher(), more.grey)
-        return dataclasses.replace(more, teacher_logits=logits.half())
 
     def _common_strides(self, student: StudentNetwork) -> list[Stride]:
         """Strides at which both student and teacher have maps; the teacher's maps must have several channels."""
@@ -206,13 +203,6 @@ class Trainer:
                 self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, budget=self.budget
             )
         return self._hidden[stride, offset]
-
-    def _turn_to_views_of(self, recipe: Recipe) -> None:
-        """Clears the cached maps if they fill the budget and this recipe uses other views."""
-        views = recipe.seed, recipe.training.batch_size
-        if views != self._views:
-            self.budget.make_room()
-        self._views = views
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
         """How many cells the teacher's maps are shifted relative to the student's, by the geometry of both."""

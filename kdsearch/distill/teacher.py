@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import textwrap
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.optimisation import Slow
-from kdsearch.distill.result import Halves, Kept, Trained, TrainingFailed
+from kdsearch.distill.result import Kept, Trained, TrainingFailed
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalise
 from kdsearch.models.encoders import read_tensors
@@ -47,7 +46,6 @@ class TeacherRecipe:
 
     @classmethod
     def of(cls, study: StudyConfig) -> TeacherRecipe:
-        """The study's teacher."""
         return cls(config=study.teacher, size=study.data.size, seed=study.seed)
 
 
@@ -61,15 +59,19 @@ def train_teacher(
     config = recipe.config
     assert isinstance(config, TeacherConfig), "only teachers of kind network are trained"
     assert config.ensemble == 1, "members of an ensemble are trained one by one"
-    with _with_remedy(), reporting_memory():
-        teacher = build_teacher(config, size=recipe.own_size, seed=recipe.seed).to(data.device)
-        spec = config.training
-        objective = Supervised(teacher, spec.supervised_loss)
-        slow = Slow(part=teacher.network.encoder, fraction=config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
-        fitted = yield from train(
-            teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
-        )
-        return as_trained(teacher, data, fitted, size=recipe.size)
+    spec = config.training
+    try:
+        with reporting_memory():
+            teacher = build_teacher(config, size=recipe.own_size, seed=recipe.seed).to(data.device)
+            objective = Supervised(teacher, spec.supervised_loss)
+            encoder = teacher.network.encoder
+            slow = Slow(part=encoder, fraction=config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
+            fitted = yield from train(
+                teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
+            )
+            return as_trained(teacher, data, fitted, size=recipe.size)
+    except TrainingFailed as error:
+        raise type(error)(f"{error}; lower teacher.training.learning_rate or batch_size") from error
 
 
 def as_trained(
@@ -86,24 +88,10 @@ def as_trained(
     """
     scores = score(teacher, data.validation, fitted, params=params)
     weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
-    return Trained(scores=scores, weights=weights, logits=_logits(teacher.to(data.device), data, size=size))
-
-
-@contextlib.contextmanager
-def _with_remedy() -> Iterator[None]:
-    """Adds to a failure's message what to change."""
-    try:
-        yield
-    except TrainingFailed as error:
-        raise type(error)(f"{error}; lower teacher.training.learning_rate or batch_size") from error
-
-
-@torch.no_grad()
-def _logits(teacher: TeacherNetwork, data: TrainingData, *, size: int) -> Halves:
-    """N×C×H×W for the training images, in half precision."""
-    teacher.eval()
-    parts = [resized(teacher(normalise(part)), size) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
-    return torch.cat(parts).half().cpu().numpy()
+    teacher.to(data.device).eval()
+    with torch.no_grad():
+        parts = [resized(teacher(normalise(part)), size) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
+    return Trained(scores=scores, weights=weights, logits=torch.cat(parts).half().cpu().numpy())
 
 
 def load_network(config: TeacherConfig, path: Path, *, size: int) -> Teacher:

@@ -233,12 +233,13 @@ def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
         members = np.load(folder / LEFT_OUT)
         if len(members) != len(logits):
             raise ValueError(f"{LEFT_OUT} has {len(members)} images, logits.npy has {len(logits)}")
+    dice = folder / "out_of_fold.json"
     return TrainedTeacher(
         folder=folder,
         recipe=recipe,
         scores=read_scores((folder / "scores.json").read_bytes()),
         curve=read_curve((folder / "curve.json").read_bytes()),
-        out_of_fold=_out_of_fold(folder),
+        out_of_fold=float(json.loads(dice.read_bytes())["dice"]) if dice.is_file() else None,
     )
 
 
@@ -261,13 +262,6 @@ def recipe_in(folder: Path) -> TeacherRecipe | None:
         config = _TEACHER.validate_json(json.dumps(known["teacher"]), context=READING)
         return TeacherRecipe(config=config, size=known["size"], seed=known["seed"])
     except DAMAGED:  # a ValidationError is a ValueError; open_teacher names the damage
-        return None
-
-
-def _out_of_fold(folder: Path) -> float | None:
-    try:
-        return float(json.loads((folder / "out_of_fold.json").read_bytes())["dice"])
-    except FileNotFoundError:
         return None
 
 
@@ -300,7 +294,6 @@ def _save(path: Path, array: Halves | Members) -> None:
 
 
 def describe_teacher(recipe: TeacherRecipe) -> str:
-    """The teacher's settings as YAML."""
     settings = {"size": recipe.size, "seed": recipe.seed, "teacher": recipe.config.model_dump(mode="json")}
     return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 

@@ -82,9 +82,11 @@ START = "start it with kdsearch run"
 def open_study(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optuna.Study:
     """Opens the Optuna study with this name; raises NotRunYetError if it does not exist and ``create`` is false."""
     exists = study.name in optuna.get_all_study_names(storage)
-    if exists and create and _is_blank(study, storage):
-        optuna.delete_study(storage=storage, study_name=study.name)
-        exists = False
+    if exists and create:
+        known = optuna.load_study(storage=storage, study_name=study.name)
+        if not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != dump_identity(study):
+            optuna.delete_study(storage=storage, study_name=study.name)  # without trials, nothing is lost
+            exists = False
     if not exists:
         if not create:
             raise NotRunYetError(f"study {study.name} has not been run yet: it is not in its Optuna database; {START}")
@@ -96,12 +98,6 @@ def open_study(study: StudyConfig, storage: RDBStorage, *, create: bool) -> optu
         made.set_user_attr("id", uuid.uuid4().hex)
         made.set_user_attr("study", dump_identity(study))
     return optuna.load_study(storage=storage, study_name=study.name)
-
-
-def _is_blank(study: StudyConfig, storage: RDBStorage) -> bool:
-    """Whether the study has other settings and no trials yet, so that it can be deleted without losing anything."""
-    known = optuna.load_study(storage=storage, study_name=study.name)
-    return not known.get_trials(deepcopy=False) and known.user_attrs.get("study") != dump_identity(study)
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:

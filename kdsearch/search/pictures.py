@@ -64,12 +64,9 @@ class Pictures:
 
     def sheet(self, student: Student) -> bytes:
         """A PNG with the predictions of teacher and student on selected cases."""
-        rows = [self._row(case, (None, student)) for case in self._cases()]
+        rows = [self._row(case, (None, student)) for case in choose_cases(self._predict(None)[1])]
         title = f"{self._study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
         return overlay_sheet(rows, ("teacher", f"trial {student.number}"), title=title)
-
-    def _cases(self) -> tuple[Case, ...]:
-        return choose_cases(self._predict(None)[1])
 
     def _row(self, case: Case, networks: Sequence[Student | None]) -> Row:
         images = self._validation()

@@ -69,7 +69,6 @@ class NoPruner:
         """Does nothing."""
 
     def stops(self, curve: LearningCurve) -> str:  # noqa: ARG002 - the protocol's name
-        """Always returns an empty string."""
         return ""
 
 
@@ -80,11 +79,9 @@ class ByStart:
         self._pruners = {inherited: build() for inherited in (False, True)}
 
     def observe(self, curve: LearningCurve) -> None:
-        """Passes the curve to the pruner of trials with the same start."""
         self._pruners[curve.inherited].observe(curve)
 
     def stops(self, curve: LearningCurve) -> str:
-        """Asks the pruner of trials with the same start."""
         return self._pruners[curve.inherited].stops(curve)
 
 
@@ -132,7 +129,6 @@ class Reach:
         self._finished: dict[int, LearningCurve] = {}
 
     def observe(self, curve: LearningCurve) -> None:
-        """Stores the curve of a finished trial."""
         if curve.finished:
             self._finished[curve.number] = curve
 
@@ -173,7 +169,6 @@ class Halving:
         self._curves: dict[int, LearningCurve] = {}
 
     def observe(self, curve: LearningCurve) -> None:
-        """Stores the curve of a running or ended trial."""
         self._curves[curve.number] = curve
 
     def stops(self, curve: LearningCurve) -> str:

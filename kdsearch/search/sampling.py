@@ -29,7 +29,7 @@ MOST_GOOD = 25
 
 
 def build_sampler(config: SearchConfig, *, seed: int, unfinished: int = 0) -> BaseSampler:
-    """Builds the sampler; for ``grid``, the store supplies all values, so the sampler is never used.
+    """Builds the sampler; for ``grid``, the store supplies all values, so the sampler draws nothing.
 
     ``unfinished`` is the number of rejected and stopped trials, which the sampler must not count as finished ones.
     """

@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsearch.campaign.storage import explained, open_storage, quiet_optuna
 from kdsearch.config.identity import changed_settings
-from kdsearch.config.search import Objective
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary, dump_summary
 from kdsearch.errors import NotRunYetError, SearchError
@@ -158,7 +157,10 @@ class StudyStore:
     def _tell(self, number: int) -> TrialRecord:
         trial = self._trial(number)
         state = STATES[trial.user_attrs["outcome"]]
-        values = _objectives(trial, self._config.search.objectives) if state == TrialState.COMPLETE else None
+        values = None
+        if state == TrialState.COMPLETE:
+            metrics = read_scores(trial.user_attrs["scores"]).metrics()
+            values = [metrics[objective] for objective in self._config.search.objectives]
         self._study.tell(number, values, state=state, skip_if_finished=True)
         told = self._trial(number)
         self._mirror.end(told)
@@ -179,7 +181,6 @@ class StudyStore:
         return proposals
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """All trials by number."""
         trials = self._study.get_trials(
             deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         )
@@ -313,8 +314,3 @@ def _reached(study: StudyConfig, home: Path, *, create: bool) -> optuna.Study:
         raise NotRunYetError(f"study {study.name} has not been run yet: {path} does not exist; {START}")
     with quiet_optuna(), explained(study.name):
         return open_study(study, open_storage(url), create=create)
-
-
-def _objectives(trial: FrozenTrial, objectives: tuple[Objective, ...]) -> list[float]:
-    scores = read_scores(trial.user_attrs["scores"])
-    return [scores.metrics()[objective] for objective in objectives]

@@ -64,7 +64,6 @@ class StudyState:
         return max(0, self._target - sum(record.outcome != "rejected" for record in self._ended.values()))
 
     def end(self, record: TrialRecord) -> None:
-        """Adds an ended trial."""
         self._ended[record.number] = record
 
 
@@ -95,7 +94,6 @@ class Trials:
 
     @property
     def is_done(self) -> bool:
-        """Whether all trials were started."""
         return not self._drawn and (self._exhausted or not self._unasked)
 
     def recover(self, abandoned: Sequence[Proposal]) -> Iterator[TrialEvent]:

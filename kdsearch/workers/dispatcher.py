@@ -1,4 +1,4 @@
-"""Gives jobs to an executor, replaces lost workers, and passes results on."""
+"""Gives jobs to an executor, requeues those that lose their worker, and passes results on."""
 
 from __future__ import annotations
 
@@ -206,7 +206,6 @@ class Dispatcher:
         return len(self._running) + len(self.waiting)
 
     def room(self) -> int:
-        """How many more jobs can start now."""
         return self.executor.room()
 
     def next_requeued(self) -> Job | None:
@@ -214,7 +213,6 @@ class Dispatcher:
         return self.waiting.popleft() if self.waiting else None
 
     def start(self, job: Job) -> None:
-        """Gives the job to a worker."""
         assert job.id not in self._running, "a job has only one worker"
         self.executor.submit(job)
         self._running[job.id] = _Running(job)
@@ -248,7 +246,7 @@ class Dispatcher:
                 logger.error("a worker could not open images or teacher:\n%s", event.traceback)
                 raise SearchError(
                     f"study {self._study} stops: a worker could not open its images or teacher: {reason}. Finished "
-                    "trials are kept; fix the cause and run the same command to resume"
+                    "results are kept; fix the cause and run the same command to resume"
                 )
             case Lost(reason=reason):
                 yield from self._lose(running, reason, results)

@@ -24,7 +24,6 @@ class InlineExecutor:
         self._events: Iterator[Event] = iter(())
 
     def room(self) -> int:
-        """1 if no job runs, else 0."""
         return 1 if self._job is None else 0
 
     def submit(self, job: Job) -> None:
@@ -39,7 +38,6 @@ class InlineExecutor:
             self.drop(job_id)
 
     def drop(self, job_id: str) -> None:
-        """Drops the job."""
         if self._job is not None and self._job.id == job_id:
             self._forget()
 

@@ -142,7 +142,6 @@ class ProcessExecutor:
         return sum(worker.job is None for worker in self._workers)
 
     def submit(self, job: Job) -> None:
-        """Sends the job to a free worker."""
         worker = next(worker for worker in self._workers if worker.job is None)
         worker.job = job
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next poll detects its death
@@ -156,7 +155,6 @@ class ProcessExecutor:
                 worker.connection.send(job_id)
 
     def drop(self, job_id: str) -> None:
-        """Kills the job's worker and starts a new one."""
         for worker in self._carrying(job_id):
             self._kill(worker)
 
@@ -202,7 +200,6 @@ class ProcessExecutor:
         return worker.process.is_alive() and (worker.ready or worker.connection.poll())
 
     def close(self) -> None:
-        """Ends all workers."""
         for worker in self._workers:
             worker.connection.close()
             worker.process.terminate()

@@ -106,13 +106,11 @@ class RayExecutor:
             slot.actor.stop.remote(job_id)
 
     def drop(self, job_id: str) -> None:
-        """Kills the job's worker."""
         for slot in self._carrying(job_id):
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """Returns what workers sent."""
         self._move_unplaced()
         self._end_hanging()
         by_events = {slot.events: slot for slot in self._slots if slot.job is not None}
@@ -189,15 +187,16 @@ class RayExecutor:
                 self._slots.remove(slot)
                 discard(slot.job.checkpoint)
 
-    def _fits(self, has: dict[str, float]) -> int:
-        needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
-        return min(int(has.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
-
     def _carrying(self, job_id: str) -> list[_Slot]:
         return [slot for slot in self._slots if slot.job is not None and slot.job.id == job_id]
 
     def _capacity(self) -> int:
-        fits = sum(self._fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
+        needs = {"CPU": self._config.cpus_per_trial, "GPU": self._config.gpus_per_trial}
+        fits = sum(
+            min(int(node["Resources"].get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need)
+            for node in self._ray.nodes()
+            if node["Alive"]
+        )
         return min(fits, self._most) if self._most is not None else fits
 
 
