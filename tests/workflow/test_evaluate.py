@@ -117,10 +117,10 @@ def test_copies_of_known_images_are_recognised_and_left_out(shipped, tmp_path, w
     dataset = read_evaluated(student, data, tmp_path / "home", known=seen, unseen=True, warn=said.append)
     assert said == [
         (
-            "At least 2 of 12 images are the study's locked test images: this opens them. Report that score once, and "
-            "choose nothing by it."
+            "At least 2 of 12 images are locked test images of the study, which this uses up. Report the score once, "
+            "and do not choose students by it."
         ),
-        "At least 8 of 12 images were trained on, or chosen by; they are left out.",
+        "At least 8 of 12 images were used to train or choose this student; they are left out.",
     ]
     assert [info.id for info in dataset.infos] == ["folder/b10", "folder/b11", "folder/b8", "folder/b9"]
 
@@ -131,7 +131,7 @@ def test_cut_copies_are_recognised_by_their_names_or_named(shipped, tmp_path):
     _save(tmp_path / "much", ".png", lambda image: image.crop((40, 30, 160, 130)), named="a{}")
     seen = _seen_of(tmp_path / "study", tmp_path / "home")
     student = load_student(shipped)
-    for name, expected in (("little", "At least 8 of 12 images were trained on"), ("much", "10 further images have")):
+    for name, expected in (("little", "At least 8 of 12 images were used to train"), ("much", "10 more images share")):
         said: list[str] = []
         data = data_of(f"folder={tmp_path / name}", "stop", student)
         read_evaluated(student, data, tmp_path / "home", known=seen, unseen=False, warn=said.append)
@@ -149,10 +149,10 @@ def test_list_of_an_older_release_says_what_it_cannot_recognise(shipped, tmp_pat
     left = read_evaluated(student, data, tmp_path / "home", known=known, unseen=True, warn=said.append)
     assert len(left.infos) == 11
     assert said == [
-        "At least 1 of 12 images were trained on, or chosen by; they are left out.",
+        "At least 1 of 12 images were used to train or choose this student; they are left out.",
         (
-            "This student was picked by an older release, so that resized or recompressed copies of its images cannot "
-            "be recognised; kdsearch pick writes the folder again."
+            "This student was picked by an older release, so resized or recompressed copies of its images cannot be "
+            "recognized; run kdsearch pick again to fix that."
         ),
     ]
 
