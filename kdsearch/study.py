@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kdsearch.campaign.events import DriverEvent
     from kdsearch.confirm.driver import ConfirmEvent
+    from kdsearch.export.folder import Form
     from kdsearch.export.loading import LoadedStudent, Runtime
     from kdsearch.front.rules import Budget, Rule
     from kdsearch.statistics.confirmation import Confirmation
@@ -213,20 +214,17 @@ class Study:
     ) -> Picked:
         """Picks the student with the best Dice within the budget, exports it to a folder and registers it in MLflow.
 
-        ``params``, ``macs``, ``latency_ms``, ``file_bytes``, ``min_dice`` and ``min_empty_share`` are the budget;
-        counts may be written like ``"50k"``. To choose differently, set one of ``smallest_within`` (the smallest
-        student whose Dice, 0-1, is at most this far below the best), ``knee`` (the best trade-off) or ``trial``.
-        ``refit`` exports the weights that ``test`` trained on all images except the locked ones.
+        The budget is ``params`` to ``min_empty_share``; counts may be written like ``"50k"``. To choose differently,
+        set one of ``smallest_within`` (the smallest student whose Dice, 0-1, is at most this far below the best),
+        ``knee`` (the best trade-off) or ``trial``. ``refit`` exports the weights that ``test`` trained.
 
-        ``out`` is the folder (default: ``picked/STUDY-TRIAL``). ``with_preprocessing`` includes the preprocessing in
-        the ONNX graph. ``int8_bound`` is the largest acceptable Dice loss, 0-1, of the 8-bit model. ``latency=False``
-        skips the latency measurement, and ``registry=False`` the registration. Raises KdsearchError if no student is
-        within the budget; the message names the nearest.
+        ``out`` is the folder (default: ``picked/STUDY-TRIAL``). ``with_preprocessing`` adds preprocessing to the ONNX
+        graph. ``int8_bound`` is the largest acceptable Dice loss, 0-1, of the 8-bit model. ``latency=False`` skips the
+        latency measurement. Raises KdsearchError, which names the nearest student, if none is within the budget.
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
-        from kdsearch.tracking.location import choose_tracking
-        from kdsearch.workflow.pick import folder_of, register, rule_named, ship
+        from kdsearch.workflow.pick import rule_named
 
         _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
         if not 0 <= int8_bound <= 1:
@@ -239,18 +237,10 @@ class Study:
             min_dice=min_dice,
             min_empty_share=min_empty_share,
         )
-        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency)
         rule = rule_named(smallest_within=smallest_within, knee=knee)
         known, choice = self._chosen(budget, rule, trial=trial, refit=refit)
-        tracking = choose_tracking(self._config.tracking_uri, os.environ)
-        if registry:
-            tracking.require()
-        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
-        with writing(folder):
-            description = ship(known, choice, form=form, folder=folder, say=_quiet)
-        version = register(known, folder, description, tracking=tracking) if registry else None
-        number = choice.candidate.student.number
-        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
+        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency)
+        return self._exported(known, choice, form=form, out=out, registry=registry)
 
     def _chosen(self, budget: Budget, rule: Rule, *, trial: int | None, refit: bool) -> tuple[Candidates, Choice]:
         from kdsearch.workflow.confirm import refitted
@@ -261,6 +251,22 @@ class Study:
             known = refitted(known, trial=trial)
             trial = known.students[0].number
         return known, require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
+
+    def _exported(
+        self, known: Candidates, choice: Choice, *, form: Form, out: str | Path | None, registry: bool
+    ) -> Picked:
+        from kdsearch.tracking.location import choose_tracking
+        from kdsearch.workflow.pick import folder_of, register, ship
+
+        tracking = choose_tracking(self._config.tracking_uri, os.environ)
+        if registry:
+            tracking.require()
+        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
+        with writing(folder):
+            description = ship(known, choice, form=form, folder=folder, say=_quiet)
+        version = register(known, folder, description, tracking=tracking) if registry else None
+        number = choice.candidate.student.number
+        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Writes a self-contained HTML report and returns its path (default: ``STUDY-report.html``)."""

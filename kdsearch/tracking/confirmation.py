@@ -101,7 +101,10 @@ class _Record:
         if whole is not None:
             self._client.set_terminated(whole, "FINISHED")
         if found.kind == "confirm":
-            self._write_view()
+            sealed = datetime.datetime.fromisoformat(found.sealed)
+            for key, value in confirmed_view(study_id=self._study_id, plan=found.plan, created=sealed).items():
+                if self._tags.get(key) != value:
+                    self._client.set_experiment_tag(self._experiment_id, key, value)
         return view_page(CONFIRMED, self._experiment_id, self._study_id)
 
     def _write(
@@ -124,12 +127,6 @@ class _Record:
             tags |= {MLFLOW_SOURCE_NAME: "kdsearch", "kdsearch.version": __version__, "kdsearch.plan": self._found.plan}
             known = self._runs[kind, job] = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         return None if known.info.status == "FINISHED" else str(known.info.run_id)
-
-    def _write_view(self) -> None:
-        sealed = datetime.datetime.fromisoformat(self._found.sealed)
-        for key, value in confirmed_view(study_id=self._study_id, plan=self._found.plan, created=sealed).items():
-            if self._tags.get(key) != value:
-                self._client.set_experiment_tag(self._experiment_id, key, value)
 
 
 def arm_metrics(found: Confirmation, arm: ArmAnswer) -> dict[str, float]:

@@ -30,7 +30,7 @@ def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation)
     if rule.name != "smallest-within":
         return rule.rank(within)
     best = max(within, key=lambda entry: entry.student.scores.dice)
-    reference = _reference(best, found)
+    reference = str(best.student.number) if found.testing == "one family" else found.members[-1].id
     lows = {one.smaller: one.difference.low for one in found.as_good if one.larger == reference}
     as_good = [
         entry
@@ -38,10 +38,6 @@ def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation)
         if (name := str(entry.student.number)) == reference or lows.get(name, -1.0) > -rule.tolerance
     ]
     return sorted(as_good or [best], key=lambda entry: (entry.student.scores.params, entry.student.scores.macs))
-
-
-def _reference(best: Candidate, found: Confirmation) -> str:
-    return str(best.student.number) if found.testing == "one family" else found.members[-1].id
 
 
 def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Rule, found: Confirmation) -> str:
@@ -90,7 +86,10 @@ def headline(member: ArmAnswer) -> str:
 def claim(member: ArmAnswer, found: Confirmation) -> str:
     """The student's confirmed score, and the effect of distillation on it."""
     pilot = "" if found.repetitions > 2 else " (a pilot)"
-    bias = "" if member.flattered is None else f"; the search's Dice was {_too_high(member.flattered)}"
+    bias = ""
+    if member.flattered is not None:
+        direction = "low" if member.flattered < 0 else "high"
+        bias = f"; the search's Dice was {100 * abs(member.flattered):.1f} points too {direction}"
     text = (
         f"Cross-validated on {found.images} images, {found.folds} folds, {found.repetitions} "
         f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its settings give "
@@ -101,10 +100,6 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
         return text
     verdict = "exploratory, not tested by itself" if effect.exploratory else shown_verdict(effect.verdict)
     return f"{text} Effect of distillation: {effect.difference} Dice points compared with its twin, {verdict}."
-
-
-def _too_high(flattered: float) -> str:
-    return f"{100 * abs(flattered):.1f} points too {'low' if flattered < 0 else 'high'}"
 
 
 def tested_claim(member: ArmAnswer, found: Confirmation) -> str:

@@ -115,7 +115,7 @@ def test_invalid_number_is_refused_by_name(words, problem, capsys):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ("tracking_uri: mlruns", "tracking_uri: mlruns: must be the URL of a database or of a server"),
+        ("tracking_uri: mlruns", "tracking_uri: mlruns: must be the URL of a database or a server"),
         ("tracking_uri: 'http://localhost:99999'", "2: tracking_uri: port out of range"),
         ("search: {limits: {params: 1}}", "search.limits.params: the smallest student of the search space has "),
         ("search: {checkpoints: '~nosuchuser/x'}", "search.checkpoints: ~nosuchuser/x: this user does not exist"),

@@ -65,7 +65,7 @@ def test_study_and_record_live_in_postgres_and_the_password_nowhere(
 
 def test_one_database_for_both_is_refused(study_file, database, tmp_path):
     study = load_study(study_file(INLINE + f"storage: {database}\n"))
-    with pytest.raises(KdsearchError, match="Optuna and MLflow need a database each"):
+    with pytest.raises(KdsearchError, match="Optuna and MLflow need separate databases"):
         next(run_study(study, home=tmp_path, tracking=Tracking(uri=database.replace("+psycopg", ""))))
 
 

@@ -147,10 +147,10 @@ def test_list_of_an_older_release_says_what_it_cannot_recognise(shipped, tmp_pat
     left = read_evaluated(student, data, tmp_path / "home", known=known, unseen=True, warn=said.append)
     assert len(left.infos) == 11
     assert said == [
-        "At least 1 of 12 images were trained on, or chosen by; they are left out.",
+        "At least 1 of 12 images were used to train or choose this student; they are left out.",
         (
-            "This student was picked by an older release, so that resized or recompressed copies of its images cannot "
-            "be recognised; kdsearch pick writes the folder again."
+            "This student was picked by an older release, so resized or recompressed copies of its images cannot be "
+            "recognized; run kdsearch pick again to fix that."
         ),
     ]
 

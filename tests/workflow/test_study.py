@@ -91,7 +91,7 @@ def test_student_is_picked_though_images_were_added_or_are_gone(study):
     assert (after.data, after.onnx, after.subgroups) == (before.data, before.onnx, before.subgroups)
     assert before.native is not None
     assert after.native is None
-    assert after.chosen.endswith("nothing was measured at the files' size.")
+    assert after.chosen.endswith("so there are no scores at original resolution.")
     assert Path("after/seen.txt").read_bytes() == Path("before/seen.txt").read_bytes()
     shutil.rmtree("images/images")
     assert study.pick(trial=SMALLEST, out="gone", registry=False, latency=False).trial == SMALLEST
