@@ -9,13 +9,13 @@ from kdsearch.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kdsearch.export.loading import LoadedStudent, Runtime
+    from kdsearch.export.loading import Student, Runtime
     from kdsearch.study import Study
 
 __all__ = ["Study", "__version__", "load"]
 
 
-def load(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
+def load(folder: str | Path, *, runtime: Runtime = "onnx") -> Student:
     """Loads a student from a folder that ``kdsearch pick`` wrote.
 
     The student is called with an image and returns its mask. ``runtime`` is ``onnx``, ``int8`` (the 8-bit ONNX file)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdsearch.campaign.events import DriverEvent
     from kdsearch.confirm.driver import ConfirmEvent
     from kdsearch.export.folder import Form
-    from kdsearch.export.loading import LoadedStudent, Runtime
+    from kdsearch.export.loading import Student, Runtime
     from kdsearch.front.rules import Budget, Rule
     from kdsearch.statistics.confirmation import Confirmation
     from kdsearch.workflow.choosing import Candidates, Choice
@@ -42,7 +42,7 @@ class Picked:
     registered: str | None
     """Its version in MLflow's model registry, such as ``models:/STUDY/3``; None if it was not registered."""
 
-    def load(self, *, runtime: Runtime = "onnx") -> LoadedStudent:
+    def load(self, *, runtime: Runtime = "onnx") -> Student:
         """Loads the student as a function from images to masks, like ``kdsearch.load``."""
         from kdsearch.export.loading import load_student
 
@@ -201,7 +201,7 @@ class Study:
         latency_ms: float | None = None,
         file_bytes: int | str | None = None,
         min_dice: float | None = None,
-        min_empty_share: float | None = None,
+        min_specificity: float | None = None,
         smallest_within: float | None = None,
         knee: bool = False,
         trial: int | None = None,
@@ -214,7 +214,7 @@ class Study:
     ) -> Picked:
         """Picks the student with the best Dice within the budget, exports it to a folder and registers it in MLflow.
 
-        The budget is ``params`` to ``min_empty_share``; counts may be written like ``"50k"``. To choose differently,
+        The budget is ``params`` to ``min_specificity``; counts may be written like ``"50k"``. To choose differently,
         set one of ``smallest_within`` (the smallest student whose Dice, 0-1, is at most this far below the best),
         ``knee`` (the best trade-off) or ``trial``. ``refit`` exports the weights that ``test`` trained.
 
@@ -235,7 +235,7 @@ class Study:
             latency_ms=latency_ms,
             file_bytes=_quantity(file_bytes),
             min_dice=min_dice,
-            min_empty_share=min_empty_share,
+            min_specificity=min_specificity,
         )
         rule = rule_named(smallest_within=smallest_within, knee=knee)
         known, choice = self._chosen(budget, rule, trial=trial, refit=refit)

@@ -114,7 +114,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 }
 """By where a phrase may be (a path, or its beginning), and why."""
 STORED_WORDS = {
-    "not shown": "a confirmation's verdict, which older studies hold; people read inconclusive",
+    "inconclusive": "a confirmation's verdict, which older studies hold; people read inconclusive",
     "grey / 255, minus mean, by std": "the scale that student.yaml names",
     "out of fold": "part of the identity of cached teachers",
 }

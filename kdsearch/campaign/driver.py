@@ -59,7 +59,7 @@ class Campaign:
 
     def checkpoint_of(self, job_id: str) -> str:
         """The path or URL of a job's checkpoint."""
-        configured = self.study.search.checkpoints
+        configured = self.study.search.checkpoint_url
         folder = checkpoint_folder(self.home, self.study.name, configured, study_id=self.study_id)
         return f"{folder}/{job_id}.checkpoint"
 
@@ -182,7 +182,7 @@ def campaign(
         jobs = Dispatcher(
             executor,
             study=study.name,
-            watchdog=Watchdog(timeout=search.heartbeat_timeout),
+            watchdog=Watchdog(timeout=search.lost_after_epochs),
             retries=search.retries,
             lost=lost,
         )

@@ -11,13 +11,13 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 DATABASE_AWAY = "cannot write to the Optuna database"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class LoadingData:
     """Images are being read from their folders or from the cache."""
 
 
@@ -30,7 +30,7 @@ class TrainingTeachers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaterialsReady:
+class DataReady:
     """Images are read and the teacher is trained."""
 
     materials: Materials
@@ -46,7 +46,7 @@ class MaterialsReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Searching:
+class SearchStarted:
     """Workers are running and the study is open."""
 
     records: tuple[TrialRecord, ...]
@@ -68,7 +68,7 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class TrialEnded:
     """A trial ended, with whatever outcome."""
 
     record: TrialRecord
@@ -88,20 +88,20 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrackingAway:
+class TrackingDown:
     """MLflow cannot be written to; the study continues without it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrackingBack:
+class TrackingRestored:
     """All trials are in MLflow again."""
 
 
-Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
+Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingDown | TrackingRestored
 """Problems and their ends; a ``CheckpointFailed`` with an empty reason means that checkpoints work again."""
 
 DriverEvent: TypeAlias = (
-    Reading | TrainingTeachers | MaterialsReady | Searching | JobStarted | Progressed | Ended | Trouble
+    LoadingData | TrainingTeachers | DataReady | SearchStarted | JobStarted | EpochEnded | TrialEnded | Trouble
 )

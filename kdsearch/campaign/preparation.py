@@ -35,11 +35,11 @@ def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = 
     if stored is None:
         check_tables(study.data)
     dataset = load_dataset(study.data, home, stored=None if stored is None else stored.fingerprint)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     search, has_lesion = study.search, dataset.has_lesion[list(splits.validation)]
-    if has_lesion.all() and ("empty_share" in search.objectives or search.limits.empty_share is not None):
+    if has_lesion.all() and ("specificity" in search.objectives or search.limits.min_specificity is not None):
         raise SearchError(
-            "search: empty_share needs negative validation images, but every one has a lesion; remove it from "
+            "search: specificity needs negative validation images, but every one has a lesion; remove it from "
             "objectives and limits, or add negative images to data.sources"
         )
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
@@ -124,7 +124,7 @@ def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str)
         dataset = open_dataset(home, data.fingerprint)
     except (OSError, EOFError, ValueError, LookupError):  # missing or damaged
         return None
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     found = None if unlabelled is None else unlabelled.fingerprint
     if splits.fingerprint != data.split or found != data.unlabelled_fingerprint:
@@ -137,7 +137,7 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
 
     Raises SearchError if the folder for checkpoints cannot be used.
     """
-    folder = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
+    folder = checkpoint_folder(home, study.name, study.search.checkpoint_url, study_id=study_id)
     ended = {record.number for record in records if record.outcome != "running"}
     try:
         for name in names_in(folder):
@@ -146,6 +146,6 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
                 remove(f"{folder}/{number}.checkpoint")
     except (ImportError, ValueError, OSError) as error:
         raise SearchError(
-            f"search.checkpoints: {folder} cannot be used: {error}; name a folder, or a URL whose fsspec library is "
+            f"search.checkpoint_url: {folder} cannot be used: {error}; name a folder, or a URL whose fsspec library is "
             "installed, such as s3fs for s3://"
         ) from error

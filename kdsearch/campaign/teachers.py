@@ -177,7 +177,7 @@ def _lacking(campaign: Campaign, one: WantedTeacher) -> LackingTeacher:
     study, home, folder = campaign.study, campaign.home, one.folder(campaign.home)
     images = one.images if study.teacher.file is not None else dataclasses.replace(one.images, unlabelled=None)
     # by default a teacher's checkpoint is next to its folder, where other studies find it too
-    elsewhere = study.search.checkpoints is not None
+    elsewhere = study.search.checkpoint_url is not None
     return LackingTeacher(
         recipe=one.recipe,
         materials=at_own_size(images, one.recipe, study, home),

@@ -14,7 +14,7 @@ from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
 from kdsearch.config.load import load_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import Sealed
+from kdsearch.confirm.driver import PlanFixed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.preparation import Prepared
 from kdsearch.files.home import home_folder
@@ -26,7 +26,7 @@ from kdsearch.workflow.confirm import confirm, plan_confirmation, plan_test, sco
 NOTHING_CONFIRMED = 1
 EFFECTS = 2, 4
 """Dice points for which the power of a plan is printed."""
-ROLES: dict[Role, str] = {"member": "on the front", "twin": "undistilled twin", "plain": "undistilled"}
+ROLES: dict[Role, str] = {"member": "on the front", "twin": "undistilled twin", "undistilled": "undistilled"}
 """Display names."""
 
 
@@ -97,7 +97,7 @@ def _watch(events: Generator[Event, None, Confirmation], console: Console, *, re
                     found: Confirmation = stop.value
                     return found
                 view.show(event)
-                if isinstance(event, Sealed) and not quiet:
+                if isinstance(event, PlanFixed) and not quiet:
                     show_plan(event.prepared, console)
                     say(console, f"Plan stored on {event.when}, before training.")
     except KeyboardInterrupt:
@@ -142,7 +142,7 @@ def _scoring(prepared: Prepared) -> list[str]:
             f"The student with seed {plan.ships} is the one to export.",
         ]
     lines = [f"{prepared.lesions} images with a lesion are scored, each by networks not trained on it."]
-    margin = f"{100 * plan.settings.delta:g} Dice points"
+    margin = f"{100 * plan.settings.margin:g} Dice points"
     return [*lines, f"A smaller student counts as equally good within {margin}."] if plan.not_worse else lines
 
 
@@ -156,7 +156,7 @@ def _power(prepared: Prepared) -> list[str]:
         )
         lines.append(f"Power (simulated, noise as on BUSI): detects an effect of distillation of {shares} of studies.")
     if plan.not_worse and layout.groups.size:
-        equal = 100 * power_of_no_worse(layout, margin=plan.settings.delta)
+        equal = 100 * power_of_no_worse(layout, margin=plan.settings.margin)
         lines.append(f"If the next smaller of two students is equally good, this is shown in {equal:.0f} % of studies.")
     return lines
 

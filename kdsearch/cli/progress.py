@@ -9,19 +9,19 @@ from typing import TypeAlias
 
 from kdsearch.campaign.events import (
     DriverEvent,
-    Ended,
+    TrialEnded,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    DataReady,
+    LoadingData,
     Resumed,
-    Searching,
-    TrackingAway,
-    TrackingBack,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
     TrainingTeachers,
     Waiting,
 )
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import ConfirmEvent, Dropped, Scored, Sealed
+from kdsearch.confirm.driver import ConfirmEvent, MemberDropped, FoldScored, PlanFixed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.report.words import path_words
@@ -37,7 +37,7 @@ from kdsearch.trials.record import (
 )
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 Event: TypeAlias = DriverEvent | ConfirmEvent
 
@@ -62,7 +62,7 @@ class Progress:
     """Jobs of the teachers that are trained together."""
     running: dict[str, Training] = field(default_factory=dict)
     """By job."""
-    ready: MaterialsReady | None = None
+    ready: DataReady | None = None
     since: float = 0.0
     """When the trainings of students began."""
     ended_here: int = 0
@@ -96,16 +96,16 @@ class Progress:
 
     def _handle_phase(self, event: Event, *, now: float) -> None:
         match event:
-            case Reading():
+            case LoadingData():
                 self.phase = "reading images, starting workers"
             case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
-            case MaterialsReady():
+            case DataReady():
                 self.phase, self.ready, self.running = "opening MLflow", event, {}
-            case Searching(records=records, target=target, page=page):
+            case SearchStarted(records=records, target=target, page=page):
                 self.phase, self.target, self.page, self.since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}
-            case Sealed(prepared=prepared, results=results):
+            case PlanFixed(prepared=prepared, results=results):
                 self.phase, self.plan, self.seconds, self.since = "confirming", prepared.plan, prepared.seconds, now
                 self.results = {(one.arm, one.repetition, one.fold): one for one in results}
 
@@ -115,15 +115,15 @@ class Progress:
                 self.running[job] = Training(f"{path_words(recipe.path)}, {format_quantity(cost.params)} params")
             case JobStarted(job=job):
                 self.running[job] = Training("")
-            case Progressed(job=job, report=report):
+            case EpochEnded(job=job, report=report):
                 self._progress(job, report)
-            case Ended(record=record):
+            case TrialEnded(record=record):
                 self.running.pop(record.job, None)
                 self.records[record.number] = record
                 self.ended_here += record.outcome != "rejected"
-            case Scored(result=result):
+            case FoldScored(result=result):
                 self._score(result)
-            case Dropped(arm=arm):
+            case MemberDropped(arm=arm):
                 self.dropped.add(arm)
 
     def _handle_trouble(self, event: Event) -> None:
@@ -137,9 +137,9 @@ class Progress:
                 self.waiting = f"{what} ({reason})"
             case Resumed():
                 self.waiting = ""
-            case TrackingAway(reason=reason):
+            case TrackingDown(reason=reason):
                 self.away = reason
-            case TrackingBack():
+            case TrackingRestored():
                 self.away = ""
 
     def _progress(self, job: str, report: EpochReport) -> None:
@@ -204,7 +204,7 @@ class Progress:
         return sum(one.arm == arm for one in self.results.values())
 
 
-def facts_about_images(ready: MaterialsReady) -> list[str]:
+def facts_about_images(ready: DataReady) -> list[str]:
     """Lines about the images: how small a difference they can show, how many are unlabelled, what was left out."""
     lines, part = [noise_of(ready.lesions)], ready.materials.unlabelled
     if part is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kdsearch.campaign.driver import workers_of
-from kdsearch.campaign.events import Searching
+from kdsearch.campaign.events import SearchStarted
 from kdsearch.cli.next_steps import browse_lines, command_line, confirm_line, pick_line
 from kdsearch.cli.profile import Profile
 from kdsearch.cli.results import show_front, show_variants
@@ -38,9 +38,9 @@ OBJECTIVES: dict[Objective, str] = {
     "params": "parameters",
     "macs": "MACs",
     "latency_ms": "latency",
-    "empty_share": "specificity",
+    "specificity": "specificity",
 }
-MAXIMIZED: tuple[Objective, ...] = ("dice", "empty_share")
+MAXIMIZED: tuple[Objective, ...] = ("dice", "specificity")
 SAMPLERS: dict[Sampler, str] = {
     "tpe": "TPE",
     "gp": "Gaussian process",
@@ -58,7 +58,7 @@ def run_study(options: argparse.Namespace) -> int:
     study = with_folders(load_study(options.study), options.data)
     study = with_search(study, trials=options.trials, workers=options.workers)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
-    if study.repeats > 1 and not any(codes):
+    if study.replicates > 1 and not any(codes):
         show_variants(front(study, home).repeats, console)
     return max(codes)
 
@@ -99,7 +99,7 @@ def _watch(
                 return records
             profile.handle(event, now=time.monotonic())
             view.show(event)
-            if isinstance(event, Searching) and not options.quiet:
+            if isinstance(event, SearchStarted) and not options.quiet:
                 for line in browse_lines(options.study, tracking=one.tracking, page=event.page):
                     say_command(console, line)
 
@@ -177,7 +177,7 @@ def _goals(objectives: Sequence[Objective]) -> str:
 def _limits(limits: Limits) -> list[str]:
     sizes = ((limits.params, "parameters"), (limits.macs, "MACs"))
     words = [f"at most {format_quantity(most)} {name}" for most, name in sizes if most is not None]
-    return words if limits.empty_share is None else [*words, f"specificity at least {limits.empty_share:g}"]
+    return words if limits.min_specificity is None else [*words, f"specificity at least {limits.min_specificity:g}"]
 
 
 def _workers(study: StudyConfig) -> str:

@@ -20,7 +20,7 @@ from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.masks import summed_up_again
 from kdsearch.errors import DataError, writing
-from kdsearch.export.loading import LoadedStudent, load_student
+from kdsearch.export.loading import Student, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
 from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
@@ -53,7 +53,7 @@ def run_predict(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Prints the scores on a data set, in total and by label; writes one row per image to ``--out``."""
     student = load_student(options.folder, runtime=options.runtime)
-    data, console = data_of(options.dataset, options.on_defect, student), terminal()
+    data, console = data_of(options.dataset, options.on_invalid, student), terminal()
     dataset = read_evaluated(
         student,
         data,
@@ -77,7 +77,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Evaluation:
+def _watched(student: Student, dataset: Dataset, data: DataConfig) -> Evaluation:
     """Shows a progress bar in a terminal."""
     console, total = terminal(stderr=True), len(dataset.infos)
     return evaluate(
@@ -102,7 +102,7 @@ def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
         part = torch.tensor(chosen)
         overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
         negatives = overlap.empty_images
-        clean = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {negatives} negatives"
+        clean = "" if overlap.specificity is None else f"{100 * overlap.specificity:.0f} % of {negatives} negatives"
         figures = ["", "", ""]
         if overlap.images:
             figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]

@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsearch.campaign.events import (
-    Ended,
+    TrialEnded,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    DataReady,
+    LoadingData,
     Resumed,
-    Searching,
-    TrackingAway,
-    TrackingBack,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
     TrainingTeachers,
     Trouble,
     Waiting,
@@ -28,7 +28,7 @@ from kdsearch.campaign.events import (
 from kdsearch.cli.progress import Event, Progress, duration, facts_about_images
 from kdsearch.cli.terminal import say
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import Dropped, Scored, Sealed
+from kdsearch.confirm.driver import MemberDropped, FoldScored, PlanFixed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.report.words import best_by_size, path_words
@@ -36,7 +36,7 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport, TrialRecord, makes_teacher
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 logger = logging.getLogger(__name__)
 BAR_WIDTH = 24
@@ -67,7 +67,7 @@ class View:
     def show(self, event: Event) -> None:
         """Redraws the view, or prints the event's line."""
         self.progress.handle(event, now=time.monotonic())
-        if isinstance(event, Progressed):
+        if isinstance(event, EpochEnded):
             logger.debug("%s: %s", self.progress.name_of(event.job), event.report)
         if self._live is None and not self._quiet and (line := describe(event, self.progress)):
             say(self._console, line)
@@ -165,26 +165,26 @@ def describe(event: Event, progress: Progress) -> str:
     """One line for a log; empty if the event needs none."""
     line = ""
     match event:
-        case Reading():
+        case LoadingData():
             line = "reading images"
-        case Progressed(job=job, report=report) if makes_teacher(job):
+        case EpochEnded(job=job, report=report) if makes_teacher(job):
             line = _epoch(progress.name_of(job), report)
-        case MaterialsReady(materials=materials):
+        case DataReady(materials=materials):
             line = "\n".join([f"teacher   {materials.teacher.headline()}", *facts_about_images(event)])
-        case Searching(target=target):
+        case SearchStarted(target=target):
             line = f"searching: {progress.done} of {target} trials are done"
         case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost(params=params)) if progress.plan is None:
             parent = "" if recipe.start is None else f", with weights of trial {recipe.start.donor}"
             line = (
                 f"{progress.name_of(job)}: started, {path_words(recipe.path)}, {format_quantity(params)} params{parent}"
             )
-        case Ended(record=record):
+        case TrialEnded(record=record):
             line = f"{_ended(record)} ({progress.done} of {progress.total})"
-        case Scored(result=result):
+        case FoldScored(result=result):
             line = f"{_scored(result, progress)} ({progress.done} of {progress.total})"
-        case Dropped(arm=arm, reason=reason):
+        case MemberDropped(arm=arm, reason=reason):
             line = f"dropped trial {arm}: {reason}"
-        case TrainingTeachers() | Sealed() | Progressed() | JobStarted():
+        case TrainingTeachers() | PlanFixed() | EpochEnded() | JobStarted():
             pass
         case _:
             line = describe_trouble(event, progress)
@@ -207,9 +207,9 @@ def describe_trouble(event: Trouble, progress: Progress) -> str:
             return f"waiting: {what} ({reason}); retrying, nothing is lost"
         case Resumed():
             return "the wait is over; continuing"
-        case TrackingAway(reason=reason):
+        case TrackingDown(reason=reason):
             return f"MLflow: {_cannot_write(reason)}"
-        case TrackingBack():
+        case TrackingRestored():
             return "MLflow: writing again"
         case _:
             assert_never(event)

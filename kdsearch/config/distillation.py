@@ -38,7 +38,7 @@ USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention
 Weight = Fraction
 Temperature = Annotated[float, Field(gt=0, le=100)]
 Boundary = Annotated[float, Field(ge=0, le=10)]
-USUAL_TEMPERATURE = 2.0
+DEFAULT_TEMPERATURE = 2.0
 
 
 class DistillationSpace(Section):
@@ -154,7 +154,7 @@ class KldTerm(Section):
 
     @training_rule
     def _of_what_is_compared(self) -> Self:
-        if self.temperature is not None and self.on != "logits":
+        if self.temperature is not None and self.path != "logits":
             raise ValueError("temperature has an effect on logits alone; remove it")
         _require_maps(self)
         _require_pixels(self)
@@ -174,7 +174,7 @@ class CwdTerm(Section):
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
     """What the teacher sees."""
-    temperature: Temperature = USUAL_TEMPERATURE
+    temperature: Temperature = DEFAULT_TEMPERATURE
     """Softens both distributions; the paper's is 4."""
 
     @training_rule
@@ -245,15 +245,15 @@ class DmlTerm(Section):
 
 def _require_maps(term: MseTerm | KldTerm | CwdTerm) -> None:
     """Raises ValueError where logits are given a stride, or others than attention every one."""
-    if term.on == "logits" and term.stride is not None:
+    if term.path == "logits" and term.stride is not None:
         raise ValueError("stride is of hidden, attention and regressor; remove it, or compare one of those")
-    if term.on != "attention" and term.stride == "every":
+    if term.path != "attention" and term.stride == "every":
         raise ValueError("stride every is of attention alone; name one of 1, 2, 4, 8, 16, 32")
 
 
 def _require_pixels(term: MseTerm | KldTerm) -> None:
     """Raises ValueError where maps, whose cells are no pixels, are given a boundary."""
-    if term.on != "logits" and term.boundary is not None:
+    if term.path != "logits" and term.boundary is not None:
         raise ValueError("boundary is of logits; remove it")
 
 
@@ -280,12 +280,12 @@ class DistillationSpec(Section):
     @property
     def path(self) -> str:
         """What the terms compare, such as ``logits`` or ``logits+attention``."""
-        return "+".join(term.on for term in self.terms)
+        return "+".join(term.path for term in self.terms)
 
     def summary(self) -> str:
         """``logits dml`` or ``attention at 8 mse``, a term after the other."""
         return " + ".join(
-            f"{term.on}{'' if (stride := getattr(term, 'stride', None)) is None else f' at {stride}'} {term.loss}"
+            f"{term.path}{'' if (stride := getattr(term, 'stride', None)) is None else f' at {stride}'} {term.loss}"
             for term in self.terms
         )
 

@@ -67,7 +67,7 @@ class UNetSpec(Section):
     def summary(self) -> str:
         """``8×3×1.5, 2 sep`` in tables: width, depth, growth where it is not 2, convolutions a stage."""
         growth = "" if self.growth == 2 else f"×{self.growth:.3g}"
-        return f"{self.width}×{self.depth}{growth}, {_SHORT[self.convolution].format(self.convolutions)}"
+        return f"{self.width}×{self.depth}{growth}, {_SHORT[self.conv].format(self.convs_per_stage)}"
 
     def describe(self) -> str:
         """In a sentence."""
@@ -92,7 +92,7 @@ class TimmSpec(Section):
     """3×3 convolutions in each stage of the decoder."""
     convolution: Convolution = "separable"
     """Of the decoder: standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
-    encoder_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    encoder_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The encoder's learning rate as a fraction of the decoder's."""
 
     @property
@@ -102,7 +102,7 @@ class TimmSpec(Section):
 
     def summary(self) -> str:
         """``tf_efficientnet_lite0 /8, 16, 1 sep`` in tables: encoder, stride at which it is cut, and decoder."""
-        decoder = _SHORT[self.convolution].format(self.convolutions)
+        decoder = _SHORT[self.conv].format(self.convs_per_stage)
         return f"{self.encoder} /{self.stride}, {self.width}, {decoder}"
 
     def describe(self) -> str:
@@ -116,7 +116,7 @@ class TimmSpec(Section):
 
 
 def _stage(spec: UNetSpec | TimmSpec) -> str:
-    return f"{spec.convolutions} {spec.convolution} convolution{'s' * (spec.convolutions > 1)} a stage"
+    return f"{spec.convs_per_stage} {spec.conv} convolution{'s' * (spec.convs_per_stage > 1)} a stage"
 
 
 StudentSpec: TypeAlias = UNetSpec | TimmSpec
@@ -194,10 +194,10 @@ class TeacherConfig(Section):
     """How the teacher is trained."""
 
     @property
-    def encoder_rate(self) -> float:
+    def encoder_lr_factor(self) -> float:
         """The encoder's learning rate as a fraction of the rest's."""
         usual = 1.0 if self.weights == "none" else PRETRAINED_RATE
-        return usual if self.training.encoder_rate is None else self.training.encoder_rate
+        return usual if self.training.encoder_lr_factor is None else self.training.encoder_lr_factor
 
     @property
     def file(self) -> str | None:

@@ -21,7 +21,7 @@ from kdsearch.errors import nearest
 
 DISCRIMINATORS = ("family", "kind", "reader")
 """Keys by whose word a section is told from others that may stand in its place."""
-RENAMED = {"search.silence": "heartbeat_timeout", "search.pruning.optimism": "quantile"}
+RENAMED = {"search.silence": "lost_after_epochs", "search.pruning.optimism": "quantile"}
 """Keys of older study files by their dotted names, and what they are called now; readers leave them out."""
 KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[:, ]")
 VALUE_ERROR = "Value error, "

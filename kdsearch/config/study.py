@@ -78,7 +78,7 @@ class StudyConfig(Section):
     name: Annotated[str, Field(pattern=NAMES, max_length=60)]
     """The study's name: its folder, its MLflow experiment."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seeds the sampler and every trial; see ``search.vary_seed``."""
+    """Seeds the sampler and every trial; see ``search.seed_per_trial``."""
     device: Device = "auto"
     """Where networks are trained; ``auto`` takes CUDA, then MPS, then the CPU."""
     data: DataConfig = DataConfig()
@@ -105,7 +105,7 @@ class StudyConfig(Section):
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
     """How often the study is run, each time with the next split and seed; tables then average. Needs ``sampler: grid``,
     so that each repeat trains the same recipes."""
-    score_test: bool = False
+    report_test_scores: bool = False
     """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
     references: tuple[Reference, ...] = ()
     """Published points for the chart."""
@@ -132,12 +132,12 @@ class StudyConfig(Section):
     @field_validator("search")
     @classmethod
     def _checkpoints_hold_no_password(cls, search: SearchConfig) -> SearchConfig:
-        if problem := problem_of_address(search.checkpoints or ""):
-            raise ValueError(f"checkpoints: {problem}")
-        parts = urlsplit(search.checkpoints or "")
+        if problem := problem_of_address(search.checkpoint_url or ""):
+            raise ValueError(f"checkpoint_url: {problem}")
+        parts = urlsplit(search.checkpoint_url or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
-                "checkpoints: a study file must not hold a password; leave it out of the URL and put it where the "
+                "checkpoint_url: a study file must not hold a password; leave it out of the URL and put it where the "
                 "library of that place looks for it, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         return search
@@ -224,7 +224,7 @@ def _compared(distillation: DistillationSpace | tuple[TermSpace, ...]) -> list[o
     """What some recipe compares of student and teacher."""
     if isinstance(distillation, DistillationSpace):
         return list(values_of(distillation.path) or ())
-    return [getattr(term, "on") for term in distillation]  # noqa: B009 - a space hides its settings' types
+    return [getattr(term, "path") for term in distillation]  # noqa: B009 - a space hides its settings' types
 
 
 def _views(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[object]:
@@ -237,9 +237,9 @@ def _unpickled(text: str) -> StudyConfig:
     return StudyConfig.model_validate_json(text, context=READING)  # it was validated before
 
 
-def repeats_of(study: StudyConfig) -> tuple[StudyConfig, ...]:
+def replicates_of(study: StudyConfig) -> tuple[StudyConfig, ...]:
     """The study, and those that repeat it with the next splits and seeds under names of their own."""
-    return tuple(study if index == 0 else _repeated(study, index) for index in range(study.repeats))
+    return tuple(study if index == 0 else _repeated(study, index) for index in range(study.replicates))
 
 
 def _repeated(study: StudyConfig, index: int) -> StudyConfig:

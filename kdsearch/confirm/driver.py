@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kdsearch.campaign.driver import Campaign, campaign, train_all
-from kdsearch.campaign.events import DriverEvent, Reading, Resumed, Trouble, Waiting
+from kdsearch.campaign.events import DriverEvent, LoadingData, Resumed, Trouble, Waiting
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.teachers import add_teachers
 from kdsearch.config.study import StudyConfig
@@ -30,7 +30,7 @@ from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.record import EpochReport, describe_job
-from kdsearch.workers.jobs import Job, Progressed
+from kdsearch.workers.jobs import Job, EpochEnded
 from kdsearch.workers.ray_cluster import require_ray
 
 THREADS = 1
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class PlanFixed:
     """The plan was sealed, now or by an earlier driver, and its training starts."""
 
     prepared: Prepared
@@ -53,21 +53,21 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
+class FoldScored:
     """An arm was trained and scored in a fold, or failed."""
 
     result: FoldResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
+class MemberDropped:
     """An arm is not trained further: a member clearly worse than one of at most its size, or the twin of one."""
 
     arm: str
     reason: str
 
 
-ConfirmEvent: TypeAlias = Reading | Sealed | Scored | Dropped | Progressed | Trouble
+ConfirmEvent: TypeAlias = LoadingData | PlanFixed | FoldScored | MemberDropped | EpochEnded | Trouble
 
 
 def confirm_study(
@@ -83,7 +83,7 @@ def confirm_study(
     require_ray(study.search)
     search = open_store(study, home, create=False)
     with Lease(url, study.name) as lease:
-        yield Reading()
+        yield LoadingData()
         prepared, store = _sealed(study, home, search, url=url, anew=anew)
         return (yield from _run(study, home, prepared, store, lease=lease, search_id=search.id))
 
@@ -100,7 +100,7 @@ def score_locked(
     require_ray(study.search)
     search = open_store(study, home, create=False)
     with Lease(url, study.name) as lease:
-        yield Reading()
+        yield LoadingData()
         prepared = prepare_test(study, home, search, trial=trial)
         sealed = sealed_plans(url, study.name, study_id=search.id, kind="test")
         same = [one for one in sealed if one.plan.tests_the_same(prepared.plan)]
@@ -129,7 +129,7 @@ def _run(
     """Trains what is left of a sealed plan and returns the answers."""
     results, plan = store.results(), store.plan
     arms = {arm.id for arm in plan.arms}
-    yield Sealed(
+    yield PlanFixed(
         prepared=dataclasses.replace(prepared, plan=plan),
         number=store.number,
         when=store.sealed,
@@ -291,11 +291,11 @@ class FoldRuns:
             self._dropped |= found
             yield from self._campaign.write(partial(self._store.drop, self._dropped))
             for arm, reason in found.items():
-                yield Dropped(arm=arm, reason=reason)
+                yield MemberDropped(arm=arm, reason=reason)
 
-    def _keep(self, result: FoldResult) -> Iterator[Scored]:
+    def _keep(self, result: FoldResult) -> Iterator[FoldScored]:
         self._results[result.arm, result.repetition, result.fold] = result
-        yield Scored(result=result)
+        yield FoldScored(result=result)
 
     def _job(self, repeat: Repeat) -> Job:
         materials = self._materials[repeat.fold]

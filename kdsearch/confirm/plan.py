@@ -212,7 +212,7 @@ def choose_members(study: StudyConfig, students: Sequence[Student], standings: S
     chosen = [best[size] for size in sorted(best)]
     while near := _nearest_pair(chosen):
         chosen.remove(min(near, key=likely))
-    while len(chosen) > study.confirm.members:
+    while len(chosen) > study.confirm.students:
         chosen.remove(min(chosen, key=likely))
     return tuple(chosen)
 
@@ -229,7 +229,7 @@ def _nearest_pair(students: Sequence[Student]) -> tuple[Student, Student] | None
 
 
 def _arm(student: Student, role: Role) -> Arm:
-    cold = student.recipe.cold
+    cold = student.recipe.from_scratch
     recipe = cold.model_copy(
         update={"training": cold.training.model_copy(update={"patience": None})}
         | ({"distillation": None} if role == "twin" else {})

@@ -69,7 +69,7 @@ class Prepared:
 
 def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
     """Reads the images, splits them into folds and makes the plan; raises KdsearchError if any of this fails."""
-    if study.repeats > 1:
+    if study.replicates > 1:
         raise SearchError(
             f"study {study.name}: repeats and confirm cannot be combined, because repeats already average over splits"
         )
@@ -103,7 +103,7 @@ def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: in
     if student is None:
         hint = nearest(str(trial), (str(student.number) for student in students))
         raise SearchError(f"study {study.name}: trial {trial}: no finished student has this number{hint}")
-    whole = all_but_locked(images.dataset, images.splits, train_without_lesion=study.data.train_without_lesion)
+    whole = all_but_locked(images.dataset, images.splits, train_on_negatives=study.data.train_on_negatives)
     plan = make_test_plan(study, student, partition=whole.fingerprint, warnings=_warnings(study))
     dealt = ((whole,),) * len(plan.partitions)
     return Prepared(
@@ -128,13 +128,13 @@ def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, se
 
 
 def _folds(study: StudyConfig, images: Materials) -> tuple[tuple[Splits, ...], ...]:
-    settings, negatives = study.confirm, study.data.train_without_lesion
+    settings, negatives = study.confirm, study.data.train_on_negatives
     dataset, splits = images.dataset, images.splits
     if settings.leave_one_source_out:
-        return (folds_by_source(dataset, splits, train_without_lesion=negatives),) * settings.repetitions
+        return (folds_by_source(dataset, splits, train_on_negatives=negatives),) * settings.repetitions
     seeds = [seed_of("folds", settings.seed, repetition) for repetition in range(settings.repetitions)]
     return tuple(
-        folds(dataset, splits, count=settings.folds, seed=seed, train_without_lesion=negatives) for seed in seeds
+        folds(dataset, splits, count=settings.folds, seed=seed, train_on_negatives=negatives) for seed in seeds
     )
 
 
@@ -145,8 +145,8 @@ def _warnings(study: StudyConfig) -> list[str]:
             f"the teacher is {study.teacher.file} in every fold; if it was trained on the images scored here, its Dice "
             "is too high and its students' Dice may be too"
         )
-    if study.score_test:
-        found.append("the study has already scored its test images (score_test), so no image is held out any more")
+    if study.report_test_scores:
+        found.append("the study has already scored its test images (report_test_scores), so no image is held out any more")
     return found
 
 
@@ -161,7 +161,7 @@ def _seconds(
     """Estimates the total time from the search's training times and the number of images, divided by the workers."""
     took = {}
     for student in students:
-        epochs, from_scratch = student.recipe.training.epochs, student.recipe.cold.training.epochs
+        epochs, from_scratch = student.recipe.training.epochs, student.recipe.from_scratch.training.epochs
         took[student.number] = student.scores.train_seconds * from_scratch / epochs
     teacher = store.teacher()
     each = sum(took[arm.trial] for arm in plan.arms)

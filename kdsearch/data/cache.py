@@ -71,7 +71,7 @@ def load_dataset(
         digests = FileDigests(home / "data" / "digests.json")
         depth = [] if whites is None else [("whites", *whites)]
         content = content_of(config.sources, listings, digests)
-        files = digest(FORMAT, config.size, config.on_defect, *content, *depth)
+        files = digest(FORMAT, config.size, config.on_invalid, *content, *depth)
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
@@ -214,7 +214,7 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
     with using_home(home):
         digests = FileDigests(home / "data" / "digests.json")
         content = content_of(config.unlabelled, listings, digests)
-        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_defect, *content)
+        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_invalid, *content)
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         folder = home / "data" / fingerprint

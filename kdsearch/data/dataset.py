@@ -47,7 +47,7 @@ class Dataset:
     whites: tuple[float, ...] = ()
     """Values that were scaled to 255 in images of more than 8 bits; empty if there are no such images."""
     skipped: tuple[str, ...] = ()
-    """Defects of images that were left out with ``on_defect: skip``."""
+    """Defects of images that were left out with ``on_invalid: skip``."""
     remarks: tuple[Remark, ...] = ()
     """Files and images that were ignored or changed."""
 
@@ -79,7 +79,7 @@ class UnlabelledImages:
     fingerprint: str
     """Changes with any pixel, name or group, and with the data set."""
     skipped: tuple[str, ...] = ()
-    """Defects of images that were left out with ``on_defect: skip``."""
+    """Defects of images that were left out with ``on_invalid: skip``."""
     remarks: tuple[Remark, ...] = ()
     """Files that were ignored."""
 

@@ -140,12 +140,12 @@ KINDS = 12
 
 def refuse_defects(defects: Sequence[Defect], config: DataConfig) -> None:
     """Raises DataError that summarizes the defects, unless the study leaves out such images."""
-    if defects and config.on_defect == "stop":
+    if defects and config.on_invalid == "error":
         listed = "\n".join(f"  {line}" for line in summed_up(defects))
         raise DataError(
             f"{len(defects)} file{'s' * (len(defects) != 1)} cannot be used:\n{listed}\n"
-            "Fix them, or leave these images out: set on_defect: skip in the study file's data section, or pass "
-            "--on-defect skip to kdsearch evaluate."
+            "Fix them, or leave these images out: set on_invalid: skip in the study file's data section, or pass "
+            "--on-invalid skip to kdsearch evaluate."
         )
 
 

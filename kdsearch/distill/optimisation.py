@@ -66,12 +66,12 @@ def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow |
 def averaged(model: nn.Module, spec: TrainingSpec, *, steps_per_epoch: float) -> AveragedModel | None:
     """An exponential moving average of weights and batch-norm statistics, to be updated after each step.
 
-    The decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``. During the first ``n`` steps it is the mean of
+    The decay is ``exp(-1 / n)`` for ``n`` steps in ``ema_epochs``. During the first ``n`` steps it is the mean of
     all steps so far, so that the random initialization has no influence. Returns None if averaging is off.
     """
-    if spec.averaged_epochs is None:
+    if spec.ema_epochs is None:
         return None
-    newest = 1 - math.exp(-1 / (spec.averaged_epochs * steps_per_epoch))
+    newest = 1 - math.exp(-1 / (spec.ema_epochs * steps_per_epoch))
 
     def update(averages: Tensors, current: Tensors, seen: Tensor | int) -> None:
         weight = max(newest, 1 / (int(seen) + 1))

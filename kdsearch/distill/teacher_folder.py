@@ -180,12 +180,12 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
     settings = config.model_dump(mode="json")
     if isinstance(config, TeacherConfig):
         del settings["kind"]
-        if config.training.averaged_epochs is None:
-            del settings["training"]["averaged_epochs"]
+        if config.training.ema_epochs is None:
+            del settings["training"]["ema_epochs"]
         usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
         settings["size"] = None if config.size == recipe.size else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
-    by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds"
+    by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.ensemble_by == "folds"
     more = (*(("last",) if kept == "last" else ()), *((OUT_OF_FOLD,) if by_folds else ()))
     content = _file_state(config)
 
@@ -229,7 +229,7 @@ def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
     if problem := damage_of(folder / "teacher.safetensors"):
         raise ValueError(problem)
     logits, config = np.load(folder / "logits.npy", mmap_mode="r"), recipe.config
-    if isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds":
+    if isinstance(config, TeacherConfig) and config.ensemble > 1 and config.ensemble_by == "folds":
         members = np.load(folder / LEFT_OUT)
         if len(members) != len(logits):
             raise ValueError(f"{LEFT_OUT} has {len(members)} images, logits.npy has {len(logits)}")

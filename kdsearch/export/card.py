@@ -103,7 +103,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
         "are optimistic",
         "test": "On the locked test images, which these weights were not trained on",
     }[d.scored_on]
-    right = round(d.scores.get("empty_share", 0.0) * d.empty_images)
+    right = round(d.scores.get("specificity", 0.0) * d.empty_images)
     negatives = (
         f"Specificity: nothing was predicted in {right} of {d.empty_images} negative images (without {_class(d)}). "
         if d.empty_images
@@ -211,7 +211,7 @@ def _running(d: Description) -> str:
     )
     return (
         f"## How to run it\n\nWith kdsearch: `kdsearch predict FOLDER image.png --out masks`, or "
-        '`kdsearch.load("FOLDER")(image)` in Python. With ONNX Runtime only:\n\n'
+        '`kdsearch.load_student("FOLDER")(image)` in Python. With ONNX Runtime only:\n\n'
         '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
         f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}; resize them to the image's size (bilinear). A pixel "

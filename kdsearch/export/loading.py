@@ -29,7 +29,7 @@ Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
 FILES: dict[Runtime, str] = {"onnx": ONNX, "int8": INT8, "torch": WEIGHTS}
 
 
-class LoadedStudent:
+class Student:
     """A student that is ready to predict; ``description`` has its settings and scores."""
 
     def __init__(self, description: Description, network: Network) -> None:
@@ -68,7 +68,7 @@ def shares_of(logits: Floats) -> Floats:
     return np.asarray(expit(logits), dtype=np.float32)
 
 
-def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
+def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> Student:
     """Loads the student from a folder that ``kdsearch pick`` wrote.
 
     ``runtime`` is ``onnx``, ``int8`` (the 8-bit ONNX file) or ``torch``. Raises ModelError if the folder does not
@@ -81,7 +81,7 @@ def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStud
     path = folder / FILES[runtime]
     require_unchanged(path, description)
     network = _torch_network(path, description) if runtime == "torch" else _onnx_network(path, description)
-    return LoadedStudent(description, network)
+    return Student(description, network)
 
 
 def _onnx_network(path: Path, description: Description) -> Network:

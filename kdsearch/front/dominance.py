@@ -96,7 +96,7 @@ def front_of(
 
 def is_within(student: Student, limits: Limits) -> bool:
     """Returns whether the student's specificity is within the limits; sizes are checked before training."""
-    return limits.empty_share is None or (student.scores.overlap.empty_share or 0.0) >= limits.empty_share
+    return limits.min_specificity is None or (student.scores.overlap.specificity or 0.0) >= limits.min_specificity
 
 
 def loss_of(student: Student, objective: Objective) -> float:
@@ -111,6 +111,6 @@ def loss_of(student: Student, objective: Objective) -> float:
         case "latency_ms":
             assert student.scores.latency_ms is not None, "a study with this objective measures it for every student"
             return student.scores.latency_ms
-        case "empty_share":
-            assert student.scores.overlap.empty_share is not None, "a study with this objective has negative images"
-            return -student.scores.overlap.empty_share
+        case "specificity":
+            assert student.scores.overlap.specificity is not None, "a study with this objective has negative images"
+            return -student.scores.overlap.specificity

@@ -25,7 +25,7 @@ from kdsearch.trials.record import Student, TrialRecord
 ROLES = {
     "member": ("student on the front", "circle"),
     "twin": ("its undistilled twin", "circle-open"),
-    "plain": ("best undistilled student of its size", "triangle-up"),
+    "undistilled": ("best undistilled student of its size", "triangle-up"),
     "teacher": ("teacher", "star"),
 }
 """Name and symbol of each role in a confirmation."""

@@ -100,7 +100,7 @@ def report_page(report: ReportData) -> str:
         tested=_answers(report.tested),
         variants=[VARIANTS_HEAD, *variant_rows(report.variants)] if report.variants else [],
         variants_verdict=verdict(report.variants) if report.variants else "",
-        part="test" if study.score_test else "validation",
+        part="test" if study.report_test_scores else "validation",
         stopped=counts["stopped"],
         curves=_chart(curves_figure(report.records, {student.number for student in report.front})),
         importance=_chart(importance_figure(report.importances)) if report.importances else "",

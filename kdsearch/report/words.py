@@ -35,7 +35,7 @@ ARCHITECTURES: dict[Architecture, str] = {
     "segformer": "SegFormer",
     "dpt": "DPT",
 }
-VERDICTS = {"not shown": "inconclusive"}
+VERDICTS = {"inconclusive": "inconclusive"}
 """Stored verdicts that are displayed under another name."""
 
 
@@ -53,7 +53,7 @@ def student_words(spec: StudentSpec) -> str:
 
 def layers_words(spec: StudentSpec) -> str:
     """``2 separable convolutions per stage``."""
-    count = f"{spec.convolutions} {spec.convolution} convolution{'s' * (spec.convolutions > 1)}"
+    count = f"{spec.convs_per_stage} {spec.conv} convolution{'s' * (spec.convs_per_stage > 1)}"
     return f"{count} per stage" if isinstance(spec, UNetSpec) else f"{count} per decoder stage"
 
 
@@ -63,7 +63,7 @@ def distillation_words(spec: DistillationSpec | None) -> str:
         return "no teacher"
     strides: dict[tuple[str, str], list[str]] = {}
     for term in spec.terms:
-        strides.setdefault((term.on, LOSSES[term.loss]), []).extend(_stride(term))
+        strides.setdefault((term.path, LOSSES[term.loss]), []).extend(_stride(term))
     return " + ".join(f"{on}{_at(found)} ({loss})" for (on, loss), found in strides.items())
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from kdsearch.campaign.preparation import open_materials
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig, replicates_of
 from kdsearch.data.dataset import Splits, group_of
 from kdsearch.distill.batches import Images, images_at
 from kdsearch.distill.loop import predict_logits
@@ -107,11 +107,11 @@ logger = logging.getLogger(__name__)
 
 
 def gather_repeats(study: StudyConfig, home: Path) -> tuple[Repeat, ...]:
-    """Scores every repeat that has finished students, on the test images if the study sets ``score_test``.
+    """Scores every repeat that has finished students, on the test images if the study sets ``report_test_scores``.
 
     Caches the scores next to the study's weights. Raises KdsearchError if images, a teacher or a study are missing.
     """
-    return tuple(repeat for one in repeats_of(study) if (repeat := _gather(one, home)) is not None)
+    return tuple(repeat for one in replicates_of(study) if (repeat := _gather(one, home)) is not None)
 
 
 def _gather(study: StudyConfig, home: Path) -> Repeat | None:
@@ -125,7 +125,7 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
         logger.warning("repeat %s has no finished student yet", study.name)
         return None
     materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
-    part = "test" if study.score_test else "validation"
+    part = "test" if study.report_test_scores else "validation"
     infos, lesion = materials.dataset.infos, materials.dataset.has_lesion
     scored = [position for position in _positions(materials.splits, part) if lesion[position]]
     dice = _scored(study, materials, home, students, part=part)

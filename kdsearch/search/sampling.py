@@ -70,12 +70,12 @@ def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig
 
     Undistilled students inherit only from undistilled ones, so that the effect of distillation can still be measured.
     """
-    donor = None if search.start == "cold" else _best_donor(recipe, students)
+    donor = None if search.start == "scratch" else _best_donor(recipe, students)
     if donor is None:
         return recipe
     epochs = recipe.training.epochs
-    short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherited_epochs * epochs))})
-    return recipe.model_copy(update={"training": short, "start": Inherited(donor=donor.number, cold_epochs=epochs)})
+    short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherit_epoch_fraction * epochs))})
+    return recipe.model_copy(update={"training": short, "start": Inherited(donor=donor.number, scratch_epochs=epochs)})
 
 
 def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
@@ -95,7 +95,7 @@ def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
     """Whether the narrow student can inherit from the wide one, which must match and be nowhere narrower."""
     if not isinstance(wide, UNetSpec) or not isinstance(narrow, UNetSpec) or wide.channels == narrow.channels:
         return False
-    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convolutions", "convolution"))
+    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convs_per_stage", "conv"))
     return alike and all(a >= b for a, b in zip(wide.channels, narrow.channels, strict=True))
 
 
@@ -164,9 +164,9 @@ class Mirror:
             constraints = {"constraints:limits": float(trial.user_attrs.get("violation", UNKNOWN_VIOLATION))}
         elif trial.state == TrialState.COMPLETE:
             values = [_scaled(name, value) for name, value in zip(objectives, trial.values, strict=True)]
-            if limits.empty_share is not None:
-                share = float(trial.user_attrs.get("empty_share", 0.0))
-                constraints = {"constraints:empty_share": limits.empty_share - share}
+            if limits.min_specificity is not None:
+                share = float(trial.user_attrs.get("specificity", 0.0))
+                constraints = {"constraints:specificity": limits.min_specificity - share}
         return create_trial(
             state=state,
             values=values,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeAlias
 
 from kdsearch.campaign.driver import Campaign
-from kdsearch.campaign.events import Ended, Resumed, Waiting
+from kdsearch.campaign.events import TrialEnded, Resumed, Waiting
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.distill.student import Donor
@@ -36,7 +36,7 @@ MOST_REJECTIONS = 500
 HOPELESS = 3
 """The study stops after this many failures of one kind."""
 
-TrialEvent: TypeAlias = Ended | Waiting | Resumed
+TrialEvent: TypeAlias = TrialEnded | Waiting | Resumed
 
 
 class StudyState:
@@ -173,7 +173,7 @@ class Trials:
 
         Batches start at multiples of their size, even after a killed driver or a batch cut short by ``--trials``.
         """
-        batch = self._study.search.batch
+        batch = self._study.search.ask_batch
         before = [record.number for record in self.state.records if record.outcome != "rejected"]
         waiting = [trial_of_job(job.id) for job in self._drawn]
         drawn = sorted([*before, *waiting])
@@ -220,7 +220,7 @@ class Trials:
             reject = partial(self._store.reject, proposal.number, reason, violation=violation)
             record = yield from self._campaign.write(reject)
             self.state.end(record)
-            yield Ended(record=record)
+            yield TrialEnded(record=record)
         return bool(reason)
 
     def _job(self, proposal: Proposal) -> Job:
@@ -269,7 +269,7 @@ class Trials:
         curve = learning_curve_of(record)
         if curve is not None and not self._study.search.deterministic:
             self._pruner.observe(curve)
-        yield Ended(record=record)
+        yield TrialEnded(record=record)
 
 
 def _stop_if_hopeless(study: str, ended: Sequence[TrialRecord], last: TrialRecord) -> None:
@@ -296,5 +296,5 @@ def _kind(record: TrialRecord) -> str:
 
 def _settings(record: TrialRecord) -> dict[str, str]:
     """All settings except the seed and the inherited weights."""
-    found = record.recipe.cold.settings() if record.recipe else {}
+    found = record.recipe.from_scratch.settings() if record.recipe else {}
     return {name: value for name, value in found.items() if name != "seed"}

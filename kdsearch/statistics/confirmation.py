@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.statistics.comparisons import Compared, NotWorse
 
-Role: TypeAlias = Literal["member", "twin", "plain"]
+Role: TypeAlias = Literal["member", "twin", "undistilled"]
 Kind: TypeAlias = Literal["confirm", "test"]
 """``confirm``: cross-validated on all images except the locked test images; ``test``: on those."""
-Verdict: TypeAlias = Literal["helps", "hurts", "not shown", "exploratory"]
+Verdict: TypeAlias = Literal["helps", "hurts", "inconclusive", "exploratory"]
 """``not shown`` means inconclusive; ``exploratory`` is the verdict of a pair that is not tested, because the pooled
 effect is inconclusive."""
 Testing: TypeAlias = Literal["one family", "pooled first"]
@@ -65,7 +65,7 @@ class ArmAnswer:
     dice: Estimate
     dice_at_size: float
     """At the study's size, as in the search."""
-    flattered: float | None
+    selection_bias: float | None
     """Selection bias: the search's Dice minus ``dice_at_size``; None if the search did not choose this network, or
     chose it with inherited weights."""
     std_images: float
@@ -169,7 +169,7 @@ class Confirmation:
 def verdict_of(difference: Compared) -> Verdict:
     """Returns whether a difference is a significant improvement, a significant loss, or inconclusive."""
     if not difference.shown:
-        return "not shown"
+        return "inconclusive"
     return "helps" if difference.mean > 0 else "hurts"
 
 

@@ -86,7 +86,7 @@ def _corrected(found: Resampled, among: Bools) -> Corrected:
     return Corrected(dice=corrected, low=corrected + float(around[0]), high=corrected + float(around[1]))
 
 
-def flattery(dice: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED) -> float:
+def selection_bias(dice: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED) -> float:
     """Computes the selection bias in Dice of the best of several students, which was chosen by these images.
 
     ``dice`` holds N coefficients for each student, NaN for negative images; see ``standings``. Returns 0 if

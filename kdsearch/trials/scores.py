@@ -63,7 +63,7 @@ class Overlap:
     """Mean Jaccard index over those images, 0-1."""
     images: int
     """Number of images with a lesion."""
-    empty_share: float | None
+    specificity: float | None
     """Specificity: the fraction of negative images with an empty prediction; None if there are none."""
     empty_images: int
     """Number of negative images."""
@@ -186,8 +186,8 @@ class Scores:
 
 def _overlap_metrics(overlap: Overlap, prefix: str) -> dict[str, float]:
     found = {"dice": overlap.dice, "dice_std": overlap.dice_std, "iou": overlap.iou}
-    if overlap.empty_share is not None:
-        found["empty_share"] = overlap.empty_share
+    if overlap.specificity is not None:
+        found["specificity"] = overlap.specificity
     return {f"{prefix}{name}": value for name, value in found.items() if value == value}  # noqa: PLR0124 - NaN differs from itself
 
 

@@ -21,7 +21,7 @@ from kdsearch.distill.materials import Trainers
 from kdsearch.environment import set_environment
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
-from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out, threads_for
+from kdsearch.workers.jobs import ENDS, Event, JobFailed, Job, WorkerLost, Resources, carry_out, threads_for
 
 LONGEST_S = 300.0
 """A paused worker continues after this at the latest; if its driver dies, another thread ends it immediately."""
@@ -247,7 +247,7 @@ class ProcessExecutor:
         silent = worker.stop_by is not None
         if event is None or isinstance(event, ENDS):
             worker.job, worker.stop_by = None, None
-        if isinstance(event, Failed) and event.traceback:  # its process may be broken, such as its CUDA context
+        if isinstance(event, JobFailed) and event.traceback:  # its process may be broken, such as its CUDA context
             self._kill(worker)
         return [] if silent or event is None else [event]
 
@@ -261,7 +261,7 @@ class ProcessExecutor:
         if worker.job is None or worker.stop_by is not None:
             return []
         how = f"signal {-(code or 0)}" if killed else f"exit code {code}"
-        return [Lost(job=worker.job.id, reason=f"the worker process ended with {how}")]
+        return [WorkerLost(job=worker.job.id, reason=f"the worker process ended with {how}")]
 
 
 @contextlib.contextmanager

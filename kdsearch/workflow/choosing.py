@@ -17,7 +17,7 @@ from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.search.pictures import Pictures
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.resampling import Difference, simultaneous_differences
-from kdsearch.statistics.selection import Standing, Standings, flattery
+from kdsearch.statistics.selection import Standing, Standings, selection_bias
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
 from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed, tested_claim, with_confirmed_dice
@@ -28,7 +28,7 @@ SEED_SPREAD = (
     "Changing only the training seed moves a student's Dice by 1 to 2 points (standard deviation), and more for the "
     "smallest students."
 )
-LEAST_FLATTERY = 0.001
+LEAST_SELECTION_BIAS = 0.001
 MOST_RESAMPLED = 40
 """How many of the best students the bootstrap of the selection bias chooses from."""
 MOST_COMPARED = 20
@@ -93,7 +93,7 @@ class Choice:
     """The rule's second choice; None if the trial was named, or no other student's Dice per image is known."""
     comparisons: tuple[Comparison, ...]
     """Smallest first."""
-    flattery: float = 0.0
+    selection_bias: float = 0.0
     """Selection bias of the best student within the budget, in Dice; 0 for other rules."""
     claim: str = ""
     """What is known from confirmation or test; empty if nothing is."""
@@ -115,9 +115,9 @@ class Choice:
     def caveats(self) -> dict[str, str]:
         """What limits the claim that this student is the right one: sentences by label."""
         found = {"confirmed": self.claim or NOT_CONFIRMED}
-        if self.flattery >= LEAST_FLATTERY:
+        if self.selection_bias >= LEAST_SELECTION_BIAS:
             found["optimism"] = (
-                f"Its Dice is about {100 * self.flattery:.1f} points too high because it is the best of many "
+                f"Its Dice is about {100 * self.selection_bias:.1f} points too high because it is the best of many "
                 "(bootstrap over groups of images)."
             )
         if self.standing is not None:
@@ -175,7 +175,7 @@ def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget
         sentence=sentence,
         runner_up=runner_up,
         comparisons=comparisons,
-        flattery=_flattery(known, [chosen, *others]) if rule.name == "best" else 0.0,
+        selection_bias=_flattery(known, [chosen, *others]) if rule.name == "best" else 0.0,
         standing=known.standings.get(chosen.number),
     )
 
@@ -251,7 +251,7 @@ def _flattery(known: Candidates, students: Iterable[Student]) -> float:
     """Selection bias of the best student, among those whose Dice per image is known."""
     here = {student.number: student for student in students if known.pictures.has_dice(student)}
     best = sorted(here.values(), key=lambda student: -student.scores.dice)[:MOST_RESAMPLED]
-    return flattery([known.pictures.dice(student) for student in best], known.pictures.groups) if best else 0.0
+    return selection_bias([known.pictures.dice(student) for student in best], known.pictures.groups) if best else 0.0
 
 
 def _measured(known: Candidates, student: Student) -> Candidate:

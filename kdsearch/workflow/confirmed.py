@@ -54,7 +54,7 @@ def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Ru
 
 
 def _why_smallest(chosen: Candidate, among: str, *, rule: Rule, found: Confirmation) -> str:
-    points, sealed = 100 * rule.tolerance, 100 * found.delta
+    points, sealed = 100 * rule.tolerance, 100 * found.margin
     if found.testing == "one family":
         return f"is the smallest of {among} that stays within {points:g} points of the best"
     largest, name = found.members[-1], str(chosen.student.number)
@@ -87,9 +87,9 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
     """The student's confirmed score, and the effect of distillation on it."""
     pilot = "" if found.repetitions > 2 else " (a pilot)"
     bias = ""
-    if member.flattered is not None:
-        direction = "low" if member.flattered < 0 else "high"
-        bias = f"; the search's Dice was {100 * abs(member.flattered):.1f} points too {direction}"
+    if member.selection_bias is not None:
+        direction = "low" if member.selection_bias < 0 else "high"
+        bias = f"; the search's Dice was {100 * abs(member.selection_bias):.1f} points too {direction}"
     text = (
         f"Cross-validated on {found.images} images, {found.folds} folds, {found.repetitions} "
         f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its settings give "

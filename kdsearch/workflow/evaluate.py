@@ -21,7 +21,7 @@ from kdsearch.data.native import NativeImage, native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.checks import native_score
-from kdsearch.export.loading import LoadedStudent
+from kdsearch.export.loading import Student
 from kdsearch.export.seen import Recognised, Seen, recognise
 from kdsearch.measure.scores import predict_classes
 from kdsearch.measure.surface import gather
@@ -43,7 +43,7 @@ class Evaluation:
     """At original resolution."""
 
 
-def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
+def data_of(text: str, on_invalid: str, student: Student) -> DataConfig:
     """The data set ``READER=FOLDER`` at the student's size; raises KdsearchError for any other text."""
     reader, _, folder = text.partition("=")
     if reader not in LICENCES:
@@ -56,14 +56,14 @@ def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
     source = {"reader": reader} | ({"folder": folder} if reader != "phantom" else {})
     try:
         size = student.description.input.size
-        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_defect": on_defect}))
+        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_invalid": on_invalid}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise KdsearchError(f"{text}: {first['msg']}") from None
 
 
 def read_evaluated(
-    student: LoadedStudent, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
+    student: Student, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
 ) -> Dataset:
     """The images; ``unseen`` leaves out those that trained or chose the student.
 
@@ -108,7 +108,7 @@ def _what_is_known(found: Recognised, *, looks: bool, unseen: bool) -> Iterator[
 
 
 def evaluate(
-    student: LoadedStudent,
+    student: Student,
     dataset: Dataset,
     data: DataConfig,
     *,

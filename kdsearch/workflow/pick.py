@@ -64,12 +64,12 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
 
 
 def none_within(students: tuple[Student, ...], study: StudyConfig) -> str:
-    """Explains that no finished student reaches ``search.limits.empty_share``."""
-    best = max(student.scores.overlap.empty_share or 0.0 for student in students)
+    """Explains that no finished student reaches ``search.limits.min_specificity``."""
+    best = max(student.scores.overlap.specificity or 0.0 for student in students)
     return (
         f"study {study.name}: none of {len(students)} finished students reaches a specificity of "
-        f"{study.search.limits.empty_share:g} on the negative images (search.limits.empty_share); the best reaches "
-        f"{best:.2f}; lower the limit, or also train on negative images (data.train_without_lesion)"
+        f"{study.search.limits.min_specificity:g} on the negative images (search.limits.min_specificity); the best reaches "
+        f"{best:.2f}; lower the limit, or also train on negative images (data.train_on_negatives)"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.config.load import dump_study
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig, replicates_of
 from kdsearch.errors import KdsearchError, NotRunYetError
 from kdsearch.front.dominance import front_of
 from kdsearch.search.store import read_store
@@ -46,7 +46,7 @@ class Front:
 
 def front(study: StudyConfig, home: Path) -> Front:
     """The study's front; for a study with repeats, that of averages. Raises SearchError if it was never run."""
-    if study.repeats == 1:
+    if study.replicates == 1:
         return front_of_one(study, home)
     from kdsearch.report.repeats import averaged
     from kdsearch.search.pictures import gather_repeats
@@ -128,10 +128,10 @@ def all_trials_table(study: StudyConfig, home: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if study.repeats == 1:
+    if study.replicates == 1:
         return trials_table(read_store(study, home).records())
     tables = {}
-    for place, one in enumerate(repeats_of(study), start=1):
+    for place, one in enumerate(replicates_of(study), start=1):
         try:
             tables[place] = trials_table(read_store(one, home).records())
         except NotRunYetError:

@@ -185,7 +185,7 @@ def test_typo_in_the_study_prints_one_screen_without_a_traceback(shell, place, c
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number from 1 to 1,000,000"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
         (["rnu", "tiny.yaml"], "invalid choice"),
-        (["pick", "tiny.yaml", "--min-empty-share", "0.9"], "--min-empty-share was renamed: write --min-specificity"),
+        (["pick", "tiny.yaml", "--min-specificity", "0.9"], "--min-specificity was renamed: write --min-specificity"),
         (["evaluate", "x", "--data", "busi=y"], "--data was renamed: write the data set after the folder"),
         (["evaluate", "x", "busi=y", "--csv", "z"], "--csv was renamed: write --out FILE"),
         (["run", "tiny.yaml", "--quiet", "--verbose"], "not allowed with argument"),
@@ -319,13 +319,13 @@ def test_broken_pipe_is_quiet(place):
 
 REPEATED = """
 name: repeated
-repeats: 2
-score_test: true
+replicates: 2
+report_test_scores: true
 data:
   sources: [{reader: phantom, images: 40}]
   size: 32
 teacher: {encoder_depth: 3, weights: none, training: {epochs: 1}}
-student: {width: 4, depth: 2, convolutions: 1}
+student: {width: 4, depth: 2, convs_per_stage: 1}
 distillation: {path: {choice: [none, logits]}}
 training: {epochs: 2}
 search: {sampler: grid, trials: 9, workers: 1, objectives: [dice]}
@@ -347,4 +347,4 @@ def test_repeated_study_is_averaged_over_splits_and_seeds(place):
     assert "| no teacher |" in tables
     assert "2 repeats: too few for a verdict on distillation, which needs 5" in tables
     (place / "tpe.yaml").write_text(REPEATED.replace("sampler: grid, ", ""), encoding="utf-8")
-    assert "repeats: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr
+    assert "replicates: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr

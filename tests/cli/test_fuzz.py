@@ -188,7 +188,7 @@ OPTIONS = st.sampled_from(
             "--int8-bound",
             "--runtime",
             "--unseen",
-            "--on-defect",
+            "--on-invalid",
             "--places",
             "--markdown",
             "--latex",
@@ -197,7 +197,7 @@ OPTIONS = st.sampled_from(
             "--png",
             "--quiet",
             "--min-specificity",
-            "--min-empty-share",
+            "--min-specificity",
             "--help",
         ),
     ]

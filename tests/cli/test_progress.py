@@ -10,27 +10,27 @@ import pytest
 from rich.console import Console
 
 from kdsearch.campaign.events import (
-    Ended,
+    TrialEnded,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    DataReady,
+    LoadingData,
     Resumed,
-    Searching,
-    TrackingAway,
-    TrackingBack,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
     TrainingTeachers,
     Waiting,
 )
 from kdsearch.cli.progress import Progress, noise_of
 from kdsearch.cli.view import describe, render
-from kdsearch.confirm.driver import Dropped, Scored, Sealed
+from kdsearch.confirm.driver import MemberDropped, FoldScored, PlanFixed
 from kdsearch.confirm.plan import make_plan
 from kdsearch.confirm.store import FoldResult
 from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 from tests.confirm.test_plan import distilled
 from tests.front.students import recipe, scores, student
 
@@ -43,7 +43,7 @@ MATERIALS = SimpleNamespace(
     teacher=SimpleNamespace(headline=scores(dice=0.868, params=1_187_441, macs=9).headline),
     unlabelled=None,
 )
-READY = MaterialsReady(materials=MATERIALS, device="cpu")
+READY = DataReady(materials=MATERIALS, device="cpu")
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def _handle(progress, *events):
 def test_epochs_and_troubles_of_the_teacher_are_shown(progress):
     lines = _handle(
         progress,
-        Reading(),
+        LoadingData(),
         TrainingTeachers(jobs=(TEACHER,)),
-        Progressed(job=TEACHER, report=LAST),
+        EpochEnded(job=TEACHER, report=LAST),
         CheckpointFailed(job=TEACHER, reason="no checkpoint: disk full"),
     )
     assert lines[2:] == ["teacher: epoch 20/20, Dice 74.3 %", "teacher: continues with no checkpoint: disk full"]
@@ -86,8 +86,8 @@ def test_several_teachers_have_numbers(progress):
     lines = _handle(
         progress,
         TrainingTeachers(jobs=others),
-        Progressed(job=others[1], report=LAST),
-        Progressed(job=others[0], report=LAST),
+        EpochEnded(job=others[1], report=LAST),
+        EpochEnded(job=others[0], report=LAST),
     )
     assert [line.split(":")[0] for line in lines] == ["", "teacher 2 of 2", "teacher 1 of 2"]
     shown = _shown(progress)
@@ -100,7 +100,7 @@ def test_log_has_every_tenth_epoch_of_the_teacher_and_the_last(progress):
     lines = _handle(
         progress,
         TrainingTeachers(jobs=(TEACHER,)),
-        *(Progressed(job=TEACHER, report=dataclasses.replace(REPORT, epoch=n, epochs=25)) for n in range(1, 26)),
+        *(EpochEnded(job=TEACHER, report=dataclasses.replace(REPORT, epoch=n, epochs=25)) for n in range(1, 26)),
     )
     assert [line.split(",")[0] for line in lines if line] == [f"teacher: epoch {n}/25" for n in (10, 20, 25)]
 
@@ -109,7 +109,7 @@ def test_noise_of_the_images_is_shown_before_the_search(progress):
     (line,) = _handle(progress, READY)
     assert line.splitlines() == ["teacher   Dice 86.8 %, 1.19M params, 9 MACs", noise_of(2)]
     assert "2 validation images with a lesion: differences below about 34.7 Dice points are within noise" in line
-    _handle(progress, Searching(records=(), target=3, page=""))
+    _handle(progress, SearchStarted(records=(), target=3, page=""))
     assert noise_of(2) in _shown(progress)
 
 
@@ -118,17 +118,17 @@ def test_unlabelled_images_are_counted(progress):
         whole=SimpleNamespace(infos=[None] * 9, remarks=()), positions=(0, 1, 4), sources=("breast",)
     )
     materials = SimpleNamespace(**{**vars(MATERIALS), "unlabelled": part})
-    (line,) = _handle(progress, MaterialsReady(materials=materials, device="cpu"))
+    (line,) = _handle(progress, DataReady(materials=materials, device="cpu"))
     expected = "unlabelled 3 images from breast; 6 that belong to validation or test images are left out"
     assert line.splitlines()[-1] == expected
-    _handle(progress, Searching(records=(), target=3, page=""))
+    _handle(progress, SearchStarted(records=(), target=3, page=""))
     assert expected in _shown(progress)
 
 
 def test_trial_is_shown_by_its_number(progress):
-    _handle(progress, READY, Searching(records=(), target=3, page=""))
+    _handle(progress, READY, SearchStarted(records=(), target=3, page=""))
     _handle(progress, JobStarted(job=job_of_trial(7), recipe=recipe(), cost=Cost(params=5_550, macs=9)))
-    lines = _handle(progress, Progressed(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
+    lines = _handle(progress, EpochEnded(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
     assert lines == ["", "trial 7: has a checkpoint again"]
     assert "trial 7" in _shown(progress)
     assert "logits, 5.55k params" in _shown(progress)
@@ -136,18 +136,18 @@ def test_trial_is_shown_by_its_number(progress):
 
 
 def test_trial_that_inherits_names_its_parent(progress):
-    inherited = recipe().model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
+    inherited = recipe().model_copy(update={"start": Inherited(donor=12, scratch_epochs=30)})
     (line,) = _handle(progress, JobStarted(job=job_of_trial(7), recipe=inherited, cost=Cost(params=5_550, macs=9)))
     assert line == "trial 7: started, logits, 5.55k params, with weights of trial 12"
 
 
 def test_search_shows_what_is_done_what_is_left_and_the_best_of_each_size(progress):
-    _handle(progress, READY, Searching(records=(), target=4, page=""))
+    _handle(progress, READY, SearchStarted(records=(), target=4, page=""))
     made = [student(0, 0.7, 9_000), student(1, 0.6, 8_000), student(2, 0.8, 90_000)]
     records = [TrialRecord(number=one.number, outcome="finished", recipe=one.recipe, scores=one.scores) for one in made]
-    lines = _handle(progress, *(Ended(record=record) for record in records))
+    lines = _handle(progress, *(TrialEnded(record=record) for record in records))
     assert lines[0] == "trial 0: Dice 70.0 %, 9k params (1 of 4)"
-    _handle(progress, Ended(record=TrialRecord(number=3, outcome="rejected", recipe=None)))
+    _handle(progress, TrialEnded(record=TrialRecord(number=3, outcome="rejected", recipe=None)))
     shown = " ".join(_shown(progress, now=30.0).split())
     assert "trials 3 of 4 done, 1 rejected before training · about 10 s left" in shown
     assert "best up to 10k trial 0 Dice 70.0 % 9k params logits" in shown
@@ -155,13 +155,13 @@ def test_search_shows_what_is_done_what_is_left_and_the_best_of_each_size(progre
 
 
 def test_troubles_are_shown_until_they_are_over(progress):
-    waiting, away = Waiting(reason="locked", what="the database is busy"), TrackingAway(reason="no route")
-    lines = _handle(progress, Reading(), waiting, away)
+    waiting, away = Waiting(reason="locked", what="the database is busy"), TrackingDown(reason="no route")
+    lines = _handle(progress, LoadingData(), waiting, away)
     assert lines[1] == "waiting: the database is busy (locked); retrying, nothing is lost"
     assert "kdsearch sync uploads the rest later" in lines[2]
     assert "the database is busy" in _shown(progress)
     assert "no route" in _shown(progress)
-    _handle(progress, Resumed(), TrackingBack())
+    _handle(progress, Resumed(), TrackingRestored())
     assert "busy" not in _shown(progress)
     assert "no route" not in _shown(progress)
 
@@ -169,14 +169,14 @@ def test_troubles_are_shown_until_they_are_over(progress):
 def test_confirmation_shows_each_network_and_drops_what_is_not_trained(progress, tiny):
     members = [distilled(3, 0.72, 1_000), distilled(5, 0.82, 30_000)]
     plan = make_plan(tiny, members, {}, partitions=[["0", "1"]])
-    sealed = Sealed(prepared=SimpleNamespace(plan=plan, seconds=80.0), number=1, when="now", results=())
+    sealed = PlanFixed(prepared=SimpleNamespace(plan=plan, seconds=80.0), number=1, when="now", results=())
     assert _handle(progress, sealed) == [""]
     assert "trainings 0 of 8 done · about 1 min left" in _shown(progress)
     job = plan.job(next(plan.repeats()))
-    _handle(progress, Progressed(job=job, report=REPORT))
+    _handle(progress, EpochEnded(job=job, report=REPORT))
     assert "3/20" in _shown(progress)
     result = FoldResult(arm="3", repetition=0, fold=0, scores=scores(dice=0.743, params=1_000, macs=9))
-    lines = _handle(progress, Scored(result=result), Dropped(arm="3", reason="behind trial 5"))
+    lines = _handle(progress, FoldScored(result=result), MemberDropped(arm="3", reason="behind trial 5"))
     assert lines == ["trial 3, repetition 1, fold 1: Dice 74.3 % (1 of 8)", "dropped trial 3: behind trial 5"]
     shown = " ".join(_shown(progress, now=2.0).split())
     assert "3/20" not in shown, "it is done"

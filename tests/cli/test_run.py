@@ -16,7 +16,7 @@ def test_header_says_what_is_searched_within_which_limits_on_what():
             "name": "mine",
             "device": "cpu",
             "data": {"size": 64},
-            "search": {"trials": 26, "workers": 2, "limits": {"params": "1M", "macs": "120M", "empty_share": 0.9}},
+            "search": {"trials": 26, "workers": 2, "limits": {"params": "1M", "macs": "120M", "specificity": 0.9}},
         }
     )
     assert header(study) == [
@@ -32,7 +32,7 @@ def test_header_says_what_is_searched_within_which_limits_on_what():
     ("changes", "line"),
     [
         (
-            {"search": {"objectives": ("dice", "empty_share"), "sampler": "random"}},
+            {"search": {"objectives": ("dice", "specificity"), "sampler": "random"}},
             "(random), maximize Dice and specificity",
         ),
         ({"search": {"objectives": ("dice",)}}, "(TPE), maximize Dice"),

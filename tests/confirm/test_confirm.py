@@ -21,7 +21,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import Scored, Sealed, confirm_study
+from kdsearch.confirm.driver import FoldScored, PlanFixed, confirm_study
 from kdsearch.confirm.store import TEACHER, open_confirmation
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.store import open_store
@@ -43,7 +43,7 @@ def _confirm(*, stop_after=None, anew=False):
         except StopIteration as end:
             return end.value, seen
         seen.append(event)
-        if stop_after is not None and sum(isinstance(one, Scored) for one in seen) >= stop_after:
+        if stop_after is not None and sum(isinstance(one, FoldScored) for one in seen) >= stop_after:
             events.close()
             return None, seen
 
@@ -78,7 +78,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert (found.folds, found.repetitions, found.number) == (2, 2, 1)
     assert 25 < found.images < 40
     assert found.effects
-    assert found.verdict == "not shown"
+    assert found.verdict == "inconclusive"
     assert all(0 <= arm.dice.low <= arm.dice.mean <= arm.dice.high <= 1 for arm in (*found.arms, found.teacher))
 
     assert main(["confirm", "study.yaml", "--json"]) == 0, "again: the same answers, nothing trained"
@@ -102,8 +102,8 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
 
     picked = study.pick(params=str(member.params), registry=False, latency=False)
     assert picked.trial in {arm.trial for arm in found.members}
-    assert "best confirmed Dice of" in picked.why
-    assert "Cross-validated on" in picked.caution
+    assert "best confirmed Dice of" in picked.reason
+    assert "Cross-validated on" in picked.warning
     assert "Cross-validated on" in (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     smallest = study.pick(smallest_within=1.0, registry=False, latency=False, out="smallest")
     assert smallest.trial == found.members[0].trial
@@ -112,7 +112,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
 @pytest.mark.usefixtures("searched")
 def test_not_confirmed_is_said():
     picked = kdsearch.Study("study.yaml", home="home").pick(registry=False, latency=False)
-    assert "kdsearch confirm gives an honest one" in picked.caution
+    assert "kdsearch confirm gives an honest one" in picked.warning
 
 
 @pytest.mark.usefixtures("searched")
@@ -121,14 +121,14 @@ def test_stopped_confirmation_resumes_to_the_same_numbers(stages):
     for stop in (1, 2, 3):
         assert _confirm(stop_after=stop)[0] is None
     resumed, seen = _confirm()
-    assert sum(isinstance(one, Scored) for one in seen) < 4 * (len(whole.arms) + 1), "some were there already"
+    assert sum(isinstance(one, FoldScored) for one in seen) < 4 * (len(whole.arms) + 1), "some were there already"
     assert dataclasses.replace(resumed, sealed=whole.sealed) == whole
 
 
 @pytest.mark.usefixtures("searched")
 def test_every_fold_is_scored_once_by_last_weights():
     found, seen = _confirm()
-    scored = [(one.result.arm, one.result.repetition, one.result.fold) for one in seen if isinstance(one, Scored)]
+    scored = [(one.result.arm, one.result.repetition, one.result.fold) for one in seen if isinstance(one, FoldScored)]
     assert len(scored) == len(set(scored)) == 4 * (len(found.arms) + 1)
     study = load_study(Path("study.yaml"))
     store = open_confirmation(URL, "tiny", study_id=open_store(study, Path("home"), create=False).id)
@@ -140,7 +140,7 @@ def test_every_fold_is_scored_once_by_last_weights():
 @pytest.mark.usefixtures("searched")
 def test_images_of_a_fold_train_nothing_in_it():
     _, seen = _confirm(stop_after=1)
-    prepared = next(one.prepared for one in seen if isinstance(one, Sealed))
+    prepared = next(one.prepared for one in seen if isinstance(one, PlanFixed))
     for repetition in prepared.folds:
         for fold in repetition:
             assert set(fold.train).isdisjoint(fold.validation)
@@ -150,19 +150,19 @@ def test_images_of_a_fold_train_nothing_in_it():
 @pytest.mark.usefixtures("searched")
 def test_other_settings_are_refused_once_it_is_sealed_but_for_a_new_plan(capsys):
     _confirm(stop_after=1)
-    Path("study.yaml").write_text(CONFIRMABLE.replace("folds: 2", "folds: 2, delta: 0.03"), encoding="utf-8")
+    Path("study.yaml").write_text(CONFIRMABLE.replace("folds: 2", "folds: 2, margin: 0.03"), encoding="utf-8")
     assert main(["confirm", "study.yaml"]) == 2
-    assert "confirm.delta: was 0.02, is 0.03" in capsys.readouterr().err
+    assert "confirm.margin: was 0.02, is 0.03" in capsys.readouterr().err
     found, _ = _confirm(anew=True)
     assert found.number == 2
-    assert found.delta == 0.03
+    assert found.margin == 0.03
 
 
 @pytest.mark.usefixtures("searched")
 def test_plan_that_was_changed_after_it_was_sealed_is_refused():
     _confirm(stop_after=1)
     stored = optuna.load_study(storage=URL, study_name="tiny.confirm-1")
-    stored.set_user_attr("plan", stored.user_attrs["plan"].replace('"delta": 0.02', '"delta": 0.5'))
+    stored.set_user_attr("plan", stored.user_attrs["plan"].replace('"margin": 0.02', '"margin": 0.5'))
     with pytest.raises(SearchError, match="was changed after it was sealed"):
         _confirm()
 
@@ -191,7 +191,7 @@ def test_study_that_never_ran_has_nothing_to_confirm(capsys):
 
 @pytest.mark.usefixtures("searched")
 def test_repeats_and_confirm_exclude_each_other():
-    study = load_study(Path("study.yaml")).model_copy(update={"repeats": 2})
+    study = load_study(Path("study.yaml")).model_copy(update={"replicates": 2})
     with pytest.raises(KdsearchError, match="repeats and confirm cannot be combined"):
         list(confirm_study(study, home=Path("home")))
 
@@ -200,12 +200,12 @@ def test_repeats_and_confirm_exclude_each_other():
 def test_racing_answers_for_each_planned_student_or_says_why_not():
     Path("study.yaml").write_text(CONFIRMABLE.replace("folds: 2", "folds: 2, racing: true"), encoding="utf-8")
     found, seen = _confirm()
-    (plan,) = {one.prepared.plan.digest: one.prepared.plan for one in seen if isinstance(one, Sealed)}.values()
+    (plan,) = {one.prepared.plan.digest: one.prepared.plan for one in seen if isinstance(one, PlanFixed)}.values()
     answered, left_out = {arm.id for arm in found.arms}, {arm for arm, _ in found.left_out}
     assert plan.settings.racing
     assert answered | left_out == {arm.id for arm in plan.arms}
     assert not answered & left_out
-    scored = [one.result.arm for one in seen if isinstance(one, Scored)]
+    scored = [one.result.arm for one in seen if isinstance(one, FoldScored)]
     assert {arm: scored.count(arm) for arm in answered} == dict.fromkeys(answered, 4), "in every fold, twice"
     assert all(scored.count(arm) < 4 for arm in left_out)
 

@@ -69,9 +69,9 @@ def test_refit_carries_what_was_confirmed(capsys):
     study.test(trial)
     picked = study.pick(refit=True, registry=False, latency=False)
     assert picked.trial == trial
-    assert f"plan {confirmed.plan}: its settings give Dice {confirmed.members[0].dice} %" in picked.caution
-    assert "On the" in picked.caution
-    assert "locked test images with a lesion, used once" in picked.caution
+    assert f"plan {confirmed.plan}: its settings give Dice {confirmed.members[0].dice} %" in picked.warning
+    assert "On the" in picked.warning
+    assert "locked test images with a lesion, used once" in picked.warning
     capsys.readouterr()
 
 
@@ -89,7 +89,7 @@ def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys)
 
 
 def test_registered_version_says_what_its_scores_are_of(tested):
-    version = _study().pick(refit=True, latency=False).registered
+    version = _study().pick(refit=True, latency=False).model_uri
     client = mlflow.MlflowClient(f"sqlite:///{tested}/mlflow.db")
     assert client.get_model_version("tiny", version.rpartition("/")[2]).tags["scored_on"] == "test"
 
@@ -101,7 +101,7 @@ def test_of_two_tests_each_can_be_shipped_and_the_last_is():
     assert study.pick(refit=True, registry=False, latency=False).trial == 0
     older = study.pick(refit=True, trial=1, registry=False, latency=False)
     assert older.trial == 1
-    assert "used 2 times" in older.caution
+    assert "used 2 times" in older.warning
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def _looks(config, home):
 
 def _config(reader, folder, **given):
     sources = ({"reader": reader, "folder": str(folder), **given},)
-    return DataConfig.model_validate({"sources": sources, "size": 32, "on_defect": "skip"})
+    return DataConfig.model_validate({"sources": sources, "size": 32, "on_invalid": "skip"})
 
 
 def test_each_thing_is_found_where_it_was_put(folder, home):
@@ -101,7 +101,7 @@ def test_composition_counts_images_groups_and_areas(folder, home):
 
 @pytest.mark.realdata
 def test_busi_has_what_is_known_of_it(real_data, real_home):
-    config = _config("busi", real_data / "busi").model_copy(update={"on_defect": "stop"})
+    config = _config("busi", real_data / "busi").model_copy(update={"on_invalid": "stop"})
     looks = _looks(config, real_home)
     found = {finding.what: finding for finding in findings(looks)}
     assert len(found["masks in several files, which were merged"].ids) == 17

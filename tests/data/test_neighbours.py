@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.campaign.events import MaterialsReady
+from kdsearch.campaign.events import DataReady
 from kdsearch.cli.main import main
 from kdsearch.cli.progress import facts_about_images
 from kdsearch.config.data import DataConfig, FolderSource
@@ -41,7 +41,7 @@ def _loaded(folder, home, **given):
     source = FolderSource(reader="folder", folder=str(folder), **given)
     config = DataConfig(sources=(source,), size=32)
     dataset = load_dataset(config, home)
-    return dataset, split(dataset, config.split, train_without_lesion=False)
+    return dataset, split(dataset, config.split, train_on_negatives=False)
 
 
 def test_frames_of_a_video_in_different_parts_are_counted(tmp_path):
@@ -69,7 +69,7 @@ def test_caution_is_stored_and_said_by_run_and_data(tmp_path, monkeypatch, capsy
     summary = summarise(dataset, splits)
     assert "scores are probably too high" in summary.caution
     assert read_summary(dump_summary(summary)) == summary
-    ready = MaterialsReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
+    ready = DataReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
     facts = facts_about_images(ready)
     assert any(line.startswith("warning   no groups (patients, videos) are given") for line in facts)
     monkeypatch.chdir(tmp_path)

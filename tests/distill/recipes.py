@@ -16,6 +16,6 @@ def recipe_of(study: StudyConfig, variant: tuple[str, str, str, str] | None, *, 
     path, loss, view, balance = variant
     content = recipe.model_dump()
     softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
-    term = {"on": path, "loss": loss, "teacher_view": view, "weight": 0.5, **softened}
+    term = {"path": path, "loss": loss, "teacher_view": view, "weight": 0.5, **softened}
     content["distillation"] = {"terms": (term,), "balance": balance}
     return Recipe.model_validate(content)

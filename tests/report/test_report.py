@@ -23,7 +23,7 @@ FRONT = STUDENTS[:2]
 
 
 def _page(*references):
-    study = StudyConfig(name="t", references=references)
+    study = StudyConfig(name="t", reference_points=references)
     return front_page(study, students=STUDENTS, front=FRONT, teacher=scores(dice=0.85, params=3_000_000, macs=10))
 
 
@@ -108,7 +108,7 @@ def test_member_that_is_best_for_another_objective_is_listed():
 
 def test_student_that_inherited_names_its_parent_in_the_table():
     first = FRONT[0]
-    recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
+    recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, scratch_epochs=30)})
     inherited = dataclasses.replace(first, recipe=recipe, donor_epochs=50, donor_seconds=7.0)
     assert "from trial 12 after 50 epochs" in " ".join(_shown([inherited, *FRONT[1:]], width=200).split())
     rows = json.loads(front_json([inherited, *FRONT[1:]]))

@@ -22,7 +22,7 @@ from tests.front.students import student
     ("spec", "words", "layers"),
     [
         (
-            UNetSpec(width=8, depth=4, growth=1.3, convolutions=2, convolution="separable"),
+            UNetSpec(width=8, depth=4, growth=1.3, convs_per_stage=2, conv="separable"),
             "5 stages from 8 channels, ×1.3",
             "2 separable convolutions per stage",
         ),
@@ -38,22 +38,22 @@ def test_student_in_words(spec, words, layers):
 
 
 def _mse(stride):
-    return MseTerm(on="attention", loss="mse", stride=stride)
+    return MseTerm(path="attention", loss="mse", stride=stride)
 
 
 @pytest.mark.parametrize(
     ("terms", "words"),
     [
-        ((DmlTerm(on="logits", loss="dml"),), "logits (DML)"),
-        ((MseTerm(on="hidden", loss="mse", stride=8),), "hidden at stride 8 (MSE)"),
+        ((DmlTerm(path="logits", loss="dml"),), "logits (DML)"),
+        ((MseTerm(path="hidden", loss="mse", stride=8),), "hidden at stride 8 (MSE)"),
         (
-            (DmlTerm(on="logits", loss="dml"), _mse(4), _mse(8), AffinityTerm(on="hidden", loss="affinity")),
+            (DmlTerm(path="logits", loss="dml"), _mse(4), _mse(8), AffinityTerm(path="hidden", loss="affinity")),
             "logits (DML) + attention at strides 4, 8 (MSE) + hidden (affinity)",
         ),
     ],
 )
 def test_distillation_in_words(terms, words):
-    assert distillation_words(DistillationSpec(terms=terms, balance="added")) == words
+    assert distillation_words(DistillationSpec(terms=terms, loss_mix="add")) == words
     assert distillation_words(None) == "no teacher"
 
 

@@ -15,7 +15,7 @@ from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.trials import StudyState, Trials
 from kdsearch.trials.record import EpochReport, job_of_trial, trial_of_job
 from kdsearch.workers.dispatcher import Dispatcher, Watchdog
-from kdsearch.workers.jobs import Succeeded
+from kdsearch.workers.jobs import JobSucceeded
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -122,7 +122,7 @@ def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> FakeDr
 
 def _dispatcher(study, store, executor, *, least_s):
     lost = {job_of_trial(record.number): record.lost for record in store.records() if record.lost}
-    watchdog = Watchdog(timeout=study.search.heartbeat_timeout, least_s=least_s)
+    watchdog = Watchdog(timeout=study.search.lost_after_epochs, least_s=least_s)
     return Dispatcher(executor, study=study.name, watchdog=watchdog, retries=study.search.retries, lost=lost)
 
 
@@ -138,7 +138,7 @@ def report_of(epoch, dice=0.5):
 
 def succeed(number):
     made = scores(dice=0.1 * (number + 1), params=100 - number, macs=20)
-    return Succeeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
+    return JobSucceeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
 
 
 def finish_trial(driver, number):

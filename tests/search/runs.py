@@ -9,7 +9,7 @@ from kdsearch.campaign.events import DriverEvent
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.trials.record import makes_teacher
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from tests.tiny import INLINE
 
 
@@ -20,4 +20,4 @@ def named(study_file: Callable[[str], Path], name: str, text: str = INLINE) -> S
 
 def of_trial(event: DriverEvent) -> bool:
     """Whether it tells of an epoch of a student."""
-    return isinstance(event, Progressed) and not makes_teacher(event.job)
+    return isinstance(event, EpochEnded) and not makes_teacher(event.job)

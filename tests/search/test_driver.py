@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from kdsearch.campaign.events import (
-    Ended,
+    TrialEnded,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    DataReady,
+    LoadingData,
     Resumed,
-    Searching,
+    SearchStarted,
     TrainingTeachers,
 )
 from kdsearch.campaign.preparation import read_images
@@ -32,7 +32,7 @@ from kdsearch.search.run import run_study
 from kdsearch.search.store import open_store
 from kdsearch.trials.record import job_of_trial, students_of
 from kdsearch.trials.scores import Cost
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from mlflow import MlflowClient
 from tests.data.pictures import write_image, write_mask
 from tests.front.students import scores
@@ -46,9 +46,9 @@ def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_pa
     shutil.copytree(tiny_home / "data", home / "data")
     events, records = finish(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
-    assert kinds[:6] == [Reading, TrainingTeachers, JobStarted, Progressed, MaterialsReady, Searching]
-    begun = kinds.index(Searching)
-    assert [kinds[begun:].count(kind) for kind in (JobStarted, Progressed, Ended)] == [3, 6, 3]
+    assert kinds[:6] == [LoadingData, TrainingTeachers, JobStarted, EpochEnded, DataReady, SearchStarted]
+    begun = kinds.index(SearchStarted)
+    assert [kinds[begun:].count(kind) for kind in (JobStarted, EpochEnded, TrialEnded)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
     assert all(weights_path(home, "whole", job_of_trial(number)).is_file() for number in range(3))
     client = MlflowClient(tracking.uri)
@@ -74,7 +74,7 @@ def test_study_that_is_broken_off_twice_goes_on_with_what_was_running_to_the_sam
     driver.close()
     driver, ended = run_study(study, home=home, tracking=tracking), 0
     for event in driver:
-        ended += isinstance(event, Ended)
+        ended += isinstance(event, TrialEnded)
         if ended == 1 and of_trial(event):
             break
     driver.close()
@@ -117,7 +117,7 @@ def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
 @pytest.mark.slow
 def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
     """The smallest student is within them, and random draws never hit it."""
-    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convolutions=1), size=32).params
+    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convs_per_stage=1), size=32).params
     text = INLINE.replace("{int: [2, 6]}", "{int: [4, 256]}, growth: {float: [1, 2]}")
     text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
     study = named(study_file, "next-to-nothing", text)
@@ -188,7 +188,7 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
 def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):
     study = named(study_file, "untouched")
     driver = run_study(study, home=home, tracking=tracking)
-    assert isinstance(next(driver), Reading)
+    assert isinstance(next(driver), LoadingData)
     before = open_store(study, home, create=False).id
     other = study.model_copy(update={"seed": 5})
     with pytest.raises(SearchError, match="run already, by process"):
@@ -198,8 +198,8 @@ def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_tr
 
 
 def test_place_for_checkpoints_that_cannot_be_used_is_named(study_file, home, tracking):
-    text = INLINE.replace("executor: inline", "executor: inline, checkpoints: 'nowhere://bucket/place'")
-    with pytest.raises(SearchError, match=r"search.checkpoints: nowhere://bucket/place/.* cannot be used"):
+    text = INLINE.replace("executor: inline", "executor: inline, checkpoint_url: 'nowhere://bucket/place'")
+    with pytest.raises(SearchError, match=r"search.checkpoint_url: nowhere://bucket/place/.* cannot be used"):
         finish(run_study(named(study_file, "nowhere", text), home=home, tracking=tracking))
 
 
@@ -253,6 +253,6 @@ def test_changed_images_are_refused_before_a_teacher_is_trained(study_file, tmp_
     write_image(tmp_path / "data" / "images" / "30.png", seed=30)
     write_mask(tmp_path / "data" / "masks" / "30.png")
     driver = run_study(study, home=tmp_path, tracking=tracking)
-    assert isinstance(next(driver), Reading)
+    assert isinstance(next(driver), LoadingData)
     with pytest.raises(SearchError, match="the images or their split have changed since its trials were trained"):
         next(driver)

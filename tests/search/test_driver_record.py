@@ -9,9 +9,9 @@ import sqlite3
 import pytest
 
 from kdsearch.campaign.events import (
-    Reading,
-    TrackingAway,
-    TrackingBack,
+    LoadingData,
+    TrackingDown,
+    TrackingRestored,
 )
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.run import run_study
@@ -39,10 +39,10 @@ def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_fil
         if list(trials_started([event])) == [0]:
             place.rename(tmp_path / "elsewhere")
             place.write_text("in the way")
-        if kinds[-1] is TrackingAway:
+        if kinds[-1] is TrackingDown:
             place.unlink()
             (tmp_path / "elsewhere").rename(place)
-    assert kinds.index(TrackingAway) < kinds.index(TrackingBack)
+    assert kinds.index(TrackingDown) < kinds.index(TrackingRestored)
     assert _trials_recorded(tracking, "away") == ["0", "1", "2"]
 
 
@@ -119,7 +119,7 @@ def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_
     study = named(study_file, "unrecorded", INLINE.replace("epochs: 1", "epochs: 2"))
     with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*/mlflow/mlflow.db cannot be used"):
         seen.extend(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{file}")))
-    assert not [event for event in seen if not isinstance(event, Reading)]
+    assert not [event for event in seen if not isinstance(event, LoadingData)]
 
 
 def test_front_s_page_is_recorded_again_only_if_a_trial_ended(study_file, home, tracking):

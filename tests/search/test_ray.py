@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.config.load import load_study
 from kdsearch.errors import SearchError
 from kdsearch.search.run import run_study
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from mlflow import MlflowClient
 from tests.search.setups import trials_started
 from tests.tiny import TINY
@@ -60,7 +60,7 @@ def test_study_outlives_a_node(study_file, cluster, home, record):
     progressed = []
 
     def lose_a_node(event):
-        progressed.append(isinstance(event, Progressed) and not makes_teacher(event.job))
+        progressed.append(isinstance(event, EpochEnded) and not makes_teacher(event.job))
         if sum(progressed) == 15 and progressed[-1]:
             machines.remove_node(nodes[1], allow_graceful=False)
 
@@ -69,7 +69,7 @@ def test_study_outlives_a_node(study_file, cluster, home, record):
     assert [record.number for record in records] == list(range(4))
     assert [record.outcome for record in records] == ["finished"] * 4
     assert [len(record.curve) for record in records] == [30] * 4
-    ended = [event.record.number for event in events if isinstance(event, Ended)]
+    ended = [event.record.number for event in events if isinstance(event, TrialEnded)]
     assert sorted(ended) == list(range(4)), "none twice"
     assert len(list(trials_started(events))) > 4
     client = MlflowClient(tracking.uri)
@@ -78,7 +78,7 @@ def test_study_outlives_a_node(study_file, cluster, home, record):
 
 
 def test_ray_and_processes_make_the_same_students(study_file, tiny_home, record, tmp_path):
-    batches = ", deterministic: true, batch: 2, pruning: {pruner: reach, warmup_epochs: 1, finished_trials: 1}"
+    batches = ", deterministic: true, ask_batch: 2, pruning: {pruner: reach, warmup_epochs: 1, finished_trials: 1}"
     results = []
     for executor in ("ray", "processes"):
         home = shutil.copytree(tiny_home, tmp_path / executor)
@@ -91,7 +91,7 @@ def test_ray_and_processes_make_the_same_students(study_file, tiny_home, record,
 
 def test_checkpoints_may_lie_where_fsspec_writes(study_file, home, record, tmp_path):
     place = f"file://{tmp_path / 'elsewhere'}"
-    study = _study(study_file, "local", trials=2, more=f", checkpoints: '{place}'")
+    study = _study(study_file, "local", trials=2, more=f", checkpoint_url: '{place}'")
     seen = []
 
     def look(_):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kdsearch
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
@@ -21,7 +21,7 @@ from kdsearch.search.run import run_study
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import makes_teacher
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from tests.search.setups import trials_started
 
 RELEASES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/expected.json"))
@@ -70,9 +70,9 @@ def test_trials_in_every_state_are_listed(stored):
 def test_a_study_is_resumed_with_its_teacher(stored):
     running = next(number for number, outcome in stored.outcomes.items() if outcome == "running")
     events = list(run_study(stored.study, home=Path("home"), tracking=choose_tracking(stored.tracking, {})))
-    assert not any(isinstance(event, Progressed) and makes_teacher(event.job) for event in events)
+    assert not any(isinstance(event, EpochEnded) and makes_teacher(event.job) for event in events)
     assert next(trials_started(events)) == running
-    ended = {event.record.number: event.record.outcome for event in events if isinstance(event, Ended)}
+    ended = {event.record.number: event.record.outcome for event in events if isinstance(event, TrialEnded)}
     assert ended[running] in ("finished", "stopped")
     assert open_store(stored.study, Path("home"), create=False).complete()
 
@@ -98,13 +98,13 @@ def test_a_student_is_picked(stored, capsys):
     best = max(stored.dice, key=lambda number: stored.dice[number])
     assert main(["pick", "study.yaml", "--trial", str(best), "--no-latency", "--no-registry", "--out", "again"]) == 0
     assert "kdsearch predict again" in capsys.readouterr().out.replace("\n", " ")
-    before, after = (kdsearch.load(folder)("images/images/00.png") for folder in ("picked", "again"))
+    before, after = (kdsearch.load_student(folder)("images/images/00.png") for folder in ("picked", "again"))
     assert np.array_equal(before, after)
 
 
 @pytest.mark.usefixtures("stored")
 def test_a_picked_folder_is_read(capsys):
     for runtime in ("onnx", "int8", "torch"):
-        assert kdsearch.load("picked", runtime=runtime)("images/images/00.png").shape == (32, 32)
+        assert kdsearch.load_student("picked", runtime=runtime)("images/images/00.png").shape == (32, 32)
     assert main(["evaluate", "picked", "folder=images"]) == 0
     assert "36 of 48 images were used to train or choose this student" in capsys.readouterr().out

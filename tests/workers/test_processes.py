@@ -17,7 +17,7 @@ import pytest
 from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
 from kdsearch.search.recipes import choose
-from kdsearch.workers.jobs import Job, Lost, Progressed, Resources, Succeeded
+from kdsearch.workers.jobs import Job, WorkerLost, EpochEnded, Resources, JobSucceeded
 from kdsearch.workers.processes import Pause, ProcessExecutor
 from tests.search.setups import ONE_THREAD, make_place, until, until_room
 
@@ -62,32 +62,32 @@ def _children() -> set[int]:
 
 def test_interrupt_does_not_reach_workers(executor, job):
     executor.submit(job(0, epochs=3))
-    until(executor, Progressed)
+    until(executor, EpochEnded)
     (child,) = _children()
     os.kill(child, signal.SIGINT)
-    assert until(executor, Succeeded)[-1].job == "0"
+    assert until(executor, JobSucceeded)[-1].job == "0"
     assert _children() == {child}
 
 
 def test_killed_and_silent_jobs_go_on_from_their_checkpoint_to_the_same_student(executor, job, tmp_path):
     executor.submit(job(0, epochs=12))
-    whole = until(executor, Succeeded)
+    whole = until(executor, JobSucceeded)
     (tmp_path / "0.checkpoint").unlink()
     executor.submit(job(0, epochs=12))
-    until(executor, Progressed)
+    until(executor, EpochEnded)
     os.kill(*_children(), signal.SIGKILL)
-    assert until(executor, Lost)[-1] == Lost(job="0", reason="the worker process ended with signal 9")
+    assert until(executor, WorkerLost)[-1] == WorkerLost(job="0", reason="the worker process ended with signal 9")
     assert executor.room() == 1
     executor.submit(job(0, epochs=12))
-    until(executor, Progressed)
+    until(executor, EpochEnded)
     os.kill(*_children(), signal.SIGSTOP)
     executor.drop("0")
     assert executor.room() == 1
     executor.submit(job(0, epochs=12))
-    again = until(executor, Succeeded)
+    again = until(executor, JobSucceeded)
     assert again[-1].trained.weights == whole[-1].trained.weights
     assert again[-1].trained.scores.overlap == whole[-1].trained.scores.overlap
-    dice = [[event.report.dice for event in events if isinstance(event, Progressed)] for events in (whole, again)]
+    dice = [[event.report.dice for event in events if isinstance(event, EpochEnded)] for events in (whole, again)]
     assert dice[0] == dice[1]
 
 
@@ -96,14 +96,14 @@ def test_worker_killed_while_it_starts_is_replaced(executor, job):
     executor.drop("0")  # so that another starts
     executor.submit(job(1))
     os.kill(*_children(), signal.SIGKILL)
-    assert until(executor, Lost)[-1].job == "1"
+    assert until(executor, WorkerLost)[-1].job == "1"
     executor.submit(job(1))
-    assert until(executor, Succeeded)[-1].job == "1"
+    assert until(executor, JobSucceeded)[-1].job == "1"
 
 
 def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(executor, job, tmp_path):
     executor.submit(job(0, epochs=10_000))
-    until(executor, Progressed)
+    until(executor, EpochEnded)
     (child,) = _children()
     os.kill(child, signal.SIGSTOP)
     executor.stop("0", within_s=0.5)
@@ -111,7 +111,7 @@ def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(executor, job, 
     assert child not in _children()
     assert not list(tmp_path.glob("0.checkpoint*"))
     executor.submit(job(1))
-    assert until(executor, Succeeded)[-1].job == "1"
+    assert until(executor, JobSucceeded)[-1].job == "1"
 
 
 def test_workers_start_outside_of_the_main_thread_and_ignore_an_interrupt_from_their_first_moment(executor):
@@ -166,7 +166,7 @@ def test_worker_that_cannot_start_stops_the_study():
     executor = ProcessExecutor(Resources(device="nowhere", threads=1), workers=1)
     try:
         with pytest.raises(SearchError, match=r"a worker process could not start \(exit code 1\)"):
-            until(executor, Succeeded)
+            until(executor, JobSucceeded)
     finally:
         executor.close()
 
@@ -204,7 +204,7 @@ def _spent_while_quiet(executor, workers):
 def _until_both_progress(executor):
     seen = set()
     while seen != {"0", "1"}:
-        seen.add(until(executor, Progressed)[-1].job)
+        seen.add(until(executor, EpochEnded)[-1].job)
 
 
 def test_worker_whose_driver_never_ends_the_rest_goes_on():

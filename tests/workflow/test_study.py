@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kdsearch
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.cli.main import main
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
@@ -59,10 +59,10 @@ def test_chart_draws_every_student(study):
 def test_student_is_picked_within_a_budget_and_loaded(study):
     picked = study.pick(params="1k", out="small", registry=False, latency=False)
     assert picked.trial == 1
-    assert "best validation Dice of 3 students within params ≤ 1,000" in picked.why
-    assert picked.registered is None
+    assert "best validation Dice of 3 students within params ≤ 1,000" in picked.reason
+    assert picked.model_uri is None
     assert picked.load()("images/images/00.png").shape == (32, 32)
-    assert study.pick(trial=SMALLEST, out="chosen", registry=False, latency=False).why.startswith(
+    assert study.pick(trial=SMALLEST, out="chosen", registry=False, latency=False).reason.startswith(
         f"Trial {SMALLEST}, as requested"
     )
 
@@ -124,7 +124,7 @@ def test_study_is_run_and_its_events_are_heard():
         study.front()
     events = []
     assert study.run(on_event=events.append, trials=2) is study
-    assert sum(isinstance(event, Ended) for event in events) == 2
+    assert sum(isinstance(event, TrialEnded) for event in events) == 2
     assert len(study.trials()) == 2
     assert study.run(trials=2).front().index.isin([0, 1]).all()
 
@@ -174,7 +174,7 @@ def test_study_survives_pickling(study):
     assert again.front().equals(study.front())
 
 
-REPEATED = INLINE.replace("name: tiny", "name: tiny\nrepeats: 2").replace("inline", "inline, sampler: grid")
+REPEATED = INLINE.replace("name: tiny", "name: tiny\nreplicates: 2").replace("inline", "inline, sampler: grid")
 
 
 @pytest.mark.usefixtures("place")
