@@ -9,7 +9,7 @@ from kdsearch.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kdsearch.export.loading import Student, Runtime
+    from kdsearch.export.loading import Runtime, Student
     from kdsearch.study import Study
 
 __all__ = ["Study", "__version__", "load"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdsearch.campaign.events import DriverEvent
     from kdsearch.confirm.driver import ConfirmEvent
     from kdsearch.export.folder import Form
-    from kdsearch.export.loading import Student, Runtime
+    from kdsearch.export.loading import Runtime, Student
     from kdsearch.front.rules import Budget, Rule
     from kdsearch.statistics.confirmation import Confirmation
     from kdsearch.workflow.choosing import Candidates, Choice

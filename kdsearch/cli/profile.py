@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kdsearch.campaign.events import DriverEvent, TrialEnded, JobStarted, SearchStarted
+from kdsearch.campaign.events import DriverEvent, JobStarted, SearchStarted, TrialEnded
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued

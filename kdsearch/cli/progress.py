@@ -8,20 +8,20 @@ from statistics import fmean
 from typing import TypeAlias
 
 from kdsearch.campaign.events import (
-    DriverEvent,
-    TrialEnded,
-    JobStarted,
     DataReady,
+    DriverEvent,
+    JobStarted,
     LoadingData,
     Resumed,
     SearchStarted,
     TrackingDown,
     TrackingRestored,
     TrainingTeachers,
+    TrialEnded,
     Waiting,
 )
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import ConfirmEvent, MemberDropped, FoldScored, PlanFixed
+from kdsearch.confirm.driver import ConfirmEvent, FoldScored, MemberDropped, PlanFixed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.report.words import path_words

@@ -13,22 +13,22 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsearch.campaign.events import (
-    TrialEnded,
-    JobStarted,
     DataReady,
+    JobStarted,
     LoadingData,
     Resumed,
     SearchStarted,
     TrackingDown,
     TrackingRestored,
     TrainingTeachers,
+    TrialEnded,
     Trouble,
     Waiting,
 )
 from kdsearch.cli.progress import Event, Progress, duration, facts_about_images
 from kdsearch.cli.terminal import say
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import MemberDropped, FoldScored, PlanFixed
+from kdsearch.confirm.driver import FoldScored, MemberDropped, PlanFixed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.report.words import best_by_size, path_words

@@ -192,7 +192,10 @@ class SearchConfig(Section):
 
     @training_rule
     def _start_fits(self) -> SearchConfig:
-        if self.start == "scratch" and self.inherit_epoch_fraction != type(self).model_fields["inherit_epoch_fraction"].default:
+        if (
+            self.start == "scratch"
+            and self.inherit_epoch_fraction != type(self).model_fields["inherit_epoch_fraction"].default
+        ):
             raise ValueError(
                 "inherit_epoch_fraction would be without effect on start: scratch; remove it, or take start: inherit"
             )

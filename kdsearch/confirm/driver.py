@@ -30,7 +30,7 @@ from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.record import EpochReport, describe_job
-from kdsearch.workers.jobs import Job, EpochEnded
+from kdsearch.workers.jobs import EpochEnded, Job
 from kdsearch.workers.ray_cluster import require_ray
 
 THREADS = 1

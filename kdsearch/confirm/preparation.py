@@ -146,7 +146,9 @@ def _warnings(study: StudyConfig) -> list[str]:
             "is too high and its students' Dice may be too"
         )
     if study.report_test_scores:
-        found.append("the study has already scored its test images (report_test_scores), so no image is held out any more")
+        found.append(
+            "the study has already scored its test images (report_test_scores), so no image is held out any more"
+        )
     return found
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.campaign.driver import Campaign, campaign, train_all
-from kdsearch.campaign.events import DriverEvent, TrialEnded, DataReady, LoadingData, SearchStarted, TrackingDown, TrackingRestored
+from kdsearch.campaign.events import (
+    DataReady,
+    DriverEvent,
+    LoadingData,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
+    TrialEnded,
+)
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.preparation import clear_checkpoints, read_images, student_weights
 from kdsearch.campaign.storage import explained, make_place

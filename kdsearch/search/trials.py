@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeAlias
 
 from kdsearch.campaign.driver import Campaign
-from kdsearch.campaign.events import TrialEnded, Resumed, Waiting
+from kdsearch.campaign.events import Resumed, TrialEnded, Waiting
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.distill.student import Donor

@@ -14,16 +14,16 @@ from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
 from kdsearch.trials.record import EpochReport
 from kdsearch.workers.jobs import (
-    WorkerReady,
     CheckpointFailed,
+    EpochEnded,
     Event,
     Executor,
-    JobFailed,
     Job,
-    WorkerLost,
-    MaterialsFailed,
-    EpochEnded,
+    JobFailed,
     JobSucceeded,
+    MaterialsFailed,
+    WorkerLost,
+    WorkerReady,
 )
 
 LEAST_S = 60.0

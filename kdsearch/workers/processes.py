@@ -21,7 +21,7 @@ from kdsearch.distill.materials import Trainers
 from kdsearch.environment import set_environment
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
-from kdsearch.workers.jobs import ENDS, Event, JobFailed, Job, WorkerLost, Resources, carry_out, threads_for
+from kdsearch.workers.jobs import ENDS, Event, Job, JobFailed, Resources, WorkerLost, carry_out, threads_for
 
 LONGEST_S = 300.0
 """A paused worker continues after this at the latest; if its driver dies, another thread ends it immediately."""

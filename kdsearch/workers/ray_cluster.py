@@ -21,7 +21,7 @@ from kdsearch.distill.materials import MOST_KEPT, Materials, Trainers
 from kdsearch.environment import SETTINGS, set_environment
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
-from kdsearch.workers.jobs import ENDS, Event, JobFailed, Job, WorkerLost, Resources, carry_out, threads_for
+from kdsearch.workers.jobs import ENDS, Event, Job, JobFailed, Resources, WorkerLost, carry_out, threads_for
 
 ANSWERS_WITHIN_S = 5.0
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.campaign.events import TrialEnded, JobStarted, LoadingData, SearchStarted
+from kdsearch.campaign.events import JobStarted, LoadingData, SearchStarted, TrialEnded
 from kdsearch.cli.profile import Profile
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Cost

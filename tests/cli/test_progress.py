@@ -10,20 +10,20 @@ import pytest
 from rich.console import Console
 
 from kdsearch.campaign.events import (
-    TrialEnded,
-    JobStarted,
     DataReady,
+    JobStarted,
     LoadingData,
     Resumed,
     SearchStarted,
     TrackingDown,
     TrackingRestored,
     TrainingTeachers,
+    TrialEnded,
     Waiting,
 )
 from kdsearch.cli.progress import Progress, noise_of
 from kdsearch.cli.view import describe, render
-from kdsearch.confirm.driver import MemberDropped, FoldScored, PlanFixed
+from kdsearch.confirm.driver import FoldScored, MemberDropped, PlanFixed
 from kdsearch.confirm.plan import make_plan
 from kdsearch.confirm.store import FoldResult
 from kdsearch.trials.recipe import Inherited

@@ -52,7 +52,9 @@ def test_mask_has_the_images_size_however_the_image_comes(shipped, picture, tmp_
 
 
 def test_onnx_and_torch_agree(shipped, picture):
-    onnx_logits, torch_logits = (kdsearch.load_student(shipped, runtime=name).logits(picture) for name in ("onnx", "torch"))
+    onnx_logits, torch_logits = (
+        kdsearch.load_student(shipped, runtime=name).logits(picture) for name in ("onnx", "torch")
+    )
     assert np.abs(onnx_logits - torch_logits).max() < 1e-4
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from kdsearch.campaign.events import (
-    TrialEnded,
-    JobStarted,
     DataReady,
+    JobStarted,
     LoadingData,
     Resumed,
     SearchStarted,
     TrainingTeachers,
+    TrialEnded,
 )
 from kdsearch.campaign.preparation import read_images
 from kdsearch.campaign.teachers import add_teacher

@@ -9,7 +9,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from kdsearch.campaign.events import TrialEnded, Resumed, SearchStarted, Waiting
+from kdsearch.campaign.events import Resumed, SearchStarted, TrialEnded, Waiting
 from kdsearch.campaign.lease import TABLE, Lease
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study

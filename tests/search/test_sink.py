@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from kdsearch.campaign import driver as campaign_driver
-from kdsearch.campaign.events import TrialEnded, Resumed, Waiting
+from kdsearch.campaign.events import Resumed, TrialEnded, Waiting
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import WorkerReady, JobFailed, WorkerLost, MaterialsFailed, EpochEnded
+from kdsearch.workers.jobs import EpochEnded, JobFailed, MaterialsFailed, WorkerLost, WorkerReady
 from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report_of, succeed
 from tests.tiny import TINY
 

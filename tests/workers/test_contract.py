@@ -16,7 +16,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.search.recipes import choose
 from kdsearch.workers.inline import InlineExecutor
-from kdsearch.workers.jobs import ENDS, WorkerReady, JobFailed, Job, MaterialsFailed, EpochEnded, JobSucceeded
+from kdsearch.workers.jobs import ENDS, EpochEnded, Job, JobFailed, JobSucceeded, MaterialsFailed, WorkerReady
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers, until, until_room

@@ -9,7 +9,7 @@ from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.result import CheckpointAway, Trained
 from kdsearch.trials.recipe import Recipe
-from kdsearch.workers.jobs import WorkerReady, JobFailed, Job, WorkerLost, carry_out
+from kdsearch.workers.jobs import Job, JobFailed, WorkerLost, WorkerReady, carry_out
 from tests.front.students import scores
 
 RECIPE = Recipe(student=UNetSpec(), distillation=None, training=TrainingSpec(), seed=0)

@@ -17,7 +17,7 @@ import pytest
 from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
 from kdsearch.search.recipes import choose
-from kdsearch.workers.jobs import Job, WorkerLost, EpochEnded, Resources, JobSucceeded
+from kdsearch.workers.jobs import EpochEnded, Job, JobSucceeded, Resources, WorkerLost
 from kdsearch.workers.processes import Pause, ProcessExecutor
 from tests.search.setups import ONE_THREAD, make_place, until, until_room
 

@@ -23,7 +23,7 @@ from kdsearch.errors import TeacherError
 from kdsearch.measure.latency import cores
 from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import JobFailed, EpochEnded
+from kdsearch.workers.jobs import EpochEnded, JobFailed
 from kdsearch.workers.processes import ProcessExecutor
 from tests.search.setups import ONE_THREAD, finish, inline_campaign, make_campaign, train_teachers
 
