@@ -194,7 +194,7 @@ class Study:
         latency_ms: float | None = None,
         file_bytes: int | str | None = None,
         min_dice: float | None = None,
-        min_empty_share: float | None = None,
+        min_specificity: float | None = None,
         smallest_within: float | None = None,
         knee: bool = False,
         trial: int | None = None,
@@ -222,7 +222,7 @@ class Study:
             latency_ms=latency_ms,
             file_bytes=_quantity(file_bytes),
             min_dice=min_dice,
-            min_empty_share=min_empty_share,
+            min_specificity=min_specificity,
         )
         form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
         rule = rule_named(smallest_within=smallest_within, knee=knee)

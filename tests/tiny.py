@@ -11,7 +11,7 @@ teacher:
   encoder_depth: 3
   weights: none
   training: {epochs: 1}
-student: {width: {int: [2, 6]}, depth: 2, convolutions: 1}
+student: {width: {int: [2, 6]}, depth: 2, convs_per_stage: 1}
 distillation: {path: {choice: [none, logits]}}
 training: {epochs: 2}
 search: {trials: 3, startup_trials: 2, workers: 1}

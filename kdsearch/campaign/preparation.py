@@ -39,7 +39,7 @@ def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = 
     if stored is None:
         check_tables(study.data)
     dataset = load_dataset(study.data, home, stored=None if stored is None else stored.fingerprint)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     _require_empty_images(study.search, dataset.has_lesion[list(splits.validation)])
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     return Materials(dataset=dataset, splits=splits, unlabelled=unlabelled)
@@ -123,7 +123,7 @@ def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str)
         dataset = open_dataset(home, data.fingerprint)
     except (OSError, EOFError, ValueError, LookupError):  # not there, or damaged
         return None
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     found = None if unlabelled is None else unlabelled.fingerprint
     if splits.fingerprint != data.split or found != data.unlabelled_fingerprint:
@@ -132,10 +132,10 @@ def _kept_images(study: StudyConfig, home: Path, data: DataSummary, *, why: str)
 
 
 def _require_empty_images(search: SearchConfig, lesions: npt.NDArray[np.bool_]) -> None:
-    """Raises SearchError where ``empty_share`` would be of no images."""
-    if lesions.all() and ("empty_share" in search.objectives or search.limits.empty_share is not None):
+    """Raises SearchError where ``specificity`` would be of no images."""
+    if lesions.all() and ("specificity" in search.objectives or search.limits.min_specificity is not None):
         raise SearchError(
-            "search: empty_share is of validation images without a lesion, and there is none; remove it from "
+            "search: specificity is of validation images without a lesion, and there is none; remove it from "
             "objectives and limits, or add such images to data.sources"
         )
 
@@ -145,7 +145,7 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
 
     Raises SearchError where the place for checkpoints cannot be used.
     """
-    folder = checkpoint_folder(home, study.name, study.search.checkpoints, study_id=study_id)
+    folder = checkpoint_folder(home, study.name, study.search.checkpoint_url, study_id=study_id)
     ended = {record.number for record in records if record.outcome != "running"}
     try:
         for name in names_in(folder):
@@ -154,6 +154,6 @@ def clear_checkpoints(study: StudyConfig, home: Path, records: Iterable[TrialRec
                 remove(f"{folder}/{number}.checkpoint")
     except (ImportError, ValueError, OSError) as error:
         raise SearchError(
-            f"search.checkpoints: {folder} cannot be used: {error}; name a folder, or a URL whose fsspec library is "
+            f"search.checkpoint_url: {folder} cannot be used: {error}; name a folder, or a URL whose fsspec library is "
             "installed, such as s3fs for s3://"
         ) from error

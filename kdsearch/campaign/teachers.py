@@ -179,7 +179,7 @@ def _lacking(campaign: Campaign, one: WantedTeacher) -> LackingTeacher:
     study, home, folder = campaign.study, campaign.home, one.folder(campaign.home)
     images = one.images if study.teacher.file is not None else dataclasses.replace(one.images, unlabelled=None)
     # without a configured place, a teacher's state is next to its folder, which other studies use too
-    elsewhere = study.search.checkpoints is not None
+    elsewhere = study.search.checkpoint_url is not None
     return LackingTeacher(
         recipe=one.recipe,
         materials=at_own_size(images, one.recipe, study, home),

@@ -64,9 +64,9 @@ class WantedTeacher:
         config = self.recipe.config
         if not isinstance(config, TeacherConfig) or config.ensemble == 1:
             return []
-        one = config.model_copy(update={"ensemble": 1, "members": "folds"})
+        one = config.model_copy(update={"ensemble": 1, "ensemble_by": "folds"})
         images = [self.images] * config.ensemble
-        if config.members == "folds":
+        if config.ensemble_by == "folds":
             parts = training_folds(self.images.dataset, self.images.splits, count=config.ensemble)
             images = [dataclasses.replace(self.images, splits=part, unlabelled=None) for part in parts]
         return [

@@ -55,7 +55,7 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     say(console, f"{_trainings(plan)}; about {duration(prepared.seconds)} by what the search took.")
     where = "once, and are open then" if plan.kind == "test" else "out of fold"
     ships = f" The student of seed {plan.ships} is the one to ship." if plan.kind == "test" else ""
-    margin = f" Margin for a smaller student: {100 * plan.settings.delta:g} points." if plan.not_worse else ""
+    margin = f" Margin for a smaller student: {100 * plan.settings.margin:g} points." if plan.not_worse else ""
     say(console, f"{prepared.lesions} images with a lesion are scored {where}.{margin}{ships}")
     if power := _power(prepared):
         say(console, power)
@@ -73,7 +73,7 @@ def _power(prepared: Prepared) -> str:
         )
         words.append(f"shows a true effect of distillation of {shares}")
     if plan.not_worse and layout.groups.size:
-        equal = 100 * power_of_no_worse(layout, margin=plan.settings.delta)
+        equal = 100 * power_of_no_worse(layout, margin=plan.settings.margin)
         words.append(f"shows that the next smaller of two equal students is no worse in {equal:.0f} %")
     return f"In simulated studies with noise as on BUSI, this plan {' and '.join(words)}." if words else ""
 

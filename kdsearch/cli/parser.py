@@ -122,7 +122,7 @@ def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     budget.add_argument("--file-size", type=_quantity, metavar="BYTES", help="largest ONNX file, such as 300k")
     budget.add_argument("--min-dice", type=_fraction, metavar="D", help="least Dice, from 0 to 1")
     budget.add_argument(
-        "--min-empty-share",
+        "--min-specificity",
         type=_fraction,
         metavar="E",
         help="least share of images without a lesion left empty, 0 to 1",
@@ -190,7 +190,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = _add_folder(commands, "evaluate", "score a picked student on a data set")
     evaluate.add_argument("--data", required=True, metavar="READER=FOLDER", help="such as busi=data/busi, or phantom")
-    evaluate.add_argument("--on-defect", choices=("stop", "skip"), default="stop", help="what bad files lead to")
+    evaluate.add_argument("--on-invalid", choices=("error", "skip"), default="error", help="what bad files lead to")
     evaluate.add_argument("--unseen", action="store_true", help="leave out images it was trained on or chosen by")
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write a row an image there")
     _add_runtime(evaluate)

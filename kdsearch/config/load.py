@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.networks import TeacherConfig
-from kdsearch.config.problems import describe, former_settings, without
+from kdsearch.config.problems import describe, former_settings, listed, rename_settings, without
 from kdsearch.config.ranges import READING
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
@@ -23,11 +23,13 @@ logger = logging.getLogger(__name__)
 
 def load_study(path: Path) -> StudyConfig:
     """The study, to be trained; raises StudyFileError with every problem's line, field and remedy."""
-    file = YamlFile(path)
+    file, renamed = rename_settings(YamlFile(path))
     try:
         study = StudyConfig.model_validate_json(json.dumps(file.content))
     except ValidationError as error:
-        raise StudyFileError(describe(error, file, StudyConfig)) from None
+        raise StudyFileError(describe(error, file, StudyConfig, renamed=renamed)) from None
+    if renamed:
+        raise StudyFileError(listed(renamed))
     _check_grid(study, file)
     _check_depth(study, file)
     return study
@@ -36,9 +38,12 @@ def load_study(path: Path) -> StudyConfig:
 def read_study(path: Path) -> StudyConfig:
     """The study, whose results are to be read, as any release ran it: rules of training are not applied.
 
-    A setting that an older release had is left out with a warning. Raises StudyFileError for what is not a study.
+    A setting that has another name now is read under that name. One that no release has now is left out. Both are
+    logged. Raises StudyFileError for what is not a study.
     """
-    file = YamlFile(path)
+    file, renamed = rename_settings(YamlFile(path))
+    if renamed:
+        logger.warning("read by the names that these settings have now:\n%s", listed(renamed))
     content = file.content
     try:
         try:

@@ -73,21 +73,22 @@ class PruningConfig(Section):
 
 
 Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
-Objective = Literal["dice", "params", "macs", "latency_ms", "empty_share"]
+Objective = Literal["dice", "params", "macs", "latency_ms", "specificity"]
 Executor = Literal["processes", "inline", "ray"]
-Start = Literal["cold", "inherit"]
+Start = Literal["scratch", "inherit"]
 ADDRESSES = r"^(auto|local|[^:/\s]+:\d+)$"
 
 
 class Limits(Section):
-    """Hard limits: too large a recipe is rejected untrained, a student that marks too much is not on the front."""
+    """Hard limits: larger recipes are rejected untrained, and less specific students are not on the front."""
 
     params: Quantity | None = None
     """Most parameters a student may have, such as ``820k``."""
     macs: Quantity | None = None
     """Most multiply-adds for one image, such as ``200M``."""
-    empty_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Least fraction of validation images without a lesion in which nothing is marked; known after training."""
+    min_specificity: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Lowest specificity: the fraction of negative validation images in which a student predicts no lesion. It is known
+    after training."""
 
 
 class RayConfig(Section):
@@ -118,21 +119,21 @@ class SearchConfig(Section):
     startup_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     """Trials that are drawn at random before ``tpe`` begins to learn; the population of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
-    """What the front is made of: ``dice`` and ``empty_share`` (of validation images without a lesion, those in which
-    nothing is marked) go up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread, on the
+    """What the front is made of: ``dice`` and ``specificity`` (the fraction of negative validation images in which
+    nothing is predicted) go up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread, on the
     driver's machine) go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
-    start: Start = "cold"
-    """What a student's training begins with. ``cold``: weights drawn from the seed; ``inherit``: where the study has a
-    finished U-Net of the same kind that is wider, that one's strongest channels, and fewer epochs."""
-    inherited_epochs: Annotated[float, Field(gt=0, le=1)] = 0.67
+    start: Start = "scratch"
+    """What a student's training begins with. ``scratch``: weights drawn from the seed; ``inherit``: the strongest
+    channels of a wider finished U-Net of the same kind, if the study has one, and fewer epochs."""
+    inherit_epoch_fraction: Annotated[float, Field(gt=0, le=1)] = 0.67
     """``inherit``: for what fraction of its epochs such a student is trained."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
         PruningConfig()
     )
     """Which trials are stopped before their last epoch."""
-    vary_seed: bool = False
+    seed_per_trial: bool = False
     """Whether each trial trains with a seed of its own; else all share the study's, so that students differ by their
     recipes alone. The seed by itself moves a student's Dice by 1 to 2 points (standard deviation)."""
     executor: Executor = "processes"
@@ -145,15 +146,15 @@ class SearchConfig(Section):
     deterministic: bool = False
     """Recipes are drawn in batches, so that the CPU gives the same trials and the same front with any number of
     workers, however often they are killed."""
-    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    ask_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
     retries: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     """How often a trial, or the teacher, whose worker was lost resumes with another one before it counts as failed."""
-    heartbeat_timeout: Annotated[float, Field(gt=1)] = 10.0
+    lost_after_epochs: Annotated[float, Field(gt=1)] = 10.0
     """Usual epochs without a report after which a worker is taken for lost; never less than a minute."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 30.0
     """Least seconds between two checkpoints of a trial; they are written at the end of an epoch."""
-    checkpoints: str | None = None
+    checkpoint_url: str | None = None
     """Where checkpoints are kept, a folder or a URL that fsspec can write such as ``s3://bucket/place``; with the study
     unless given."""
 
@@ -192,9 +193,12 @@ class SearchConfig(Section):
 
     @training_rule
     def _start_fits(self) -> SearchConfig:
-        if self.start == "cold" and self.inherited_epochs != type(self).model_fields["inherited_epochs"].default:
+        if (
+            self.start == "scratch"
+            and self.inherit_epoch_fraction != type(self).model_fields["inherit_epoch_fraction"].default
+        ):
             raise ValueError(
-                "inherited_epochs would be without effect on start: cold; remove it, or take start: inherit"
+                "inherit_epoch_fraction would be without effect on start: scratch; remove it, or take start: inherit"
             )
         if self.start == "inherit" and self.pruning.pruner in OPTUNAS_OWN:
             raise ValueError(

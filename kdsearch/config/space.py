@@ -64,7 +64,7 @@ def comparisons_of(study: StudyConfig) -> list[Comparison]:
     found: list[Comparison] = []
     for term in space:
         strides: list[AttentionStride | None] = values_of(getattr(term, "stride", None)) or []  # type: ignore[assignment]  # likewise
-        on, loss = getattr(term, "on"), getattr(term, "loss")  # noqa: B009 - a space hides its settings' types
+        on, loss = getattr(term, "path"), getattr(term, "loss")  # noqa: B009 - a space hides its settings' types
         found += [Comparison(path=on, loss=loss, stride=stride) for stride in strides]
     return list(dict.fromkeys(found))
 

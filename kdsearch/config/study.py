@@ -31,14 +31,14 @@ FOLDS = 5
 class ConfirmConfig(Section):
     """What ``kdsearch confirm`` plans; it takes no part in the search, so that a finished study may change it."""
 
-    members: Annotated[int, Field(ge=1, le=20)] = 6
-    """Most members of the front that are confirmed, one of each size class (half a decade of parameters)."""
+    students: Annotated[int, Field(ge=1, le=20)] = 6
+    """Most students of the front that are confirmed, one of each size class (half a decade of parameters)."""
     folds: Annotated[int, Field(ge=2, le=20)] = FOLDS
     """Folds that the training and validation images are shared out to, by group and label; each is scored once, by
     networks trained on the others. The locked test images take no part."""
     repetitions: Annotated[int, Field(ge=1, le=20)] = 1
     """How often all of it is done, each time with other folds and seeds. One is a pilot; claims want three."""
-    delta: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """The margin: a smaller student is as good where it is worse by less Dice than this (0.02 are 2 points)."""
     leave_one_source_out: bool = False
     """Whether each fold is one source's images, to see how students fare at a place they have not learnt from."""
@@ -78,7 +78,7 @@ class StudyConfig(Section):
     name: Annotated[str, Field(pattern=NAMES, max_length=60)]
     """The study's name: its folder, its MLflow experiment."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seeds the sampler and every trial; see ``search.vary_seed``."""
+    """Seeds the sampler and every trial; see ``search.seed_per_trial``."""
     device: Device = "auto"
     """Where networks are trained; ``auto`` takes CUDA, then MPS, then the CPU."""
     data: DataConfig = DataConfig()
@@ -102,12 +102,12 @@ class StudyConfig(Section):
     """Optuna storage URL; an SQLite file under ``.kdsearch/`` unless given."""
     tracking_uri: str | None = None
     """MLflow tracking URI; ``sqlite:///mlflow/mlflow.db`` unless given here or in ``MLFLOW_TRACKING_URI``."""
-    repeats: Annotated[int, Field(ge=1, le=20)] = 1
-    """How often the study is run, each time with the next split and seed; tables then average. Needs ``sampler: grid``,
-    so that each repeat trains the same recipes."""
-    score_test: bool = False
+    replicates: Annotated[int, Field(ge=1, le=20)] = 1
+    """How often the study is run, each time with the next split and seed; tables then show averages. Needs
+    ``sampler: grid``, so that each replicate trains the same recipes."""
+    report_test_scores: bool = False
     """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
-    references: tuple[Reference, ...] = ()
+    reference_points: tuple[Reference, ...] = ()
     """Published points for the chart."""
     tags: tuple[Annotated[str, Field(pattern=TAGS, max_length=60)], ...] = ()
     """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
@@ -132,22 +132,22 @@ class StudyConfig(Section):
     @field_validator("search")
     @classmethod
     def _checkpoints_hold_no_password(cls, search: SearchConfig) -> SearchConfig:
-        if problem := problem_of_address(search.checkpoints or ""):
-            raise ValueError(f"checkpoints: {problem}")
-        parts = urlsplit(search.checkpoints or "")
+        if problem := problem_of_address(search.checkpoint_url or ""):
+            raise ValueError(f"checkpoint_url: {problem}")
+        parts = urlsplit(search.checkpoint_url or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
-                "checkpoints: a study file must not hold a password; leave it out of the URL and put it where the "
+                "checkpoint_url: a study file must not hold a password; leave it out of the URL and put it where the "
                 "library of that place looks for it, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         return search
 
     @training_rule
     def _repeats_the_same(self) -> StudyConfig:
-        if self.repeats > 1 and self.search.sampler != "grid":
+        if self.replicates > 1 and self.search.sampler != "grid":
             raise ValueError(
-                f"repeats: {self.repeats} needs search.sampler: grid, so that each repeat trains the same recipes; got "
-                f"{self.search.sampler}"
+                f"replicates: {self.replicates} needs search.sampler: grid, so that each one trains the same recipes; "
+                f"got {self.search.sampler}"
             )
         return self
 
@@ -159,10 +159,10 @@ class StudyConfig(Section):
                 f"search.start: inherit cuts weights of students of family unet, got student.family: "
                 f"{family}; remove start, or search U-Nets"
             )
-        if self.search.start == "inherit" and self.repeats > 1:
+        if self.search.start == "inherit" and self.replicates > 1:
             raise ValueError(
-                f"search.start: inherit and repeats: {self.repeats} exclude each other: repeats average the same "
-                "recipes over splits, and what a student inherits depends on the split; remove one"
+                f"search.start: inherit and replicates: {self.replicates} exclude each other: replicates average "
+                "the same recipes over splits, and what a student inherits depends on the split; remove one"
             )
         return self
 
@@ -224,7 +224,7 @@ def _compared(distillation: DistillationSpace | tuple[TermSpace, ...]) -> list[o
     """What some recipe compares of student and teacher."""
     if isinstance(distillation, DistillationSpace):
         return list(values_of(distillation.path) or ())
-    return [getattr(term, "on") for term in distillation]  # noqa: B009 - a space hides its settings' types
+    return [getattr(term, "path") for term in distillation]  # noqa: B009 - a space hides its settings' types
 
 
 def _views(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[object]:
@@ -237,9 +237,9 @@ def _unpickled(text: str) -> StudyConfig:
     return StudyConfig.model_validate_json(text, context=READING)  # it was validated before
 
 
-def repeats_of(study: StudyConfig) -> tuple[StudyConfig, ...]:
+def replicates_of(study: StudyConfig) -> tuple[StudyConfig, ...]:
     """The study, and those that repeat it with the next splits and seeds under names of their own."""
-    return tuple(study if index == 0 else _repeated(study, index) for index in range(study.repeats))
+    return tuple(study if index == 0 else _repeated(study, index) for index in range(study.replicates))
 
 
 def _repeated(study: StudyConfig, index: int) -> StudyConfig:

@@ -57,7 +57,7 @@ class TrainingSpec(Section):
     """Loss against the masks: cross-entropy as in the paper, or Dice plus cross-entropy."""
     gradient_clip: _Positive | None = None
     """Largest norm of the gradient; larger ones are scaled down to it."""
-    averaged_epochs: Annotated[float, Field(gt=0, le=1000)] | None = None
+    ema_epochs: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Over about how many of the last epochs weights are averaged, exponentially; not at all unless given."""
     patience: Fixed[Annotated[int, Field(ge=1)] | None] = None
     """Epochs without a better ``monitor`` after which training ends early; with ``schedule: constant`` alone."""
@@ -82,7 +82,7 @@ class TrainingSpec(Section):
 class TeacherTraining(TrainingSpec):
     """The teacher's training; the same settings, without search ranges, and one for the pretrained encoder."""
 
-    encoder_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    encoder_lr_factor: Annotated[float, Field(gt=0, le=1)] | None = None
     """The encoder's learning rate as a fraction of the rest's; a tenth unless given, and the whole with
     ``weights: none``."""
 

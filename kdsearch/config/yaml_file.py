@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,6 +69,13 @@ class YamlFile:
         content = self._value(root, (), ())
         assert isinstance(content, dict)
         self.content: dict[str, Plain] = content
+
+    def moved(self, content: dict[str, Plain], places: Mapping[Location, Location]) -> YamlFile:
+        """The same file with other content; ``places`` says where each of its values stands in the file."""
+        other = copy.copy(self)
+        other.content = content
+        other._lines = {now: self._lines[was] for now, was in places.items() if was in self._lines}  # noqa: SLF001 - its own
+        return other
 
     def line(self, location: Location) -> int:
         """The line of the value, or of the nearest thing around it."""

@@ -123,7 +123,7 @@ def answer(
         by_source=plan.settings.leave_one_source_out,
         images=int(lesions.sum()),
         groups=len({group for group, lesion in zip(groups, lesions, strict=True) if lesion}),
-        delta=plan.settings.delta,
+        margin=plan.settings.margin,
         arms=tuple(
             _arm_answer(arm, tables[arm.id], images, scores[arm.id], difference)
             for arm, difference in zip(arms, to_teacher, strict=True)
@@ -181,7 +181,7 @@ def _as_good(plan: Plan, images: ScoredImages, tables: Mapping[str, ArmTable]) -
         pairs = [Pair(arm=smaller, other=names[-1]) for smaller in reversed(names[:-1])]
     differences = [paired(images, tables[pair.arm], tables[pair.other], testing=plan.testing) for pair in pairs]
     in_order = plan.testing == "pooled first"
-    compared = compare_to_margin(differences, images.groups, margin=plan.settings.delta, in_order=in_order)
+    compared = compare_to_margin(differences, images.groups, margin=plan.settings.margin, in_order=in_order)
     return tuple(
         AsGood(smaller=pair.arm, larger=pair.other, difference=difference)
         for pair, difference in zip(pairs, compared, strict=True)
@@ -251,7 +251,7 @@ def _arm_answer(
         macs=scores.macs if arm is None else arm.macs,
         dice=_estimate(dice, images.groups),
         dice_at_size=at_size,
-        flattered=None if arm is None or arm.role == "twin" or arm.searched is None else arm.searched - at_size,
+        selection_bias=None if arm is None or arm.role == "twin" or arm.searched is None else arm.searched - at_size,
         std_images=float(dice[lesions].std()),
         std_runs=float(each.mean(axis=1).std(ddof=1)) if len(each) > 1 else None,
         nsd=float(np.nanmean(table.values["nsd"])),

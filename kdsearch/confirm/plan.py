@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from kdsearch.config.ranges import READING
+from kdsearch.config.renamed import ROLES, up_to_date
 from kdsearch.config.study import ConfirmConfig, StudyConfig
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.digests import digest, seed_of
@@ -19,6 +20,7 @@ from kdsearch.files.schema import Content, Schema
 from kdsearch.front.dominance import front_of
 from kdsearch.statistics.confirmation import Kind, Role, Testing
 from kdsearch.statistics.selection import Standings
+from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, job_of_repeat
 
@@ -36,7 +38,7 @@ class Arm:
     id: str
     """Its trial's number, ``12-twin`` for the twin of trial 12."""
     role: Role
-    """``plain``: the search's best student without distillation of a size class that a member is in."""
+    """``undistilled``: the search's best undistilled student of a size class that a member is in."""
     trial: int
     recipe: Recipe
     """Trained for its whole schedule; the seed is the fold's."""
@@ -44,7 +46,7 @@ class Arm:
     macs: int
     searched: float | None
     """The Dice by which the search chose its trial, 0-1; of a twin, its member's. None where that was the Dice of
-    inherited weights, while the arm is begun cold."""
+    inherited weights, while the arm is trained from scratch."""
 
     @property
     def name(self) -> str:
@@ -138,7 +140,7 @@ def make_plan(
     partitions: Sequence[Sequence[str]],
     warnings: Sequence[str] = (),
 ) -> Plan:
-    """The likely members of the front, their twins and the best plain students of their sizes.
+    """The likely members of the front, their twins and the best undistilled students of their sizes.
 
     Raises SearchError where the study has no student on its front yet.
     """
@@ -152,7 +154,7 @@ def make_plan(
             twin = _twin_among(arms, member) or _arm(member, "twin")
             arms += [twin] * (twin not in arms)
             twins.append(Pair(arm=str(member.number), other=twin.id))
-    arms += _plain_arms(members, students, arms)
+    arms += _undistilled_arms(members, students, arms)
     arms.sort(key=lambda arm: (arm.params, arm.macs, arm.trial, arm.id))
     names = [str(member.number) for member in members]
     return Plan(
@@ -169,7 +171,7 @@ def make_plan(
             for repetition, folds in enumerate(partitions)
         ),
         ships=study.seed,
-        warnings=(*warnings, *_begun_cold(arms)),
+        warnings=(*warnings, *_from_scratch(arms)),
     )
 
 
@@ -195,7 +197,7 @@ def make_test_plan(study: StudyConfig, student: Student, *, partition: str, warn
         partitions=((partition,),) * SEEDS,
         seeds=seeds,
         ships=seeds[0][0],
-        warnings=(*warnings, *_begun_cold(arms)),
+        warnings=(*warnings, *_from_scratch(arms)),
     )
 
 
@@ -213,7 +215,7 @@ def choose_members(study: StudyConfig, students: Sequence[Student], standings: S
     chosen = [best[place] for place in sorted(best)]
     while near := _nearest_pair(chosen):
         chosen.remove(min(near, key=likely))
-    while len(chosen) > study.confirm.members:
+    while len(chosen) > study.confirm.students:
         chosen.remove(min(chosen, key=likely))
     return tuple(chosen)
 
@@ -230,9 +232,9 @@ def _nearest_pair(students: Sequence[Student]) -> tuple[Student, Student] | None
 
 
 def _arm(student: Student, role: Role) -> Arm:
-    cold = student.recipe.cold
-    recipe = cold.model_copy(
-        update={"training": cold.training.model_copy(update={"patience": None})}
+    whole = student.recipe.from_scratch
+    recipe = whole.model_copy(
+        update={"training": whole.training.model_copy(update={"patience": None})}
         | ({"distillation": None} if role == "twin" else {})
     )
     return Arm(
@@ -246,15 +248,15 @@ def _arm(student: Student, role: Role) -> Arm:
     )
 
 
-def _begun_cold(arms: Sequence[Arm]) -> list[str]:
-    """What to mind of students that inherited; they are trained cold because their donors have seen every fold."""
+def _from_scratch(arms: Sequence[Arm]) -> list[str]:
+    """What to mind of students that inherited; they are trained from scratch, as their donors have seen every fold."""
     trials = sorted({arm.trial for arm in arms if arm.searched is None})
     if not trials:
         return []
     named = f"trial{'s' * (len(trials) > 1)} {', '.join(map(str, trials))}"
     warning = (
         f"{named} began with another student's weights in the search, and that one has seen the images that score: "
-        "what is scored is the recipe begun cold, over all its epochs; the search's own weights may be better"
+        "what is scored is the recipe trained from scratch, over all its epochs; the search's own weights may be better"
     )
     return [warning]
 
@@ -264,17 +266,17 @@ def _twin_among(arms: Sequence[Arm], member: Student) -> Arm | None:
     return next((arm for arm in arms if _trained_alike(arm.recipe, _arm(member, "twin").recipe)), None)
 
 
-def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
+def _undistilled_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
     """The best student without distillation of each size class that a member is in, where it is no arm yet."""
     found: list[Arm] = []
     for place in sorted({size_class(member.scores.params) for member in members}):
-        plain = [
+        undistilled = [
             student
             for student in students
             if student.recipe.distillation is None and size_class(student.scores.params) == place
         ]
-        if plain:
-            arm = _arm(max(plain, key=lambda student: student.scores.dice), "plain")
+        if undistilled:
+            arm = _arm(max(undistilled, key=lambda student: student.scores.dice), "undistilled")
             if not any(_trained_alike(other.recipe, arm.recipe) for other in (*arms, *found)):
                 found.append(arm)
     return found
@@ -289,8 +291,17 @@ def _tested_as_one_family(content: Content) -> Content:
     return content | {"testing": "one family"}
 
 
+def _renamed(content: Content) -> Content:
+    """Schema 1 had the names of before; its recipes have no schema number and are of recipes' schema 3 or less."""
+    arms = [
+        arm | {"recipe": RECIPE.upgraded({"schema": 3} | arm["recipe"])} | {"role": ROLES.get(arm["role"], arm["role"])}
+        for arm in content["arms"]
+    ]
+    return content | {"arms": arms, "settings": up_to_date({"confirm": content["settings"]}).content["confirm"]}
+
+
 _PLAN = TypeAdapter(Plan)
-SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family,))
+SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family, _renamed))
 
 
 def dump_plan(plan: Plan) -> str:

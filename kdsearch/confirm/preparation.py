@@ -70,7 +70,7 @@ class Prepared:
 
 def prepare(study: StudyConfig, home: Path, store: StudyStore) -> Prepared:
     """Reads the images, deals the folds and makes the plan; raises KdsearchError where one of them cannot be had."""
-    if study.repeats > 1:
+    if study.replicates > 1:
         raise SearchError(
             f"study {study.name}: repeats and confirm exclude each other: repeats average over splits already"
         )
@@ -104,7 +104,7 @@ def prepare_test(study: StudyConfig, home: Path, store: StudyStore, *, trial: in
     if student is None:
         hint = nearest(str(trial), (str(student.number) for student in students))
         raise SearchError(f"study {study.name}: trial {trial}: there is no finished student of that number{hint}")
-    whole = all_but_locked(images.dataset, images.splits, train_without_lesion=study.data.train_without_lesion)
+    whole = all_but_locked(images.dataset, images.splits, train_on_negatives=study.data.train_on_negatives)
     plan = make_test_plan(study, student, partition=whole.fingerprint, warnings=_warnings(study))
     dealt = ((whole,),) * len(plan.partitions)
     return Prepared(
@@ -129,13 +129,13 @@ def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, se
 
 
 def _deal(study: StudyConfig, images: Materials) -> tuple[tuple[Splits, ...], ...]:
-    settings, lesion_free = study.confirm, study.data.train_without_lesion
+    settings, lesion_free = study.confirm, study.data.train_on_negatives
     dataset, splits = images.dataset, images.splits
     if settings.leave_one_source_out:
-        return (folds_by_source(dataset, splits, train_without_lesion=lesion_free),) * settings.repetitions
+        return (folds_by_source(dataset, splits, train_on_negatives=lesion_free),) * settings.repetitions
     seeds = [seed_of("folds", settings.seed, repetition) for repetition in range(settings.repetitions)]
     return tuple(
-        folds(dataset, splits, count=settings.folds, seed=seed, train_without_lesion=lesion_free) for seed in seeds
+        folds(dataset, splits, count=settings.folds, seed=seed, train_on_negatives=lesion_free) for seed in seeds
     )
 
 
@@ -146,8 +146,8 @@ def _warnings(study: StudyConfig) -> list[str]:
             f"the teacher is {study.teacher.file} in every fold: it may have learnt from the images that score, "
             "which flatters it and may flatter its students"
         )
-    if study.score_test:
-        found.append("the study has scored its test images (score_test): nothing is locked away any more")
+    if study.report_test_scores:
+        found.append("the study has scored its test images (report_test_scores): nothing is locked away any more")
     return found
 
 
@@ -170,4 +170,4 @@ def _seconds(
 
 def _times_as_long(recipe: Recipe) -> float:
     """How many times as many epochs the recipe takes where it begins cold."""
-    return recipe.cold.training.epochs / recipe.training.epochs
+    return recipe.from_scratch.training.epochs / recipe.training.epochs

@@ -49,6 +49,8 @@ C = TypeVar("C", Dataset, UnlabelledImages)
 
 FORMAT = 3
 """Counts changes to how files become arrays; those of another are others."""
+FORMER = {"error": "stop", "skip": "skip"}
+"""What digests call each value of ``on_invalid``, so that what was cached before they were renamed is found."""
 READING = 1
 """Counts changes that make other arrays of few data sets; the fingerprints of all others stay."""
 NAMED = 5
@@ -147,7 +149,9 @@ def _fingerprint(
     config: DataConfig, listings: list[Listing | None], digests: FileDigests, *, whites: Sequence[float] | None
 ) -> str:
     depth = [] if whites is None else [("whites", *whites)]
-    return digest(FORMAT, config.size, config.on_defect, *content_of(config.sources, listings, digests), *depth)
+    return digest(
+        FORMAT, config.size, FORMER[config.on_invalid], *content_of(config.sources, listings, digests), *depth
+    )
 
 
 def content_of(
@@ -220,7 +224,9 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
     with using_home(home):
         digests = FileDigests(home / "data" / "digests.json")
         content = content_of(config.unlabelled, listings, digests)
-        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_defect, *content)
+        fingerprint = digest(
+            "unlabelled", FORMAT, dataset.fingerprint, config.size, FORMER[config.on_invalid], *content
+        )
         with contextlib.suppress(OSError):  # whoever may only read the cache hashes anew
             digests.keep()
         folder = home / "data" / fingerprint

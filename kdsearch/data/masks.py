@@ -137,11 +137,11 @@ KINDS = 12
 
 def refuse_defects(defects: Sequence[Defect], config: DataConfig) -> None:
     """Raises DataError that sums them up, unless the study leaves such images out."""
-    if defects and config.on_defect == "stop":
+    if defects and config.on_invalid == "error":
         listed = "\n".join(f"  {line}" for line in summed_up(defects))
         raise DataError(
             f"{len(defects)} files cannot be used as they are:\n{listed}\n"
-            "Fix them, or leave these images out: on_defect: skip in a study file's data section, --on-defect skip "
+            "Fix them, or leave these images out: on_invalid: skip in a study file's data section, --on-invalid skip "
             "for kdsearch evaluate."
         )
 

@@ -18,7 +18,7 @@ NAMED = 4
 """Groups that an error names."""
 
 
-def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) -> Splits:
+def split(dataset: Dataset, config: SplitConfig, *, train_on_negatives: bool) -> Splits:
     """The three parts; raises DataError that says why if one of them would hold no lesion.
 
     Where groups are so few or unequal that sharing them out one by one leaves a part without a lesion, each part is
@@ -30,7 +30,7 @@ def split(dataset: Dataset, config: SplitConfig, *, train_without_lesion: bool) 
     if not _each_holds_one(parts, has_lesion):
         first = _first_groups(dataset, has_lesion, shares, seed=config.seed)
         parts = share_out(dataset, every, shares, seed=config.seed, first=first)
-    if not train_without_lesion:
+    if not train_on_negatives:
         parts["train"] = [position for position in parts["train"] if has_lesion[position]]
     return splits_of(dataset, **parts)
 
@@ -167,14 +167,14 @@ def development_images(dataset: Dataset, splits: Splits) -> tuple[int, ...]:
     return tuple(position for position in range(len(dataset.infos)) if position not in locked)
 
 
-def all_but_locked(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> Splits:
+def all_but_locked(dataset: Dataset, splits: Splits, *, train_on_negatives: bool) -> Splits:
     """A split that trains on all but the locked test images, and whose validation images are those."""
     every, has_lesion = development_images(dataset, splits), dataset.has_lesion
-    train = [place for place in every if train_without_lesion or has_lesion[place]]
+    train = [place for place in every if train_on_negatives or has_lesion[place]]
     return splits_of(dataset, train=train, validation=splits.test, test=())
 
 
-def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_without_lesion: bool) -> tuple[Splits, ...]:
+def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_on_negatives: bool) -> tuple[Splits, ...]:
     """Splits whose validation images are one of ``count`` folds and whose training images are the others.
 
     Groups stay whole, and every fold gets its share of each source and label. Raises DataError where a fold would hold
@@ -182,7 +182,7 @@ def folds(dataset: Dataset, splits: Splits, *, count: int, seed: int, train_with
     """
     names = [str(number) for number in range(1, count + 1)]
     parts = share_out(dataset, development_images(dataset, splits), dict.fromkeys(names, 1 / count), seed=seed)
-    return _splits(dataset, splits, parts, train_without_lesion=train_without_lesion)
+    return _splits(dataset, splits, parts, train_on_negatives=train_on_negatives)
 
 
 def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Splits, ...]:
@@ -198,13 +198,13 @@ def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Spl
         if not part or not any(has_lesion[place] for place in train):
             raise DataError(
                 f"teacher.ensemble: {len(splits.train)} training images are too few for {count} members that differ by "
-                "folds; write fewer, or members: seeds"
+                "folds; write fewer, or ensemble_by: seeds"
             )
         found.append(splits_of(dataset, train=train, validation=splits.validation, test=splits.test))
     return tuple(found)
 
 
-def folds_by_source(dataset: Dataset, splits: Splits, *, train_without_lesion: bool) -> tuple[Splits, ...]:
+def folds_by_source(dataset: Dataset, splits: Splits, *, train_on_negatives: bool) -> tuple[Splits, ...]:
     """Splits whose validation images are one source's.
 
     An image whose group has members in that source trains nothing there. Raises DataError where there is one source.
@@ -217,18 +217,18 @@ def folds_by_source(dataset: Dataset, splits: Splits, *, train_without_lesion: b
             f"confirm.leave_one_source_out: the images have one source, {next(iter(parts))}; add another to "
             "data.sources, or leave it out"
         )
-    return _splits(dataset, splits, dict(sorted(parts.items())), train_without_lesion=train_without_lesion)
+    return _splits(dataset, splits, dict(sorted(parts.items())), train_on_negatives=train_on_negatives)
 
 
 def _splits(
-    dataset: Dataset, splits: Splits, parts: dict[str, list[int]], *, train_without_lesion: bool
+    dataset: Dataset, splits: Splits, parts: dict[str, list[int]], *, train_on_negatives: bool
 ) -> tuple[Splits, ...]:
     has_lesion, every = dataset.has_lesion, development_images(dataset, splits)
     found = []
     for name, fold in parts.items():
         groups = {group_of(dataset.infos[position]) for position in fold}
         others: Iterable[int] = (place for place in every if group_of(dataset.infos[place]) not in groups)
-        train = [place for place in others if train_without_lesion or has_lesion[place]]
+        train = [place for place in others if train_on_negatives or has_lesion[place]]
         for what, positions in (("holds", fold), ("leaves", train)):
             if not any(has_lesion[place] for place in positions):
                 raise DataError(

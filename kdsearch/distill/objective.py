@@ -57,13 +57,13 @@ class TermModule(nn.Module):
         self._kind, self._logit_std = kind, logit_std if common else 1.0
         self._stride = stride_of(term)
         self.regressor: nn.Module | None = None
-        if term.on == "regressor":
+        if term.path == "regressor":
             assert hidden is not None, "the regressor learns the teacher's maps"
             self.regressor = regressor(student_channels, hidden.mean.shape[1])
 
     def forward(self, student: Outputs, batch: Batch) -> Tensor:
         """The loss of one batch, in float32, of what the student makes of it."""
-        if self._term.on == "logits":
+        if self._term.path == "logits":
             assert self._loss.logits is not None, "study files name it for logits only where it compares those"
             teacher = self._teacher_logits(batch)
             return self._loss.logits(
@@ -106,16 +106,16 @@ class TermModule(nn.Module):
 
     def _teacher_hidden(self, batch: Batch) -> Tensor:
         assert self._hidden is not None, "the term compares hidden maps"
-        standard = self._common and self._term.on != "attention"
+        standard = self._common and self._term.path != "attention"
         return self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
 
     def _compare_hidden(self, student: Tensor, teacher: Tensor, setting: Setting) -> Tensor:
         if self.regressor is not None:
             student = self.regressor(student)
-        elif self._term.on == "hidden" and self._common:
+        elif self._term.path == "hidden" and self._common:
             student = losses.standardised(student)
         student, teacher = on_one_grid(student, teacher)
-        if self._term.on == "attention":
+        if self._term.path == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
         assert self._loss.maps is not None, "study files name it for maps only where it compares those"
         return self._loss.maps(student, teacher, setting)
@@ -146,16 +146,16 @@ class Distillation(nn.Module):
         deviation of the teacher's logits.
         """
         super().__init__()
-        assert len(spec.terms) == 1 or spec.balance == "added", "the paper's balance is of one term"
+        assert len(spec.terms) == 1 or spec.loss_mix == "add", "the paper's balance is of one term"
         self._student = (student,)  # in a tuple, so that it is not registered as a part of this module
         self._spec, self._kind = spec, kind
         self.terms = nn.ModuleList(
             TermModule(
                 term,
-                common=spec.balance == "added",
+                common=spec.loss_mix == "add",
                 kind=kind,
                 teacher=teacher,
-                hidden=None if term.on == "logits" or hidden is None else hidden[stride_of(term)],
+                hidden=None if term.path == "logits" or hidden is None else hidden[stride_of(term)],
                 student_channels=_channels_at(student_channels or {}, stride_of(term)),
                 logit_std=logit_std,
             )
@@ -170,10 +170,10 @@ class Distillation(nn.Module):
             loss = losses.supervised(known, batch.known_target, self._kind)
             for term, compare in zip(self._spec.terms, self.terms, strict=True):
                 distilled = compare(outputs, batch)
-                if self._spec.balance == "shared":
+                if self._spec.loss_mix == "interpolate":
                     loss = term.weight * distilled + (1 - term.weight) * loss
                 else:
-                    loss = loss + term.weight * TERM_LOSSES[term.loss].scales[term.on] * distilled
+                    loss = loss + term.weight * TERM_LOSSES[term.loss].scales[term.path] * distilled
         return loss
 
 

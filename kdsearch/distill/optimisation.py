@@ -66,12 +66,12 @@ def _groups(parameters: Sequence[nn.Parameter], spec: TrainingSpec, slow: Slow |
 def averaged(model: nn.Module, spec: TrainingSpec, *, steps_per_epoch: float) -> AveragedModel | None:
     """The model's exponential moving average, batch norms' statistics included, to be updated after each step.
 
-    Its decay is ``exp(-1 / n)`` for ``n`` steps in ``averaged_epochs``; None where the spec averages nothing. Before it
+    Its decay is ``exp(-1 / n)`` for ``n`` steps in ``ema_epochs``; None where the spec averages nothing. Before it
     has seen as many, it is the plain mean of what it has, so that the random start has no part of its own.
     """
-    if spec.averaged_epochs is None:
+    if spec.ema_epochs is None:
         return None
-    newest = 1 - math.exp(-1 / (spec.averaged_epochs * steps_per_epoch))
+    newest = 1 - math.exp(-1 / (spec.ema_epochs * steps_per_epoch))
 
     def update(averages: Tensors, current: Tensors, seen: Tensor | int) -> None:
         weight = max(newest, 1 / (int(seen) + 1))

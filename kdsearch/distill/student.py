@@ -145,7 +145,7 @@ class Trainer:
         if spec is None:
             return Supervised(student, kind), None, self._labelled
         spec = at_strides(spec, self._common_strides(student)) if asks_for_every_stride(spec) else spec
-        views = {term.teacher_view for term in spec.terms if term.on == "logits"}
+        views = {term.teacher_view for term in spec.terms if term.path == "logits"}
         data = self._data_with_logits() if views else self._data  # their deviation is wanted by either view
         if "weak" not in views:
             data = dataclasses.replace(data, teacher_logits=None, unlabelled=self._data.unlabelled)
@@ -160,7 +160,7 @@ class Trainer:
             hidden={
                 stride_of(term): self._hidden_maps(stride_of(term), student)
                 for term in spec.terms
-                if term.on != "logits"
+                if term.path != "logits"
             },
             student_channels=student.map_channels,
             logit_std=self._logit_std,
@@ -230,6 +230,6 @@ class Trainer:
 
 def _slow(student: StudentNetwork) -> Slow | None:
     """The encoder of a student whose encoder learns at a fraction of the rate."""
-    if not isinstance(student, TimmStudent) or student.encoder_rate == 1:
+    if not isinstance(student, TimmStudent) or student.encoder_lr_factor == 1:
         return None
-    return Slow(part=student.encoder, fraction=student.encoder_rate)
+    return Slow(part=student.encoder, fraction=student.encoder_lr_factor)

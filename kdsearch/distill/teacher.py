@@ -65,7 +65,7 @@ def train_teacher(
         teacher = build_teacher(config, size=recipe.own_size, seed=recipe.seed).to(data.device)
         spec = config.training
         objective = Supervised(teacher, spec.supervised_loss)
-        slow = Slow(part=teacher.network.encoder, fraction=config.encoder_rate)  # type: ignore[arg-type]  # smp's contract
+        slow = Slow(part=teacher.network.encoder, fraction=config.encoder_lr_factor)  # type: ignore[arg-type]  # smp's contract
         fitted = yield from train(
             teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
         )

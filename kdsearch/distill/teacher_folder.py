@@ -23,13 +23,14 @@ from torch import Tensor
 
 from kdsearch.config.networks import AnyTeacher, PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.ranges import READING
+from kdsearch.config.renamed import former_names, up_to_date
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.errors import first_line
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.home import expanded
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.files.schema import Content, Schema, unchanged
 from kdsearch.files.whole import whole_folder
 from kdsearch.models.given_teachers import PredictedTeacher, TeacherNetwork, given_teacher
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, empty_teacher
@@ -46,7 +47,14 @@ KNOWN = "known.safetensors"
 """Logits, at the students' size, of images that a teacher of a size of its own saw as their files have them."""
 LEFT_OUT = "left_out.npy"
 """The member of an ensemble by folds that did not learn from each training image, whose logits are kept for it."""
-SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
+
+
+def _renamed(content: Content) -> Content:
+    """Schema 1 had the names of before."""
+    return content | up_to_date({"teacher": content["teacher"]}).content if "teacher" in content else content
+
+
+SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged, _renamed))
 DAMAGED = (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, yaml.YAMLError)
 """What reading the files of a folder raises after a power cut, a full disk, or a program that cleans up."""
 
@@ -180,12 +188,13 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
     settings = config.model_dump(mode="json")
     if isinstance(config, TeacherConfig):
         del settings["kind"]
-        if config.training.averaged_epochs is None:
-            del settings["training"]["averaged_epochs"]
-        usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
+        if config.training.ema_epochs is None:
+            del settings["training"]["ema_epochs"]
+        usual = {"average_flipped": False, "size": None, "ensemble": 1, "ensemble_by": "folds"}
         settings["size"] = None if config.size == recipe.size else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
-    by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds"
+        settings = former_names(settings, "teacher")
+    by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.ensemble_by == "folds"
     more = (*(("last",) if kept == "last" else ()), *((OUT_OF_FOLD,) if by_folds else ()))
     content = _file_state(config)
 
@@ -229,7 +238,7 @@ def _opened(recipe: TeacherRecipe, folder: Path) -> TrainedTeacher:
     if problem := damage_of(folder / "teacher.safetensors"):
         raise ValueError(problem)
     logits, config = np.load(folder / "logits.npy", mmap_mode="r"), recipe.config
-    if isinstance(config, TeacherConfig) and config.ensemble > 1 and config.members == "folds":
+    if isinstance(config, TeacherConfig) and config.ensemble > 1 and config.ensemble_by == "folds":
         members = np.load(folder / LEFT_OUT)
         if len(members) != len(logits):
             raise ValueError(f"{LEFT_OUT} is of {len(members)} images, logits.npy of {len(logits)}")

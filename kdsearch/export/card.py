@@ -100,7 +100,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
         ((name, f"{100 * dice:.1f}", f"{100 * std:.1f}", str(count)) for name, dice, std, count in rows),
     )
     outlines = _outlines(d)
-    right = round(d.scores.get("empty_share", 0.0) * d.empty_images)
+    right = round(d.scores.get("specificity", 0.0) * d.empty_images)
     words = (
         f"In {right} of the {d.empty_images} images without {_class(d)} nothing was predicted. "
         if d.empty_images

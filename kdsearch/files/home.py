@@ -81,7 +81,7 @@ def checkpoint_folder(home: Path, name: str, configured: str | None, *, study_id
     """
     place = configured if configured is not None else str(study_folder(home, name) / "checkpoints")
     if "://" not in place:
-        place = str(expanded(place, field="search.checkpoints").absolute())
+        place = str(expanded(place, field="search.checkpoint_url").absolute())
     return place.rstrip("/") if configured is None else f"{place.rstrip('/')}/{name}-{study_id[:8]}"
 
 

@@ -95,7 +95,7 @@ def front_of(
 
 def is_within(student: Student, limits: Limits) -> bool:
     """Whether the student leaves empty images empty as often as the limits ask; sizes were checked before training."""
-    return limits.empty_share is None or (student.scores.overlap.empty_share or 0.0) >= limits.empty_share
+    return limits.min_specificity is None or (student.scores.overlap.specificity or 0.0) >= limits.min_specificity
 
 
 def loss_of(student: Student, objective: Objective) -> float:
@@ -110,6 +110,6 @@ def loss_of(student: Student, objective: Objective) -> float:
         case "latency_ms":
             assert student.scores.latency_ms is not None, "measured for every student of such a study"
             return student.scores.latency_ms
-        case "empty_share":
-            assert student.scores.overlap.empty_share is not None, "there are such images in such a study"
-            return -student.scores.overlap.empty_share
+        case "specificity":
+            assert student.scores.overlap.specificity is not None, "there are such images in such a study"
+            return -student.scores.overlap.specificity

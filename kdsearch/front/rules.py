@@ -39,7 +39,7 @@ class Budget:
     """Largest ONNX file."""
     min_dice: float | None = None
     """Least Dice, 0-1."""
-    min_empty_share: float | None = None
+    min_specificity: float | None = None
     """Least share of images without a lesion in which nothing is marked, 0-1."""
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Budget:
         for name in ("params", "macs", "latency_ms", "file_bytes"):
             if (most := getattr(self, name)) is not None and not 0 < most < math.inf:
                 raise KdsearchError(f"budget: {name} must be above zero, got {most}")
-        for name in ("min_dice", "min_empty_share"):
+        for name in ("min_dice", "min_specificity"):
             if (least := getattr(self, name)) is not None and not 0 <= least <= 1:
                 raise KdsearchError(f"budget: {name} must lie between 0 and 1, got {least}")
 
@@ -68,14 +68,14 @@ class Budget:
         over = [value / limit - 1 for value, limit in pairs if limit is not None and value is not None]
         if self.min_dice is not None:
             over.append((self.min_dice - scores.dice) / max(self.min_dice, 1e-9))
-        if self.min_empty_share is not None:
-            share = scores.overlap.empty_share
-            over.append((self.min_empty_share - (0.0 if share is None else share)) / max(self.min_empty_share, 1e-9))
+        if self.min_specificity is not None:
+            share = scores.overlap.specificity
+            over.append((self.min_specificity - (0.0 if share is None else share)) / max(self.min_specificity, 1e-9))
         return max(0.0, *over) if over else 0.0
 
     def without_measures(self) -> Budget:
         """What can be decided before anything is exported."""
-        return Budget(params=self.params, macs=self.macs, min_dice=self.min_dice, min_empty_share=self.min_empty_share)
+        return Budget(params=self.params, macs=self.macs, min_dice=self.min_dice, min_specificity=self.min_specificity)
 
     def __str__(self) -> str:
         parts = [f"params ≤ {self.params:,}" if self.params is not None else ""]
@@ -83,7 +83,7 @@ class Budget:
         parts.append(f"latency ≤ {self.latency_ms:g} ms" if self.latency_ms is not None else "")
         parts.append(f"file ≤ {format_quantity(self.file_bytes)}B" if self.file_bytes is not None else "")
         parts.append(f"dice ≥ {self.min_dice:g}" if self.min_dice is not None else "")
-        parts.append(f"empty_share ≥ {self.min_empty_share:g}" if self.min_empty_share is not None else "")
+        parts.append(f"specificity ≥ {self.min_specificity:g}" if self.min_specificity is not None else "")
         return ", ".join(part for part in parts if part) or "no budget"
 
 

@@ -67,7 +67,7 @@ def measure_overlap(predicted: Tensor, target: Tensor) -> Overlap:
         dice_std=float(dice[lesion].std(correction=0)) if lesion.any() else 0.0,
         iou=float(iou[lesion].mean()),
         images=int(lesion.sum()),
-        empty_share=float(empty.double().mean()) if len(empty) else None,
+        specificity=float(empty.double().mean()) if len(empty) else None,
         empty_images=len(empty),
     )
 

@@ -46,7 +46,7 @@ def _timm_decoder_layers(spec: TimmSpec, size: int) -> Iterator[Layer]:
 
     for before, stride in decoder_inputs(spec, _timm_encoder(spec, size=size)[1]):
         pixels = (size // stride) ** 2
-        yield from stage_layers(before, spec.width, kind=spec.convolution, count=spec.convolutions, pixels=pixels)
+        yield from stage_layers(before, spec.width, kind=spec.conv, count=spec.convs_per_stage, pixels=pixels)
     yield head_layer(spec.width, size)
 
 
@@ -74,7 +74,7 @@ def total(layers: Iterable[Layer]) -> Cost:
 def unet_layers(spec: UNetSpec, size: int) -> Iterator[Layer]:
     """All that the network of one class computes on one image of that height and width."""
     channels = spec.channels
-    kind, count = spec.convolution, spec.convolutions
+    kind, count = spec.conv, spec.convs_per_stage
     for place, (before, after) in enumerate(zip((1, *channels), channels, strict=False)):
         yield from stage_layers(before, after, kind=kind, count=count, pixels=(size >> place) ** 2)
     for place, (after, deep) in enumerate(pairwise(channels)):

@@ -184,7 +184,7 @@ def build_teacher(
         with seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
             mean, std = input_statistics(config.encoder)
             network = _create(config, pretrained=pretrained, classes=classes)
-            teacher = Teacher(network, mean=mean, std=std, flip=config.flip)
+            teacher = Teacher(network, mean=mean, std=std, flip=config.average_flipped)
             drop_unused_stages(teacher.network.encoder, size=size)  # type: ignore[arg-type]  # smp's contract
             teacher.eval()(torch.zeros(1, 1, size, size))
     except OSError as error:

@@ -38,11 +38,11 @@ class TimmStudent(nn.Module):
         super().__init__()
         self.stride = spec.stride
         self.encoder, self.map_channels = cut_encoder(spec.encoder, spec.depth)
-        self.encoder_rate = spec.encoder_rate
+        self.encoder_lr_factor = spec.encoder_lr_factor
         self._name, self._weights = spec.encoder, spec.weights
         mean, std = input_statistics(spec.encoder)
         self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
-        build = partial(stage, convolutions=spec.convolutions, convolution=spec.convolution)
+        build = partial(stage, convs_per_stage=spec.convs_per_stage, conv=spec.conv)
         self.decoder = nn.ModuleList(build(before, spec.width) for before, _ in decoder_inputs(spec, self.map_channels))
         self.head = nn.Conv2d(spec.width, classes, kernel_size=1)
 

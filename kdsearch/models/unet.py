@@ -74,7 +74,7 @@ class UNet(nn.Module):
         channels = spec.channels
         self.stride = spec.stride
         self.map_channels = {2**place: count for place, count in enumerate(channels)}
-        build = partial(stage, convolutions=spec.convolutions, convolution=spec.convolution)
+        build = partial(stage, convs_per_stage=spec.convs_per_stage, conv=spec.conv)
         self.encoder = nn.ModuleList(
             build(before, after) for before, after in zip((1, *channels[:-1]), channels, strict=True)
         )

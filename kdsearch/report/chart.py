@@ -67,7 +67,7 @@ def front_figure(
         _add_path(figure, path, [s for s in students if s.recipe.path == path], members=members, standings=standings)
     if teacher is not None and teacher.params:
         _add_mark(figure, "teacher", dice=teacher.dice, params=teacher.params, symbol="star")
-    for point in study.references:
+    for point in study.reference_points:
         _add_mark(figure, point.label, dice=point.dice, params=point.params, symbol="cross-thin")
     figure.update_layout(
         title={"text": f"Study {study.name}", "subtitle": {"text": SUBTITLE}},

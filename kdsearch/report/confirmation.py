@@ -46,14 +46,14 @@ def confirmed_cells(found: Confirmation) -> Rows:
 
 
 def _confirmed_row(arm: ArmAnswer, effect: Effect | None) -> tuple[str, ...]:
-    searched = None if arm.flattered is None else arm.dice_at_size + arm.flattered
+    searched = None if arm.selection_bias is None else arm.dice_at_size + arm.selection_bias
     name = f"{arm.name}, plain" if arm.path == "none" else arm.name
     return (
         name,
         format_quantity(arm.params),
         str(arm.dice),
         "" if searched is None else f"{100 * searched:.1f}",
-        "" if arm.flattered is None else f"{100 * arm.flattered:+z.1f}",
+        "" if arm.selection_bias is None else f"{100 * arm.selection_bias:+z.1f}",
         "" if effect is None else str(effect.difference),
         "" if effect is None else effect.verdict,
     )
@@ -138,7 +138,7 @@ def _times(count: int) -> str:
 
 def _as_good(found: Confirmation) -> list[str]:
     shown = [one for one in found.as_good if one.difference.shown]
-    margin = f"{100 * found.delta:g} points"
+    margin = f"{100 * found.margin:g} points"
     if not found.as_good:
         return []
     names = {arm.id: arm.name for arm in found.arms}

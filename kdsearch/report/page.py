@@ -114,7 +114,7 @@ def _sections(story: ReportData) -> Sections:
 
 
 def _part(story: ReportData) -> str:
-    return "test" if story.study.score_test else "validation"
+    return "test" if story.study.report_test_scores else "validation"
 
 
 def _variants(story: ReportData) -> str:

@@ -135,7 +135,7 @@ def names_of(recipes: Sequence[Recipe]) -> list[str]:
 def name_of(recipe: Recipe) -> str:
     """``logits kld weak``; ``none`` without distillation."""
     terms = recipe.distillation.terms if recipe.distillation is not None else ()
-    return " + ".join(f"{term.on} {term.loss} {term.teacher_view}" for term in terms) or "none"
+    return " + ".join(f"{term.path} {term.loss} {term.teacher_view}" for term in terms) or "none"
 
 
 def variants_table(variants: Sequence[Variant], *, part: str) -> Table:
@@ -256,7 +256,7 @@ def _averaged(found: dict[int, Student], repeats: Sequence[Repeat]) -> Student:
         dice_std=float(np.mean([values.std() for values in dice])),
         iou=float(np.mean([student.scores.overlap.iou for student in students])),
         images=len(dice[0]),
-        empty_share=_mean(student.scores.overlap.empty_share for student in students),
+        specificity=_mean(student.scores.overlap.specificity for student in students),
     )
     latency = _mean(student.scores.latency_ms for student in students)
     return dataclasses.replace(

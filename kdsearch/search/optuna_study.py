@@ -74,7 +74,7 @@ DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "params": "minimize",
     "macs": "minimize",
     "latency_ms": "minimize",
-    "empty_share": "maximize",
+    "specificity": "maximize",
 }
 START = "start it with kdsearch run"
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from kdsearch.campaign.preparation import open_materials
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig, replicates_of
 from kdsearch.data.dataset import Splits, group_of
 from kdsearch.distill.batches import Images, images_at
 from kdsearch.distill.loop import predict_logits
@@ -112,12 +112,12 @@ logger = logging.getLogger(__name__)
 
 
 def gather_repeats(study: StudyConfig, home: Path) -> tuple[Repeat, ...]:
-    """Every repeat that has finished students; test images are scored where the study says ``score_test``.
+    """Every repeat that has finished students; test images are scored where the study says ``report_test_scores``.
 
     Scores are kept beside the study's weights, so that each network is asked once. Raises KdsearchError where images,
     teacher or a study are not there.
     """
-    return tuple(repeat for one in repeats_of(study) if (repeat := _gather(one, home)) is not None)
+    return tuple(repeat for one in replicates_of(study) if (repeat := _gather(one, home)) is not None)
 
 
 def _gather(study: StudyConfig, home: Path) -> Repeat | None:
@@ -131,7 +131,7 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
         logger.warning("repeat %s has no finished student yet", study.name)
         return None
     materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
-    part = "test" if study.score_test else "validation"
+    part = "test" if study.report_test_scores else "validation"
     infos, lesion = materials.dataset.infos, materials.dataset.has_lesion
     scored = [position for position in _positions(materials.splits, part) if lesion[position]]
     dice = _scored(study, materials, home, students, part=part)

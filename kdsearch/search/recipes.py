@@ -8,7 +8,7 @@ from typing import TypeAlias
 from pydantic import BaseModel
 
 from kdsearch.config.distillation import (
-    USUAL_TEMPERATURE,
+    DEFAULT_TEMPERATURE,
     DistillationSpace,
     DistillationSpec,
     DistilledPath,
@@ -38,26 +38,26 @@ def _distillation(study: StudyConfig, suggest: Suggest) -> DistillationSpec | No
     space = study.distillation
     if not isinstance(space, DistillationSpace):
         terms = [_term(term, f"distillation.{place}", suggest) for place, term in enumerate(space)]
-        return DistillationSpec.model_validate({"terms": tuple(terms), "balance": "added"})
+        return DistillationSpec.model_validate({"terms": tuple(terms), "loss_mix": "add"})
     path: Path = _one(space.path, "distillation.path", suggest)  # type: ignore[assignment]  # as the section says
     if path == "none":
         return None
     loss: Loss = _loss(space, path, suggest)  # type: ignore[assignment]  # likewise
-    term: dict[str, object] = {"on": path, "loss": loss}
+    term: dict[str, object] = {"path": path, "loss": loss}
     if is_softened(path, loss):
         term["temperature"] = _one(space.temperature, "distillation.temperature", suggest)
     if is_by_pixel(path, loss) and space.boundary != 0:
         term["boundary"] = _one(space.boundary, "distillation.boundary", suggest)
     term["teacher_view"] = _one(space.teacher_view, "distillation.teacher_view", suggest)
     term["weight"] = _one(space.weight, "distillation.weight", suggest)
-    return DistillationSpec.model_validate({"terms": (term,), "balance": space.balance})
+    return DistillationSpec.model_validate({"terms": (term,), "loss_mix": space.loss_mix})
 
 
 def _term(space: Section, name: str, suggest: Suggest) -> dict[str, object]:
     """One term of a list."""
     settled = _settle(space, name, suggest)
-    if settled["loss"] == "kld" and settled["on"] == "logits" and settled["temperature"] is None:
-        settled["temperature"] = USUAL_TEMPERATURE
+    if settled["loss"] == "kld" and settled["path"] == "logits" and settled["temperature"] is None:
+        settled["temperature"] = DEFAULT_TEMPERATURE
     return settled
 
 

@@ -14,12 +14,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsearch.config.networks import StudentSpec, UNetSpec
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange, count_of, value_at
+from kdsearch.config.renamed import name_up_to_date
 from kdsearch.config.search import Objective, SearchConfig
 from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.models.costs import cost_of
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Inherited, Recipe
+from kdsearch.trials.record import SCHEMA as TRIAL
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Cost
 
@@ -70,12 +72,12 @@ def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig
 
     A student without a teacher begins with one that had none, so that what distillation gives can still be told.
     """
-    donor = None if search.start == "cold" else _best_donor(recipe, students)
+    donor = None if search.start == "scratch" else _best_donor(recipe, students)
     if donor is None:
         return recipe
     epochs = recipe.training.epochs
-    short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherited_epochs * epochs))})
-    return recipe.model_copy(update={"training": short, "start": Inherited(donor=donor.number, cold_epochs=epochs)})
+    short = recipe.training.model_copy(update={"epochs": max(1, round(search.inherit_epoch_fraction * epochs))})
+    return recipe.model_copy(update={"training": short, "start": Inherited(donor=donor.number, scratch_epochs=epochs)})
 
 
 def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
@@ -95,7 +97,7 @@ def is_wider(wide: StudentSpec, narrow: StudentSpec) -> bool:
     """Whether the narrow student's weights can be cut from the wide one's: of its kind, and nowhere narrower."""
     if not isinstance(wide, UNetSpec) or not isinstance(narrow, UNetSpec) or wide.channels == narrow.channels:
         return False
-    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convolutions", "convolution"))
+    alike = all(getattr(wide, key) == getattr(narrow, key) for key in ("depth", "convs_per_stage", "conv"))
     return alike and all(a >= b for a, b in zip(wide.channels, narrow.channels, strict=True))
 
 
@@ -164,14 +166,14 @@ class Mirror:
             constraints = {"constraints:limits": float(trial.user_attrs.get("violation", UNKNOWN_VIOLATION))}
         elif trial.state == TrialState.COMPLETE:
             values = [_scaled(name, value) for name, value in zip(objectives, trial.values, strict=True)]
-            if limits.empty_share is not None:
-                share = float(trial.user_attrs.get("empty_share", 0.0))
-                constraints = {"constraints:empty_share": limits.empty_share - share}
+            if limits.min_specificity is not None:
+                share = float(TRIAL.upgraded(trial.user_attrs).get("specificity", 0.0))
+                constraints = {"constraints:specificity": limits.min_specificity - share}
         return create_trial(
             state=state,
             values=values,
-            params=trial.params,
-            distributions=trial.distributions,
+            params={name_up_to_date(name): value for name, value in trial.params.items()},
+            distributions={name_up_to_date(name): value for name, value in trial.distributions.items()},
             user_attrs=notes,
             system_attrs={**trial.system_attrs, **constraints},
         )

@@ -103,7 +103,7 @@ class StudyStore:
                 return None
         number, seed = self._mirror.number, self._config.seed
         sampler_seed = seed_of("sampler", seed, number)
-        training_seed = seed_of(seed, number) if self._config.search.vary_seed else seed
+        training_seed = seed_of(seed, number) if self._config.search.seed_per_trial else seed
         recipe, drawn = self._mirror.draw(sampler_seed=sampler_seed, seed=training_seed, choices=choices)
         recipe = with_donor(recipe, donors, self._config.search)
         stored = create_trial(
@@ -124,8 +124,8 @@ class StudyStore:
 
     def finish(self, number: int, scores: Scores, curve: tuple[EpochReport, ...]) -> TrialRecord:
         """Tells Optuna the objectives and keeps all that was measured."""
-        share = scores.overlap.empty_share
-        known = {} if share is None else {"empty_share": repr(share)}
+        share = scores.overlap.specificity
+        known = {} if share is None else {"specificity": repr(share)}
         return self._end(number, "finished", scores=dump_scores(scores), curve=dump_curve(curve), **known)
 
     def stop(self, number: int, reason: str, *, curve: tuple[EpochReport, ...], cost: Cost) -> TrialRecord:

@@ -175,7 +175,7 @@ class Trials:
 
         Batches begin at multiples of their size, also if a driver was killed in one or ``--trials`` cut one short.
         """
-        batch = self._study.search.batch
+        batch = self._study.search.ask_batch
         before = [record.number for record in self.state.records if record.outcome != "rejected"]
         waiting = [trial_of_job(job.id) for job in self._drawn]
         drawn = sorted([*before, *waiting])
@@ -299,5 +299,5 @@ def _kind(record: TrialRecord) -> str:
 
 def _settings(record: TrialRecord) -> dict[str, str]:
     """But for the seed, and for whose weights it began with."""
-    found = record.recipe.cold.settings() if record.recipe else {}
+    found = record.recipe.from_scratch.settings() if record.recipe else {}
     return {name: value for name, value in found.items() if name != "seed"}

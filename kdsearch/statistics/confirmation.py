@@ -8,13 +8,14 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.config.renamed import FIGURES, ROLES
+from kdsearch.files.schema import Content, Schema, unchanged
 from kdsearch.statistics.comparisons import Compared, NotWorse
 
-Role: TypeAlias = Literal["member", "twin", "plain"]
+Role: TypeAlias = Literal["member", "twin", "undistilled"]
 Kind: TypeAlias = Literal["confirm", "test"]
 """Out of fold on all images but the locked, or on those."""
-Verdict: TypeAlias = Literal["helps", "hurts", "not shown", "exploratory"]
+Verdict: TypeAlias = Literal["helps", "hurts", "inconclusive", "exploratory"]
 """``exploratory``: of a pair that is not tested, because the pooled effect is not shown."""
 Testing: TypeAlias = Literal["one family", "pooled first"]
 """How a plan shares out its error rate.
@@ -64,7 +65,7 @@ class ArmAnswer:
     dice: Estimate
     dice_at_size: float
     """At the study's size, by which the search chose."""
-    flattered: float | None
+    selection_bias: float | None
     """The search's Dice minus ``dice_at_size``; None where the search did not choose by it, or by
     inherited weights."""
     std_images: float
@@ -129,7 +130,7 @@ class Confirmation:
     images: int
     """With a lesion."""
     groups: int
-    delta: float
+    margin: float
     arms: tuple[ArmAnswer, ...]
     """Smallest first."""
     teacher: ArmAnswer
@@ -138,7 +139,7 @@ class Confirmation:
     """The mean of all distilled members minus their twins, also of those that racing dropped, in the folds that they
     were trained in; None where nothing is distilled."""
     front_gain: Estimate | None
-    """The distilled front minus the plain one: mean Dice of the best student no larger, over the logarithm of
+    """The distilled front minus the undistilled one: mean Dice of the best student no larger, over the logarithm of
     parameters, with an interval over images only; None where fewer than two members are distilled."""
     as_good: tuple[AsGood, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -168,12 +169,26 @@ class Confirmation:
 def verdict_of(difference: Compared) -> Verdict:
     """Whether a difference is shown to be an improvement or a loss, or neither."""
     if not difference.shown:
-        return "not shown"
+        return "inconclusive"
     return "helps" if difference.mean > 0 else "hurts"
 
 
 _CONFIRMATION = TypeAdapter(Confirmation)
-SCHEMA = Schema(what="confirmation", upgrades=(unchanged,))
+
+
+def _renamed(content: Content) -> Content:
+    """Schema 1 had the names of before."""
+    names = {**FIGURES, "delta": "margin"}
+
+    def arm(found: Content) -> Content:
+        role = ROLES.get(found["role"], found["role"])
+        return {names.get(key, key): value for key, value in found.items()} | {"role": role}
+
+    parts = {"arms": [arm(one) for one in content["arms"]], "teacher": arm(content["teacher"])}
+    return {names.get(key, key): value for key, value in content.items()} | parts
+
+
+SCHEMA = Schema(what="confirmation", upgrades=(unchanged, _renamed))
 
 
 def dump_confirmation(confirmation: Confirmation) -> str:

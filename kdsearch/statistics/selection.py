@@ -85,7 +85,7 @@ def _corrected(found: Resampled, among: Bools) -> Corrected:
     return Corrected(dice=corrected, low=corrected + float(around[0]), high=corrected + float(around[1]))
 
 
-def flattery(dice: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED) -> float:
+def selection_bias(dice: Sequence[Floats], groups: Sequence[str], *, seed: int = SEED) -> float:
     """By how much Dice the best of several students looks better than it is, because these images chose it.
 
     ``dice``: N coefficients for each student, NaN where there is no lesion; see ``standings``. 0 where the images

@@ -156,7 +156,7 @@ def arm_metrics(found: Confirmation, arm: ArmAnswer) -> dict[str, float]:
         "below_half": arm.below_half,
         "std_images": arm.std_images,
     }
-    optional = {"flattered": arm.flattered, "std_runs": arm.std_runs, "false_positives": arm.false_positives}
+    optional = {"selection_bias": arm.selection_bias, "std_runs": arm.std_runs, "false_positives": arm.false_positives}
     metrics |= {name: value for name, value in optional.items() if value is not None}
     if arm.params:  # not known of a teacher that kdsearch did not build
         metrics |= {"params": arm.params, "macs": arm.macs, "log10_params": math.log10(arm.params)}

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.config.renamed import FIGURES
+from kdsearch.files.schema import Content, Schema, unchanged
 
 ScoredOn: TypeAlias = Literal["validation", "test"]
 """Which images a student's figures are of: those it was chosen by, or the locked ones."""
@@ -63,8 +64,8 @@ class Overlap:
     """Mean Jaccard index over those images, 0-1."""
     images: int
     """How many images with a lesion."""
-    empty_share: float | None
-    """Fraction of the images without a lesion in which nothing was predicted; None where there are none."""
+    specificity: float | None
+    """Fraction of the negative images in which nothing was predicted; None if there are none."""
     empty_images: int
     """How many images without a lesion."""
 
@@ -186,13 +187,25 @@ class Scores:
 
 def _overlap_metrics(overlap: Overlap, prefix: str) -> dict[str, float]:
     found = {"dice": overlap.dice, "dice_std": overlap.dice_std, "iou": overlap.iou}
-    if overlap.empty_share is not None:
-        found["empty_share"] = overlap.empty_share
+    if overlap.specificity is not None:
+        found["specificity"] = overlap.specificity
     return {f"{prefix}{name}": value for name, value in found.items() if value == value}  # noqa: PLR0124 - NaN differs from itself
 
 
 _SCORES = TypeAdapter(Scores)
-SCHEMA = Schema(what="scores", upgrades=(unchanged,))
+
+
+def _specificity(content: Content) -> Content:
+    """Schema 1 called it another name."""
+    parts = [part | {"overlap": _renamed(part["overlap"])} for part in content["by_source"]]
+    return content | {"overlap": _renamed(content["overlap"]), "by_source": parts}
+
+
+def _renamed(overlap: Content) -> Content:
+    return {FIGURES.get(key, key): value for key, value in overlap.items()}
+
+
+SCHEMA = Schema(what="scores", upgrades=(unchanged, _specificity))
 
 
 def dump_scores(scores: Scores) -> str:

@@ -17,7 +17,7 @@ from kdsearch.front.rules import Budget, Candidate, Rule
 from kdsearch.search.pictures import Pictures
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.resampling import Difference, simultaneous_differences
-from kdsearch.statistics.selection import Standing, Standings, flattery
+from kdsearch.statistics.selection import Standing, Standings, selection_bias
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
 from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed, tested_claim, with_confirmed_dice
@@ -28,7 +28,7 @@ SEED_SPREAD = (
     "Another training seed by itself moves a student's Dice by 1 to 2 points (standard deviation), and that of the "
     "smallest students by more."
 )
-LEAST_FLATTERY = 0.001
+LEAST_SELECTION_BIAS = 0.001
 MOST_RESAMPLED = 40
 """How many students, the best, are chosen among again and again to see how much that flatters."""
 MOST_COMPARED = 20
@@ -93,7 +93,7 @@ class Choice:
     """The one that the rule places next; None where a person chose, or no other's Dice is known here."""
     comparisons: tuple[Comparison, ...]
     """Those compared, smallest first."""
-    flattery: float = 0.0
+    selection_bias: float = 0.0
     """By how much Dice the best of those within the budget looks better than it is; 0 where another rule chose."""
     claim: str = ""
     """What was confirmed of it; empty where it was not."""
@@ -125,9 +125,9 @@ class Choice:
             )
         if self.as_good:
             sentences.append(SEED_SPREAD)
-        if self.flattery >= LEAST_FLATTERY:
+        if self.selection_bias >= LEAST_SELECTION_BIAS:
             sentences.append(
-                f"Choosing the best by these images flatters it by about {100 * self.flattery:.1f} points of Dice "
+                f"Choosing the best by these images overstates its Dice by about {100 * self.selection_bias:.1f} points "
                 "(bootstrap over groups of images)."
             )
         if self.standing is not None:
@@ -167,7 +167,7 @@ def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget
         sentence=sentence,
         runner_up=runner_up,
         comparisons=comparisons,
-        flattery=_flattery(known, [chosen, *others]) if rule.name == "best" else 0.0,
+        selection_bias=_flattery(known, [chosen, *others]) if rule.name == "best" else 0.0,
         standing=known.standings.get(chosen.number),
     )
 
@@ -243,7 +243,7 @@ def _flattery(known: Candidates, students: Iterable[Student]) -> float:
     """Of the best of the students whose Dice on each image is known here."""
     here = {student.number: student for student in students if known.pictures.has_dice(student)}
     best = sorted(here.values(), key=lambda student: -student.scores.dice)[:MOST_RESAMPLED]
-    return flattery([known.pictures.dice(student) for student in best], known.pictures.groups) if best else 0.0
+    return selection_bias([known.pictures.dice(student) for student in best], known.pictures.groups) if best else 0.0
 
 
 def _measured(known: Candidates, student: Student) -> Candidate:

@@ -236,7 +236,7 @@ def _materials(known: Candidates, store: ConfirmStore, repeat: Repeat, *, seed: 
     """What it was made from and scored by."""
     study = known.study
     splits = all_but_locked(
-        known.materials.dataset, known.materials.splits, train_without_lesion=study.data.train_without_lesion
+        known.materials.dataset, known.materials.splits, train_on_negatives=study.data.train_on_negatives
     )
     wanted = teacher_of_fold(study, known.materials, splits, seed=seed)
     teacher = open_teacher(wanted.recipe, wanted.folder(known.home))

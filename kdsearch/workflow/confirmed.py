@@ -57,7 +57,7 @@ def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Ru
 
 
 def _why_smallest(chosen: Candidate, among: str, *, rule: Rule, found: Confirmation) -> str:
-    points, sealed = 100 * rule.tolerance, 100 * found.delta
+    points, sealed = 100 * rule.tolerance, 100 * found.margin
     if found.testing == "one family":
         return f"is the smallest of {among} that is no worse than the best by more than {points:g} points"
     largest, name = found.members[-1], str(chosen.student.number)
@@ -87,7 +87,7 @@ def headline(member: ArmAnswer) -> str:
 def claim(member: ArmAnswer, found: Confirmation) -> str:
     """What may be said of the student, and what of it distillation gave."""
     pilot = "" if found.repetitions > 2 else " (a pilot)"
-    flattered = "" if member.flattered is None else f"; the search's Dice was {_too_high(member.flattered)}"
+    flattered = "" if member.selection_bias is None else f"; the search's Dice was {_too_high(member.selection_bias)}"
     text = (
         f"Confirmed out of fold on {found.images} images, {found.folds} folds, {found.repetitions} "
         f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives "
@@ -100,8 +100,8 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
     return f"{text} Distillation gave it {effect.difference} points over its twin: {verdict}."
 
 
-def _too_high(flattered: float) -> str:
-    return f"{100 * abs(flattered):.1f} points too {'low' if flattered < 0 else 'high'}"
+def _too_high(bias: float) -> str:
+    return f"{100 * abs(bias):.1f} points too {'low' if bias < 0 else 'high'}"
 
 
 def tested_claim(member: ArmAnswer, found: Confirmation) -> str:

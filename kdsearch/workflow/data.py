@@ -53,7 +53,7 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
     """Raises DataError where images cannot be had."""
     unread = check_tables(study.data)
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     unlabelled = load_unlabelled(study.data, home, dataset, splits)
     looks: list[ImageLook] = list(look(study.data, dataset.infos))
     confirmed = _confirmation(study, home)

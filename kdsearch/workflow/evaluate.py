@@ -43,7 +43,7 @@ class Evaluation:
     """At the size of the files."""
 
 
-def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
+def data_of(text: str, on_invalid: str, student: LoadedStudent) -> DataConfig:
     """The data that ``READER=FOLDER`` stands for, at the student's size; raises KdsearchError where it is none."""
     reader, _, folder = text.partition("=")
     if reader not in LICENCES:
@@ -56,7 +56,7 @@ def data_of(text: str, on_defect: str, student: LoadedStudent) -> DataConfig:
     source = {"reader": reader} | ({"folder": folder} if reader != "phantom" else {})
     try:
         size = student.description.input.size
-        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_defect": on_defect}))
+        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_invalid": on_invalid}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise KdsearchError(f"--data {text}: {first['msg']}") from None

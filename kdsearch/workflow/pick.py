@@ -63,12 +63,12 @@ def open_candidates(study: StudyConfig, home: Path, *, resume: str) -> Candidate
 
 
 def none_within(students: tuple[Student, ...], study: StudyConfig) -> str:
-    """That no finished student reaches ``search.limits.empty_share``, and what the best of them does."""
-    best = max(student.scores.overlap.empty_share or 0.0 for student in students)
+    """That no finished student reaches ``search.limits.min_specificity``, and what the best of them does."""
+    best = max(student.scores.overlap.specificity or 0.0 for student in students)
     return (
         f"study {study.name}: none of {len(students)} finished students leaves at least "
-        f"{study.search.limits.empty_share:g} of the images without a lesion empty (search.limits.empty_share); the "
-        f"best leaves {best:.2f}; lower the limit, or train on such images too (data.train_without_lesion)"
+        f"{study.search.limits.min_specificity:g} of the negative images empty (search.limits.min_specificity); the "
+        f"best leaves {best:.2f}; lower the limit, or train on negative images too (data.train_on_negatives)"
     )
 
 

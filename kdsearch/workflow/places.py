@@ -16,7 +16,7 @@ def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]
     """Where the record is; raises KdsearchError for places that cannot be such, without asking any of them."""
     tracking = choose_tracking(study.tracking_uri, environment)
     tracking.require_apart_from(storage_url(home, study.name, study.storage))
-    checkpoint_folder(home, study.name, study.search.checkpoints, study_id="")
+    checkpoint_folder(home, study.name, study.search.checkpoint_url, study_id="")
     return tracking
 
 

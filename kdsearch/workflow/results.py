@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.load import dump_study
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig, replicates_of
 from kdsearch.errors import KdsearchError, NotRunYetError
 from kdsearch.front.dominance import front_of
 from kdsearch.report.page import ReportData, report_page
@@ -66,10 +66,10 @@ def all_trials_table(study: StudyConfig, home: Path) -> pd.DataFrame:
 
     Repeats that were never run are left out. Raises NotRunYetError if none was.
     """
-    if study.repeats == 1:
+    if study.replicates == 1:
         return trials_table(read_store(study, home).records())
     tables = {}
-    for place, one in enumerate(repeats_of(study), start=1):
+    for place, one in enumerate(replicates_of(study), start=1):
         try:
             tables[place] = trials_table(read_store(one, home).records())
         except NotRunYetError:
@@ -98,7 +98,7 @@ class Front:
 
 def front(study: StudyConfig, home: Path) -> Front:
     """The study's front, of its repeats' averages where it has some; raises SearchError where it was never run."""
-    if study.repeats == 1:
+    if study.replicates == 1:
         return front_of_one(study, home)
     from kdsearch.report.repeats import averaged
     from kdsearch.search.pictures import gather_repeats  # brings torch, with which test images are scored

@@ -10,7 +10,7 @@ from typing import get_args
 from kdsearch.campaign.events import DriverEvent
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.preparation import open_materials
-from kdsearch.config.study import StudyConfig, repeats_of
+from kdsearch.config.study import StudyConfig, replicates_of
 from kdsearch.errors import KdsearchError, NotRunYetError
 from kdsearch.files.home import storage_url
 from kdsearch.search.run import open_record, refresh_front, run_study, show_members, without_pictures
@@ -36,7 +36,7 @@ def run(study: StudyConfig, *, home: Path, environment: Mapping[str, str]) -> It
 
     Reading events raises KdsearchError where the study cannot start or continue.
     """
-    for one in repeats_of(study):
+    for one in replicates_of(study):
         tracking = choose_tracking(one.tracking_uri, environment)
         yield Run(study=one, tracking=tracking, events=run_study(one, home=home, tracking=tracking))
 
@@ -48,7 +48,7 @@ def sync(
 
     Raises SearchError where not even the first was run.
     """
-    for place, one in enumerate(repeats_of(study)):
+    for place, one in enumerate(replicates_of(study)):
         try:
             yield one, sync_study(one, home=home, tracking=choose_tracking(one.tracking_uri, environment))
         except NotRunYetError:

@@ -35,13 +35,13 @@ from kdsearch.models.students import build_student
 
 CPU = torch.device("cpu")
 SHAPES: tuple[StudentSpec, ...] = (
-    UNetSpec(width=4, depth=4, convolutions=1),
+    UNetSpec(width=4, depth=4, convs_per_stage=1),
     UNetSpec(width=7, growth=1.5, depth=4),
     UNetSpec(width=16, growth=1, depth=4),
     UNetSpec(width=8, growth=1, depth=4),
-    UNetSpec(width=12, growth=1, depth=4, convolution="separable"),
-    UNetSpec(width=24, growth=1, depth=4, convolution="separable"),
-    UNetSpec(width=4, depth=4, convolution="separable"),
+    UNetSpec(width=12, growth=1, depth=4, conv="separable"),
+    UNetSpec(width=24, growth=1, depth=4, conv="separable"),
+    UNetSpec(width=4, depth=4, conv="separable"),
     UNetSpec(width=11, depth=4),
 )
 
@@ -70,16 +70,16 @@ def main() -> None:
     torch.set_num_threads(1)
     study, home = with_folders(load_study(options.study), options.data), home_folder(os.environ)
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     data = training_data(dataset, splits, CPU)
     reader, _, folder = options.elsewhere.partition("=")
     source = PublishedSource(reader=reader, folder=folder)
-    there = load_dataset(DataConfig(sources=(source,), size=study.data.size, on_defect="skip"), home)
+    there = load_dataset(DataConfig(sources=(source,), size=study.data.size, on_invalid="skip"), home)
     places = (
         images_at(dataset, (*splits.validation, *splits.test), CPU),
         images_at(there, tuple(range(len(there.infos))), CPU),
     )
-    spec = TrainingSpec(epochs=options.epochs, learning_rate=5e-3, averaged_epochs=options.averaged_epochs)
+    spec = TrainingSpec(epochs=options.epochs, learning_rate=5e-3, ema_epochs=options.ema_epochs)
     print(
         f"{len(data.train)} images to train on, {len(places[0])} and {len(places[1])} to score, {spec.epochs} epochs, "
         f"torch {torch.__version__}, one thread, seeds 0 to {options.seeds - 1}; ± is the deviation over seeds"

@@ -28,7 +28,7 @@ from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 SPECS = (
-    UNetSpec(width=8, depth=3, growth=1, convolutions=1, convolution="separable"),
+    UNetSpec(width=8, depth=3, growth=1, convs_per_stage=1, conv="separable"),
     UNetSpec(width=16, depth=4, growth=1),
     UNetSpec(width=16, depth=3),
 )

@@ -55,7 +55,7 @@ def main() -> None:
     study = with_folders(load_study(options.study), options.data)
     home = home_folder(os.environ)
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     data = training_data(dataset, splits, torch.device("cpu"))
     recipe = TeacherRecipe.of(study)
     folder = teacher_folder(recipe, splits.fingerprint, home)
@@ -69,7 +69,7 @@ def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, opt
     hidden = HiddenMaps(network, normalise(data.train.grey[:MEASURED_IMAGES]))
     logit_std = float(teacher.logits(torch.device("cpu")).float().std())
     width, depth = map(int, options.student.split("x"))
-    student = build_student(UNetSpec(width=width, depth=depth, convolutions=2, convolution="standard"), seed=0)
+    student = build_student(UNetSpec(width=width, depth=depth, convs_per_stage=2, conv="standard"), seed=0)
     recipe = study.teacher.training.model_copy(update={"epochs": options.epochs, "learning_rate": 5e-3})
     plain = Supervised(student, recipe.supervised_loss)
     terms = _terms(student, network, hidden, logit_std, recipe.supervised_loss)
@@ -110,7 +110,7 @@ def _terms(
             if path == "hidden" and not equal and loss not in ANY_CHANNELS:
                 continue
             softened = {"temperature": 2.0} if is_softened(path, loss) else {}
-            settings = {"on": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
+            settings = {"path": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
             spec = DistillationSpec.model_validate({"terms": (settings,), "balance": balance})
             channels = student.map_channels
             term = Distillation(

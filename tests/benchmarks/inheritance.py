@@ -37,14 +37,14 @@ from kdsearch.statistics.resampling import Floats, draw_means, sums_by_group
 
 CPU = torch.device("cpu")
 PAIRS = (
-    (UNetSpec(width=4, depth=4, convolutions=1), UNetSpec(width=8, depth=4, convolutions=1)),
+    (UNetSpec(width=4, depth=4, convs_per_stage=1), UNetSpec(width=8, depth=4, convs_per_stage=1)),
     (UNetSpec(width=8, growth=1, depth=4), UNetSpec(width=16, growth=1, depth=4)),
     (UNetSpec(width=7, growth=1.5, depth=4), UNetSpec(width=11, growth=1.5, depth=4)),
     (
-        UNetSpec(width=12, growth=1, depth=4, convolution="separable"),
-        UNetSpec(width=24, growth=1, depth=4, convolution="separable"),
+        UNetSpec(width=12, growth=1, depth=4, conv="separable"),
+        UNetSpec(width=24, growth=1, depth=4, conv="separable"),
     ),
-    (UNetSpec(width=4, depth=4, convolution="separable"), UNetSpec(width=8, depth=4, convolution="separable")),
+    (UNetSpec(width=4, depth=4, conv="separable"), UNetSpec(width=8, depth=4, conv="separable")),
 )
 """A shape, and the wider one that it inherits from."""
 ARMS = (("cold", 1.0), ("cold", 2 / 3), ("inherited", 2 / 3), ("inherited", 0.5))
@@ -71,7 +71,7 @@ def main() -> None:
     torch.set_num_threads(1)
     study, home = with_folders(load_study(options.study), options.data), home_folder(os.environ)
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
     data, held = training_data(dataset, splits, CPU), (*splits.validation, *splits.test)
     images, groups = images_at(dataset, held, CPU), [group_of(dataset.infos[place]) for place in held]
     found: dict[tuple[str, float], list[Outcome]] = {arm: [] for arm in ARMS}

@@ -27,8 +27,8 @@ from kdsearch.models.teacher import build_teacher
 from kdsearch.trials.recipe import Recipe
 
 SPECS = (
-    UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"),
-    UNetSpec(width=12, growth=1, depth=4, convolution="separable"),
+    UNetSpec(width=4, depth=2, convs_per_stage=1, conv="separable"),
+    UNetSpec(width=12, growth=1, depth=4, conv="separable"),
     UNetSpec(width=16, growth=1, depth=4),
     UNetSpec(width=16, depth=3),
 )
@@ -69,7 +69,7 @@ def main() -> None:
     for spec in SPECS:
         recipe = Recipe(
             student=spec,
-            distillation=DistillationSpec(terms=(MseTerm(on="attention", loss="mse", weight=1.0),), balance="added"),
+            distillation=DistillationSpec(terms=(MseTerm(path="attention", loss="mse", weight=1.0),), loss_mix="add"),
             training=TrainingSpec(epochs=options.epochs),
             seed=0,
         )

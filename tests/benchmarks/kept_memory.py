@@ -18,8 +18,8 @@ from kdsearch.models.costs import cost_of
 from tests.benchmarks.throughput import together
 
 SPECS = (
-    UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"),
-    UNetSpec(width=12, growth=1, depth=4, convolution="separable"),
+    UNetSpec(width=4, depth=2, convs_per_stage=1, conv="separable"),
+    UNetSpec(width=12, growth=1, depth=4, conv="separable"),
     UNetSpec(width=16, growth=1, depth=4),
     UNetSpec(width=16, depth=3),
 )

@@ -28,14 +28,14 @@ from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
 
 SPECS = (
-    UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"),
-    UNetSpec(width=8, depth=3, growth=1, convolutions=1, convolution="separable"),
-    UNetSpec(width=12, depth=4, growth=1, convolution="separable"),
+    UNetSpec(width=4, depth=2, convs_per_stage=1, conv="separable"),
+    UNetSpec(width=8, depth=3, growth=1, convs_per_stage=1, conv="separable"),
+    UNetSpec(width=12, depth=4, growth=1, conv="separable"),
     UNetSpec(width=16, depth=4, growth=1),
     UNetSpec(width=16, depth=3),
 )
 PARTS = ("batch", "forward", "loss", "backward", "optimiser")
-KINDS = {"convolution": ("conv",), "batch norm": ("batch_norm",), "optimiser": ("Optimizer", "fused_adam")}
+KINDS = {"conv": ("conv",), "batch norm": ("batch_norm",), "optimiser": ("Optimizer", "fused_adam")}
 """What torch calls the operations of each kind; the rest is activations, pooling, upsampling, copies and Python."""
 BATCH, STEPS = 16, 30
 

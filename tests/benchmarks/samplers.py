@@ -84,7 +84,7 @@ def run(study: StudyConfig, coefficients: np.ndarray) -> list[float]:
 
 
 def _scores(dice: float, cost: Cost) -> Scores:
-    overlap = Overlap(dice=dice, dice_std=0.3, iou=dice / 2, images=98, empty_share=None, empty_images=0)
+    overlap = Overlap(dice=dice, dice_std=0.3, iou=dice / 2, images=98, specificity=None, empty_images=0)
     return Scores(
         overlap=overlap, by_source=(), params=cost.params, macs=cost.macs, flops=cost.flops, tool_counts=(),
         train_seconds=1.0, epochs=1, best_epoch=1,

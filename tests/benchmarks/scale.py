@@ -166,7 +166,7 @@ def _timed(into: list[float], action: Callable[[], T]) -> T:
 def _scores(recipe: Recipe, study: StudyConfig, chance: random.Random) -> Scores:
     cost: Cost = cost_of(recipe.student, size=study.data.size)
     dice = min(0.9, 0.1 * math.log10(cost.params) + chance.gauss(0.2, 0.05))
-    overlap = Overlap(dice=dice, dice_std=0.2, iou=dice, images=90, empty_share=None, empty_images=0)
+    overlap = Overlap(dice=dice, dice_std=0.2, iou=dice, images=90, specificity=None, empty_images=0)
     return Scores(
         overlap=overlap,
         by_source=(),

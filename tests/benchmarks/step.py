@@ -45,7 +45,7 @@ def main() -> None:
     )
     data = _data(teacher, options.size, torch.device(options.device))
     for width, depth, kind in ((8, 3, "standard"), (16, 3, "standard"), (16, 4, "separable")):
-        spec = UNetSpec(width=width, depth=depth, convolutions=2, convolution=kind)
+        spec = UNetSpec(width=width, depth=depth, convs_per_stage=2, conv=kind)
         _report(spec, _steps(spec, teacher, data), options.rounds)
 
 
@@ -73,8 +73,8 @@ def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict
         student = build_student(spec, device=data.device)
         objective = Supervised(student, "dice_cross_entropy")
         if path is not None:
-            term = {"on": path, "loss": "kld", "teacher_view": view, "weight": 0.5}
-            distillation = DistillationSpec.model_validate({"terms": (term,), "balance": "added"})
+            term = {"path": path, "loss": "kld", "teacher_view": view, "weight": 0.5}
+            distillation = DistillationSpec.model_validate({"terms": (term,), "loss_mix": "add"})
             objective = Distillation(
                 student,
                 distillation,
@@ -109,7 +109,7 @@ def _report(spec: UNetSpec, steps: dict[str, Callable[[], None]], rounds: int) -
             started = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - started)
-    print(f"student {spec.width}×{spec.depth}, 2 {spec.convolution}")
+    print(f"student {spec.width}×{spec.depth}, 2 {spec.conv}")
     for name, taken in seconds.items():
         ratios = [mine / plain for mine, plain in zip(taken[2:], seconds["plain"][2:], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)

@@ -20,10 +20,10 @@ from kdsearch.distill.objective import Supervised
 from kdsearch.models.students import build_student
 
 SPECS = (
-    UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"),
-    UNetSpec(width=8, depth=3, convolutions=2, convolution="separable"),
-    UNetSpec(width=8, depth=3, convolutions=2, convolution="standard"),
-    UNetSpec(width=16, depth=3, convolutions=2, convolution="standard"),
+    UNetSpec(width=4, depth=2, convs_per_stage=1, conv="separable"),
+    UNetSpec(width=8, depth=3, convs_per_stage=2, conv="separable"),
+    UNetSpec(width=8, depth=3, convs_per_stage=2, conv="standard"),
+    UNetSpec(width=16, depth=3, convs_per_stage=2, conv="standard"),
 )
 IMAGES = 96
 
@@ -45,7 +45,7 @@ def main() -> None:
         ]
         two, wide = (sum(turn[side] for turn in turns) / len(turns) for side in (0, 1))
         params = sum(p.numel() for p in build_student(spec, device="meta").parameters())
-        name = f"{spec.width}×{spec.depth}, {spec.convolutions} {spec.convolution}"
+        name = f"{spec.width}×{spec.depth}, {spec.convs_per_stage} {spec.conv}"
         print(f"{name:20} {params:9} {one:11.0f} {two:19.0f} {wide:19.0f} {two / wide:6.2f}")
 
 

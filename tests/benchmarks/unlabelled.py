@@ -43,7 +43,7 @@ from tests.distill.teachers import teach
 from tests.search.setups import finish
 
 CPU = torch.device("cpu")
-DML = {"on": "logits", "loss": "dml", "teacher_view": "weak", "weight": 1.0}
+DML = {"path": "logits", "loss": "dml", "teacher_view": "weak", "weight": 1.0}
 ARMS = ("plain", "dml", "dml and unlabelled")
 
 
@@ -95,10 +95,10 @@ def main() -> None:
 def _materials(study: StudyConfig, source: PublishedSource, home: Path) -> tuple[Materials, Dataset, list[int]]:
     """The study's, with half of the other place's groups unlabelled; the other place, and its positions held out."""
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=study.data.train_without_lesion)
-    data = DataConfig(**{**dict(study.data), "unlabelled": (source,), "on_defect": "skip"})
+    splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
+    data = DataConfig(**{**dict(study.data), "unlabelled": (source,), "on_invalid": "skip"})
     part = load_unlabelled(data, home, dataset, splits)
-    there = load_dataset(DataConfig(sources=(source,), size=study.data.size, on_defect="skip"), home)
+    there = load_dataset(DataConfig(sources=(source,), size=study.data.size, on_invalid="skip"), home)
     groups = {info.id: group_of(info) for info in there.infos}
     held = {name for name, group in groups.items() if seed_of("held", group) % 2}
     kept = tuple(place for place in part.positions if part.whole.infos[place].id not in held)
@@ -113,8 +113,8 @@ def _materials(study: StudyConfig, source: PublishedSource, home: Path) -> tuple
 
 
 def _trained(materials: Materials, arm: str, *, seed: int, epochs: int) -> torch.nn.Module:
-    student = UNetSpec(width=12, growth=1.0, depth=4, convolutions=2, convolution="separable")
-    terms = None if arm == "plain" else DistillationSpec.model_validate({"terms": (DML,), "balance": "added"})
+    student = UNetSpec(width=12, growth=1.0, depth=4, convs_per_stage=2, conv="separable")
+    terms = None if arm == "plain" else DistillationSpec.model_validate({"terms": (DML,), "loss_mix": "add"})
     training = TrainingSpec(epochs=epochs, learning_rate=5e-3)
     recipe = Recipe(student=student, distillation=terms, training=training, seed=seed)
     known = materials if arm == ARMS[-1] else dataclasses.replace(materials, unlabelled=None)

@@ -25,7 +25,7 @@ data:
   sources: [{reader: busi, folder: $BUSI_FOLDER}]
   size: 128
 teacher: {encoder: tf_efficientnet_lite0, training: {epochs: 1}}
-student: {width: 8, depth: 3, convolutions: 1, convolution: standard}
+student: {width: 8, depth: 3, convs_per_stage: 1, conv: standard}
 distillation: {path: {choice: [hidden]}, loss: {choice: [kld]}, teacher_view: {choice: [VIEW]}}
 training: {epochs: 2, learning_rate: {float: [1e-3, 1e-2]}}
 search: {trials: TRIALS, workers: 2}

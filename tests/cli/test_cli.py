@@ -273,13 +273,13 @@ def test_broken_pipe_is_quiet(place):
 
 REPEATED = """
 name: repeated
-repeats: 2
-score_test: true
+replicates: 2
+report_test_scores: true
 data:
   sources: [{reader: phantom, images: 40}]
   size: 32
 teacher: {encoder_depth: 3, weights: none, training: {epochs: 1}}
-student: {width: 4, depth: 2, convolutions: 1}
+student: {width: 4, depth: 2, convs_per_stage: 1}
 distillation: {path: {choice: [none, logits]}}
 training: {epochs: 2}
 search: {sampler: grid, trials: 9, workers: 1, objectives: [dice]}
@@ -301,4 +301,4 @@ def test_repeated_study_is_averaged_over_splits_and_seeds(place):
     assert "| none |" in tables
     assert "2 repeats: too few for a verdict on distillation, which needs 5" in tables
     (place / "tpe.yaml").write_text(REPEATED.replace("sampler: grid, ", ""), encoding="utf-8")
-    assert "repeats: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr
+    assert "replicates: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr

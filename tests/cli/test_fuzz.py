@@ -189,7 +189,7 @@ OPTIONS = st.sampled_from(
             "--int8-bound",
             "--runtime",
             "--unseen",
-            "--on-defect",
+            "--on-invalid",
             "--places",
             "--markdown",
             "--latex",

@@ -126,6 +126,6 @@ def test_trial_s_epochs_are_told_by_its_number(progress):
 
 
 def test_trial_that_begins_with_another_s_weights_says_so(progress):
-    inherited = recipe().model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
+    inherited = recipe().model_copy(update={"start": Inherited(donor=12, scratch_epochs=30)})
     (line,) = _handle(progress, JobStarted(job=job_of_trial(7), recipe=inherited, cost=Cost(params=5_550, macs=9)))
     assert line == "trial 7: started, path logits, 5.55k params, with weights of trial 12"

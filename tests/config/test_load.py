@@ -25,7 +25,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("sudent: {width: 3}", "sudent: unknown key; .*did you mean 'student'"),
         (
             "student: {convolution: seprable}",
-            "student.convolution: must be one of standard, separable; got 'seprable'; did you mean 'separable'",
+            "student.conv: must be one of standard, separable; got 'seprable'; did you mean 'separable'",
         ),
         (
             "distillation: {path: {choice: [logits, hiden]}}",
@@ -38,14 +38,14 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("student: {width: {int: [4, 8], log: true, step: 2}}", "log and step exclude each other"),
         ("student: {width: {int: [4, 8], stp: 2}}", "student.width.stp: unknown key; allowed here: int, log, step"),
         (
-            "distillation: [{on: attention, loss: mse, stride: 3}]",
+            "distillation: [{path: attention, loss: mse, stride: 3}]",
             r"distillation\[0\].stride: must be one of 1, 2, 4, 8, 16, 32, every; got 3",
         ),
         (
-            "distillation: [{on: logits, loss: dml, stride: 4}]",
-            r"distillation\[0\].stride: unknown key; allowed here: boundary, loss, on, teacher_view, weight",
+            "distillation: [{path: logits, loss: dml, stride: 4}]",
+            r"distillation\[0\].stride: unknown key; allowed here: boundary, loss, path, teacher_view, weight",
         ),
-        ("search: {silence: 5}", "search.silence: is now called heartbeat_timeout"),
+        ("search: {silence: 5}", "search.silence: is now called lost_after_epochs"),
         ("search: {pruning: {pruner: reach, optimism: 0.9}}", "search.pruning.optimism: is now called quantile"),
         ("student: {width: 8.5}", "student.width: must be a whole number; got 8.5"),
         ("student: {width: true}", "student.width: must be a whole number; got true"),
@@ -110,24 +110,24 @@ STUDIES = Path(__file__).parents[2] / "studies"
             "data: {sources: [{folder: x}]}",
             r"sources\[0\]: needs the key reader, one of .*folder; write reader: phantom",
         ),
-        ("distillation: [{on: logits}]", r"distillation\[0\]: needs the key loss, one of mse, .*; write loss: mse"),
+        ("distillation: [{path: logits}]", r"distillation\[0\]: needs the key loss, one of mse, .*; write loss: mse"),
         ("search: {objectives: dice}", r"search.objectives: must be a list; got 'dice'; write \[dice\]"),
         (
             "search: {limits: 5}",
-            "search.limits: must be a section, with keys and values; got 5; its keys are empty_share",
+            "search.limits: must be a section, with keys and values; got 5; its keys are macs",
         ),
-        ("search: []", "search: must be a section, with keys and values; got a list; write its keys, such as batch:"),
+        ("search: []", "search: must be a section, with keys and values; got a list; write its keys, such as ask_batch:"),
         ("search: {ray: {address: a b}}", "must be auto, local or HOST:PORT, such as head.example:6379; got 'a b'"),
-        ("score_test: on", "score_test: must be true or false; got 'on'; write true"),
+        ("report_test_scores: on", "report_test_scores: must be true or false; got 'on'; write true"),
         ("seed: '5'", "seed: must be a whole number; got '5'; write 5 without quotes"),
         ("data: {size: }", "data.size: must be a whole number; got nothing"),
         ("training: {weight_decay: 1e999}", "training.weight_decay: must be a finite number"),
         ("teacher: {weights: None}", "got 'None'; did you mean 'none'"),
-        ("teacher: {weights: 'package:..foo'}", "teacher.weights: must be none, timm, package:NAME or file:PATH"),
+        ("teacher: {weights: 'package:..foo'}", "teacher.weights: must be none, timm, bundled, package:NAME or file:PATH"),
         ("teacher: {kind: onnx, file: ''}", "teacher.file: must be some text; got ''"),
         (
             "teacher: {weights: hub}",
-            "teacher.weights: must be none, timm, package:NAME or file:PATH, such as file:.*; got 'hub'",
+            "teacher.weights: must be none, timm, bundled, package:NAME or file:PATH, such as file:.*; got 'hub'",
         ),
         ("teacher: {checkpoint: t.safetensors, training: {epochs: 3}}", "remove either checkpoint or training"),
     ],
@@ -147,8 +147,8 @@ def test_all_mistakes_are_reported_together_in_file_order(study_file):
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("repeats: 3\nsearch:\n  trials: 4\n  sampler: grid\n  start: inherit", "6: search.start: inherit and"),
-        ("repeats: 3\nsearch:\n  trials: 4\n  sampler: tpe", "2: repeats: 3 needs"),
+        ("replicates: 3\nsearch:\n  trials: 4\n  sampler: grid\n  start: inherit", "6: search.start: inherit and"),
+        ("replicates: 3\nsearch:\n  trials: 4\n  sampler: tpe", "2: replicates: 3 needs"),
         ("search:\n  trials: 4\n  objectives: [dice, dice]", "4: search: objectives must differ"),
         ("search:\n  trials: 4\n  pruning:\n    warmup_epochs: 2\n    pruner: median", "6: search: pruning.pruner: "),
         ("search:\n  trials: 4\n  pruning: median", "4: search: pruning.pruner: "),
@@ -222,8 +222,8 @@ def test_password_in_a_study_file_is_refused_and_not_repeated(study_file, key):
 
 @pytest.mark.parametrize("url", ["s3://key:hidden@bucket/place", "s3://bucket/place?aws_secret_access_key=hidden"])
 def test_password_for_checkpoints_is_refused_and_not_repeated(study_file, url):
-    with pytest.raises(StudyFileError, match="checkpoints: a study file must not hold a password") as refused:
-        load_study(study_file(f"name: a\nsearch: {{checkpoints: '{url}'}}\n"))
+    with pytest.raises(StudyFileError, match="checkpoint_url: a study file must not hold a password") as refused:
+        load_study(study_file(f"name: a\nsearch: {{checkpoint_url: '{url}'}}\n"))
     assert "hidden" not in str(refused.value)
 
 

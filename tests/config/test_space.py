@@ -14,7 +14,7 @@ from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.training import AugmentationSpec, TrainingSpec
 from kdsearch.errors import StudyFileError
 from kdsearch.search.recipes import choose, enumerate_choices
-from kdsearch.trials.recipe import dump_recipe, read_recipe
+from kdsearch.trials.recipe import dump_for_digest, dump_recipe, read_recipe
 
 PAPER = """
 name: grid
@@ -40,7 +40,7 @@ def test_temperature_exists_only_for_logits_compared_by_kld(study_file):
         recipe = choose(study, lambda name, _, c=choices: c[name], seed=0)
         if recipe.distillation is not None:
             (term,) = recipe.distillation.terms
-            softened = (term.on, term.loss) == ("logits", "kld")
+            softened = (term.path, term.loss) == ("logits", "kld")
             assert (getattr(term, "temperature", None) is None) == (not softened)
 
 
@@ -52,7 +52,7 @@ def test_boundary_and_temperature_stand_where_they_have_an_effect(study_file):
     study = load_study(study_file(text))
     recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
     terms = [recipe.distillation.terms[0] for recipe in recipes]
-    found = [(t.on, t.loss, getattr(t, "temperature", None), getattr(t, "boundary", None)) for t in terms]
+    found = [(t.path, t.loss, getattr(t, "temperature", None), getattr(t, "boundary", None)) for t in terms]
     assert sorted(found, key=str) == [
         ("logits", "cwd", 4.0, None),
         ("logits", "kld", 4.0, 0.0),
@@ -66,7 +66,7 @@ def test_each_path_is_given_the_losses_that_it_can_be_compared_by(study_file):
     text = "name: a\ndistillation: {path: {choice: [none, logits, attention]}, loss: {choice: [mse, kld, dml]}}\n"
     study = load_study(study_file(text))
     recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
-    found = [(term.on, term.loss) for r in recipes if r.distillation for term in r.distillation.terms]
+    found = [(term.path, term.loss) for r in recipes if r.distillation for term in r.distillation.terms]
     assert sorted(found) == [
         ("attention", "kld"),
         ("attention", "mse"),
@@ -98,12 +98,12 @@ def test_continuous_space_has_no_size(study_file):
 
 def test_corners_hold_smallest_and_largest(study_file):
     study = load_study(
-        study_file("name: a\nstudent: {width: {int: [4, 32]}, depth: {int: [2, 4]}, convolutions: {int: [1, 2]}}\n")
+        study_file("name: a\nstudent: {width: {int: [4, 32]}, depth: {int: [2, 4]}, convs_per_stage: {int: [1, 2]}}\n")
     )
     corners = list(extreme_students(study))
     assert len(corners) == 8
-    assert UNetSpec(width=4, depth=2, convolutions=1, convolution="standard") in corners
-    assert UNetSpec(width=32, depth=4, convolutions=2, convolution="standard") in corners
+    assert UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard") in corners
+    assert UNetSpec(width=32, depth=4, convs_per_stage=2, conv="standard") in corners
 
 
 def test_corners_keep_to_the_step(study_file):
@@ -169,7 +169,7 @@ def test_settings_leave_out_what_does_not_apply(study_file):
 def test_each_path_has_a_usual_loss(study_file):
     study = load_study(study_file("name: a\ndistillation: {path: {choice: [none, logits, attention, regressor]}}\n"))
     recipes = [choose(study, lambda name, _, c=c: c[name], seed=0) for c in enumerate_choices(study)]
-    found = {term.on: term.loss for r in recipes if r.distillation for term in r.distillation.terms}
+    found = {term.path: term.loss for r in recipes if r.distillation for term in r.distillation.terms}
     assert found == {"logits": "dml", "attention": "mse", "regressor": "mse"}
     assert size_of(study) == 4
 
@@ -177,8 +177,8 @@ def test_each_path_has_a_usual_loss(study_file):
 TERMS = """
 name: a
 distillation:
-  - {on: logits, loss: kld, weight: {choice: [0.5, 1.0]}}
-  - {on: attention, loss: mse, weight: 0.2, teacher_view: {choice: [weak, same]}}
+  - {path: logits, loss: kld, weight: {choice: [0.5, 1.0]}}
+  - {path: attention, loss: mse, weight: 0.2, teacher_view: {choice: [weak, same]}}
 """
 
 
@@ -205,34 +205,34 @@ def test_one_term_is_recorded_as_in_the_short_form(study_file):
         "distillation.weight": "0.5",
         "distillation.teacher_view": "weak",
         "distillation.temperature": "2",
-        "distillation.balance": "added",
+        "distillation.loss_mix": "add",
     }
 
 
 def test_recipe_of_schema_1_has_one_term_now(study_file):
     study = load_study(study_file("name: a\ndistillation: {path: logits, loss: kld, weight: 0.5}\n"))
     recipe = choose(study, lambda name, _: name, seed=0)
-    old = json.loads(dump_recipe(recipe))
+    old = json.loads(dump_for_digest(recipe))
     (term,) = old["distillation"]["terms"]
-    old |= {"schema": 1, "distillation": {"path": term.pop("on"), "balance": "added", **term}}
+    old |= {"schema": 1, "distillation": {"path": term.pop("on"), "balance": "added", **term}}  # old name
     assert read_recipe(json.dumps(old)) == recipe
 
 
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ("[{on: attention, loss: dml}]", r"distillation\[0\].on: must be .*logits"),
+        ("[{path: attention, loss: dml}]", r"distillation\[0\].path: must be .*logits"),
         (
-            "[{on: attention, loss: kld, temperature: 3}]",
+            "[{path: attention, loss: kld, temperature: 3}]",
             r"distillation\[0\]: temperature has an effect",
         ),
-        ("[{on: logits, loss: mse, wieght: 3}]", r"distillation\[0\].wieght: unknown key; .*did you mean 'weight'"),
-        ("[{on: logits, loss: kl}]", r"distillation\[0\]: must be one of mse, kld, dml, cwd, .*; got 'kl'"),
-        ("[{on: hidden, loss: mse, stride: every}]", r"distillation\[0\]: stride every is of attention alone"),
-        ("[{on: attention, loss: pkd}]", r"distillation\[0\].on: must be .*hidden.*regressor"),
-        ("[{on: logits, loss: cwd, stride: 4}]", r"distillation\[0\]: stride is of hidden"),
-        ("[{on: attention, loss: mse, boundary: 1}]", r"distillation\[0\]: boundary is of logits"),
-        ("[{on: {choice: [logits, attention]}, loss: mse}]", r"distillation\[0\].on"),
+        ("[{path: logits, loss: mse, wieght: 3}]", r"distillation\[0\].wieght: unknown key; .*did you mean 'weight'"),
+        ("[{path: logits, loss: kl}]", r"distillation\[0\]: must be one of mse, kld, dml, cwd, .*; got 'kl'"),
+        ("[{path: hidden, loss: mse, stride: every}]", r"distillation\[0\]: stride every is of attention alone"),
+        ("[{path: attention, loss: pkd}]", r"distillation\[0\].path: must be .*hidden.*regressor"),
+        ("[{path: logits, loss: cwd, stride: 4}]", r"distillation\[0\]: stride is of hidden"),
+        ("[{path: attention, loss: mse, boundary: 1}]", r"distillation\[0\]: boundary is of logits"),
+        ("[{path: {choice: [logits, attention]}, loss: mse}]", r"distillation\[0\].path"),
         ("[]", "distillation"),
     ],
 )

@@ -84,7 +84,7 @@ PLAIN_TRUTH = {TEACHER: 0.85, "3": 0.7, "3-twin": 0.7, "5": 0.8, "5-twin": 0.8, 
 
 def test_distilled_students_that_are_secretly_plain_are_not_shown_to_be_helped(plan):
     found = _answer(plan, PLAIN_TRUTH)
-    assert found.verdict == "not shown"
+    assert found.verdict == "inconclusive"
     assert [effect.verdict for effect in found.effects] == ["exploratory"] * 2
     assert abs(found.pooled.mean) < 0.01
     assert found.front_gain.low < 0 < found.front_gain.high
@@ -105,14 +105,14 @@ def test_member_is_described_by_what_was_put_in(plan):
     small = found.member_of(3)
     assert small.dice.low < 0.7 < small.dice.high
     assert small.dice_at_size == pytest.approx(small.dice.mean - 0.01, abs=1e-6)
-    assert small.flattered == pytest.approx(0.72 - small.dice_at_size)
+    assert small.selection_bias == pytest.approx(0.72 - small.dice_at_size)
     assert small.minus_teacher.mean == pytest.approx(-0.15, abs=0.02)
     assert small.minus_teacher.shown
     assert small.std_runs < small.std_images
     assert (small.found, small.missed, small.false_positives) == (1.0, 0.0, 0.0)
     assert [part.of for part in small.parts] == ["label benign", "label malignant", "smallest third"]
     assert small.parts[2].images == pytest.approx((IMAGES - NORMAL) / 3, abs=1)
-    assert found.arm("3-twin").flattered is None, "no search chose it"
+    assert found.arm("3-twin").selection_bias is None, "no search chose it"
     assert (found.images, found.groups) == (IMAGES - NORMAL, (IMAGES - NORMAL) // 2)
 
 
@@ -137,7 +137,7 @@ def test_pooled_effect_is_tested_by_itself(plan):
 def test_pairs_get_verdicts_only_if_the_pooled_effect_is_shown(plan):
     """One pair gains what the other loses."""
     found = _answer(plan, PLAIN_TRUTH | {"3": 0.75, "5": 0.75})
-    assert found.verdict == "not shown"
+    assert found.verdict == "inconclusive"
     small = found.effects[0]
     assert (small.verdict, small.difference.low > 0) == ("exploratory", True)
     assert "the pairs are exploratory" in " ".join(sentences(found))

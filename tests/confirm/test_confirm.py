@@ -101,7 +101,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert (found.folds, found.repetitions, found.number) == (2, 2, 1)
     assert 25 < found.images < 40
     assert found.effects
-    assert found.verdict == "not shown"
+    assert found.verdict == "inconclusive"
     assert all(0 <= arm.dice.low <= arm.dice.mean <= arm.dice.high <= 1 for arm in (*found.arms, found.teacher))
 
     assert main(["confirm", "study.yaml", "--json"]) == 0, "again: the same answers, nothing trained"
@@ -171,19 +171,19 @@ def test_images_of_a_fold_train_nothing_in_it():
 
 def test_other_settings_are_refused_once_it_is_sealed_but_for_a_new_plan(capsys):
     _confirm(stop_after=1)
-    Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 2, delta: 0.03"), encoding="utf-8")
+    Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 2, margin: 0.03"), encoding="utf-8")
     assert main(["confirm", "study.yaml"]) == 2
-    assert "confirm.delta: was 0.02, is 0.03" in capsys.readouterr().err
+    assert "confirm.margin: was 0.02, is 0.03" in capsys.readouterr().err
     found, _ = _confirm(anew=True)
     assert found.number == 2
-    assert found.delta == 0.03
+    assert found.margin == 0.03
 
 
 def test_plan_that_was_changed_after_it_was_sealed_is_refused():
     _confirm(stop_after=1)
     url = "sqlite:///home/studies/tiny/optuna.db"
     stored = optuna.load_study(storage=url, study_name="tiny.confirm-1")
-    stored.set_user_attr("plan", stored.user_attrs["plan"].replace('"delta": 0.02', '"delta": 0.5'))
+    stored.set_user_attr("plan", stored.user_attrs["plan"].replace('"margin": 0.02', '"margin": 0.5'))
     with pytest.raises(SearchError, match="was changed after it was sealed"):
         _confirm()
 
@@ -207,7 +207,7 @@ def test_study_that_never_ran_has_nothing_to_confirm(capsys):
 
 
 def test_repeats_and_confirm_exclude_each_other():
-    study = load_study(Path("study.yaml")).model_copy(update={"repeats": 2})
+    study = load_study(Path("study.yaml")).model_copy(update={"replicates": 2})
     with pytest.raises(KdsearchError, match="repeats and confirm exclude each other"):
         list(confirm_study(study, home=Path("home")))
 

@@ -55,7 +55,7 @@ def test_near_equals_are_merged_into_the_likelier(tiny):
 
 
 def test_no_more_members_than_asked_for(tiny):
-    few = tiny.model_copy(update={"confirm": tiny.confirm.model_copy(update={"members": 2})})
+    few = tiny.model_copy(update={"confirm": tiny.confirm.model_copy(update={"students": 2})})
     students = [student(place, 0.3 + 0.1 * place, 10 ** (place + 2)) for place in range(5)]
     standings = {place: _standing(likely) for place, likely in enumerate((0.9, 0.2, 0.1, 0.3, 1.0))}
     assert [member.number for member in choose_members(few, students, standings)] == [0, 4]
@@ -98,7 +98,7 @@ def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
     one = distilled(0, 0.5, 1000)
     whole = one.recipe.training.epochs
     short = one.recipe.training.model_copy(update={"epochs": 1})
-    recipe = one.recipe.model_copy(update={"training": short, "start": Inherited(donor=3, cold_epochs=whole)})
+    recipe = one.recipe.model_copy(update={"training": short, "start": Inherited(donor=3, scratch_epochs=whole)})
     plan = _plan(tiny, [dataclasses.replace(one, recipe=recipe)])
     assert [(arm.recipe.start, arm.recipe.training.epochs) for arm in plan.arms] == [(None, whole)] * 2
     assert [arm.searched for arm in plan.arms] == [None, None]
@@ -108,7 +108,7 @@ def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
 
 def test_best_plain_student_of_a_class_is_an_arm(tiny):
     plan = _plan(tiny, [distilled(3, 0.5, 1000), student(5, 0.45, 1500), student(6, 0.3, 1400), student(7, 0.2, 10)])
-    assert [(arm.id, arm.role) for arm in plan.arms if arm.role == "plain"] == [("5", "plain")]
+    assert [(arm.id, arm.role) for arm in plan.arms if arm.role == "undistilled"] == [("5", "undistilled")]
 
 
 def test_folds_of_all_repetitions_have_seeds_of_their_own(tiny):
@@ -122,7 +122,7 @@ def test_plan_is_read_as_it_was_written_and_its_digest_stands_for_it(tiny):
     plan = _plan(tiny, [distilled(3, 0.5, 1000), student(4, 0.7, 20_000)])
     assert dataclasses.replace(read_plan(dump_plan(plan)), sealed_digest="") == plan
     assert read_plan(dump_plan(plan)).digest == plan.digest
-    other = tiny.model_copy(update={"confirm": tiny.confirm.model_copy(update={"delta": 0.01})})
+    other = tiny.model_copy(update={"confirm": tiny.confirm.model_copy(update={"margin": 0.01})})
     assert _plan(other, [distilled(3, 0.5, 1000), student(4, 0.7, 20_000)]).digest != plan.digest
 
 

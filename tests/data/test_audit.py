@@ -71,7 +71,7 @@ def _looks(config, home):
 
 def _config(reader, folder, **given):
     sources = ({"reader": reader, "folder": str(folder), **given},)
-    return DataConfig.model_validate({"sources": sources, "size": 32, "on_defect": "skip"})
+    return DataConfig.model_validate({"sources": sources, "size": 32, "on_invalid": "skip"})
 
 
 def test_each_thing_is_found_where_it_was_put(folder, home):

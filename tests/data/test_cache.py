@@ -83,13 +83,13 @@ def test_all_defects_are_listed_together_with_paths(folder, tmp_path):
         "masks/3.png: mask has",
     ):
         assert part in text
-    assert "on_defect: skip" in text
+    assert "on_invalid: skip" in text
     assert not list((tmp_path / "home").rglob("*.npy"))
 
 
 def test_defects_are_left_out_where_the_study_says_so(folder, tmp_path):
     _break(folder)
-    dataset = load_dataset(_config(folder, on_defect="skip"), tmp_path / "home")
+    dataset = load_dataset(_config(folder, on_invalid="skip"), tmp_path / "home")
     assert [info.id for info in dataset.infos] == ["folder/4", "folder/5"]
     assert len(dataset.skipped) == 4
 
@@ -100,7 +100,7 @@ def test_defect_that_comes_after_caching_is_seen_and_skipping_is_said_every_time
     with pytest.raises(DataError, match="late.png: has no mask"):
         load_dataset(_config(folder), tmp_path / "home")
     for _ in range(2):
-        load_dataset(_config(folder, on_defect="skip"), tmp_path / "home")
+        load_dataset(_config(folder, on_invalid="skip"), tmp_path / "home")
     assert [record.message[:34] for record in caplog.records] == ["1 images with defects are left out"] * 2
 
 
@@ -134,7 +134,7 @@ def test_real_breast_has_one_mask_that_is_not_two_valued(real_data, tmp_path):
     source = PublishedSource(reader="breast", folder=str(real_data / "breast"))
     with pytest.raises(DataError, match=r"1 files .*\n.*case010_tumor.png: mask has more than two grey values"):
         load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
-    dataset = load_dataset(DataConfig(sources=(source,), size=32, on_defect="skip"), tmp_path)
+    dataset = load_dataset(DataConfig(sources=(source,), size=32, on_invalid="skip"), tmp_path)
     assert len(dataset.infos) == 255
     assert int((~dataset.has_lesion).sum()) == 4
 
@@ -160,7 +160,7 @@ def test_near_duplicates_are_joined_where_no_group_is_given_and_across_sources(f
     groups = [info.group for info in dataset.infos]
     assert groups[:6] == groups[6:], "each image is with its copy"
     assert groups[0] == groups[1] != groups[2], "and with the rest of its patient"
-    splits = split(dataset, SplitConfig(validation=0.34, test=0.33), train_without_lesion=True)
+    splits = split(dataset, SplitConfig(validation=0.34, test=0.33), train_on_negatives=True)
     for part in (splits.train, splits.validation, splits.test):
         assert {position % 6 for position in part} == {position % 6 for position in part if position < 6}
 

@@ -30,9 +30,9 @@ def _dataset(groups, *, sources=("one",), labels=("benign", "malignant", "benign
     return Dataset(images=np.zeros_like(masks), masks=masks, infos=infos, fingerprint="f")
 
 
-def _folds(dataset, *, count=5, seed=0, train_without_lesion=False):
-    splits = split(dataset, SplitConfig(), train_without_lesion=train_without_lesion)
-    return splits, folds(dataset, splits, count=count, seed=seed, train_without_lesion=train_without_lesion)
+def _folds(dataset, *, count=5, seed=0, train_on_negatives=False):
+    splits = split(dataset, SplitConfig(), train_on_negatives=train_on_negatives)
+    return splits, folds(dataset, splits, count=count, seed=seed, train_on_negatives=train_on_negatives)
 
 
 @given(st.lists(st.sampled_from([None, *"abcdefghij"]), min_size=80, max_size=160), st.integers(0, 5))
@@ -73,15 +73,15 @@ def test_another_seed_deals_other_folds_and_the_same_the_same():
 def test_images_without_a_lesion_score_and_train_only_where_asked_for():
     dataset = _dataset([None] * 100, normal=range(0, 100, 4))
     for wanted in (False, True):
-        splits, dealt = _folds(dataset, train_without_lesion=wanted)
+        splits, dealt = _folds(dataset, train_on_negatives=wanted)
         assert {position for fold in dealt for position in fold.validation} == set(development_images(dataset, splits))
         assert any(not dataset.has_lesion[position] for fold in dealt for position in fold.train) == wanted
 
 
 def test_each_source_is_left_out_once():
     dataset = _dataset([None, None, "across sources: x"] * 30, sources=("here", "there"))
-    splits = split(dataset, SplitConfig(), train_without_lesion=False)
-    dealt = folds_by_source(dataset, splits, train_without_lesion=False)
+    splits = split(dataset, SplitConfig(), train_on_negatives=False)
+    dealt = folds_by_source(dataset, splits, train_on_negatives=False)
     assert [{dataset.infos[place].source for place in fold.validation} for fold in dealt] == [{"here"}, {"there"}]
     for fold in dealt:
         assert all(dataset.infos[place].group is None for place in fold.train), "the others have members in the fold"
@@ -89,16 +89,16 @@ def test_each_source_is_left_out_once():
 
 def test_one_source_cannot_be_left_out():
     dataset = _dataset([None] * 30)
-    splits = split(dataset, SplitConfig(), train_without_lesion=False)
+    splits = split(dataset, SplitConfig(), train_on_negatives=False)
     with pytest.raises(DataError, match=r"confirm\.leave_one_source_out: the images have one source, one"):
-        folds_by_source(dataset, splits, train_without_lesion=False)
+        folds_by_source(dataset, splits, train_on_negatives=False)
 
 
 def test_too_few_lesions_for_the_folds_are_refused():
     dataset = _dataset([None] * 40, normal=range(6, 40))
-    splits = split(dataset, SplitConfig(validation=0.2, test=0.2), train_without_lesion=False)
+    splits = split(dataset, SplitConfig(validation=0.2, test=0.2), train_on_negatives=False)
     with pytest.raises(DataError, match="lower confirm.folds"):
-        folds(dataset, splits, count=10, seed=0, train_without_lesion=False)
+        folds(dataset, splits, count=10, seed=0, train_on_negatives=False)
 
 
 class CountedMasks(np.ndarray):
@@ -117,7 +117,7 @@ def test_masks_are_looked_through_once_for_all_folds():
     masks[:, 0, 0] = 255
     infos = tuple(ImageInfo(id=f"s/{i}", source="s", label=None, group=None) for i in range(60))
     dataset = Dataset(images=np.zeros_like(masks), masks=masks.view(CountedMasks), infos=infos, fingerprint="f")
-    splits = split(dataset, SplitConfig(), train_without_lesion=True)
+    splits = split(dataset, SplitConfig(), train_on_negatives=True)
     CountedMasks.looks = 0
     training_folds(dataset, splits, count=5)
     assert CountedMasks.looks == 1

@@ -41,7 +41,7 @@ def _loaded(folder, home, **given):
     source = FolderSource(reader="folder", folder=str(folder), **given)
     config = DataConfig(sources=(source,), size=32)
     dataset = load_dataset(config, home)
-    return dataset, split(dataset, config.split, train_without_lesion=False)
+    return dataset, split(dataset, config.split, train_on_negatives=False)
 
 
 def test_frames_of_a_video_in_different_parts_are_counted(tmp_path):

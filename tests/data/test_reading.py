@@ -107,7 +107,7 @@ def test_data_counts_what_is_found_read_and_left_out(folder, tmp_path, monkeypat
     (folder / "images" / "0.png").write_bytes(b"broken")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
-    text = "name: mine\ndata: {sources: [{reader: folder, folder: data}], size: 32, on_defect: skip}\n"
+    text = "name: mine\ndata: {sources: [{reader: folder, folder: data}], size: 32, on_invalid: skip}\n"
     Path("study.yaml").write_text(text, encoding="utf-8")
     assert main(["data", "study.yaml"]) == 0
     shown = capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_name_that_is_not_utf_8_is_a_defect_that_shows_it(folder, home):
         (folder / part / "0.png").rename(folder / part / "pati\udce9nt.png")
     with pytest.raises(DataError, match=r"images/pati\\xe9nt.png: its name is not UTF-8; rename it"):
         load_dataset(_config(folder), home)
-    dataset = load_dataset(_config(folder, on_defect="skip"), home)
+    dataset = load_dataset(_config(folder, on_invalid="skip"), home)
     assert len(dataset.infos) == 11
     assert len(dataset.skipped) == 2
 

@@ -38,7 +38,7 @@ def _infos(count: int, *, group_size: int = 1) -> list[ImageInfo]:
 )
 def test_every_image_is_in_one_part_and_no_group_in_two(count, group_size, seed):
     infos = _infos(count, group_size=group_size)
-    parts = split(_dataset(infos), SplitConfig(seed=seed), train_without_lesion=True)
+    parts = split(_dataset(infos), SplitConfig(seed=seed), train_on_negatives=True)
     everything = [*parts.train, *parts.validation, *parts.test]
     assert sorted(everything) == list(range(count))
     groups = [{infos[i].group or infos[i].id for i in part} for part in (parts.train, parts.validation, parts.test)]
@@ -47,27 +47,27 @@ def test_every_image_is_in_one_part_and_no_group_in_two(count, group_size, seed)
 
 def test_labels_keep_their_shares():
     infos = _infos(200)
-    parts = split(_dataset(infos), SplitConfig(), train_without_lesion=True)
+    parts = split(_dataset(infos), SplitConfig(), train_on_negatives=True)
     for part, size in ((parts.train, 140), (parts.validation, 30), (parts.test, 30)):
         assert len(part) == size
         assert Counter(infos[i].label for i in part) == {"a": size // 2, "b": size // 2}
 
 
 def test_split_is_the_same_on_every_machine():
-    parts = split(_dataset(_infos(20)), SplitConfig(), train_without_lesion=True)
+    parts = split(_dataset(_infos(20)), SplitConfig(), train_on_negatives=True)
     assert (parts.validation, parts.test) == ((2, 14, 17), (0, 11, 15))
 
 
 def test_another_seed_is_another_split():
-    a, b = (split(_dataset(_infos(50)), SplitConfig(seed=seed), train_without_lesion=True) for seed in (0, 1))
+    a, b = (split(_dataset(_infos(50)), SplitConfig(seed=seed), train_on_negatives=True) for seed in (0, 1))
     assert a.test != b.test
     assert a.fingerprint != b.fingerprint
 
 
 def test_lesion_free_images_train_only_where_the_study_says_so():
     dataset = _dataset(_infos(60), [i % 3 != 0 for i in range(60)])
-    without = split(dataset, SplitConfig(), train_without_lesion=False)
-    with_them = split(dataset, SplitConfig(), train_without_lesion=True)
+    without = split(dataset, SplitConfig(), train_on_negatives=False)
+    with_them = split(dataset, SplitConfig(), train_on_negatives=True)
     assert all(i % 3 for i in without.train)
     assert any(i % 3 == 0 for i in with_them.train)
     assert without.validation == with_them.validation
@@ -76,7 +76,7 @@ def test_lesion_free_images_train_only_where_the_study_says_so():
 
 def test_too_few_images_are_refused():
     with pytest.raises(DataError, match="2 images are too few for 3 parts"):
-        split(_dataset(_infos(2)), SplitConfig(), train_without_lesion=True)
+        split(_dataset(_infos(2)), SplitConfig(), train_on_negatives=True)
 
 
 @pytest.mark.realdata
@@ -88,7 +88,7 @@ def test_real_busi_keeps_near_duplicates_together(real_data, tmp_path):
     assert sum(sizes) == pytest.approx(323, abs=16)  # 303 by the hashes alone
     group = {info.id: info.group for info in dataset.infos}
     assert group["busi/benign (433)"] == group["busi/malignant (145)"]
-    parts = split(dataset, SplitConfig(), train_without_lesion=False)
+    parts = split(dataset, SplitConfig(), train_on_negatives=False)
     sides = [{dataset.infos[i].group for i in part} for part in (parts.train, parts.validation, parts.test)]
     assert sum(map(len, sides)) == len(set.union(*sides))
 
@@ -106,7 +106,7 @@ def _grouped(sizes: list[int], lesions: list[bool] | None = None) -> Dataset:
 @pytest.mark.parametrize("seed", range(5))
 def test_few_or_unequal_groups_fill_each_part(sizes, seed):
     dataset = _grouped(sizes)
-    parts = split(dataset, SplitConfig(seed=seed), train_without_lesion=True)
+    parts = split(dataset, SplitConfig(seed=seed), train_on_negatives=True)
     groups = [{dataset.infos[i].group for i in part} for part in (parts.train, parts.validation, parts.test)]
     assert all(groups)
     assert sum(map(len, groups)) == len(set.union(*groups)) == len(sizes)
@@ -117,7 +117,7 @@ def test_few_or_unequal_groups_fill_each_part(sizes, seed):
 def test_three_groups_with_a_lesion_are_enough(sizes, data):
     lesions = data.draw(st.permutations([True] * 3 + [False] * (len(sizes) - 3)))
     dataset = _grouped(sizes, lesions)
-    parts = split(dataset, SplitConfig(), train_without_lesion=False)
+    parts = split(dataset, SplitConfig(), train_on_negatives=False)
     assert all(dataset.has_lesion[list(part)].any() for part in (parts.train, parts.validation, parts.test))
 
 
@@ -125,26 +125,26 @@ def test_three_groups_with_a_lesion_are_enough(sizes, data):
 def test_splits_that_the_first_releases_made_stay(count, size, seed):
     """Fingerprints of stored studies depend on them."""
     known = json.loads((Path(__file__).parent / "splits_of_the_first_releases.json").read_text())
-    parts = split(_dataset(_infos(count, group_size=size)), SplitConfig(seed=seed), train_without_lesion=True)
+    parts = split(_dataset(_infos(count, group_size=size)), SplitConfig(seed=seed), train_on_negatives=True)
     assert [list(parts.validation), list(parts.test)] == known[f"{count} {size} {seed}"]
 
 
 def test_masks_that_are_all_empty_are_said_to_be():
     with pytest.raises(DataError, match="none of 30 masks holds a lesion"):
-        split(_dataset(_infos(30), [False] * 30), SplitConfig(), train_without_lesion=True)
+        split(_dataset(_infos(30), [False] * 30), SplitConfig(), train_on_negatives=True)
 
 
 def test_images_that_are_one_near_duplicate_group_are_said_to_be():
     infos = [ImageInfo(id=f"s/{i}", source="s", label=None, group="s/0") for i in range(40)]
     with pytest.raises(DataError, match=r"only 1 of 1 groups .*s/0 \(40 images\); near-duplicates are one group"):
-        split(_dataset(infos), SplitConfig(), train_without_lesion=True)
+        split(_dataset(infos), SplitConfig(), train_on_negatives=True)
 
 
 def test_one_group_for_all_is_named():
     with pytest.raises(DataError, match=r"only 1 of 1 groups .* s/v0 \(30 images\); add images of other groups"):
-        split(_grouped([30]), SplitConfig(), train_without_lesion=True)
+        split(_grouped([30]), SplitConfig(), train_on_negatives=True)
 
 
 def test_groups_without_lesions_do_not_count():
     with pytest.raises(DataError, match=r"only 2 of 5 groups hold a lesion, .* s/v1 \(20 images\)"):
-        split(_grouped([20] * 5, [False, True, True, False, False]), SplitConfig(), train_without_lesion=True)
+        split(_grouped([20] * 5, [False, True, True, False, False]), SplitConfig(), train_on_negatives=True)

@@ -43,7 +43,7 @@ def _images(folder, **settings):
 
 def _load(config, home):
     dataset = load_dataset(config, home)
-    splits = split(dataset, SplitConfig(validation=0.3, test=0.3), train_without_lesion=False)
+    splits = split(dataset, SplitConfig(validation=0.3, test=0.3), train_on_negatives=False)
     return dataset, splits, load_unlabelled(config, home, dataset, splits)
 
 
@@ -89,7 +89,7 @@ def test_doubles_of_validation_and_test_images_are_left_out(folder, others, tmp_
     found = _load(_config(folder, _images(others)), tmp_path / "home")[2]
     assert [name for name in _names(found) if not name[-1].isdigit()] == ["images/train"]
     assert len(found.positions) == 5
-    swapped = split(dataset, SplitConfig(validation=0.3, test=0.3, seed=1), train_without_lesion=False)
+    swapped = split(dataset, SplitConfig(validation=0.3, test=0.3, seed=1), train_on_negatives=False)
     held = {dataset.infos[place].id for place in (*swapped.validation, *swapped.test)}
     left = {found.whole.infos[p].id for p, ids in enumerate(found.whole.together) if held.isdisjoint(ids)}
     assert set(_names(found.beside(dataset, swapped))) == left
@@ -157,7 +157,7 @@ def test_bad_folders_and_files_are_named(folder, others, tmp_path, caplog):
     (others / "bad.png").write_text("no picture")
     with pytest.raises(DataError, match=r"1 files cannot be used as they are:\n.*bad.png"):
         _load(_config(folder, _images(others)), tmp_path / "home")
-    part = _load(_config(folder, _images(others), on_defect="skip"), tmp_path / "home")[2]
+    part = _load(_config(folder, _images(others), on_invalid="skip"), tmp_path / "home")[2]
     assert len(part.positions) == 4
     assert "bad.png" in part.whole.skipped[0]
     assert "1 unlabelled images with defects are left out" in caplog.text

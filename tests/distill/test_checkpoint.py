@@ -32,7 +32,7 @@ def _training(model, spec, checkpoint=None):
 
 
 def _student():
-    return build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=0)
+    return build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard"), seed=0)
 
 
 def _untimed(reports):
@@ -47,7 +47,7 @@ def _untimed(reports):
         {"optimizer": "sgd", "schedule": "cosine", "gradient_clip": 1.0},
         {"optimizer": "adam", "schedule": "constant"},
         {"patience": 1, "learning_rate": 1e-4, "schedule": "constant"},
-        {"averaged_epochs": 1.5},
+        {"ema_epochs": 1.5},
     ],
 )
 def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes):

@@ -32,18 +32,18 @@ def _batch(count: int, seed: int, *, labelled: int | None = None) -> Batch:
 
 
 def _student(seed: int = 0):
-    return build_student(UNetSpec(width=4, depth=2, convolutions=1), seed=seed, device=CUDA)
+    return build_student(UNetSpec(width=4, depth=2, convs_per_stage=1), seed=seed, device=CUDA)
 
 
 def _distilling(student, path, loss, view):
     """A distillation whose teacher has the student's shape."""
     softened = {"temperature": 2.0} if is_softened(path, loss) else {}
-    term = {"on": path, "loss": loss, "teacher_view": view, "weight": 0.7, **softened}
+    term = {"path": path, "loss": loss, "teacher_view": view, "weight": 0.7, **softened}
     teacher = _student(seed=1).eval()
     images = torch.randn(4, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(9)).cuda()
     return Distillation(
         student,
-        DistillationSpec.model_validate({"terms": (term,), "balance": "added"}),
+        DistillationSpec.model_validate({"terms": (term,), "loss_mix": "add"}),
         KIND,
         teacher=teacher,
         hidden=None if path == "logits" else {None: HiddenMaps(teacher, images, stride=None, offset=0.25)},

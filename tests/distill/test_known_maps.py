@@ -107,7 +107,7 @@ def test_measured_images_take_no_room():
 @pytest.fixture
 def training(tiny, tmp_path):
     dataset = load_dataset(tiny.data, tmp_path)
-    splits = split(dataset, tiny.data.split, train_without_lesion=False)
+    splits = split(dataset, tiny.data.split, train_on_negatives=False)
     data = training_data(dataset, splits, torch.device("cpu"))
     teacher = teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, tmp_path))
     return data, teacher

@@ -39,7 +39,7 @@ def _spec(**changes) -> TrainingSpec:
 
 
 def _student(seed: int = 0):
-    return build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="standard"), seed=seed)
+    return build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard"), seed=seed)
 
 
 def _fit(spec, *, seed=0, model=None, data=DATA):
@@ -202,8 +202,8 @@ def test_slow_part_learns_at_its_fraction_of_the_rate(optimizer, schedule):
 
 @pytest.mark.parametrize(("teacher", "rate"), [({}, 0.1), ({"weights": "none"}, 1.0)])
 def test_pretrained_encoder_learns_at_a_tenth_unless_told_otherwise(teacher, rate):
-    assert TeacherConfig(**teacher).encoder_rate == rate
-    assert TeacherConfig(**teacher, training=TeacherTraining(encoder_rate=0.5)).encoder_rate == 0.5
+    assert TeacherConfig(**teacher).encoder_lr_factor == rate
+    assert TeacherConfig(**teacher, training=TeacherTraining(encoder_lr_factor=0.5)).encoder_lr_factor == 0.5
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
@@ -218,7 +218,7 @@ def test_patience_beside_a_falling_rate_is_refused(schedule):
 @pytest.mark.parametrize("kept", ["best", "last"])
 def test_weights_are_averaged_exponentially_over_about_as_many_epochs(kept):
     """By hand: each step's weights and batch norm statistics, with a decay of exp(-1 / steps)."""
-    spec = _spec(epochs=3, averaged_epochs=0.5)
+    spec = _spec(epochs=3, ema_epochs=0.5)
     newest, seen = 1 - math.exp(-1 / (0.5 * 4)), []
 
     class Watched(Supervised):
@@ -254,10 +254,10 @@ def test_what_is_averaged_is_what_is_judged():
     """Training is the same, its epochs are judged otherwise; a long average forgets the random start."""
     spec = _spec(epochs=6, learning_rate=5e-2, schedule="constant")
     _, wild, _ = _fit(spec)
-    _, calm, _ = _fit(spec.model_copy(update={"averaged_epochs": 2.0}))
+    _, calm, _ = _fit(spec.model_copy(update={"ema_epochs": 2.0}))
     assert [report.train_loss for report in calm] == [report.train_loss for report in wild], "training is the same"
     assert [report.dice for report in calm] != [report.dice for report in wild]
-    long, reports, _ = _fit(spec.model_copy(update={"averaged_epochs": 1000.0, "learning_rate": 1e-2}))
+    long, reports, _ = _fit(spec.model_copy(update={"ema_epochs": 1000.0, "learning_rate": 1e-2}))
     start = _student().state_dict()
     assert not torch.allclose(long.state_dict()["head.weight"], start["head.weight"], atol=1e-3)
     assert reports[-1].dice > 0.3, "most of a mean over all steps is of steps that have learnt"

@@ -38,11 +38,11 @@ class _Teacher(torch.nn.Module):
 
 def _student(width: int = 4, classes: int = 1):
     return build_student(
-        UNetSpec(width=width, depth=2, convolutions=1, convolution="standard"), classes=classes, seed=width
+        UNetSpec(width=width, depth=2, convs_per_stage=1, conv="standard"), classes=classes, seed=width
     )
 
 
-def _spec(path="logits", loss="kld", view="weak", balance="shared", weight=0.5) -> DistillationSpec:
+def _spec(path="logits", loss="kld", view="weak", loss_mix="interpolate", weight=0.5) -> DistillationSpec:
     return DistillationSpec.model_validate(
         {"terms": (_term(path, loss, view=view, weight=weight),), "balance": balance}
     )
@@ -50,7 +50,7 @@ def _spec(path="logits", loss="kld", view="weak", balance="shared", weight=0.5) 
 
 def _term(path, loss, *, view="weak", weight=1.0) -> dict:
     softened = {"temperature": 2.0} if is_softened(path, loss) else {}
-    return {"on": path, "loss": loss, "teacher_view": view, "weight": weight, **softened}
+    return {"path": path, "loss": loss, "teacher_view": view, "weight": weight, **softened}
 
 
 def _batch(*, logits: torch.Tensor | None = None, classes: int = 1) -> Batch:
@@ -113,7 +113,7 @@ def test_shared_weight_divides_the_loss_between_teacher_and_masks_as_they_come(w
 def test_added_weight_leaves_the_supervised_loss_whole(weight):
     student = _student().eval()
     batch = _batch(logits=3 * torch.randn(2, 1, 16, 16))
-    loss = _objective(student, None, _spec("logits", "mse", balance="added", weight=weight), logit_std=3.0)(batch)
+    loss = _objective(student, None, _spec("logits", "mse", loss_mix="add", weight=weight), logit_std=3.0)(batch)
     distilled = losses.logits_mse(student(batch.image) / 3, batch.teacher_logits / 3)
     expected = (
         Supervised(student, "dice_cross_entropy")(batch) + weight * TERM_LOSSES["mse"].scales["logits"] * distilled
@@ -194,7 +194,7 @@ def test_losses_are_computed_in_float32_under_autocast():
     for objective in (
         Supervised(student, "dice_cross_entropy"),
         _objective(student, None, _spec("logits", "kld")),
-        _objective(student, _Teacher(_student(width=6)), _spec("regressor", "mse", balance="added")),
+        _objective(student, _Teacher(_student(width=6)), _spec("regressor", "mse", loss_mix="add")),
     ):
         with torch.autocast("cpu", torch.bfloat16):
             assert student(batch.image).dtype == torch.bfloat16
@@ -216,7 +216,7 @@ def test_terms_are_added_each_with_its_weight():
 
     def loss(*terms) -> float:
         spec = DistillationSpec.model_validate(
-            {"terms": tuple(_term(on, loss, weight=weight) for on, loss, weight in terms), "balance": "added"}
+            {"terms": tuple(_term(on, loss, weight=weight) for on, loss, weight in terms), "loss_mix": "add"}
         )
         return Distillation(student, spec, "dice_cross_entropy", hidden={None: hidden})(batch).item()
 
@@ -229,11 +229,11 @@ def test_terms_of_both_views_each_get_theirs():
     batch = _batch(logits=torch.zeros(2, 1, 16, 16))
 
     def distilled(view: str) -> float:
-        spec = DistillationSpec.model_validate({"terms": (_term("logits", "mse", view=view),), "balance": "added"})
+        spec = DistillationSpec.model_validate({"terms": (_term("logits", "mse", view=view),), "loss_mix": "add"})
         return Distillation(student, spec, "cross_entropy", teacher=teacher)(batch).item()
 
     both = DistillationSpec.model_validate(
-        {"terms": tuple(_term("logits", "mse", view=view) for view in ("weak", "same")), "balance": "added"}
+        {"terms": tuple(_term("logits", "mse", view=view) for view in ("weak", "same")), "loss_mix": "add"}
     )
     plain = Supervised(student, "cross_entropy")(batch).item()
     found = Distillation(student, both, "cross_entropy", teacher=teacher)(batch).item()

@@ -25,12 +25,12 @@ def test_good_teacher_reaches_085_and_the_smallest_student_stays_010_below(tmp_p
     torch.set_num_threads(2)
     study = load_study(STUDY)
     dataset = load_dataset(study.data, tmp_path)
-    splits = split(dataset, study.data.split, train_without_lesion=False)
+    splits = split(dataset, study.data.split, train_on_negatives=False)
     data = training_data(dataset, splits, torch.device("cpu"))
     teacher = build_teacher(study.teacher, size=study.data.size)
     spec = study.teacher.training
     best = _best_dice(teacher, data, spec)
-    smallest = build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="separable"))
+    smallest = build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="separable"))
     assert best == pytest.approx(0.85, abs=0.03)
     assert _best_dice(smallest, data, spec) < best - 0.10
 

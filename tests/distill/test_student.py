@@ -43,7 +43,7 @@ def home(tmp_path_factory):
 @pytest.fixture
 def trainer(tiny, home):
     dataset = load_dataset(tiny.data, home)
-    splits = split(dataset, tiny.data.split, train_without_lesion=False)
+    splits = split(dataset, tiny.data.split, train_on_negatives=False)
     data = training_data(dataset, splits, torch.device("cpu"))
     return Trainer(data, teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, home)))
 
@@ -63,7 +63,7 @@ def _recipe(study, variant, *, seed=0) -> Recipe:
     path, loss, view, balance = variant
     content = recipe.model_dump()
     softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
-    term = {"on": path, "loss": loss, "teacher_view": view, "weight": 0.5, **softened}
+    term = {"path": path, "loss": loss, "teacher_view": view, "weight": 0.5, **softened}
     content["distillation"] = {"terms": (term,), "balance": balance}
     return Recipe.model_validate(content)
 
@@ -94,16 +94,16 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
 @pytest.mark.parametrize(
     ("term", "message"),
     [
-        ("{on: attention, loss: mse, stride: 8}", ""),
-        ("{on: attention, loss: mse, stride: {choice: [2, 4, 8]}}", ""),
-        ("{on: attention, loss: mse, stride: 32}", "stride 32, and the teacher has them of 2, 4, 8, 16; write one"),
-        ("{on: regressor, loss: kld, stride: 1}", "stride 1, and the teacher has them of 2, 4, 8, 16; write one"),
+        ("{path: attention, loss: mse, stride: 8}", ""),
+        ("{path: attention, loss: mse, stride: {choice: [2, 4, 8]}}", ""),
+        ("{path: attention, loss: mse, stride: 32}", "stride 32, and the teacher has them of 2, 4, 8, 16; write one"),
+        ("{path: regressor, loss: kld, stride: 1}", "stride 1, and the teacher has them of 2, 4, 8, 16; write one"),
         (
-            "{on: attention, loss: mse, stride: {choice: [2, 16]}}",
+            "{path: attention, loss: mse, stride: {choice: [2, 16]}}",
             "and a U-Net of width 8 and depth 3 .* of 1, 2, 4, 8",
         ),
-        ("{on: hidden, loss: mse, stride: 8}", "the teacher's have 40 channels and those of a U-Net of width 8 .* 64;"),
-        ("{on: hidden, loss: mse, stride: 4}", "the teacher's have 24 channels and those of a U-Net of width 8 .* 32;"),
+        ("{path: hidden, loss: mse, stride: 8}", "the teacher's have 40 channels and those of a U-Net of width 8 .* 64;"),
+        ("{path: hidden, loss: mse, stride: 4}", "the teacher's have 24 channels and those of a U-Net of width 8 .* 32;"),
     ],
 )
 def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, message):
@@ -115,16 +115,16 @@ def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, mes
 
 def test_logits_have_no_stride(study_file):
     with pytest.raises(StudyFileError, match="stride is of hidden, attention and regressor; remove it"):
-        load_study(study_file("name: a\ndistillation: [{on: logits, loss: mse, stride: 4}]\n"))
+        load_study(study_file("name: a\ndistillation: [{path: logits, loss: mse, stride: 4}]\n"))
 
 
 @pytest.mark.parametrize(("on", "loss"), [("attention", "mse"), ("regressor", "kld")])
 def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
     content = _recipe(tiny, None).model_dump()
-    terms = tuple({"on": on, "loss": loss, "stride": stride, "weight": 0.5} for stride in (2, 4, None))
+    terms = tuple({"path": on, "loss": loss, "stride": stride, "weight": 0.5} for stride in (2, 4, None))
     students = []
     for chosen in (terms, terms[:1], terms[2:]):
-        content["distillation"] = {"terms": chosen, "balance": "added"}
+        content["distillation"] = {"terms": chosen, "loss_mix": "add"}
         students.append(_finish(trainer.distil(Recipe.model_validate(content))).weights)
     assert len(set(students)) == 3
     assert {stride for stride, _ in trainer._hidden} == {2, 4, None}, "what no term names is not measured"
@@ -154,10 +154,10 @@ def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, t
     """The teacher has maps of strides 2 to 8, the student of 1 to 4."""
 
     def recipe(*terms):
-        spec = DistillationSpec.model_validate({"terms": terms, "balance": "added"})
+        spec = DistillationSpec.model_validate({"terms": terms, "loss_mix": "add"})
         return _recipe(tiny, None).model_copy(update={"distillation": spec})
 
-    term = {"on": "attention", "loss": "mse", "teacher_view": "weak"}
+    term = {"path": "attention", "loss": "mse", "teacher_view": "weak"}
     every = _finish(trainer.distil(recipe(term | {"stride": "every", "weight": 0.8})))
     each = _finish(trainer.distil(recipe(*(term | {"stride": stride, "weight": 0.4} for stride in (2, 4)))))
     assert every.weights == each.weights
@@ -169,7 +169,7 @@ def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, t
 )
 def test_student_on_a_pretrained_encoder_is_distilled_like_any_other(tiny, trainer, variant):
     recipe = _recipe(tiny, variant)
-    spec = TimmSpec(family="timm", depth=3, width=4, encoder_rate=0.5)
+    spec = TimmSpec(family="timm", depth=3, width=4, encoder_lr_factor=0.5)
     recipe = recipe.model_copy(update={"student": spec})
     first, second = (_finish(trainer.distil(recipe)) for _ in range(2))
     assert first.weights == second.weights
@@ -180,7 +180,7 @@ def test_slow_encoder_moves_less_than_a_fast_one(tiny, trainer):
     begun = build_student(TimmSpec(family="timm", depth=2, width=4), seed=0).state_dict()
 
     def moved(rate: float) -> float:
-        spec = TimmSpec(family="timm", depth=2, width=4, encoder_rate=rate)
+        spec = TimmSpec(family="timm", depth=2, width=4, encoder_lr_factor=rate)
         recipe = _recipe(tiny, None).model_copy(update={"student": spec})
         weights = load(_finish(trainer.distil(recipe, kept="last")).weights)
         return float((weights["encoder.conv_stem.weight"] - begun["encoder.conv_stem.weight"]).abs().sum())

@@ -28,7 +28,7 @@ from tests.tiny import TINY
 
 def _prepare(study, home):
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=False)
+    splits = split(dataset, study.data.split, train_on_negatives=False)
     return training_data(dataset, splits, torch.device("cpu")), teacher_folder(
         TeacherRecipe.of(study), splits.fingerprint, home
     )
@@ -122,7 +122,7 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_images_without_a_lesion_train_the_teacher_where_the_study_says_so(tiny, tmp_path, wanted):
     dataset = load_dataset(tiny.data, tmp_path)
-    splits = split(dataset, tiny.data.split, train_without_lesion=wanted)
+    splits = split(dataset, tiny.data.split, train_on_negatives=wanted)
     data = training_data(dataset, splits, torch.device("cpu"))
     empty = ~(data.train.masks > 0).flatten(1).any(dim=1)
     assert bool(empty.any()) == wanted

@@ -49,7 +49,7 @@ def home(tmp_path_factory):
 @pytest.fixture
 def materials(study, home):
     dataset = load_dataset(study.data, home)
-    splits = split(dataset, study.data.split, train_without_lesion=False)
+    splits = split(dataset, study.data.split, train_on_negatives=False)
     data = training_data(dataset, splits, torch.device("cpu"))
     teacher = teach(study, data, teacher_folder(TeacherRecipe.of(study), splits.fingerprint, home))
     part = load_unlabelled(study.data, home, dataset, splits)
@@ -61,11 +61,11 @@ def _recipe(study, *terms):
     if not terms:
         return recipe
     return recipe.model_copy(
-        update={"distillation": DistillationSpec.model_validate({"terms": terms, "balance": "added"})}
+        update={"distillation": DistillationSpec.model_validate({"terms": terms, "loss_mix": "add"})}
     )
 
 
-DML = {"on": "logits", "loss": "dml", "teacher_view": "weak", "weight": 1.0}
+DML = {"path": "logits", "loss": "dml", "teacher_view": "weak", "weight": 1.0}
 
 
 def _weights(materials, recipe):
@@ -88,8 +88,8 @@ def test_plain_student_is_the_same_with_and_without_them(study, materials):
         DML,
         DML | {"teacher_view": "same"},
         DML | {"boundary": 2.0},
-        {"on": "attention", "loss": "mse"},
-        {"on": "regressor", "loss": "pkd"},
+        {"path": "attention", "loss": "mse"},
+        {"path": "regressor", "loss": "pkd"},
     ],
     ids=lambda term: "-".join(map(str, term.values())),
 )
@@ -101,7 +101,7 @@ def test_distilled_student_learns_from_them_and_is_the_same_twice(study, materia
 
 
 def test_student_whose_only_loss_needs_masks_is_the_same_with_and_without_them(study, materials):
-    recipe = _recipe(study, {"on": "hidden", "loss": "region"})
+    recipe = _recipe(study, {"path": "hidden", "loss": "region"})
     assert _equal(_weights(materials, recipe), _weights(dataclasses.replace(materials, unlabelled=None), recipe))
 
 
@@ -181,7 +181,7 @@ def _batches(data, *, fraction=0.5):
 def _student_spec():
     from kdsearch.config.networks import UNetSpec
 
-    return UNetSpec(width=4, depth=2, convolutions=1, convolution="standard")
+    return UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard")
 
 
 def _batch_of(materials, *, count=3):
@@ -201,7 +201,7 @@ def _batch_of(materials, *, count=3):
 def _loss(materials, batch, term):
     student = build_student(_student_spec()).eval()
     teacher = materials.teacher.load(torch.device("cpu"))
-    spec = DistillationSpec.model_validate({"terms": (term,), "balance": "added"})
+    spec = DistillationSpec.model_validate({"terms": (term,), "loss_mix": "add"})
     hidden = {None: HiddenMaps(teacher, batch.image)}
     with torch.no_grad():
         return student, Distillation(student, spec, "dice_cross_entropy", teacher=teacher, hidden=hidden)(batch).item()
@@ -232,7 +232,7 @@ def test_region_is_of_images_whose_classes_are_known(materials):
     alone = dataclasses.replace(
         batch, image=batch.image[:3], weak=batch.weak[:3], target=batch.target[:3], labelled=None
     )
-    term = {"on": "hidden", "loss": "region"}
+    term = {"path": "hidden", "loss": "region"}
     student, both = _loss(materials, batch, term)
     supervised = losses.supervised(student(batch.image[:3]), batch.target[:3], "dice_cross_entropy")
     teacher = materials.teacher.load(torch.device("cpu"))

@@ -103,12 +103,12 @@ def test_card_names_the_class_and_the_tags_of_the_study(shipped, bench):
 
 def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench):
     found = read_description(shipped)
-    inherited = found.recipe.model_copy(update={"start": Inherited(donor=2, cold_epochs=30)})
+    inherited = found.recipe.model_copy(update={"start": Inherited(donor=2, scratch_epochs=30)})
     card = model_card(
         found.model_copy(update={"recipe": inherited}), bench.study, teacher=bench.materials.teacher.scores
     )
     assert "from weights cut out of the wider student of trial 2" in card
-    assert "- start.cold_epochs: 30" in card
+    assert "- start.scratch_epochs: 30" in card
 
 
 def test_existing_folder_is_left_alone(bench, weights, tmp_path):

@@ -29,7 +29,7 @@ def test_home_of_nobody_is_refused_wherever_a_path_may_be_written(study_file):
     def refused(field):
         return pytest.raises(KdsearchError, match=f"{field}: {NOBODY}: there is no user of that name here; write the")
 
-    with refused("search.checkpoints"):
+    with refused("search.checkpoint_url"):
         checkpoint_folder(Path(), "a", NOBODY, study_id="0")
     with refused("data.sources: folder"):
         list_source(FolderSource(reader="folder", folder=NOBODY))

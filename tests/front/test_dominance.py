@@ -57,20 +57,20 @@ def test_dice_goes_up_and_sizes_go_down():
 def test_students_that_mark_empty_images_are_no_members():
     def marking(number, dice, share):
         made = student(number, dice, 100 + number)
-        overlap = dataclasses.replace(made.scores.overlap, empty_share=share, empty_images=10)
+        overlap = dataclasses.replace(made.scores.overlap, specificity=share, empty_images=10)
         return dataclasses.replace(made, scores=dataclasses.replace(made.scores, overlap=overlap))
 
     students = [marking(0, 0.7, 0.9), marking(1, 0.8, 0.3), marking(2, 0.75, 0.8), student(3, 0.9, 500)]
-    limits = Limits(empty_share=0.8)
+    limits = Limits(specificity=0.8)
     assert [member.number for member in front_of(students, ("dice", "params"), limits)] == [0, 2]
     assert [member.number for member in front_of(students, ("dice", "params"))] == [0, 1, 3]
     measured = students[:3]
-    assert [member.number for member in front_of(measured, ("dice", "empty_share"))] == [0, 1, 2]
-    assert [member.number for member in front_of(measured, ("empty_share",))] == [0]
-    within = [one.number for one in measured if Budget(min_empty_share=0.8).excess(Candidate(student=one)) <= 0]
+    assert [member.number for member in front_of(measured, ("dice", "specificity"))] == [0, 1, 2]
+    assert [member.number for member in front_of(measured, ("specificity",))] == [0]
+    within = [one.number for one in measured if Budget(min_specificity=0.8).excess(Candidate(student=one)) <= 0]
     assert within == [0, 2]
-    assert Budget(min_empty_share=0.8).excess(Candidate(student=students[3])) > 0, "nobody knows"
-    assert str(Budget(min_empty_share=0.8)) == "empty_share ≥ 0.8"
+    assert Budget(min_specificity=0.8).excess(Candidate(student=students[3])) > 0, "nobody knows"
+    assert str(Budget(min_specificity=0.8)) == "specificity ≥ 0.8"
 
 
 POINTS = st.lists(st.tuples(st.floats(10, 1e7), st.floats(0, 1)), max_size=12)

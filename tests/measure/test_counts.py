@@ -56,15 +56,15 @@ def test_flops_are_twice_macs():
     assert Cost(params=1, macs=21).flops == 42
 
 
-@pytest.mark.parametrize("convolution", ["standard", "separable"])
+@pytest.mark.parametrize("conv", ["standard", "separable"])
 def test_meta_device_counts_as_the_cpu_does(convolution):
-    spec = UNetSpec(width=6, depth=3, convolutions=2, convolution=convolution)
+    spec = UNetSpec(width=6, depth=3, convs_per_stage=2, conv=convolution)
     assert count(build_student(spec, device="meta"), size=64) == count(build_student(spec), size=64)
 
 
-@pytest.mark.parametrize("convolution", ["standard", "separable"])
+@pytest.mark.parametrize("conv", ["standard", "separable"])
 def test_other_tools_agree_but_for_known_causes(convolution, caplog):
-    spec = UNetSpec(width=8, depth=3, convolutions=2, convolution=convolution)
+    spec = UNetSpec(width=8, depth=3, convs_per_stage=2, conv=convolution)
     model = build_student(spec)
     cost = count(model, size=64)
     with caplog.at_level(logging.WARNING):
@@ -77,13 +77,13 @@ def test_other_tools_agree_but_for_known_causes(convolution, caplog):
 
 
 def test_disagreement_is_warned_of(caplog):
-    model = build_student(UNetSpec(width=8, depth=2, convolutions=1, convolution="standard"))
+    model = build_student(UNetSpec(width=8, depth=2, convs_per_stage=1, conv="standard"))
     with caplog.at_level(logging.WARNING):
         count_by_tools(model, size=32, cost=Cost(params=1, macs=1))
     assert [record.message.split()[0] for record in caplog.records] == ["fvcore", "ptflops"]
 
 
 def test_counting_leaves_training_mode_as_it_was():
-    model = build_student(UNetSpec(width=4, depth=2, convolutions=1, convolution="standard")).train()
+    model = build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard")).train()
     count(model, size=32)
     assert model.training

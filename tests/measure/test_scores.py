@@ -35,7 +35,7 @@ PREDICTED = _maps([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
 def test_images_without_lesion_are_reported_apart():
     overlap = measure_overlap(PREDICTED, TARGET)
     assert (overlap.dice, overlap.images, overlap.empty_images) == (0.5, 2, 2)
-    assert overlap.empty_share == 0.5
+    assert overlap.specificity == 0.5
     assert overlap.dice_std == pytest.approx(0.5)
 
 
@@ -56,7 +56,7 @@ def test_scores_are_given_per_source_where_there_are_several():
     scores = _scores(["a", "b", "a", "b"])
     metrics = scores.metrics()
     assert (metrics["dice"], metrics["a/dice"], metrics["b/dice"]) == (0.5, 1.0, 0.0)
-    assert (metrics["a/empty_share"], metrics["b/empty_share"]) == (1.0, 0.0)
+    assert (metrics["a/specificity"], metrics["b/specificity"]) == (1.0, 0.0)
     assert "a/dice" not in _scores(["a"] * 4).metrics()
 
 
@@ -64,7 +64,7 @@ def test_source_without_lesions_has_no_dice_to_record():
     scores = _scores(["a", "a", "b", "b"])
     assert math.isnan(scores.by_source[1].overlap.dice)
     assert "b/dice" not in scores.metrics()
-    assert scores.metrics()["b/empty_share"] == 0.5
+    assert scores.metrics()["b/specificity"] == 0.5
 
 
 def test_scores_survive_json_nan_included():

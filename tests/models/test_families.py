@@ -16,10 +16,10 @@ from kdsearch.models.costs import cost_of, map_channels_of
 from kdsearch.models.students import NETWORKS, build_student
 
 CORNERS = {
-    "unet": {"width": [2, 5], "growth": [1.0, 1.5, 2.0], "depth": [1, 3], "convolutions": [1, 2],
-             "convolution": ["standard", "separable"]},
-    "timm": {"encoder": ["lcnet_050", "convnext_atto"], "depth": [3, 4], "width": [3, 8], "convolutions": [1, 2],
-             "convolution": ["standard", "separable"], "encoder_rate": [1.0]},
+    "unet": {"width": [2, 5], "growth": [1.0, 1.5, 2.0], "depth": [1, 3], "convs_per_stage": [1, 2],
+             "conv": ["standard", "separable"]},
+    "timm": {"encoder": ["lcnet_050", "convnext_atto"], "depth": [3, 4], "width": [3, 8], "convs_per_stage": [1, 2],
+             "conv": ["standard", "separable"], "encoder_lr_factor": [1.0]},
 }  # fmt: skip
 WEIGHTS = {"unet": {}, "timm": {"weights": "none"}}
 STUDENTS = [

@@ -187,7 +187,7 @@ def test_stages_behind_the_depth_are_not_built_and_change_nothing(encoder, depth
 def test_flipping_teacher_gives_the_mean_probabilities_of_both_sides(classes):
     config = TeacherConfig(encoder_depth=3, weights="none")
     once = build_teacher(config, size=32, classes=classes).eval()
-    both = build_teacher(config.model_copy(update={"flip": True}), size=32, classes=classes).eval()
+    both = build_teacher(config.model_copy(update={"average_flipped": True}), size=32, classes=classes).eval()
     image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def probabilities(logits):

@@ -11,15 +11,15 @@ from kdsearch.models.students import build_student
 
 
 def _spec(**changes):
-    return UNetSpec(**{"width": 4, "depth": 2, "convolutions": 1, "convolution": "standard"} | changes)
+    return UNetSpec(**{"width": 4, "depth": 2, "convs_per_stage": 1, "conv": "standard"} | changes)
 
 
-@pytest.mark.parametrize("convolution", ["standard", "separable"])
+@pytest.mark.parametrize("conv", ["standard", "separable"])
 @pytest.mark.parametrize("depth", [1, 3, 5])
 @pytest.mark.parametrize("classes", [1, 4])
 @pytest.mark.parametrize("size", [(32, 64), (96, 32)])
 def test_logits_have_the_image_s_size_and_hidden_the_stride_s(convolution, depth, classes, size):
-    model = build_student(_spec(depth=depth, convolution=convolution), classes=classes).eval()
+    model = build_student(_spec(depth=depth, conv=convolution), classes=classes).eval()
     outputs = model.outputs(torch.zeros(2, 1, *size))
     logits, hidden = outputs.logits, outputs.features[-1]
     assert logits.shape == (2, classes, *size)
@@ -36,8 +36,8 @@ def _params(**changes) -> int:
 
 
 def test_family_reaches_from_two_thousand_to_eight_million():
-    assert _params(width=4, depth=2, convolutions=2, convolution="separable") < 2_000
-    assert 7_500_000 < _params(width=32, depth=4, convolutions=2) < 8_500_000
+    assert _params(width=4, depth=2, convs_per_stage=2, conv="separable") < 2_000
+    assert 7_500_000 < _params(width=32, depth=4, convs_per_stage=2) < 8_500_000
 
 
 def test_parameters_are_counted_by_hand():
@@ -48,8 +48,8 @@ def test_parameters_are_counted_by_hand():
 def test_every_dimension_makes_it_larger():
     assert _params(width=5) > _params()
     assert _params(depth=3) > _params()
-    assert _params(convolutions=2) > _params()
-    assert _params(convolution="separable") < _params()
+    assert _params(convs_per_stage=2) > _params()
+    assert _params(conv="separable") < _params()
 
 
 def test_weights_follow_the_seed_and_leave_torch_s_own_alone():

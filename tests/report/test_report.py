@@ -21,7 +21,7 @@ FRONT = STUDENTS[:2]
 
 
 def _page(*references):
-    study = StudyConfig(name="t", references=references)
+    study = StudyConfig(name="t", reference_points=references)
     return front_page(study, students=STUDENTS, front=FRONT, teacher=scores(dice=0.85, params=3_000_000, macs=10))
 
 
@@ -62,7 +62,7 @@ def test_table_fits_a_terminal_of_eighty_columns():
 
 def test_student_that_inherited_names_its_donor_in_the_table():
     first = FRONT[0]
-    recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, cold_epochs=30)})
+    recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, scratch_epochs=30)})
     console = Console(width=80, record=True, file=io.StringIO())
     inherited = dataclasses.replace(first, recipe=recipe, donor_epochs=50, donor_seconds=7.0)
     console.print(front_table([inherited, *FRONT[1:]]))

@@ -122,7 +122,7 @@ def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> FakeDr
 
 def _dispatcher(study, store, executor, *, least_s):
     lost = {job_of_trial(record.number): record.lost for record in store.records() if record.lost}
-    watchdog = Watchdog(timeout=study.search.heartbeat_timeout, least_s=least_s)
+    watchdog = Watchdog(timeout=study.search.lost_after_epochs, least_s=least_s)
     return Dispatcher(executor, study=study.name, watchdog=watchdog, retries=study.search.retries, lost=lost)
 
 

@@ -31,7 +31,7 @@ teacher:
   encoder_depth: 3
   weights: none
   training: {{epochs: 1}}
-student: {{width: {{int: [2, 6]}}, depth: {{int: [2, 3]}}, convolutions: 1}}
+student: {{width: {{int: [2, 6]}}, depth: {{int: [2, 3]}}, convs_per_stage: 1}}
 distillation: {{path: {{choice: [none, logits, regressor]}}}}
 training: {{epochs: {epochs}, learning_rate: {{float: [1e-3, 1e-2], log: true}}}}
 search:
@@ -40,7 +40,7 @@ search:
   limits: {{params: 6k}}
   workers: {workers}
   deterministic: true
-  batch: 4
+  ask_batch: 4
   retries: 1000
   checkpoint_every_s: 0
   pruning: {{pruner: reach, warmup_epochs: 1, finished_trials: 3}}

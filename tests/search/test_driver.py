@@ -162,7 +162,7 @@ def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
 @pytest.mark.slow
 def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
     """The smallest student is within them, and random draws never hit it."""
-    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convolutions=1), size=32).params
+    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convs_per_stage=1), size=32).params
     text = INLINE.replace("{int: [2, 6]}", "{int: [4, 256]}, growth: {float: [1, 2]}")
     text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
     study = _study(study_file, "next-to-nothing", text)
@@ -344,8 +344,8 @@ def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_tr
 
 
 def test_place_for_checkpoints_that_cannot_be_used_is_named(study_file, home, tracking):
-    text = INLINE.replace("executor: inline", "executor: inline, checkpoints: 'nowhere://bucket/place'")
-    with pytest.raises(SearchError, match=r"search.checkpoints: nowhere://bucket/place/.* cannot be used"):
+    text = INLINE.replace("executor: inline", "executor: inline, checkpoint_url: 'nowhere://bucket/place'")
+    with pytest.raises(SearchError, match=r"search.checkpoint_url: nowhere://bucket/place/.* cannot be used"):
         _drive(run_study(_study(study_file, "nowhere", text), home=home, tracking=tracking))
 
 

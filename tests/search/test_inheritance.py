@@ -53,8 +53,8 @@ def test_best_of_the_wider_students_of_its_kind_is_the_donor():
     ]
     recipe = with_donor(_recipe(4), students, INHERIT)
     assert recipe.start.donor == 1, "not the narrower, nor what is much wider, nor one without a teacher"
-    assert (recipe.start.cold_epochs, recipe.training.epochs) == (24, 16)
-    assert recipe.cold == _recipe(4)
+    assert (recipe.start.scratch_epochs, recipe.training.epochs) == (24, 16)
+    assert recipe.from_scratch == _recipe(4)
     assert with_donor(_recipe(4, path="none"), students, INHERIT).start.donor == 5
 
 
@@ -71,8 +71,8 @@ def _unet(width=4, **changes):
         (_unet(4), _unet(8), False),
         (_unet(6, growth=1), _unet(4, growth=2), False),
         (_unet(8, depth=3), _unet(4), False),
-        (_unet(8, convolutions=1), _unet(4), False),
-        (_unet(8, convolution="separable"), _unet(4, convolution="standard"), False),
+        (_unet(8, convs_per_stage=1), _unet(4), False),
+        (_unet(8, conv="separable"), _unet(4, conv="standard"), False),
         (TimmSpec(family="timm", weights="none"), _unet(4), False),
         (_unet(8), TimmSpec(family="timm", weights="none"), False),
     ],
@@ -87,7 +87,7 @@ def test_student_begins_cold_where_nobody_fits_or_the_study_says_so():
 
 
 def test_fraction_of_the_epochs_is_the_study_s():
-    search = SearchConfig(start="inherit", inherited_epochs=0.5)
+    search = SearchConfig(start="inherit", inherit_epoch_fraction=0.5)
     assert with_donor(_recipe(4), [_student(0, 6, 0.5)], search).training.epochs == 12
 
 
@@ -100,20 +100,20 @@ def test_start_is_stored_and_shown_with_the_recipe():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TINY.replace("trials: 3", "trials: 3, inherited_epochs: 0.5"), "would be without effect on start: cold"),
+        (TINY.replace("trials: 3", "trials: 3, inherit_epoch_fraction: 0.5"), "would be without effect on start: scratch"),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit, objectives: [dice], pruning: median"),
             "start: inherit and pruning.pruner: median exclude each other",
         ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit").replace(
-                "student: {width: {int: [2, 6]}, depth: 2, convolutions: 1}", "student: {family: timm, weights: none}"
+                "student: {width: {int: [2, 6]}, depth: 2, convs_per_stage: 1}", "student: {family: timm, weights: none}"
             ),
             "search.start: inherit cuts weights of students of family unet, got student.family: timm",
         ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit, sampler: grid").replace(
-                "name: tiny", "name: tiny\nrepeats: 3"
+                "name: tiny", "name: tiny\nreplicates: 3"
             ),
             "search.start: inherit and repeats: 3 exclude each other",
         ),
@@ -134,7 +134,7 @@ def _finish_all(driver, order):
 
 
 def test_only_students_of_earlier_batches_are_donors_where_deterministic(session, tmp_path):
-    text = INHERITING.replace("trials: 12", "trials: 24, deterministic: true, batch: 4")
+    text = INHERITING.replace("trials: 12", "trials: 24, deterministic: true, ask_batch: 4")
     found = []
     for place, (workers, order) in enumerate([(1, min), (3, max), (8, min)]):
         driver = session(text=text, workers=workers, home=tmp_path / str(place))
@@ -147,7 +147,7 @@ def test_only_students_of_earlier_batches_are_donors_where_deterministic(session
 
 
 def test_batch_that_fewer_trials_had_cut_short_has_the_donors_of_its_begin(session):
-    text = INHERITING.replace("trials: 12", "trials: 48, deterministic: true, batch: 12")
+    text = INHERITING.replace("trials: 12", "trials: 48, deterministic: true, ask_batch: 12")
     for trials in (26, 48):
         driver = session(text=text.replace("trials: 48", f"trials: {trials}"), workers=8)
         _finish_all(driver, min)
@@ -196,7 +196,7 @@ def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_
 @pytest.mark.xdist_group("driver")
 def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_file, tmp_path):
     text = INHERITING.replace("workers: 1", "executor: inline").replace(
-        "trials: 12", "trials: 10, deterministic: true, batch: 3"
+        "trials: 12", "trials: 10, deterministic: true, ask_batch: 3"
     )
     records = []
     for broken in (False, True):

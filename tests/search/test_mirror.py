@@ -47,7 +47,7 @@ def test_first_of_all_are_as_many_students_as_decades_with_usual_settings(study_
     store = open_store(load_study(study_file(WIDE.replace("training: {epochs: 2}", rates))), tmp_path, create=True)
     recipes = [store.ask().recipe for _ in range(8)]
     usual = [recipe.path == "none" and recipe.training.learning_rate == pytest.approx(1e-2) for recipe in recipes]
-    low = math.log10(cost_of(UNetSpec(width=2, depth=2, convolutions=1), size=32).params)
+    low = math.log10(cost_of(UNetSpec(width=2, depth=2, convs_per_stage=1), size=32).params)
     decades = round(5 - low)
     assert usual == [True] * decades + [False] * (8 - decades)
     for place, recipe in enumerate(recipes[:decades]):
@@ -81,13 +81,13 @@ def test_rejected_recipes_are_no_experience(study_file, tmp_path):
 def test_student_that_marks_empty_images_violates_the_limit(study_file, tmp_path):
     import dataclasses
 
-    text = WIDE.replace("limits: {params: 100k}", "limits: {empty_share: 0.8}")
+    text = WIDE.replace("limits: {params: 100k}", "limits: {min_specificity: 0.8}")
     store = open_store(load_study(study_file(text)), tmp_path, create=True)
     made = scores(dice=0.5, params=1000, macs=100)
     for share in (0.5, 0.9):
-        overlap = dataclasses.replace(made.overlap, empty_share=share, empty_images=10)
+        overlap = dataclasses.replace(made.overlap, specificity=share, empty_images=10)
         store.finish(store.ask().number, dataclasses.replace(made, overlap=overlap), ())
-    violated, kept = (trial.constraints["empty_share"] for trial in store._mirror.trials)
+    violated, kept = (trial.constraints["specificity"] for trial in store._mirror.trials)
     assert (violated, kept) == (pytest.approx(0.3), pytest.approx(-0.1))
 
 

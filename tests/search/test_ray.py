@@ -71,7 +71,7 @@ def test_study_outlives_a_node(study_file, cluster, tmp_path):
 
 
 def test_ray_and_processes_make_the_same_students(study_file, tmp_path):
-    batches = ", deterministic: true, batch: 2, pruning: {pruner: reach, warmup_epochs: 1, finished_trials: 1}"
+    batches = ", deterministic: true, ask_batch: 2, pruning: {pruner: reach, warmup_epochs: 1, finished_trials: 1}"
     tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     results = []
     for executor in ("ray", "processes"):
@@ -84,7 +84,7 @@ def test_ray_and_processes_make_the_same_students(study_file, tmp_path):
 
 def test_checkpoints_may_lie_where_fsspec_writes(study_file, tmp_path):
     place = f"file://{tmp_path / 'elsewhere'}"
-    study = _study(study_file, "local", trials=2, more=f", checkpoints: '{place}'")
+    study = _study(study_file, "local", trials=2, more=f", checkpoint_url: '{place}'")
     tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     seen = []
 

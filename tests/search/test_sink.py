@@ -210,7 +210,7 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
 @pytest.mark.parametrize(("deterministic", "kept"), [(False, 3), (True, 2)])
 def test_resumed_trial_is_not_pruned_at_epochs_that_it_passed(session, deterministic, kept):
     """A deterministic study judges them again, by the same rivals: its driver may have died before it had judged."""
-    text = TINY.replace("workers: 1", f"workers: 1, deterministic: {str(deterministic).lower()}, batch: 1")
+    text = TINY.replace("workers: 1", f"workers: 1, deterministic: {str(deterministic).lower()}, ask_batch: 1")
     fill(session(workers=1, text=text))
     pruner = StopsAt({0: 2})
     second = session(workers=1, text=text, pruner=pruner)

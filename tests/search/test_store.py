@@ -148,7 +148,7 @@ def test_recipes_share_the_study_s_seed(tiny, tmp_path):
 
 
 def test_recipes_have_seeds_of_their_own_where_the_study_varies_them(tiny, tmp_path):
-    tiny = tiny.model_copy(update={"search": tiny.search.model_copy(update={"vary_seed": True})})
+    tiny = tiny.model_copy(update={"search": tiny.search.model_copy(update={"seed_per_trial": True})})
     store = open_store(tiny, tmp_path, create=True)
     assert len({store.ask().recipe.seed for _ in range(4)}) == 4
 
@@ -224,7 +224,7 @@ def test_storage_that_cannot_be_reached_is_named(tiny, tmp_path, url):
 
 GRID = """
 name: grid
-student: {width: {choice: [4, 5]}, depth: 2, convolutions: 1}
+student: {width: {choice: [4, 5]}, depth: 2, convs_per_stage: 1}
 distillation: {path: {choice: [none, logits]}, loss: {choice: [mse, kld]}}
 search: {sampler: grid, trials: 100}
 data: {size: 32}

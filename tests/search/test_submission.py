@@ -11,7 +11,7 @@ from kdsearch.workers.jobs import Progressed
 from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report_of
 from tests.tiny import TINY
 
-DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, batch: 4")
+DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, ask_batch: 4")
 
 
 def _run_all(driver, order):

@@ -54,7 +54,7 @@ def _wanted(study, home):
 
 @pytest.mark.parametrize("members", ["folds", "seeds"])
 def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, members):
-    study, materials = made(f"ensemble: 3\n  members: {members}")
+    study, materials = made(f"ensemble: 3\n  ensemble_by: {members}")
     wanted = _wanted(study, tmp_path / "home")
     parts = [part.cached(tmp_path / "home") for part in wanted.members()]
     assert len({part.id for part in parts}) == 3
@@ -73,7 +73,7 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, membe
 
 
 def test_members_that_are_trained_are_named_before_they_begin(made, tmp_path):
-    study, _ = made("ensemble: 3\n  members: folds")
+    study, _ = made("ensemble: 3\n  ensemble_by: folds")
     other = tmp_path / "other"
     with inline_campaign(study, other) as campaign:
         events, _ = finish(add_teacher(campaign, read_images(study, other)))
@@ -106,12 +106,12 @@ def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(ma
         found += dice_per_image(predicted, (images.masks > 0).long()).tolist()
     assert materials.teacher.out_of_fold == pytest.approx(np.nanmean(found))
     assert f"out of fold {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
-    assert made("ensemble: 2\n  members: seeds")[1].teacher.out_of_fold is None
+    assert made("ensemble: 2\n  ensemble_by: seeds")[1].teacher.out_of_fold is None
 
 
 @pytest.mark.parametrize("size", ["", "  size: 64\n"], ids=["students' size", "larger"])
 def test_training_images_are_answered_by_the_member_that_did_not_learn_from_them(made, tmp_path, size):
-    study, materials = made(f"ensemble: 2\n{size}  members: folds")
+    study, materials = made(f"ensemble: 2\n{size}  ensemble_by: folds")
     home, train, images = tmp_path / "home", materials.splits.train, materials.training_data(CPU).train
     expected, number_of = {}, {}
     for number, part in enumerate(_wanted(study, home).members()):
@@ -140,7 +140,7 @@ def test_ensemble_by_folds_whose_logits_were_a_mean_is_not_taken_for_one_of_toda
     text = TINY.replace("  encoder_depth: 3\n", "  encoder_depth: 3\n  ensemble: 2\n")
     folds = load_study(study_file(text))
     assert _folder_name(folds) != "056c98b95031a4a1", "as the last commit named it"
-    seeds = load_study(study_file(text.replace("ensemble: 2\n", "ensemble: 2\n  members: seeds\n")))
+    seeds = load_study(study_file(text.replace("ensemble: 2\n", "ensemble: 2\n  ensemble_by: seeds\n")))
     assert _folder_name(seeds) == "cd228d83962c109b"
 
 
@@ -156,7 +156,7 @@ def test_teacher_of_a_file_is_named_by_its_content_and_an_older_folder_is_still_
     assert folder(first) == folder(moved) != folder(other)
     text = TINY.replace("weights: none\n  training: {epochs: 1}", f"checkpoint: {first}")
     kept = load_study(study_file(text)).teacher.model_dump(mode="json", exclude={"kind", "flip", "ensemble", "members"})
-    del kept["training"]["averaged_epochs"], kept["size"]
+    del kept["training"]["ema_epochs"], kept["size"]
     older = tmp_path / "teachers" / digest(2, "a split", kept, digest_file(first), 0)
     older.mkdir(parents=True)
     (older / "scores.json").write_text("{}")
@@ -186,7 +186,7 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
     assert float(dice.nanmean()) == pytest.approx(materials.teacher.scores.dice, abs=0.05), (
         "as it was scored, or nearly"
     )
-    at_64, at_32 = (materials.teacher.scores.macs, made("flip: false")[1].teacher.scores.macs)
+    at_64, at_32 = (materials.teacher.scores.macs, made("average_flipped: false")[1].teacher.scores.macs)
     assert at_64 == pytest.approx(4 * at_32, rel=0.01)
     maps = [one for one in teacher.features(normalise(grey[:1])) if one.shape[1] > 1]
     assert map_channels(study.teacher, size=32) == {32 // one.shape[-1]: one.shape[1] for one in maps}
@@ -210,11 +210,11 @@ def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, tmp_path)
 
 
 def test_settings_that_are_not_used_leave_a_teacher_where_it_was(made):
-    assert made("flip: false")[1].teacher.id == made("ensemble: 1\n  size: 32")[1].teacher.id
+    assert made("average_flipped: false")[1].teacher.id == made("ensemble: 1\n  size: 32")[1].teacher.id
 
 
 def test_too_few_images_for_as_many_folds_are_refused(made):
-    study, materials = made("flip: false")
+    study, materials = made("average_flipped: false")
     with pytest.raises(DataError, match="training images are too few for 40 members that differ by folds; write fewer"):
         training_folds(materials.dataset, materials.splits, count=40)
     assert len(training_folds(materials.dataset, materials.splits, count=2)) == 2
@@ -226,13 +226,13 @@ def test_too_few_images_for_as_many_folds_are_refused(made):
     [
         ("{size: 65}", "teacher.size: 65 is not divisible by 32, .* the nearest sizes that work are 64 or 96"),
         ("{checkpoint: a, ensemble: 2}", "used as it is; remove either checkpoint or ensemble"),
-        ("{members: seeds}", "members says how the networks of an ensemble differ; write"),
+        ("{ensemble_by: seeds}", "members says how the networks of an ensemble differ; write"),
         (
             "{size: 96}\ndata: {size: 64}\ndistillation: {path: attention}",
             "96 is not 1, 2, 4, 8 or 16 times .* 128",
         ),
         ("{ensemble: 11}", "teacher.ensemble: must be less than or equal to 10"),
-        ("{ensemble: 2, members: bags}", "teacher.members: must be one of folds, seeds"),
+        ("{ensemble: 2, ensemble_by: bags}", "teacher.ensemble_by: must be one of folds, seeds"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(study_file, teacher, message):

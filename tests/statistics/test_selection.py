@@ -7,7 +7,7 @@ import pytest
 
 from kdsearch.front.dominance import non_dominated
 from kdsearch.statistics.resampling import resample
-from kdsearch.statistics.selection import flattery, standings
+from kdsearch.statistics.selection import selection_bias, standings
 
 RNG = np.random.default_rng(0)
 
@@ -34,7 +34,7 @@ def test_groups_are_drawn_whole_and_what_is_left_out_is_scored():
 def test_images_that_cannot_be_resampled_say_nothing():
     assert resample(np.array([[0.5, np.nan]]), ["a", "b"]) is None
     assert standings([np.array([0.5])], np.array([[1.0]]), ["a"]) is None
-    assert flattery([np.array([0.5]), np.array([0.6])], ["a"]) == 0.0
+    assert selection_bias([np.array([0.5]), np.array([0.6])], ["a"]) == 0.0
 
 
 def test_probability_of_the_front_is_that_of_fronts_drawn_one_by_one():
@@ -93,7 +93,7 @@ def test_best_of_equal_students_is_flattered_by_what_it_was_chosen_for():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         dice = [0.6 + rng.normal(0, 0.2, 100) for _ in range(20)]
-        found.append(flattery(dice, _alone(100), seed=seed))
+        found.append(selection_bias(dice, _alone(100), seed=seed))
         true.append(max(one.mean() for one in dice) - 0.6)
     assert np.mean(found) == pytest.approx(np.mean(true), rel=0.35)
     assert np.mean(true) > 0.03
@@ -101,5 +101,5 @@ def test_best_of_equal_students_is_flattered_by_what_it_was_chosen_for():
 
 def test_best_that_stands_out_is_hardly_flattered():
     dice = [0.5 + RNG.normal(0, 0.05, 100), 0.9 + RNG.normal(0, 0.05, 100)]
-    assert abs(flattery(dice, _alone(100))) < 0.01
-    assert flattery(dice[:1], _alone(100)) == 0.0
+    assert abs(selection_bias(dice, _alone(100))) < 0.01
+    assert selection_bias(dice[:1], _alone(100)) == 0.0

@@ -56,7 +56,7 @@ def test_student_carries_what_its_donors_cost():
     records = []
     for number, donor in enumerate((None, 0, 1)):
         made = student(number, 0.5, 100 - number)
-        start = None if donor is None else Inherited(donor=donor, cold_epochs=4)
+        start = None if donor is None else Inherited(donor=donor, scratch_epochs=4)
         recipe = made.recipe.model_copy(update={"start": start})
         records.append(TrialRecord(number=number, outcome="finished", recipe=recipe, scores=made.scores))
     students = students_of(tuple(records))

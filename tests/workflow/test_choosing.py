@@ -81,8 +81,8 @@ def test_smaller_students_as_good_are_told_with_the_smallest():
 def test_flattery_of_the_best_is_told():
     many = _candidates(*(student(number, 0.5, 100 + number) for number in range(8)))
     choice = choose(many, [Candidate(student=one) for one in many.students], budget=Budget(), rule=Rule())
-    assert 0.001 < choice.flattery < 0.03
-    assert f"flatters it by about {100 * choice.flattery:.1f} points of Dice" in choice.caution
+    assert 0.001 < choice.selection_bias < 0.03
+    assert f"flatters it by about {100 * choice.selection_bias:.1f} points of Dice" in choice.caution
 
 
 def test_nothing_is_said_where_the_choice_stands_out():

@@ -20,7 +20,7 @@ def _arm(trial):
     value = Estimate(mean=DICE[trial], low=DICE[trial] - 0.02, high=DICE[trial] + 0.02)
     return ArmAnswer(
         id=str(trial), name=f"trial {trial}", role="member", trial=trial, path="none", params=SIZES[trial],
-        macs=SIZES[trial], dice=value, dice_at_size=value.mean, flattered=None, std_images=0.2, std_runs=None, nsd=0.5,
+        macs=SIZES[trial], dice=value, dice_at_size=value.mean, selection_bias=None, std_images=0.2, std_runs=None, nsd=0.5,
         hd95=0.1, missed=0.0, found=1.0, below_half=0.0, false_positives=None, parts=(), minus_teacher=None,
     )  # fmt: skip
 
@@ -37,7 +37,7 @@ def _confirmation(lows, *, testing="pooled first"):
     )
     return Confirmation(
         kind="confirm", study="s", plan="0", sealed="2026-01-01", number=1, folds=5, repetitions=3, by_source=False,
-        images=100, groups=100, delta=0.02, arms=tuple(_arm(trial) for trial in SIZES), teacher=_arm(4), effects=(),
+        images=100, groups=100, margin=0.02, arms=tuple(_arm(trial) for trial in SIZES), teacher=_arm(4), effects=(),
         pooled=None, front_gain=None, as_good=as_good, left_out=(), warnings=(), testing=testing,
     )  # fmt: skip
 

@@ -100,7 +100,7 @@ def test_plain_student_s_card_counts_none_of_them():
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("distillation", [{"path": "hidden", "loss": "region"}, [{"on": "hidden", "loss": "region"}]])
+@pytest.mark.parametrize("distillation", [{"path": "hidden", "loss": "region"}, [{"path": "hidden", "loss": "region"}]])
 def test_loss_that_needs_masks_alone_is_refused(capsys, distillation):
     content = yaml.safe_load(STUDY)
     content["distillation"] = distillation

@@ -31,7 +31,7 @@ from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_evalu
 def run(options: argparse.Namespace) -> int:
     """Prints scores of all images and by label, and writes a row for each image to ``--csv``."""
     student = load_student(options.folder, runtime=options.runtime)
-    data = data_of(options.data, options.on_defect, student)
+    data = data_of(options.data, options.on_invalid, student)
     console = terminal(soft_wrap=True, highlight=False)
     dataset = read_evaluated(
         student,
@@ -82,7 +82,7 @@ def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
     for name, chosen in groups:
         part = torch.tensor(chosen)
         overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
-        empty = "" if overlap.empty_share is None else f"{100 * overlap.empty_share:.0f} % of {overlap.empty_images}"
+        empty = "" if overlap.specificity is None else f"{100 * overlap.specificity:.0f} % of {overlap.empty_images}"
         figures = ["", "", ""]
         if overlap.images:
             figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]

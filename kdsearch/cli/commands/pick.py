@@ -89,7 +89,7 @@ def budget_of(options: argparse.Namespace) -> Budget:
         latency_ms=options.latency,
         file_bytes=options.file_size,
         min_dice=options.min_dice,
-        min_empty_share=options.min_empty_share,
+        min_specificity=options.min_specificity,
     )
 
 

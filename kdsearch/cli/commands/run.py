@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     home, console = home_folder(os.environ), terminal()
     show_warnings(console)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
-    if study.repeats > 1 and not any(codes):
+    if study.replicates > 1 and not any(codes):
         repeats = front(study, home).repeats
         variants = variants_of(repeats)
         console.print(variants_table(variants, part=repeats[0].part))
@@ -121,7 +121,7 @@ def _command(options: argparse.Namespace) -> str:
 
 def _announce(study: StudyConfig, console: Console) -> None:
     data, search, teacher = study.data, study.search, study.teacher
-    signs = {"empty_share": "≥"}
+    signs = {"specificity": "≥"}
     given = {name: value for name, value in search.limits.model_dump().items() if value is not None}
     limits = "".join(f"; {name} {signs.get(name, '≤')} {value:,}" for name, value in given.items())
     sources = ", ".join(source.reader for source in data.sources)

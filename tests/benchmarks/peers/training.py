@@ -55,7 +55,7 @@ class Settings:
     @property
     def spec(self) -> UNetSpec:
         """The student."""
-        names = ("width", "growth", "depth", "convolutions", "convolution")
+        names = ("width", "growth", "depth", "convs_per_stage", "conv")
         return UNetSpec.model_validate({name: getattr(self, name) for name in names})
 
     def fits(self) -> bool:
