@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,7 @@ def up_to_date(content: Any) -> UpToDate:
             return value
         found = {}
         for key, inner in value.items():
-            new: str = KEYS.get(f"{name}.{key}".lstrip("."), key)
+            new = KEYS.get(f"{name}.{key}".lstrip("."), str(key))
             new = key if new in value else new
             if new != key:
                 renamed.append(Renamed(place=(*was, key), old_word="", now=new))
@@ -109,9 +110,15 @@ def figure_up_to_date(name: str) -> str:
 
 
 def name_up_to_date(name: str) -> str:
-    """The dotted name of a searched setting."""
-    section, dot, _ = name.rpartition(".")
-    return f"{section}{dot}{KEYS[name]}" if name in KEYS else name
+    """The dotted name of a setting, such as ``student.conv``, or ``distillation.0.path`` of the first term."""
+    section, dot, key = name.rpartition(".")
+    return f"{section}{dot}{KEYS.get(re.sub(r'[.][0-9]+[.]', '[].', name), key)}"
+
+
+def recorded_up_to_date(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as MLflow keeps them, texts by dotted names."""
+    named = {name_up_to_date(name): value for name, value in settings.items()}
+    return {name: WORDS.get(name, {}).get(value, value) for name, value in named.items()}
 
 
 def dotted_up_to_date(settings: Mapping[str, Any]) -> dict[str, Any]:

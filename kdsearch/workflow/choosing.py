@@ -127,8 +127,8 @@ class Choice:
             sentences.append(SEED_SPREAD)
         if self.selection_bias >= LEAST_SELECTION_BIAS:
             sentences.append(
-                f"Choosing the best by these images overstates its Dice by about {100 * self.selection_bias:.1f} points "
-                "(bootstrap over groups of images)."
+                f"Choosing the best by these images overstates its Dice by about {100 * self.selection_bias:.1f} "
+                "points (bootstrap over groups of images)."
             )
         if self.standing is not None:
             often, corrected = f"{100 * self.standing.stability:.0f}", self.standing.corrected

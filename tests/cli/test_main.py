@@ -117,7 +117,10 @@ def test_number_that_is_none_is_refused_by_name(words, problem, capsys):
         ("tracking_uri: mlruns", "tracking_uri: mlruns: must be the URL of a database or of a server"),
         ("tracking_uri: 'http://localhost:99999'", "2: tracking_uri: port out of range"),
         ("search: {limits: {params: 1}}", "search.limits.params: the smallest student of the space has "),
-        ("search: {checkpoint_url: '~nosuchuser/x'}", "search.checkpoint_url: ~nosuchuser/x: there is no user of that name"),
+        (
+            "search: {checkpoint_url: '~nosuchuser/x'}",
+            "search.checkpoint_url: ~nosuchuser/x: there is no user of that name",
+        ),
     ],
 )
 def test_check_refuses_what_run_would(tmp_path, capsys, monkeypatch, settings, problem):

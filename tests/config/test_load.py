@@ -116,14 +116,20 @@ STUDIES = Path(__file__).parents[2] / "studies"
             "search: {limits: 5}",
             "search.limits: must be a section, with keys and values; got 5; its keys are macs",
         ),
-        ("search: []", "search: must be a section, with keys and values; got a list; write its keys, such as ask_batch:"),
+        (
+            "search: []",
+            "search: must be a section, with keys and values; got a list; write its keys, such as ask_batch:",
+        ),
         ("search: {ray: {address: a b}}", "must be auto, local or HOST:PORT, such as head.example:6379; got 'a b'"),
         ("report_test_scores: on", "report_test_scores: must be true or false; got 'on'; write true"),
         ("seed: '5'", "seed: must be a whole number; got '5'; write 5 without quotes"),
         ("data: {size: }", "data.size: must be a whole number; got nothing"),
         ("training: {weight_decay: 1e999}", "training.weight_decay: must be a finite number"),
         ("teacher: {weights: None}", "got 'None'; did you mean 'none'"),
-        ("teacher: {weights: 'package:..foo'}", "teacher.weights: must be none, timm, bundled, package:NAME or file:PATH"),
+        (
+            "teacher: {weights: 'package:..foo'}",
+            "teacher.weights: must be none, timm, bundled, package:NAME or file:PATH",
+        ),
         ("teacher: {kind: onnx, file: ''}", "teacher.file: must be some text; got ''"),
         (
             "teacher: {weights: hub}",

@@ -102,8 +102,14 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
             "{path: attention, loss: mse, stride: {choice: [2, 16]}}",
             "and a U-Net of width 8 and depth 3 .* of 1, 2, 4, 8",
         ),
-        ("{path: hidden, loss: mse, stride: 8}", "the teacher's have 40 channels and those of a U-Net of width 8 .* 64;"),
-        ("{path: hidden, loss: mse, stride: 4}", "the teacher's have 24 channels and those of a U-Net of width 8 .* 32;"),
+        (
+            "{path: hidden, loss: mse, stride: 8}",
+            "the teacher's have 40 channels and those of a U-Net of width 8 .* 64;",
+        ),
+        (
+            "{path: hidden, loss: mse, stride: 4}",
+            "the teacher's have 24 channels and those of a U-Net of width 8 .* 32;",
+        ),
     ],
 )
 def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, message):

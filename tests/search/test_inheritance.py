@@ -100,14 +100,18 @@ def test_start_is_stored_and_shown_with_the_recipe():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TINY.replace("trials: 3", "trials: 3, inherit_epoch_fraction: 0.5"), "would be without effect on start: scratch"),
+        (
+            TINY.replace("trials: 3", "trials: 3, inherit_epoch_fraction: 0.5"),
+            "would be without effect on start: scratch",
+        ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit, objectives: [dice], pruning: median"),
             "start: inherit and pruning.pruner: median exclude each other",
         ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit").replace(
-                "student: {width: {int: [2, 6]}, depth: 2, convs_per_stage: 1}", "student: {family: timm, weights: none}"
+                "student: {width: {int: [2, 6]}, depth: 2, convs_per_stage: 1}",
+                "student: {family: timm, weights: none}",
             ),
             "search.start: inherit cuts weights of students of family unet, got student.family: timm",
         ),

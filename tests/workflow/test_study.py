@@ -165,7 +165,9 @@ def test_study_survives_pickling(study):
     assert again.front().equals(study.front())
 
 
-REPEATED = TINY.replace("name: tiny", "name: tiny\nreplicates: 2").replace("workers: 1", "executor: inline, sampler: grid")
+REPEATED = TINY.replace("name: tiny", "name: tiny\nreplicates: 2").replace(
+    "workers: 1", "executor: inline, sampler: grid"
+)
 
 
 def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
