@@ -1,4 +1,4 @@
-"""What the driver tells whoever watches."""
+"""The events by which a driver reports what happens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import TrialRecord
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class LoadingData:
     """Images are being read, or found in the cache."""
 
 
@@ -28,7 +28,7 @@ class TrainingTeachers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaterialsReady:
+class DataReady:
     """Images are read and the teacher is trained."""
 
     materials: Materials
@@ -44,7 +44,7 @@ class MaterialsReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Searching:
+class SearchStarted:
     """Workers are up and the record is open."""
 
     records: tuple[TrialRecord, ...]
@@ -66,7 +66,7 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class TrialEnded:
     """A trial ended, one way or another."""
 
     record: TrialRecord
@@ -86,20 +86,20 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrackingAway:
+class TrackingDown:
     """MLflow does not take the record; the study continues without it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrackingBack:
+class TrackingRestored:
     """MLflow is level with the study again."""
 
 
-Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingAway | TrackingBack
+Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingDown | TrackingRestored
 """What went wrong and what becomes of it; a checkpoint that failed for no reason is one that is there again."""
 
 DriverEvent: TypeAlias = (
-    Reading | TrainingTeachers | MaterialsReady | Searching | JobStarted | Progressed | Ended | Trouble
+    LoadingData | TrainingTeachers | DataReady | SearchStarted | JobStarted | EpochEnded | TrialEnded | Trouble
 )

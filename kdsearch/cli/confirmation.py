@@ -10,7 +10,7 @@ from kdsearch.campaign.events import DriverEvent
 from kdsearch.cli.confirming import ConfirmView
 from kdsearch.cli.live import duration
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import ConfirmEvent, Sealed
+from kdsearch.confirm.driver import ConfirmEvent, PlanFixed
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.preparation import Prepared
 from kdsearch.report.confirmation import Rows, answer_tables, cells_table, sentences
@@ -34,7 +34,7 @@ def watch(
                     found: Confirmation = stop.value
                     return found
                 view.show(event)
-                if isinstance(event, Sealed):
+                if isinstance(event, PlanFixed):
                     show_plan(event.prepared, console)
                     say(console, f"Sealed {event.when}.")
     except KeyboardInterrupt:

@@ -13,16 +13,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsearch.campaign.events import DriverEvent, JobStarted, Reading, TrainingTeachers, Trouble
+from kdsearch.campaign.events import DriverEvent, JobStarted, LoadingData, TrainingTeachers, Trouble
 from kdsearch.cli.live import BAR_WIDTH, duration
 from kdsearch.cli.plain import describe_trouble
 from kdsearch.config.quantity import format_quantity
-from kdsearch.confirm.driver import ConfirmEvent, Dropped, Scored, Sealed
+from kdsearch.confirm.driver import ConfirmEvent, FoldScored, MemberDropped, PlanFixed
 from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.trials.record import EpochReport, describe_job, makes_teacher
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 TROUBLES = get_args(Trouble)
 EVERY = 10
@@ -49,21 +49,21 @@ class ConfirmProgress:
     def handle(self, event: DriverEvent | ConfirmEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` in seconds of any clock that does not go back."""
         match event:
-            case Sealed(prepared=prepared, results=results):
+            case PlanFixed(prepared=prepared, results=results):
                 self.plan, self.seconds, self.since = prepared.plan, prepared.seconds, now
                 self.results = {(one.arm, one.repetition, one.fold): one for one in results}
                 self.done_before = len(self.results)
             case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
-            case Progressed(job=job, report=report):
+            case EpochEnded(job=job, report=report):
                 self.running[job] = report
                 if report.epoch >= report.epochs:
                     del self.running[job]
-            case Scored(result=result):
+            case FoldScored(result=result):
                 if result.arm != TEACHER:
                     self.results[result.arm, result.repetition, result.fold] = result
                     self.running.pop(self._job_of(result), None)  # where it failed on its way
-            case Dropped(arm=arm):
+            case MemberDropped(arm=arm):
                 self.dropped.add(arm)
             case JobStarted():
                 pass
@@ -137,13 +137,13 @@ class ConfirmView:
 def describe(event: DriverEvent | ConfirmEvent, progress: ConfirmProgress) -> str:
     """One line for the event; empty where it is not worth one."""
     match event:
-        case Reading():
+        case LoadingData():
             return "reading images"
-        case Progressed(job=job, report=report) if makes_teacher(job) and report.epoch % EVERY == 0:
+        case EpochEnded(job=job, report=report) if makes_teacher(job) and report.epoch % EVERY == 0:
             return f"{describe_job(job, progress.teachers)} for the folds: epoch {report.epoch}/{report.epochs}"
-        case Scored(result=result):
+        case FoldScored(result=result):
             return f"{_name(result, progress)}: {_outcome(result)} ({len(progress.results)} of {progress.total})"
-        case Dropped(arm=arm, reason=reason):
+        case MemberDropped(arm=arm, reason=reason):
             return f"dropped {arm}: {reason}"
         case JobStarted():
             return ""

@@ -6,16 +6,16 @@ import time
 from typing import Self
 
 from kdsearch.campaign.events import (
+    DataReady,
     DriverEvent,
-    Ended,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    LoadingData,
     Resumed,
-    Searching,
-    TrackingAway,
-    TrackingBack,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
     TrainingTeachers,
+    TrialEnded,
     Trouble,
     Waiting,
 )
@@ -25,7 +25,7 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import TrialRecord, describe_job, makes_teacher, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 
 class PlainView:
@@ -51,21 +51,21 @@ class PlainView:
 def describe(event: DriverEvent, progress: Progress) -> str:
     """One line for the event; empty where it is not worth one."""
     match event:
-        case Reading():
+        case LoadingData():
             return "reading images"
-        case Progressed(job=job, report=report):
+        case EpochEnded(job=job, report=report):
             name = describe_job(job, progress.teachers)
             shown = f"{name}: epoch {report.epoch}/{report.epochs}, Dice {100 * report.dice:.1f} %"
             return shown if makes_teacher(job) else ""
-        case MaterialsReady(materials=materials):
+        case DataReady(materials=materials):
             return "\n".join([f"teacher: {materials.teacher.headline()}", *what_is_known(event)])
-        case Searching(records=records, target=target):
+        case SearchStarted(records=records, target=target):
             done = sum(record.outcome != "rejected" for record in records)
             return f"searching: {done} of {target} trials are done"
         case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost(params=params)):
             begun = "" if recipe.start is None else f", with weights of trial {recipe.start.donor}"
             return f"trial {trial_of_job(job)}: started, path {recipe.path}, {format_quantity(params)} params{begun}"
-        case Ended(record=record):
+        case TrialEnded(record=record):
             done = progress.counts.total() - progress.counts["rejected"]
             return f"{_ended(record)} ({done} of {progress.target})"
         case TrainingTeachers() | JobStarted():
@@ -87,9 +87,9 @@ def describe_trouble(event: Trouble, teachers: tuple[str, ...] = ()) -> str:
             return f"waiting: {what} ({reason}); trying again, nothing is lost"
         case Resumed():
             return "continuing: what was waited for is there"
-        case TrackingAway(reason=reason):
+        case TrackingDown(reason=reason):
             return f"MLflow does not take the record ({reason}); the study continues, kdsearch sync makes up for it"
-        case TrackingBack():
+        case TrackingRestored():
             return "MLflow takes the record again"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kdsearch.campaign.events import DriverEvent, Ended, JobStarted, Searching
+from kdsearch.campaign.events import DriverEvent, JobStarted, SearchStarted, TrialEnded
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 
 
 @dataclass(slots=True)
@@ -32,16 +32,16 @@ class Profile:
         self._running_s += len(self._started) * (now - self.now)
         self.now = now
         match event:
-            case Searching():
+            case SearchStarted():
                 self.began = now
                 self._running_s = 0.0
             case JobStarted(job=job, recipe=Recipe()):
                 self._started[job], self._trained[job] = now, 0.0
                 self.workers = max(self.workers, len(self._started))
                 self._last_start = now, self._running_s
-            case Progressed(job=job, report=report) if job in self._started:
+            case EpochEnded(job=job, report=report) if job in self._started:
                 self._trained[job] = min(report.seconds, now - self._started[job])
-            case Ended(record=record):
+            case TrialEnded(record=record):
                 self._end(job_of_trial(record.number))
             case Requeued(job=job):
                 self._end(job)

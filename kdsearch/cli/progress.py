@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from kdsearch.campaign.events import (
+    DataReady,
     DriverEvent,
-    Ended,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    LoadingData,
     Resumed,
-    Searching,
-    TrackingAway,
-    TrackingBack,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
     TrainingTeachers,
+    TrialEnded,
     Trouble,
     Waiting,
 )
@@ -25,12 +25,12 @@ from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
 SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
 
 
-def what_is_known(ready: MaterialsReady) -> list[str]:
+def what_is_known(ready: DataReady) -> list[str]:
     """Lines on what the images are good for."""
     lines, part = [what_images_show(ready.lesions)], ready.materials.unlabelled
     if part is not None:
@@ -76,7 +76,7 @@ class Progress:
     teacher_reports: dict[str, EpochReport] = field(default_factory=dict)
     teacher_failures: dict[str, str] = field(default_factory=dict)
     """Why a teacher has no checkpoint, if so."""
-    ready: MaterialsReady | None = None
+    ready: DataReady | None = None
     target: int = 0
     page: str | None = None
     """The view of the front in MLflow; None where no search was needed."""
@@ -94,24 +94,24 @@ class Progress:
     def handle(self, event: DriverEvent, *, now: float) -> None:
         """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
         match event:
-            case Reading():
+            case LoadingData():
                 self.phase = "reading images, starting workers"
             case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
-            case Progressed(job=job, report=report) if makes_teacher(job):
+            case EpochEnded(job=job, report=report) if makes_teacher(job):
                 self.phase, self.teacher_reports[job] = "training the teacher", report
-            case MaterialsReady():
+            case DataReady():
                 self.phase, self.ready = "opening the record in MLflow", event
-            case Searching(records=records, target=target, page=page):
+            case SearchStarted(records=records, target=target, page=page):
                 self.phase, self.target, self.page, self.searching_since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}
             case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost() as cost):
                 self.running[trial_of_job(job)] = Running(recipe, cost)
             case JobStarted():
                 pass
-            case Progressed(job=job, report=report):
+            case EpochEnded(job=job, report=report):
                 self.running[trial_of_job(job)].report = report
-            case Ended(record=record):
+            case TrialEnded(record=record):
                 self.running.pop(record.number, None)
                 self.records[record.number] = record
                 self.ended_here += record.outcome != "rejected"
@@ -130,9 +130,9 @@ class Progress:
                 self.waiting = f"{what} ({reason})"
             case Resumed():
                 self.waiting = ""
-            case TrackingAway(reason=reason):
+            case TrackingDown(reason=reason):
                 self.away = reason
-            case TrackingBack():
+            case TrackingRestored():
                 self.away = ""
 
     def _fail_checkpoint(self, job: str, reason: str) -> None:

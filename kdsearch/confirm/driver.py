@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kdsearch.campaign.driver import Campaign, campaign, train_all
-from kdsearch.campaign.events import DriverEvent, Reading, Resumed, Trouble, Waiting
+from kdsearch.campaign.events import DriverEvent, LoadingData, Resumed, Trouble, Waiting
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.teachers import add_teachers
 from kdsearch.config.study import StudyConfig
@@ -30,7 +30,7 @@ from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.record import EpochReport, describe_job
-from kdsearch.workers.jobs import Job, Progressed
+from kdsearch.workers.jobs import EpochEnded, Job
 from kdsearch.workers.ray_cluster import require_ray
 
 THREADS = 1
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class PlanFixed:
     """The plan is fixed, now or by a former driver, and is carried out."""
 
     prepared: Prepared
@@ -53,21 +53,21 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
+class FoldScored:
     """An arm was trained and scored in a fold, or could not be."""
 
     result: FoldResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
+class MemberDropped:
     """A member is worse than one no larger beyond doubt, and is trained no further."""
 
     arm: str
     reason: str
 
 
-ConfirmEvent: TypeAlias = Reading | Sealed | Scored | Dropped | Progressed | Trouble
+ConfirmEvent: TypeAlias = LoadingData | PlanFixed | FoldScored | MemberDropped | EpochEnded | Trouble
 
 
 def confirm_study(
@@ -82,7 +82,7 @@ def confirm_study(
     require_ray(study.search)
     search = open_store(study, home, create=False)
     with Lease(url, study.name) as lease:
-        yield Reading()
+        yield LoadingData()
         prepared, store = _sealed(study, home, search, url=url, anew=anew)
         return (yield from _to_the_end(study, home, prepared, store, lease=lease, search_id=search.id))
 
@@ -99,7 +99,7 @@ def score_locked(
     require_ray(study.search)
     search = open_store(study, home, create=False)
     with Lease(url, study.name) as lease:
-        yield Reading()
+        yield LoadingData()
         prepared = prepare_test(study, home, search, trial=trial)
         sealed = sealed_plans(url, study.name, study_id=search.id, kind="test")
         same = [one for one in sealed if one.plan.tests_the_same(prepared.plan)]
@@ -129,7 +129,7 @@ def _to_the_end(
     """Carries the sealed plan out, unless that is done."""
     results, plan = store.results(), store.plan
     arms = {arm.id for arm in plan.arms}
-    yield Sealed(
+    yield PlanFixed(
         prepared=dataclasses.replace(prepared, plan=plan),
         number=store.number,
         when=store.sealed,
@@ -292,12 +292,12 @@ class FoldRuns:
             self._dropped |= found
             yield from self._campaign.write(partial(self._store.drop, self._dropped))
             for arm, reason in found.items():
-                yield Dropped(arm=arm, reason=reason)
+                yield MemberDropped(arm=arm, reason=reason)
 
-    def _keep(self, result: FoldResult) -> Iterator[Scored]:
+    def _keep(self, result: FoldResult) -> Iterator[FoldScored]:
         """Counts it among the results, and reports it."""
         self._results[result.arm, result.repetition, result.fold] = result
-        yield Scored(result=result)
+        yield FoldScored(result=result)
 
     def _job(self, repeat: Repeat) -> Job:
         materials = self._materials[repeat.fold]

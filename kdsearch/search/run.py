@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.campaign.driver import Campaign, campaign, train_all
-from kdsearch.campaign.events import DriverEvent, Ended, MaterialsReady, Reading, Searching, TrackingAway, TrackingBack
+from kdsearch.campaign.events import (
+    DataReady,
+    DriverEvent,
+    LoadingData,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
+    TrialEnded,
+)
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.preparation import clear_checkpoints, read_images, student_weights
 from kdsearch.campaign.storage import explained, make_place
@@ -74,7 +82,7 @@ def run_study(
         clear_checkpoints(study, home, records, study_id=study_id)
         for folder in (home / "teachers", study_folder(home, study.name) / "trials"):
             remove_leftovers(folder, now=time.time())
-        yield Reading()
+        yield LoadingData()
         images, begun_with = read_images(study, home), student_weights(study)
         summary = summarise(images.dataset, images.splits, images.unlabelled)
         with explained(study.name):
@@ -86,7 +94,7 @@ def run_study(
                 stopped.callback(recorder.close, finished=False)
                 materials = yield from add_teacher(started, images)
                 device = choose_device(study.device).type
-                yield MaterialsReady(materials=materials, device=device, caution=summary.caution)
+                yield DataReady(materials=materials, device=device, caution=summary.caution)
                 bind = partial(store.bind, data=summary, teacher=materials.teacher, student_weights=begun_with)
                 state = StudyState(records, target=study.search.trials, bound=(yield from started.write(bind)))
                 fill_record(recorder, bound=state.bound, records=state.records)
@@ -107,10 +115,10 @@ def _recorded(
     study, state = started.study, trials.state
     finished, away, is_stale = False, "", True
     try:
-        yield Searching(records=state.records, target=study.search.trials, page=recorder.page)
+        yield SearchStarted(records=state.records, target=study.search.trials, page=recorder.page)
         refreshed = time.monotonic()
         for event in itertools.chain(trials.recover(abandoned), train_all(started, trials)):
-            if isinstance(event, Ended):
+            if isinstance(event, TrialEnded):
                 recorder.trial(event.record)
                 is_stale = True
             if is_stale and time.monotonic() - refreshed > every_s:
@@ -118,12 +126,12 @@ def _recorded(
                 refreshed = time.monotonic()
             if recorder.away != away:
                 away = recorder.away
-                yield TrackingAway(reason=away) if away else TrackingBack()
+                yield TrackingDown(reason=away) if away else TrackingRestored()
             yield event
         if away:
             recorder.catch_up(at_once=True)
             if not recorder.away:
-                yield TrackingBack()
+                yield TrackingRestored()
         finished = True
     finally:
         try:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeAlias
 
 from kdsearch.campaign.driver import Campaign
-from kdsearch.campaign.events import Ended, Resumed, Waiting
+from kdsearch.campaign.events import Resumed, TrialEnded, Waiting
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.distill.student import Donor
@@ -36,7 +36,7 @@ MOST_REJECTIONS = 500
 HOPELESS = 3
 """Failures of one kind after which nothing more is tried."""
 
-TrialEvent: TypeAlias = Ended | Waiting | Resumed
+TrialEvent: TypeAlias = TrialEnded | Waiting | Resumed
 
 
 class StudyState:
@@ -222,7 +222,7 @@ class Trials:
             reject = partial(self._store.reject, proposal.number, reason, violation=violation)
             record = yield from self._campaign.write(reject)
             self.state.end(record)
-            yield Ended(record=record)
+            yield TrialEnded(record=record)
         return bool(reason)
 
     def _job(self, proposal: Proposal) -> Job:
@@ -271,7 +271,7 @@ class Trials:
         curve = learning_curve_of(record)
         if curve is not None and not self._study.search.deterministic:
             self._pruner.observe(curve)
-        yield Ended(record=record)
+        yield TrialEnded(record=record)
 
 
 def _stop_if_hopeless(study: str, ended: Sequence[TrialRecord], last: TrialRecord) -> None:

@@ -14,16 +14,16 @@ from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
 from kdsearch.trials.record import EpochReport
 from kdsearch.workers.jobs import (
-    Begun,
     CheckpointFailed,
+    EpochEnded,
     Event,
     Executor,
-    Failed,
     Job,
-    Lost,
+    JobFailed,
+    JobSucceeded,
     MaterialsFailed,
-    Progressed,
-    Succeeded,
+    WorkerLost,
+    WorkerReady,
 )
 
 LEAST_S = 60.0
@@ -163,7 +163,7 @@ class Requeued:
     retries: int
 
 
-Passed: TypeAlias = Progressed | CheckpointFailed | Requeued
+Passed: TypeAlias = EpochEnded | CheckpointFailed | Requeued
 """What a dispatcher reports in addition to what results yield."""
 
 
@@ -235,14 +235,14 @@ class Dispatcher:
         if running is None:
             return
         match event:
-            case Begun():
+            case WorkerReady():
                 self.watchdog.started(event.job, now=time.monotonic())
-            case Progressed():
+            case EpochEnded():
                 yield event
                 yield from self._progress(running, event, results)
-            case Succeeded(trained=trained):
+            case JobSucceeded(trained=trained):
                 yield from results.succeeded(running.job, trained, self._end(running))
-            case Failed(reason=reason):
+            case JobFailed(reason=reason):
                 yield from results.failed(running.job, reason, self._end(running), traceback=event.traceback)
             case MaterialsFailed(reason=reason):
                 logger.error("a worker could not open images or teacher:\n%s", event.traceback)
@@ -250,7 +250,7 @@ class Dispatcher:
                     f"study {self._study} stops: a worker could not open its images or teacher: {reason}. What is "
                     "finished is kept, and the same command resumes when the cause is fixed"
                 )
-            case Lost(reason=reason):
+            case WorkerLost(reason=reason):
                 yield from self._lose(running, reason, results)
             case CheckpointFailed():
                 yield event
@@ -261,7 +261,7 @@ class Dispatcher:
             self.executor.drop(job_id)
             yield from self._lose(self._running[job_id], f"its worker was silent for {seconds:.0f} seconds", results)
 
-    def _progress(self, running: _Running, event: Progressed, results: Results[E]) -> Iterator[E]:
+    def _progress(self, running: _Running, event: EpochEnded, results: Results[E]) -> Iterator[E]:
         running.curve.append(event.report)
         self.watchdog.heartbeat(running.job.id, event.report, now=time.monotonic())
         stopping = results.stopping

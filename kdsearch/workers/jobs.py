@@ -69,14 +69,14 @@ def threads_for(job: Job, resources: Resources) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class WorkerReady:
     """A job's worker is up, has its images and teacher, and begins."""
 
     job: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progressed:
+class EpochEnded:
     """A job finished an epoch."""
 
     job: str
@@ -86,7 +86,7 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded:
+class JobSucceeded:
     """A job's network is made."""
 
     job: str
@@ -94,7 +94,7 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class JobFailed:
     """A job cannot be carried out."""
 
     job: str
@@ -113,7 +113,7 @@ class MaterialsFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class WorkerLost:
     """A job's worker went away; another may resume from the job's checkpoint."""
 
     job: str
@@ -128,8 +128,8 @@ class CheckpointFailed:
     reason: str
 
 
-Event: TypeAlias = Begun | Progressed | Succeeded | Failed | MaterialsFailed | Lost | CheckpointFailed
-ENDS = (Succeeded, Failed, MaterialsFailed, Lost)
+Event: TypeAlias = WorkerReady | EpochEnded | JobSucceeded | JobFailed | MaterialsFailed | WorkerLost | CheckpointFailed
+ENDS = (JobSucceeded, JobFailed, MaterialsFailed, WorkerLost)
 """After one of these a job's worker is free, or gone."""
 
 
@@ -179,12 +179,12 @@ def carry_out(
         with reporting_memory():
             trainer = trainers.get(job.materials.key, materials or job.materials.open)
     except OutOfMemory as error:
-        yield Lost(job=job.id, reason=str(error))
+        yield WorkerLost(job=job.id, reason=str(error))
         return
     except Exception as error:  # noqa: BLE001 - it would fail every job, so the driver is told
         yield MaterialsFailed(job=job.id, reason=_summary(error), traceback=_traceback(error))
         return
-    yield Begun(job=job.id)
+    yield WorkerReady(job=job.id)
     yield from _train(trainer, job)
 
 
@@ -199,31 +199,31 @@ def _train(trainer: Trainer, job: Job) -> Generator[Event, None, None]:
             yield _result(job, stop.value)
             return
         except CheckpointAway as error:
-            yield Lost(job=job.id, reason=str(error))
+            yield WorkerLost(job=job.id, reason=str(error))
             return
         except OutOfMemory as error:
-            yield Lost(job=job.id, reason=str(error))
+            yield WorkerLost(job=job.id, reason=str(error))
             return
         except (TrainingFailed, KdsearchError) as error:
-            yield Failed(job=job.id, reason=str(error))
+            yield JobFailed(job=job.id, reason=str(error))
             return
         except Exception as error:  # noqa: BLE001 - whatever fails in a job is its result, and would fail again
-            yield Failed(job=job.id, reason=_summary(error), traceback=_traceback(error))
+            yield JobFailed(job=job.id, reason=_summary(error), traceback=_traceback(error))
             return
-        yield Progressed(job=job.id, report=report, replayed=report.epoch <= checkpoint.resumed_epochs)
+        yield EpochEnded(job=job.id, report=report, replayed=report.epoch <= checkpoint.resumed_epochs)
         if checkpoint.failure != failure:
             failure = checkpoint.failure
             yield CheckpointFailed(job=job.id, reason=failure)
 
 
-def _result(job: Job, trained: Trained) -> Succeeded | Failed:
+def _result(job: Job, trained: Trained) -> JobSucceeded | JobFailed:
     if job.export is None:
-        return Succeeded(job=job.id, trained=trained)
+        return JobSucceeded(job=job.id, trained=trained)
     try:
         exported = job.export(job.student.student, trained.weights)
     except Exception as error:  # noqa: BLE001 - as in training; whatever torch's exporter raises
-        return Failed(job=job.id, reason=f"cannot be exported: {_summary(error)}", traceback=_traceback(error))
-    return Succeeded(job=job.id, trained=dataclasses.replace(trained, onnx=exported))
+        return JobFailed(job=job.id, reason=f"cannot be exported: {_summary(error)}", traceback=_traceback(error))
+    return JobSucceeded(job=job.id, trained=dataclasses.replace(trained, onnx=exported))
 
 
 def _summary(error: Exception) -> str:

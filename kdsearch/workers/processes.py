@@ -21,7 +21,7 @@ from kdsearch.distill.materials import Trainers
 from kdsearch.environment import set_environment
 from kdsearch.errors import SearchError
 from kdsearch.files.whole import discard
-from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out, threads_for
+from kdsearch.workers.jobs import ENDS, Event, Job, JobFailed, Resources, WorkerLost, carry_out, threads_for
 
 LONGEST_S = 300.0
 """A worker continues after this whatever its driver does; one whose driver died is ended by another thread at once."""
@@ -251,7 +251,7 @@ class ProcessExecutor:
         silent = worker.stop_by is not None
         if event is None or isinstance(event, ENDS):
             worker.job, worker.stop_by = None, None
-        if isinstance(event, Failed) and event.traceback:  # it may have spoilt the process, such as its CUDA context
+        if isinstance(event, JobFailed) and event.traceback:  # it may have spoilt the process, such as its CUDA context
             self._kill(worker)
         return [] if silent or event is None else [event]
 
@@ -265,7 +265,7 @@ class ProcessExecutor:
         if worker.job is None or worker.stop_by is not None:
             return []
         how = f"signal {-(code or 0)}" if killed else f"exit code {code}"
-        return [Lost(job=worker.job.id, reason=f"the worker process ended with {how}")]
+        return [WorkerLost(job=worker.job.id, reason=f"the worker process ended with {how}")]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from kdsearch.distill.materials import MOST_KEPT, Materials, Trainers
 from kdsearch.environment import SETTINGS, set_environment
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.whole import discard
-from kdsearch.workers.jobs import ENDS, Event, Failed, Job, Lost, Resources, carry_out, threads_for
+from kdsearch.workers.jobs import ENDS, Event, Job, JobFailed, Resources, WorkerLost, carry_out, threads_for
 
 ANSWERS_WITHIN_S = 5.0
 logger = logging.getLogger(__name__)
@@ -161,11 +161,11 @@ class RayExecutor:
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
             reason = f"its Ray worker was lost: {first_line(error)}"
-            return [] if silent else [Lost(job=job_id, reason=reason)]
+            return [] if silent else [WorkerLost(job=job_id, reason=reason)]
         slot.begun = True
         if isinstance(event, ENDS):
             slot.job = None
-        if isinstance(event, Failed) and event.traceback:  # as of a worker process
+        if isinstance(event, JobFailed) and event.traceback:  # as of a worker process
             self._ray.kill(slot.actor)
             self._slots.remove(slot)
         return [] if silent else [event]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.campaign.events import Ended, JobStarted, Reading, Searching
+from kdsearch.campaign.events import JobStarted, LoadingData, SearchStarted, TrialEnded
 from kdsearch.cli.profile import Profile
 from kdsearch.trials.record import EpochReport, TrialRecord, job_of_trial
 from kdsearch.trials.scores import Cost
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from tests.front.students import recipe
 
 
@@ -21,19 +21,19 @@ def _started(number):
 
 
 def _ended(number, outcome="finished"):
-    return Ended(record=TrialRecord(number=number, outcome=outcome, recipe=recipe()))
+    return TrialEnded(record=TrialRecord(number=number, outcome=outcome, recipe=recipe()))
 
 
 def test_time_is_split_into_training_its_surroundings_and_waiting():
     profile = Profile()
     for event, now in [
-        (Reading(), 5.0),
-        (Searching(records=(), target=2, page="/"), 10.0),
+        (LoadingData(), 5.0),
+        (SearchStarted(records=(), target=2, page="/"), 10.0),
         (_ended(9, "rejected"), 10.0),
         (_started(0), 10.0),
         (_started(1), 10.0),
-        (Progressed(job=job_of_trial(0), report=_report(8.0)), 20.0),
-        (Progressed(job=job_of_trial(1), report=_report(18.0)), 29.0),
+        (EpochEnded(job=job_of_trial(0), report=_report(8.0)), 20.0),
+        (EpochEnded(job=job_of_trial(1), report=_report(18.0)), 29.0),
         (_ended(0), 20.0 + 10.0),
         (_ended(1), 30.0 + 10.0),
     ]:
@@ -49,9 +49,9 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
 
 def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here():
     profile = Profile()
-    profile.handle(Searching(records=(), target=1, page="/"), now=0.0)
+    profile.handle(SearchStarted(records=(), target=1, page="/"), now=0.0)
     profile.handle(_started(0), now=0.0)
-    profile.handle(Progressed(job=job_of_trial(0), report=_report(500.0)), now=4.0)
+    profile.handle(EpochEnded(job=job_of_trial(0), report=_report(500.0)), now=4.0)
     profile.handle(_ended(0), now=5.0)
     assert profile.training == 4.0
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from kdsearch.campaign.events import JobStarted, MaterialsReady, Reading, Searching, TrainingTeachers
+from kdsearch.campaign.events import DataReady, JobStarted, LoadingData, SearchStarted, TrainingTeachers
 from kdsearch.cli.confirming import ConfirmProgress
 from kdsearch.cli.confirming import describe as describe_confirming
 from kdsearch.cli.live import render
@@ -19,7 +19,7 @@ from kdsearch.trials.recipe import Inherited
 from kdsearch.trials.record import EpochReport, job_of_teacher, job_of_trial
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import CheckpointFailed, Progressed
+from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 from tests.front.students import recipe, scores
 
 TEACHER = job_of_teacher("1a2b")
@@ -30,7 +30,7 @@ MATERIALS = SimpleNamespace(
     teacher=SimpleNamespace(headline=scores(dice=0.868, params=1_187_441, macs=9).headline),
     unlabelled=None,
 )
-READY = MaterialsReady(materials=MATERIALS, device="cpu")
+READY = DataReady(materials=MATERIALS, device="cpu")
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def _handle(progress, *events):
 def test_teacher_s_epochs_and_troubles_are_told_as_the_teacher_s(progress):
     lines = _handle(
         progress,
-        Reading(),
+        LoadingData(),
         TrainingTeachers(jobs=(TEACHER,)),
-        Progressed(job=TEACHER, report=REPORT),
+        EpochEnded(job=TEACHER, report=REPORT),
         CheckpointFailed(job=TEACHER, reason="no checkpoint: disk full"),
     )
     assert lines[2:] == ["teacher: epoch 3/20, Dice 74.3 %", "teacher: continues with no checkpoint: disk full"]
@@ -73,8 +73,8 @@ def test_several_teachers_are_told_apart(progress):
     lines = _handle(
         progress,
         TrainingTeachers(jobs=others),
-        Progressed(job=others[1], report=REPORT),
-        Progressed(job=others[0], report=REPORT),
+        EpochEnded(job=others[1], report=REPORT),
+        EpochEnded(job=others[0], report=REPORT),
         Requeued(job=others[0], reason="signal 9", attempt=1, retries=2),
     )
     assert [line.split(":")[0] for line in lines] == ["", "teacher 2 of 2", "teacher 1 of 2", "teacher 1 of 2"]
@@ -84,14 +84,14 @@ def test_several_teachers_are_told_apart(progress):
 
 
 def test_the_only_teacher_that_is_trained_needs_no_number(progress):
-    lines = _handle(progress, TrainingTeachers(jobs=(TEACHER,)), Progressed(job=TEACHER, report=REPORT))
+    lines = _handle(progress, TrainingTeachers(jobs=(TEACHER,)), EpochEnded(job=TEACHER, report=REPORT))
     assert lines[1].startswith("teacher: epoch 3/20")
 
 
 def test_teachers_of_folds_are_told_apart():
     progress, teachers = ConfirmProgress(), tuple(job_of_teacher(name) for name in ("9f", "1a"))
     progress.handle(TrainingTeachers(jobs=teachers), now=0.0)
-    tenth = Progressed(job=teachers[1], report=dataclasses.replace(REPORT, epoch=10))
+    tenth = EpochEnded(job=teachers[1], report=dataclasses.replace(REPORT, epoch=10))
     progress.handle(tenth, now=0.0)
     assert describe_confirming(tenth, progress) == "teacher 2 of 2 for the folds: epoch 10/20"
 
@@ -100,7 +100,7 @@ def test_what_the_images_can_show_is_said_before_the_search(progress):
     (line,) = _handle(progress, READY)
     assert line.splitlines() == ["teacher: Dice 86.8 %, 1.19M params, 9 MACs", what_images_show(2)]
     assert "2 with a lesion compare students; less than about 34.7 points of Dice apart" in line
-    _handle(progress, Searching(records=(), target=3, page=""))
+    _handle(progress, SearchStarted(records=(), target=3, page=""))
     assert what_images_show(2) in _shown(progress)
 
 
@@ -109,17 +109,17 @@ def test_unlabelled_images_are_counted_and_those_left_out(progress):
         whole=SimpleNamespace(infos=[None] * 9, remarks=()), positions=(0, 1, 4), sources=("breast",)
     )
     materials = SimpleNamespace(**{**vars(MATERIALS), "unlabelled": part})
-    (line,) = _handle(progress, MaterialsReady(materials=materials, device="cpu"))
+    (line,) = _handle(progress, DataReady(materials=materials, device="cpu"))
     said = "unlabelled 3 images of breast; 6 that belong together with validation or test images are left out"
     assert line.splitlines()[-1] == said
-    _handle(progress, Searching(records=(), target=3, page=""))
+    _handle(progress, SearchStarted(records=(), target=3, page=""))
     assert said in _shown(progress)
 
 
 def test_trial_s_epochs_are_told_by_its_number(progress):
-    _handle(progress, READY, Searching(records=(), target=3, page=""))
+    _handle(progress, READY, SearchStarted(records=(), target=3, page=""))
     _handle(progress, JobStarted(job=job_of_trial(7), recipe=recipe(), cost=Cost(params=5_550, macs=9)))
-    lines = _handle(progress, Progressed(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
+    lines = _handle(progress, EpochEnded(job=job_of_trial(7), report=REPORT), CheckpointFailed(job="00007", reason=""))
     assert lines == ["", "trial 7: has a checkpoint again"]
     assert "#7" in _shown(progress)
     assert "Dice 74.3 %" in _shown(progress)

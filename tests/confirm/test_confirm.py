@@ -21,7 +21,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import Scored, Sealed, confirm_study
+from kdsearch.confirm.driver import FoldScored, PlanFixed, confirm_study
 from kdsearch.confirm.store import TEACHER, open_confirmation
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.search.store import open_store
@@ -68,7 +68,7 @@ def _confirm(*, stop_after=None, anew=False):
         except StopIteration as end:
             return end.value, seen
         seen.append(event)
-        if stop_after is not None and sum(isinstance(one, Scored) for one in seen) >= stop_after:
+        if stop_after is not None and sum(isinstance(one, FoldScored) for one in seen) >= stop_after:
             events.close()
             return None, seen
 
@@ -144,13 +144,13 @@ def test_stopped_confirmation_resumes_to_the_same_numbers(searched):
     for stop in (1, 2, 3):
         assert _confirm(stop_after=stop)[0] is None
     resumed, seen = _confirm()
-    assert sum(isinstance(one, Scored) for one in seen) < 4 * (len(whole.arms) + 1), "some were there already"
+    assert sum(isinstance(one, FoldScored) for one in seen) < 4 * (len(whole.arms) + 1), "some were there already"
     assert dataclasses.replace(resumed, sealed=whole.sealed) == whole
 
 
 def test_every_fold_is_scored_once_by_last_weights():
     found, seen = _confirm()
-    scored = [(one.result.arm, one.result.repetition, one.result.fold) for one in seen if isinstance(one, Scored)]
+    scored = [(one.result.arm, one.result.repetition, one.result.fold) for one in seen if isinstance(one, FoldScored)]
     assert len(scored) == len(set(scored)) == 4 * (len(found.arms) + 1)
     study = load_study(Path("study.yaml"))
     url = "sqlite:///home/studies/tiny/optuna.db"
@@ -162,7 +162,7 @@ def test_every_fold_is_scored_once_by_last_weights():
 
 def test_images_of_a_fold_train_nothing_in_it():
     _, seen = _confirm(stop_after=1)
-    prepared = next(one.prepared for one in seen if isinstance(one, Sealed))
+    prepared = next(one.prepared for one in seen if isinstance(one, PlanFixed))
     for repetition in prepared.folds:
         for fold in repetition:
             assert set(fold.train).isdisjoint(fold.validation)

@@ -14,7 +14,7 @@ import kdsearch
 import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
-from kdsearch.confirm.driver import Scored, Sealed, score_locked
+from kdsearch.confirm.driver import FoldScored, PlanFixed, score_locked
 from kdsearch.confirm.store import open_confirmation
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
@@ -30,7 +30,7 @@ def _test(trial, *, stop_after=None):
     seen = []
     for event in events:
         seen.append(event)
-        if stop_after is not None and sum(isinstance(one, Scored) for one in seen) >= stop_after:
+        if stop_after is not None and sum(isinstance(one, FoldScored) for one in seen) >= stop_after:
             events.close()
     return seen
 
@@ -62,7 +62,7 @@ def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     assert main(["test", "study.yaml", "--trial", "1"]) == 0
     assert "Confirmed on the locked test images" in capsys.readouterr().out
     study = load_study(Path("study.yaml"))
-    prepared = next(event.prepared for event in _test(1) if isinstance(event, Sealed))
+    prepared = next(event.prepared for event in _test(1) if isinstance(event, PlanFixed))
     splits = prepared.images.splits
     (fold,) = {fold for repetition in prepared.folds for fold in repetition}
     assert fold.validation == splits.test
@@ -111,7 +111,7 @@ def test_stopped_test_resumes_without_a_second_opening():
     _test(0, stop_after=3)
     assert not _store().complete()
     seen = _test(0)
-    assert 0 < sum(isinstance(event, Scored) for event in seen) < 9
+    assert 0 < sum(isinstance(event, FoldScored) for event in seen) < 9
     assert _store().complete()
     assert _store().number == 1
 

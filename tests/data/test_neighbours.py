@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.campaign.events import MaterialsReady
+from kdsearch.campaign.events import DataReady
 from kdsearch.cli.main import main
 from kdsearch.cli.progress import what_is_known
 from kdsearch.config.data import DataConfig, FolderSource
@@ -69,7 +69,7 @@ def test_caution_is_stored_and_said_by_run_and_data(tmp_path, monkeypatch, capsy
     summary = summarise(dataset, splits)
     assert "scores are probably too good" in summary.caution
     assert read_summary(dump_summary(summary)) == summary
-    ready = MaterialsReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
+    ready = DataReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
     assert any(line.startswith("caution   no groups (patients, videos) are given") for line in what_is_known(ready))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")

@@ -15,7 +15,7 @@ from kdsearch.search.store import StudyStore, open_store
 from kdsearch.search.trials import StudyState, Trials
 from kdsearch.trials.record import EpochReport, job_of_trial, trial_of_job
 from kdsearch.workers.dispatcher import Dispatcher, Watchdog
-from kdsearch.workers.jobs import Succeeded
+from kdsearch.workers.jobs import JobSucceeded
 from tests.front.students import scores
 from tests.tiny import TINY
 
@@ -138,7 +138,7 @@ def report_of(epoch, dice=0.5):
 
 def succeed(number):
     made = scores(dice=0.1 * (number + 1), params=100 - number, macs=20)
-    return Succeeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
+    return JobSucceeded(job=job_of_trial(number), trained=Trained(scores=made, weights=b"weights"))
 
 
 def finish_trial(driver, number):

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from kdsearch.campaign.events import (
-    Ended,
+    DataReady,
     JobStarted,
-    MaterialsReady,
-    Reading,
+    LoadingData,
     Resumed,
-    Searching,
-    TrackingAway,
-    TrackingBack,
+    SearchStarted,
+    TrackingDown,
+    TrackingRestored,
     TrainingTeachers,
+    TrialEnded,
 )
 from kdsearch.campaign.preparation import read_images
 from kdsearch.campaign.teachers import add_teacher
@@ -38,7 +38,7 @@ from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking, open_client
 from kdsearch.trials.record import job_of_trial, makes_teacher, students_of
 from kdsearch.trials.scores import Cost
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from kdsearch.workflow.run import sync_study
 from mlflow import MlflowClient
 from tests.data.pictures import write_image, write_mask
@@ -76,18 +76,18 @@ def _drive(driver):
 
 
 def _of_trial(event):
-    return isinstance(event, Progressed) and not makes_teacher(event.job)
+    return isinstance(event, EpochEnded) and not makes_teacher(event.job)
 
 
 def test_study_runs_from_images_to_front(study_file, home, tracking):
     study = _study(study_file, "whole")
     events, records = _drive(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
-    assert kinds[0] is Reading
-    made, searched = [TrainingTeachers, JobStarted, Progressed], [MaterialsReady, Searching]
+    assert kinds[0] is LoadingData
+    made, searched = [TrainingTeachers, JobStarted, EpochEnded], [DataReady, SearchStarted]
     assert kinds[1:6] == [*made, *searched] or kinds[1:3] == searched
-    begun = kinds.index(Searching)
-    assert [kinds[begun:].count(kind) for kind in (JobStarted, Progressed, Ended)] == [3, 6, 3]
+    begun = kinds.index(SearchStarted)
+    assert [kinds[begun:].count(kind) for kind in (JobStarted, EpochEnded, TrialEnded)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3
     assert all(weights_path(home, "whole", job_of_trial(number)).is_file() for number in range(3))
     client = MlflowClient(tracking.uri)
@@ -110,7 +110,7 @@ def test_study_that_is_broken_off_goes_on_with_what_was_running(study_file, home
     driver = run_study(study, home=home, tracking=tracking)
     ended = 0
     for event in driver:
-        ended += isinstance(event, Ended)
+        ended += isinstance(event, TrialEnded)
         if ended == 1 and _of_trial(event):
             break
     driver.close()
@@ -227,10 +227,10 @@ def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_fil
         if list(trials_started([event])) == [0]:
             place.rename(tmp_path / "elsewhere")
             place.write_text("in the way")
-        if kinds[-1] is TrackingAway:
+        if kinds[-1] is TrackingDown:
             place.unlink()
             (tmp_path / "elsewhere").rename(place)
-    assert kinds.index(TrackingAway) < kinds.index(TrackingBack)
+    assert kinds.index(TrackingDown) < kinds.index(TrackingRestored)
     assert _trials_recorded(tracking, "away") == ["0", "1", "2"]
 
 
@@ -328,13 +328,13 @@ def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_
     study = _study(study_file, "unrecorded", INLINE.replace("epochs: 1", "epochs: 2"))
     with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*/mlflow/mlflow.db cannot be used"):
         seen.extend(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{file}")))
-    assert not [event for event in seen if not isinstance(event, Reading)]
+    assert not [event for event in seen if not isinstance(event, LoadingData)]
 
 
 def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):
     study = _study(study_file, "untouched")
     driver = run_study(study, home=home, tracking=tracking)
-    assert isinstance(next(driver), Reading)
+    assert isinstance(next(driver), LoadingData)
     before = open_store(study, home, create=False).id
     other = study.model_copy(update={"seed": 5})
     with pytest.raises(SearchError, match="run already, by process"):
@@ -412,6 +412,6 @@ def test_changed_images_are_refused_before_a_teacher_is_trained(study_file, tmp_
     write_image(tmp_path / "data" / "images" / "30.png", seed=30)
     write_mask(tmp_path / "data" / "masks" / "30.png")
     driver = run_study(study, home=tmp_path, tracking=tracking)
-    assert isinstance(next(driver), Reading)
+    assert isinstance(next(driver), LoadingData)
     with pytest.raises(SearchError, match="the images or their split are not those its trials were made from"):
         next(driver)

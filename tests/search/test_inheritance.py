@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import TimmSpec, UNetSpec
 from kdsearch.config.search import SearchConfig
@@ -210,7 +210,7 @@ def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_fi
         if broken:
             driver, ended = run_study(study, home=home, tracking=tracking), 0
             while ended < 8:
-                ended += isinstance(next(driver), Ended)
+                ended += isinstance(next(driver), TrialEnded)
             driver.close()
         records.append(finish(run_study(study, home=home, tracking=tracking))[1])
     assert [record.recipe for record in records[0]] == [record.recipe for record in records[1]]

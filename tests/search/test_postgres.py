@@ -8,7 +8,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from kdsearch.campaign.events import Ended, Resumed, Searching, Waiting
+from kdsearch.campaign.events import Resumed, SearchStarted, TrialEnded, Waiting
 from kdsearch.campaign.lease import TABLE, Lease
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
@@ -98,7 +98,7 @@ def test_study_waits_for_a_server_that_restarts_and_loses_nothing(study_file, da
     events, is_away = [], False
     try:
         for event in driver:
-            if isinstance(event, Searching):
+            if isinstance(event, SearchStarted):
                 postgres.stop()
                 is_away = True
             elif isinstance(event, Waiting) and is_away:
@@ -111,9 +111,9 @@ def test_study_waits_for_a_server_that_restarts_and_loses_nothing(study_file, da
     records = open_store(study, tmp_path, create=False).records()
     kinds = [type(event) for event in events]
     assert kinds.index(Waiting) < kinds.index(Resumed)
-    assert kinds.count(Ended) == 3
+    assert kinds.count(TrialEnded) == 3
     assert [record.outcome for record in records] == ["finished"] * 3
-    assert [event.record for event in events if isinstance(event, Ended)] == list(records)
+    assert [event.record for event in events if isinstance(event, TrialEnded)] == list(records)
 
 
 def test_second_driver_is_refused_and_a_lease_expires_by_the_server_s_clock(database):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.config.load import load_study
 from kdsearch.errors import SearchError
 from kdsearch.search.run import run_study
 from kdsearch.tracking.location import Tracking
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from mlflow import MlflowClient
 from tests.search.setups import trials_started
 from tests.tiny import TINY
@@ -53,7 +53,7 @@ def test_study_outlives_a_node(study_file, cluster, tmp_path):
     progressed = []
 
     def lose_a_node(event):
-        progressed.append(isinstance(event, Progressed) and not makes_teacher(event.job))
+        progressed.append(isinstance(event, EpochEnded) and not makes_teacher(event.job))
         if sum(progressed) == 20 and progressed[-1]:
             machines.remove_node(nodes[1], allow_graceful=False)
 
@@ -62,7 +62,7 @@ def test_study_outlives_a_node(study_file, cluster, tmp_path):
     assert [record.number for record in records] == list(range(6))
     assert [record.outcome for record in records] == ["finished"] * 6
     assert [len(record.curve) for record in records] == [40] * 6
-    ended = [event.record.number for event in events if isinstance(event, Ended)]
+    ended = [event.record.number for event in events if isinstance(event, TrialEnded)]
     assert sorted(ended) == list(range(6)), "none twice"
     assert len(list(trials_started(events))) > 6
     client = MlflowClient(tracking.uri)

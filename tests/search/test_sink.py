@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kdsearch.campaign.events import Ended, Resumed, Waiting
+from kdsearch.campaign.events import Resumed, TrialEnded, Waiting
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
 from kdsearch.search import session as driver_session
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import Begun, Failed, Lost, MaterialsFailed, Progressed
+from kdsearch.workers.jobs import EpochEnded, JobFailed, MaterialsFailed, WorkerLost, WorkerReady
 from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report_of, succeed
 from tests.tiny import TINY
 
@@ -25,13 +25,13 @@ def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_
     recipe = driver.jobs.running[0].student
     for attempt in (1, 2):
         driver.jobs.executor.jobs.pop(0)
-        assert (handle(driver, Lost(job=job_of_trial(0), reason="signal 9"))) == [
+        assert (handle(driver, WorkerLost(job=job_of_trial(0), reason="signal 9"))) == [
             Requeued(job=job_of_trial(0), reason="signal 9", attempt=attempt, retries=2)
         ]
         assert fill(driver) == [0]
         assert driver.jobs.running[0].student == recipe
     driver.jobs.executor.jobs.pop(0)
-    (ended,) = handle(driver, Lost(job=job_of_trial(0), reason="signal 9"))
+    (ended,) = handle(driver, WorkerLost(job=job_of_trial(0), reason="signal 9"))
     assert (ended.record.outcome, ended.record.reason) == ("failed", "signal 9 (lost 3 times)")
     assert ended.record.lost == ("signal 9",) * 3
     assert fill(driver) == [1]
@@ -40,11 +40,11 @@ def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_
 def test_losses_are_counted_across_drivers(session):
     first = session(workers=1)
     fill(first)
-    handle(first, Lost(job=job_of_trial(0), reason="a"))
+    handle(first, WorkerLost(job=job_of_trial(0), reason="a"))
     second = session(workers=1)
     list(second.trials.recover(second.store.abandoned()))
     assert fill(second) == [0]
-    (event,) = handle(second, Lost(job=job_of_trial(0), reason="b"))
+    (event,) = handle(second, WorkerLost(job=job_of_trial(0), reason="b"))
     assert event.attempt == 2
 
 
@@ -52,8 +52,8 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
     driver = session(least_s=0.0)
     fill(driver)
     for number in (0, 1):
-        handle(driver, Begun(job=job_of_trial(number)))
-        handle(driver, Progressed(job=job_of_trial(number), report=report_of(1)))
+        handle(driver, WorkerReady(job=job_of_trial(number)))
+        handle(driver, EpochEnded(job=job_of_trial(number), report=report_of(1)))
     assert list(driver.jobs.drop_silent(driver.trials)) == []
     driver.jobs.watchdog._heard[job_of_trial(1)] -= 11.0
     (event,) = driver.jobs.drop_silent(driver.trials)
@@ -76,8 +76,8 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     driver = session(pruner=StopsAt({0: 2, 1: 3}))
     fill(driver)
     for epoch in (1, 2, 3):
-        events = handle(driver, Progressed(job=job_of_trial(0), report=report_of(epoch)))
-        assert any(isinstance(event, Ended) for event in events) == (epoch == 2)
+        events = handle(driver, EpochEnded(job=job_of_trial(0), report=report_of(epoch)))
+        assert any(isinstance(event, TrialEnded) for event in events) == (epoch == 2)
     assert driver.jobs.executor.stopped == [0]
     (record,) = driver.state.records
     assert record.reason == "after epoch 2 of 3, the test says so"
@@ -87,14 +87,14 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     assert driver.store.records()[0].outcome == "stopped"
     assert (0, 2, False) in driver.pruner.seen
     for epoch in (1, 2, 3):
-        handle(driver, Progressed(job=job_of_trial(1), report=report_of(epoch)))
+        handle(driver, EpochEnded(job=job_of_trial(1), report=report_of(epoch)))
     assert [job.id for job in driver.jobs.running] == ["00001"], "what is trained to its end is not stopped"
 
 
 def test_study_goes_on_while_its_workers_are_still_stopping(session):
     driver = session(workers=1, pruner=StopsAt({0: 1}))
     fill(driver)
-    handle(driver, Progressed(job=job_of_trial(0), report=report_of(1)))
+    handle(driver, EpochEnded(job=job_of_trial(0), report=report_of(1)))
     assert fill(driver) == []
     assert not driver.trials.is_done
     driver.jobs.executor.settle()
@@ -115,7 +115,7 @@ def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
 
     driver.store.finish = finish
     events = finish_trial(driver, 0)
-    assert [type(event) for event in events] == [Waiting, Waiting, Waiting, Resumed, Ended]
+    assert [type(event) for event in events] == [Waiting, Waiting, Waiting, Resumed, TrialEnded]
     assert events[0].reason == "database or disk is full"
     assert [record.outcome for record in driver.store.records()] == ["finished", "running"]
 
@@ -185,7 +185,7 @@ def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_ot
             finish_trial(driver, 0)
             continue
         driver.jobs.executor.jobs.pop(number)
-        event = Failed(job=job_of_trial(number), reason=f"the loss became nan in epoch {number}")
+        event = JobFailed(job=job_of_trial(number), reason=f"the loss became nan in epoch {number}")
         if number < 3:
             handle(driver, event)
             continue
@@ -204,7 +204,7 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
             continue
         driver.jobs.executor.jobs.pop(number)
         letters = "abcdefghi"[number]
-        handle(driver, Failed(job=job_of_trial(number), reason=f"reason {letters}"))
+        handle(driver, JobFailed(job=job_of_trial(number), reason=f"reason {letters}"))
 
 
 @pytest.mark.parametrize(("deterministic", "kept"), [(False, 3), (True, 2)])
@@ -217,10 +217,10 @@ def test_resumed_trial_is_not_pruned_at_epochs_that_it_passed(session, determini
     list(second.trials.recover(second.store.abandoned()))
     fill(second)
     for epoch in (1, 2):
-        handle(second, Progressed(job=job_of_trial(0), report=report_of(epoch), replayed=True))
+        handle(second, EpochEnded(job=job_of_trial(0), report=report_of(epoch), replayed=True))
     assert ((0, 2, False) in pruner.seen) != deterministic, "a pruner that compares running trials knows of it"
     pruner.epochs[0] = kept
-    handle(second, Progressed(job=job_of_trial(0), report=dataclasses.replace(report_of(3), epochs=4)))
+    handle(second, EpochEnded(job=job_of_trial(0), report=dataclasses.replace(report_of(3), epochs=4)))
     assert [len(record.curve) for record in second.state.records] == [kept]
 
 

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from kdsearch.trials.record import job_of_trial
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report_of
 from tests.tiny import TINY
 
@@ -80,11 +80,11 @@ def test_pruner_sees_only_earlier_batches_where_deterministic(session):
     driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
     begun = fill(driver)
     for number in begun:
-        handle(driver, Progressed(job=job_of_trial(number), report=report_of(1)))
+        handle(driver, EpochEnded(job=job_of_trial(number), report=report_of(1)))
         finish_trial(driver, number)
     assert pruner.seen == []
     for number in fill(driver):
-        handle(driver, Progressed(job=job_of_trial(number), report=report_of(1)))
+        handle(driver, EpochEnded(job=job_of_trial(number), report=report_of(1)))
         finish_trial(driver, number)
     fill(driver)
     assert {number for number, _, _ in pruner.seen} == {0, 1, 2, 3}

@@ -29,7 +29,7 @@ from kdsearch.models.contract import normalise
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
 from kdsearch.search.recipes import choose
 from kdsearch.trials.record import job_of_teacher
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 from tests.search.setups import finish, inline_campaign, make_materials
 from tests.tiny import TINY
 
@@ -291,7 +291,7 @@ def test_trained_teacher_waits_for_a_full_disk(tiny, small_disk):
         steps = add_teacher(campaign, images)
         for event in steps:
             events.append(event)
-            if isinstance(event, Progressed):
+            if isinstance(event, EpochEnded):
                 full.write_bytes(bytes(shutil.disk_usage(small_disk).free - 20_000))
             if isinstance(event, Waiting):
                 assert event.what == "the disk does not take the teacher"

@@ -24,7 +24,7 @@ from kdsearch.export.description import read_description
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import storage_url
 from kdsearch.search.store import open_store
-from kdsearch.trials.recipe import Inherited
+from kdsearch.trials.recipe import Inherited, dump_for_digest, read_recipe
 from kdsearch.trials.record import students_of
 
 HERE = Path(__file__).parent
@@ -165,6 +165,14 @@ search:
   checkpoint_url: checkpoints
 confirm: {students: 2, folds: 2, margin: 0.05}
 """
+
+
+def test_digests_of_recipes_are_what_they_were(stored):
+    trials = optuna.load_study(study_name=stored.name, storage=storage_url(HOME, "stored", None)).trials
+    assert len(trials) >= 6
+    for trial in trials:
+        text = trial.user_attrs["recipe"]
+        assert dump_for_digest(read_recipe(text)) == text
 
 
 @pytest.mark.usefixtures("stored_terms")

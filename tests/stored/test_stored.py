@@ -17,11 +17,11 @@ from kdsearch.cli.main import main
 from kdsearch.config.load import read_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.search.run import run_study
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.search.store import open_store
 from kdsearch.tracking.location import choose_tracking
 from kdsearch.trials.record import makes_teacher
-from kdsearch.workers.jobs import Progressed
+from kdsearch.workers.jobs import EpochEnded
 
 RELEASES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/expected.json"))
 
@@ -69,9 +69,9 @@ def test_trials_in_every_state_are_listed(stored):
 def test_a_study_is_resumed_with_its_teacher(stored):
     running = next(number for number, outcome in stored.outcomes.items() if outcome == "running")
     events = list(run_study(stored.study, home=Path("home"), tracking=choose_tracking(stored.tracking, {})))
-    assert not any(isinstance(event, Progressed) and makes_teacher(event.job) for event in events)
+    assert not any(isinstance(event, EpochEnded) and makes_teacher(event.job) for event in events)
     assert next(trials_started(events)) == running
-    ended = {event.record.number: event.record.outcome for event in events if isinstance(event, Ended)}
+    ended = {event.record.number: event.record.outcome for event in events if isinstance(event, TrialEnded)}
     assert ended[running] in ("finished", "stopped")
     assert open_store(stored.study, Path("home"), create=False).complete()
 

@@ -17,7 +17,7 @@ from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.search.recipes import choose
 from kdsearch.workers.inline import InlineExecutor
-from kdsearch.workers.jobs import ENDS, Begun, Failed, Job, MaterialsFailed, Progressed, Succeeded
+from kdsearch.workers.jobs import ENDS, EpochEnded, Job, JobFailed, JobSucceeded, MaterialsFailed, WorkerReady
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
 from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers
@@ -83,8 +83,8 @@ def test_job_is_reported_from_beginning_to_end(executor, job):
     assert executor.room() == 1
     executor.submit(job())
     assert executor.room() == 0
-    events = _until(executor, Succeeded)
-    assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
+    events = _until(executor, JobSucceeded)
+    assert [type(event) for event in events] == [WorkerReady, EpochEnded, EpochEnded, JobSucceeded]
     assert "head.weight" in load(events[-1].trained.weights)
     _until_room(executor)
 
@@ -92,7 +92,7 @@ def test_job_is_reported_from_beginning_to_end(executor, job):
 def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
     executor.submit(dataclasses.replace(job(), recipe=None))
     failed = _until(executor, ENDS)[-1]
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, JobFailed)
     assert failed.reason.startswith("AttributeError: 'NoneType' object has no attribute")
     assert "Traceback (most recent call last)" in failed.traceback
     assert "student.py" in failed.traceback
@@ -101,37 +101,37 @@ def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
     assert refused.reason.startswith("images of 32×32 do not divide by the student's stride 64")
     assert not refused.traceback, "the message says all"
     executor.submit(job(2))
-    assert isinstance(_until(executor, ENDS)[-1], Succeeded)
+    assert isinstance(_until(executor, ENDS)[-1], JobSucceeded)
 
 
 def test_stopped_job_reports_no_more_and_leaves_no_checkpoint(executor, job, tmp_path):
     executor.submit(job(epochs=10_000))
-    _until(executor, Progressed)
+    _until(executor, EpochEnded)
     executor.stop("0", within_s=90)
     _until_room(executor)
     assert not list(tmp_path.glob("0.checkpoint*"))
     executor.submit(job(1))
-    assert {event.job for event in _until(executor, Succeeded)} == {"1"}
+    assert {event.job for event in _until(executor, JobSucceeded)} == {"1"}
 
 
 def test_dropped_job_resumes_from_its_checkpoint_to_the_same_student(executor, job, tmp_path):
     executor.submit(job(epochs=8))
-    whole = _until(executor, Succeeded)[-1]
+    whole = _until(executor, JobSucceeded)[-1]
     executor.submit(job(1, epochs=8))
-    before = next(event for event in _until(executor, Progressed) if isinstance(event, Progressed))
+    before = next(event for event in _until(executor, EpochEnded) if isinstance(event, EpochEnded))
     executor.drop("1")
     executor.submit(job(1, epochs=8))
-    events = _until(executor, Succeeded)
-    reported = [event for event in events if isinstance(event, Progressed)]
+    events = _until(executor, JobSucceeded)
+    reported = [event for event in events if isinstance(event, EpochEnded)]
     assert reported[0] == dataclasses.replace(before, replayed=True), "reported again, not trained again"
     assert not reported[-1].replayed
     resumed = events[-1]
     executor.submit(job(2, epochs=8))
-    again = _until(executor, Succeeded)[-1]
+    again = _until(executor, JobSucceeded)[-1]
     assert again.trained.weights != whole.trained.weights, "another seed"
     (tmp_path / "1.checkpoint").unlink()
     executor.submit(job(1, epochs=8))
-    assert _until(executor, Succeeded)[-1].trained.weights == resumed.trained.weights
+    assert _until(executor, JobSucceeded)[-1].trained.weights == resumed.trained.weights
 
 
 def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
@@ -144,14 +144,14 @@ def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
     assert [type(event) for event in events] == [MaterialsFailed], "it has not begun"
     assert events[0].reason.startswith("FileNotFoundError")
     executor.submit(job(1))
-    assert isinstance(_until(executor, ENDS)[-1], Succeeded)
+    assert isinstance(_until(executor, ENDS)[-1], JobSucceeded)
 
 
 def test_teacher_is_a_job_as_any_other(executor, tiny, tmp_path):
     images, recipe = read_images(tiny, tmp_path), TeacherRecipe.of(tiny)
     wanted = LackingTeacher(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
     events, _ = finish(train_teachers(make_campaign(executor, tiny, tmp_path), [wanted], threads=None))
-    assert [type(event) for event in events] == [Progressed]
+    assert [type(event) for event in events] == [EpochEnded]
     teacher = open_teacher(recipe, wanted.folder)
     assert teacher.logits(torch.device("cpu")).shape == (len(images.splits.train), 1, 32, 32)
     assert teacher.curve == (events[0].report,)

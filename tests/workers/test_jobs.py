@@ -9,7 +9,7 @@ from kdsearch.config.networks import UNetSpec
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.result import CheckpointAway, Trained
 from kdsearch.trials.recipe import Recipe
-from kdsearch.workers.jobs import Begun, Failed, Job, Lost, carry_out
+from kdsearch.workers.jobs import Job, JobFailed, WorkerLost, WorkerReady, carry_out
 from tests.front.students import scores
 
 RECIPE = Recipe(student=UNetSpec(), distillation=None, training=TrainingSpec(), seed=0)
@@ -49,8 +49,8 @@ def test_student_that_cannot_be_exported_is_a_failed_job(tmp_path):
         raise RuntimeError("no symbolic function for it\nand more")
 
     begun, failed = _carried_out(_Trainer(), tmp_path, export=export)
-    assert isinstance(begun, Begun)
-    assert isinstance(failed, Failed)
+    assert isinstance(begun, WorkerReady)
+    assert isinstance(failed, JobFailed)
     assert failed.reason == "cannot be exported: RuntimeError: no symbolic function for it"
     assert "Traceback" in failed.traceback
 
@@ -62,4 +62,4 @@ def test_student_is_exported_where_it_was_trained(tmp_path):
 
 def test_job_whose_checkpoint_is_away_is_lost_and_not_failed(tmp_path):
     _, lost = _carried_out(_Trainer(CheckpointAway("it cannot be read: timed out")), tmp_path)
-    assert lost == Lost(job="0", reason="it cannot be read: timed out")
+    assert lost == WorkerLost(job="0", reason="it cannot be read: timed out")

@@ -18,7 +18,7 @@ from safetensors.torch import load
 from kdsearch.config.ranges import IntRange
 from kdsearch.errors import SearchError
 from kdsearch.search.recipes import choose
-from kdsearch.workers.jobs import Begun, Job, Lost, Progressed, Resources, Succeeded
+from kdsearch.workers.jobs import EpochEnded, Job, JobSucceeded, Resources, WorkerLost, WorkerReady
 from kdsearch.workers.processes import Pause, ProcessExecutor
 from tests.search.setups import ONE_THREAD, make_place
 
@@ -60,17 +60,17 @@ def test_workers_make_students_die_and_are_replaced(tiny, place, tmp_path):
     try:
         executor.submit(_job(tiny, place, tmp_path, 0))
         assert executor.room() == 0
-        events = _until(executor, Succeeded)
-        assert [type(event) for event in events] == [Begun, Progressed, Progressed, Succeeded]
+        events = _until(executor, JobSucceeded)
+        assert [type(event) for event in events] == [WorkerReady, EpochEnded, EpochEnded, JobSucceeded]
         assert "head.weight" in load(events[-1].trained.weights)
         executor.submit(_job(tiny, place, tmp_path, 1, epochs=10_000))
-        _until(executor, Progressed)
+        _until(executor, EpochEnded)
         os.kill(_children(executor)[0], signal.SIGKILL)
-        events = _until(executor, Lost)
-        assert events[-1] == Lost(job="1", reason="the worker process ended with signal 9")
+        events = _until(executor, WorkerLost)
+        assert events[-1] == WorkerLost(job="1", reason="the worker process ended with signal 9")
         assert executor.room() == 1
         executor.submit(_job(tiny, place, tmp_path, 2))
-        assert _until(executor, Succeeded)[-1].job == "2"
+        assert _until(executor, JobSucceeded)[-1].job == "2"
         children = _children(executor)
     finally:
         executor.close()
@@ -102,9 +102,9 @@ def test_interrupt_does_not_reach_workers(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=3))
-        _until(executor, Progressed)
+        _until(executor, EpochEnded)
         os.kill(_children(executor)[0], signal.SIGINT)
-        assert _until(executor, Succeeded)[-1].job == "0"
+        assert _until(executor, JobSucceeded)[-1].job == "0"
     finally:
         executor.close()
 
@@ -113,7 +113,7 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, place,
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=10_000))
-        _until(executor, Progressed)
+        _until(executor, EpochEnded)
         executor.stop("0", within_s=60)
         assert executor.room() == 0
         deadline = time.monotonic() + 60
@@ -122,10 +122,15 @@ def test_stopped_task_ends_after_its_epoch_and_leaves_no_checkpoint(tiny, place,
             assert time.monotonic() < deadline
         assert not list(tmp_path.glob("0.checkpoint*"))
         executor.submit(_job(tiny, place, tmp_path, 1))
-        assert [type(event) for event in _until(executor, Succeeded)] == [Begun, Progressed, Progressed, Succeeded]
+        assert [type(event) for event in _until(executor, JobSucceeded)] == [
+            WorkerReady,
+            EpochEnded,
+            EpochEnded,
+            JobSucceeded,
+        ]
         executor.stop("1", within_s=60)  # too late; the next job must not suffer
         executor.submit(_job(tiny, place, tmp_path, 2))
-        assert _until(executor, Succeeded)[-1].job == "2"
+        assert _until(executor, JobSucceeded)[-1].job == "2"
     finally:
         executor.close()
 
@@ -134,23 +139,23 @@ def test_killed_and_silent_tasks_go_on_from_their_checkpoint_to_the_same_student
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
-        whole = _until(executor, Succeeded)
+        whole = _until(executor, JobSucceeded)
         (tmp_path / "0.checkpoint").unlink()
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
-        _until(executor, Progressed)
+        _until(executor, EpochEnded)
         os.kill(_children(executor)[0], signal.SIGKILL)
-        _until(executor, Lost)
+        _until(executor, WorkerLost)
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
-        _until(executor, Progressed)
+        _until(executor, EpochEnded)
         (child,) = _children(executor)
         os.kill(child, signal.SIGSTOP)
         executor.drop("0")
         assert executor.room() == 1
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=12))
-        again = _until(executor, Succeeded)
+        again = _until(executor, JobSucceeded)
         assert again[-1].trained.weights == whole[-1].trained.weights
         assert again[-1].trained.scores.overlap == whole[-1].trained.scores.overlap
-        dice = [[event.report.dice for event in events if isinstance(event, Progressed)] for events in (whole, again)]
+        dice = [[event.report.dice for event in events if isinstance(event, EpochEnded)] for events in (whole, again)]
         assert dice[0] == dice[1]
     finally:
         executor.close()
@@ -161,9 +166,9 @@ def test_worker_killed_while_it_starts_is_replaced(tiny, place, tmp_path):
     try:
         executor.submit(_job(tiny, place, tmp_path, 0))
         os.kill(_children(executor)[0], signal.SIGKILL)
-        assert _until(executor, Lost)[-1].job == "0"
+        assert _until(executor, WorkerLost)[-1].job == "0"
         executor.submit(_job(tiny, place, tmp_path, 0))
-        _until(executor, Succeeded)
+        _until(executor, JobSucceeded)
     finally:
         executor.close()
 
@@ -172,7 +177,7 @@ def test_workers_end_when_their_driver_is_killed(tiny, place, tmp_path):
     program = (
         "import os, pickle, sys, time\n"
         "from kdsearch.workers.processes import ProcessExecutor\n"
-        "from kdsearch.workers.jobs import Progressed\n"
+        "from kdsearch.workers.jobs import EpochEnded\n"
         "if __name__ == '__main__':\n"
         "    resources, job = pickle.load(open(sys.argv[1], 'rb'))\n"
         "    executor = ProcessExecutor(resources, workers=1)\n"
@@ -197,7 +202,7 @@ def test_worker_that_cannot_start_stops_the_study():
     executor = ProcessExecutor(Resources(device="nowhere", threads=1), workers=1)
     try:
         with pytest.raises(SearchError, match=r"a worker process could not start \(exit code 1\)"):
-            _until(executor, Succeeded)
+            _until(executor, JobSucceeded)
     finally:
         executor.close()
 
@@ -269,14 +274,14 @@ def _spent_while_quiet(executor):
 def _until_both_progress(executor):
     seen = set()
     while seen != {"0", "1"}:
-        seen.add(_until(executor, Progressed)[-1].job)
+        seen.add(_until(executor, EpochEnded)[-1].job)
 
 
 def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, place, tmp_path):
     executor = ProcessExecutor(ONE_THREAD, workers=1)
     try:
         executor.submit(_job(tiny, place, tmp_path, 0, epochs=10_000))
-        _until(executor, Progressed)
+        _until(executor, EpochEnded)
         (child,) = _children(executor)
         os.kill(child, signal.SIGSTOP)
         executor.stop("0", within_s=0.5)
@@ -287,6 +292,6 @@ def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(tiny, place, tm
         assert not _alive(child)
         assert not list(tmp_path.glob("0.checkpoint*"))
         executor.submit(_job(tiny, place, tmp_path, 1))
-        assert _until(executor, Succeeded)[-1].job == "1"
+        assert _until(executor, JobSucceeded)[-1].job == "1"
     finally:
         executor.close()

@@ -22,7 +22,7 @@ from kdsearch.errors import TeacherError
 from kdsearch.measure.latency import cores
 from kdsearch.trials.record import job_of_teacher
 from kdsearch.workers.dispatcher import Requeued
-from kdsearch.workers.jobs import Failed, Progressed
+from kdsearch.workers.jobs import EpochEnded, JobFailed
 from kdsearch.workers.processes import ProcessExecutor
 from tests.search.setups import ONE_THREAD, finish, inline_campaign, make_campaign, train_teachers
 
@@ -90,7 +90,7 @@ def test_worker_that_dies_costs_a_retry(tiny, wanted, tmp_path):
     try:
         events = []
         for event in train_teachers(make_campaign(executor, tiny, tmp_path), [one]):
-            if isinstance(event, Progressed) and not events:
+            if isinstance(event, EpochEnded) and not events:
                 (worker,) = (
                     child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())
                 )
@@ -132,7 +132,7 @@ def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_th
         with inline_campaign(study, tmp_path, study_id="0123456789") as campaign:
             training = add_teacher(campaign, images)
             told = next(training)
-            assert [type(next(training)) for _ in range(2)] == [JobStarted, Progressed]
+            assert [type(next(training)) for _ in range(2)] == [JobStarted, EpochEnded]
             (job,) = campaign.jobs.running
             assert told == TrainingTeachers(jobs=(job.id,))
             assert job.threads == threads
@@ -171,7 +171,7 @@ def test_reason_tells_when_it_failed(tiny, wanted, tmp_path):
         teachers = Teachers(campaign, [wanted()], threads=1)
         training = train_all(campaign, teachers)
         [next(training) for _ in range(3)]  # the second epoch is told when the first has been taken into account
-        failed = campaign.jobs.handle(Failed(job=campaign.jobs.running[0].id, reason="the disk is gone"), teachers)
+        failed = campaign.jobs.handle(JobFailed(job=campaign.jobs.running[0].id, reason="the disk is gone"), teachers)
         with pytest.raises(TeacherError, match="the teacher could not be trained after 1 epoch: the disk is gone"):
             next(failed)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kdsearch
-from kdsearch.campaign.events import Ended
+from kdsearch.campaign.events import TrialEnded
 from kdsearch.cli.main import main
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
@@ -115,7 +115,7 @@ def test_study_is_run_and_its_events_are_heard(tmp_path, monkeypatch):
         study.front()
     events = []
     assert study.run(on_event=events.append, trials=2) is study
-    assert sum(isinstance(event, Ended) for event in events) == 2
+    assert sum(isinstance(event, TrialEnded) for event in events) == 2
     assert len(study.trials()) == 2
     assert study.run(trials=2).front().index.isin([0, 1]).all()
 

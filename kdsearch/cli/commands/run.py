@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from kdsearch.campaign.events import Searching
+from kdsearch.campaign.events import SearchStarted
 from kdsearch.cli.live import LiveView
 from kdsearch.cli.logs import show_warnings
 from kdsearch.cli.next_steps import command_line, failures, look, next_steps
@@ -85,7 +85,7 @@ def _watch(
                 return stop.value, view.progress.page, profile.lines() if options.profile else []
             profile.handle(event, now=time.monotonic())
             view.show(event)
-            if isinstance(event, Searching):
+            if isinstance(event, SearchStarted):
                 _say(look(study_file=options.study, tracking=one.tracking, page=event.page), console)
 
 
