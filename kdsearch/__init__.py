@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
+from kdsearch.errors import KdsearchError
 from kdsearch.version import __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from kdsearch.export.loading import Student, load_student
+    from kdsearch.study import Picked, Study
 
-    from kdsearch.export.loading import LoadedStudent, Runtime
-    from kdsearch.study import Study
+__all__ = ["KdsearchError", "Picked", "Student", "Study", "__version__", "load_student"]
 
-__all__ = ["Study", "__version__", "load"]
-
-
-def load(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
-    """The student that ``kdsearch pick`` wrote to a folder, as a function from images to masks.
-
-    ``runtime`` is ``onnx``, ``int8`` (the eight-bit file) or ``torch``. Raises kdsearch.errors.ModelError where the
-    folder does not hold a student.
-    """
-    from kdsearch.export.loading import load_student  # so that importing kdsearch stays light
-
-    return load_student(folder, runtime=runtime)
+_MODULES = {
+    "Picked": "kdsearch.study",
+    "Student": "kdsearch.export.loading",
+    "Study": "kdsearch.study",
+    "load_student": "kdsearch.export.loading",
+}
 
 
 def __getattr__(name: str) -> object:
-    """``Study``, imported when it is asked for, so that importing kdsearch stays light."""
-    if name != "Study":
+    """What is in ``__all__``, imported when it is asked for, so that importing kdsearch stays light."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kdsearch.study import Study
-
-    return Study
+    return getattr(importlib.import_module(_MODULES[name]), name)

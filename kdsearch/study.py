@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kdsearch.config.load import load_study, read_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from kdsearch.campaign.events import DriverEvent
     from kdsearch.confirm.driver import ConfirmEvent
-    from kdsearch.export.loading import LoadedStudent, Runtime
-    from kdsearch.front.rules import Budget, Rule
+    from kdsearch.export.loading import Runtime, Student
     from kdsearch.statistics.confirmation import Confirmation
-    from kdsearch.workflow.choosing import Candidates, Choice
+
+
+E = TypeVar("E", bound="DriverEvent | ConfirmEvent")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +36,14 @@ class Picked:
 
     folder: Path
     trial: int
-    why: str
-    """How it was chosen."""
-    caution: str
-    """What it cannot be told from; empty where that is nothing."""
-    registered: str | None
-    """Its version in MLflow's registry; None where it was left out."""
+    reason: str
+    """Why it was chosen."""
+    warning: str
+    """What limits the choice, such as students that are statistically indistinguishable from it."""
+    model_uri: str | None
+    """Its version in MLflow's registry, such as ``models:/STUDY/3``; None if it was not registered."""
 
-    def load(self, *, runtime: Runtime = "onnx") -> LoadedStudent:
+    def load(self, *, runtime: Runtime = "onnx") -> Student:
         """The student as a function from images to masks."""
         from kdsearch.export.loading import load_student
 
@@ -49,26 +51,41 @@ class Picked:
 
 
 class Study:
-    """One study, by its file.
+    """One study, from its file or from a dict; ``optuna.Study`` is another class.
 
-    In a script, what calls ``run`` stands under ``if __name__ == "__main__":``, because worker processes import the
-    script.
+    In a script, call ``run`` under ``if __name__ == "__main__":``, because worker processes import the script.
     """
 
-    def __init__(self, file: str | Path, *, data: str | Sequence[str] = (), home: str | Path | None = None) -> None:
-        """``data``: folders in place of the file's, ``FOLDER`` or ``NAME=FOLDER``, as ``--data`` takes them.
+    def __init__(
+        self,
+        file: str | Path | Mapping[str, object],
+        *,
+        data: str | Sequence[str] = (),
+        home: str | Path | None = None,
+    ) -> None:
+        """``data`` replaces the folders of the file's sources, ``FOLDER`` or ``NAME=FOLDER``, as ``--data`` does.
 
-        ``home`` is where the study's files lie; ``KDSEARCH_HOME``, else ``.kdsearch``, unless given. Raises
-        StudyFileError for a file that is not a study.
+        ``home`` is where the study's files are kept; default: ``KDSEARCH_HOME``, else ``.kdsearch``. Raises
+        StudyFileError if the file is not a study.
         """
-        folders = [data] if isinstance(data, str) else list(data)
+        source = file if isinstance(file, Mapping) else Path(file)
         self._refused: StudyFileError | None = None
         try:
-            config = load_study(Path(file))
+            config = load_study(source)
         except StudyFileError as error:
-            config, self._refused = read_study(Path(file)), error
-        self._config = with_folders(config, folders)
+            config, self._refused = read_study(source), error
+        self._config = with_folders(config, [data] if isinstance(data, str) else list(data))
         self._home = Path(home) if home is not None else home_folder(os.environ)
+
+    @classmethod
+    def from_dict(
+        cls, settings: Mapping[str, object], *, data: str | Sequence[str] = (), home: str | Path | None = None
+    ) -> Study:
+        """The study whose file would hold these settings, such as ``{"name": "mine", "search": {"trials": 20}}``.
+
+        ``data`` and ``home`` are as for a file. Raises StudyFileError if the settings are not those of a study.
+        """
+        return cls(settings, data=data, home=home)
 
     def __repr__(self) -> str:
         return f"<Study {self._config.name}>"
@@ -87,25 +104,23 @@ class Study:
     def run(
         self,
         *,
+        progress: bool = False,
         on_event: Callable[[DriverEvent], None] | None = None,
         trials: int | None = None,
         workers: int | None = None,
     ) -> Study:
         """Runs the study to its end, or resumes it; returns the study.
 
-        ``on_event`` is called with each event of ``kdsearch.campaign.events``; an interrupt stops the study so that the
-        next call resumes. ``trials`` and ``workers`` replace what the file says. Raises KdsearchError where the study
-        cannot start or continue.
+        ``progress`` shows a bar, in a terminal or a notebook. ``on_event`` is called with each event of
+        ``kdsearch.campaign.events``. An interrupt stops the study so that the next call resumes it. ``trials`` and
+        ``workers`` replace what the file says. Raises KdsearchError if the study cannot start or continue.
         """
         from kdsearch.workflow.run import run
 
         set_environment()
         study = with_search(self._trainable(), trials=trials, workers=workers)
         for one in run(study, home=self._home, environment=os.environ):
-            with contextlib.closing(one.events):
-                for event in one.events:
-                    if on_event is not None:
-                        on_event(event)
+            _watched(one.events, on_event, progress=progress)
         return self
 
     def front(self) -> pd.DataFrame:
@@ -130,41 +145,46 @@ class Study:
     def confirm(
         self,
         *,
+        progress: bool = False,
         on_event: Callable[[DriverEvent | ConfirmEvent], None] | None = None,
         repetitions: int | None = None,
         workers: int | None = None,
         new_plan: bool = False,
     ) -> Confirmation:
-        """Trains the likely front again over folds, beside undistilled twins; returns what that says.
+        """Trains the likely front again over folds, with undistilled twins, and returns the results.
 
-        ``on_event`` is called with each event; an interrupt stops it so that the next call resumes. ``repetitions`` and
-        ``workers`` replace what the file says; ``new_plan`` seals another plan beside the one that is sealed. Raises
-        KdsearchError where it cannot start or continue.
+        ``progress`` shows a bar. ``on_event`` is called with each event. An interrupt stops it so that the next call
+        resumes. ``repetitions`` and ``workers`` replace what the file says. ``new_plan`` fixes another plan and keeps
+        the first. Raises KdsearchError if it cannot start or continue.
         """
         from kdsearch.workflow.confirm import confirm
 
         set_environment()
         study = with_confirm(with_search(self._trainable(), trials=None, workers=workers), repetitions=repetitions)
-        return _watched(confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event)
+        return _watched(
+            confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event, progress=progress
+        )
 
     def test(
         self,
         trial: int,
         *,
+        progress: bool = False,
         on_event: Callable[[DriverEvent | ConfirmEvent], None] | None = None,
         workers: int | None = None,
         again: bool = False,
     ) -> Confirmation:
-        """Scores the locked test images once, by the trial's recipe trained on all others, beside twin and teacher.
+        """Scores the locked test images once, by the trial's recipe trained on all others, its twin and the teacher.
 
-        Resumes as ``confirm`` does. Raises KdsearchError where the images are open already, unless ``again``.
+        Shows progress and resumes as ``confirm`` does. Raises KdsearchError if the images were opened before, unless
+        ``again``.
         """
         from kdsearch.workflow.confirm import score_locked
 
         set_environment()
         study = with_search(self._trainable(), trials=None, workers=workers)
         events = score_locked(study, trial=trial, home=self._home, environment=os.environ, again=again)
-        return _watched(events, on_event)
+        return _watched(events, on_event, progress=progress)
 
     def confirmation(self) -> Confirmation | None:
         """What the last finished confirmation said; None where there is none."""
@@ -211,8 +231,7 @@ class Study:
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
-        from kdsearch.tracking.location import choose_tracking
-        from kdsearch.workflow.pick import folder_of, register, rule_named, ship
+        from kdsearch.workflow.pick import deliver, open_candidates, pick, require_choice, rule_named, with_refit
 
         _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
         _require_fraction(int8_bound=int8_bound)
@@ -224,28 +243,26 @@ class Study:
             min_dice=min_dice,
             min_specificity=min_specificity,
         )
-        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound)
-        rule = rule_named(smallest_within=smallest_within, knee=knee)
-        known, choice = self._chosen(budget, rule, trial=trial, refit=refit)
-        tracking = choose_tracking(self._config.tracking_uri, os.environ)
-        if registry:
-            tracking.require()
-        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
-        with writing(folder):
-            description = ship(known, choice, form=form, folder=folder, say=_quiet)
-        version = register(known, folder, description, tracking=tracking) if registry else None
-        number = choice.candidate.student.number
-        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
-
-    def _chosen(self, budget: Budget, rule: Rule, *, trial: int | None, refit: bool) -> tuple[Candidates, Choice]:
-        from kdsearch.workflow.confirm import refitted
-        from kdsearch.workflow.pick import open_candidates, pick, require_choice
-
         known = open_candidates(self._config, self._home, resume="run()")
-        if refit:
-            known = refitted(known, trial=trial)
-            trial = known.students[0].number
-        return known, require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
+        known, trial = with_refit(known, trial=trial, refit=refit)
+        rule = rule_named(smallest_within=smallest_within, knee=knee)
+        choice = require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
+        done = deliver(
+            known,
+            choice,
+            form=Form(preprocessing=with_preprocessing, int8_bound=int8_bound),
+            out=None if out is None else Path(out),
+            registry=os.environ if registry else None,
+            without="registry=False",
+            say=_quiet,
+        )
+        return Picked(
+            folder=done.folder,
+            trial=choice.candidate.student.number,
+            reason=choice.sentence,
+            warning=choice.caution,
+            model_uri=done.model_uri,
+        )
 
     def report(self, out: str | Path | None = None) -> Path:
         """Writes the study as one HTML file that opens with no network; ``STUDY-report.html`` unless given."""
@@ -266,20 +283,20 @@ class Study:
             pass
 
 
-def _watched(
-    events: Generator[DriverEvent | ConfirmEvent, None, Confirmation],
-    on_event: Callable[[DriverEvent | ConfirmEvent], None] | None,
-) -> Confirmation:
-    """Goes to their end."""
-    with contextlib.closing(events):
+def _watched(events: Generator[E, None, R], on_event: Callable[[E], None] | None, *, progress: bool) -> R:
+    """Consumes all events and returns the final result."""
+    from kdsearch.workflow.progress import progress_bar
+
+    with contextlib.closing(events), progress_bar() if progress else contextlib.nullcontext() as show:
         while True:
             try:
                 event = next(events)
             except StopIteration as stop:
-                found: Confirmation = stop.value
+                found: R = stop.value
                 return found
-            if on_event is not None:
-                on_event(event)
+            for handle in (show, on_event):
+                if handle is not None:
+                    handle(event)
 
 
 def _require_one_way(*, by_rule: Sequence[bool], by_trial: bool, refit: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,9 +21,12 @@ from kdsearch.errors import StudyFileError, nearest
 logger = logging.getLogger(__name__)
 
 
-def load_study(path: Path) -> StudyConfig:
-    """The study, to be trained; raises StudyFileError with every problem's line, field and remedy."""
-    file, renamed = rename_settings(YamlFile(path))
+def load_study(source: Path | Mapping[str, object]) -> StudyConfig:
+    """The study of a file or of a mapping like one, to be trained.
+
+    Raises StudyFileError with every problem's line, field and remedy.
+    """
+    file, renamed = rename_settings(_opened(source))
     try:
         study = StudyConfig.model_validate_json(json.dumps(file.content))
     except ValidationError as error:
@@ -35,13 +38,13 @@ def load_study(path: Path) -> StudyConfig:
     return study
 
 
-def read_study(path: Path) -> StudyConfig:
+def read_study(source: Path | Mapping[str, object]) -> StudyConfig:
     """The study, whose results are to be read, as any release ran it: rules of training are not applied.
 
     A setting that has another name now is read under that name. One that no release has now is left out. Both are
     logged. Raises StudyFileError for what is not a study.
     """
-    file, renamed = rename_settings(YamlFile(path))
+    file, renamed = rename_settings(_opened(source))
     if renamed:
         logger.warning("read by the names that these settings have now:\n%s", listed(renamed))
     content = file.content
@@ -59,10 +62,14 @@ def read_study(path: Path) -> StudyConfig:
         raise StudyFileError(describe(error, file, StudyConfig)) from None
 
 
+def _opened(source: Path | Mapping[str, object]) -> YamlFile:
+    return YamlFile.of(source) if isinstance(source, Mapping) else YamlFile(source)
+
+
 def _check_grid(study: StudyConfig, file: YamlFile) -> None:
     if study.search.sampler == "grid" and size_of(study) is None:
         raise StudyFileError(
-            f"{file.path}:{file.line(('search', 'sampler'))}: search.sampler: grid needs a finite space; "
+            f"{file.place(('search', 'sampler'))}: search.sampler: grid needs a finite space; "
             "give every float range a step, or make it a choice"
         )
 
@@ -82,7 +89,7 @@ def _require_divisible(size: int, stride: int, field: tuple[str, str], file: Yam
         below = size // stride * stride
         valid = " or ".join(str(near) for near in (below, below + stride) if near >= 16)
         raise StudyFileError(
-            f"{file.path}:{file.line(field)}: {'.'.join(field)}: {size} is not divisible by {stride}, "
+            f"{file.place(field)}: {'.'.join(field)}: {size} is not divisible by {stride}, "
             f"the stride of the deepest network; the nearest sizes that work are {valid}"
         )
 

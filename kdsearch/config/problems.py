@@ -63,7 +63,7 @@ def rename_settings(file: YamlFile) -> tuple[YamlFile, list[Problem]]:
     problems = []
     for one in now.renamed:
         number, what = file.line(one.place), f"{one.old_word} is" if one.old_word else "is"
-        problems.append((number, f"{file.path}:{number}: {_dotted(one.place)}: {what} now called {one.now}"))
+        problems.append((number, f"{file.place(one.place)}: {_dotted(one.place)}: {what} now called {one.now}"))
     return file.moved(now.content, now.places), problems
 
 
@@ -108,9 +108,10 @@ def _line(detail: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> tuple
     location = _in_file(detail, file.content)
     if detail["type"] == "union_tag_invalid":
         location = (*location, *(key for key in DISCRIMINATORS if key in detail["input"]))
-    number = file.line((*location, *_key_named_first(detail)))
+    place = (*location, *_key_named_first(detail))
     field = _dotted(location)
-    return number, f"{file.path}:{number}: {field + ': ' if field else ''}{_message(detail, location, file, model)}"
+    message = f"{field + ': ' if field else ''}{_message(detail, location, file, model)}"
+    return file.line(place), f"{file.place(place)}: {message}"
 
 
 def _key_named_first(detail: ErrorDetails) -> Location:

@@ -213,7 +213,7 @@ def _running(d: Description) -> str:
     )
     return (
         f"## How to run it\n\nWith kdsearch: `kdsearch predict FOLDER image.png --out masks`, or "
-        '`kdsearch.load("FOLDER")(image)` in Python. With ONNX Runtime alone:\n\n'
+        '`kdsearch.load_student("FOLDER")(image)` in Python. With ONNX Runtime alone:\n\n'
         '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
         f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}, to be resized to the image's size (bilinear); a pixel "

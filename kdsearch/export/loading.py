@@ -28,8 +28,8 @@ Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
 FILES: dict[Runtime, str] = {"onnx": ONNX, "int8": INT8, "torch": WEIGHTS}
 
 
-class LoadedStudent:
-    """A student that is ready to mark images; ``description`` tells what it is and how good."""
+class Student:
+    """A picked student that predicts masks; ``description`` says what it is and how good."""
 
     def __init__(self, description: Description, network: Network) -> None:
         self.description = description
@@ -67,7 +67,7 @@ def shares_of(logits: Floats) -> Floats:
     return np.asarray(expit(logits), dtype=np.float32)
 
 
-def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStudent:
+def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> Student:
     """The student of a folder that ``kdsearch pick`` wrote, run by ONNX Runtime, its eight-bit file, or torch.
 
     Raises ModelError where the folder does not hold one, or one of its files is not the one that was picked.
@@ -79,7 +79,7 @@ def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> LoadedStud
     path = folder / FILES[runtime]
     require_unchanged(path, description)
     network = _torch_network(path, description) if runtime == "torch" else _onnx_network(path, description)
-    return LoadedStudent(description, network)
+    return Student(description, network)
 
 
 def _onnx_network(path: Path, description: Description) -> Network:

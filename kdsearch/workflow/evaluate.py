@@ -21,7 +21,7 @@ from kdsearch.data.native import NativeImage, native_images
 from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.checks import native_score
-from kdsearch.export.loading import LoadedStudent
+from kdsearch.export.loading import Student
 from kdsearch.export.seen import Recognised, Seen, recognise
 from kdsearch.measure.scores import predict_classes
 from kdsearch.measure.surface import gather
@@ -43,7 +43,7 @@ class Evaluation:
     """At the size of the files."""
 
 
-def data_of(text: str, on_invalid: str, student: LoadedStudent) -> DataConfig:
+def data_of(text: str, on_invalid: str, student: Student) -> DataConfig:
     """The data that ``READER=FOLDER`` stands for, at the student's size; raises KdsearchError where it is none."""
     reader, _, folder = text.partition("=")
     if reader not in LICENCES:
@@ -63,7 +63,7 @@ def data_of(text: str, on_invalid: str, student: LoadedStudent) -> DataConfig:
 
 
 def read_evaluated(
-    student: LoadedStudent, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
+    student: Student, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
 ) -> Dataset:
     """The images; those that the student learnt from or was chosen by are left out where ``unseen``.
 
@@ -108,7 +108,7 @@ def _what_is_known(found: Recognised, *, looks: bool, unseen: bool) -> Iterator[
 
 
 def evaluate(
-    student: LoadedStudent,
+    student: Student,
     dataset: Dataset,
     data: DataConfig,
     *,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kdsearch.data.pixels import SUFFIXES, read_grey
 from kdsearch.errors import KdsearchError, writing
-from kdsearch.export.loading import LoadedStudent, shares_of
+from kdsearch.export.loading import Student, shares_of
 from kdsearch.report.overlays import outlined
 
 LEAST_SIDE = 256
@@ -115,7 +115,7 @@ def _kind(file: Path, stems: Collection[Path]) -> str:
     return "masks of images beside them" if mask and file.with_name(mask[1]) in stems else IMAGE
 
 
-def predict(student: LoadedStudent, wanted: ImageToMark, *, probabilities: bool) -> None:
+def predict(student: Student, wanted: ImageToMark, *, probabilities: bool) -> None:
     """Writes the image's mask and overlay, and the probabilities where they are wanted.
 
     Raises DataError where the image cannot be read, KdsearchError where its mask cannot be written.

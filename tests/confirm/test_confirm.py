@@ -125,8 +125,8 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
 
     picked = study.pick(params=str(member.params), registry=False)
     assert picked.trial in {arm.trial for arm in found.members}
-    assert "best confirmed Dice of" in picked.why
-    assert "Confirmed out of fold on" in picked.caution
+    assert "best confirmed Dice of" in picked.reason
+    assert "Confirmed out of fold on" in picked.warning
     assert "Confirmed out of fold on" in (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     smallest = study.pick(smallest_within=1.0, registry=False, out="smallest")
     assert smallest.trial == found.members[0].trial
@@ -134,7 +134,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
 
 def test_not_confirmed_is_said():
     picked = kdsearch.Study("study.yaml", home="home").pick(registry=False)
-    assert "kdsearch confirm says what it is worth" in picked.caution
+    assert "kdsearch confirm says what it is worth" in picked.warning
 
 
 def test_stopped_confirmation_resumes_to_the_same_numbers(searched):

@@ -70,9 +70,9 @@ def test_refit_carries_what_was_confirmed(capsys):
     study.test(trial)
     picked = study.pick(refit=True, registry=False)
     assert picked.trial == trial
-    assert f"plan {confirmed.plan}: its recipe gives Dice {confirmed.members[0].dice} %" in picked.caution
-    assert "On the" in picked.caution
-    assert "locked test images with a lesion, which were opened once" in picked.caution
+    assert f"plan {confirmed.plan}: its recipe gives Dice {confirmed.members[0].dice} %" in picked.warning
+    assert "On the" in picked.warning
+    assert "locked test images with a lesion, which were opened once" in picked.warning
     capsys.readouterr()
 
 
@@ -94,7 +94,7 @@ def test_registered_version_says_what_its_scores_are_of(place):
 
     study = _study()
     study.test(1)
-    version = study.pick(refit=True).registered
+    version = study.pick(refit=True).model_uri
     client = mlflow.MlflowClient(f"sqlite:///{place}/mlflow.db")
     assert client.get_model_version("tiny", version.rpartition("/")[2]).tags["scored_on"] == "test"
 
@@ -106,7 +106,7 @@ def test_of_two_tests_each_can_be_shipped_and_the_last_is():
     assert study.pick(refit=True, registry=False).trial == 1
     older = study.pick(refit=True, trial=0, registry=False)
     assert older.trial == 0
-    assert "which were opened 2 times" in older.caution
+    assert "which were opened 2 times" in older.warning
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def picture(tmp_path):
 
 @pytest.mark.parametrize("runtime", ["onnx", "int8", "torch"])
 def test_mask_has_the_images_size_however_the_image_comes(shipped, picture, tmp_path, runtime):
-    loaded = kdsearch.load(shipped, runtime=runtime)
+    loaded = kdsearch.load_student(shipped, runtime=runtime)
     masks = [
         loaded(image)
         for image in (tmp_path / "picture.png", str(tmp_path / "picture.png"), picture, np.asarray(picture))
@@ -52,7 +52,9 @@ def test_mask_has_the_images_size_however_the_image_comes(shipped, picture, tmp_
 
 
 def test_onnx_and_torch_agree(shipped, picture):
-    onnx_logits, torch_logits = (kdsearch.load(shipped, runtime=name).logits(picture) for name in ("onnx", "torch"))
+    onnx_logits, torch_logits = (
+        kdsearch.load_student(shipped, runtime=name).logits(picture) for name in ("onnx", "torch")
+    )
     assert np.abs(onnx_logits - torch_logits).max() < 1e-4
 
 
@@ -68,14 +70,14 @@ def test_onnx_and_torch_agree(shipped, picture):
 )
 def test_what_is_no_image_is_said(shipped, image, message):
     with pytest.raises(DataError, match=message):
-        kdsearch.load(shipped)(image)
+        kdsearch.load_student(shipped)(image)
 
 
 def test_changed_file_is_refused(folder):
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ModelError, match=r"model\.onnx: not the file that student.yaml describes"):
-        kdsearch.load(folder)
+        kdsearch.load_student(folder)
 
 
 @pytest.mark.parametrize(("before", "after"), [("mean: 0.449", "mean: 0.1"), ("size: 32", "size: 64")])
@@ -85,17 +87,17 @@ def test_edited_description_is_refused(folder, before, after):
     assert before in text
     path.write_text(text.replace(before, after), encoding="utf-8")
     with pytest.raises(ModelError, match=r"student\.yaml: was changed after kdsearch pick wrote it"):
-        kdsearch.load(folder, runtime="torch")
+        kdsearch.load_student(folder, runtime="torch")
 
 
 def test_values_that_are_not_finite_are_no_mask(folder, picture):
     _replace(folder, "model.onnx", _identity(1, 1, 32, 32, operator="Log"))
     with pytest.raises(ModelError, match=r"model\.onnx: gives values that are not finite"):
-        kdsearch.load(folder)(picture)
+        kdsearch.load_student(folder)(picture)
 
 
 def test_list_of_images_that_was_emptied_is_refused(folder):
-    description = kdsearch.load(folder).description
+    description = kdsearch.load_student(folder).description
     assert len(read_seen(folder, description).learnt.digests) == 31
     (folder / "seen.txt").write_text("")
     with pytest.raises(ModelError, match=r"seen\.txt: not the file that student.yaml describes"):
@@ -116,7 +118,7 @@ def test_other_file_is_not_timed(folder):
 
 def test_folder_without_a_student_is_said(tmp_path):
     with pytest.raises(ModelError, match=r"holds no student\.yaml; name a folder that kdsearch pick wrote"):
-        kdsearch.load(tmp_path)
+        kdsearch.load_student(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_folder_without_a_student_is_said(tmp_path):
 def test_hostile_description_is_refused(folder, change, message):
     _change(folder, change)
     with pytest.raises(ModelError, match=message):
-        kdsearch.load(folder)
+        kdsearch.load_student(folder)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_hostile_description_is_refused(folder, change, message):
 def test_hostile_yaml_is_refused(folder, text, message):
     (folder / "student.yaml").write_text(text)
     with pytest.raises(ModelError, match=message):
-        kdsearch.load(folder)
+        kdsearch.load_student(folder)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_hostile_yaml_is_refused(folder, text, message):
 def test_hostile_weights_are_refused(folder, content):
     _replace(folder, "model.safetensors", content)
     with pytest.raises(ModelError, match=r"model\.safetensors: not a safetensors file"):
-        kdsearch.load(folder, runtime="torch")
+        kdsearch.load_student(folder, runtime="torch")
 
 
 def test_weights_of_other_shapes_are_refused(folder, tmp_path):
@@ -183,21 +185,21 @@ def test_weights_of_other_shapes_are_refused(folder, tmp_path):
     save_file({name: tensor.contiguous() for name, tensor in other.state_dict().items()}, tmp_path / "other")
     _replace(folder, "model.safetensors", (tmp_path / "other").read_bytes())
     with pytest.raises(ModelError, match=r"decoder.*has shape \[.*\], student.yaml's network \["):
-        kdsearch.load(folder, runtime="torch")
+        kdsearch.load_student(folder, runtime="torch")
 
 
 def test_weights_that_claim_no_shape_of_the_students_are_refused(folder, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
     _replace(folder, "model.safetensors", (tmp_path / "other").read_bytes())
     with pytest.raises(ModelError, match="has shape"):
-        kdsearch.load(folder, runtime="torch")
+        kdsearch.load_student(folder, runtime="torch")
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 50, b"\x80\x04cos\nsystem\n(S'true'\ntR."])
 def test_file_that_is_no_model_is_refused(folder, content):
     _replace(folder, "model.onnx", content)
     with pytest.raises(ModelError, match=r"model\.onnx: not a model that ONNX Runtime can open"):
-        kdsearch.load(folder)
+        kdsearch.load_student(folder)
     with pytest.raises(ModelError, match=r"model\.onnx: not a model that ONNX Runtime can open"):
         time_folder(folder)
 
@@ -206,12 +208,12 @@ def test_model_that_names_a_file_outside_is_refused(folder, tmp_path):
     (tmp_path / "secret").write_bytes(bytes(4 * 32 * 32))
     _replace(folder, "model.onnx", _external("../secret"))
     with pytest.raises(ModelError, match=r"model\.onnx: not a model that ONNX Runtime can open"):
-        kdsearch.load(folder)
+        kdsearch.load_student(folder)
 
 
 def test_model_of_another_size_is_refused(folder, picture):
     _replace(folder, "model.onnx", _identity(1, 1, 16, 16))
-    loaded = kdsearch.load(folder)
+    loaded = kdsearch.load_student(folder)
     with pytest.raises(ModelError, match=r"cannot be run|where 1×C×32×32 must come"):
         loaded(picture)
 
@@ -223,7 +225,7 @@ def test_model_without_an_input_is_refused(folder):
         helper.make_graph([node], "g", [], [value]), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
     )
     _replace(folder, "model.onnx", model.SerializeToString())
-    for use in (kdsearch.load, time_folder):
+    for use in (kdsearch.load_student, time_folder):
         with pytest.raises(ModelError, match="must take one tensor and give one"):
             use(folder)
 

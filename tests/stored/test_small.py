@@ -76,7 +76,7 @@ def test_every_reading_command_reads_it(stored, capsys):
     for command in showing:
         assert main(command) == 0, capsys.readouterr()
     (again,) = Path("picked").glob("stored-*")
-    before, after = (kdsearch.load(folder)("images/images/00.png") for folder in ("picked", again))
+    before, after = (kdsearch.load_student(folder)("images/images/00.png") for folder in ("picked", again))
     assert (before == after).all()
 
 

@@ -97,13 +97,13 @@ def test_a_student_is_picked(stored, capsys):
     best = max(stored.dice, key=lambda number: stored.dice[number])
     assert main(["pick", "study.yaml", "--trial", str(best), "--no-registry", "--out", "again"]) == 0
     assert "kdsearch predict again" in capsys.readouterr().out.replace("\n", " ")
-    before, after = (kdsearch.load(folder)("images/images/00.png") for folder in ("picked", "again"))
+    before, after = (kdsearch.load_student(folder)("images/images/00.png") for folder in ("picked", "again"))
     assert np.array_equal(before, after)
 
 
 @pytest.mark.usefixtures("stored")
 def test_a_picked_folder_is_read(capsys):
     for runtime in ("onnx", "int8", "torch"):
-        assert kdsearch.load("picked", runtime=runtime)("images/images/00.png").shape == (32, 32)
+        assert kdsearch.load_student("picked", runtime=runtime)("images/images/00.png").shape == (32, 32)
     assert main(["evaluate", "picked", "--data", "folder=images"]) == 0
     assert "36 of 48 images were trained on" in capsys.readouterr().out

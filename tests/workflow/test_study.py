@@ -12,6 +12,7 @@ import pytest
 import kdsearch
 from kdsearch.campaign.events import TrialEnded
 from kdsearch.cli.main import main
+from kdsearch.config.yaml_file import YamlFile
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
 from tests.tiny import TINY
@@ -59,10 +60,10 @@ def test_chart_draws_every_student(study):
 def test_student_is_picked_within_a_budget_and_loaded(study):
     picked = study.pick(params="1k", out="small", registry=False)
     assert picked.trial == 1
-    assert "best validation Dice of 3 students within params ≤ 1,000" in picked.why
-    assert picked.registered is None
+    assert "best validation Dice of 3 students within params ≤ 1,000" in picked.reason
+    assert picked.model_uri is None
     assert picked.load()("images/images/00.png").shape == (32, 32)
-    assert study.pick(trial=SMALLEST, out="chosen", registry=False).why.startswith(f"Trial {SMALLEST}, as asked for")
+    assert study.pick(trial=SMALLEST, out="chosen", registry=False).reason.startswith(f"Trial {SMALLEST}, as asked for")
 
 
 def test_nothing_within_a_budget_names_the_nearest(study):
@@ -106,7 +107,7 @@ def test_place_that_cannot_be_written_is_named(study):
         study.pick(trial=SMALLEST, out="file/student", registry=False)
 
 
-def test_study_is_run_and_its_events_are_heard(tmp_path, monkeypatch):
+def test_study_is_run_with_events_and_progress(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     Path("tiny.yaml").write_text(TINY.replace("workers: 1", "executor: inline"), encoding="utf-8")
@@ -114,7 +115,8 @@ def test_study_is_run_and_its_events_are_heard(tmp_path, monkeypatch):
     with pytest.raises(NotRunYetError, match="has not been run yet"):
         study.front()
     events = []
-    assert study.run(on_event=events.append, trials=2) is study
+    assert study.run(on_event=events.append, trials=2, progress=True) is study
+    assert "(2 of 2)" in capsys.readouterr().out
     assert sum(isinstance(event, TrialEnded) for event in events) == 2
     assert len(study.trials()) == 2
     assert study.run(trials=2).front().index.isin([0, 1]).all()
@@ -182,3 +184,30 @@ def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
     assert study.front().loc[number, "dice"] == pytest.approx(trials.xs(number, level="trial")["dice"].mean())
     shutil.rmtree(".kdsearch/studies/tiny.repeat-2")
     assert set(study.trials().index.get_level_values("repeat")) == {1}, "the other was never run"
+
+
+def test_study_of_a_dict_is_the_study_of_its_file(tmp_path):
+    (tmp_path / "study.yaml").write_text(TINY, encoding="utf-8")
+    settings = YamlFile(tmp_path / "study.yaml").content
+    assert kdsearch.Study.from_dict(settings).config == kdsearch.Study(tmp_path / "study.yaml").config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "a", "search": {"trials": 0}}, r"study: search\.trials: .*; got 0"),
+        ({"name": "a", "search": {"batch": 2}}, r"study: search\.batch: is now called ask_batch"),
+        ({"name": Path("a")}, "study: .*PosixPath.*; write text, numbers, lists and dicts only"),
+        ({"name": "a", "data": {"size": 60}}, "study: data.size: 60 is not divisible by 32"),
+    ],
+)
+def test_mistake_in_a_dict_is_named_by_its_setting(settings, message, tmp_path):
+    with pytest.raises(StudyFileError, match=message):
+        kdsearch.Study.from_dict(settings, home=tmp_path).run()
+
+
+def test_what_the_package_offers_is_there_and_nothing_else():
+    for name in kdsearch.__all__:
+        assert getattr(kdsearch, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load'"):
+        _ = kdsearch.load

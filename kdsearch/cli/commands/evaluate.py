@@ -20,7 +20,7 @@ from kdsearch.config.data import DataConfig
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.masks import summed_up_again
 from kdsearch.errors import writing
-from kdsearch.export.loading import LoadedStudent, load_student
+from kdsearch.export.loading import Student, load_student
 from kdsearch.export.seen import read_seen
 from kdsearch.files.home import home_folder
 from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _watched(student: LoadedStudent, dataset: Dataset, data: DataConfig) -> Evaluation:
+def _watched(student: Student, dataset: Dataset, data: DataConfig) -> Evaluation:
     """With a bar on a terminal."""
     console = terminal(stderr=True)
     return evaluate(

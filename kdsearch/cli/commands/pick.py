@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,17 +15,12 @@ from kdsearch.cli.picked import as_json, say_choice, say_nearest, say_result
 from kdsearch.cli.terminal import terminal
 from kdsearch.cli.walk import walk
 from kdsearch.config.load import read_study, with_folders
-from kdsearch.config.study import StudyConfig
-from kdsearch.errors import KdsearchError, writing
-from kdsearch.export.description import Description
+from kdsearch.errors import KdsearchError
 from kdsearch.export.folder import Form
 from kdsearch.files.home import home_folder
 from kdsearch.front.dominance import front_of
 from kdsearch.front.rules import Budget
-from kdsearch.tracking.location import Tracking, choose_tracking
-from kdsearch.workflow.choosing import Candidates
-from kdsearch.workflow.confirm import refitted
-from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, rule_named, ship
+from kdsearch.workflow.pick import deliver, open_candidates, pick, rule_named, with_refit
 
 UNFINISHED = (
     "The study has not all the trials that its file asks for: others may be better. While they are trained, what is "
@@ -47,10 +41,7 @@ def run(options: argparse.Namespace) -> int:
     console = terminal(stderr=options.json, soft_wrap=True, highlight=False)
     if not known.complete:
         console.print(UNFINISHED, style="yellow")
-    trial = options.trial
-    if options.refit:
-        known = refitted(known, trial=trial)
-        trial = known.students[0].number
+    known, trial = with_refit(known, trial=options.trial, refit=options.refit)
     if not options.refit and _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
         members = front_of(known.students, study.search.objectives, study.search.limits)
         trial = walk(members, study=study, home=known.home, console=console)
@@ -68,16 +59,19 @@ def run(options: argparse.Namespace) -> int:
         say_nearest(choice, budget, among=len(choice), console=console)
         return NOTHING_WITHIN
     say_choice(choice, console)
-    tracking = None if options.no_registry else _require_tracking(study)
-    folder = options.out or folder_of(known, choice.candidate.student)
-    form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound)
-    with writing(folder):
-        description = ship(known, choice, form=form, folder=folder, say=_saying(console))
-    version = None if tracking is None else _register(known, folder, description, tracking=tracking)
+    done = deliver(
+        known,
+        choice,
+        form=Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound),
+        out=options.out,
+        registry=None if options.no_registry else os.environ,
+        without="--no-registry",
+        say=_saying(console),
+    )
     if options.json:
-        print(json.dumps(as_json(choice, description, folder=folder, version=version), indent=2))
+        print(json.dumps(as_json(choice, done.description, folder=done.folder, version=done.model_uri), indent=2))
     else:
-        say_result(description, folder=folder, version=version, console=console)
+        say_result(done.description, folder=done.folder, version=done.model_uri, console=console)
     return 0
 
 
@@ -101,20 +95,3 @@ def _asks_nothing(options: argparse.Namespace) -> bool:
 
 def _saying(console: Console) -> Callable[[str], None]:
     return lambda text: console.print(text, style="dim")
-
-
-def _require_tracking(study: StudyConfig) -> Tracking:
-    """Before minutes of work, not after."""
-    tracking = choose_tracking(study.tracking_uri, os.environ)
-    try:
-        tracking.require()
-    except KdsearchError as error:
-        raise KdsearchError(f"{error}; --no-registry does without") from error
-    return tracking
-
-
-def _register(known: Candidates, folder: Path, description: Description, *, tracking: Tracking) -> str:
-    try:
-        return register(known, folder, description, tracking=tracking)
-    except KdsearchError as error:
-        raise KdsearchError(f"{error}. {folder} is complete; the same command registers it") from error
