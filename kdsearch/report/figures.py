@@ -25,7 +25,7 @@ SIZES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000)
 ROLES = {
     "member": ("member", "circle"),
     "twin": ("its twin, not distilled", "circle-open"),
-    "plain": ("best plain of the size", "triangle-up"),
+    "undistilled": ("best undistilled student of the size", "triangle-up"),
     "teacher": ("teacher", "star"),
 }
 """Name and mark of what was confirmed."""
