@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
+from kdsearch.errors import KdsearchError
 from kdsearch.version import __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from kdsearch.export.loading import Student, load_student
+    from kdsearch.study import Picked, Study
 
-    from kdsearch.export.loading import Runtime, Student
-    from kdsearch.study import Study
+__all__ = ["KdsearchError", "Picked", "Student", "Study", "__version__", "load_student"]
 
-__all__ = ["Study", "__version__", "load"]
-
-
-def load(folder: str | Path, *, runtime: Runtime = "onnx") -> Student:
-    """Loads a student from a folder that ``kdsearch pick`` wrote.
-
-    The student is called with an image and returns its mask. ``runtime`` is ``onnx``, ``int8`` (the 8-bit ONNX file)
-    or ``torch``. Raises kdsearch.errors.ModelError if the folder does not contain a student.
-    """
-    from kdsearch.export.loading import load_student  # importing kdsearch stays fast
-
-    return load_student(folder, runtime=runtime)
+_MODULES = {
+    "Picked": "kdsearch.study",
+    "Student": "kdsearch.export.loading",
+    "Study": "kdsearch.study",
+    "load_student": "kdsearch.export.loading",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Imports ``Study`` on first use, so that importing kdsearch stays fast."""
-    if name != "Study":
+    """Imports the classes and functions in ``__all__`` on first use, so that importing kdsearch stays fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kdsearch.study import Study
-
-    return Study
+    return getattr(importlib.import_module(_MODULES[name]), name)

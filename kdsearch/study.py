@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kdsearch.config.load import load_study, read_study, with_confirm, with_folders, with_search
 from kdsearch.config.quantity import parse_quantity
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from kdsearch.campaign.events import DriverEvent
     from kdsearch.confirm.driver import ConfirmEvent
-    from kdsearch.export.folder import Form
     from kdsearch.export.loading import Runtime, Student
-    from kdsearch.front.rules import Budget, Rule
     from kdsearch.statistics.confirmation import Confirmation
-    from kdsearch.workflow.choosing import Candidates, Choice
+
+
+E = TypeVar("E", bound="DriverEvent | ConfirmEvent")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,42 +36,58 @@ class Picked:
 
     folder: Path
     trial: int
-    why: str
+    reason: str
     """Why this student was chosen."""
-    caution: str
+    warning: str
     """What limits the choice, such as optimistic scores and statistically indistinguishable students."""
-    registered: str | None
+    model_uri: str | None
     """Its version in MLflow's model registry, such as ``models:/STUDY/3``; None if it was not registered."""
 
     def load(self, *, runtime: Runtime = "onnx") -> Student:
-        """Loads the student as a function from images to masks, like ``kdsearch.load``."""
+        """Loads the student as a function from images to masks, like ``kdsearch.load_student``."""
         from kdsearch.export.loading import load_student
 
         return load_student(self.folder, runtime=runtime)
 
 
 class Study:
-    """A study that is defined by a study file.
+    """A study, from a study file or from a dict; ``optuna.Study`` is another class.
 
     In a script, call ``run``, ``confirm`` and ``test`` under ``if __name__ == "__main__":``, because worker processes
     import the script.
     """
 
-    def __init__(self, file: str | Path, *, data: str | Sequence[str] = (), home: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        file: str | Path | Mapping[str, object],
+        *,
+        data: str | Sequence[str] = (),
+        home: str | Path | None = None,
+    ) -> None:
         """Reads the study file.
 
         ``data`` replaces the file's image folders: ``FOLDER`` or ``NAME=FOLDER``, as for ``--data``. ``home`` is the
         folder for the study's files (default: ``KDSEARCH_HOME``, or else ``.kdsearch``). Raises StudyFileError if the
         file is not a valid study.
         """
-        folders = [data] if isinstance(data, str) else list(data)
+        source = file if isinstance(file, Mapping) else Path(file)
         self._refused: StudyFileError | None = None
         try:
-            config = load_study(Path(file))
+            config = load_study(source)
         except StudyFileError as error:
-            config, self._refused = read_study(Path(file)), error
-        self._config = with_folders(config, folders)
+            config, self._refused = read_study(source), error
+        self._config = with_folders(config, [data] if isinstance(data, str) else list(data))
         self._home = Path(home) if home is not None else home_folder(os.environ)
+
+    @classmethod
+    def from_dict(
+        cls, settings: Mapping[str, object], *, data: str | Sequence[str] = (), home: str | Path | None = None
+    ) -> Study:
+        """The study whose file would hold these settings, such as ``{"name": "mine", "search": {"trials": 20}}``.
+
+        ``data`` and ``home`` are as for a file. Raises StudyFileError if the settings are not those of a study.
+        """
+        return cls(settings, data=data, home=home)
 
     def __repr__(self) -> str:
         return f"<Study {self._config.name}>"
@@ -89,25 +106,23 @@ class Study:
     def run(
         self,
         *,
+        progress: bool = False,
         on_event: Callable[[DriverEvent], None] | None = None,
         trials: int | None = None,
         workers: int | None = None,
     ) -> Study:
         """Runs the study until all trials are done and returns the study itself. Resumes a study that was stopped.
 
-        ``on_event`` is called with each event of ``kdsearch.campaign.events``. ``trials`` and ``workers`` replace the
-        values in the file. You can interrupt the call at any time; the next call resumes. Raises KdsearchError if the
-        study cannot start or continue.
+        ``progress`` shows a progress bar, in a terminal or a notebook. ``on_event`` is called with each event of
+        ``kdsearch.campaign.events``. ``trials`` and ``workers`` replace the values in the file. You can interrupt the
+        call at any time; the next call resumes. Raises KdsearchError if the study cannot start or continue.
         """
         from kdsearch.workflow.run import run
 
         set_environment()
         study = with_search(self._trainable(), trials=trials, workers=workers)
         for one in run(study, home=self._home, environment=os.environ):
-            with contextlib.closing(one.events):
-                for event in one.events:
-                    if on_event is not None:
-                        on_event(event)
+            _watched(one.events, on_event, progress=progress)
         return self
 
     def front(self) -> pd.DataFrame:
@@ -134,6 +149,7 @@ class Study:
     def confirm(
         self,
         *,
+        progress: bool = False,
         on_event: Callable[[DriverEvent | ConfirmEvent], None] | None = None,
         repetitions: int | None = None,
         workers: int | None = None,
@@ -142,20 +158,24 @@ class Study:
         """Cross-validates the students that are likely on the front, each next to an undistilled twin.
 
         The plan is stored before any training starts. Returns unbiased scores and the effect of distillation.
-        ``on_event`` is called with each event. ``repetitions`` and ``workers`` replace the values in the file.
-        ``new_plan`` stores another plan in addition to the existing ones. You can interrupt the call at any time; the
-        next call resumes. Raises KdsearchError if the confirmation cannot start or continue.
+        ``progress`` shows a progress bar; ``on_event`` is called with each event. ``repetitions`` and ``workers``
+        replace the values in the file. ``new_plan`` stores another plan in addition to the existing ones. You can
+        interrupt the call at any time; the next call resumes. Raises KdsearchError if the confirmation cannot start or
+        continue.
         """
         from kdsearch.workflow.confirm import confirm
 
         set_environment()
         study = with_confirm(with_search(self._trainable(), trials=None, workers=workers), repetitions=repetitions)
-        return _watched(confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event)
+        return _watched(
+            confirm(study, home=self._home, environment=os.environ, anew=new_plan), on_event, progress=progress
+        )
 
     def test(
         self,
         trial: int,
         *,
+        progress: bool = False,
         on_event: Callable[[DriverEvent | ConfirmEvent], None] | None = None,
         workers: int | None = None,
         again: bool = False,
@@ -163,15 +183,15 @@ class Study:
         """Trains the trial's settings on all other images and scores the result on the locked test images.
 
         Also scores the undistilled twin and the teacher. Use the test images only once, after you have chosen the
-        trial. Resumes like ``confirm``. Raises KdsearchError if the test images were used before, except with
-        ``again``; reports show how often they were used.
+        trial. Shows progress and resumes like ``confirm``. Raises KdsearchError if the test images were used before,
+        except with ``again``; reports show how often they were used.
         """
         from kdsearch.workflow.confirm import score_locked
 
         set_environment()
         study = with_search(self._trainable(), trials=None, workers=workers)
         events = score_locked(study, trial=trial, home=self._home, environment=os.environ, again=again)
-        return _watched(events, on_event)
+        return _watched(events, on_event, progress=progress)
 
     def confirmation(self) -> Confirmation | None:
         """Returns the result of the last finished confirmation; None if there is none."""
@@ -224,7 +244,7 @@ class Study:
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
-        from kdsearch.workflow.pick import rule_named
+        from kdsearch.workflow.pick import deliver, open_candidates, pick, require_choice, rule_named, with_refit
 
         _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
         if not 0 <= int8_bound <= 1:
@@ -237,36 +257,26 @@ class Study:
             min_dice=min_dice,
             min_specificity=min_specificity,
         )
-        rule = rule_named(smallest_within=smallest_within, knee=knee)
-        known, choice = self._chosen(budget, rule, trial=trial, refit=refit)
-        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency)
-        return self._exported(known, choice, form=form, out=out, registry=registry)
-
-    def _chosen(self, budget: Budget, rule: Rule, *, trial: int | None, refit: bool) -> tuple[Candidates, Choice]:
-        from kdsearch.workflow.confirm import refitted
-        from kdsearch.workflow.pick import open_candidates, pick, require_choice
-
         known = open_candidates(self._config, self._home, resume="run()")
-        if refit:
-            known = refitted(known, trial=trial)
-            trial = known.students[0].number
-        return known, require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
-
-    def _exported(
-        self, known: Candidates, choice: Choice, *, form: Form, out: str | Path | None, registry: bool
-    ) -> Picked:
-        from kdsearch.tracking.location import choose_tracking
-        from kdsearch.workflow.pick import folder_of, register, ship
-
-        tracking = choose_tracking(self._config.tracking_uri, os.environ)
-        if registry:
-            tracking.require()
-        folder = Path(out) if out is not None else folder_of(known, choice.candidate.student)
-        with writing(folder):
-            description = ship(known, choice, form=form, folder=folder, say=_quiet)
-        version = register(known, folder, description, tracking=tracking) if registry else None
-        number = choice.candidate.student.number
-        return Picked(folder=folder, trial=number, why=choice.sentence, caution=choice.caution, registered=version)
+        known, trial = with_refit(known, trial=trial, refit=refit)
+        rule = rule_named(smallest_within=smallest_within, knee=knee)
+        choice = require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
+        done = deliver(
+            known,
+            choice,
+            form=Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency),
+            out=None if out is None else Path(out),
+            registry=os.environ if registry else None,
+            without="registry=False",
+            say=_quiet,
+        )
+        return Picked(
+            folder=done.folder,
+            trial=choice.candidate.student.number,
+            reason=choice.sentence,
+            warning=choice.caution,
+            model_uri=done.model_uri,
+        )
 
     def report(self, out: str | Path | None = None) -> Path:
         """Writes a self-contained HTML report and returns its path (default: ``STUDY-report.html``)."""
@@ -290,20 +300,20 @@ class Study:
             pass
 
 
-def _watched(
-    events: Generator[DriverEvent | ConfirmEvent, None, Confirmation],
-    on_event: Callable[[DriverEvent | ConfirmEvent], None] | None,
-) -> Confirmation:
+def _watched(events: Generator[E, None, R], on_event: Callable[[E], None] | None, *, progress: bool) -> R:
     """Consumes all events and returns the final result."""
-    with contextlib.closing(events):
+    from kdsearch.workflow.progress import progress_bar
+
+    with contextlib.closing(events), progress_bar() if progress else contextlib.nullcontext() as show:
         while True:
             try:
                 event = next(events)
             except StopIteration as stop:
-                found: Confirmation = stop.value
+                found: R = stop.value
                 return found
-            if on_event is not None:
-                on_event(event)
+            for handle in (show, on_event):
+                if handle is not None:
+                    handle(event)
 
 
 def _require_one_way(*, by_rule: Sequence[bool], by_trial: bool, refit: bool) -> None:

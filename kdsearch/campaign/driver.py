@@ -25,7 +25,7 @@ from kdsearch.files.digests import digest
 from kdsearch.files.home import checkpoint_folder, storage_url
 from kdsearch.measure.latency import cores
 from kdsearch.models.costs import cost_of
-from kdsearch.trials.recipe import Recipe, dump_recipe, from_anywhere
+from kdsearch.trials.recipe import Recipe, dump_for_digest, from_anywhere
 from kdsearch.workers.dispatcher import Dispatcher, Passed, Results, Watchdog
 from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import Executor, Job, Resources
@@ -81,7 +81,7 @@ class Campaign:
             recipe=from_anywhere(recipe, getattr(self.study.student, "weights", "")),
             materials=materials.place(self.home),
             checkpoint=self.checkpoint_of(job_id),
-            subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_recipe(recipe)),
+            subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_for_digest(recipe)),
             checkpoint_every_s=self.study.search.checkpoint_every_s,
             cost=cost_of(recipe.student, size=self.study.data.size),
             threads=threads,

@@ -16,17 +16,14 @@ from kdsearch.cli.terminal import LABEL_WIDTH, say, say_command, say_labeled, te
 from kdsearch.cli.walk import walk
 from kdsearch.config.load import read_study, with_folders
 from kdsearch.config.quantity import format_quantity
-from kdsearch.config.study import StudyConfig
-from kdsearch.errors import KdsearchError, writing
+from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form
 from kdsearch.files.home import home_folder
 from kdsearch.front.dominance import front_of
 from kdsearch.front.rules import Budget, Candidate, nearest_to
-from kdsearch.tracking.location import Tracking, choose_tracking
-from kdsearch.workflow.choosing import Candidates, Choice
-from kdsearch.workflow.confirm import refitted
-from kdsearch.workflow.pick import folder_of, open_candidates, pick, register, rule_named, ship
+from kdsearch.workflow.choosing import Choice
+from kdsearch.workflow.pick import deliver, open_candidates, pick, rule_named, with_refit
 
 UNFINISHED = (
     "This study is not finished, so a better student may still turn up. Latency measured while it trains is too high."
@@ -44,11 +41,8 @@ def run_pick(options: argparse.Namespace) -> int:
     known, console = open_candidates(study, home_folder(os.environ), resume=resume), terminal(stderr=options.json)
     if not known.complete:
         say(console, UNFINISHED, style="yellow")
-    trial = options.trial
-    if options.refit:
-        known = refitted(known, trial=trial)
-        trial = known.students[0].number
-    elif _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
+    known, trial = with_refit(known, trial=options.trial, refit=options.refit)
+    if not options.refit and _asks_nothing(options) and console.is_terminal and sys.stdin.isatty():
         members = front_of(known.students, study.search.objectives, study.search.limits)
         trial = walk(members, study=study, home=known.home, console=console)
         if trial is None:
@@ -60,16 +54,20 @@ def run_pick(options: argparse.Namespace) -> int:
         say(console, _nearest(choice, budget))
         return NOTHING_WITHIN
     _show_choice(choice, options, console)
-    tracking = None if options.no_registry else _require_tracking(study)
-    folder = options.out or folder_of(known, choice.candidate.student)
     form = Form(preprocessing=options.with_preprocessing, int8_bound=options.int8_bound, latency=not options.no_latency)
-    with writing(folder):
-        description = ship(known, choice, form=form, folder=folder, say=_dimly(console))
-    version = None if tracking is None else _register(known, folder, description, tracking=tracking)
+    done = deliver(
+        known,
+        choice,
+        form=form,
+        out=options.out,
+        registry=None if options.no_registry else os.environ,
+        without="--no-registry",
+        say=_dimly(console),
+    )
     if options.json:
-        print(json.dumps(as_json(choice, description, folder=folder, version=version), indent=2))
+        print(json.dumps(as_json(choice, done.description, folder=done.folder, version=done.model_uri), indent=2))
     else:
-        _show_result(description, folder=folder, version=version, console=console)
+        _show_result(done.description, folder=done.folder, version=done.model_uri, console=console)
     return 0
 
 
@@ -93,23 +91,6 @@ def _asks_nothing(options: argparse.Namespace) -> bool:
 
 def _dimly(console: Console) -> Callable[[str], None]:
     return lambda text: say(console, text, style="dim")
-
-
-def _require_tracking(study: StudyConfig) -> Tracking:
-    """Fails before minutes of work, not after."""
-    tracking = choose_tracking(study.tracking_uri, os.environ)
-    try:
-        tracking.require()
-    except KdsearchError as error:
-        raise KdsearchError(f"{error}; use --no-registry to skip the registry") from error
-    return tracking
-
-
-def _register(known: Candidates, folder: Path, description: Description, *, tracking: Tracking) -> str:
-    try:
-        return register(known, folder, description, tracking=tracking)
-    except KdsearchError as error:
-        raise KdsearchError(f"{error}. {folder} is complete; run the same command again to register it") from error
 
 
 def _nearest(candidates: Sequence[Candidate], budget: Budget) -> str:

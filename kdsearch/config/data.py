@@ -114,15 +114,16 @@ class DataConfig(Section):
     """Height and width in pixels that every image and mask is resized to."""
     split: SplitConfig = SplitConfig()
     """How images are shared out."""
-    on_invalid: Literal["stop", "skip"] = "stop"
-    """What to do about unreadable files and masks that do not fit: refuse to start, or leave those images out."""
+    on_invalid: Literal["error", "skip"] = "error"
+    """What happens if files are unreadable or masks do not fit their images. ``error``: the study does not start;
+    ``skip``: those images are left out."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
     """How far outlines may differ in normalised surface Dice; 1 % of the image's diagonal where ``spacing_mm`` of the
     source is not given."""
     class_name: Annotated[str, Field(pattern=CLASS_NAMES, max_length=60)] | None = None
     """What the masks outline, such as ``lesion`` or ``road``; the model card says ``foreground`` if it is not given."""
     train_on_negatives: bool = False
-    """Whether images without a lesion are trained on; they never count in Dice."""
+    """Whether negative images, those without a lesion, are trained on; they never count in Dice."""
 
     unlabelled: tuple[UnlabelledSource, ...] = ()
     """Sources whose masks are not read: distilled students learn there what the teacher marks. Images that belong

@@ -14,7 +14,7 @@ DistilledPath = Literal["logits", "hidden", "attention", "regressor"]
 Path = Literal["none", "logits", "hidden", "attention", "regressor"]
 Loss = Literal["mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
 View = Literal["same", "weak"]
-Balance = Literal["added", "shared"]
+LossMix = Literal["add", "interpolate"]
 LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
     "logits": ("mse", "kld", "dml", "cwd"),
     "hidden": ("mse", "kld", "cwd", "pkd", "affinity", "region"),
@@ -30,8 +30,8 @@ BY_PIXEL: frozenset[Loss] = frozenset({"mse", "kld", "dml"})
 """Losses of logits in which each pixel has a part of its own, which ``boundary`` can weight."""
 Stride = Literal[1, 2, 4, 8, 16, 32]
 AttentionStride = Literal[1, 2, 4, 8, 16, 32, "every"]
-LossWord = Literal["usual", "mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
-USUAL: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
+LossWord = Literal["default", "mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
+DEFAULT_LOSS: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
 """What each path is compared by where none is named."""
 
 
@@ -47,8 +47,8 @@ class DistillationSpace(Section):
     path: WordSearch[Path] = "logits"
     """What is matched: nothing, the logits, the encoders' outputs channel by channel (``hidden``; needs as many in
     both), where in the image those are active (``attention``), or the teacher's through a learned ``regressor``."""
-    loss: WordSearch[LossWord] = "usual"
-    """``usual`` (``dml`` for ``logits``, ``mse`` for the others), mean squared error, Kullback-Leibler divergence, or
+    loss: WordSearch[LossWord] = "default"
+    """``default`` (``dml`` for ``logits``, ``mse`` for the others), mean squared error, Kullback-Leibler divergence, or
     ``dml`` (``logits`` only): cross-entropy and Dice against the teacher's probabilities; ``cwd``: each channel's
     distribution over places; ``pkd``: each channel's correlation; ``affinity`` and ``region`` (``hidden`` only, any
     number of channels): how places resemble each other, and their class's mean. Of a choice, each path is given those
@@ -57,10 +57,10 @@ class DistillationSpace(Section):
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
     Logits in the weak view are computed once a study, all else at each step, except hidden maps that are kept."""
     weight: FloatSearch[Weight] = 1.0
-    """How much distillation counts in the loss, as ``balance`` says."""
-    balance: Fixed[Balance] = "added"
-    """``added``: supervised + weight · distillation, each path's on a common scale; ``shared``, the paper's: weight ·
-    distillation + (1 - weight) · supervised, as they come."""
+    """How much distillation counts in the loss; ``loss_mix`` says how."""
+    loss_mix: Fixed[LossMix] = "add"
+    """``add``: supervised + weight · distillation, each path on a common scale. ``interpolate``, as in the paper:
+    weight · distillation + (1 - weight) · supervised, unscaled."""
     temperature: FloatSearch[Temperature] = 2.0
     """Softens both distributions before ``kld`` compares logits, or ``cwd`` anything; the loss is scaled by its square.
     Of ``kld`` on maps none is: it would change next to nothing."""
@@ -90,7 +90,7 @@ class DistillationSpace(Section):
 
     def losses_of(self, path: DistilledPath) -> tuple[Loss, ...]:
         """The losses of this section that the path can be compared by."""
-        named = [USUAL[path] if loss == "usual" else loss for loss in _choices(self.loss)]
+        named = [DEFAULT_LOSS[path] if loss == "default" else loss for loss in _choices(self.loss)]
         return tuple(dict.fromkeys(loss for loss in named if loss in LOSSES[path]))
 
 
@@ -111,7 +111,7 @@ def _choices(value: Any) -> tuple[Any, ...]:
 class MseTerm(Section):
     """Mean squared error against the teacher."""
 
-    on: Fixed[DistilledPath]
+    path: Fixed[DistilledPath]
     """What is compared."""
     loss: Fixed[Literal["mse"]]
     """Mean squared error."""
@@ -136,7 +136,7 @@ class MseTerm(Section):
 class KldTerm(Section):
     """Kullback-Leibler divergence from the teacher's distribution."""
 
-    on: Fixed[DistilledPath]
+    path: Fixed[DistilledPath]
     """What is compared."""
     loss: Fixed[Literal["kld"]]
     """Kullback-Leibler divergence."""
@@ -164,7 +164,7 @@ class KldTerm(Section):
 class CwdTerm(Section):
     """Channel-wise distillation: KL divergence of each channel's distribution over the image's places."""
 
-    on: Fixed[Literal["logits", "hidden", "regressor"]]
+    path: Fixed[Literal["logits", "hidden", "regressor"]]
     """What is compared. Of one channel of logits it teaches where the lesion is, never the threshold."""
     loss: Fixed[Literal["cwd"]]
     """Channel-wise distillation (Shu et al. 2021)."""
@@ -186,7 +186,7 @@ class CwdTerm(Section):
 class PkdTerm(Section):
     """Pearson's correlation of each channel's maps, over images and places."""
 
-    on: Fixed[Literal["hidden", "regressor"]]
+    path: Fixed[Literal["hidden", "regressor"]]
     """What is compared."""
     loss: Fixed[Literal["pkd"]]
     """One minus the correlation (Cao et al. 2022)."""
@@ -201,7 +201,7 @@ class PkdTerm(Section):
 class AffinityTerm(Section):
     """How each place resembles each other place, by the cosine of their channels; needs no equal channels."""
 
-    on: Fixed[Literal["hidden"]]
+    path: Fixed[Literal["hidden"]]
     """What is compared."""
     loss: Fixed[Literal["affinity"]]
     """Squared difference of the cosines of pooled places (Liu et al. 2019)."""
@@ -216,7 +216,7 @@ class AffinityTerm(Section):
 class RegionTerm(Section):
     """How each place resembles its class's mean, by the cosine of their channels; needs no equal channels."""
 
-    on: Fixed[Literal["hidden"]]
+    path: Fixed[Literal["hidden"]]
     """What is compared."""
     loss: Fixed[Literal["region"]]
     """Squared difference of the cosines to class prototypes (Wang et al. 2020)."""
@@ -231,7 +231,7 @@ class RegionTerm(Section):
 class DmlTerm(Section):
     """The supervised loss with the teacher's probabilities in the place of the mask."""
 
-    on: Fixed[Literal["logits"]]
+    path: Fixed[Literal["logits"]]
     """What is compared."""
     loss: Fixed[Literal["dml"]]
     """Cross-entropy and Dice against probabilities."""
@@ -275,7 +275,7 @@ class DistillationSpec(Section):
     """What a student learns from the teacher, with every value chosen."""
 
     terms: Annotated[tuple[Annotated[Term, Field(discriminator="loss")], ...], Field(min_length=1)]
-    balance: Balance
+    loss_mix: LossMix
 
     @property
     def path(self) -> str:

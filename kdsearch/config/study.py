@@ -31,14 +31,14 @@ FOLDS = 5
 class ConfirmConfig(Section):
     """What ``kdsearch confirm`` plans; it takes no part in the search, so that a finished study may change it."""
 
-    members: Annotated[int, Field(ge=1, le=20)] = 6
-    """Most members of the front that are confirmed, one of each size class (half a decade of parameters)."""
+    students: Annotated[int, Field(ge=1, le=20)] = 6
+    """Most students of the front that are confirmed, one of each size class (half a decade of parameters)."""
     folds: Annotated[int, Field(ge=2, le=20)] = FOLDS
     """Folds that the training and validation images are shared out to, by group and label; each is scored once, by
     networks trained on the others. The locked test images take no part."""
     repetitions: Annotated[int, Field(ge=1, le=20)] = 1
     """How often all of it is done, each time with other folds and seeds. One is a pilot; claims want three."""
-    delta: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """The margin: a smaller student is as good where it is worse by less Dice than this (0.02 are 2 points)."""
     leave_one_source_out: bool = False
     """Whether each fold is one source's images, to see how students fare at a place they have not learnt from."""
@@ -102,12 +102,12 @@ class StudyConfig(Section):
     """Optuna storage URL; an SQLite file under ``.kdsearch/`` unless given."""
     tracking_uri: str | None = None
     """MLflow tracking URI; ``sqlite:///mlflow/mlflow.db`` unless given here or in ``MLFLOW_TRACKING_URI``."""
-    repeats: Annotated[int, Field(ge=1, le=20)] = 1
-    """How often the study is run, each time with the next split and seed; tables then average. Needs ``sampler: grid``,
-    so that each repeat trains the same recipes."""
+    replicates: Annotated[int, Field(ge=1, le=20)] = 1
+    """How often the study is run, each time with the next split and seed; tables then show averages. Needs
+    ``sampler: grid``, so that each replicate trains the same recipes."""
     report_test_scores: bool = False
     """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
-    references: tuple[Reference, ...] = ()
+    reference_points: tuple[Reference, ...] = ()
     """Published points for the chart."""
     tags: tuple[Annotated[str, Field(pattern=TAGS, max_length=60)], ...] = ()
     """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
@@ -144,10 +144,10 @@ class StudyConfig(Section):
 
     @training_rule
     def _repeats_the_same(self) -> StudyConfig:
-        if self.repeats > 1 and self.search.sampler != "grid":
+        if self.replicates > 1 and self.search.sampler != "grid":
             raise ValueError(
-                f"repeats: {self.repeats} needs search.sampler: grid, so that each repeat trains the same recipes; got "
-                f"{self.search.sampler}"
+                f"replicates: {self.replicates} needs search.sampler: grid, so that each one trains the same recipes; "
+                f"got {self.search.sampler}"
             )
         return self
 
@@ -159,10 +159,10 @@ class StudyConfig(Section):
                 f"search.start: inherit cuts weights of students of family unet, got student.family: "
                 f"{family}; remove start, or search U-Nets"
             )
-        if self.search.start == "inherit" and self.repeats > 1:
+        if self.search.start == "inherit" and self.replicates > 1:
             raise ValueError(
-                f"search.start: inherit and repeats: {self.repeats} exclude each other: repeats average the same "
-                "recipes over splits, and what a student inherits depends on the split; remove one"
+                f"search.start: inherit and replicates: {self.replicates} exclude each other: replicates average "
+                "the same recipes over splits, and what a student inherits depends on the split; remove one"
             )
         return self
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import copy
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,6 +70,28 @@ class YamlFile:
         content = self._value(root, (), ())
         assert isinstance(content, dict)
         self.content: dict[str, Plain] = content
+
+    @classmethod
+    def of(cls, content: Mapping[str, object]) -> YamlFile:
+        """A mapping of a program, which has no lines; raises StudyFileError if it holds what YAML cannot."""
+        made = cls.__new__(cls)
+        made.path, made._lines = Path("study"), {}  # noqa: SLF001 - its own
+        try:
+            made.content = json.loads(json.dumps(content, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise StudyFileError(f"study: {first_line(error)}; write text, numbers, lists and dicts only") from error
+        return made
+
+    def place(self, location: Location) -> str:
+        """How messages name the place: by file and line, if it has lines."""
+        return f"{self.path}:{self.line(location)}" if self._lines else f"{self.path}"
+
+    def moved(self, content: dict[str, Plain], places: Mapping[Location, Location]) -> YamlFile:
+        """The same file with other content; ``places`` says where each of its values stands in the file."""
+        other = copy.copy(self)
+        other.content = content
+        other._lines = {now: self._lines[was] for now, was in places.items() if was in self._lines}  # noqa: SLF001 - its own
+        return other
 
     def line(self, location: Location) -> int:
         """The line of the value, or of the nearest thing around it."""

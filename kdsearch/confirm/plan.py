@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from kdsearch.config.ranges import READING
+from kdsearch.config.renamed import ROLES, up_to_date
 from kdsearch.config.study import ConfirmConfig, StudyConfig
 from kdsearch.errors import SearchError, first_line
 from kdsearch.files.digests import digest, seed_of
@@ -19,6 +20,7 @@ from kdsearch.files.schema import Content, Schema
 from kdsearch.front.dominance import front_of
 from kdsearch.statistics.confirmation import Kind, Role, Testing
 from kdsearch.statistics.selection import Standings
+from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import Student, job_of_repeat
 
@@ -36,7 +38,7 @@ class Arm:
     id: str
     """Its trial's number, ``12-twin`` for the twin of trial 12."""
     role: Role
-    """``plain``: the search's best undistilled student in the size class of a member."""
+    """``undistilled``: the search's best undistilled student in the size class of a member."""
     trial: int
     recipe: Recipe
     """Trained for all its epochs; the fold determines the seed."""
@@ -151,7 +153,7 @@ def make_plan(
             twin = next((arm for arm in arms if _trained_alike(arm.recipe, own.recipe)), own)
             arms += [twin] * (twin not in arms)
             twins.append(Pair(arm=str(member.number), other=twin.id))
-    arms += _plain_arms(members, students, arms)
+    arms += _undistilled_arms(members, students, arms)
     arms.sort(key=lambda arm: (arm.params, arm.macs, arm.trial, arm.id))
     names = [str(member.number) for member in members]
     return Plan(
@@ -229,9 +231,9 @@ def _nearest_pair(students: Sequence[Student]) -> tuple[Student, Student] | None
 
 
 def _arm(student: Student, role: Role) -> Arm:
-    cold = student.recipe.from_scratch
-    recipe = cold.model_copy(
-        update={"training": cold.training.model_copy(update={"patience": None})}
+    whole = student.recipe.from_scratch
+    recipe = whole.model_copy(
+        update={"training": whole.training.model_copy(update={"patience": None})}
         | ({"distillation": None} if role == "twin" else {})
     )
     return Arm(
@@ -258,7 +260,7 @@ def _from_scratch(arms: Sequence[Arm]) -> list[str]:
     return [warning]
 
 
-def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
+def _undistilled_arms(members: Sequence[Student], students: Sequence[Student], arms: Sequence[Arm]) -> list[Arm]:
     """The best undistilled student in each member's size class, unless an arm is trained in the same way."""
     found: list[Arm] = []
     for size in sorted({size_class(member.scores.params) for member in members}):
@@ -268,7 +270,7 @@ def _plain_arms(members: Sequence[Student], students: Sequence[Student], arms: S
             if student.recipe.distillation is None and size_class(student.scores.params) == size
         ]
         if undistilled:
-            arm = _arm(max(undistilled, key=lambda student: student.scores.dice), "plain")
+            arm = _arm(max(undistilled, key=lambda student: student.scores.dice), "undistilled")
             if not any(_trained_alike(other.recipe, arm.recipe) for other in (*arms, *found)):
                 found.append(arm)
     return found
@@ -283,8 +285,17 @@ def _tested_as_one_family(content: Content) -> Content:
     return content | {"testing": "one family"}
 
 
+def _renamed(content: Content) -> Content:
+    """Schema 1 had the names of before; its recipes have no schema number and are of recipes' schema 3 or less."""
+    arms = [
+        arm | {"recipe": RECIPE.upgraded({"schema": 3} | arm["recipe"])} | {"role": ROLES.get(arm["role"], arm["role"])}
+        for arm in content["arms"]
+    ]
+    return content | {"arms": arms, "settings": up_to_date({"confirm": content["settings"]}).content["confirm"]}
+
+
 _PLAN = TypeAdapter(Plan)
-SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family,))
+SCHEMA = Schema(what="confirmation's plan", upgrades=(_tested_as_one_family, _renamed))
 
 
 def dump_plan(plan: Plan) -> str:

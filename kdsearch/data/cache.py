@@ -49,6 +49,8 @@ C = TypeVar("C", Dataset, UnlabelledImages)
 
 FORMAT = 3
 """Incremented with each change to how files are read; part of every fingerprint."""
+FORMER = {"error": "stop", "skip": "skip"}
+"""Digests use the former values of ``on_invalid``, so that data cached before the renaming is found."""
 READING = 1
 """Incremented with changes that affect few data sets; part of only their fingerprints."""
 NAMED = 5
@@ -214,7 +216,8 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
     with using_home(home):
         digests = FileDigests(home / "data" / "digests.json")
         content = content_of(config.unlabelled, listings, digests)
-        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, config.on_invalid, *content)
+        on_invalid = FORMER[config.on_invalid]
+        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, on_invalid, *content)
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         folder = home / "data" / fingerprint

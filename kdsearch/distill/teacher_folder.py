@@ -23,13 +23,14 @@ from torch import Tensor
 
 from kdsearch.config.networks import AnyTeacher, PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.ranges import READING
+from kdsearch.config.renamed import former_names, up_to_date
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.errors import first_line
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.home import expanded
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.files.schema import Content, Schema, unchanged
 from kdsearch.files.whole import whole_folder
 from kdsearch.models.given_teachers import PredictedTeacher, TeacherNetwork, given_teacher
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, empty_teacher
@@ -46,7 +47,14 @@ KNOWN = "known.safetensors"
 """Logits, at the students' size, that a teacher with its own size predicted from the original images."""
 LEFT_OUT = "left_out.npy"
 """For each training image, the member of an ensemble by folds that was not trained on it and whose logits are kept."""
-SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged,))
+
+
+def _renamed(content: Content) -> Content:
+    """Schema 1 had the former names of the settings."""
+    return content | up_to_date({"teacher": content["teacher"]}).content if "teacher" in content else content
+
+
+SCHEMA = Schema(what="teacher's folder", upgrades=(unchanged, _renamed))
 DAMAGED = (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, yaml.YAMLError)
 """What reading a folder raises after a power cut, on a full disk, or after another program deleted files."""
 
@@ -182,9 +190,10 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
         del settings["kind"]
         if config.training.ema_epochs is None:
             del settings["training"]["ema_epochs"]
-        usual = {"flip": False, "size": None, "ensemble": 1, "members": "folds"}
+        usual = {"average_flipped": False, "size": None, "ensemble": 1, "ensemble_by": "folds"}
         settings["size"] = None if config.size == recipe.size else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
+        settings = former_names(settings, "teacher")
     by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.ensemble_by == "folds"
     more = (*(("last",) if kept == "last" else ()), *((OUT_OF_FOLD,) if by_folds else ()))
     content = _file_state(config)

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from kdsearch.config.networks import FamilyName
 from kdsearch.config.ranges import READING, Section
+from kdsearch.config.renamed import figure_up_to_date
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
 from kdsearch.errors import KdsearchError, ModelError, StudyFileError
 from kdsearch.export.timing import DESCRIPTION, MOST_BYTES
@@ -151,7 +152,15 @@ def _without_format(content: Content) -> Content:
     return {key: value for key, value in content.items() if key != "format"}
 
 
-SCHEMA = Schema(what=DESCRIPTION, upgrades=(_without_format,))
+def _specificity(content: Content) -> Content:
+    """Schema 1 called it another name."""
+    scores = content.get("scores")
+    if not isinstance(scores, dict):
+        return content
+    return content | {"scores": {figure_up_to_date(key): value for key, value in scores.items()}}
+
+
+SCHEMA = Schema(what=DESCRIPTION, upgrades=(_without_format, _specificity))
 
 
 def _up_to_date(content: Any) -> Any:

@@ -30,7 +30,7 @@ FILES: dict[Runtime, str] = {"onnx": ONNX, "int8": INT8, "torch": WEIGHTS}
 
 
 class Student:
-    """A student that is ready to predict; ``description`` has its settings and scores."""
+    """A picked student that predicts masks; ``description`` has its settings and scores."""
 
     def __init__(self, description: Description, network: Network) -> None:
         self.description = description

@@ -17,10 +17,12 @@ from kdsearch.errors import ModelError
 from kdsearch.export.description import Description, require_unchanged
 
 FILE = "seen.txt"
-FIRST_LINE = "schema 1"
-"""Files of schema 0 start without this line; each of their lines has only an exact digest and a part."""
+FIRST_LINE = "schema 2"
+TRAIN, TEST = "train", "test"
+FORMER = {"learnt": TRAIN, "locked": TEST}
+"""Names of the parts in schemas 0 and 1. Files of schema 0 have no first line with the schema, and each of their lines
+has only an exact digest and a part."""
 DIGITS, NAME_DIGITS = 16, 8
-LEARNT, LOCKED = "learnt", "locked"
 NOTHING = "-"
 """Stands for a group's digest if the image has no group."""
 MAX_BYTES = 50_000_000
@@ -30,9 +32,9 @@ _HEX = "[0-9a-f]"
 _LINES = {
     True: re.compile(
         rf"{_HEX}{{{DIGITS}}} {_HEX}{{{HASH_BITS // 4}}} {_HEX}{{{NAME_DIGITS}}} "
-        rf"({_HEX}{{{NAME_DIGITS}}}|{NOTHING}) ({LEARNT}|{LOCKED})"
+        rf"({_HEX}{{{NAME_DIGITS}}}|{NOTHING}) ({TRAIN}|{TEST})"
     ),
-    False: re.compile(rf"{_HEX}{{{DIGITS}}} ({LEARNT}|{LOCKED})"),
+    False: re.compile(rf"{_HEX}{{{DIGITS}}} ({TRAIN}|{TEST})"),
 }
 """The form of each line: True for files with hashes of the images' appearance, False for schema 0."""
 
@@ -77,10 +79,10 @@ class Recognised:
 
 def dump_seen(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> str:
     """Returns the file's text: one line for each image of the splits and each unlabelled image, sorted by digest."""
-    lines = set(_lines(dataset.images, dataset.infos, (*splits.train, *splits.validation), LEARNT))
-    lines |= set(_lines(dataset.images, dataset.infos, splits.test, LOCKED))
+    lines = set(_lines(dataset.images, dataset.infos, (*splits.train, *splits.validation), TRAIN))
+    lines |= set(_lines(dataset.images, dataset.infos, splits.test, TEST))
     if unlabelled is not None:
-        lines |= set(_lines(unlabelled.whole.images, unlabelled.whole.infos, unlabelled.positions, LEARNT))
+        lines |= set(_lines(unlabelled.whole.images, unlabelled.whole.infos, unlabelled.positions, TRAIN))
     return "".join(f"{line}\n" for line in (FIRST_LINE, *sorted(lines)))
 
 
@@ -110,12 +112,15 @@ def parse_seen(text: str, *, what: object) -> Seen:
     """
     lines = text.splitlines()
     looks = bool(lines) and lines[0].startswith("schema ")
-    if looks and lines.pop(0) != FIRST_LINE:
+    first = lines.pop(0) if looks else ""
+    if first not in ("", "schema 1", FIRST_LINE):
         raise ModelError(f"{what}: written by a newer release of kdsearch; install that release")
+    if first != FIRST_LINE:
+        lines = [" ".join((*line.split(" ")[:-1], FORMER.get(line.split(" ")[-1], "?"))) for line in lines]
     if not all(_LINES[looks].fullmatch(line) for line in lines):
         raise ModelError(f"{what}: not a list of images that kdsearch pick wrote; run kdsearch pick again")
     rows = [line.split() for line in lines]
-    learnt, locked = (_known([row for row in rows if row[-1] == part]) for part in (LEARNT, LOCKED))
+    learnt, locked = (_known([row for row in rows if row[-1] == part]) for part in (TRAIN, TEST))
     return Seen(learnt=learnt, locked=locked, looks=looks)
 
 
@@ -137,19 +142,19 @@ def recognise(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageIn
     image may differ more. Simulated images resemble each other, so only their pixels are compared.
     """
     digests = [_digest(image) for image in images]
-    exactly = {part: _among(digests, known.digests) for part, known in ((LEARNT, seen.learnt), (LOCKED, seen.locked))}
-    learnt, locked = exactly[LEARNT], exactly[LOCKED] & ~exactly[LEARNT]
+    exactly = {part: _among(digests, known.digests) for part, known in ((TRAIN, seen.learnt), (TEST, seen.locked))}
+    learnt, locked = exactly[TRAIN], exactly[TEST] & ~exactly[TRAIN]
     if simulated or not seen.looks:
         return Recognised(learnt=learnt, locked=locked, alike=np.zeros_like(learnt))
     names, groups = [_name(info) for info in infos], _given_groups(infos)
     hashes = np.stack([hash_image(np.asarray(image)) for image in images])
     near, alike = {}, {}
-    for part, known in ((LEARNT, seen.learnt), (LOCKED, seen.locked)):
+    for part, known in ((TRAIN, seen.learnt), (TEST, seen.locked)):
         alike[part] = _among(names, known.names) | _among(groups, known.groups)
         near[part] = are_near(hashes, known.hashes) | (alike[part] & are_near(hashes, known.hashes, named_alike=True))
-    learnt |= near[LEARNT] & ~locked
-    locked |= near[LOCKED] & ~learnt
-    return Recognised(learnt=learnt, locked=locked, alike=(alike[LEARNT] | alike[LOCKED]) & ~learnt & ~locked)
+    learnt |= near[TRAIN] & ~locked
+    locked |= near[TEST] & ~learnt
+    return Recognised(learnt=learnt, locked=locked, alike=(alike[TRAIN] | alike[TEST]) & ~learnt & ~locked)
 
 
 def _among(digests: Sequence[str], known: frozenset[str]) -> Bools:

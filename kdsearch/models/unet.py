@@ -13,11 +13,11 @@ from kdsearch.errors import ShapeError
 from kdsearch.models.contract import Outputs, normalise
 
 
-def stage(before: int, after: int, *, convolutions: int, convolution: Convolution) -> nn.Sequential:
+def stage(before: int, after: int, *, convs_per_stage: int, conv: Convolution) -> nn.Sequential:
     """Builds a stage of 3×3 convolutions, each with batch norm and ReLU, from ``before`` to ``after`` channels."""
     layers: list[nn.Module] = []
-    for index in range(convolutions):
-        layers += _convolution(before if index == 0 else after, after, convolution)
+    for index in range(convs_per_stage):
+        layers += _convolution(before if index == 0 else after, after, conv)
     return nn.Sequential(*layers)
 
 

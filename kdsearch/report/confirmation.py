@@ -10,7 +10,6 @@ from rich.table import Table
 from kdsearch.config.quantity import format_quantity
 from kdsearch.markdown import markdown_table
 from kdsearch.report.teacher import confirmed_no_better
-from kdsearch.report.words import shown_verdict
 from kdsearch.statistics.confirmation import ArmAnswer, Confirmation, Effect, Estimate, Testing, verdict_of
 
 Rows = list[tuple[str, ...]]
@@ -66,7 +65,7 @@ def _confirmed_row(arm: ArmAnswer, effect: Effect | None) -> tuple[str, ...]:
         "" if searched is None else f"{100 * searched:.1f}",
         "" if arm.selection_bias is None else f"{100 * arm.selection_bias:+z.1f}",
         "" if effect is None else str(effect.difference),
-        verdict if effect is None else shown_verdict(effect.verdict),
+        verdict if effect is None else effect.verdict,
     )
 
 
@@ -109,7 +108,7 @@ def sentences(found: Confirmation) -> list[str]:
         lines.append(EARLIER_RULE)
     if (pooled := found.pooled) is not None:
         interval = _interval(Estimate(mean=pooled.mean, low=pooled.low, high=pooled.high))
-        verdict = shown_verdict(verdict_of(pooled))
+        verdict = verdict_of(pooled)
         lines.append(f"Effect of distillation over all pairs: {interval}: {verdict}.")
     if any(effect.exploratory for effect in found.effects):
         lines.append(EXPLORATORY)

@@ -35,13 +35,6 @@ ARCHITECTURES: dict[Architecture, str] = {
     "segformer": "SegFormer",
     "dpt": "DPT",
 }
-VERDICTS = {"inconclusive": "inconclusive"}
-"""Stored verdicts that are displayed under another name."""
-
-
-def shown_verdict(verdict: str) -> str:
-    """The verdict as it is displayed."""
-    return VERDICTS.get(verdict, verdict)
 
 
 def student_words(spec: StudentSpec) -> str:

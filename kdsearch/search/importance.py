@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kdsearch.config.renamed import name_up_to_date
 from kdsearch.config.study import StudyConfig
 
 LEAST_TRIALS = 8
@@ -24,8 +25,19 @@ def importances_of(optuna_study: optuna.Study, study: StudyConfig) -> dict[str, 
     finished = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(finished) < LEAST_TRIALS or len({trial.values[index] for trial in finished}) == 1:
         return {}
+    renamed = optuna.create_study(directions=optuna_study.directions)
+    renamed.add_trials([_renamed(trial) for trial in finished])
     return get_param_importances(
-        optuna_study,
+        renamed,
         evaluator=FanovaImportanceEvaluator(seed=study.seed),
         target=lambda trial: trial.values[index],
+    )
+
+
+def _renamed(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with today's names of its settings."""
+    return create_trial(
+        values=trial.values,
+        params={name_up_to_date(name): value for name, value in trial.params.items()},
+        distributions={name_up_to_date(name): value for name, value in trial.distributions.items()},
     )

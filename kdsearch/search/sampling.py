@@ -14,12 +14,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsearch.config.networks import StudentSpec, UNetSpec
 from kdsearch.config.ranges import AnyRange, Choice, FloatRange, IntRange, count_of, value_at
+from kdsearch.config.renamed import name_up_to_date
 from kdsearch.config.search import Objective, SearchConfig
 from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
 from kdsearch.models.costs import cost_of
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Inherited, Recipe
+from kdsearch.trials.record import SCHEMA as TRIAL
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Cost
 
@@ -165,13 +167,13 @@ class Mirror:
         elif trial.state == TrialState.COMPLETE:
             values = [_scaled(name, value) for name, value in zip(objectives, trial.values, strict=True)]
             if limits.min_specificity is not None:
-                share = float(trial.user_attrs.get("specificity", 0.0))
+                share = float(TRIAL.upgraded(trial.user_attrs).get("specificity", 0.0))
                 constraints = {"constraints:specificity": limits.min_specificity - share}
         return create_trial(
             state=state,
             values=values,
-            params=trial.params,
-            distributions=trial.distributions,
+            params={name_up_to_date(name): value for name, value in trial.params.items()},
+            distributions={name_up_to_date(name): value for name, value in trial.distributions.items()},
             user_attrs=notes,
             system_attrs={**trial.system_attrs, **constraints},
         )

@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.config.renamed import FIGURES, ROLES
+from kdsearch.files.schema import Content, Schema, unchanged
 from kdsearch.statistics.comparisons import Compared, NotWorse
 
 Role: TypeAlias = Literal["member", "twin", "undistilled"]
@@ -130,7 +131,7 @@ class Confirmation:
     images: int
     """Number of lesion images."""
     groups: int
-    delta: float
+    margin: float
     arms: tuple[ArmAnswer, ...]
     """Smallest first."""
     teacher: ArmAnswer
@@ -174,7 +175,21 @@ def verdict_of(difference: Compared) -> Verdict:
 
 
 _CONFIRMATION = TypeAdapter(Confirmation)
-SCHEMA = Schema(what="confirmation", upgrades=(unchanged,))
+
+
+def _renamed(content: Content) -> Content:
+    """Schema 1 had the names of before."""
+    names = {**FIGURES, "delta": "margin"}
+
+    def arm(found: Content) -> Content:
+        role = ROLES.get(found["role"], found["role"])
+        return {names.get(key, key): value for key, value in found.items()} | {"role": role}
+
+    parts = {"arms": [arm(one) for one in content["arms"]], "teacher": arm(content["teacher"])}
+    return {names.get(key, key): value for key, value in content.items()} | parts
+
+
+SCHEMA = Schema(what="confirmation", upgrades=(unchanged, _renamed))
 
 
 def dump_confirmation(confirmation: Confirmation) -> str:

@@ -12,12 +12,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Metric, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store import db_migrations
 from sqlalchemy.exc import SQLAlchemyError
 
 import mlflow
+from kdsearch.config.renamed import figure_up_to_date, recorded_up_to_date
 from kdsearch.errors import KdsearchError, bucket_errors, first_line
 from kdsearch.tracking.location import Tracking, open_client, view_page
 from kdsearch.tracking.views import KINDS, TAG, view_id
@@ -109,6 +110,23 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in values.items():
         found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
     return found
+
+
+def add_new_names(client: MlflowClient, run: Run) -> None:
+    """Adds to a run that an older release wrote what it holds under the names that this has now."""
+    prefix = "teacher." if run.data.tags.get(KIND) == "teacher" else ""
+    known, figures = run.data.params, run.data.metrics
+    params = recorded_up_to_date({prefix + name: value for name, value in known.items()})
+    renamed = {figure_up_to_date(name): value for name, value in figures.items()}
+    added = [
+        Param(name.removeprefix(prefix), value)
+        for name, value in params.items()
+        if name.removeprefix(prefix) not in known
+    ]
+    now = milliseconds(None)
+    measured = [Metric(name, value, now, 0) for name, value in renamed.items() if name not in figures]
+    if added or measured:
+        client.log_batch(run.info.run_id, measured, added)
 
 
 def code_version() -> dict[str, str]:

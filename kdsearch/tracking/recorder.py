@@ -26,6 +26,7 @@ from kdsearch.tracking.client import (
     KIND,
     STUDY,
     TRIAL,
+    add_new_names,
     code_version,
     environment_tags,
     find_runs,
@@ -82,6 +83,8 @@ class Recorder:
             self.page = view_page(FRONT_VIEW, self._experiment_id, study_id)
             """Path of the view of the study's front on any MLflow server."""
             self._runs = self._existing_runs()
+            for run in self._runs.values():
+                add_new_names(self._client, run)
             self._parent = self._run("study", name=study.name)
             self.was_finished = self._runs["study", ""].info.status == "FINISHED"
             self._client.update_run(self._parent, status="RUNNING")

@@ -8,6 +8,7 @@ from typing import Any
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.networks import OneStudent, TimmSpec
 from kdsearch.config.ranges import READING, Section
+from kdsearch.config.renamed import former_names, up_to_date
 from kdsearch.config.training import TrainingSpec
 from kdsearch.files.home import expanded
 from kdsearch.files.schema import Content, Schema, unchanged
@@ -21,7 +22,7 @@ class Inherited(Section):
 
     donor: int
     """The trial whose weights it inherits."""
-    cold_epochs: int
+    scratch_epochs: int
     """Number of epochs if the recipe is trained from scratch."""
 
 
@@ -46,11 +47,11 @@ class Recipe(Section):
         return self.distillation.path if self.distillation else "none"
 
     @property
-    def cold(self) -> Recipe:
+    def from_scratch(self) -> Recipe:
         """The same recipe trained from scratch, for all its epochs."""
         if self.start is None:
             return self
-        training = self.training.model_copy(update={"epochs": self.start.cold_epochs})
+        training = self.training.model_copy(update={"epochs": self.start.scratch_epochs})
         return self.model_copy(update={"training": training, "start": None})
 
     def settings(self) -> dict[str, str]:
@@ -100,8 +101,38 @@ def from_anywhere(recipe: Recipe, weights: object) -> Recipe:
     return recipe.model_copy(update={"student": student.model_copy(update={"weights": f"{FILE}{path}"})})
 
 
-SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term, unchanged))
+def _renamed(content: Content) -> Content:
+    """Schema 3 had the names of before."""
+    sections = {key: content[key] for key in ("student", "training") if isinstance(content.get(key), dict)}
+    found = {**content, **up_to_date(sections).content}
+    distillation, start = content.get("distillation"), content.get("start")
+    if isinstance(distillation, dict) and "terms" in distillation:
+        terms = up_to_date({"distillation": distillation["terms"]}).content
+        mix = up_to_date({"distillation": {"balance": distillation.get("balance")}}).content
+        found["distillation"] = {"terms": terms["distillation"], **mix["distillation"]}
+    if isinstance(start, dict):
+        found["start"] = {"scratch_epochs" if key == "cold_epochs" else key: value for key, value in start.items()}
+    return found
+
+
+SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term, unchanged, _renamed))
 """Schema 2 had no ``start``."""
+
+
+def dump_for_digest(recipe: Recipe) -> str:
+    """As schema 3 stored it: digests of recipes are made of that, so that checkpoints of before are still found."""
+    content = recipe.model_dump(mode="json")
+    for section in ("student", "training"):
+        content[section] = former_names(content[section], section)
+    if (distillation := content["distillation"]) is not None:
+        terms = [
+            {"on" if key == "path" else key: value for key, value in term.items()} for term in distillation["terms"]
+        ]
+        balance = former_names({"loss_mix": distillation["loss_mix"]}, "distillation")
+        content["distillation"] = {"terms": terms, **balance}
+    if (start := content["start"]) is not None:
+        content["start"] = {"donor": start["donor"], "cold_epochs": start["scratch_epochs"]}
+    return json.dumps({"schema": 3, **content})
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -119,7 +150,7 @@ def _as_in_a_study_file(distillation: dict[str, Any]) -> dict[str, object]:
     terms = distillation["terms"]
     if len(terms) > 1:
         return {str(place): term for place, term in enumerate(terms)}
-    return {key: value for key, value in terms[0].items() if key != "on"} | {"balance": distillation["balance"]}
+    return {key: value for key, value in terms[0].items() if key != "path"} | {"loss_mix": distillation["loss_mix"]}
 
 
 def _flatten(values: dict[str, object], prefix: str, into: dict[str, str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.config.renamed import FIGURES
+from kdsearch.files.schema import Content, Schema, unchanged
 from kdsearch.trials.recipe import Recipe, read_recipe
 from kdsearch.trials.scores import Cost, Scores, read_scores
 
@@ -165,7 +166,12 @@ def students_of(records: tuple[TrialRecord, ...]) -> tuple[Student, ...]:
     return tuple(found.values())
 
 
-SCHEMA = Schema(what="trial", upgrades=(unchanged,))
+def _specificity(content: Content) -> Content:
+    """Schema 1 called it another name."""
+    return {FIGURES.get(key, key): value for key, value in content.items()}
+
+
+SCHEMA = Schema(what="trial", upgrades=(unchanged, _specificity))
 COST = Schema(what="cost", upgrades=(unchanged,))
 _COST = TypeAdapter(Cost)
 

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter
 
 from kdsearch.config.quantity import format_quantity
-from kdsearch.files.schema import Schema, unchanged
+from kdsearch.config.renamed import FIGURES
+from kdsearch.files.schema import Content, Schema, unchanged
 
 ScoredOn: TypeAlias = Literal["validation", "test"]
 """The images of a student's scores: the ones that chose it, or the locked test images."""
@@ -192,7 +193,19 @@ def _overlap_metrics(overlap: Overlap, prefix: str) -> dict[str, float]:
 
 
 _SCORES = TypeAdapter(Scores)
-SCHEMA = Schema(what="scores", upgrades=(unchanged,))
+
+
+def _specificity(content: Content) -> Content:
+    """Schema 1 called it another name."""
+    parts = [part | {"overlap": _renamed(part["overlap"])} for part in content["by_source"]]
+    return content | {"overlap": _renamed(content["overlap"]), "by_source": parts}
+
+
+def _renamed(overlap: Content) -> Content:
+    return {FIGURES.get(key, key): value for key, value in overlap.items()}
+
+
+SCHEMA = Schema(what="scores", upgrades=(unchanged, _specificity))
 
 
 def dump_scores(scores: Scores) -> str:

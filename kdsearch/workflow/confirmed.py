@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.front.rules import Budget, Candidate, Rule
-from kdsearch.report.words import shown_verdict
 from kdsearch.statistics.confirmation import ArmAnswer, Confirmation
 
 
@@ -98,7 +97,7 @@ def claim(member: ArmAnswer, found: Confirmation) -> str:
     effect = next((effect for effect in found.effects if effect.member == member.id), None)
     if effect is None:
         return text
-    verdict = "exploratory, not tested by itself" if effect.exploratory else shown_verdict(effect.verdict)
+    verdict = "exploratory, not tested by itself" if effect.exploratory else effect.verdict
     return f"{text} Effect of distillation: {effect.difference} Dice points compared with its twin, {verdict}."
 
 

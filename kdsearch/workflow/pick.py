@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.campaign.preparation import open_materials
 from kdsearch.config.distillation import teaches_without_masks
 from kdsearch.config.study import StudyConfig
-from kdsearch.errors import KdsearchError
+from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form, Provenance, find_shipped, ship_student
 from kdsearch.export.seen import dump_seen
@@ -20,10 +21,10 @@ from kdsearch.front.rules import Budget, Candidate, Rule, nearest_to
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.store import read_store
 from kdsearch.statistics.selection import standings_of
-from kdsearch.tracking.location import Tracking
+from kdsearch.tracking.location import Tracking, choose_tracking
 from kdsearch.trials.record import Student, students_of
 from kdsearch.workflow.choosing import Candidates, Choice, as_asked_for, candidates_of, choose, choose_confirmed
-from kdsearch.workflow.confirm import confirmation, openings
+from kdsearch.workflow.confirm import confirmation, openings, refitted
 
 FILES_CHANGED = (
     "The study's image folders are unavailable or have changed since its trials. The images came from the cache, so "
@@ -68,8 +69,8 @@ def none_within(students: tuple[Student, ...], study: StudyConfig) -> str:
     best = max(student.scores.overlap.specificity or 0.0 for student in students)
     return (
         f"study {study.name}: none of {len(students)} finished students reaches a specificity of "
-        f"{study.search.limits.min_specificity:g} on the negative images (search.limits.min_specificity); the best reaches "
-        f"{best:.2f}; lower the limit, or also train on negative images (data.train_on_negatives)"
+        f"{study.search.limits.min_specificity:g} on the negative images (search.limits.min_specificity); the best "
+        f"reaches {best:.2f}; lower the limit, or also train on negative images (data.train_on_negatives)"
     )
 
 
@@ -96,6 +97,17 @@ def folder_of(known: Candidates, student: Student) -> Path:
     """Returns the default folder for a student."""
     refit = "-refit" if known.scored_on == "test" else ""
     return Path("picked") / f"{known.study.name}-{student.number}{refit}"
+
+
+def with_refit(known: Candidates, *, trial: int | None, refit: bool) -> tuple[Candidates, int | None]:
+    """The candidates and the trial that is asked for; with ``refit``, what ``kdsearch test`` trained.
+
+    Raises KdsearchError if that was not done.
+    """
+    if not refit:
+        return known, trial
+    tested = refitted(known, trial=trial)
+    return tested, tested.students[0].number
 
 
 def rule_named(*, smallest_within: float | None, knee: bool) -> Rule:
@@ -146,6 +158,48 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
         ),
         folder=folder,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A student that was written to a folder."""
+
+    folder: Path
+    description: Description
+    model_uri: str | None
+    """Its version in MLflow's registry; None if it was not registered."""
+
+
+def deliver(
+    known: Candidates,
+    choice: Choice,
+    *,
+    form: Form,
+    out: Path | None,
+    registry: Mapping[str, str] | None,
+    without: str,
+    say: Callable[[str], None],
+) -> Delivered:
+    """Writes the chosen student's folder and registers it.
+
+    ``registry`` is the environment in which MLflow is found; None registers nothing. ``without`` is how a person leaves
+    the registry out. Raises KdsearchError, before minutes of work if MLflow cannot be reached.
+    """
+    tracking = None
+    if registry is not None:
+        tracking = choose_tracking(known.study.tracking_uri, registry)
+        try:
+            tracking.require()
+        except KdsearchError as error:
+            raise KdsearchError(f"{error}; {without} leaves the registry out") from error
+    folder = out or folder_of(known, choice.candidate.student)
+    with writing(folder):
+        description = ship(known, choice, form=form, folder=folder, say=say)
+    try:
+        model_uri = None if tracking is None else register(known, folder, description, tracking=tracking)
+    except KdsearchError as error:
+        raise KdsearchError(f"{error}. {folder} is complete; pick it again in the same way to register it") from error
+    return Delivered(folder=folder, description=description, model_uri=model_uri)
 
 
 def register(known: Candidates, folder: Path, description: Description, *, tracking: Tracking) -> str:

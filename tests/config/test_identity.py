@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdsearch.config.identity import SEARCHED, SECTIONS, _flat, dump_identity, identity_of, read_identity
-from kdsearch.config.load import load_study
+from kdsearch.config.load import load_study, read_study
 
 
 def test_study_without_settings_has_no_identity(study_file):
@@ -26,7 +26,7 @@ WRITTEN = json.loads((Path(__file__).parent / "identities_schema_0.json").read_t
 
 @pytest.mark.parametrize("text", [text for text in WRITTEN if text != "name: a\n"])
 def test_identity_of_an_unversioned_study_is_that_of_the_same_study_now(text, study_file):
-    study = load_study(study_file(text))
+    study = read_study(study_file(text))
     stored = json.dumps(WRITTEN[text])
     assert read_identity(stored) == identity_of(study) == read_identity(dump_identity(study))
 

@@ -43,7 +43,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ),
         (
             "distillation: [{path: logits, loss: dml, stride: 4}]",
-            r"distillation\[0\].stride: unknown key; allowed here: boundary, loss, on, teacher_view, weight",
+            r"distillation\[0\].stride: unknown key; allowed here: boundary, loss, path, teacher_view, weight",
         ),
         ("search: {silence: 5}", "search.silence: is now called lost_after_epochs"),
         ("search: {pruning: {pruner: reach, optimism: 0.9}}", "search.pruning.optimism: is now called quantile"),
@@ -114,20 +114,26 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("search: {objectives: dice}", r"search.objectives: must be a list; got 'dice'; write \[dice\]"),
         (
             "search: {limits: 5}",
-            "search.limits: must be a section, with keys and values; got 5; its keys are specificity",
+            "search.limits: must be a section, with keys and values; got 5; its keys are macs",
         ),
-        ("search: []", "search: must be a section, with keys and values; got a list; write its keys, such as batch:"),
+        (
+            "search: []",
+            "search: must be a section, with keys and values; got a list; write its keys, such as ask_batch:",
+        ),
         ("search: {ray: {address: a b}}", "must be auto, local or HOST:PORT, such as head.example:6379; got 'a b'"),
         ("report_test_scores: on", "report_test_scores: must be true or false; got 'on'; write true"),
         ("seed: '5'", "seed: must be a whole number; got '5'; write 5 without quotes"),
         ("data: {size: }", "data.size: must be a whole number; got nothing"),
         ("training: {weight_decay: 1e999}", "training.weight_decay: must be a finite number"),
         ("teacher: {weights: None}", "got 'None'; did you mean 'none'"),
-        ("teacher: {weights: 'package:..foo'}", "teacher.weights: must be none, timm, package:NAME or file:PATH"),
+        (
+            "teacher: {weights: 'package:..foo'}",
+            "teacher.weights: must be none, timm, bundled, package:NAME or file:PATH",
+        ),
         ("teacher: {kind: onnx, file: ''}", "teacher.file: must be some text; got ''"),
         (
             "teacher: {weights: hub}",
-            "teacher.weights: must be none, timm, package:NAME or file:PATH, such as file:.*; got 'hub'",
+            "teacher.weights: must be none, timm, bundled, package:NAME or file:PATH, such as file:.*; got 'hub'",
         ),
         ("teacher: {checkpoint: t.safetensors, training: {epochs: 3}}", "remove either checkpoint or training"),
     ],
@@ -148,7 +154,7 @@ def test_all_mistakes_are_reported_together_in_file_order(study_file):
     ("text", "place"),
     [
         ("replicates: 3\nsearch:\n  trials: 4\n  sampler: grid\n  start: inherit", "6: search.start: inherit and"),
-        ("replicates: 3\nsearch:\n  trials: 4\n  sampler: tpe", "2: repeats: 3 needs"),
+        ("replicates: 3\nsearch:\n  trials: 4\n  sampler: tpe", "2: replicates: 3 needs"),
         ("search:\n  trials: 4\n  objectives: [dice, dice]", "4: search: objectives must differ"),
         ("search:\n  trials: 4\n  pruning:\n    warmup_epochs: 2\n    pruner: median", "6: search: pruning.pruner: "),
         ("search:\n  trials: 4\n  pruning: median", "4: search: pruning.pruner: "),

@@ -14,7 +14,7 @@ from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.training import AugmentationSpec, TrainingSpec
 from kdsearch.errors import StudyFileError
 from kdsearch.search.recipes import choose, enumerate_choices
-from kdsearch.trials.recipe import dump_recipe, read_recipe
+from kdsearch.trials.recipe import dump_for_digest, dump_recipe, read_recipe
 
 PAPER = """
 name: grid
@@ -212,9 +212,9 @@ def test_one_term_is_recorded_as_in_the_short_form(study_file):
 def test_recipe_of_schema_1_has_one_term_now(study_file):
     study = load_study(study_file("name: a\ndistillation: {path: logits, loss: kld, weight: 0.5}\n"))
     recipe = choose(study, lambda name, _: name, seed=0)
-    old = json.loads(dump_recipe(recipe))
+    old = json.loads(dump_for_digest(recipe))
     (term,) = old["distillation"]["terms"]
-    old |= {"schema": 1, "distillation": {"path": term.pop("on"), "loss_mix": "add", **term}}
+    old |= {"schema": 1, "distillation": {"path": term.pop("on"), "balance": "added", **term}}  # old name
     assert read_recipe(json.dumps(old)) == recipe
 
 

@@ -44,7 +44,7 @@ def _student(width: int = 4, classes: int = 1):
 
 def _spec(path="logits", loss="kld", view="weak", loss_mix="interpolate", weight=0.5) -> DistillationSpec:
     return DistillationSpec.model_validate(
-        {"terms": (_term(path, loss, view=view, weight=weight),), "balance": balance}
+        {"terms": (_term(path, loss, view=view, weight=weight),), "loss_mix": loss_mix}
     )
 
 

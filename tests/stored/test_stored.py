@@ -15,7 +15,7 @@ import pytest
 import kdsearch
 from kdsearch.campaign.events import TrialEnded
 from kdsearch.cli.main import main
-from kdsearch.config.load import load_study
+from kdsearch.config.load import read_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.search.run import run_study
 from kdsearch.search.store import open_store
@@ -48,7 +48,7 @@ def stored(request, tmp_path, record, monkeypatch) -> Stored:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
     expected = json.loads(Path("expected.json").read_text(encoding="utf-8"))
     return Stored(
-        study=load_study(Path("study.yaml")),
+        study=read_study(Path("study.yaml")),
         outcomes={int(number): outcome for number, outcome in expected["outcomes"].items()},
         dice={int(number): dice for number, dice in expected["dice"].items()},
         tracking=record,

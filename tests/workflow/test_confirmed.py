@@ -20,8 +20,8 @@ def _arm(trial):
     value = Estimate(mean=DICE[trial], low=DICE[trial] - 0.02, high=DICE[trial] + 0.02)
     return ArmAnswer(
         id=str(trial), name=f"trial {trial}", role="member", trial=trial, path="none", params=SIZES[trial],
-        macs=SIZES[trial], dice=value, dice_at_size=value.mean, selection_bias=None, std_images=0.2, std_runs=None, nsd=0.5,
-        hd95=0.1, missed=0.0, found=1.0, below_half=0.0, false_positives=None, parts=(), minus_teacher=None,
+        macs=SIZES[trial], dice=value, dice_at_size=value.mean, selection_bias=None, std_images=0.2, std_runs=None,
+        nsd=0.5, hd95=0.1, missed=0.0, found=1.0, below_half=0.0, false_positives=None, parts=(), minus_teacher=None,
     )  # fmt: skip
 
 

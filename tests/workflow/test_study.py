@@ -12,6 +12,7 @@ import pytest
 import kdsearch
 from kdsearch.campaign.events import TrialEnded
 from kdsearch.cli.main import main
+from kdsearch.config.yaml_file import YamlFile
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
 from tests.tiny import INLINE
@@ -117,13 +118,14 @@ def place(tmp_path, tiny_home, record, monkeypatch):
 
 
 @pytest.mark.usefixtures("place")
-def test_study_is_run_and_its_events_are_heard():
+def test_study_is_run_with_events_and_progress(capsys):
     Path("tiny.yaml").write_text(INLINE, encoding="utf-8")
     study = kdsearch.Study("tiny.yaml")
     with pytest.raises(NotRunYetError, match="has not been run yet"):
         study.front()
     events = []
-    assert study.run(on_event=events.append, trials=2) is study
+    assert study.run(on_event=events.append, trials=2, progress=True) is study
+    assert "(2 of 2)" in capsys.readouterr().out
     assert sum(isinstance(event, TrialEnded) for event in events) == 2
     assert len(study.trials()) == 2
     assert study.run(trials=2).front().index.isin([0, 1]).all()
@@ -188,3 +190,30 @@ def test_repeats_are_averaged_and_told_apart():
     assert study.front().loc[number, "dice"] == pytest.approx(trials.xs(number, level="trial")["dice"].mean())
     shutil.rmtree(".kdsearch/studies/tiny.repeat-2")
     assert set(study.trials().index.get_level_values("repeat")) == {1}, "the other was never run"
+
+
+def test_study_of_a_dict_is_the_study_of_its_file(tmp_path):
+    (tmp_path / "study.yaml").write_text(INLINE, encoding="utf-8")
+    settings = YamlFile(tmp_path / "study.yaml").content
+    assert kdsearch.Study.from_dict(settings).config == kdsearch.Study(tmp_path / "study.yaml").config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "a", "search": {"trials": 0}}, r"study: search\.trials: .*; got 0"),
+        ({"name": "a", "search": {"batch": 2}}, r"study: search\.batch: is now called ask_batch"),
+        ({"name": Path("a")}, "study: .*PosixPath.*; write text, numbers, lists and dicts only"),
+        ({"name": "a", "data": {"size": 60}}, "study: data.size: 60 is not divisible by 32"),
+    ],
+)
+def test_mistake_in_a_dict_is_named_by_its_setting(settings, message, tmp_path):
+    with pytest.raises(StudyFileError, match=message):
+        kdsearch.Study.from_dict(settings, home=tmp_path).run()
+
+
+def test_what_the_package_offers_is_there_and_nothing_else():
+    for name in kdsearch.__all__:
+        assert getattr(kdsearch, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load'"):
+        _ = kdsearch.load
