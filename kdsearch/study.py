@@ -194,7 +194,7 @@ class Study:
 
     def chart(self) -> go.Figure:
         """Dice against parameters of all students, the front's outlined; a notebook shows it."""
-        from kdsearch.report.chart import front_figure
+        from kdsearch.report.charts import front_figure
         from kdsearch.workflow.results import front
 
         found = front(self._config, self._home)
@@ -222,12 +222,14 @@ class Study:
         out: str | Path | None = None,
         with_preprocessing: bool = False,
         int8_bound: float = 0.01,
+        latency: bool = True,
         registry: bool = True,
     ) -> Picked:
         """The best student within the budget, as a folder and, with ``registry``, as a version in MLflow.
 
         Quantities may be written ``"50k"``. ``refit`` takes the weights that ``test`` trained on all but the locked
-        images. Raises KdsearchError where none is within the budget, naming the nearest.
+        images. ``latency=False`` skips measuring the latency on this machine. Raises KdsearchError where none is within
+        the budget, naming the nearest.
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
@@ -250,7 +252,7 @@ class Study:
         done = deliver(
             known,
             choice,
-            form=Form(preprocessing=with_preprocessing, int8_bound=int8_bound),
+            form=Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency),
             out=None if out is None else Path(out),
             registry=os.environ if registry else None,
             without="registry=False",

@@ -16,10 +16,11 @@ from kdsearch.config.study import StudyConfig
 from tests.absent import absent
 from tests.buckets import bucket
 from tests.postgres import Postgres
+from tests.shared import empty_record, made_once, tiny_home
 from tests.shipping import bench, shipped, weights
 from tests.tiny import TINY
 
-__all__ = ["bench", "bucket", "shipped", "weights"]
+__all__ = ["bench", "bucket", "empty_record", "shipped", "tiny_home", "weights"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,6 +38,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """KDSEARCH_HOME of all tests that read whole sets of real images, so that these are read once."""
+    return made_once(tmp_path_factory, "real-home", lambda _: None)
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server; skips where none is installed."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
@@ -47,6 +54,13 @@ def postgres() -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture
+def record(tmp_path: Path, empty_record: Path) -> str:
+    """The URI of an MLflow record that holds nothing yet."""
+    shutil.copyfile(empty_record, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from kdsearch.export.seen import dump_seen
 from kdsearch.models.students import build_student
 from tests.front.students import student
 from tests.search.setups import make_materials
-from tests.tiny import TINY
+from tests.shared import made_once
 
-PLAIN = Form(preprocessing=False, int8_bound=1.0)
+PLAIN = Form(preprocessing=False, int8_bound=1.0, latency=False)
+FILE = "w.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,10 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory) -> Bench:
+def bench(tiny_home) -> Bench:
     """Forty phantoms of 32 pixels and a teacher of one epoch."""
-    folder = tmp_path_factory.mktemp("bench")
-    (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
-    study = load_study(folder / "tiny.yaml")
-    return Bench(study, make_materials(study, folder))
+    study = load_study(tiny_home / "tiny.yaml")
+    return Bench(study, make_materials(study, tiny_home))
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +47,18 @@ def weights(tmp_path_factory) -> Path:
     network.train()
     for _ in range(5):
         network(torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path)
-    return path
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    return made_once(tmp_path_factory, "weights", lambda folder: save_file(tensors, folder / FILE)) / FILE
 
 
 @pytest.fixture(scope="session")
 def shipped(bench, weights, tmp_path_factory) -> Path:
     """The folder of a picked student; tests that change it copy it first."""
-    folder = tmp_path_factory.mktemp("shipped") / "s-3"
-    ship(bench, weights, folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        ship(bench, weights, folder / "s-3", form=dataclasses.replace(PLAIN, latency=True))
+
+    return made_once(tmp_path_factory, "shipped", make) / "s-3"
 
 
 def ship(bench: Bench, weights: Path, folder: Path, *, form: Form = PLAIN) -> Description:

@@ -16,3 +16,7 @@ distillation: {path: {choice: [none, logits]}}
 training: {epochs: 2}
 search: {trials: 3, startup_trials: 2, workers: 1}
 """
+INLINE = TINY.replace("workers: 1", "executor: inline")
+"""The same, trained in the process of the test."""
+CONFIRMABLE = INLINE.replace("{choice: [none, logits]}", "logits") + "\nconfirm: {folds: 2, repetitions: 2}\n"
+"""The same with distilled students only, and a small plan."""

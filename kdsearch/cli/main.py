@@ -1,59 +1,53 @@
-"""The command line: finds the command, runs it, and prints a user's mistake on one screen."""
+"""The command line: parses it, runs the command, and prints a user's mistake on one screen."""
 
 from __future__ import annotations
 
-import importlib
-import logging
 import sys
 from collections.abc import Sequence
 
 from kdsearch.cli.parser import build_parser
-from kdsearch.cli.pipes import outlive_readers
-from kdsearch.cli.terminal import print_anything
+from kdsearch.cli.terminal import outlive_readers, print_anything
 from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
 
 USER_ERROR = 2
 INTERRUPTED = 130
 EXTRAS = {"psycopg": "postgres", "boto3": "s3", "s3fs": "s3", "ray": "ray"}
-"""Which of kdsearch's extras a package comes with."""
+"""Which extra of kdsearch installs a package."""
 
 
 def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform) -> int:
-    """Runs one command; the exit code is 0, 1 for "no such student", 2 for a user's mistake, 130 after Ctrl-C.
+    """Runs one command; returns 0, 1 for "no such student", 2 for a user's mistake or 130 after Ctrl-C.
 
-    A reader of the output that leaves, such as ``head``, changes neither the work nor the code.
+    If the reader of the output exits, such as ``head``, the command continues and its exit code stays the same.
     """
     outlive_readers()
     print_anything((sys.stdout, sys.stderr))
     options = build_parser().parse_args(arguments)
+    name = f"kdsearch {options.command}"
     if platform == "win32":
-        print(f"kdsearch {options.command}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS",
-              file=sys.stderr)  # fmt: skip
-        return USER_ERROR
+        return _fail(f"{name}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS")
     set_environment()
     try:
-        command = importlib.import_module(f"kdsearch.cli.commands.{options.command}")
-        logging.getLogger("optuna").setLevel(logging.ERROR)  # what matters, kdsearch says itself
-        return int(command.run(options))
+        return int(options.run(options))
     except ModuleNotFoundError as error:
         if (error.name or "kdsearch").startswith("kdsearch"):
             raise
-        extra = EXTRAS.get(error.name or "")
-        remedy = (
-            f"the extra {extra} brings it along" if extra else "installing kdsearch without --no-deps brings it along"
-        )
-        print(
-            f"kdsearch {options.command}: needs the package {error.name}, which is not installed; {remedy}",
-            file=sys.stderr,
-        )
-        return USER_ERROR
+        return _fail(f"{name}: {_missing(error.name or '')}")
     except KdsearchError as error:
-        print(f"kdsearch {options.command}: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _fail(f"{name}: {error}")
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        print(f"kdsearch {options.command}: {what}", file=sys.stderr)
-        return USER_ERROR
+        return _fail(f"{name}: {f'{error.filename}: {error.strerror}' if error.filename is not None else error}")
+
+
+def _missing(package: str) -> str:
+    extra = EXTRAS.get(package)
+    remedy = f"pip install 'kdsearch[{extra}]'" if extra else "install kdsearch without --no-deps"
+    return f"needs the package {package}, which is not installed; {remedy}"
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return USER_ERROR

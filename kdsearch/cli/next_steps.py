@@ -1,40 +1,39 @@
-"""What a person can type next, and what went wrong in a study that has ended."""
+"""The commands that a command suggests when it is done."""
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdsearch.config.quantity import format_quantity
 from kdsearch.tracking.location import Tracking
-from kdsearch.trials.record import Student, TrialRecord
 
 
 def command_line(verb: str, study_file: Path, *words: str, data: Sequence[str] = ()) -> str:
-    """``kdsearch VERB STUDY …`` in a shell's quotes; ``data`` are the folders named beside the study file."""
+    """``kdsearch VERB STUDY …`` with shell quoting; ``data`` holds the values of ``--data``."""
     folders = [word for folder in data for word in ("--data", folder)]
     return shlex.join(["kdsearch", verb, str(study_file), *folders, *words])
 
 
-def failures(records: Sequence[TrialRecord]) -> list[str]:
-    """One line for each reason for which trials failed, the most frequent first."""
-    reasons = Counter(record.reason for record in records if record.outcome == "failed")
-    return [f"{count} trial{'s' * (count > 1)} failed: {reason}" for reason, count in reasons.most_common()]
-
-
-def next_steps(
-    members: Sequence[Student], *, study_file: Path, data: Sequence[str], tracking: Tracking, page: str | None
-) -> list[str]:
-    """How to look at the record, and what to type next; ``data`` are the folders that were named beside the file."""
-    middle = members[len(members) // 2].scores.params
-    return [
-        *look(study_file=study_file, tracking=tracking, page=page),
-        f"pick:    {command_line('pick', study_file, '--params', str(middle), data=data)}",
-    ]
-
-
-def look(*, study_file: Path, tracking: Tracking, page: str | None) -> list[str]:
-    """How to look at the record; ``page`` is the view of the front, if known."""
+def browse_lines(study_file: Path, *, tracking: Tracking | None = None, page: str | None = None) -> list[str]:
+    """How to open the study in MLflow, with the link if the view of its front is known."""
     lines = [f"browse:  {command_line('ui', study_file)}"]
-    return [*lines, f"         {tracking.link(page)}"] if page is not None else lines
+    return [*lines, f"         {tracking.link(page)}"] if tracking is not None and page is not None else lines
+
+
+def confirm_line(study_file: Path, *, data: Sequence[str]) -> str:
+    """How to get honest scores."""
+    return f"confirm: {command_line('confirm', study_file, data=data)}"
+
+
+def pick_line(study_file: Path, *, params: int, data: Sequence[str]) -> str:
+    """How to export a student of about so many parameters."""
+    budget = format_quantity(round_budget(params))
+    return f"pick:    {command_line('pick', study_file, '--params', budget, data=data)}"
+
+
+def round_budget(params: int) -> int:
+    """The next number of the form 1, 2 or 5 times a power of ten."""
+    power = int(10 ** (len(str(params)) - 1))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= params)

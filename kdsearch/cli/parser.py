@@ -1,265 +1,277 @@
-"""What may be typed; nothing heavy is imported here, so that help answers at once."""
+"""All commands and their options. Nothing heavy is imported, so that help answers at once."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from kdsearch.cli.arguments import Renamed, count, fraction, milliseconds, port, quantity, trial
 from kdsearch.version import __version__
 
-MOST = 1_000_000
-"""Trials, workers or repetitions that may be asked for."""
-LAST_PORT = 65_535
-MOST_DIGITS = 12
-MOST_SHOWN = 40
-"""Letters of a word in a message."""
+GROUPS: Mapping[str, Mapping[str, str]] = {
+    "Search": {
+        "run": "run a study, or resume it",
+        "check": "check a study file and show what it would search",
+        "data": "summarize the images of a study and list suspicious ones",
+    },
+    "Results": {
+        "front": "show the Pareto front: the best students for their size",
+        "ui": "open the study in MLflow",
+        "report": "write a self-contained HTML report",
+        "confirm": "cross-validate the best students and test whether distillation helps",
+        "test": "score one student on the locked test images (once)",
+    },
+    "Ship": {
+        "pick": "pick a student for a budget and export it (ONNX, 8-bit, model card)",
+        "predict": "segment images with a picked student",
+        "evaluate": "score a picked student on a data set",
+        "bench": "measure a picked student's latency on this machine",
+    },
+    "Maintenance": {
+        "sync": "upload trials that are missing in MLflow",
+        "schema": "print the JSON schema of study files, for editors",
+        "doctor": "check the installation",
+    },
+}
+"""Every command and what it does, in the order of the help."""
+POINTER = """\
+Start here:             kdsearch run studies/quickstart.yaml
+Options of a command:   kdsearch COMMAND --help
+Tutorial and reference: the docs folder of the repository"""
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for what add_subparsers returns
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each is carried out by ``kdsearch.cli.commands.NAME``."""
+    """The parser; the command to run is the ``run`` of the parsed options."""
+    listed = "\n\n".join(f"{title}:\n{_listed(names)}" for title, names in GROUPS.items())
     parser = argparse.ArgumentParser(
-        prog="kdsearch", description="From a folder of images and a teacher to a Pareto front of small students."
+        prog="kdsearch",
+        usage="kdsearch [-h] [--version] COMMAND ...",
+        description=f"Search for small segmentation networks distilled from a large teacher.\n\n{listed}",
+        epilog=POINTER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_run(commands)
-    check = _add_study(commands, "check", "validate a study file without running it, and show its space")
-    check.add_argument(
-        "--places", action="store_true", help="also open the storage, MLflow and the place for checkpoints"
+    commands = parser.add_subparsers(
+        prog="kdsearch", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
     )
-    _add_audit(commands)
-    _add_front(commands)
-    _add_confirm(commands)
-    _add_test(commands)
-    _add_pick(commands)
-    _add_report(commands)
-    _add_ui(commands)
-    _add_bench(commands)
-    _add_predict(commands)
-    _add_evaluate(commands)
-    _add_data(_add_study(commands, "sync", "bring MLflow level with a study's storage"))
-    schema = commands.add_parser("schema", help="print the JSON Schema of study files")
-    schema.add_argument("--markdown", action="store_true", help="its settings as Markdown tables instead")
-    commands.add_parser("doctor", help="say what was found on this machine, what is wrong and how to fix it")
+    for add in (_run, _check, _data, _front, _ui, _report, _confirm, _test, _pick, _predict, _evaluate, _bench, _rest):
+        add(commands)
     return parser
 
 
-def _add_study(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+def _listed(names: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name:<10}{text}" for name, text in names.items())
+
+
+def _add(
+    commands: Commands[argparse.ArgumentParser], name: str, runs: str, examples: Sequence[str]
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    command.add_argument("study", type=Path, metavar="STUDY", help="a study file (YAML)")
+    """Adds a command; ``runs`` names its function as ``module.function``, which is imported when it is called."""
+    text = next(names[name] for names in GROUPS.values() if name in names)
+    lines = "\n".join(f"  kdsearch {name} {example}".rstrip() for example in examples)
+    command = commands.add_parser(
+        name,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"example{'s' * (len(examples) > 1)}:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=_lazily(runs))
     return command
 
 
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = _add_study(commands, "run", "run a study, or resume one that is half done")
-    run.add_argument("--trials", type=_positive, metavar="N", help="trials in all, instead of the study file's number")
-    run.add_argument(
-        "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
+def _lazily(name: str) -> Callable[[argparse.Namespace], int]:
+    module, _, function = name.partition(".")
+
+    def run(options: argparse.Namespace) -> int:
+        command = getattr(importlib.import_module(f"kdsearch.cli.{module}"), function)
+        logging.getLogger("optuna").setLevel(logging.ERROR)  # after its import, which sets the level too
+        return int(command(options))
+
+    return run
+
+
+def _add_for_study(
+    commands: Commands[argparse.ArgumentParser], name: str, runs: str, examples: Sequence[str], *, data: bool = True
+) -> argparse.ArgumentParser:
+    command = _add(commands, name, runs, examples)
+    command.add_argument("study", type=Path, metavar="STUDY", help="study file (YAML)")
+    if data:
+        command.add_argument(
+            "--data",
+            action="append",
+            default=[],
+            metavar="[NAME=]FOLDER",
+            help="read a source's images from this folder (default: the folder in the study file)",
+        )
+    return command
+
+
+def _add_for_folder(
+    commands: Commands[argparse.ArgumentParser], name: str, runs: str, examples: Sequence[str]
+) -> argparse.ArgumentParser:
+    command = _add(commands, name, runs, examples)
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="folder that kdsearch pick wrote")
+    return command
+
+
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=count, metavar="N", help="worker processes (default: from the study file)")
+    volume = command.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="print errors and the result only")
+    volume.add_argument("-v", "--verbose", action="store_true", help="print a debug log")
+
+
+def _run(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["studies/quickstart.yaml", "mystudy.yaml --trials 60 --workers 2"]
+    run = _add_for_study(commands, "run", "run.run_study", examples)
+    run.add_argument("--trials", type=count, metavar="N", help="trials in total (default: from the study file)")
+    run.add_argument("--profile", action="store_true", help="at the end, show where the time went")
+    _add_workers(run)
+
+
+def _check(commands: Commands[argparse.ArgumentParser]) -> None:
+    check = _add_for_study(
+        commands, "check", "study_file.run_check", ["mystudy.yaml", "mystudy.yaml --places"], data=False
     )
-    _add_data(run)
-    run.add_argument("--profile", action="store_true", help="say at the end where the search's time went")
+    text = "also open the Optuna database, MLflow and the checkpoint folder"
+    check.add_argument("--places", action="store_true", help=text)
 
 
-def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        metavar="[NAME=]FOLDER",
-        help="where a source's images lie, instead of the study file's folder",
-    )
+def _data(commands: Commands[argparse.ArgumentParser]) -> None:
+    data = _add_for_study(commands, "data", "study_file.run_data", ["mystudy.yaml", "mystudy.yaml --out images.html"])
+    data.add_argument("--out", type=Path, metavar="FILE", help="HTML page to write (default: STUDY-data.html)")
 
 
-def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    audit = _add_study(commands, "data", "show what a study's images are, and which of them to look at")
-    audit.add_argument("--out", type=Path, metavar="FILE", help="where the page goes; STUDY-data.html unless given")
-    _add_data(audit)
-
-
-def _add_front(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    front = _add_study(commands, "front", "show the students that no other student beats")
+def _front(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["mystudy.yaml", "mystudy.yaml --png front.png"]
+    front = _add_for_study(commands, "front", "results.run_front", examples)
     form = front.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="as JSON")
-    form.add_argument("--csv", action="store_true", help="as CSV")
-    front.add_argument("--html", type=Path, metavar="FILE", help="write the interactive chart there")
-    _add_data(front)
-
-
-def _add_confirm(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    confirm = _add_study(commands, "confirm", "train the likely front again, over folds, beside undistilled twins")
-    confirm.add_argument("--dry-run", action="store_true", help="show the plan and its cost; seal and train nothing")
-    confirm.add_argument(
-        "--repetitions", type=_positive, metavar="N", help="how often, instead of the study file's number; 3 for claims"
+    form.add_argument(
+        "--all", action="store_true", help="list every student on the front, also those nobody would pick"
     )
-    confirm.add_argument(
-        "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
-    )
-    confirm.add_argument("--new-plan", action="store_true", help="seal another plan beside the one that is sealed")
-    confirm.add_argument("--json", action="store_true", help="the answers as JSON")
-    _add_data(confirm)
+    form.add_argument("--json", action="store_true", help="print the whole front as JSON")
+    form.add_argument("--csv", action="store_true", help="print the whole front as CSV")
+    front.add_argument("--html", type=Path, metavar="FILE", help="also write an interactive chart (default: none)")
+    front.add_argument("--png", type=Path, metavar="FILE", help="also write a chart as an image (default: none)")
 
 
-def _add_test(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    test = _add_study(commands, "test", "score the locked test images, once, by a student trained on all others")
-    test.add_argument("--trial", type=_number, metavar="N", required=True, help="whose recipe")
-    test.add_argument("--dry-run", action="store_true", help="show the plan and its cost; open and train nothing")
-    test.add_argument("--again", action="store_true", help="open the test images though they were opened; counted")
-    test.add_argument(
-        "--workers", type=_positive, metavar="N", help="worker processes, instead of the study file's number"
-    )
-    test.add_argument("--json", action="store_true", help="what the images say as JSON")
-    _add_data(test)
-
-
-def _add_pick(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    pick = _add_study(commands, "pick", "choose a student and write it to a folder, ready to be shipped")
-    budget = pick.add_argument_group("budget, all of it must hold")
-    budget.add_argument("--params", type=_quantity, metavar="N", help="most parameters, such as 820k")
-    budget.add_argument("--macs", type=_quantity, metavar="N", help="most multiply-adds for one image, such as 50M")
-    budget.add_argument("--latency", type=_milliseconds, metavar="MS", help="most ms an image, ONNX on one thread")
-    budget.add_argument("--file-size", type=_quantity, metavar="BYTES", help="largest ONNX file, such as 300k")
-    budget.add_argument("--min-dice", type=_fraction, metavar="D", help="least Dice, from 0 to 1")
-    budget.add_argument(
-        "--min-specificity",
-        type=_fraction,
-        metavar="E",
-        help="least share of images without a lesion left empty, 0 to 1",
-    )
-    rule = pick.add_argument_group("rule").add_mutually_exclusive_group()
-    rule.add_argument("--best", action="store_true", help="the best Dice (unless another rule is named)")
-    rule.add_argument("--smallest-within", type=_fraction, metavar="D", help="the smallest within D of the best Dice")
-    rule.add_argument("--knee", action="store_true", help="where more parameters begin to buy little")
-    rule.add_argument("--trial", type=_number, metavar="N", help="this one")
-    pick.add_argument(
-        "--refit", action="store_true", help="the weights that kdsearch test trained on all but the locked images"
-    )
-    pick.add_argument("--out", type=Path, metavar="FOLDER", help="where to put it; picked/STUDY-TRIAL unless given")
-    pick.add_argument("--with-preprocessing", action="store_true", help="ONNX files that take raw pixels of any size")
-    pick.add_argument(
-        "--int8-bound",
-        type=_fraction,
-        default=0.01,
-        metavar="D",
-        help="most Dice the 8-bit file may lose unmarked; 0.01",
-    )
-    pick.add_argument("--no-registry", action="store_true", help="leave MLflow's model registry alone")
-    pick.add_argument("--json", action="store_true", help="say what was picked as JSON, and ask nothing")
-    _add_data(pick)
-
-
-def _add_folder(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that kdsearch pick wrote")
-    return command
-
-
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = _add_study(commands, "report", "write a study as one HTML file that opens with no network")
-    report.add_argument("--out", type=Path, metavar="FILE", help="where to; STUDY-report.html unless given")
-    form = report.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="print its tables in Markdown instead")
-    form.add_argument("--latex", action="store_true", help="print its tables for LaTeX (booktabs) instead")
-    _add_data(report)
-
-
-def _add_ui(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "serve MLflow's pages on a study's record, until Ctrl-C"
-    ui = commands.add_parser("ui", help=text, description=text[0].upper() + text[1:] + ".")
-    ui.add_argument("study", type=Path, nargs="?", metavar="STUDY", help="a study file; without it, the whole record")
+def _ui(commands: Commands[argparse.ArgumentParser]) -> None:
+    ui = _add(commands, "ui", "results.run_ui", ["mystudy.yaml --open", "--port 8080"])
+    ui.add_argument("study", type=Path, nargs="?", metavar="STUDY", help="study file (default: show all studies)")
     ui.add_argument("--open", action="store_true", help="open the front in a browser")
-    ui.add_argument("--port", type=_port, metavar="N", help="5000, or a free one if that is taken")
+    ui.add_argument("--port", type=port, metavar="N", help="port of the server (default: 5000, or a free one)")
 
 
-def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    bench = _add_folder(commands, "bench", "measure a picked student's latency on this machine")
-    bench.add_argument("--json", action="store_true", help="as JSON")
+def _report(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["mystudy.yaml", "mystudy.yaml --latex > tables.tex"]
+    report = _add_for_study(commands, "report", "results.run_report", examples)
+    report.add_argument("--out", type=Path, metavar="FILE", help="HTML file to write (default: STUDY-report.html)")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print the tables in Markdown instead")
+    form.add_argument("--latex", action="store_true", help="print the tables for LaTeX (booktabs) instead")
 
 
-def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    predict = _add_folder(commands, "predict", "mark the lesions in images with a picked student")
+def _confirm(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["mystudy.yaml --dry-run", "mystudy.yaml --repetitions 3"]
+    confirm = _add_for_study(commands, "confirm", "confirm.run_confirm", examples)
+    confirm.add_argument("--dry-run", action="store_true", help="show the plan and its cost; store and train nothing")
+    text = "repetitions of the folds; use 3 for publishable claims (default: from the study file)"
+    confirm.add_argument("--repetitions", type=count, metavar="N", help=text)
+    text = "make another plan, although one is stored; reports count the plans"
+    confirm.add_argument("--new-plan", action="store_true", help=text)
+    confirm.add_argument("--json", action="store_true", help="print the results as JSON")
+    _add_workers(confirm)
+
+
+def _test(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["mystudy.yaml --trial 7 --dry-run", "mystudy.yaml --trial 7"]
+    test = _add_for_study(commands, "test", "confirm.run_test", examples)
+    text = "trial whose settings are trained on all other images (required)"
+    test.add_argument("--trial", type=trial, metavar="N", required=True, help=text)
+    test.add_argument("--dry-run", action="store_true", help="show the plan and its cost; score and train nothing")
+    test.add_argument("--again", action="store_true", help="use the test images again (reports show how often)")
+    test.add_argument("--json", action="store_true", help="print the results as JSON")
+    _add_workers(test)
+
+
+def _pick(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["mystudy.yaml --params 50k", "mystudy.yaml --trial 7 --out picked/best"]
+    pick = _add_for_study(commands, "pick", "pick.run_pick", examples)
+    pick.description = f"{pick.description}\nWithout budget and rule, you choose in the terminal with the arrow keys."
+    budget = pick.add_argument_group("budget (all limits must hold; default: none)")
+    budget.add_argument("--params", type=quantity, metavar="N", help="most parameters, such as 820k")
+    budget.add_argument("--macs", type=quantity, metavar="N", help="most multiply-adds per image, such as 50M")
+    text = "most milliseconds per image, in ONNX on one thread of this machine"
+    budget.add_argument("--latency", type=milliseconds, metavar="MS", help=text)
+    budget.add_argument("--file-size", type=quantity, metavar="BYTES", help="largest ONNX file, such as 300k")
+    budget.add_argument("--min-dice", type=fraction, metavar="D", help="lowest Dice, 0 to 1")
+    text = "lowest share of negative images with an empty prediction, 0 to 1"
+    budget.add_argument("--min-specificity", type=fraction, metavar="S", help=text)
+    budget.add_argument("--min-empty-share", action=Renamed, now="--min-specificity")  # old name
+    rule = pick.add_argument_group("rule").add_mutually_exclusive_group()
+    rule.add_argument("--best", action="store_true", help="the best Dice (default)")
+    text = "the smallest student within D of the best Dice; 0.01 is one Dice point"
+    rule.add_argument("--smallest-within", type=fraction, metavar="D", help=text)
+    text = "the knee of the curve, beyond which more parameters gain little Dice"
+    rule.add_argument("--knee", action="store_true", help=text)
+    rule.add_argument("--trial", type=trial, metavar="N", help="the student of this trial")
+    export = pick.add_argument_group("export")
+    text = "folder to write (default: picked/STUDY-TRIAL)"
+    export.add_argument("--out", type=Path, metavar="FOLDER", help=text)
+    text = "export the weights that kdsearch test trained on all but the locked images"
+    export.add_argument("--refit", action="store_true", help=text)
+    text = "write ONNX files that take raw pixels of any size"
+    export.add_argument("--with-preprocessing", action="store_true", help=text)
+    text = "warn if the 8-bit model loses more Dice than this (default: 0.01, one Dice point)"
+    export.add_argument("--int8-bound", type=fraction, default=0.01, metavar="D", help=text)
+    export.add_argument("--no-latency", action="store_true", help="do not measure the latency on this machine")
+    export.add_argument("--no-registry", action="store_true", help="do not register the student in MLflow")
+    export.add_argument("--json", action="store_true", help="print the result as JSON, and ask nothing")
+
+
+def _predict(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["picked/mystudy-7 scans/*.png", "picked/mystudy-7 scans --out masks"]
+    predict = _add_for_folder(commands, "predict", "student.run_predict", examples)
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or quoted patterns")
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
-    predict.add_argument("--probabilities", action="store_true", help="also as grey pictures of 16 bits")
+    text = "folder for masks and overlays (default: predictions)"
+    predict.add_argument("--out", type=Path, default=Path("predictions"), metavar="FOLDER", help=text)
+    predict.add_argument("--probabilities", action="store_true", help="also write probabilities as 16-bit PNG")
     _add_runtime(predict)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    evaluate = _add_folder(commands, "evaluate", "score a picked student on a data set")
-    evaluate.add_argument("--data", required=True, metavar="READER=FOLDER", help="such as busi=data/busi, or phantom")
-    evaluate.add_argument("--on-invalid", choices=("error", "skip"), default="error", help="what bad files lead to")
-    evaluate.add_argument("--unseen", action="store_true", help="leave out images it was trained on or chosen by")
-    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write a row an image there")
+def _evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
+    examples = ["picked/mystudy-7 busi=data/busi", "picked/mystudy-7 folder=scans --unseen --out scores.csv"]
+    evaluate = _add_for_folder(commands, "evaluate", "student.run_evaluate", examples)
+    text = "data set: a reader and its folder, such as busi=data/busi, or phantom"
+    evaluate.add_argument("dataset", metavar="READER=FOLDER", help=text)
+    evaluate.add_argument("--data", action=Renamed, now="the data set after the folder, as READER=FOLDER")
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="CSV file with one row per image (default: none)")
+    evaluate.add_argument("--csv", action=Renamed, now="--out FILE")
+    text = "leave out images that were used to train or choose the student"
+    evaluate.add_argument("--unseen", action="store_true", help=text)
+    text = "what to do with unreadable or mismatched files (default: error)"
+    evaluate.add_argument("--on-invalid", choices=("error", "skip"), default="error", help=text)
+    evaluate.add_argument("--on-defect", action=Renamed, now="--on-invalid")  # old name
     _add_runtime(evaluate)
 
 
 def _add_runtime(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--runtime", choices=("onnx", "int8", "torch"), default="onnx", help="which of the folder's models; onnx"
-    )
+    text = "which model of the folder to run (default: onnx)"
+    command.add_argument("--runtime", choices=("onnx", "int8", "torch"), default="onnx", help=text)
 
 
-def _positive(text: str) -> int:
-    number = _digits(text)
-    if not 1 <= number <= MOST:
-        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a whole number from 1 to {MOST:,}")
-    return number
+def _bench(commands: Commands[argparse.ArgumentParser]) -> None:
+    bench = _add_for_folder(commands, "bench", "bench.run_bench", ["picked/mystudy-7"])
+    bench.add_argument("--json", action="store_true", help="print the latencies as JSON")
 
 
-def _port(text: str) -> int:
-    number = _digits(text)
-    if not 1 <= number <= LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a port; write a number from 1 to {LAST_PORT}")
-    return number
-
-
-def _number(text: str) -> int:
-    number = _digits(text)
-    if not 0 <= number <= MOST:
-        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a trial's number")
-    return number
-
-
-def _digits(text: str) -> int:
-    """The number that the digits 0 to 9 write; -1 for anything else, and for more digits than are of use."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else -1
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…")
-
-
-def _milliseconds(text: str) -> float:
-    try:
-        value = float(text.removesuffix("ms"))
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it as 5ms or 0.8")
-    return value
-
-
-def _quantity(text: str) -> int:
-    from kdsearch.config.quantity import parse_quantity
-    from kdsearch.errors import KdsearchError
-
-    try:
-        quantity = parse_quantity(text)
-    except KdsearchError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if quantity < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be above zero")
-    return quantity
-
-
-def _fraction(text: str) -> float:
-    try:
-        fraction = float(text)
-    except ValueError:
-        fraction = -1.0
-    if not 0 <= fraction <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return fraction
+def _rest(commands: Commands[argparse.ArgumentParser]) -> None:
+    """The commands of the group Maintenance."""
+    _add_for_study(commands, "sync", "results.run_sync", ["mystudy.yaml"])
+    schema = _add(commands, "schema", "study_file.run_schema", ["> study.schema.json", "--markdown"])
+    schema.add_argument("--markdown", action="store_true", help="print all settings as Markdown tables instead")
+    _add(commands, "doctor", "doctor.run_doctor", [""])

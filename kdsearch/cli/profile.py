@@ -1,8 +1,11 @@
-"""Where a search's time went, from the driver's events: ``kdsearch run --profile``."""
+"""Where a search's time went, measured from its events: ``kdsearch run --profile``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from kdsearch.campaign.events import DriverEvent, JobStarted, SearchStarted, TrialEnded
 from kdsearch.trials.recipe import Recipe
@@ -13,12 +16,12 @@ from kdsearch.workers.jobs import EpochEnded
 
 @dataclass(slots=True)
 class Profile:
-    """Seconds of workers, split into training and what else they were spent on."""
+    """Seconds of workers, split into training and everything else."""
 
     began: float | None = None
     now: float = 0.0
     workers: int = 0
-    """Most trials that ran at once."""
+    """Most trials that ran at the same time."""
     training: float = 0.0
     trials: int = 0
     _started: dict[str, float] = field(default_factory=dict)
@@ -28,7 +31,7 @@ class Profile:
     """When the newest trial started, and the seconds of running trials until then."""
 
     def handle(self, event: DriverEvent, *, now: float) -> None:
-        """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
+        """Takes an event into account; ``now`` is in seconds of a monotonic clock."""
         self._running_s += len(self._started) * (now - self.now)
         self.now = now
         match event:
@@ -51,8 +54,11 @@ class Profile:
             self.training += self._trained.pop(job)
             self.trials += 1
 
-    def lines(self) -> list[str]:
-        """The account; empty where nothing was trained."""
+    def shares(self) -> list[tuple[str, float]]:
+        """Overheads in % of the training time per worker; empty if nothing was trained.
+
+        The first is the sum of the others.
+        """
         if self.began is None or not self.training:
             return []
         wall = self.now - self.began
@@ -61,13 +67,24 @@ class Profile:
         around_training = (self._running_s - self.training) / self.workers
         since_last_start = self.now - self._last_start[0]
         nothing_left = since_last_start - (self._running_s - self._last_start[1]) / self.workers
-        each = self.training / self.trials
-        parts = (wall - ideal, around_training, without_trial - nothing_left, nothing_left)
-        shares = [100 * seconds / ideal for seconds in parts]
-        return [
-            f"profile: {wall:.1f} s of search for {self.trials} trials on {self.workers} worker(s), {each:.1f} s each",
-            f"  {shares[0]:.1f} % more than training alone, which is {ideal:.1f} s a worker; of that",
-            f"  {shares[1]:.1f} % with a trial but not training: workers starting, scoring, waiting for the driver",
-            f"  {shares[2]:.1f} % without a trial: before the first, between two",
-            f"  {shares[3]:.1f} % without a trial at the end, while the last ones ran and after them",
-        ]
+        parts = (
+            ("all overhead", wall - ideal),
+            ("in a trial, not training: start-up, scoring, waiting", around_training),
+            ("between trials", without_trial - nothing_left),
+            ("idle at the end, while the last trials ran", nothing_left),
+        )
+        return [(name, 100 * seconds / ideal) for name, seconds in parts]
+
+    def table(self) -> Table | None:
+        """For the terminal; None if nothing was trained."""
+        shares = self.shares()
+        if self.began is None or not shares:
+            return None
+        wall, each = self.now - self.began, self.training / self.trials
+        title = f"Profile: {wall:.1f} s for {self.trials} trials of {each:.1f} s on {self.workers} worker(s)"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("overhead")
+        table.add_column("% of training time", justify="right", no_wrap=True)
+        for name, share in shares:
+            table.add_row(name, f"{share:.1f}")
+        return table

@@ -1,9 +1,11 @@
-"""What a person watching a study wants to know, kept up to date from the driver's events."""
+"""The state of a run, a confirmation or a test, kept up to date from its events."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TypeAlias
 
 from kdsearch.campaign.events import (
     DataReady,
@@ -16,116 +18,120 @@ from kdsearch.campaign.events import (
     TrackingRestored,
     TrainingTeachers,
     TrialEnded,
-    Trouble,
     Waiting,
 )
-from kdsearch.distill.teacher_folder import TrainedTeacher
+from kdsearch.config.quantity import format_quantity
+from kdsearch.confirm.driver import ConfirmEvent, FoldScored, MemberDropped, PlanFixed
+from kdsearch.confirm.plan import Plan, Repeat
+from kdsearch.confirm.store import TEACHER, FoldResult
 from kdsearch.statistics.power import least_difference
 from kdsearch.trials.recipe import Recipe
-from kdsearch.trials.record import EpochReport, Student, TrialRecord, makes_teacher, students_of, trial_of_job
+from kdsearch.trials.record import (
+    EpochReport,
+    Student,
+    TrialRecord,
+    describe_job,
+    makes_teacher,
+    students_of,
+)
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
 
-SIZE_CLASSES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", None))
-
-
-def what_is_known(ready: DataReady) -> list[str]:
-    """Lines on what the images are good for."""
-    lines, part = [what_images_show(ready.lesions)], ready.materials.unlabelled
-    if part is not None:
-        left_out = len(part.whole.infos) - len(part.positions)
-        lines.append(
-            f"unlabelled {len(part.positions)} images of {', '.join(part.sources)}"
-            + (f"; {left_out} that belong together with validation or test images are left out" if left_out else "")
-        )
-    remarks = [*ready.materials.dataset.remarks, *(part.whole.remarks if part is not None else ())]
-    if said := [str(remark) for remark in remarks if not remark.quiet]:
-        lines.append(f"files     {'; '.join(said)}; kdsearch data names them")
-    if ready.caution:
-        lines.append(f"caution   {ready.caution}")
-    return lines
-
-
-def what_images_show(lesions: int) -> str:
-    """How far apart two students must be for the validation images to tell them apart."""
-    points = 100 * least_difference(lesions)
-    return (
-        f"images    {lesions} with a lesion compare students; less than about {points:.1f} points of Dice apart, two "
-        "are likely to pass for equal"
-    )
+Event: TypeAlias = DriverEvent | ConfirmEvent
 
 
 @dataclass(slots=True)
-class Running:
-    """A trial that is being trained."""
+class Training:
+    """A network that is being trained."""
 
-    recipe: Recipe
-    cost: Cost
+    network: str
+    """Distillation target and size of a trial's student; empty for other networks."""
     report: EpochReport | None = None
-    failure: str = ""
+    problem: str = ""
+    """Why it has no checkpoint; empty if it has one."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """The state of a study as its events tell it."""
+    """What has been done, what is being trained and what is wrong; all times are seconds of one monotonic clock."""
 
     phase: str = "starting"
     teachers: tuple[str, ...] = ()
-    """Jobs of those that are trained."""
-    teacher_reports: dict[str, EpochReport] = field(default_factory=dict)
-    teacher_failures: dict[str, str] = field(default_factory=dict)
-    """Why a teacher has no checkpoint, if so."""
+    """Jobs of the teachers that are trained together."""
+    running: dict[str, Training] = field(default_factory=dict)
+    """By job."""
     ready: DataReady | None = None
-    target: int = 0
-    page: str | None = None
-    """The view of the front in MLflow; None where no search was needed."""
-    running: dict[int, Running] = field(default_factory=dict)
-    records: dict[int, TrialRecord] = field(default_factory=dict)
-    searching_since: float = 0.0
+    since: float = 0.0
+    """When the trainings of students began."""
     ended_here: int = 0
+    """Trainings of students that ended since then."""
     waiting: str = ""
-    """Why the study waits for its storage; empty while it does not."""
+    """What the study waits for; empty if it does not wait."""
     away: str = ""
-    """Why MLflow does not take the record; empty while it does."""
-    requeued: int = 0
-    """How often a job lost its worker here."""
+    """Why MLflow cannot be written to; empty if it can."""
+    lost: int = 0
+    """How often a worker died and its job was started again."""
 
-    def handle(self, event: DriverEvent, *, now: float) -> None:
-        """Takes one event into account; ``now`` is in seconds of any clock that does not go back."""
+    target: int = 0
+    """Trials of the search in total."""
+    page: str | None = None
+    """The view of the front in MLflow; None if there was nothing to search."""
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+
+    plan: Plan | None = None
+    """Of a confirmation or a test; None in a search."""
+    seconds: float = 0.0
+    """Estimated beforehand for the whole plan."""
+    results: dict[tuple[str, int, int], FoldResult] = field(default_factory=dict)
+    """By network, repetition and fold."""
+    dropped: set[str] = field(default_factory=set)
+
+    def handle(self, event: Event, *, now: float) -> None:
+        """Updates the state."""
+        self._handle_phase(event, now=now)
+        self._handle_training(event)
+        self._handle_trouble(event)
+
+    def _handle_phase(self, event: Event, *, now: float) -> None:
         match event:
             case LoadingData():
                 self.phase = "reading images, starting workers"
             case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
-            case EpochEnded(job=job, report=report) if makes_teacher(job):
-                self.phase, self.teacher_reports[job] = "training the teacher", report
             case DataReady():
-                self.phase, self.ready = "opening the record in MLflow", event
+                self.phase, self.ready, self.running = "opening MLflow", event, {}
             case SearchStarted(records=records, target=target, page=page):
-                self.phase, self.target, self.page, self.searching_since = "searching", target, page, now
+                self.phase, self.target, self.page, self.since = "searching", target, page, now
                 self.records |= {record.number: record for record in records}
+            case PlanFixed(prepared=prepared, results=results):
+                self.phase, self.plan, self.seconds, self.since = "confirming", prepared.plan, prepared.seconds, now
+                self.results = {(one.arm, one.repetition, one.fold): one for one in results}
+
+    def _handle_training(self, event: Event) -> None:
+        match event:
             case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost() as cost):
-                self.running[trial_of_job(job)] = Running(recipe, cost)
-            case JobStarted():
-                pass
+                self.running[job] = Training(f"{recipe.path}, {format_quantity(cost.params)} params")
+            case JobStarted(job=job):
+                self.running[job] = Training("")
             case EpochEnded(job=job, report=report):
-                self.running[trial_of_job(job)].report = report
+                self._progress(job, report)
             case TrialEnded(record=record):
-                self.running.pop(record.number, None)
+                self.running.pop(record.job, None)
                 self.records[record.number] = record
                 self.ended_here += record.outcome != "rejected"
-            case _:
-                self._handle_trouble(event)
+            case FoldScored(result=result):
+                self._score(result)
+            case MemberDropped(arm=arm):
+                self.dropped.add(arm)
 
-    def _handle_trouble(self, trouble: Trouble) -> None:
-        match trouble:
-            case CheckpointFailed(job=job, reason=reason):
-                self._fail_checkpoint(job, reason)
+    def _handle_trouble(self, event: Event) -> None:
+        match event:
+            case CheckpointFailed(job=job, reason=reason) if reason or job in self.running:
+                self.running.setdefault(job, Training("")).problem = reason
             case Requeued(job=job):
-                if not makes_teacher(job):
-                    self.running.pop(trial_of_job(job), None)
-                self.requeued += 1
+                self.running.pop(job, None)
+                self.lost += 1
             case Waiting(reason=reason, what=what):
                 self.waiting = f"{what} ({reason})"
             case Resumed():
@@ -135,11 +141,24 @@ class Progress:
             case TrackingRestored():
                 self.away = ""
 
-    def _fail_checkpoint(self, job: str, reason: str) -> None:
-        if makes_teacher(job):
-            self.teacher_failures[job] = reason
-        else:
-            self.running[trial_of_job(job)].failure = reason
+    def _progress(self, job: str, report: EpochReport) -> None:
+        if makes_teacher(job) and self.plan is None:
+            self.phase = "training the teacher"
+        self.running.setdefault(job, Training("")).report = report
+        if self.plan is not None and report.epoch >= report.epochs:
+            del self.running[job]
+
+    def _score(self, result: FoldResult) -> None:
+        if result.arm == TEACHER or self.plan is None:
+            return
+        self.results[result.arm, result.repetition, result.fold] = result
+        self.ended_here += 1
+        repeat = Repeat(arm=self.plan.arm(result.arm), repetition=result.repetition, fold=result.fold)
+        self.running.pop(self.plan.job(repeat), None)  # a training that failed before its last epoch
+
+    def name_of(self, job: str) -> str:
+        """``trial 7``, or ``teacher 2 of 5``."""
+        return describe_job(job, self.teachers)
 
     @property
     def counts(self) -> Counter[str]:
@@ -148,26 +167,71 @@ class Progress:
 
     @property
     def students(self) -> tuple[Student, ...]:
-        """Finished trials."""
+        """The search's finished students."""
         return students_of(tuple(self.records.values()))
 
     @property
-    def teacher(self) -> TrainedTeacher | None:
-        """The teacher, once it is there."""
-        return self.ready.materials.teacher if self.ready else None
+    def done(self) -> int:
+        """Trainings of students that have ended; rejected trials were not trained."""
+        return len(self.results) if self.plan is not None else self.counts.total() - self.counts["rejected"]
 
-    def best_by_size(self) -> list[tuple[str, Student]]:
-        """The best student of each size class that has one."""
-        best: dict[str, Student] = {}
-        for student in self.students:
-            name = next(name for name, most in SIZE_CLASSES if most is None or student.scores.params <= most)
-            if name not in best or student.scores.dice > best[name].scores.dice:
-                best[name] = student
-        return [(name, best[name]) for name, _ in SIZE_CLASSES if name in best]
+    @property
+    def total(self) -> int:
+        """Trainings of students, done and still to do."""
+        if self.plan is None:
+            return self.target
+        skipped = sum(
+            repeat.arm.id in self.dropped and (repeat.arm.id, repeat.repetition, repeat.fold) not in self.results
+            for repeat in self.plan.repeats()
+        )
+        return sum(1 for _ in self.plan.repeats()) - skipped
 
     def seconds_left(self, *, now: float) -> float | None:
-        """An estimate from the pace since the search began here; None before a trial has ended."""
-        if not self.ended_here:
-            return None
-        counted = self.counts.total() - self.counts["rejected"]
-        return (now - self.searching_since) / self.ended_here * max(0, self.target - counted)
+        """From the pace so far; before that from the plan's estimate, or None in a search."""
+        left = max(0, self.total - self.done)
+        if self.ended_here:
+            return (now - self.since) / self.ended_here * left
+        return None if self.plan is None else self.seconds * left / max(1, self.total)
+
+    def mean_dice(self, arm: str) -> float | None:
+        """Of one network over the folds so far, at training resolution."""
+        dice = [one.scores.dice for one in self.results.values() if one.arm == arm and one.scores is not None]
+        return fmean(dice) if dice else None
+
+    def folds_done(self, arm: str) -> int:
+        """Of one network, over all repetitions."""
+        return sum(one.arm == arm for one in self.results.values())
+
+
+def facts_about_images(ready: DataReady) -> list[str]:
+    """Lines about the images: how small a difference they can show, how many are unlabelled, what was left out."""
+    lines, part = [noise_of(ready.lesions)], ready.materials.unlabelled
+    if part is not None:
+        left_out = len(part.whole.infos) - len(part.positions)
+        lines.append(
+            f"unlabelled {len(part.positions)} images from {', '.join(part.sources)}"
+            + (f"; {left_out} that belong to validation or test images are left out" if left_out else "")
+        )
+    remarks = [*ready.materials.dataset.remarks, *(part.whole.remarks if part is not None else ())]
+    if said := [str(remark) for remark in remarks if not remark.quiet]:
+        lines.append(f"files     {'; '.join(said)}; kdsearch data lists them")
+    if ready.caution:
+        lines.append(f"warning   {ready.caution}")
+    return lines
+
+
+def noise_of(lesions: int) -> str:
+    """Which differences of Dice so many validation images cannot show."""
+    points = 100 * least_difference(lesions)
+    return (
+        f"images    {lesions} validation images with a lesion: differences below about {points:.1f} Dice points are "
+        "within noise"
+    )
+
+
+def duration(seconds: float) -> str:
+    """``1 h 05 min``, ``12 min`` or ``40 s``."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min" if minutes else f"{round(seconds)} s"

@@ -1,4 +1,4 @@
-"""Walks the front with the arrow keys, one student at a time."""
+"""Lets the user walk along the front with the arrow keys and pick a student."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from kdsearch.trials.record import Student
 UP, DOWN = (readchar.key.UP, "k"), (readchar.key.DOWN, "j")
 TAKE = (readchar.key.ENTER, "\n", "\r")
 LEAVE = ("q", readchar.key.CTRL_C, *(readchar.key.ESC + key for key in ("q", readchar.key.ESC, readchar.key.CTRL_C)))
-"""After Esc, which begins an arrow key's code too, readchar waits for another key."""
-KEYS = Text("↑ ↓ walk · Enter picks · q leaves", style="dim")
+"""After Esc, with which the code of an arrow key starts too, readchar waits for another key."""
+KEYS = Text("↑ ↓ move · Enter pick · q quit", style="dim")
 FRAME = 6
-"""Lines beside rows and details: keys, title, head, three rules."""
+"""Lines in addition to rows and details: keys, title, head, three rules."""
 CURSOR = 5
-"""Letters of the cursor's column, borders included."""
+"""Width of the cursor's column with its borders."""
 FEWEST = 3
-"""Students that are shown however low the terminal is."""
+"""Students that are shown even in a very low terminal."""
 
 
 def walk(
@@ -39,7 +39,7 @@ def walk(
     console: Console,
     read: Callable[[], str] = readchar.readkey,
 ) -> int | None:
-    """The number of the student that Enter was pressed on; None where the person left. Members are smallest first."""
+    """The trial on which Enter was pressed; None if the user quit. Members are smallest first."""
     place = len(members) // 2
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
@@ -58,13 +58,13 @@ def walk(
 
 
 def _page(members: Sequence[Student], place: int, details: Text, *, console: Console) -> Group:
-    """As many students around the one at ``place`` as the terminal has lines for."""
+    """As many students around ``place`` as fit the height of the terminal."""
     room = max(FEWEST, console.height - FRAME - len(console.render_lines(details)) - 1)
     start = min(max(0, place - room // 2), max(0, len(members) - room))
     shown = range(start, min(start + room, len(members)))
     counted = "" if len(shown) == len(members) else f", {start + 1} to {shown.stop} of {len(members)}"
-    head, *rows = _narrowed(front_cells(members), width=console.width)
-    table = Table(title=f"Front{counted}")
+    head, *rows = _narrowed(front_cells(members, brief=True), width=console.width)
+    table = Table(title=f"Pareto front{counted}")
     for name in ("", *head):
         table.add_column(name, no_wrap=True)
     for index in shown:
@@ -74,7 +74,7 @@ def _page(members: Sequence[Student], place: int, details: Text, *, console: Con
 
 
 def _narrowed(cells: list[tuple[str, ...]], *, width: int) -> list[tuple[str, ...]]:
-    """As many columns, from the first, as the terminal has room for beside the cursor's."""
+    """As many columns, from the first, as fit the width of the terminal next to the cursor's."""
     room, columns = width - CURSOR, 0
     for column in zip(*cells, strict=True):
         room -= max(len(cell) for cell in column) + 3
@@ -85,14 +85,14 @@ def _narrowed(cells: list[tuple[str, ...]], *, width: int) -> list[tuple[str, ..
 
 
 def _details(member: Student, study: StudyConfig, home: Path) -> Text:
-    """What was searched of its recipe, a line a section, and where its pictures are."""
+    """The searched settings, one line per section, and where the overlays are."""
     searched = {name: value for name, value in member.recipe.settings().items() if name in dimensions(study)}
     lines = [
         f"{section}: " + ", ".join(f"{name.partition('.')[2]} {searched[name]}" for name in names)
         for section, names in groupby(sorted(searched, key=_section), key=_section)
     ]
     overlay = overlays_path(home, study.name, member.job)
-    lines.append(f"overlays: {overlay if overlay.is_file() else 'made when it is picked'}")
+    lines.append(f"overlays: {overlay if overlay.is_file() else 'written when the student is picked'}")
     return Text("\n".join(lines))
 
 

@@ -189,7 +189,7 @@ Architecture = Literal[
     "dpt",
 ]
 PRETRAINED_RATE = 0.1
-"""Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``docs/benchmarks.md``."""
+"""Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``docs/results/teachers.md``."""
 MAY_HAVE_SEEN = "whether it has learnt from the images that score is not known to kdsearch; if so, its Dice flatters it"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -13,36 +14,107 @@ from pydantic.fields import FieldInfo
 
 from kdsearch.config.ranges import FIXED, Choice, FloatRange, IntRange, Section
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.training import TeacherTraining, TrainingSpec
 from kdsearch.markdown import markdown_table
 
 RANGES = (Choice, IntRange, FloatRange)
 HEAD = ("key", "takes", "default", "meaning")
 WORDS = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}
 BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
+TAGS = ("reader", "loss", "family", "kind")
+"""Keys whose value selects one of several sections."""
+TOP = "study"
+"""The part with the keys at the top level."""
+WIDTH = 100
 
 
 def reference() -> str:
-    """A table a section, in the order of the file; sections within sections follow theirs."""
-    return "\n\n".join(_sections(StudyConfig, "")).replace("``", "`")
+    """All settings: one table per section, in the order of the file; nested sections follow their parent."""
+    return "\n\n".join(parts().values())
 
 
-def _sections(model: type[Section], name: str) -> Iterator[str]:
-    rows = [_row(key, field, searched=model.__name__.endswith("Space")) for key, field in model.model_fields.items()]
-    title = f"## `{name}`\n\n{_paragraph(model.__doc__)}\n\n" if name else ""
-    yield title + markdown_table(HEAD, rows)
-    for key, field in model.model_fields.items():
-        for inner in dict.fromkeys(_models(field.annotation)):
-            yield from _sections(inner, f"{name}.{key}{_told_apart_by(inner)}".lstrip("."))
+def parts() -> dict[str, str]:
+    """The settings by top-level section; the keys of the top level are called ``study``."""
+    found = {TOP: [_table(StudyConfig)]}
+    found |= {key: list(_sections(field, key, set())) for key, field in StudyConfig.model_fields.items()}
+    return {key: "\n\n".join(sections).replace("``", "`") for key, sections in found.items() if sections}
 
 
-def _told_apart_by(model: type[Section]) -> str:
-    """By which key, and which of its words, a section is told from others in its place; empty where it is alone."""
-    for key in ("reader", "loss", "family", "kind"):
-        field = model.model_fields.get(key)
-        if field is not None and field.is_required():
-            listed = "[…]" if key in ("reader", "loss") else ""
-            return f"{listed} of {key} {', '.join(typing.get_args(field.annotation))}"
-    return ""
+def _sections(field: FieldInfo, name: str, printed: set[type[Section]]) -> Iterator[str]:
+    """The sections that a key takes and those within them; a section with several names is printed once."""
+    models = [model for model in dict.fromkeys(_models(field.annotation)) if model not in printed]
+    terms = [model for model in models if "loss" in model.model_fields and _tag(model) == "loss"]
+    for model in models:
+        printed.add(model)
+        if model in terms[1:]:
+            continue
+        yield _terms(terms, name) if model in terms else f"## `{name}`{_choice(model)}\n\n{_described(model)}"
+        if model in terms:
+            continue
+        for key, inner in model.model_fields.items():
+            if not _is_repeated(model, key):
+                yield from _sections(inner, f"{name}.{key}", printed)
+
+
+def _described(model: type[Section]) -> str:
+    base = _taken_from(model)
+    shared = f"Takes all keys of {base}, without ranges, and:" if base else ""
+    return "\n\n".join(part for part in (_wrapped(model.__doc__), shared, _table(model)) if part)
+
+
+def _terms(models: list[type[Section]], name: str) -> str:
+    """The terms of a list: one row per loss, then one row per key with the losses that take it."""
+    required = [key for key, field in models[0].model_fields.items() if field.is_required()]
+    (compared,) = (key for key in required if key != "loss")
+    losses = []
+    keys: dict[str, list[tuple[str, FieldInfo]]] = {}
+    for model in models:
+        (loss,) = typing.get_args(model.model_fields["loss"].annotation)
+        places = ", ".join(f"`{place}`" for place in typing.get_args(model.model_fields[compared].annotation))
+        losses.append((f"`{loss}`", places, _paragraph(model.__doc__)))
+        for key, field in model.model_fields.items():
+            if key not in required:
+                keys.setdefault(key, []).append((loss, field))
+    rows = []
+    for key, users in keys.items():
+        fields = [field for _, field in users]
+        taken = max((_takes(field) for field in fields), key=len)
+        default = " or ".join(dict.fromkeys(_default(field) for field in fields))
+        by = "all" if len(users) == len(models) else ", ".join(f"`{loss}`" for loss, _ in users)
+        rows.append((f"`{key}`", taken, default, by, _paragraph(fields[0].description)))
+    return (
+        f"## `{name}[…]`\n\nA list of terms. Each names what it compares (`{compared}`) and by which `loss`.\n\n"
+        + markdown_table(("loss", compared, "meaning"), losses)
+        + "\n\n"
+        + markdown_table(("key", "takes", "default", "losses", "meaning"), rows)
+    )
+
+
+def _table(model: type[Section]) -> str:
+    searched = model.__name__.endswith("Space")
+    rows = [_row(key, field, searched=searched) for key, field in model.model_fields.items()]
+    return markdown_table(HEAD, [row for row in rows if not _is_repeated(model, row[0].strip("`"))])
+
+
+def _taken_from(model: type[Section]) -> str:
+    """The section whose keys the model repeats: the teacher's training, which is the students' without ranges."""
+    return "[`training`](training.md)" if model is TeacherTraining else ""
+
+
+def _is_repeated(model: type[Section], key: str) -> bool:
+    return bool(_taken_from(model)) and key in TrainingSpec.model_fields
+
+
+def _tag(model: type[Section]) -> str:
+    """The key by whose value a section is selected; empty if there is no choice."""
+    return next((key for key in TAGS if key in model.model_fields and model.model_fields[key].is_required()), "")
+
+
+def _choice(model: type[Section]) -> str:
+    """In a heading: for which values of that key the section is used."""
+    if not (key := _tag(model)):
+        return ""
+    return f", {key} {', '.join(f'`{word}`' for word in typing.get_args(model.model_fields[key].annotation))}"
 
 
 def _row(key: str, field: FieldInfo, *, searched: bool) -> tuple[str, str, str, str]:
@@ -75,7 +147,7 @@ def _parts(annotation: Any) -> Iterator[str]:
     elif annotation in WORDS:
         yield WORDS[annotation]
     elif isinstance(annotation, type) and issubclass(annotation, Section) and not issubclass(annotation, RANGES):
-        yield "a section, below"
+        yield "a section"
 
 
 def _bounds(metadata: tuple[Any, ...]) -> Iterator[Any]:
@@ -86,7 +158,7 @@ def _bounds(metadata: tuple[Any, ...]) -> Iterator[Any]:
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "must be given"
+        return "required"
     value = field.default
     if isinstance(value, Section) or (isinstance(value, tuple) and any(isinstance(part, Section) for part in value)):
         return ""
@@ -112,3 +184,7 @@ def _walk(annotation: Any) -> Iterator[Any]:
 
 def _paragraph(text: str | None) -> str:
     return " ".join((text or "").split())
+
+
+def _wrapped(text: str | None) -> str:
+    return textwrap.fill(_paragraph(text), WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -135,6 +135,8 @@ def _outlines(d: Description) -> str:
 
 
 def _sizes(d: Description) -> str:
+    if not d.latency:
+        return "## Latency\n\nNot measured when this student was picked; `kdsearch bench` measures it."
     rows = (
         (
             t.runtime,

@@ -79,6 +79,8 @@ class Form:
     """Whether grey, resize and scale go into the graph."""
     int8_bound: float
     """Most Dice the eight-bit model may lose before it is marked."""
+    latency: bool = True
+    """Whether its latency is measured on this machine."""
 
 
 def ship_student(
@@ -106,7 +108,7 @@ def ship_student(
         (beside / "overlays.png").write_bytes(overlays)
         (beside / "environment.txt").write_text(installed_packages(), encoding="utf-8")
         (beside / SEEN).write_text(provenance.seen, encoding="utf-8")
-        latency = _latency(network, beside, size=study.data.size)
+        latency = _latency(network, beside, size=study.data.size) if form.latency else []
         files = _digests(beside)
         description = _describe(
             student,
@@ -306,4 +308,6 @@ def _difference(found: Description, student: Student, *, weights: Path, form: Fo
         return f"it was written with{'' if found.onnx.preprocessing else 'out'} --with-preprocessing"
     if found.int8.bound != form.int8_bound:
         return f"it was written with --int8-bound {found.int8.bound:g}"
+    if form.latency and not found.latency:
+        return "it was written with --no-latency"
     return ""

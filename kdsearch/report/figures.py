@@ -1,40 +1,51 @@
-"""The report's charts, beside that of the front."""
+"""The report's other charts: learning curves, importances, hypervolume, groups, confirmation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from kdsearch.report.progress import Step
-from kdsearch.report.style import (
-    COLOURS,
-    EDGE_COLOUR,
+from kdsearch.front.dominance import hypervolume
+from kdsearch.report.charts import (
+    COLORS,
+    EDGE_COLOR,
     FADED,
-    LINE_COLOUR,
-    MARK_COLOUR,
-    colour_of,
+    LINE_COLOR,
+    MARK_COLOR,
+    color_of,
     paths_in_order,
     symbol_of,
 )
+from kdsearch.report.words import SIZES, size_class, size_name
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.record import Student, TrialRecord
 
-SIZES = (("up to 10k", 10_000), ("up to 100k", 100_000), ("up to 1M", 1_000_000), ("over 1M", float("inf")))
-"""Size classes by parameters."""
 ROLES = {
-    "member": ("member", "circle"),
-    "twin": ("its twin, not distilled", "circle-open"),
-    "undistilled": ("best undistilled student of the size", "triangle-up"),
+    "member": ("student on the front", "circle"),
+    "twin": ("its undistilled twin", "circle-open"),
+    "undistilled": ("best undistilled student of its size", "triangle-up"),
     "teacher": ("teacher", "star"),
 }
-"""Name and mark of what was confirmed."""
+"""Name and symbol of each role in a confirmation."""
 SHIFTED = 1.06
-"""By which a twin is drawn beside its member, so that both intervals are seen."""
+"""Factor by which a twin is moved to the right, so that its interval does not cover that of its student."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The hypervolume after a trial ended, and what it took to get there."""
+
+    trials: int
+    """Ended so far, without those rejected before training."""
+    compute_s: float
+    """Training time so far in seconds, summed over workers; includes stopped and failed trials."""
+    hypervolume: float
 
 
 def curves_figure(records: Sequence[TrialRecord], members: set[int]) -> go.Figure:
-    """Dice by epoch: the front's members in their path's colour, stopped trials to where they were stopped."""
+    """Dice by epoch of the students on the front, colored by path, and of stopped trials."""
     figure = go.Figure()
     named: set[str] = set()
     for record in records:
@@ -44,12 +55,12 @@ def curves_figure(records: Sequence[TrialRecord], members: set[int]) -> go.Figur
         group = "stopped" if stopped else record.recipe.path
         epochs = [report.epoch for report in record.curve]
         dice = [100 * report.dice for report in record.curve]
-        colour = LINE_COLOUR if stopped else colour_of(record.recipe.path)
+        color = LINE_COLOR if stopped else color_of(record.recipe.path)
         figure.add_scatter(
             x=epochs,
             y=dice,
             mode="lines",
-            line={"color": colour, "width": 1 if stopped else 2, "dash": "dot" if stopped else "solid"},
+            line={"color": color, "width": 1 if stopped else 2, "dash": "dot" if stopped else "solid"},
             opacity=FADED if stopped else 1.0,
             name=group,
             legendgroup=group,
@@ -62,11 +73,11 @@ def curves_figure(records: Sequence[TrialRecord], members: set[int]) -> go.Figur
                 x=epochs[-1:],
                 y=dice[-1:],
                 mode="markers",
-                marker={"symbol": "x", "size": 8, "color": MARK_COLOUR},
+                marker={"symbol": "x", "size": 8, "color": MARK_COLOR},
                 hovertemplate=f"trial {record.number}: {record.reason}<extra></extra>",
                 showlegend=False,
             )
-    return _finish(figure, "epoch", "Dice on the validation split, %")
+    return _finish(figure, "epoch", "Dice on the validation images, %")
 
 
 def importance_figure(importances: Mapping[str, float]) -> go.Figure:
@@ -77,10 +88,10 @@ def importance_figure(importances: Mapping[str, float]) -> go.Figure:
         x=[100 * fraction for _, fraction in rows],
         y=[name for name, _ in rows],
         orientation="h",
-        marker={"color": COLOURS["logits"]},
+        marker={"color": COLORS["logits"]},
         hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
     )
-    return _finish(figure, "fraction of the spread of Dice that it explains, %", "")
+    return _finish(figure, "share of the variance of Dice it explains, %", "")
 
 
 def hypervolume_figure(steps: Sequence[Step], *, by: str) -> go.Figure:
@@ -91,14 +102,14 @@ def hypervolume_figure(steps: Sequence[Step], *, by: str) -> go.Figure:
         x=x,
         y=[step.hypervolume for step in steps],
         mode="lines+markers",
-        line={"color": COLOURS["logits"], "shape": "hv"},
+        line={"color": COLORS["logits"], "shape": "hv"},
         marker={"size": 4},
     )
-    return _finish(figure, "trials" if by == "trials" else "minutes of training, all workers together", "hypervolume")
+    return _finish(figure, "trials" if by == "trials" else "training time summed over workers, minutes", "hypervolume")
 
 
 def groups_figure(students: Sequence[Student], *, by: str) -> go.Figure:
-    """Dice of all students by ``path`` or by ``size``: a box and its points."""
+    """Dice of all students as box plots with points, grouped by ``path`` or by ``size``."""
     groups = (
         {
             path: [s for s in students if s.recipe.path == path]
@@ -107,7 +118,7 @@ def groups_figure(students: Sequence[Student], *, by: str) -> go.Figure:
         if by == "path"
         else _by_size(students)
     )
-    colours, symbols = (colour_of, symbol_of) if by == "path" else (lambda _: LINE_COLOUR, lambda _: "circle")
+    colors, symbols = (color_of, symbol_of) if by == "path" else (lambda _: LINE_COLOR, lambda _: "circle")
     figure = go.Figure()
     for name, group in groups.items():
         if group:
@@ -117,20 +128,20 @@ def groups_figure(students: Sequence[Student], *, by: str) -> go.Figure:
                 boxpoints="all",
                 pointpos=0,
                 jitter=0.4,
-                line={"color": EDGE_COLOUR, "width": 1},
+                line={"color": EDGE_COLOR, "width": 1},
                 fillcolor="rgba(0,0,0,0)",
-                marker={"color": colours(name), "symbol": symbols(name), "size": 7},
+                marker={"color": colors(name), "symbol": symbols(name), "size": 7},
                 text=[f"trial {student.number}" for student in group],
                 hovertemplate="%{text}: %{y:.1f} %<extra></extra>",
                 showlegend=False,
             )
-    return _finish(figure, "", "Dice on the validation split, %")
+    return _finish(figure, "", "Dice on the validation images, %")
 
 
 def _by_size(students: Sequence[Student]) -> dict[str, list[Student]]:
-    groups: dict[str, list[Student]] = {name: [] for name, _ in SIZES}
+    groups: dict[str, list[Student]] = {size_name(place): [] for place in range(len(SIZES) + 1)}
     for student in students:
-        groups[next(name for name, most in SIZES if student.scores.params <= most)].append(student)
+        groups[size_name(size_class(student.scores))].append(student)
     return groups
 
 
@@ -147,7 +158,7 @@ def _finish(figure: go.Figure, x: str, y: str) -> go.Figure:
 
 
 def confirmed_figure(found: Confirmation) -> go.Figure:
-    """Confirmed Dice against parameters with 95 % intervals: members, their twins, plain students and the teacher."""
+    """Confirmed Dice against parameters with 95 % intervals, for every network of a confirmation."""
     figure = go.Figure()
     for role, (name, symbol) in ROLES.items():
         arms = [arm for arm in (*found.arms, found.teacher) if arm.role == role]
@@ -161,7 +172,7 @@ def confirmed_figure(found: Confirmation) -> go.Figure:
             name=name,
             text=[f"<b>{arm.name}</b><br>Dice {arm.dice} %" for arm in arms],
             hovertemplate="%{text}<extra></extra>",
-            marker={"symbol": symbol, "size": 11, "color": MARK_COLOUR if role == "teacher" else LINE_COLOUR},
+            marker={"symbol": symbol, "size": 11, "color": MARK_COLOR if role == "teacher" else LINE_COLOR},
             error_y={
                 "array": [100 * arm.dice.high - value for arm, value in zip(arms, dice, strict=True)],
                 "arrayminus": [value - 100 * arm.dice.low for arm, value in zip(arms, dice, strict=True)],
@@ -172,7 +183,32 @@ def confirmed_figure(found: Confirmation) -> go.Figure:
     figure.update_layout(
         template="simple_white",
         xaxis={"type": "log", "title": "parameters"},
-        yaxis={"title": "Dice out of fold, at the size of the files, %"},
+        yaxis={"title": "cross-validated Dice at original resolution, %"},
         height=480,
     )
     return figure
+
+
+def steps_of(records: Sequence[TrialRecord], *, most_params: float) -> tuple[Step, ...]:
+    """One step per trial, in the order in which they ended; see ``front.hypervolume`` for ``most_params``."""
+    ended = [record for record in records if record.outcome not in ("rejected", "running")]
+    ended.sort(
+        key=lambda record: (record.ended is None, record.ended.timestamp() if record.ended else 0, record.number)
+    )
+    points: list[tuple[float, float]] = []
+    compute = 0.0
+    steps = []
+    for index, record in enumerate(ended, start=1):
+        compute += record.curve[-1].seconds if record.curve else 0.0
+        if record.scores is not None:
+            points.append((record.scores.params, record.scores.dice))
+        steps.append(Step(trials=index, compute_s=compute, hypervolume=hypervolume(points, most_params=most_params)))
+    return tuple(steps)
+
+
+def reference_size(records: Sequence[TrialRecord], limit: int | None) -> float:
+    """The parameters of the hypervolume's reference point: the limit, or the power of ten above the largest student."""
+    if limit is not None:
+        return float(limit)
+    sizes = [record.scores.params for record in records if record.scores is not None]
+    return float(10 ** len(str(max(sizes, default=1))))

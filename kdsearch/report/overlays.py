@@ -1,4 +1,4 @@
-"""Sheets of images with ground truth in green and predictions in red, as figure 2 of Behboodi et al. 2025."""
+"""Images with ground truth outlined in green and predictions in red, as in figure 2 of Behboodi et al. 2025."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ INK, PAPER = (30, 30, 30), (255, 255, 255)
 Bits = npt.NDArray[np.bool_]
 
 QUANTILES = (("easy", 0.95), ("easy", 0.80), ("typical", 0.60), ("typical", 0.40), ("hard", 0.20), ("hard", 0.05))
-"""Of the teacher's Dice over the images with a lesion; neither its best nor its worst."""
+"""Quantiles of the teacher's Dice over the images with a lesion; neither its best nor its worst image is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One image that is shown."""
+    """One image to show."""
 
     position: int
     """In the validation split."""
@@ -33,7 +33,7 @@ class Case:
 
 
 def choose_cases(teacher_dice: npt.NDArray[np.float64]) -> tuple[Case, ...]:
-    """Six images, or as many as hold a lesion, from the teacher's N Dice coefficients (NaN: no lesion)."""
+    """Six images, or fewer if fewer have a lesion, from the teacher's N Dice coefficients (NaN: no lesion)."""
     lesions = np.flatnonzero(~np.isnan(teacher_dice))
     order = lesions[np.argsort(teacher_dice[lesions], kind="stable")]
     found: dict[int, str] = {}
@@ -44,22 +44,22 @@ def choose_cases(teacher_dice: npt.NDArray[np.float64]) -> tuple[Case, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One image and what each network says of it."""
+    """One image and the prediction of each network."""
 
     caption: str
-    """Which image, and whether it is easy, typical or hard."""
+    """The image's name and whether it is easy, typical or hard."""
     grey: npt.NDArray[np.uint8]
     """H×W."""
     truth: Bits
     """H×W, true inside a lesion."""
     predictions: tuple[Bits, ...]
-    """One for each network, H×W."""
+    """One per network, H×W."""
     dice: tuple[float, ...]
-    """One for each network."""
+    """One per network."""
 
 
 def overlay_sheet(rows: Sequence[Row], networks: Sequence[str], *, title: str) -> bytes:
-    """PNG with a row for each image: the image alone, then one tile for each network, with its Dice."""
+    """PNG with one row per image: the image itself, then one tile per network with its Dice."""
     columns = 1 + len(networks)
     width = GAP + columns * (TILE + GAP)
     height = 3 * LINE + GAP + len(rows) * (TILE + LINE + GAP)
@@ -84,14 +84,14 @@ def overlay_sheet(rows: Sequence[Row], networks: Sequence[str], *, title: str) -
 
 
 def outlined(grey: npt.NDArray[np.uint8], truth: Bits | None, prediction: Bits, *, side: int) -> Image.Image:
-    """The image in colour, at least ``side`` pixels on its longer side, with the outlines of both masks."""
+    """The image in color, at least ``side`` pixels on its longer side, with the outlines of both masks."""
     scale = max(1.0, side / max(grey.shape))
     size = (round(grey.shape[1] * scale), round(grey.shape[0] * scale))
     pixels = np.array(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
-    for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+    for mask, color in ((truth, TRUTH), (prediction, PREDICTION)):
         if mask is not None:
             wide = np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-            pixels[_edge(wide)] = colour
+            pixels[_edge(wide)] = color
     return Image.fromarray(pixels)
 
 
@@ -104,7 +104,7 @@ def _left(column: int) -> int:
 
 
 def _edge(mask: Bits) -> Bits:
-    """The mask's rim, two pixels wide, inside of it."""
+    """The outermost two pixels of the mask."""
     inner = np.pad(mask, 2)
     for _ in range(2):
         inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]

@@ -1,4 +1,4 @@
-"""A study that was repeated with other splits and seeds, as one table: means, spreads and p-values."""
+"""A study that was repeated with other splits and seeds: means, spreads and p-values of each recipe."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from kdsearch.trials.record import Student
 
 Floats = npt.NDArray[np.float64]
 
-HEAD = ("variant", "Dice %", "± images", "± repeats", "n", "p teacher", "p plain", "params")
-"""Spreads are standard deviations over images and over the means of repeats, of which there are n."""
-
+HEAD = ("variant", "Dice %", "± images", "± repeats", "n", "p vs teacher", "p vs no teacher", "params")
+"""Spreads are standard deviations over images and over the means of the n repeats."""
 
 FEWEST_REPEATS = 5
-"""Fewer repeats decide nothing: their means are too few to show how much another split and seed would change."""
+"""With fewer repeats there is no verdict, because the spread over splits and seeds is hardly known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +34,17 @@ class Repeat:
 
     students: tuple[Student, ...]
     part: str
-    """``validation`` or ``test``: the images that ``dice`` is of."""
+    """``validation`` or ``test``: the images that ``dice`` was measured on."""
     images: tuple[str, ...]
     """Names of the scored images with a lesion; the same image may score in several repeats."""
     groups: tuple[str, ...]
-    """What those images belong to, such as patients."""
+    """The group of each of those images, such as its patient."""
     test_to_train: float
-    """Images with a lesion that score over those that train."""
+    """Number of scored images with a lesion over that of training images with a lesion."""
     dice: dict[int, Floats]
-    """Of each of those images, by trial."""
+    """Of each scored image, by trial."""
     teacher: Floats
-    """Of the same images."""
+    """Its Dice on the same images."""
     teacher_params: int
 
 
@@ -63,13 +62,13 @@ class Variant:
     dice: float
     image_std: float
     repeat_std: float | None
-    """Of the repeats' means; None with a single one."""
+    """Of the means of repeats; None with a single repeat."""
     params: int
     p_teacher: float | None
     p_plain: float | None
-    """Compared with the same student without a teacher; the teacher's row compares it with the only such student."""
+    """Compared with the undistilled twin; in the teacher's row, with the only undistilled student."""
     over_plain: float | None
-    """Mean difference of Dice to that student, over the images of the repeats that both have; None if there is none."""
+    """Mean difference of Dice to that student over the images of common repeats; None without common repeats."""
 
 
 def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
@@ -89,9 +88,9 @@ def variants_of(repeats: Sequence[Repeat]) -> tuple[Variant, ...]:
 
 
 def verdict(variants: Sequence[Variant]) -> str:
-    """Which ways to distil are shown to be better or worse than none, as one of several comparisons each (Holm).
+    """Which ways to distil are significantly better or worse than no teacher, adjusted for all comparisons (Holm).
 
-    Empty if none is compared. Fewer than ``FEWEST_REPEATS`` repeats give no verdict.
+    Empty if nothing is compared. Fewer than ``FEWEST_REPEATS`` repeats give no verdict.
     """
     compared = [one for one in variants[1:] if one.over_plain is not None]
     if not compared:
@@ -100,7 +99,7 @@ def verdict(variants: Sequence[Variant]) -> str:
     if fewest < FEWEST_REPEATS:
         return (
             f"{fewest} repeat{'s' * (fewest > 1)}: too few for a verdict on distillation, which needs {FEWEST_REPEATS} "
-            "(repeats: 5 in the study file)."
+            "(set repeats: 5 in the study file)."
         )
     shown: dict[bool, list[str]] = {True: [], False: []}
     for one, p in zip(compared, holm([1.0 if one.p_plain is None else one.p_plain for one in compared]), strict=True):
@@ -109,18 +108,18 @@ def verdict(variants: Sequence[Variant]) -> str:
     count = f"{len(compared)} comparison{'s' * (len(compared) > 1)}"
     rest = len(compared) - len(shown[True]) - len(shown[False])
     return (
-        f"Compared with the same student without a teacher, adjusted for {count} (Holm, {LEVEL:.0%}): "
+        f"Compared with the undistilled twin, adjusted for {count} (Holm, {LEVEL:.0%}): "
         f"better: {', '.join(shown[True]) or 'none'}; worse: {', '.join(shown[False]) or 'none'}; inconclusive: {rest}."
     )
 
 
 def averaged(repeats: Sequence[Repeat]) -> tuple[Student, ...]:
-    """A student for each recipe, under the number of its first trial, with the mean scores of its repeats."""
+    """One student per recipe, under the number of its first trial, with the mean scores over repeats."""
     return tuple(_averaged(found, repeats) for found in _by_recipe(repeats).values())
 
 
 def names_of(recipes: Sequence[Recipe]) -> list[str]:
-    """Each recipe's name; where several would have one, with the settings in which these differ."""
+    """Each recipe's name; if several recipes share a name, the settings in which they differ are added."""
     alike: dict[str, list[dict[str, str]]] = defaultdict(list)
     for recipe in recipes:
         alike[name_of(recipe)].append(recipe.settings())
@@ -133,14 +132,14 @@ def names_of(recipes: Sequence[Recipe]) -> list[str]:
 
 
 def name_of(recipe: Recipe) -> str:
-    """``logits kld weak``; ``none`` without distillation."""
+    """``logits kld weak``, or ``no teacher``."""
     terms = recipe.distillation.terms if recipe.distillation is not None else ()
-    return " + ".join(f"{term.path} {term.loss} {term.teacher_view}" for term in terms) or "none"
+    return " + ".join(f"{term.path} {term.loss} {term.teacher_view}" for term in terms) or "no teacher"
 
 
 def variants_table(variants: Sequence[Variant], *, part: str) -> Table:
-    """For the terminal; ``part`` says which images it is of."""
-    title = f"Over repeats, each with another split and another seed; {part} images"
+    """For the terminal; ``part`` names the scored images."""
+    title = f"Over repeats, each with another split and seed; {part} images"
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(HEAD):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
@@ -150,17 +149,17 @@ def variants_table(variants: Sequence[Variant], *, part: str) -> Table:
 
 
 def variants_markdown(variants: Sequence[Variant]) -> str:
-    """The same in Markdown."""
+    """In Markdown."""
     return markdown_table(HEAD, variant_rows(variants))
 
 
 def variants_latex(variants: Sequence[Variant]) -> str:
-    """The same for LaTeX, with booktabs."""
+    """For LaTeX, with booktabs."""
     return latex_table(HEAD, variant_rows(variants))
 
 
 def variant_rows(variants: Sequence[Variant]) -> list[tuple[str, ...]]:
-    """A row a variant, as HEAD names the cells."""
+    """One row per variant, with the columns of ``HEAD``."""
     return [
         (
             row.name,
@@ -181,7 +180,7 @@ def _p(value: float | None) -> str:
 
 
 def _by_recipe(repeats: Sequence[Repeat]) -> dict[Recipe, dict[int, Student]]:
-    """Students by recipe, seeds aside, and by repeat."""
+    """Students by recipe, ignoring its seed, and by repeat."""
     found: dict[Recipe, dict[int, Student]] = defaultdict(dict)
     for index, repeat in enumerate(repeats):
         for student in repeat.students:
@@ -226,12 +225,12 @@ def _p_value(pair: PairedDice | None, repeats: Sequence[Repeat]) -> float | None
 
 
 def _groups(repeats: Sequence[Repeat]) -> dict[str, str]:
-    """The group of each image that scores in any repeat."""
+    """The group of each image that is scored in any repeat."""
     return {image: group for repeat in repeats for image, group in zip(repeat.images, repeat.groups, strict=True)}
 
 
 def _paired(a: dict[int, Floats], b: dict[int, Floats], repeats: Sequence[Repeat]) -> PairedDice | None:
-    """Over the repeats that both have; None if there are none. An image of several repeats has its mean over them."""
+    """Over common repeats; None without any. An image of several repeats counts once, with its mean over them."""
     both = sorted(a.keys() & b.keys())
     if not both:
         return None
@@ -247,7 +246,7 @@ def _paired(a: dict[int, Floats], b: dict[int, Floats], repeats: Sequence[Repeat
 
 
 def _averaged(found: dict[int, Student], repeats: Sequence[Repeat]) -> Student:
-    """The first student with the means over repeats of all that can be an objective; Dice is of the repeats' images."""
+    """The first student, with the mean over repeats of everything that can be an objective."""
     students, dice = list(found.values()), list(_dice(found, repeats).values())
     scores = students[0].scores
     overlap = dataclasses.replace(

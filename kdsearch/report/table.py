@@ -1,4 +1,4 @@
-"""Students as tables: for the terminal, as Markdown, for LaTeX, as JSON, as CSV."""
+"""Students as tables for the terminal, Markdown, LaTeX, JSON and CSV, and the study's page in MLflow."""
 
 from __future__ import annotations
 
@@ -6,108 +6,181 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kdsearch.config.networks import SUMMARIES
 from kdsearch.config.quantity import format_quantity
+from kdsearch.config.search import Objective
+from kdsearch.config.space import dimensions
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.dataset import DataSummary
+from kdsearch.front.dominance import front_of
 from kdsearch.markdown import markdown_table
+from kdsearch.report.words import (
+    SIZES,
+    best_by_size,
+    distillation_words,
+    inheritance_words,
+    layers_words,
+    student_words,
+    teacher_words,
+)
 from kdsearch.statistics.selection import NOTHING_KNOWN, Standings, standing_metrics
 from kdsearch.trials.record import Student
+from kdsearch.trials.scores import Scores
 
 PATHS_HEAD = ("path", "students", "Dice %, mean", "± over students", "best")
-
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"$<$", ">": r"$>$", "|": r"$|$", "±": r"$\pm$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$"}
 )
-"""How LaTeX writes what it would take for commands, or has no letter for."""
-
-WHAT_STANDS = (
-    "corr.: the Dice to expect on other images of the best student no larger, corrected for choosing by these; "
-    "stable: in how many resamples of the validation images nothing beats it, which is no probability"
+"""How LaTeX writes characters that are commands to it, or that its fonts lack."""
+STAR = f"★ best Dice up to {', '.join(format_quantity(size) for size in SIZES)} parameters, or of all"
+OPTIMISTIC = "Dice is optimistic: the validation images it is measured on also chose these students."
+STANDING = (
+    "expected: Dice on new images to expect from the best student up to this size, corrected for selection bias; "
+    "stable: how often the student stays on the front when the validation images are resampled"
 )
+WIDE = 100
+"""Columns of a terminal that shows what ``STANDING`` explains."""
+MOST_ROWS = 40
+"""Of the front in MLflow, which keeps at most eight thousand characters."""
+SCORES = (
+    "Scores are measured on the validation images, which also chose the students. `front.html` shows the front, "
+    "`study.yaml` is what ran; the runs of students on the front have weights and overlays."
+)
+PICK = "Pick a student: `kdsearch pick STUDY.yaml --params 100k`, `--smallest-within 0.01` or `--knee`."
+Rows = list[tuple[str, ...]]
+"""The head, then the rows."""
 
 
-INHERITED = "from: the trial whose weights it was cut from, and the epochs trained before, by that one and its donors"
-"""What stands behind a student that inherited."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontTable:
+    """A front as a terminal shows it."""
+
+    members: tuple[Student, ...]
+    """Smallest first."""
+    students: int
+    """How many students the study has."""
+    objectives: Sequence[Objective]
+    teacher: Scores | None
+    standings: Standings
+    title_end: str = ""
+
+    def render(self, *, width: int, everything: bool = False) -> Table:
+        """For a terminal of so many columns; without ``everything``, only the members that are worth picking."""
+        shown = self.members if everything else worth_picking(self.members, self.objectives)
+        standings = self.standings if width >= WIDE else NOTHING_KNOWN
+        head, *rows = self._cells(shown, standings)
+        notes = [STAR, STANDING if standings else OPTIMISTIC, *_unlisted(len(self.members) - len(shown))]
+        table = Table(
+            title=f"Pareto front: {len(self.members)} of {self.students} students{self.title_end}",
+            title_justify="left",
+            caption="\n".join(notes),
+            caption_justify="left",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for name in head:
+            words = name in WORDS
+            table.add_column(name, justify="left" if words else "right", no_wrap=not words)
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def _cells(self, shown: Sequence[Student], standings: Standings) -> Rows:
+        """Brief words, stars, and the teacher in the last row."""
+        starred = {student.number for _, student in best_by_size(shown)}
+        timed = any(student.scores.latency_ms is not None for student in shown)
+        known = ("expected", "stable") if standings else ()
+        head = ("trial", "Dice %", *known, "params", "MACs", *(["ms"] if timed else []), *WORDS)
+        rows = []
+        for student in shown:
+            scores, star = student.scores, "★ " if student.number in starred else ""
+            dice = f"{star}{100 * scores.dice:.1f}"
+            figures = (*_standing(standings, student), *_cost(scores, timed=timed))
+            rows.append((str(student.number), dice, *figures, *_words(student, brief=True)))
+        if self.teacher is not None:
+            cost, blank = _cost(self.teacher, timed=timed), ("",) * len(known)
+            rows.append(("", f"{100 * self.teacher.dice:.1f}", *blank, *cost, "teacher", ""))
+        return [head, *rows]
 
 
-def front_table(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, part: str = "") -> Table:
-    """The students with what a person compares them by: Dice in %, corrected and as it was measured.
+WORDS = ("student", "distilled by")
+"""Columns of words; all others hold numbers."""
 
-    ``part`` ends the title.
+
+def worth_picking(members: Sequence[Student], objectives: Sequence[Objective]) -> tuple[Student, ...]:
+    """The members with the best Dice up to some number of parameters or multiply-adds, or for another objective.
+
+    Every other member has a lower Dice than a smaller member and than a cheaper one.
     """
-    head, *rows = front_cells(students, standings)
-    caption = what_stands(students, standings)
-    title = f"Front: no other student is better, smaller and cheaper at once{part}"
-    table = Table(
-        title=title,
-        title_justify="left",
-        caption=caption,
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,  # so that it fits eighty columns
-    )
-    for name in head:
-        words = name in ("path", "student")
-        table.add_column(name, justify="left" if words else "right", no_wrap=name != "student", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    costs: list[Objective] = list(dict.fromkeys(("params", "macs", *objectives)))
+    kept = {member.number for cost in costs if cost != "dice" for member in front_of(members, ("dice", cost))}
+    return tuple(member for member in members if member.number in kept)
 
 
-def what_stands(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
-    """What the columns mean that do not explain themselves."""
-    families = dict.fromkeys(SUMMARIES[student.recipe.student.family] for student in students)
-    inherited = [INHERITED] if any(student.recipe.start is not None for student in students) else []
-    return "; ".join([*([WHAT_STANDS] if standings else []), *families, *inherited])
+def _unlisted(count: int) -> list[str]:
+    if not count:
+        return []
+    start, them = ("1 member is", "it") if count == 1 else (f"{count} members are", "them")
+    return [f"{start} not listed: a smaller and a cheaper student have a higher Dice (--all lists {them})."]
 
 
-def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> list[tuple[str, ...]]:
-    """Head and a row a student; ``ms`` is there where the study measured latency.
+def front_cells(students: Sequence[Student], standings: Standings = NOTHING_KNOWN, *, brief: bool = False) -> Rows:
+    """For documents; ``ms`` is there if the study measured latency.
 
-    If standings are known, the corrected Dice and the stability under resampling follow the Dice; otherwise ±, its
-    standard deviation over images.
+    If standings are known, the expected Dice and the stability follow the Dice; otherwise its standard deviation over
+    images does. ``brief`` leaves these out, and the number and kind of convolutions.
     """
     timed = any(student.scores.latency_ms is not None for student in students)
-    sure = ("corr. %", "stable") if standings else ("±",)
-    head = ("trial", "Dice %", *sure, "params", "MACs", *(["ms"] if timed else []), "path", "student")
-    return [head, *(_row(student, standings, timed=timed) for student in students)]
+    known: tuple[str, ...] = () if brief else ("expected %", "stable") if standings else ("±",)
+    head = ("trial", "Dice %", *known, "params", "MACs", *(["ms"] if timed else []), *WORDS)
+    rows: Rows = [head]
+    for student in students:
+        trust = _standing(standings, student) or (f"{100 * student.scores.overlap.dice_std:.1f}",)
+        figures = (f"{100 * student.scores.dice:.1f}", *(() if brief else trust), *_cost(student.scores, timed=timed))
+        rows.append((str(student.number), *figures, *_words(student, brief=brief)))
+    return rows
 
 
-def _row(student: Student, standings: Standings, *, timed: bool) -> tuple[str, ...]:
-    scores, spec, distillation = student.scores, student.recipe.student, student.recipe.distillation
-    latency = f"{scores.latency_ms:.2f}" if scores.latency_ms is not None else ""
-    start = student.recipe.start
-    sure: tuple[str, ...] = (f"{100 * scores.overlap.dice_std:.1f}",)
-    if standings:
-        standing = standings[student.number]
-        sure = (f"{100 * standing.corrected.dice:.1f}", f"{100 * standing.stability:.0f} %")
+def _standing(standings: Standings, student: Student) -> tuple[str, ...]:
+    if not standings:
+        return ()
+    standing = standings[student.number]
+    return f"{100 * standing.corrected.dice:.1f}", f"{100 * standing.stability:.0f} %"
+
+
+def _cost(scores: Scores, *, timed: bool) -> tuple[str, ...]:
+    """Parameters and multiply-adds, empty if unknown, and latency if the study measured it."""
+    sizes = tuple(format_quantity(count) if count else "" for count in (scores.params, scores.macs))
+    latency = "" if scores.latency_ms is None else f"{scores.latency_ms:.2f}"
+    return (*sizes, latency) if timed else sizes
+
+
+def _words(student: Student, *, brief: bool = False) -> tuple[str, str]:
+    spec = student.recipe.student
+    layers = "" if brief else f", {layers_words(spec)}"
     return (
-        str(student.number),
-        f"{100 * scores.dice:.1f}",
-        *sure,
-        format_quantity(scores.params),
-        format_quantity(scores.macs),
-        *([latency] if timed else []),
-        distillation.summary() if distillation else "none",
-        f"{spec.summary()}{'' if start is None else f', from {start.donor} (+{student.donor_epochs} epochs)'}",
+        f"{student_words(spec)}{layers}{inheritance_words(student)}",
+        distillation_words(student.recipe.distillation),
     )
 
 
 def front_markdown(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
-    """The same table in Markdown."""
+    """The front in Markdown."""
     head, *rows = front_cells(students, standings)
     return markdown_table(head, rows)
 
 
 def front_latex(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
-    """The same table for LaTeX, with booktabs."""
+    """The front for LaTeX, with booktabs."""
     head, *rows = front_cells(students, standings)
     return latex_table(head, rows)
 
@@ -122,9 +195,9 @@ def paths_latex(students: Sequence[Student]) -> str:
     return latex_table(PATHS_HEAD, _path_rows(students))
 
 
-def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
+def _path_rows(students: Sequence[Student]) -> Rows:
     """Mean and standard deviation over students, and the best of each path."""
-    rows: list[tuple[str, ...]] = []
+    rows: Rows = []
     for path in sorted({student.recipe.path for student in students}):
         dice = [100 * student.scores.dice for student in students if student.recipe.path == path]
         rows.append((path, str(len(dice)), f"{fmean(dice):.1f}", f"{pstdev(dice):.1f}", f"{max(dice):.1f}"))
@@ -133,27 +206,18 @@ def _path_rows(students: Sequence[Student]) -> list[tuple[str, ...]]:
 
 def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for LaTeX, with booktabs."""
-    body = [f"{' & '.join(latex_text(cell) for cell in cells)} \\\\" for cells in (head, *rows)]
-    columns = "r" * len(head)
-    lines = [
-        f"\\begin{{tabular}}{{{columns}}}",
-        "\\toprule",
-        body[0],
-        "\\midrule",
-        *body[1:],
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return "\n".join(lines)
+    names, *body = (f"{' & '.join(map(latex_text, cells))} \\\\" for cells in (head, *rows))
+    start = f"\\begin{{tabular}}{{{'r' * len(head)}}}"
+    return "\n".join([start, "\\toprule", names, "\\midrule", *body, "\\bottomrule", "\\end{tabular}"])
 
 
 def latex_text(text: str) -> str:
-    """The text as LaTeX shows it, whatever characters it holds."""
+    """The text with its special characters escaped for LaTeX."""
     return text.translate(LATEX)
 
 
 def front_json(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
-    """The students with every score and setting, and how they stand where that is known."""
+    """The students with every score, every setting and, if known, how they stand."""
     rows = [
         {
             "trial": student.number,
@@ -168,7 +232,7 @@ def front_json(students: Sequence[Student], standings: Standings = NOTHING_KNOWN
 
 
 def front_csv(students: Sequence[Student], standings: Standings = NOTHING_KNOWN) -> str:
-    """One row a student: every score, then every setting; a setting without meaning for a student stays empty."""
+    """One row per student: every score, then every setting, empty if it does not apply to the student."""
     rows = [
         {
             "trial": student.number,
@@ -185,3 +249,40 @@ def front_csv(students: Sequence[Student], standings: Standings = NOTHING_KNOWN)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def study_note(
+    study: StudyConfig,
+    *,
+    data: DataSummary | None,
+    teacher: Scores | None,
+    members: Sequence[Student],
+    students: int,
+    standings: Standings = NOTHING_KNOWN,
+) -> str:
+    """For MLflow, in Markdown: what was searched, on which images, the front, and how to pick."""
+    search, unlisted = study.search, len(members) - MOST_ROWS
+    searched = ", ".join(f"`{name}`" for name in dimensions(study)) or "nothing"
+    paragraphs = (
+        f"# {study.name}",
+        f"{search.trials} trials ({search.sampler}) for {', '.join(search.objectives)}; searched: {searched}.",
+        f"Data: {describe_data(data, size=study.data.size)}" if data else "",
+        f"Warning: {data.caution}." if data and data.caution else "",
+        f"Teacher: {teacher_words(study.teacher)}: {teacher.headline()}." if teacher else "",
+        f"## Pareto front: {len(members)} of {students} finished students",
+        front_markdown(members[:MOST_ROWS], standings),
+        f"and {unlisted} larger ones, in `front.html`." if unlisted > 0 else "",
+        f"{STANDING}." if standings else "",
+        SCORES,
+        PICK,
+    )
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def describe_data(data: DataSummary, *, size: int) -> str:
+    """Sources, images and how they are split, in a sentence."""
+    unlabelled = f"; {data.unlabelled} more without masks, for distillation only" if data.unlabelled else ""
+    return (
+        f"{', '.join(data.sources)}: {data.images} images at {size}×{size}, {data.train} for training, "
+        f"{data.validation} for validation, {data.test} locked for testing{unlabelled}."
+    )

@@ -1,4 +1,4 @@
-"""States whether a teacher is better than students that learned from masks only."""
+"""Warns if the teacher is no better than students that were trained without it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from kdsearch.statistics.resampling import Difference, simultaneous_differences
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import Scores
 
-LITTLE_TO_LEARN = "there is little to learn from it; a stronger teacher sees larger images, trains longer, or is larger"
+LITTLE_TO_LEARN = (
+    "distillation has little to offer here; try a stronger teacher: larger images, longer training or a bigger network"
+)
 LITTLE = 0.02
-"""A teacher that is certainly less than this much better, in Dice, has little to teach."""
+"""Distillation has little to offer if the teacher is certainly less than this much better, in Dice."""
 
 
 def no_better_than_plain(
     students: Iterable[Student], teacher: Scores | None, groups: Sequence[int] | None = None
 ) -> str:
-    """What follows if the search's best student without distillation scores as well as the teacher; empty if none does.
+    """A warning if the search's best undistilled student scores at least as well as the teacher, else empty.
 
     ``groups`` are those of the validation images. The best of many students looks better than it is, so the interval
     of its difference to the teacher covers the choice among all of them.
@@ -30,15 +32,15 @@ def no_better_than_plain(
         return ""
     scores = (
         f"The teacher ({100 * teacher.dice:.1f} % Dice) scores no better than trial {best.number} "
-        f"({100 * best.scores.dice:.1f} %), which learned from masks only"
+        f"({100 * best.scores.dice:.1f} %), which was trained without it"
     )
     behind = _behind(teacher, plain, best, groups)
     if behind is None:
-        return f"{scores}. Whether it is better on other images is not known."
+        return f"{scores}. Whether it is better on new images is unknown."
     most = behind.mean + behind.half_width
     if most < LITTLE:
         return f"{scores}: {LITTLE_TO_LEARN}."
-    return f"{scores}. Whether it is better on other images is not known: it may be by up to {100 * most:.1f} points."
+    return f"{scores}. On new images it may be up to {100 * most:.1f} Dice points better."
 
 
 def _behind(
@@ -56,20 +58,20 @@ def _behind(
 
 
 def confirmed_no_better(found: Confirmation) -> str:
-    """What the confirmation says about the teacher if it is not shown to be better than the best undistilled arm.
+    """A warning if the teacher is not significantly better than the best undistilled network, else empty.
 
-    That there is little to learn is said only if the teacher is certainly less than 2 points better; a difference that
-    is merely not shown says nothing about that. Empty if the teacher is shown to be better.
+    It says that distillation has little to offer only if the teacher is certainly less than 2 points better; an
+    inconclusive difference is no evidence for that.
     """
     plain = [arm for arm in found.arms if arm.path == "none"]
     best = max(plain, key=lambda arm: arm.dice.mean, default=None)
     if best is None or best.minus_teacher is None or best.minus_teacher.high < 0:
         return ""
     start = (
-        f"The teacher is not shown to be better than {'the ' * (best.role == 'twin')}{best.name}, which learned from "
-        f"masks only (its Dice minus the teacher's: {best.minus_teacher} points)"
+        f"The teacher is not significantly better than {'the ' * (best.role == 'twin')}{best.name}, which was trained "
+        f"without it (Dice minus the teacher's: {best.minus_teacher} points)"
     )
     most = min(1.0, -best.minus_teacher.low)
     if most < LITTLE:
         return f"{start}: {LITTLE_TO_LEARN}."
-    return f"{start}. Whether it has something to teach is not known: it may be up to {100 * most:.1f} points better."
+    return f"{start}. It may still be up to {100 * most:.1f} points better."

@@ -33,8 +33,8 @@ from kdsearch.files.home import overlays_path, storage_url, study_folder, weight
 from kdsearch.files.whole import remove_leftovers, write_whole
 from kdsearch.front.dominance import front_of
 from kdsearch.models.costs import require_comparable, require_possible_limits
-from kdsearch.report.chart import front_page
-from kdsearch.report.note import study_note
+from kdsearch.report.charts import front_page
+from kdsearch.report.table import study_note
 from kdsearch.search.optuna_study import Bound
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.pruners import build_pruner

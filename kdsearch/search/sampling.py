@@ -62,7 +62,7 @@ def _build(config: SearchConfig, seed: int, unfinished: int) -> BaseSampler:
 
 
 MOST_TIMES = 4.0
-"""A donor has at most as many times the parameters; no wider ones were measured (docs/benchmarks.md)."""
+"""A donor has at most as many times the parameters; no wider ones were measured (docs/results/inheritance.md)."""
 ANY_SIZE = 64
 """Pixels, for parameters alone are counted."""
 

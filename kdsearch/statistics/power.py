@@ -39,7 +39,7 @@ class Noise:
 MEMBER_AND_TWIN = Noise(image=0.03, on_image=0.095, run=0.016, trained_on=0.006, alike=0.3)
 """Of a member minus its twin, which share the seed, on BUSI at 64×64. The first two are measured with one pair of 3.3k
 parameters (``tests/benchmarks/components.py``, whose run part is 0.009); the run part follows from the intervals over
-folds of the eight pairs in docs/confirm.md (0.004 to 0.034); the last two are assumed."""
+folds of the eight pairs in docs/results/distillation.md (0.004 to 0.034); the last two are assumed."""
 TWO_RECIPES = Noise(image=0.097, on_image=0.146, run=0.021, trained_on=0.006, alike=0.3)
 """Of two recipes without a common seed, measured on BUSI with students of 5.8k and 49k parameters; the last two are
 assumed."""

@@ -1,4 +1,4 @@
-"""From a study's students, a budget and a rule to the one that is picked, and to the words that say why."""
+"""Chooses a student by a budget and a rule, and explains the choice."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
 from kdsearch.workflow.confirmed import claim, explain_confirmed, rank_confirmed, tested_claim, with_confirmed_dice
 
-INDISTINGUISHABLE = "not distinguishable from it by these images and these weights"
-NOT_CONFIRMED = "Its Dice is the search's own, which chose by it; kdsearch confirm says what it is worth."
+INDISTINGUISHABLE = "statistically indistinguishable from it on these images"
+NOT_CONFIRMED = "This is the search's score and therefore optimistic; kdsearch confirm gives an honest one."
 SEED_SPREAD = (
-    "Another training seed by itself moves a student's Dice by 1 to 2 points (standard deviation), and that of the "
-    "smallest students by more."
+    "Changing only the training seed moves a student's Dice by 1 to 2 points (standard deviation), and more for the "
+    "smallest students."
 )
 LEAST_SELECTION_BIAS = 0.001
 MOST_RESAMPLED = 40
-"""How many students, the best, are chosen among again and again to see how much that flatters."""
+"""How many of the best students the bootstrap of the selection bias chooses from."""
 MOST_COMPARED = 20
-"""How many students, those nearest in Dice, are compared with the chosen one, image by image."""
+"""How many students, those closest in Dice, are compared with the chosen one image by image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """A study's finished students within its limits, and what they are looked at with."""
+    """A study's finished students within its limits, and what is needed to choose among them."""
 
     students: tuple[Student, ...]
     study: StudyConfig
     study_id: str
     complete: bool
-    """Whether the study has all the trials that its file asks for."""
+    """Whether all trials of the study are done."""
     materials: Materials
     pictures: Pictures
     standings: Standings
     home: Path
     search_splits: Splits
-    """The search's: what it trained on and chose by, and what is locked."""
+    """The search's training, validation and locked test images."""
     confirmed: Confirmation | None = None
-    """What the study's confirmation found; None where it has none."""
+    """None if the study was not confirmed."""
     tested: Confirmation | None = None
-    """What its locked test images said; None where nothing is known of that."""
+    """The scores on the locked test images; None if they were not used."""
     test_openings: int = 0
-    """How often those were opened."""
+    """How often those images were used."""
     scored_on: ScoredOn = "validation"
-    """Which images the students' scores are of; ``test`` for one that was trained on all others."""
+    """Which images the scores were measured on; ``test`` for a student that was trained on all others."""
 
     def find(self, number: int) -> Student:
-        """The student of that trial; raises KdsearchError where there is none."""
+        """The student of that trial; raises KdsearchError if there is none."""
         found = next((student for student in self.students if student.number == number), None)
         if found is None:
             hint = nearest(str(number), (str(student.number) for student in self.students))
@@ -76,73 +76,81 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A student that the chosen one is compared with, image by image."""
+    """Another student, compared with the chosen one image by image."""
 
     student: Student
     behind: Difference
-    """Of Dice, chosen minus comparison."""
+    """Dice of the chosen student minus that of this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What was picked and what nearly was."""
+    """The chosen student, the reason, and the alternatives."""
 
     candidate: Candidate
     sentence: str
     runner_up: Comparison | None
-    """The one that the rule places next; None where a person chose, or no other's Dice is known here."""
+    """The rule's second choice; None if the trial was named, or no other student's Dice per image is known."""
     comparisons: tuple[Comparison, ...]
-    """Those compared, smallest first."""
+    """Smallest first."""
     selection_bias: float = 0.0
-    """By how much Dice the best of those within the budget looks better than it is; 0 where another rule chose."""
+    """Selection bias of the best student within the budget, in Dice; 0 for other rules."""
     claim: str = ""
-    """What was confirmed of it; empty where it was not."""
+    """What is known from confirmation or test; empty if nothing is."""
     standing: Standing | None = None
-    """Among all students of the study; None where it cannot be told."""
+    """Among all students of the study; None if unknown."""
 
     @property
     def as_good(self) -> tuple[Comparison, ...]:
-        """Those not distinguishable from the chosen one, smallest first."""
+        """Those statistically indistinguishable from the chosen student, smallest first."""
         return tuple(comparison for comparison in self.comparisons if comparison.behind.within_noise)
 
     @property
-    def caution(self) -> str:
-        """Says where another is as good as far as anybody can tell; empty where none is."""
-        sentences = [self.claim or NOT_CONFIRMED]
-        if self.runner_up is not None and self.runner_up.behind.within_noise:
-            behind = self.runner_up.behind
-            sentences.append(
-                f"The runner-up, trial {self.runner_up.student.number}, is {INDISTINGUISHABLE}: "
-                f"the difference is {behind} points of Dice (95 % over all comparisons)."
-            )
-        chosen = self.candidate.student.scores
-        smaller = [comparison for comparison in self.as_good if comparison.student.scores.params < chosen.params]
-        if smaller:
-            least = smaller[0].student
-            sentences.append(
-                f"Of {len(self.comparisons)} compared, {len(smaller)} with fewer parameters are {INDISTINGUISHABLE}; "
-                f"the smallest is trial {least.number}: {least.scores.headline()}."
-            )
-        if self.as_good:
-            sentences.append(SEED_SPREAD)
+    def smaller_as_good(self) -> tuple[Comparison, ...]:
+        """Those of ``as_good`` that have fewer parameters, smallest first."""
+        params = self.candidate.student.scores.params
+        return tuple(comparison for comparison in self.as_good if comparison.student.scores.params < params)
+
+    @property
+    def caveats(self) -> dict[str, str]:
+        """What limits the claim that this student is the right one: sentences by label."""
+        found = {"confirmed": self.claim or NOT_CONFIRMED}
         if self.selection_bias >= LEAST_SELECTION_BIAS:
-            sentences.append(
-                f"Choosing the best by these images overstates its Dice by about {100 * self.selection_bias:.1f} "
-                "points (bootstrap over groups of images)."
+            found["optimism"] = (
+                f"Its Dice is about {100 * self.selection_bias:.1f} points too high because it is the best of many "
+                "(bootstrap over groups of images)."
             )
         if self.standing is not None:
             often, corrected = f"{100 * self.standing.stability:.0f}", self.standing.corrected
-            sentences.append(
-                f"It stays on the front in {often} % of resamples of the validation images, a measure of stability and "
-                f"no probability. The best student no larger is expected to reach {corrected} % Dice on other images."
+            found["expected"] = (
+                f"The best student up to this size is expected to reach {corrected} % Dice on new images. This one "
+                f"stays on the front in {often} % of resamples of the validation images, which is not a probability."
             )
-        return " ".join(sentences)
+        if self.runner_up is not None and self.runner_up.behind.within_noise:
+            found["runner-up"] = (
+                f"Trial {self.runner_up.student.number} is {INDISTINGUISHABLE}: it is behind by "
+                f"{self.runner_up.behind} Dice points (95 %, simultaneous over all comparisons)."
+            )
+        if smaller := self.smaller_as_good:
+            least = smaller[0].student
+            found["similar"] = (
+                f"{len(smaller)} of {len(self.comparisons)} compared students {'is' if len(smaller) == 1 else 'are'} "
+                f"smaller and {INDISTINGUISHABLE}; the smallest is trial {least.number}: {least.scores.headline()}."
+            )
+        if self.as_good:
+            found["seed"] = SEED_SPREAD
+        return found
+
+    @property
+    def caution(self) -> str:
+        """The caveats as one paragraph."""
+        return " ".join(self.caveats.values())
 
 
 def candidates_of(
     known: Candidates, students: Sequence[Student], *, budget: Budget, say: Callable[[str], None]
 ) -> list[Candidate]:
-    """The students; where the budget asks for it, those that may be within it with their latency and file size."""
+    """The students, with latency and file size if the budget limits them; those are measured only if need be."""
     plain = [Candidate(student=student) for student in students]
     possible = [entry for entry in plain if budget.without_measures().excess(entry) <= 0]
     if not budget.needs_measuring or not possible:
@@ -152,7 +160,7 @@ def candidates_of(
 
 
 def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget, rule: Rule) -> Choice | None:
-    """The rule's choice among the candidates within the budget; None where none is."""
+    """The rule's choice among the candidates within the budget; None if there are none."""
     within = [entry for entry in candidates if budget.excess(entry) <= 0]
     ranked = rule.rank(within)
     if not ranked:
@@ -175,7 +183,7 @@ def choose(known: Candidates, candidates: Sequence[Candidate], *, budget: Budget
 def choose_confirmed(
     known: Candidates, candidates: Sequence[Candidate], *, budget: Budget, rule: Rule
 ) -> Choice | None:
-    """The rule's choice among the confirmed students within the budget, by what was confirmed; None where none is."""
+    """The rule's choice among the confirmed students within the budget, by confirmed Dice; None if there are none."""
     found = known.confirmed
     if found is None:
         return None
@@ -191,7 +199,7 @@ def choose_confirmed(
 
 
 def claim_of(known: Candidates, student: Student) -> str:
-    """What was confirmed of the student, and what the locked images said of it; empty where nothing was."""
+    """The student's confirmed score and its score on the locked test images; empty if there are none."""
     words = [
         say(member, found)
         for found, say in ((known.confirmed, claim), (known.tested, tested_claim))
@@ -201,10 +209,10 @@ def claim_of(known: Candidates, student: Student) -> str:
 
 
 def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
-    """The choice of a person, compared with all students."""
+    """A trial that was named, compared with all students."""
     how = {
-        "validation": "as asked for",
-        "test": f"trained on all but the locked images with seed {chosen.student.recipe.seed}, as was said beforehand",
+        "validation": "as requested",
+        "test": f"trained on all but the locked images, with seed {chosen.student.recipe.seed} as planned",
     }
     sentence = f"Trial {chosen.student.number}, {how[known.scored_on]}: {chosen.student.scores.headline()}."
     comparisons = _compared(known, chosen.student, known.students)
@@ -222,9 +230,9 @@ def as_asked_for(known: Candidates, chosen: Candidate) -> Choice:
 def _compared(
     known: Candidates, chosen: Student, others: Iterable[Student], *, always: int | None = None
 ) -> tuple[Comparison, ...]:
-    """The students nearest in Dice, and that of the trial ``always``, smallest first.
+    """The students closest in Dice, and that of the trial ``always``, smallest first.
 
-    The intervals cover the choice among all of ``others``, however few of them are compared.
+    The intervals cover the choice among all of ``others``, not only among those compared.
     """
     here = [other for other in others if other.number != chosen.number and known.pictures.has_dice(other)]
     here.sort(key=lambda one: (one.number != always, abs(one.scores.dice - chosen.scores.dice)))
@@ -240,7 +248,7 @@ def _compared(
 
 
 def _flattery(known: Candidates, students: Iterable[Student]) -> float:
-    """Of the best of the students whose Dice on each image is known here."""
+    """Selection bias of the best student, among those whose Dice per image is known."""
     here = {student.number: student for student in students if known.pictures.has_dice(student)}
     best = sorted(here.values(), key=lambda student: -student.scores.dice)[:MOST_RESAMPLED]
     return selection_bias([known.pictures.dice(student) for student in best], known.pictures.groups) if best else 0.0

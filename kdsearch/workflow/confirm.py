@@ -108,20 +108,20 @@ def confirmation(study: StudyConfig, home: Path, *, kind: Kind = "confirm") -> C
 
 
 def sealed_before(study: StudyConfig, home: Path, *, kind: Kind) -> str:
-    """What a plan sealed now would come after; empty where it would be the first."""
+    """The plans that are stored already, in a sentence without its period; empty if there are none."""
     stores = _stores(study, home, kind)
     if not stores:
         return ""
     last, times = stores[-1], "once" if len(stores) == 1 else f"{len(stores)} times"
-    state = "carried out" if last.complete() else "half done"
+    state = "finished" if last.complete() else "unfinished"
     if kind == "test":
         return (
-            f"The locked images were opened {times}, last on {last.sealed} for trial {last.plan.members[0].trial} "
-            f"({state}); the same command resumes or shows that, another opening needs --again and is counted"
+            f"The test set was used {times}, last on {last.sealed} for trial {last.plan.members[0].trial} ({state}); "
+            "the same command resumes or shows that, and --again uses the test set once more (reports show how often)"
         )
     return (
-        f"A plan was sealed {times}, last on {last.sealed}: plan {last.plan.digest}, {state}; without --dry-run it is "
-        "resumed or shown, and --new-plan seals the above beside it"
+        f"A plan was stored {times}, last on {last.sealed}: plan {last.plan.digest}, {state}; without --dry-run it is "
+        "resumed or shown, and --new-plan stores the above as another plan"
     )
 
 

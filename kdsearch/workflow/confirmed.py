@@ -1,4 +1,4 @@
-"""Chooses among confirmed students, by what was confirmed."""
+"""Chooses among confirmed students, by their confirmed Dice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdsearch.statistics.confirmation import ArmAnswer, Confirmation
 
 
 def with_confirmed_dice(candidates: Sequence[Candidate], found: Confirmation) -> list[Candidate]:
-    """Those of the candidates that were confirmed, with their confirmed Dice in place of the search's."""
+    """The candidates that were confirmed, with their confirmed Dice in place of the search's."""
     return [
         _with_dice(entry, member.dice.mean)
         for entry in candidates
@@ -21,10 +21,10 @@ def with_confirmed_dice(candidates: Sequence[Candidate], found: Confirmation) ->
 
 
 def rank_confirmed(within: Sequence[Candidate], rule: Rule, found: Confirmation) -> list[Candidate]:
-    """The candidates, the one to take first; ``smallest-within`` considers those that are shown to be no worse.
+    """The candidates in the rule's order; ``smallest-within`` considers those shown to stay within the tolerance.
 
-    The reference is the largest confirmed member, whether or not it is within the budget; in plans of the earlier rule
-    it is the best within the budget. If no candidate is shown to be no worse, the best one is taken.
+    The reference is the largest confirmed student, whether or not it is within the budget; in plans of the earlier
+    rule it is the best within the budget. If no candidate is shown to stay within the tolerance, the best one is taken.
     """
     if rule.name != "smallest-within":
         return rule.rank(within)
@@ -44,7 +44,7 @@ def _reference(best: Candidate, found: Confirmation) -> str:
 
 
 def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Rule, found: Confirmation) -> str:
-    """Why it was taken, in one sentence; ``count`` is how many confirmed students are within the budget."""
+    """Why it was taken, in one sentence; ``count`` is the number of confirmed students within the budget."""
     member = found.member_of(chosen.student.number)
     assert member is not None, "it was confirmed"
     among = f"{count} confirmed students" + ("" if str(budget) == "no budget" else f" within {budget}")
@@ -59,23 +59,23 @@ def explain_confirmed(chosen: Candidate, *, count: int, budget: Budget, rule: Ru
 def _why_smallest(chosen: Candidate, among: str, *, rule: Rule, found: Confirmation) -> str:
     points, sealed = 100 * rule.tolerance, 100 * found.margin
     if found.testing == "one family":
-        return f"is the smallest of {among} that is no worse than the best by more than {points:g} points"
+        return f"is the smallest of {among} that stays within {points:g} points of the best"
     largest, name = found.members[-1], str(chosen.student.number)
     if len(found.members) == 1:
         return "is the only confirmed student"
     if name == largest.id:
-        return f"is the largest of {among}, and no smaller one is shown to be no worse by more than {points:g} points"
+        return f"is the largest of {among}, and no smaller one is shown to stay within {points:g} points of it"
     low = next((one.difference.low for one in found.as_good if one.smaller == name), -1.0)
     if low <= -rule.tolerance:
         return (
-            f"has the best confirmed Dice of {among}; none of them is shown to be no worse than {largest.name}, the "
-            f"largest, by more than {points:g} points"
+            f"has the best confirmed Dice of {among}; none of them is shown to stay within {points:g} points of "
+            f"{largest.name}, the largest"
         )
     same = math.isclose(points, sealed)
-    planned = "" if same else f" (the plan's margin is {sealed:g} points; its error rate holds for that one)"
+    planned = "" if same else f" (the plan's error rate holds for its own margin, {sealed:g} points)"
     return (
-        f"is the smallest of {among} that is shown to be no worse than {largest.name}, the largest, by more than "
-        f"{points:g} points{planned}"
+        f"is the smallest of {among} that is shown to stay within {points:g} points of {largest.name}, the "
+        f"largest{planned}"
     )
 
 
@@ -85,19 +85,19 @@ def headline(member: ArmAnswer) -> str:
 
 
 def claim(member: ArmAnswer, found: Confirmation) -> str:
-    """What may be said of the student, and what of it distillation gave."""
+    """The student's confirmed score, and the effect of distillation on it."""
     pilot = "" if found.repetitions > 2 else " (a pilot)"
-    flattered = "" if member.selection_bias is None else f"; the search's Dice was {_too_high(member.selection_bias)}"
+    bias = "" if member.selection_bias is None else f"; the search's Dice was {_too_high(member.selection_bias)}"
     text = (
-        f"Confirmed out of fold on {found.images} images, {found.folds} folds, {found.repetitions} "
-        f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its recipe gives "
-        f"{headline(member)}{flattered}.{_warnings(found)}"
+        f"Cross-validated on {found.images} images, {found.folds} folds, {found.repetitions} "
+        f"repetition{'s' * (found.repetitions > 1)}{pilot}, plan {found.plan}: its settings give "
+        f"{headline(member)}{bias}.{_warnings(found)}"
     )
     effect = next((effect for effect in found.effects if effect.member == member.id), None)
     if effect is None:
         return text
     verdict = "exploratory, not tested by itself" if effect.exploratory else effect.verdict
-    return f"{text} Distillation gave it {effect.difference} points over its twin: {verdict}."
+    return f"{text} Effect of distillation: {effect.difference} Dice points compared with its twin, {verdict}."
 
 
 def _too_high(bias: float) -> str:
@@ -105,17 +105,17 @@ def _too_high(bias: float) -> str:
 
 
 def tested_claim(member: ArmAnswer, found: Confirmation) -> str:
-    """What the locked images said of the student's recipe, and how often they were opened."""
-    opened = "once" if found.number == 1 else f"{found.number} times"
+    """The score of the student's settings on the locked test images, and how often those were used."""
+    used = "once" if found.number == 1 else f"{found.number} times"
     return (
-        f"On the {found.images} locked test images with a lesion, which were opened {opened} (plan {found.plan}, "
-        f"sealed {found.sealed}), its recipe, trained on all others with {found.repetitions} seeds, gives "
+        f"On the {found.images} locked test images with a lesion, used {used} (plan {found.plan}, fixed "
+        f"{found.sealed}), its settings, trained on all other images with {found.repetitions} seeds, give "
         f"{headline(member)}; the teacher {found.teacher.dice} %.{_warnings(found)}"
     )
 
 
 def _warnings(found: Confirmation) -> str:
-    return "".join(f" Mind: {warning}." for warning in found.warnings)
+    return "".join(f" Warning: {warning}." for warning in found.warnings)
 
 
 def _with_dice(entry: Candidate, dice: float) -> Candidate:

@@ -20,7 +20,7 @@ from kdsearch.data.source import check_tables, list_source
 from kdsearch.data.splits import development_images, split
 from kdsearch.errors import NotRunYetError
 from kdsearch.files.home import storage_url
-from kdsearch.report.data_page import data_page
+from kdsearch.report.page import data_page
 from kdsearch.search.store import read_store
 
 MOST_SHOWN = 24

@@ -1,4 +1,4 @@
-"""How good a picked student is on any data set that a reader knows."""
+"""Scores a picked student on a data set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Images = Iterable[NativeImage]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A student's answers on N images, and what they should have been."""
+    """A student's predictions on N images, and the masks."""
 
     dataset: Dataset
     predicted: Tensor
@@ -40,41 +40,41 @@ class Evaluation:
     target: Tensor
     """N×H×W."""
     native: NativeScores
-    """At the size of the files."""
+    """At original resolution."""
 
 
 def data_of(text: str, on_invalid: str, student: Student) -> DataConfig:
-    """The data that ``READER=FOLDER`` stands for, at the student's size; raises KdsearchError where it is none."""
+    """The data set ``READER=FOLDER`` at the student's size; raises KdsearchError for any other text."""
     reader, _, folder = text.partition("=")
     if reader not in LICENCES:
         raise KdsearchError(
-            f"--data {text}: write READER=FOLDER, such as busi=data/busi; readers: {', '.join(LICENCES)}"
+            f"{text}: expected READER=FOLDER, such as busi=data/busi; readers: {', '.join(LICENCES)}"
             f"{nearest(reader, LICENCES)}"
         )
     if reader != "phantom" and not folder:
-        raise KdsearchError(f"--data {text}: say where the images lie: {reader}=FOLDER")
+        raise KdsearchError(f"{text}: add the folder of the images: {reader}=FOLDER")
     source = {"reader": reader} | ({"folder": folder} if reader != "phantom" else {})
     try:
         size = student.description.input.size
         return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_invalid": on_invalid}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise KdsearchError(f"--data {text}: {first['msg']}") from None
+        raise KdsearchError(f"{text}: {first['msg']}") from None
 
 
 def read_evaluated(
     student: Student, data: DataConfig, home: Path, *, known: Seen, unseen: bool, warn: Callable[[str], None]
 ) -> Dataset:
-    """The images; those that the student learnt from or was chosen by are left out where ``unseen``.
+    """The images; ``unseen`` leaves out those that trained or chose the student.
 
-    ``warn`` is told how many of them the student knows, at least: a copy that was cut is found by its name only. Raises
-    KdsearchError where none is left.
+    ``warn`` gets sentences on how many such images were found. There may be more: a cropped copy is found only by its
+    name. Raises KdsearchError if no image is left.
     """
     dataset = load_dataset(data, home, whites=student.description.input.whites)
     simulated = all(isinstance(source, PhantomSource) for source in data.sources)
     found = recognise(known, dataset.images, dataset.infos, simulated=simulated)
     if found.learnt.all() and unseen:
-        count = f"all of {len(found.learnt)} images were trained on, or chosen by"
+        count = f"all of {len(found.learnt)} images were used to train or choose this student"
         raise KdsearchError(f"--unseen: {count}; nothing is left to score")
     for sentence in _what_is_known(found, looks=known.looks, unseen=unseen):
         warn(sentence)
@@ -82,28 +82,28 @@ def read_evaluated(
 
 
 def _what_is_known(found: Recognised, *, looks: bool, unseen: bool) -> Iterator[str]:
-    """How many of the images the student knows, as far as anybody can see."""
+    """How many of the images trained or chose the student, as far as can be found."""
     whole = len(found.learnt)
     learnt, locked, alike = (int(part.sum()) for part in (found.learnt, found.locked, found.alike))
     if locked:
         yield (
-            f"At least {locked} of {whole} images are the study's locked test images: this opens them. Report that "
-            "score once, and choose nothing by it."
+            f"At least {locked} of {whole} images are locked test images of the study, which this uses up. Report the "
+            "score once, and do not choose students by it."
         )
     if learnt:
-        rest = "; they are left out" if unseen else ": their scores are no test; leave them out with --unseen"
-        yield f"At least {learnt} of {whole} images were trained on, or chosen by{rest}."
+        rest = "; they are left out" if unseen else ", so the scores are optimistic; leave them out with --unseen"
+        yield f"At least {learnt} of {whole} images were used to train or choose this student{rest}."
     elif unseen:
-        yield f"None of {whole} images was recognised as one that was trained on, or chosen by."
+        yield f"None of {whole} images was recognized as one that was used to train or choose this student."
     if alike:
         yield (
-            f"{alike} further images have the file name or the patient of an image of the study, but look different: "
-            "see whether they are cut or marked copies, or the same people."
+            f"{alike} more images share the file name or the patient with an image of the study, but look different: "
+            "check whether they are cropped or annotated copies, or show the same people."
         )
     if not looks:
         yield (
-            "This student was picked by an older release, so that resized or recompressed copies of its images cannot "
-            "be recognised; kdsearch pick writes the folder again."
+            "This student was picked by an older release, so resized or recompressed copies of its images cannot be "
+            "recognized; run kdsearch pick again to fix that."
         )
 
 
@@ -114,7 +114,7 @@ def evaluate(
     *,
     watch: Callable[[Images], Images] = lambda images: images,
 ) -> Evaluation:
-    """Predicts every image as ``predict`` does; ``watch`` may count them as they are taken."""
+    """Predicts every image as ``predict`` does; ``watch`` wraps the images, for example to count them."""
     ids = [info.id for info in dataset.infos]
     predicted, scores = {}, {}
     for image in watch(native_images(data, set(ids), whites=student.description.input.whites)):

@@ -139,7 +139,7 @@ def ship(known: Candidates, choice: Choice, *, form: Form, folder: Path, say: Ca
     if found is not None and choice.claim in found.chosen:
         say(f"{folder} holds this student already")
         return found
-    say("exporting, checking against torch, quantising, timing …")
+    say(f"exporting, checking against torch, quantizing{', timing' if form.latency else ''} …")
     return ship_student(
         student,
         known.study,

@@ -1,3 +1,3 @@
--- Optuna, MLflow's record and its logins need a database each.
+-- Optuna, MLflow's runs and its logins each need a database.
 CREATE DATABASE logins;
 CREATE DATABASE optuna;

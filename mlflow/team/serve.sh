@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# MLflow's server for a team: PostgreSQL for the record, a folder or an S3-compatible store for artifacts, a login for
-# everybody, and only the host names you give. Nothing has a default password; what is missing is named.
-# PostgreSQL's password comes from PGPASSWORD or ~/.pgpass and stands in no URL.
+# MLflow server for a team: PostgreSQL for runs, a folder or an S3-compatible store for artifacts, a login for everyone,
+# and a list of allowed host names. Nothing has a default password; the script names what is missing.
+# PostgreSQL's password comes from PGPASSWORD or ~/.pgpass; never put it into a URL.
 set -euo pipefail
-: "${TEAM_DATABASE:?a database for the record, such as postgresql+psycopg://mlflow@db.example/mlflow}"
-: "${TEAM_LOGINS_DATABASE:?a database of its own for logins, such as postgresql+psycopg://mlflow@db.example/logins}"
-: "${TEAM_ARTIFACTS:?where artifacts go: a folder, or s3://bucket/place}"
-: "${TEAM_HOSTS:?the names people type to reach the server, with ports, such as mlflow.example:5000,localhost:5000}"
+: "${TEAM_DATABASE:?a database for runs, such as postgresql+psycopg://mlflow@db.example/mlflow}"
+: "${TEAM_LOGINS_DATABASE:?another database for logins, such as postgresql+psycopg://mlflow@db.example/logins}"
+: "${TEAM_ARTIFACTS:?where to store artifacts: a folder, or s3://bucket/place}"
+: "${TEAM_HOSTS:?allowed host names with ports, such as mlflow.example:5000,localhost:5000}"
 : "${MLFLOW_AUTH_ADMIN_PASSWORD:?a password of at least twelve characters for the user admin}"
 : "${MLFLOW_FLASK_SERVER_SECRET_KEY:?a random secret, such as the output of: openssl rand -hex 32}"
 if [ "${#MLFLOW_AUTH_ADMIN_PASSWORD}" -lt 12 ]; then

@@ -1,9 +1,9 @@
-"""What a student's shape is worth, trained plainly, and what averaging its weights adds; see docs/benchmarks.md.
+"""Dice of students of several shapes, and what averaging their weights adds: docs/results/shapes.md.
 
     python tests/benchmarks/architectures.py studies/busi-small.yaml --data BUSI_FOLDER --elsewhere breast=BREAST_FOLDER
 
-Every shape is trained with each seed for ``--epochs``. Scored are the last epoch's weights and, of the same training,
-their moving average, on the study's validation and test images together and on all lesions of the other place.
+Trains each shape without a teacher, once per seed, for ``--epochs``. Scores the last epoch's weights and their moving
+average on the study's validation and test images together, and on all lesions of the other hospital.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def run(shape: StudentSpec, spec: TrainingSpec, data: TrainingData, places: tupl
 
 
 def dice(network: torch.nn.Module, places: tuple[Images, Images]) -> tuple[float, float]:
-    """Means over the lesions of each place."""
+    """Means over the lesions of each hospital."""
     here, there = (float(lesion_dice(predict_logits(network, images.grey), images).nanmean()) for images in places)
     return here, there
 

@@ -1,8 +1,9 @@
-"""How fast a teacher trains with all cores, alone and beside two processes that compute, with and without a short spin.
+"""How fast a teacher trains with all cores, with and without short spinning, idle and while other processes compute.
 
     python tests/benchmarks/busy.py
 
-Each measurement is a process of its own, because OpenMP reads its settings once; A B A B within idle and within loaded.
+Prints a table of docs/results/speed.md. Each measurement is a new process, because OpenMP reads its settings only once;
+the order is A B A B.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ LOAD = "while True: sum(i * i for i in range(10_000))"
 
 
 def main() -> None:
-    """Prints steps a second and ratios."""
+    """Prints steps per second and ratios."""
     found: dict[tuple[str, str], list[float]] = {}
     for place in ("idle", "loaded"):
         load = [subprocess.Popen([sys.executable, "-c", LOAD]) for _ in range(2 if place == "loaded" else 0)]

@@ -1,7 +1,9 @@
-"""How often the intervals of confirm and test hold and how often effects are shown, if the truth is known.
+"""How often the intervals of confirm and test contain the truth, and how often effects are found, in simulations.
 
-The tables in docs/confirm.md: ``python tests/benchmarks/comparisons.py``, about three minutes. The images' part is a
-cluster-robust t, as in the dry run, instead of resampling, which would take hours; the slow tests check the resampling.
+    python tests/benchmarks/comparisons.py
+
+Prints tables of docs/results/statistics.md in about three minutes. Uncertainty over images is a cluster-robust t, as in
+the dry run; resampling would take hours and is checked by slow tests.
 """
 
 from __future__ import annotations

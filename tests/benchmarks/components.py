@@ -22,7 +22,7 @@ from kdsearch.workflow.confirm import finished_plans
 
 
 def components(rows: np.ndarray, folds: np.ndarray) -> dict[str, float]:
-    """Standard deviations from R×N differences, NaN without a lesion, and the fold of each image in each repetition.
+    """Standard deviations from R×N differences (NaN for negative images) and the fold of each image in each repetition.
 
     The covariance of two repetitions over images is what every training repeats; what is left within a fold is one
     training's; the variance of fold means beyond that of their images is a shift of the training.

@@ -1,4 +1,4 @@
-"""How true the corrected Dice and the stability of the front are, if the truth is known: the tables in docs/scores.md.
+"""How accurate the corrected Dice and the stability of the front are, in simulations: docs/results/statistics.md.
 
 python tests/benchmarks/corrected.py
 """
@@ -53,7 +53,7 @@ def _study(seed: int, images: int, students: int, spread: float) -> tuple[float,
 def _front(seed: int) -> np.ndarray:
     """2×M: each student's stability, and whether its recipe is on the front of the recipes' true Dice.
 
-    Dice rises by 5 points a decade of parameters, and recipes of one size differ by 2 points (standard deviation).
+    Dice rises by 5 points per factor of 10 in parameters; recipes of one size differ by 2 points (standard deviation).
     """
     rng = np.random.default_rng(seed)
     decades = rng.uniform(0, 3, STUDENTS)

@@ -1,9 +1,9 @@
-"""What the front of a study was worth after so many minutes of training; docs/studies.md has two of them side by side.
+"""The front of a study after some minutes of training, on validation and test images: docs/results/shapes.md.
 
     python tests/benchmarks/fronts.py studies/busi-small.yaml --data BUSI_FOLDER --minutes 60
 
-The study was run before, by this code. The teacher's training is not counted. Test images are scored without being
-counted as opened: choose nothing by them.
+The study must have been run by this version. The teacher's training is not counted. Test images are scored, but this
+use is not counted by the study: do not choose students by these scores.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Images a second on a GPU: students, step by step and as CUDA graphs, one process and several at once.
+"""Images per second on a GPU: students of several sizes, with and without CUDA graphs, one process and several.
 
     python tests/benchmarks/gpu.py
 
-Every process trains the same student on 448 images, and validates it on 97, of 64×64 pixels in batches of 16.
+Prints a table of docs/results/speed.md. Every process trains the same student on 448 images of 64×64 pixels in batches
+of 16, and validates it on 97.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""How strongly each path and loss pulls at a student beside the masks: what the scales in ``TERM_LOSSES`` are from.
+"""How strong the gradients of each path and loss are, compared with the supervised loss: docs/results/losses.md.
 
     python tests/benchmarks/gradients.py studies/pareto.yaml
 
-Norms of gradients over the student's parameters, distilled term over supervised loss, at the start and in the middle of
-a plain training; medians over batches, smallest and largest in parentheses. The study's teacher is trained if need be.
+The scales in ``TERM_LOSSES`` come from this script. Prints the norm of the distilled term's gradient over that of the
+supervised loss, at the start and in the middle of a training without a teacher; medians over batches, smallest and
+largest in parentheses. Trains the study's teacher if necessary.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, options: argparse.Namespace) -> None:
-    """Trains a plain student to the middle and prints the ratios there and at the start."""
+    """Trains a student without a teacher to the middle and prints the ratios there and at the start."""
     network = teacher.load(torch.device("cpu"))
     hidden = HiddenMaps(network, normalise(data.train.grey[:MEASURED_IMAGES]))
     logit_std = float(teacher.logits(torch.device("cpu")).float().std())

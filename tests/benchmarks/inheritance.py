@@ -1,11 +1,11 @@
-"""Whether students that begin with a larger one's weights cost less for the same Dice; see docs/benchmarks.md.
+"""Whether students that start from a wider student's weights need fewer epochs: docs/results/inheritance.md.
 
     python tests/benchmarks/inheritance.py studies/busi-small.yaml --data BUSI_FOLDER
 
-Five shapes and as many seeds as asked for. A shape begins cold and trains for ``--epochs`` or two thirds of them; or
-it begins with the channels of a wider student of its kind that was trained for ``--epochs``, those with the largest L1
-norms, batch norms measured anew, and trains for two thirds or half of the epochs. Scored are the last weights on the
-study's validation and test images together; intervals are of a bootstrap over groups of images and over trainings.
+Trains five shapes with several seeds: from scratch for ``--epochs`` or two thirds of them, and for two thirds or half
+of them from the channels with the largest L1 norms of a wider student, with batch norms re-estimated. Scores the last
+weights on the study's validation and test images together. Intervals come from a bootstrap over groups of images and
+over trainings.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def fit(student: UNet, data: TrainingData, spec: TrainingSpec, *, seed: int) -> float:
-    """Trains it plainly, to its last weights; returns the seconds."""
+    """Trains it without a teacher, to its last weights; returns the seconds."""
     started = time.monotonic()
     for _ in train(student, Supervised(student, spec.supervised_loss), data, spec, seed=seed, kept="last"):
         pass

@@ -1,9 +1,9 @@
-"""Seconds of a training that compares hidden maps, with the teacher asked and with its maps kept; docs/benchmarks.md.
+"""How much faster a training is if the teacher's feature maps are cached: docs/results/speed.md.
 
     python tests/benchmarks/kept_maps.py
 
-One thread, the teacher of ``studies/pareto.yaml`` with random weights, A B A B: each round a fresh trainer, that has
-trained another seed's views for an epoch, trains the same recipe twice.
+One thread, the teacher of ``studies/pareto.yaml`` with random weights, order A B A B. In each round a new trainer first
+trains for an epoch with another seed, and then trains the same settings twice.
 """
 
 from __future__ import annotations

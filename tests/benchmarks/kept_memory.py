@@ -1,8 +1,8 @@
-"""Images a second with and without glibc keeping what a step frees for the next one; see docs/benchmarks.md.
+"""Images per second with and without glibc keeping memory for the next step: docs/results/speed.md.
 
     python tests/benchmarks/kept_memory.py
 
-Each measurement is a process of its own, because glibc reads its settings once; A B A B.
+Each measurement is a new process, because glibc reads its settings only once; the order is A B A B.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where the time of a training step goes, by its parts and by what torch computes; docs/benchmarks.md has the table.
+"""Where the time of a training step goes, by part and by torch operation: docs/results/speed.md.
 
     python tests/benchmarks/parts.py
 
-One thread, batches of 16, with the environment that workers have.
+One thread, batches of 16, in the environment of a worker.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turns a finished, unpruned study into one of replay.py's files of curves.
+"""Turns a finished study without pruning into a file of curves for replay.py.
 
 kdsearch run tests/benchmarks/curves/phantom-curves.yaml
 python tests/benchmarks/record_curves.py tests/benchmarks/curves/phantom-curves.yaml
@@ -17,7 +17,7 @@ from kdsearch.search.store import open_store
 
 
 def main() -> None:
-    """Writes the study's curves beside its file, one row a trial."""
+    """Writes the study's curves next to its file, one row per trial."""
     path = Path(sys.argv[1])
     study = load_study(path)
     records = open_store(study, home_folder(os.environ), create=False).records()

@@ -1,9 +1,8 @@
-"""How much each pruner saves and what it costs, by replaying whole curves in random orders.
+"""How much each pruner saves and loses, by replaying recorded curves in random orders: docs/results/pruners.md.
 
     python tests/benchmarks/replay.py
 
-Prints the tables of docs/search.md. The curves are those of unpruned studies (curves/*.yaml); the pruners are
-kdsearch's own.
+The curves come from studies without pruning (curves/*.yaml); the pruners are kdsearch's own.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Replay:
     regret: tuple[float, ...]
     """By how much Dice the best finished student of each size budget lies below the best of all."""
     best_survives: bool
-    """Whether the student of the best Dice was trained to its end."""
+    """Whether the student of the best Dice was trained to the end."""
 
 
 def load(name: str) -> list[LearningCurve]:

@@ -25,7 +25,8 @@ from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
 from kdsearch.front.dominance import hypervolume
 from kdsearch.models.costs import cost_of, how_far_over
-from kdsearch.search.optuna_study import DIRECTIONS, StudyStore
+from kdsearch.search.optuna_study import DIRECTIONS
+from kdsearch.search.store import StudyStore
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import Cost, Overlap, Scores
 

@@ -1,9 +1,9 @@
-"""The driver's time for one trial as a study grows: ask, dispatch, tell, record; nothing is trained.
+"""How much time the main process needs per trial as a study grows, without training: docs/results/speed.md.
 
     python tests/benchmarks/scale.py
 
-Prints the table of docs/search.md. Storage and MLflow are SQLite files in a temporary folder, filled with trials of
-studies/pareto.yaml's space whose Dice rises with their size.
+Optuna and MLflow use SQLite files in a temporary folder, filled with trials from the space of studies/pareto.yaml whose
+Dice rises with their size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Times a step with cached teacher logits beside the plain step and the teacher asked every step.
+"""Time of a step with cached teacher logits, without a teacher, and with the teacher run: docs/results/speed.md.
 
-``python tests/benchmarks/step.py``
+python tests/benchmarks/step.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Images a second and core by student size, and two one-thread workers beside one two-thread process.
+"""Images per second by student size, for one worker per core and one process with several threads.
 
-``python tests/benchmarks/throughput.py``
+    python tests/benchmarks/throughput.py
+
+Prints a table of docs/results/speed.md.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ IMAGES = 96
 
 
 def main() -> None:
-    """Prints images a second of training, validation included."""
+    """Prints images per second of training, validation included."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=3)

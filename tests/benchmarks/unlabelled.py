@@ -1,10 +1,11 @@
-"""Whether unlabelled images of the place where a student will work help it there; docs/benchmarks.md has the table.
+"""Whether unlabelled images of a hospital help a student there: docs/results/unlabelled-images.md.
 
     python tests/benchmarks/unlabelled.py studies/busi-small.yaml --data BUSI_FOLDER --elsewhere breast=BREAST_FOLDER
 
-Students of one recipe and three seeds: plain, distilled, and distilled with half of the other place's patients as
-unlabelled images. All are scored on the other half, with last weights, and on the study's validation images; intervals
-are of a bootstrap over groups of images and over seeds. The study's teacher is trained if need be.
+Trains students with the same settings and three seeds: without a teacher, distilled, and distilled with half of the
+other hospital's patients as unlabelled images. Scores them on the other half and on the study's validation images, with
+last weights. Intervals come from a bootstrap over groups of images and over seeds. Trains the study's teacher if
+necessary.
 """
 
 from __future__ import annotations

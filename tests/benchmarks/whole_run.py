@@ -1,6 +1,8 @@
-"""Memory of driver and workers, and seconds from ``kdsearch run`` to the first epoch with warm caches.
+"""Memory of the main process and the workers, and seconds from ``kdsearch run`` to the first epoch.
 
-``python tests/benchmarks/whole_run.py --data FOLDER_OF_BUSI``
+    python tests/benchmarks/whole_run.py --data FOLDER_OF_BUSI
+
+Prints a table of docs/results/speed.md.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_overlays_load_on_a_members_page(page, site):
 def test_study_page_says_what_was_studied(page, site):
     page.goto(site.run("kind = 'study'"))
     page.get_by_text("finished students").first.wait_for(timeout=PATIENCE_MS)
-    assert page.get_by_text(f"{TRIALS} students by tpe").count() >= 1
+    assert page.get_by_text(f"{TRIALS} trials (tpe)").count() >= 1
 
 
 @pytest.mark.offline

@@ -19,6 +19,7 @@ import yaml
 from _pytest.capture import CaptureResult
 
 from kdsearch.cli.main import main
+from kdsearch.cli.parser import GROUPS, build_parser
 from kdsearch.version import __version__
 from tests.tiny import TINY
 
@@ -83,7 +84,31 @@ def test_help_answers_in_under_half_a_second(place):
         text = _run(place, "--help").stdout
         seconds.append(time.monotonic() - started)
     assert min(seconds) < 0.5
-    assert all(command in text for command in ("run", "check", "front", "pick", "schema", "doctor"))
+    assert all(group in text for group in ("Search:", "Results:", "Ship:", "Maintenance:"))
+
+
+COMMANDS = [name for names in GROUPS.values() for name in names]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "top")
+def test_help_fits_80_columns_and_has_an_example_that_parses(shell, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = shell(*command, "--help").out
+    assert max(map(len, text.splitlines())) <= 80
+    examples = [line.split(">")[0].split()[1:] for line in text.splitlines() if line.startswith("  kdsearch ")]
+    assert bool(examples) == bool(command)
+    for words in examples:
+        assert [build_parser().parse_args(words).command] == command
+
+
+def test_every_option_with_a_value_says_its_default(shell):
+    for command in COMMANDS:
+        options = re.split(r"\n  (?=-)", shell(command, "--help").out.partition("examples:")[0])
+        takes_value = [option for option in options if re.match(r"(-\w, )?--[\w-]+ [A-Z\[{]", option)]
+        if command == "pick":
+            takes_value = [one for one in takes_value if re.match("--(data|out|int8-bound)", one)]  # others form groups
+        for option in takes_value:
+            assert re.search(r"\((default: .+|required)\)", " ".join(option.split())), (command, option)
 
 
 def test_help_imports_nothing_heavy(place):
@@ -99,7 +124,7 @@ def test_version(shell):
 
 def test_doctor_finds_what_is_there(shell):
     said = shell("doctor").out
-    assert all(name in said for name in ("torch", "optuna", "mlflow", "caches and storage", "tracking"))
+    assert all(name in said for name in ("torch", "optuna", "MLflow", "kdsearch home", "jinja2"))
 
 
 def test_doctor_says_how_to_mend_a_silent_server(shell, monkeypatch):
@@ -107,16 +132,18 @@ def test_doctor_says_how_to_mend_a_silent_server(shell, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     said = shell("doctor", code=1).out
     assert "does not answer" in said
-    assert "start the tracking server" in said
+    assert "start the MLflow server" in said
 
 
 def test_check_shows_the_space(shell):
     text = shell("check", "tiny.yaml").out
     assert "tiny.yaml is valid" in text
-    assert "with 50, 100, 200, 500 images with a lesion, two students less than 6.9, 4.9, 3.5, 2.2 points" in text
-    assert "space: 10 different recipes" in text
-    assert "smallest student: 961 params" in text
-    assert "largest student" in text
+    assert (
+        "with 50, 100, 200, 500 lesion images for validation, differences below 6.9, 4.9, 3.5, 2.2 Dice points" in text
+    )
+    assert "space     10 different students" in text
+    assert "smallest  961 params, 279k MACs per image: 3 stages from 2 channels, ×2, 1 standard convolution" in text
+    assert "largest   8.28k params" in text
 
 
 def test_schema_accepts_shipped_studies_and_refuses_typos(shell):
@@ -153,14 +180,22 @@ def test_typo_in_the_study_is_one_screen_without_a_traceback(shell, place, comma
         (["pick", "tiny.yaml", "--params", "0"], "'0' must be above zero"),
         (["pick", "tiny.yaml", "--min-dice", "80"], "'80' is not a number from 0 to 1"),
         (["report", "tiny-never-run.yaml"], "has not been run yet"),
-        (["pick", "tiny.yaml", "--latency", "10s"], "'10s' is not a time; write it as 5ms or 0.8"),
+        (["pick", "tiny.yaml", "--latency", "10s"], "'10s' is not a time in milliseconds; write it as 5ms or 0.8"),
         (["pick", "tiny.yaml", "--best", "--knee"], "not allowed with argument"),
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number from 1 to 1,000,000"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
         (["rnu", "tiny.yaml"], "invalid choice"),
+        (
+            ["pick", "tiny.yaml", "--min-empty-share", "0.9"],  # old name
+            "--min-empty-share was renamed: write --min-specificity",  # old name
+        ),
+        (["evaluate", "x", "busi=y", "--on-defect", "skip"], "--on-defect was renamed: write --on-invalid"),  # old name
+        (["evaluate", "x", "--data", "busi=y"], "--data was renamed: write the data set after the folder"),
+        (["evaluate", "x", "busi=y", "--csv", "z"], "--csv was renamed: write --out FILE"),
+        (["run", "tiny.yaml", "--quiet", "--verbose"], "not allowed with argument"),
     ],
 )
-def test_mistake_on_the_command_line_is_told(shell, arguments, message):
+def test_mistake_on_the_command_line_is_explained(shell, arguments, message):
     said = shell(*arguments, code=2).err
     assert message in said
     assert "Traceback" not in said
@@ -168,18 +203,26 @@ def test_mistake_on_the_command_line_is_told(shell, arguments, message):
 
 def test_study_from_run_to_pick(place, shell):
     done = _run(place, "run", "tiny.yaml")
+    assert done.stderr == ""
     for text in (
         "reading images",
         "teacher: epoch 1/1",
         "(3 of 3)",
-        "Front",
+        "Pareto front: ",
+        " teacher",
+        "kdsearch confirm tiny.yaml",
         "kdsearch ui tiny.yaml",
         "runs?viewStateShareKey=kdsearch-front-",
         "kdsearch pick",
     ):
         assert text in done.stdout
     assert (place / "mlflow" / "mlflow.db").is_file()
-    assert "is finished" in shell("run", "tiny.yaml").out
+    complete = shell("run", "tiny.yaml").out
+    assert "This study is complete (3 trials)" in complete
+    assert "kdsearch run tiny.yaml --trials 6" in complete
+    quiet = shell("run", "tiny.yaml", "--quiet")
+    assert quiet.out.lstrip().startswith("Pareto front: ")
+    assert "kdsearch" not in quiet.out + quiet.err
     more = shell("run", "tiny.yaml", "--trials", "4").out
     assert "searching: 3 of 4 trials are done" in more
     _check_front(place, shell)
@@ -189,11 +232,16 @@ def test_study_from_run_to_pick(place, shell):
 
 
 def _check_front(place: Path, shell: Shell) -> None:
-    members = json.loads(shell("front", "tiny.yaml", "--json", "--html", "out/front.html").out)
+    members = json.loads(
+        shell("front", "tiny.yaml", "--json", "--html", "out/front.html", "--png", "out/front.png").out
+    )
     assert 1 <= len(members) <= 4
     assert len(shell("front", "tiny.yaml", "--csv").out.splitlines()) == len(members) + 1
     assert "Plotly.newPlot" in (place / "out" / "front.html").read_text(encoding="utf-8")
+    assert (place / "out" / "front.png").read_bytes().startswith(b"\x89PNG")
     assert "Dice %" in shell("front", "tiny.yaml").out
+    listed = shell("front", "tiny.yaml", "--all").out
+    assert sum("stages from" in line for line in listed.splitlines()) == len(members)
 
 
 def _check_report(place: Path, shell: Shell) -> None:
@@ -233,7 +281,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
     assert "picked/one exists already (it was written without" in other.err
     assert "cannot be written" in shell("front", "tiny.yaml", "--html", "picked/one", code=2).err
     nothing = shell("pick", "tiny.yaml", "--latency", "0.0001ms", code=1).out
-    assert re.search(r"is within latency ≤ 0.0001 ms. The nearest is trial \d: Dice .* ms here, .*kB", nothing)
+    assert re.search(r"is within latency ≤ 0.0001 ms. Closest: trial \d: Dice .* ms here, .*kB", nothing)
     assert "no finished student of that number" in shell("pick", "tiny.yaml", "--trial", "77", code=2).err
 
 
@@ -251,7 +299,7 @@ def test_interrupted_study_says_how_to_go_on_and_goes_on(place):
                 time.sleep(1)
                 os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=30) == 130
-    assert "the same command resumes" in "".join(seen)
+    assert "To resume:" in "".join(seen)
     assert "kdsearch run interrupted.yaml --trials 3" in "".join(seen)
     (place / "interrupted.yaml").write_text(text.replace("workers: 1", "workers: 2"), encoding="utf-8")
     again = _run(place, "run", "interrupted.yaml").stdout
@@ -290,15 +338,15 @@ def test_repeated_study_is_averaged_over_splits_and_seeds(place):
     (place / "repeated.yaml").write_text(REPEATED, encoding="utf-8")
     said = _run(place, "run", "repeated.yaml").stdout
     assert "Study repeated.repeat-2: " in said
-    assert "Over repeats, each with another split and another seed; test images" in said
+    assert "Over repeats, each with another split and seed; test images" in said
     again = _run(place, "front", "repeated.yaml").stdout
-    for name in ("teacher", "none", "logits dml weak", "p plain"):
+    for name in ("teacher", "no teacher", "logits dml weak", "p vs no teacher"):
         assert name in again
     splits = [json.loads((place / ".kdsearch" / "studies" / name / "test-dice.json").read_text())["of"]
               for name in ("repeated", "repeated.repeat-2")]  # fmt: skip
     assert splits[0] != splits[1]
     tables = _run(place, "report", "repeated.yaml", "--markdown").stdout
-    assert "| none |" in tables
+    assert "| no teacher |" in tables
     assert "2 repeats: too few for a verdict on distillation, which needs 5" in tables
     (place / "tpe.yaml").write_text(REPEATED.replace("sampler: grid, ", ""), encoding="utf-8")
     assert "replicates: 2 needs search.sampler: grid" in _run(place, "check", "tpe.yaml", code=2).stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -136,7 +135,7 @@ def _typed(*words: str) -> None:
         if options is None:
             return
         with contextlib.suppress(KdsearchError):
-            importlib.import_module(f"kdsearch.cli.commands.{options.command}").run(options)
+            options.run(options)
 
 
 @pytest.fixture

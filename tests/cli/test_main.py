@@ -102,7 +102,7 @@ def test_names_that_are_not_utf_8_are_printed(tmp_path, capsys, monkeypatch):
         (("ui", "--port", "0"), "argument --port: '0' is not a port"),
         (("run", "a.yaml", "--trials", "9" * 5000), "argument --trials: '9999999999999999999999999999999999999999"),
         (("run", "a.yaml", "--workers", "\u00b2"), "argument --workers: '\u00b2' is not a whole number from 1 to"),
-        (("test", "a.yaml", "--trial=-1"), "argument --trial: '-1' is not a trial's number"),
+        (("test", "a.yaml", "--trial=-1"), "argument --trial: '-1' is not the number of a trial"),
     ],
 )
 def test_number_that_is_none_is_refused_by_name(words, problem, capsys):

@@ -38,13 +38,14 @@ def test_time_is_split_into_training_its_surroundings_and_waiting():
         (_ended(1), 30.0 + 10.0),
     ]:
         profile.handle(event, now=now)
-    lines = profile.lines()
-    assert lines[0] == "profile: 30.0 s of search for 2 trials on 2 worker(s), 13.0 s each"
-    shares = [float(line.split()[0]) for line in lines[1:]]
-    assert shares[0] == pytest.approx(100 * (30 / 13 - 1), abs=0.1)
-    assert sum(shares[1:]) == pytest.approx(shares[0], abs=0.2)
-    assert shares[2] == pytest.approx(0.0, abs=0.1)
-    assert shares[3] == pytest.approx(100 * 5 / 13, abs=0.1)
+    whole, around, between, end = (share for _, share in profile.shares())
+    assert whole == pytest.approx(100 * (30 / 13 - 1))
+    assert around + between + end == pytest.approx(whole)
+    assert between == pytest.approx(0.0, abs=0.1)
+    assert end == pytest.approx(100 * 5 / 13)
+    table = profile.table()
+    assert table.title == "Profile: 30.0 s for 2 trials of 13.0 s on 2 worker(s)"
+    assert table.row_count == 4
 
 
 def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here():
@@ -57,4 +58,4 @@ def test_trial_that_went_on_from_a_checkpoint_counts_with_what_it_trained_here()
 
 
 def test_nothing_trained_has_no_profile():
-    assert Profile().lines() == []
+    assert Profile().table() is None

@@ -15,10 +15,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from kdsearch.cli.commands.evaluate import score_tables
+from kdsearch.cli.main import main
+from kdsearch.cli.student import score_tables
 from kdsearch.data.dataset import Dataset, ImageInfo
+from kdsearch.data.phantom import simulate
+from kdsearch.export.loading import load_student
 from kdsearch.trials.scores import NativeScores
-from kdsearch.workflow.evaluate import Evaluation
+from kdsearch.workflow.evaluate import Evaluation, data_of
 
 pytestmark = pytest.mark.xdist_group("shipping")
 
@@ -47,19 +50,22 @@ def place(shipped, tmp_path_factory):
     return folder
 
 
-def _run(place, *arguments, code=0):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("KDSEARCH_", "MLFLOW_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "kdsearch", *arguments],
-        cwd=place,
-        env=environment | {"COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+@pytest.fixture
+def run(place, capsys, monkeypatch):
+    """Runs a command in that folder; returns what it printed."""
+    monkeypatch.chdir(place)
+    for name in os.environ:
+        if name.startswith(("KDSEARCH_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments, code=0):
+        found = main(arguments)
+        said = capsys.readouterr()
+        assert found == code, said.out + said.err
+        return said
+
+    return run
 
 
 def _pixels(path):
@@ -67,10 +73,10 @@ def _pixels(path):
         return np.asarray(image)
 
 
-def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(place):
-    done = _run(place, "predict", "student", "pictures", "bad.png", "--out", "masks", "--probabilities", code=1)
-    assert "3 of 4 images done, written to masks" in done.stdout
-    assert "skipped bad.png: cannot be decoded as an image" in done.stderr
+def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(run, place):
+    done = run("predict", "student", "pictures", "bad.png", "--out", "masks", "--probabilities", code=1)
+    assert "3 of 4 images done, written to masks" in done.out
+    assert "skipped bad.png: cannot be decoded as an image" in done.err
     for name, size in (("a", (70, 50)), ("b", (33, 90)), ("deep/c", (40, 40))):
         mask, shares, overlay = (_pixels(place / "masks" / f"{name}_{what}.png") for what in WRITTEN)
         assert mask.shape == size[::-1]
@@ -80,15 +86,15 @@ def test_masks_have_the_images_sizes_and_a_bad_file_is_skipped_and_told(place):
     assert not list((place / "masks").glob("bad*"))
 
 
-def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(place):
+def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(run, place):
     folder = place / "mixed"
     (folder / "more").mkdir(parents=True)
     for name in ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png", "more/a_mask.png", "b.webp", "c.gif", "._a.png"):
         shutil.copy(place / "pictures" / "a.png", folder / name)
     (folder / "broken.png").symlink_to("nowhere.png")
     (folder / "linked").symlink_to(place / "pictures")
-    done = _run(place, "predict", "student", "mixed", "--out", "of-mixed")
-    assert "2 of 2 images done" in done.stdout, "a mask without its image may be an image"
+    done = run("predict", "student", "mixed", "--out", "of-mixed")
+    assert "2 of 2 images done" in done.out, "a mask without its image may be an image"
     for words in (
         "passed over masks of images beside them: 2, such as mixed/a (1)_mask.png",
         "passed over files of other endings: 2, such as mixed/b.webp",
@@ -96,27 +102,27 @@ def test_what_a_folder_holds_besides_images_is_passed_over_and_counted(place):
         "passed over hidden files: 1, such as mixed/._a.png",
         "passed over linked folders: 1, such as mixed/linked",
     ):
-        assert words in done.stderr
-    done = _run(place, "predict", "student", "mixed/a (1)_mask.png", "--out", "of-mixed")
-    assert "1 of 1 images done" in done.stdout, "who names a file means it"
+        assert words in done.err
+    done = run("predict", "student", "mixed/a (1)_mask.png", "--out", "of-mixed")
+    assert "1 of 1 images done" in done.out, "who names a file means it"
 
 
-def test_patterns_are_understood_and_the_same_command_again_is_fine(place):
+def test_patterns_are_understood_and_the_same_command_again_is_fine(run):
     for _ in range(2):
-        assert "1 of 1" in _run(place, "predict", "student", "pictures/*.jpg", "--out", "again").stdout
+        assert "1 of 1" in run("predict", "student", "pictures/*.jpg", "--out", "again").out
 
 
-def test_masks_may_lie_above_the_images(place):
-    assert "1 of 1 images done" in _run(place, "predict", "student", "pictures/deep", "--out", ".").stdout
+def test_masks_may_lie_above_the_images(run):
+    assert "1 of 1 images done" in run("predict", "student", "pictures/deep", "--out", ".").out
 
 
-def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(place):
+def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(run, place):
     folder = place / "album"
     folder.mkdir()
     shutil.copy(place / "pictures" / "a.png", folder / "a.png")
     os.mkfifo(folder / "pipe.png")
     for _ in range(2):
-        assert "1 of 1 images done" in _run(place, "predict", "student", "album", "--out", "album/masks").stdout
+        assert "1 of 1 images done" in run("predict", "student", "album", "--out", "album/masks").out
 
 
 @pytest.mark.parametrize(
@@ -130,39 +136,58 @@ def test_what_was_written_below_a_folder_is_not_read_again_nor_are_pipes(place):
             ["predict", "student", "pictures/a.png", "twice/a.png", "--out", "m"],
             "would both be written to m/a_mask.png",
         ),
-        (["evaluate", "student", "--data", "bussi=x"], "did you mean 'busi'?"),
-        (["evaluate", "student", "--data", "busi"], "say where the images lie: busi=FOLDER"),
-        (["evaluate", "student", "--data", "busi=absent"], "absent"),
+        (["evaluate", "student", "bussi=x"], "did you mean 'busi'?"),
+        (["evaluate", "student", "busi"], "add the folder of the images: busi=FOLDER"),
+        (["evaluate", "student", "busi=absent"], "absent"),
         (["bench", "pictures"], "holds neither model.onnx nor model.int8.onnx"),
     ],
 )
-def test_mistake_is_told_on_one_screen(place, arguments, message):
+def test_mistake_is_told_on_one_screen(run, place, arguments, message):
     (place / "twice").mkdir(exist_ok=True)
     shutil.copy(place / "pictures" / "a.png", place / "twice" / "a.png")
-    done = _run(place, *arguments, code=2)
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    done = run(*arguments, code=2)
+    assert message in done.err
+    assert "Traceback" not in done.err
     assert not (place / "m").exists()
 
 
-def test_scores_on_a_data_set_come_with_a_row_an_image(place):
-    done = _run(place, "evaluate", "student", "--data", "phantom", "--csv", "out/scores.csv")
-    assert "all" in done.stdout
-    assert "malignant" in done.stdout
+@pytest.fixture(scope="module")
+def published(place):
+    """Phantoms in the folders and under the names of the published BUSI."""
+    for label in ("benign", "malignant", "normal"):
+        (place / "published" / label).mkdir(parents=True)
+    for index in range(24):
+        phantom = simulate(index, seed=5)
+        name = place / "published" / phantom.label / f"{phantom.label} ({index})"
+        Image.fromarray(phantom.image).save(f"{name}.png")
+        Image.fromarray(phantom.mask).save(f"{name}_mask.png")
+    return place / "published"
+
+
+@pytest.mark.usefixtures("published")
+def test_scores_on_a_data_set_come_with_a_row_an_image(run, place):
+    done = run("evaluate", "student", "busi=published", "--out", "out/scores.csv")
+    assert "all" in done.out
+    assert "malignant" in done.out
     with (place / "out" / "scores.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 400
+    assert len(rows) == 24
     lesions = [row for row in rows if row["dice"]]
-    assert 0 < len(lesions) < 400
+    assert 0 < len(lesions) < 24
     assert all(0 <= float(row["dice"]) <= 1 for row in lesions)
     assert all(0 <= float(row["native_dice"]) <= 1 for row in lesions)
     assert [row["native_dice"] for row in lesions] != [row["dice"] for row in lesions]
     assert all(0 <= float(row["nsd"]) <= 1 and 0 <= float(row["hd95"]) <= 1 for row in lesions)
-    assert "At the size of the files" in done.stdout
+    assert "At original resolution" in done.out
     assert {row["label"] for row in rows if not row["dice"]} == {"normal"}
 
 
-def test_images_the_student_learnt_from_are_told_and_can_be_left_out(place, bench):
+def test_phantoms_can_be_named_as_a_data_set(shipped):
+    (source,) = data_of("phantom", "stop", load_student(shipped)).sources
+    assert source.reader == "phantom"
+
+
+def test_images_the_student_learnt_from_are_told_and_can_be_left_out(run, place, bench):
     images, masks = place / "own" / "images", place / "own" / "masks"
     for folder in (images, masks):
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,17 +195,14 @@ def test_images_the_student_learnt_from_are_told_and_can_be_left_out(place, benc
     for name, position in (("known", known), ("new", new)):
         Image.fromarray(np.asarray(bench.materials.dataset.images[position])).save(images / f"{name}.png")
         Image.fromarray(np.asarray(bench.materials.dataset.masks[position])).save(masks / f"{name}.png")
-    said = _run(place, "evaluate", "student", "--data", "folder=own").stdout
-    assert "1 of 2 images were trained on" in said
-    assert "1 of 2 images are the study's locked test images: this opens them" in said
-    _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", "--csv", "unseen.csv")
+    said = run("evaluate", "student", "folder=own").out
+    assert "1 of 2 images were used to train or choose this student" in said
+    assert "1 of 2 images are locked test images of the study, which this uses up" in said
+    run("evaluate", "student", "folder=own", "--unseen", "--out", "unseen.csv")
     assert [line.split(",")[0] for line in (place / "unseen.csv").read_text().splitlines()] == ["image", "folder/new"]
     (images / "new.png").unlink()
     (masks / "new.png").unlink()
-    assert (
-        "nothing is left to score"
-        in _run(place, "evaluate", "student", "--data", "folder=own", "--unseen", code=2).stderr
-    )
+    assert "nothing is left to score" in run("evaluate", "student", "folder=own", "--unseen", code=2).err
 
 
 def test_latency_needs_nothing_but_onnxruntime_and_numpy(place):
@@ -208,7 +230,7 @@ def test_command_whose_output_nobody_reads_does_its_work_and_exits_as_it_would(p
         (folder / name).mkdir(parents=True)
     Image.fromarray(np.full((20, 20), 90, np.uint8)).save(folder / "images" / "a.png")
     Image.fromarray(np.pad(np.full((5, 5), 255, np.uint8), 8)[:20, :20]).save(folder / "masks" / "a.png")
-    words = ("evaluate", "student", "--data", f"folder={folder}", "--unseen", "--csv", str(folder / "scores.csv"))
+    words = ("evaluate", "student", f"folder={folder}", "--unseen", "--out", str(folder / "scores.csv"))
     assert _run_unread(place, *words) == (0, "")
     assert (folder / "scores.csv").read_text(encoding="utf-8").count("\n") == 2
     words = ("predict", "student", "pictures/a.png", "bad.png", "--out", str(folder / "masks"))
@@ -247,6 +269,6 @@ def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys
         console.print(table)
     text = capsys.readouterr().out
     assert "…" not in text
-    for words in ("with a lesion", "Dice %", "IoU %", "empty, left so", "NSD %", "HD95 %", "missed", "malignant"):
+    for words in ("lesions", "Dice %", "IoU %", "specificity", "NSD %", "HD95 %", "missed (n)", "malignant"):
         assert words in text
     assert all(word in text for word in labels[3].split())

@@ -52,7 +52,7 @@ def test_recipe_and_overlay_of_the_student_are_shown(tmp_path):
     picture.write_bytes(b"")
     _, screen = _walk([DOWN, ENTER], tmp_path)
     assert "student: width 16\n" in screen.replace("\r", "").replace(" \n", "\n")
-    assert "overlays: made when it is picked" in screen
+    assert "overlays: written when the student is picked" in screen
     assert "00009.png" in screen.replace("\r", "").replace("\n", ""), "a long path wraps"
 
 
@@ -68,7 +68,7 @@ def test_only_the_students_around_are_shown_where_the_terminal_is_low(tmp_path):
     number, screen = _walk([DOWN, ENTER], tmp_path, members=members, height=20)
     assert number == 21
     assert _windows(screen) == [(16, 26), (17, 27)]
-    assert screen.rpartition("Front, ")[2].count("\n") < 20
+    assert screen.rpartition("Pareto front, ")[2].count("\n") < 20
     for keys, window, end in ((UP, (1, 11), 0), (DOWN, (30, 40), 39)):
         number, screen = _walk([keys] * 40 + [ENTER], tmp_path, members=members, height=20)
         assert (number, _windows(screen)[-1]) == (end, window)
@@ -78,7 +78,7 @@ def test_cursor_and_keys_stay_on_a_small_screen(tmp_path):
     members = [student(number, 0.5, 100 + number, path="regressor") for number in range(40)]
     for keys, number in ((UP, 0), (DOWN, 39)):
         _, screen = _walk([keys] * 40 + ["q"], tmp_path, members=members, height=12, width=50)
-        last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.rpartition("↑ ↓ walk")[2])
+        last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.rpartition("↑ ↓ move")[2])
         assert re.search(rf"▶ +│ {number} ", last)
         assert last.count("\n") < 12
 

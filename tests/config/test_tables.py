@@ -11,7 +11,7 @@ from kdsearch.config.distillation import Path
 from kdsearch.config.networks import Architecture
 from kdsearch.config.search import Objective, Sampler, SearchConfig
 from kdsearch.data.source import READERS
-from kdsearch.report.style import COLOURS, SYMBOLS
+from kdsearch.report.charts import COLORS, SYMBOLS
 from kdsearch.search.optuna_study import DIRECTIONS
 from kdsearch.search.sampling import build_sampler
 
@@ -29,7 +29,7 @@ def test_every_objective_has_a_direction():
 
 
 def test_every_path_has_a_colour_and_a_symbol():
-    assert set(COLOURS) == set(SYMBOLS) == _names(Path)
+    assert set(COLORS) == set(SYMBOLS) == _names(Path)
 
 
 def test_every_architecture_is_known_to_smp():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -18,11 +19,9 @@ from kdsearch.confirm.driver import FoldScored, PlanFixed, score_locked
 from kdsearch.confirm.store import open_confirmation
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
-from tests.confirm.test_confirm import INLINE, place, searched
+from tests.tiny import CONFIRMABLE
 
-__all__ = ["place", "searched"]
-
-pytestmark = [pytest.mark.xdist_group("confirm"), pytest.mark.usefixtures("place")]
+pytestmark = pytest.mark.xdist_group("locked")
 
 
 def _test(trial, *, stop_after=None):
@@ -41,26 +40,29 @@ def _store():
     return open_confirmation("sqlite:///home/studies/tiny/optuna.db", "tiny", study_id=search.id, kind="test")
 
 
+@pytest.mark.usefixtures("searched")
 def test_dry_run_opens_nothing(capsys):
     assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Nothing was opened or trained" in shown
-    assert "6 trainings and 3 teachers: 2 recipes, 3 seeds" in shown
-    assert "are scored once, and are open then" in shown
+    assert "Nothing was scored or trained" in shown
+    assert "6 trainings and 3 teachers: 2 students, 3 seeds" in shown
+    assert "are scored, which uses up the test set" in shown
     assert _store() is None
 
 
+@pytest.mark.usefixtures("tested")
 def test_dry_run_tells_of_openings_before(capsys):
-    kdsearch.Study("study.yaml", home="home").test(0)
-    assert main(["test", "study.yaml", "--trial", "1", "--dry-run"]) == 0
+    assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"opened once, last on \S+ for trial 0 \(carried out\); the same command", shown)
+    assert re.search(r"used once, last on \S+ for trial 1 \(finished\); the same command", shown)
     assert _store().number == 1
 
 
+@pytest.mark.usefixtures("searched")
 def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
+    began = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     assert main(["test", "study.yaml", "--trial", "1"]) == 0
-    assert "Confirmed on the locked test images" in capsys.readouterr().out
+    assert "On the locked test images, at original resolution" in capsys.readouterr().out
     study = load_study(Path("study.yaml"))
     prepared = next(event.prepared for event in _test(1) if isinstance(event, PlanFixed))
     splits = prepared.images.splits
@@ -76,7 +78,8 @@ def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     receipt = _store().receipt
     assert receipt["digest"] == prepared.plan.digest
     assert receipt["by"]
-    assert receipt["sealed"] < "3"
+    sealed = datetime.datetime.fromisoformat(receipt["sealed"])
+    assert began <= sealed <= datetime.datetime.now(datetime.UTC)
 
     assert main(["test", "study.yaml", "--trial", "1", "--json"]) == 0, "shown again, not opened again"
     found = json.loads(capsys.readouterr().out)
@@ -89,16 +92,16 @@ def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     assert (kinds.count("test"), kinds.count("tested"), kinds.count("repeat")) == (1, 3, 9)
 
 
+@pytest.mark.usefixtures("tested")
 def test_second_opening_is_refused_unless_it_is_asked_for_and_then_counted(capsys):
     study = kdsearch.Study("study.yaml", home="home")
-    study.test(0)
-    assert main(["test", "study.yaml", "--trial", "1"]) == 2
+    assert main(["test", "study.yaml", "--trial", "0"]) == 2
     message = capsys.readouterr().err
     assert "its test images were opened on" in message
     assert "--again does it, and every card and report counts it" in message
-    again = study.test(1, again=True)
+    again = study.test(0, again=True)
     assert again.number == 2
-    picked = study.pick(trial=1, registry=False)
+    picked = study.pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "which were opened 2 times" in card
     assert "locked away for a test, which was made 2 times" in card
@@ -107,6 +110,7 @@ def test_second_opening_is_refused_unless_it_is_asked_for_and_then_counted(capsy
     assert "They were opened 2 times." in page
 
 
+@pytest.mark.usefixtures("searched")
 def test_stopped_test_resumes_without_a_second_opening():
     _test(0, stop_after=3)
     assert not _store().complete()
@@ -116,10 +120,11 @@ def test_stopped_test_resumes_without_a_second_opening():
     assert _store().number == 1
 
 
+@pytest.mark.usefixtures("searched")
 def test_opening_that_was_broken_off_counts_and_says_nothing_of_other_recipes():
     study = kdsearch.Study("study.yaml", home="home")
     _test(0, stop_after=1)
-    picked = study.pick(trial=1, registry=False)
+    picked = study.pick(trial=1, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "locked away for a test, which was made 1 time" in card
     assert "The locked images were opened, but for another recipe than this student's." in card
@@ -127,6 +132,7 @@ def test_opening_that_was_broken_off_counts_and_says_nothing_of_other_recipes():
     assert _store().number == 1
 
 
+@pytest.mark.usefixtures("searched")
 def test_another_trial_may_be_opened_while_one_is_broken_off():
     _test(0, stop_after=1)
     assert main(["test", "study.yaml", "--trial", "1"]) == 2
@@ -134,29 +140,31 @@ def test_another_trial_may_be_opened_while_one_is_broken_off():
     assert _store().number == 2
 
 
+@pytest.mark.usefixtures("tested")
 def test_settings_of_confirm_do_not_hide_a_result(capsys):
-    assert main(["test", "study.yaml", "--trial", "0"]) == 0
-    Path("study.yaml").write_text(INLINE.replace("folds: 2", "folds: 3"), encoding="utf-8")
-    capsys.readouterr()
-    assert main(["test", "study.yaml", "--trial", "0"]) == 0
-    assert "Confirmed on the locked test images" in capsys.readouterr().out
+    Path("study.yaml").write_text(CONFIRMABLE.replace("folds: 2", "folds: 3"), encoding="utf-8")
+    assert main(["test", "study.yaml", "--trial", "1"]) == 0
+    assert "On the locked test images, at original resolution" in capsys.readouterr().out
     assert _store().number == 1
 
 
+@pytest.mark.usefixtures("searched")
 def test_trial_that_is_not_there_is_named(capsys):
     assert main(["test", "study.yaml", "--trial", "17"]) == 2
     assert "trial 17: there is no finished student of that number" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("searched")
 def test_closed_images_are_not_claimed():
-    picked = kdsearch.Study("study.yaml", home="home").pick(trial=0, registry=False)
+    picked = kdsearch.Study("study.yaml", home="home").pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "locked away for a test that was not made yet" in card
     assert "No test on locked or external images stands behind these figures." in card
 
 
+@pytest.mark.usefixtures("searched")
 def test_images_that_were_exchanged_are_refused(capsys):
     shutil.rmtree("home/data", ignore_errors=True)
-    Path("study.yaml").write_text(INLINE.replace("images: 40", "images: 41"), encoding="utf-8")
+    Path("study.yaml").write_text(CONFIRMABLE.replace("images: 40", "images: 41"), encoding="utf-8")
     assert main(["test", "study.yaml", "--trial", "0"]) == 2
     assert "data.sources" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kdsearch
+import mlflow
 from kdsearch.cli.main import main
 from kdsearch.config.load import load_study
 from kdsearch.confirm.store import open_confirmation
@@ -18,11 +19,8 @@ from kdsearch.export.description import WEIGHTS, read_description
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import weights_path
 from kdsearch.search.store import open_store
-from tests.confirm.test_confirm import place, searched
 
-__all__ = ["place", "searched"]
-
-pytestmark = [pytest.mark.xdist_group("confirm"), pytest.mark.usefixtures("place")]
+pytestmark = pytest.mark.xdist_group("refit")
 
 
 def _stored():
@@ -39,9 +37,10 @@ def _study():
     return kdsearch.Study("study.yaml", home="home")
 
 
+@pytest.mark.usefixtures("tested")
 def test_tested_weights_ship_with_the_scores_of_the_locked_images(capsys):
     found = _study().test(1)
-    assert main(["pick", "study.yaml", "--refit", "--json"]) == 0
+    assert main(["pick", "study.yaml", "--refit", "--no-latency", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["trial"], shown["scored_on"], shown["folder"]) == (1, "test", str(FOLDER))
 
@@ -63,25 +62,26 @@ def test_tested_weights_ship_with_the_scores_of_the_locked_images(capsys):
     assert "validat" not in card.casefold().replace("validation images", "")
 
 
+@pytest.mark.usefixtures("confirmed")
 def test_refit_carries_what_was_confirmed(capsys):
     study = _study()
     confirmed = study.confirm()
     trial = confirmed.members[0].trial
     study.test(trial)
-    picked = study.pick(refit=True, registry=False)
+    picked = study.pick(refit=True, registry=False, latency=False)
     assert picked.trial == trial
-    assert f"plan {confirmed.plan}: its recipe gives Dice {confirmed.members[0].dice} %" in picked.warning
+    assert f"plan {confirmed.plan}: its settings give Dice {confirmed.members[0].dice} %" in picked.warning
     assert "On the" in picked.warning
-    assert "locked test images with a lesion, which were opened once" in picked.warning
+    assert "locked test images with a lesion, used once" in picked.warning
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("tested")
 def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys):
     study = _study()
-    study.test(1)
-    study.pick(trial=1, registry=False)
-    study.pick(refit=True, registry=False)
-    assert main(["pick", "study.yaml", "--refit", "--no-registry"]) == 0
+    study.pick(trial=1, registry=False, latency=False)
+    study.pick(refit=True, registry=False, latency=False)
+    assert main(["pick", "study.yaml", "--refit", "--no-latency", "--no-registry"]) == 0
     assert "holds this student already" in capsys.readouterr().out
     searched, refit = (read_description(Path(f"picked/tiny-1{end}")) for end in ("", "-refit"))
     assert (searched.scored_on, refit.scored_on) == ("validation", "test")
@@ -89,53 +89,48 @@ def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys)
     assert searched.files["model.onnx"] != refit.files["model.onnx"]
 
 
-def test_registered_version_says_what_its_scores_are_of(place):
-    import mlflow
-
-    study = _study()
-    study.test(1)
-    version = study.pick(refit=True).model_uri
-    client = mlflow.MlflowClient(f"sqlite:///{place}/mlflow.db")
+def test_registered_version_says_what_its_scores_are_of(tested):
+    version = _study().pick(refit=True, latency=False).model_uri
+    client = mlflow.MlflowClient(f"sqlite:///{tested}/mlflow.db")
     assert client.get_model_version("tiny", version.rpartition("/")[2]).tags["scored_on"] == "test"
 
 
+@pytest.mark.usefixtures("tested")
 def test_of_two_tests_each_can_be_shipped_and_the_last_is():
     study = _study()
-    study.test(0)
-    study.test(1, again=True)
-    assert study.pick(refit=True, registry=False).trial == 1
-    older = study.pick(refit=True, trial=0, registry=False)
-    assert older.trial == 0
-    assert "which were opened 2 times" in older.warning
+    study.test(0, again=True)
+    assert study.pick(refit=True, registry=False, latency=False).trial == 0
+    older = study.pick(refit=True, trial=1, registry=False, latency=False)
+    assert older.trial == 1
+    assert "used 2 times" in older.warning
 
 
 @pytest.mark.parametrize(
-    ("tested", "words", "message"),
+    ("stage", "words", "message"),
     [
-        (None, [], "no test is finished; kdsearch test --trial N makes one"),
-        (None, ["--trial", "1"], "kdsearch test --trial 1 makes one"),
-        (0, ["--trial", "1"], "trial 1 was not tested.*tested: trial 0"),
-        (0, ["--knee"], "--refit ships the student that was tested, by no rule"),
+        ("searched", [], "no test is finished; kdsearch test --trial N makes one"),
+        ("searched", ["--trial", "1"], "kdsearch test --trial 1 makes one"),
+        ("tested", ["--trial", "0"], "trial 0 was not tested.*tested: trial 1"),
+        ("tested", ["--knee"], "--refit cannot be combined with"),
     ],
 )
-def test_refit_without_such_a_test_is_refused(capsys, tested, words, message):
-    if tested is not None:
-        _study().test(tested)
-    capsys.readouterr()
+def test_refit_without_such_a_test_is_refused(capsys, enter, stage, words, message):
+    enter(stage)
     assert main(["pick", "study.yaml", "--refit", *words]) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert not Path("picked").exists()
 
 
+@pytest.mark.usefixtures("tested")
 def test_refit_over_the_budget_is_named(capsys):
-    _study().test(1)
     assert main(["pick", "study.yaml", "--refit", "--params", "10"]) == 1
     assert "Trial 1 is not within params ≤ 10" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.usefixtures("tested")
 def test_weights_that_are_gone_are_named():
     study = _study()
     found = study.test(1)
     weights_path(Path("home"), "tiny", f"confirm-{found.plan[:8]}-1-1-1").unlink()
     with pytest.raises(KdsearchError, match="the weights of trial 1 are not at"):
-        study.pick(refit=True, registry=False)
+        study.pick(refit=True, registry=False, latency=False)

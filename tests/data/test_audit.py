@@ -100,8 +100,9 @@ def test_composition_counts_images_groups_and_areas(folder, home):
 
 
 @pytest.mark.realdata
-def test_busi_has_what_is_known_of_it(real_data, home):
-    looks = _looks(_config("busi", real_data / "busi"), home)
+def test_busi_has_what_is_known_of_it(real_data, real_home):
+    config = _config("busi", real_data / "busi").model_copy(update={"on_invalid": "stop"})
+    looks = _looks(config, real_home)
     found = {finding.what: finding for finding in findings(looks)}
     assert len(found["masks of several files, which were joined"].ids) == 17
     assert len(found["images without a lesion"].ids) == 133
@@ -114,8 +115,8 @@ def test_busi_has_what_is_known_of_it(real_data, home):
 
 
 @pytest.mark.realdata
-def test_breast_has_what_is_known_of_it(real_data, home):
-    looks = _looks(_config("breast", real_data / "breast"), home)
+def test_breast_has_what_is_known_of_it(real_data, real_home):
+    looks = _looks(_config("breast", real_data / "breast"), real_home)
     found = {finding.what: finding.ids for finding in findings(looks)}
     assert len(found["images with transparent pixels, which are shown black"]) == 31
     assert found["images without a lesion"] == tuple(f"breast/case{number}" for number in ("045", "061", "209", "213"))

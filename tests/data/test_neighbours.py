@@ -11,7 +11,7 @@ from PIL import Image
 
 from kdsearch.campaign.events import DataReady
 from kdsearch.cli.main import main
-from kdsearch.cli.progress import what_is_known
+from kdsearch.cli.progress import facts_about_images
 from kdsearch.config.data import DataConfig, FolderSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import dump_summary, read_summary
@@ -70,7 +70,8 @@ def test_caution_is_stored_and_said_by_run_and_data(tmp_path, monkeypatch, capsy
     assert "scores are probably too good" in summary.caution
     assert read_summary(dump_summary(summary)) == summary
     ready = DataReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
-    assert any(line.startswith("caution   no groups (patients, videos) are given") for line in what_is_known(ready))
+    facts = facts_about_images(ready)
+    assert any(line.startswith("warning   no groups (patients, videos) are given") for line in facts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
     Path("study.yaml").write_text("name: mine\ndata: {sources: [{reader: folder, folder: video}], size: 32}\n")

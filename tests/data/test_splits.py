@@ -80,9 +80,9 @@ def test_too_few_images_are_refused():
 
 
 @pytest.mark.realdata
-def test_real_busi_keeps_near_duplicates_together(real_data, tmp_path):
+def test_real_busi_keeps_near_duplicates_together(real_data, real_home):
     source = PublishedSource(reader="busi", folder=str(real_data / "busi"))
-    dataset = load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
+    dataset = load_dataset(DataConfig(sources=(source,), size=32), real_home)
     sizes = [count for count in Counter(info.group for info in dataset.infos).values() if count > 1]
     assert len(sizes) == pytest.approx(137, abs=8)
     assert sum(sizes) == pytest.approx(323, abs=16)  # 303 by the hashes alone

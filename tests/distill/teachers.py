@@ -12,8 +12,10 @@ from tests.search.setups import finish
 
 
 def teach(study: StudyConfig, data: TrainingData, folder: Path) -> TrainedTeacher:
-    """The study's teacher, trained here and kept in that folder."""
+    """The study's teacher, trained here unless that folder holds it."""
     recipe = TeacherRecipe.of(study)
+    if (made := open_teacher(recipe, folder)) is not None:
+        return made
     if study.teacher.file is None:
         curve, trained = finish(train_teacher(recipe, data))
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -30,13 +32,19 @@ MOVES = {
 
 @pytest.fixture(scope="module")
 def phantoms():
+    return _phantoms(64)
+
+
+@functools.cache
+def _phantoms(size: int):
     made = [simulate(index, seed=3) for index in range(64)]
-    grey = torch.stack([torch.from_numpy(resize_image(one.image, 64).copy()) for one in made])
-    masks = torch.stack([torch.from_numpy(resize_mask(one.mask, 64).copy()) for one in made])
+    grey = torch.stack([torch.from_numpy(resize_image(one.image, size).copy()) for one in made])
+    masks = torch.stack([torch.from_numpy(resize_mask(one.mask, size).copy()) for one in made])
     return grey, masks
 
 
-def _teacher(encoder: str, depth: int, *, architecture: str = "unet"):
+@functools.cache
+def _teacher(encoder: str, depth: int, architecture: str = "unet"):
     config = TeacherConfig(
         architecture=architecture, encoder=encoder, encoder_depth=depth, weights=PACKAGED.get(encoder, "none")
     )
@@ -55,12 +63,12 @@ def _corr(a: torch.Tensor, b: torch.Tensor) -> float:
         ("tf_efficientnet_lite0", 3, "unet"),
         ("tf_efficientnet_lite0", 5, "fpn"),
         ("resnet18", 4, "unet"),
-        ("resnet152", 5, "unetplusplus"),
-        ("resnet101", 4, "deeplabv3plus"),
+        ("resnet26", 5, "unetplusplus"),
+        ("resnet26", 4, "deeplabv3plus"),
     ],
 )
 def test_maps_of_the_weak_view_are_those_of_the_warped_image(encoder, depth, architecture, move, phantoms):
-    teacher = _teacher(encoder, depth, architecture=architecture)
+    teacher = _teacher(encoder, depth, architecture)
     hidden = HiddenMaps(teacher, normalise(phantoms[0][:32]))
     spec = AugmentationSpec.model_validate(MOVES[move])
     grey, masks = (part[:16] for part in phantoms)
@@ -92,15 +100,15 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
         assert aligned > raw + 0.08
 
 
-def test_cached_logits_agree_with_the_teacher_asked_online(phantoms):
-    """With a teacher that has learnt to segment; 0.93 where it was trained for 20 epochs."""
-    grey, masks = phantoms
-    teacher = build_teacher(TeacherConfig(encoder_depth=4), size=64)
+def test_cached_logits_agree_with_the_teacher_asked_online():
+    """With a teacher that has learnt to segment; 0.93 for one of 64 pixels that was trained for 20 epochs."""
+    grey, masks = _phantoms(32)
+    teacher = build_teacher(TeacherConfig(encoder_depth=3), size=32)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
     spec = AugmentationSpec.model_validate(MOVES["default"])
-    for _ in range(120):
-        chosen = torch.randperm(len(grey), generator=generator)[:16]
+    for _ in range(60):
+        chosen = torch.randperm(len(grey), generator=generator)[:8]
         batch = strong_view(grey[chosen], masks[chosen], None, spec=spec, generator=generator)
         logits = teacher.train()(batch.image)
         loss = soft_dice(logits, batch.target)
@@ -111,7 +119,9 @@ def test_cached_logits_agree_with_the_teacher_asked_online(phantoms):
     with torch.no_grad():
         cached = teacher.eval()(normalise(grey))
         batch = strong_view(grey, masks, cached, spec=spec, generator=generator)
-        assert _corr(batch.teacher_logits, teacher(batch.image)) >= 0.9
+        online = teacher(batch.image)
+        assert _corr(batch.teacher_logits, online) >= 0.88
+        assert _corr(cached, online) < 0.7, "the images moved"
 
 
 @pytest.mark.parametrize(("stride", "channels"), [(2, 16), (4, 24), (8, 40), (16, 112), (None, 112)])

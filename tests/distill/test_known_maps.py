@@ -9,16 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from kdsearch.data.cache import load_dataset
-from kdsearch.data.splits import split
-from kdsearch.distill.batches import training_data
 from kdsearch.distill.feature_maps import HiddenMaps, KnownMaps, MapBudget
 from kdsearch.distill.materials import Trainers
 from kdsearch.distill.student import Trainer
-from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import teacher_folder
-from tests.distill.teachers import teach
-from tests.distill.test_student import _finish, _recipe
+from tests.distill.recipes import recipe_of
+from tests.search.setups import finish
 
 SIZE = 2 * 3 * 4 * 4 * 4
 """Bytes of the maps of two images here."""
@@ -105,12 +100,8 @@ def test_measured_images_take_no_room():
 
 
 @pytest.fixture
-def training(tiny, tmp_path):
-    dataset = load_dataset(tiny.data, tmp_path)
-    splits = split(dataset, tiny.data.split, train_on_negatives=False)
-    data = training_data(dataset, splits, torch.device("cpu"))
-    teacher = teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, tmp_path))
-    return data, teacher
+def training(bench):
+    return bench.materials.training_data(torch.device("cpu")), bench.materials.teacher
 
 
 @dataclasses.dataclass
@@ -152,13 +143,13 @@ def test_the_second_training_does_not_ask_and_gives_what_a_fresh_one_gives(tiny,
     data, teacher = training
     watched = Watched(teacher)
     trainer = Trainer(data, watched)
-    narrow = _recipe(tiny, ("attention", "mse", "weak", "added"))
-    regressor = _recipe(tiny, ("regressor", "mse", "weak", "added"))
-    _finish(trainer.distil(narrow))
+    narrow = recipe_of(tiny, ("attention", "mse", "weak", "added"))
+    regressor = recipe_of(tiny, ("regressor", "mse", "weak", "added"))
+    finish(trainer.distil(narrow))
     asked = watched.asked
-    after = load(_finish(trainer.distil(regressor)).weights)
+    after = load(finish(trainer.distil(regressor))[1].weights)
     assert watched.asked == asked
-    alone = load(_finish(Trainer(data, teacher).distil(regressor)).weights)
+    alone = load(finish(Trainer(data, teacher).distil(regressor))[1].weights)
     assert all(torch.equal(after[name], alone[name]) for name in alone)
 
 
@@ -168,5 +159,5 @@ def test_another_seed_sees_other_views_and_asks(tiny, training):
     trainer = Trainer(data, watched)
     for seed, more in ((0, True), (0, False), (1, True)):
         before = watched.asked
-        _finish(trainer.distil(_recipe(tiny, ("attention", "mse", "weak", "added"), seed=seed)))
+        finish(trainer.distil(recipe_of(tiny, ("attention", "mse", "weak", "added"), seed=seed)))
         assert (watched.asked > before) == more

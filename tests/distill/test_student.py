@@ -12,19 +12,13 @@ from safetensors.torch import load
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import TimmSpec
-from kdsearch.config.ranges import values_of
-from kdsearch.data.cache import load_dataset
-from kdsearch.data.splits import split
-from kdsearch.distill.batches import training_data
 from kdsearch.distill.student import Trainer
-from kdsearch.distill.teacher import TeacherRecipe
-from kdsearch.distill.teacher_folder import teacher_folder
 from kdsearch.errors import StudyFileError
 from kdsearch.models.costs import cost_of, require_comparable
 from kdsearch.models.students import build_student
-from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Recipe
-from tests.distill.teachers import teach
+from tests.distill.recipes import recipe_of
+from tests.search.setups import finish
 
 VARIANTS = [
     None,
@@ -35,44 +29,16 @@ VARIANTS = [
 """``hidden`` needs as many channels in both; see test_objective."""
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
-def trainer(tiny, home):
-    dataset = load_dataset(tiny.data, home)
-    splits = split(dataset, tiny.data.split, train_on_negatives=False)
-    data = training_data(dataset, splits, torch.device("cpu"))
-    return Trainer(data, teach(tiny, data, teacher_folder(TeacherRecipe.of(tiny), splits.fingerprint, home)))
-
-
-def _finish(training):
-    while True:
-        try:
-            next(training)
-        except StopIteration as stop:
-            return stop.value
-
-
-def _recipe(study, variant, *, seed=0) -> Recipe:
-    recipe = choose(study, lambda _name, value: values_of(value)[0], seed=seed)
-    if variant is None:
-        return recipe
-    path, loss, view, balance = variant
-    content = recipe.model_dump()
-    softened = {"temperature": 2.0} if (path, loss) == ("logits", "kld") else {}
-    term = {"path": path, "loss": loss, "teacher_view": view, "weight": 0.5, **softened}
-    content["distillation"] = {"terms": (term,), "balance": balance}
-    return Recipe.model_validate(content)
+def trainer(bench):
+    return Trainer(bench.materials.training_data(torch.device("cpu")), bench.materials.teacher)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_makes_the_same_student_twice(tiny, trainer, variant):
-    recipe = _recipe(tiny, variant)
-    first = _finish(trainer.distil(recipe))
-    second = _finish(trainer.distil(recipe))
+    recipe = recipe_of(tiny, variant)
+    first = finish(trainer.distil(recipe))[1]
+    second = finish(trainer.distil(recipe))[1]
     a, b = load(first.weights), load(second.weights)
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert first.scores.overlap == second.scores.overlap
@@ -126,20 +92,20 @@ def test_logits_have_no_stride(study_file):
 
 @pytest.mark.parametrize(("on", "loss"), [("attention", "mse"), ("regressor", "kld")])
 def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
-    content = _recipe(tiny, None).model_dump()
+    content = recipe_of(tiny, None).model_dump()
     terms = tuple({"path": on, "loss": loss, "stride": stride, "weight": 0.5} for stride in (2, 4, None))
     students = []
     for chosen in (terms, terms[:1], terms[2:]):
         content["distillation"] = {"terms": chosen, "loss_mix": "add"}
-        students.append(_finish(trainer.distil(Recipe.model_validate(content))).weights)
+        students.append(finish(trainer.distil(Recipe.model_validate(content)))[1].weights)
     assert len(set(students)) == 3
     assert {stride for stride, _ in trainer._hidden} == {2, 4, None}, "what no term names is not measured"
     assert trainer._with_logits is None
 
 
 def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer):
-    recipe = _recipe(tiny, ("regressor", "mse", "weak", "added"))
-    trained = _finish(trainer.distil(recipe))
+    recipe = recipe_of(tiny, ("regressor", "mse", "weak", "added"))
+    trained = finish(trainer.distil(recipe))[1]
     student = build_student(recipe.student)
     student.load_state_dict(load(trained.weights))
     assert trained.scores.params == sum(p.numel() for p in student.parameters())
@@ -150,7 +116,7 @@ def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer
 def test_distilled_students_differ_from_plain_ones(tiny, trainer):
     weights = []
     for variant in (None, ("logits", "kld", "weak", "added"), ("logits", "kld", "same", "added")):
-        trained = _finish(trainer.distil(_recipe(tiny, variant)))
+        trained = finish(trainer.distil(recipe_of(tiny, variant)))[1]
         weights.append(load(trained.weights)["head.weight"])
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
@@ -161,11 +127,11 @@ def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, t
 
     def recipe(*terms):
         spec = DistillationSpec.model_validate({"terms": terms, "loss_mix": "add"})
-        return _recipe(tiny, None).model_copy(update={"distillation": spec})
+        return recipe_of(tiny, None).model_copy(update={"distillation": spec})
 
     term = {"path": "attention", "loss": "mse", "teacher_view": "weak"}
-    every = _finish(trainer.distil(recipe(term | {"stride": "every", "weight": 0.8})))
-    each = _finish(trainer.distil(recipe(*(term | {"stride": stride, "weight": 0.4} for stride in (2, 4)))))
+    every = finish(trainer.distil(recipe(term | {"stride": "every", "weight": 0.8})))[1]
+    each = finish(trainer.distil(recipe(*(term | {"stride": stride, "weight": 0.4} for stride in (2, 4)))))[1]
     assert every.weights == each.weights
     assert recipe(term | {"stride": "every"}).distillation.summary() == "attention at every mse"
 
@@ -174,10 +140,10 @@ def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, t
     "variant", [None, ("attention", "mse", "weak", "added"), ("regressor", "mse", "weak", "added")]
 )
 def test_student_on_a_pretrained_encoder_is_distilled_like_any_other(tiny, trainer, variant):
-    recipe = _recipe(tiny, variant)
+    recipe = recipe_of(tiny, variant)
     spec = TimmSpec(family="timm", depth=3, width=4, encoder_lr_factor=0.5)
     recipe = recipe.model_copy(update={"student": spec})
-    first, second = (_finish(trainer.distil(recipe)) for _ in range(2))
+    first, second = (finish(trainer.distil(recipe))[1] for _ in range(2))
     assert first.weights == second.weights
     assert load(first.weights).keys() == build_student(spec, device="meta").state_dict().keys()
 
@@ -187,8 +153,8 @@ def test_slow_encoder_moves_less_than_a_fast_one(tiny, trainer):
 
     def moved(rate: float) -> float:
         spec = TimmSpec(family="timm", depth=2, width=4, encoder_lr_factor=rate)
-        recipe = _recipe(tiny, None).model_copy(update={"student": spec})
-        weights = load(_finish(trainer.distil(recipe, kept="last")).weights)
+        recipe = recipe_of(tiny, None).model_copy(update={"student": spec})
+        weights = load(finish(trainer.distil(recipe, kept="last"))[1].weights)
         return float((weights["encoder.conv_stem.weight"] - begun["encoder.conv_stem.weight"]).abs().sum())
 
     assert moved(0.1) < moved(1.0) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ MORE = "  unlabelled: [{reader: phantom, name: more, seed: 5, images: 12}]\n"
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tiny_home, tmp_path):
+    """With the study's images."""
+    shutil.copytree(tiny_home / "data", tmp_path / "home" / "data")
     return tmp_path / "home"
 
 

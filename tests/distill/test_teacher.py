@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,20 @@ def _prepare(study, home):
     )
 
 
+@pytest.fixture(scope="module")
+def home(tiny_home, tmp_path_factory):
+    """Where the teacher of ``tiny`` lies already."""
+    return shutil.copytree(tiny_home, tmp_path_factory.mktemp("teacher") / "home")
+
+
 @pytest.fixture(params=["trained", "checkpoint"])
-def made(request, tiny, study_file, tmp_path):
+def made(request, tiny, study_file, home):
     """Every way to come by a teacher, with the images it is of."""
-    data, folder = _prepare(tiny, tmp_path)
+    data, folder = _prepare(tiny, home)
     teacher = teach(tiny, data, folder)
     if request.param == "checkpoint":
         study = load_study(study_file(_with_checkpoint(folder / "teacher.safetensors")))
-        teacher = teach(study, data, _prepare(study, tmp_path)[1])
+        teacher = teach(study, data, _prepare(study, home)[1])
     return teacher, data
 
 
@@ -86,10 +93,10 @@ def test_folder_follows_settings_split_and_seed(study_file, tmp_path):
     assert teacher_folder(TeacherRecipe.of(changed), "a", tmp_path) != folder("")
 
 
-def test_teacher_that_cannot_be_trained_says_what_to_change(study_file, tmp_path):
+def test_teacher_that_cannot_be_trained_says_what_to_change(study_file, home):
     text = TINY.replace("{epochs: 1}", "{epochs: 1, learning_rate: 1e30, optimizer: sgd, schedule: constant}", 1)
     study = load_study(study_file(text))
-    data, _ = _prepare(study, tmp_path)
+    data, _ = _prepare(study, home)
     with pytest.raises(TrainingFailed, match="the loss became .*; lower teacher.training.learning_rate"):
         finish(train_teacher(TeacherRecipe.of(study), data))
 
@@ -98,20 +105,20 @@ def _with_checkpoint(path):
     return TINY.replace("  weights: none\n  training: {epochs: 1}", f"  checkpoint: {path}", 1)
 
 
-def test_checkpoint_is_used_as_it_is(tiny, study_file, tmp_path):
-    data, folder = _prepare(tiny, tmp_path)
+def test_checkpoint_is_used_as_it_is(tiny, study_file, home):
+    data, folder = _prepare(tiny, home)
     first = teach(tiny, data, folder)
     checkpoint = first.folder / "teacher.safetensors"
     study = load_study(study_file(_with_checkpoint(checkpoint)))
-    second_folder = _prepare(study, tmp_path)[1]
+    second_folder = _prepare(study, home)[1]
     assert second_folder != folder
     second = teach(study, data, second_folder)
     assert second.curve == ()
     assert second.scores.overlap == first.scores.overlap
 
 
-def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
-    data, folder = _prepare(tiny, tmp_path)
+def test_checkpoint_of_another_network_is_refused(tiny, study_file, home, tmp_path):
+    data, folder = _prepare(tiny, home)
     first = teach(tiny, data, folder)
     text = _with_checkpoint(first.folder / "teacher.safetensors")
     study = load_study(study_file(text.replace("encoder_depth: 3", "encoder_depth: 4")))
@@ -120,8 +127,8 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, tmp_path):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_images_without_a_lesion_train_the_teacher_where_the_study_says_so(tiny, tmp_path, wanted):
-    dataset = load_dataset(tiny.data, tmp_path)
+def test_images_without_a_lesion_train_the_teacher_where_the_study_says_so(tiny, tiny_home, wanted):
+    dataset = load_dataset(tiny.data, tiny_home)
     splits = split(dataset, tiny.data.split, train_on_negatives=wanted)
     data = training_data(dataset, splits, torch.device("cpu"))
     empty = ~(data.train.masks > 0).flatten(1).any(dim=1)

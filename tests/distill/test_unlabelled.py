@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -42,8 +43,8 @@ def study(study_file):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def home(tiny_home, tmp_path_factory):
+    return shutil.copytree(tiny_home, tmp_path_factory.mktemp("unlabelled") / "home")
 
 
 @pytest.fixture

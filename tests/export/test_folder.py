@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import shutil
@@ -128,17 +129,34 @@ def test_unusable_weights_are_said_and_nothing_is_written(bench, tmp_path, conte
     assert not (tmp_path / "out" / "s-3").exists()
 
 
-def test_eight_bit_file_that_loses_too_much_is_marked(bench, weights, tmp_path):
-    form = Form(preprocessing=False, int8_bound=-1.0)
-    description = ship(bench, weights, tmp_path / "out", form=form)
-    assert not description.int8.within_bound
-    notes = {entry.key: entry.value for entry in onnx.load(tmp_path / "out" / "model.int8.onnx").metadata_props}
+STRICT = dataclasses.replace(PLAIN, int8_bound=-1.0)
+
+
+@pytest.fixture(scope="module")
+def strict(bench, weights, tmp_path_factory):
+    """A student whose 8-bit file loses more than it may."""
+    folder = tmp_path_factory.mktemp("strict") / "out"
+    ship(bench, weights, folder, form=STRICT)
+    return folder
+
+
+def test_eight_bit_file_that_loses_too_much_is_marked(strict):
+    assert not read_description(strict).int8.within_bound
+    notes = {entry.key: entry.value for entry in onnx.load(strict / "model.int8.onnx").metadata_props}
     assert "of Dice on the validation split, more than -1" in notes["kdsearch.warning"]
-    assert "the file is marked" in (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "the file is marked" in (strict / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_latency_that_was_not_measured_is_not_stated_and_not_taken_for_measured(strict, weights):
+    assert read_description(strict).latency == ()
+    assert "Not measured when this student was picked" in (strict / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert _find(strict, weights, form=STRICT) == read_description(strict)
+    with pytest.raises(KdsearchError, match="written with --no-latency"):
+        _find(strict, weights, form=dataclasses.replace(STRICT, latency=True))
 
 
 def test_preprocessing_in_the_graph_takes_raw_pixels_and_agrees(bench, weights, tmp_path):
-    form = Form(preprocessing=True, int8_bound=1.0)
+    form = dataclasses.replace(PLAIN, preprocessing=True)
     description = ship(bench, weights, tmp_path / "out", form=form)
     assert description.onnx.preprocessing
     session = session_of((tmp_path / "out" / "model.onnx").read_bytes(), name="m")
@@ -155,6 +173,12 @@ def test_models_that_differ_are_refused(weights, validation):
         require_same(expected, expected + 0.1, validation)
 
 
+@pytest.fixture(scope="module")
+def exported(weights):
+    """A student of 64 pixels as ONNX without preprocessing."""
+    return to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
+
+
 def _image_of(content):
     """A session that gives what the graph's preprocessing hands to the network."""
     model = onnx.load_from_string(content)
@@ -165,9 +189,8 @@ def _image_of(content):
 
 
 @pytest.mark.parametrize("shape", [(90, 70), (200, 333), (64, 64), (40, 500), (31, 33), (481, 640)])
-def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included(weights, shape):
-    plain = to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
-    session, name = _image_of(with_preprocessing(plain, size=64))
+def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included(exported, shape):
+    session, name = _image_of(with_preprocessing(exported, size=64))
     grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     got = session.run([name], {"pixels": np.repeat(grey[None, :, :, None], 3, axis=3)})[0][0, 0]
     apart = np.abs(got - resize_image(grey, 64).astype(float))
@@ -178,13 +201,12 @@ def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included
 
 
 @pytest.mark.realdata
-def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(weights, real_data):
+def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(exported, real_data):
     from PIL import Image
 
     from kdsearch.data.pixels import read_grey
 
-    plain = to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
-    inside, outside = (session_of(content, name="m") for content in (with_preprocessing(plain, size=64), plain))
+    inside, outside = (session_of(content, name="m") for content in (with_preprocessing(exported, size=64), exported))
     paths = sorted((real_data / "busi" / "Dataset_BUSI_with_GT" / "malignant").glob("malignant (?).png"))
     assert paths
     for path in paths:

@@ -19,6 +19,9 @@ from tests.front.students import student
 SPEC = TimmSpec(family="timm", depth=3, width=4)
 
 
+pytestmark = pytest.mark.xdist_group("timm")
+
+
 @pytest.fixture(scope="module")
 def shipped(bench, tmp_path_factory):
     folder = tmp_path_factory.mktemp("timm")
@@ -34,7 +37,7 @@ def shipped(bench, tmp_path_factory):
         bench.materials,
         weights=folder / "w.safetensors",
         overlays=b"png",
-        form=Form(preprocessing=True, int8_bound=1.0),
+        form=Form(preprocessing=True, int8_bound=1.0, latency=False),
         provenance=Provenance(chosen="By hand.", seen=dump_seen(bench.materials.dataset, bench.materials.splits)),
         folder=folder / "s-3",
     )

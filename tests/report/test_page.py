@@ -10,11 +10,17 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary
 from kdsearch.front.dominance import front_of
 from kdsearch.markdown import markdown_table
-from kdsearch.report.figures import curves_figure, groups_figure
-from kdsearch.report.note import study_note
+from kdsearch.report.figures import curves_figure, groups_figure, reference_size, steps_of
 from kdsearch.report.page import ReportData, report_page
-from kdsearch.report.progress import reference_size, steps_of
-from kdsearch.report.table import front_latex, front_markdown, latex_table, latex_text, paths_latex, paths_markdown
+from kdsearch.report.table import (
+    front_latex,
+    front_markdown,
+    latex_table,
+    latex_text,
+    paths_latex,
+    paths_markdown,
+    study_note,
+)
 from kdsearch.trials.record import EpochReport, TrialRecord, students_of
 from tests.front.students import student
 
@@ -85,7 +91,8 @@ def _story(**changes):
 def test_page_holds_every_section_and_asks_for_nothing():
     page = report_page(_story())
     for title in (
-        "Front",
+        "Pareto front",
+        "Students on the front",
         "Learning curves",
         "What mattered",
         "How the search went",
@@ -105,7 +112,7 @@ def test_sections_without_content_are_left_out_and_unknown_importances_said():
     page = report_page(_story(overlays={}, data=None, importances={}))
     assert "<h2>Predictions" not in page
     assert "<h2>Data" not in page
-    assert "Too few finished trials, or nothing that varied, to tell." in page
+    assert "Too few trials have finished, or no setting varied." in page
 
 
 def test_hypervolume_grows_in_the_order_in_which_trials_ended_and_counts_stopped_ones_compute():
@@ -133,7 +140,10 @@ def test_groups_are_counted(by, names):
 
 
 def test_tables_for_a_paper():
-    assert front_markdown(FRONT).splitlines()[2].startswith("| 0 | 50.0 | 20.0 | 1k |")
+    row = (
+        "| 0 | 50.0 | 20.0 | 1k | 1k | 4 stages from 16 channels, ×2, 2 standard convolutions per stage | logits (KL) |"
+    )
+    assert front_markdown(FRONT).splitlines()[2] == row
     assert paths_markdown(STUDENTS).splitlines()[2:] == [
         "| logits | 1 | 50.0 | 0.0 | 50.0 |",
         "| none | 1 | 80.0 | 0.0 | 80.0 |",
@@ -141,7 +151,7 @@ def test_tables_for_a_paper():
     latex = front_latex(FRONT)
     assert latex.startswith(r"\begin{tabular}{rrrrrrr}")
     assert r"Dice \% & $\pm$" in latex
-    assert r"16$\times$3" in latex
+    assert r"4 stages from 16 channels, $\times$2" in latex
     assert latex.count(r"\\") == 3
     assert r"\bottomrule" in paths_latex(STUDENTS)
 

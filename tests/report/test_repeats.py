@@ -45,7 +45,7 @@ REPEATS = [_repeat(seed) for seed in range(3)]
 
 def test_variants_are_recipes_whatever_their_seed():
     teacher, plain, distilled = variants_of(REPEATS)
-    assert (teacher.name, plain.name, distilled.name) == ("teacher", "none", "logits kld weak")
+    assert (teacher.name, plain.name, distilled.name) == ("teacher", "no teacher", "logits kld weak")
     assert [row.repeats for row in (teacher, plain, distilled)] == [3, 3, 3]
     assert (teacher.params, plain.params) == (80_000, 800)
     images = np.concatenate([repeat.dice[1] for repeat in REPEATS])
@@ -148,7 +148,7 @@ def test_verdict_names_what_is_shown_and_counts_the_rest():
 
 def test_fewer_than_five_repeats_decide_nothing():
     text = verdict(variants_of(REPEATS))
-    assert text == "3 repeats: too few for a verdict on distillation, which needs 5 (repeats: 5 in the study file)."
+    assert text == "3 repeats: too few for a verdict on distillation, which needs 5 (set repeats: 5 in the study file)."
 
 
 def test_recipe_is_compared_with_its_own_twin_alone():

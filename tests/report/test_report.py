@@ -1,4 +1,4 @@
-"""The chart opens offline; tables say the same in every form."""
+"""The interactive chart works offline; tables say the same in every form."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import io
 import json
 import re
 
+import pytest
 from rich.console import Console
 
 from kdsearch.config.study import Reference, StudyConfig
-from kdsearch.report.chart import front_page
-from kdsearch.report.table import front_csv, front_json, front_table
+from kdsearch.report.charts import front_page
+from kdsearch.report.table import FrontTable, front_csv, front_json, worth_picking
+from kdsearch.statistics.selection import NOTHING_KNOWN
 from kdsearch.trials.recipe import Inherited
 from tests.front.students import scores, student
 
@@ -51,24 +53,62 @@ def test_forms_agree():
     assert table[0]["distillation.temperature"] == "2"
 
 
-def test_table_fits_a_terminal_of_eighty_columns():
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(front_table(FRONT))
-    text = console.export_text()
-    assert "60.0" in text
-    assert "50k" in text
-    assert "16×3, 2 std" in text
+OBJECTIVES = ("dice", "params", "macs")
 
 
-def test_student_that_inherited_names_its_donor_in_the_table():
+def _shown(members, *, width=80, everything=False, teacher=None):
+    table = FrontTable(
+        members=tuple(members), students=9, objectives=OBJECTIVES, teacher=teacher, standings=NOTHING_KNOWN
+    )
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table.render(width=width, everything=everything))
+    return console.export_text()
+
+
+def test_front_table_names_students_in_words_and_ends_with_the_teacher():
+    lines = _shown(FRONT, teacher=scores(dice=0.85, params=3_000_000, macs=70_000_000)).splitlines()
+    assert lines[0].strip() == "Pareto front: 2 of 9 students"
+    cells = [" ".join(line.split()) for line in lines]
+    assert "trial Dice % params MACs student distilled by" in cells
+    assert "0 ★ 60.0 1k 1k 4 stages from 16 channels, ×2 logits (KL)" in cells
+    assert "1 ★ 70.0 50k 1k 4 stages from 16 channels, ×2 no teacher" in cells
+    assert cells.index("85.0 3M 70M teacher") > cells.index("1 ★ 70.0 50k 1k 4 stages from 16 channels, ×2 no teacher")
+
+
+@pytest.mark.parametrize("path", ["none", "regressor"])
+def test_front_table_of_one_line_per_student_fits_80_columns(path):
+    widest = [student(1234, 0.888, 999_400, 99_900_000, path=path)]
+    lines = _shown(widest).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("1234" in line or "channels" in line for line in lines) == 1
+
+
+def test_members_with_a_lower_dice_than_a_smaller_and_than_a_cheaper_one_are_listed_on_request_only():
+    members = [
+        student(0, 0.60, 1_000, macs=9_000),
+        student(1, 0.50, 2_000, macs=5_000),
+        student(2, 0.55, 3_000, macs=4_000),
+        student(3, 0.70, 4_000, macs=8_000),
+    ]
+    assert [one.number for one in worth_picking(members, OBJECTIVES)] == [0, 2, 3]
+    assert "1 member is not listed" in _shown(members)
+    assert "50.0" not in _shown(members)
+    assert "50.0" in _shown(members, everything=True)
+    assert "not listed" not in _shown(members, everything=True)
+
+
+def test_member_that_wins_another_objective_is_worth_picking():
+    fast = [dataclasses.replace(one, scores=dataclasses.replace(one.scores, latency_ms=ms)) for one, ms in
+            [(student(0, 0.6, 1_000, macs=100), 3.0), (student(1, 0.5, 2_000, macs=200), 1.0)]]  # fmt: skip
+    assert [one.number for one in worth_picking(fast, ("dice", "params", "macs"))] == [0]
+    assert [one.number for one in worth_picking(fast, ("dice", "params", "latency_ms"))] == [0, 1]
+
+
+def test_student_that_inherited_names_its_parent_in_the_table():
     first = FRONT[0]
     recipe = first.recipe.model_copy(update={"start": Inherited(donor=12, scratch_epochs=30)})
-    console = Console(width=80, record=True, file=io.StringIO())
     inherited = dataclasses.replace(first, recipe=recipe, donor_epochs=50, donor_seconds=7.0)
-    console.print(front_table([inherited, *FRONT[1:]]))
-    text = " ".join(console.export_text().split())
-    assert "2 std, from 12 (+50 epochs)" in text
-    assert "from: the trial whose weights it was cut from, and the epochs trained before" in text
+    assert "from trial 12 after 50 epochs" in " ".join(_shown([inherited, *FRONT[1:]], width=200).split())
     rows = json.loads(front_json([inherited, *FRONT[1:]]))
     assert rows[0]["scores"]["epochs_with_donors"] == first.scores.epochs + 50
     assert rows[0]["scores"]["train_seconds_with_donors"] == first.scores.train_seconds + 7.0

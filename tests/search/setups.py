@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from kdsearch.campaign.driver import Campaign, train_all
 from kdsearch.campaign.events import JobStarted
@@ -15,7 +18,7 @@ from kdsearch.distill.materials import Materials, Place
 from kdsearch.trials.record import makes_teacher, trial_of_job
 from kdsearch.workers.dispatcher import Dispatcher, Watchdog
 from kdsearch.workers.inline import InlineExecutor
-from kdsearch.workers.jobs import Executor, Resources
+from kdsearch.workers.jobs import Event, Executor, Resources
 
 ONE_THREAD = Resources(device="cpu", threads=1)
 
@@ -62,6 +65,27 @@ def finish(steps):
             seen.append(next(steps))
         except StopIteration as stop:
             return seen, stop.value
+
+
+def until(executor: Executor, kind: type[Event] | tuple[type[Event], ...], *, seconds: float = 300) -> list[Event]:
+    """What its workers sent until something of that kind came."""
+    events: list[Event] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        events += executor.poll(0.2)
+        if any(isinstance(event, kind) for event in events):
+            return events
+    pytest.fail(f"no {kind} within {seconds} s, but {events}")
+
+
+def until_room(executor: Executor, *, seconds: float = 120) -> list[Event]:
+    """What its workers sent until one of them was free."""
+    events: list[Event] = []
+    deadline = time.monotonic() + seconds
+    while not executor.room():
+        events += executor.poll(0.2)
+        assert time.monotonic() < deadline, "the slot is lost"
+    return events
 
 
 def trials_started(events: Iterable[object]) -> Iterator[int]:

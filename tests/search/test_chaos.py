@@ -50,7 +50,7 @@ search:
 @pytest.mark.parametrize(
     ("kills", "trials", "epochs"),
     [
-        pytest.param(8, 8, 60, marks=pytest.mark.slow),
+        pytest.param(6, 6, 60, marks=pytest.mark.slow),
         pytest.param(50, 40, 60, marks=pytest.mark.endurance),
     ],
     ids=["short", "fifty"],
@@ -89,7 +89,7 @@ def _start(place):
 
 
 def _harass(place, chance, kills):
-    """Kills the driver or one of its workers, equally often, at random moments until the study ends anyway."""
+    """Kills the driver and its workers, equally often, at random moments until the study ends anyway."""
     victims = ["driver", "worker"] * (kills // 2)
     chance.shuffle(victims)
     driver = _start(place)

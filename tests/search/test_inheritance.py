@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -198,18 +199,18 @@ def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_
 
 
 @pytest.mark.xdist_group("driver")
-def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_file, tmp_path):
+def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_file, tiny_home, record, tmp_path):
     text = INHERITING.replace("workers: 1", "executor: inline").replace(
-        "trials: 12", "trials: 10, deterministic: true, ask_batch: 3"
+        "trials: 12", "trials: 8, deterministic: true, ask_batch: 3"
     )
     records = []
     for broken in (False, True):
-        home = tmp_path / str(broken)
-        tracking = Tracking(uri=f"sqlite:///{home / 'mlflow.db'}")
+        home = shutil.copytree(tiny_home, tmp_path / str(broken))
+        tracking = Tracking(uri=record)
         study = load_study(study_file(text))
         if broken:
             driver, ended = run_study(study, home=home, tracking=tracking), 0
-            while ended < 8:
+            while ended < 6:
                 ended += isinstance(next(driver), TrialEnded)
             driver.close()
         records.append(finish(run_study(study, home=home, tracking=tracking))[1])

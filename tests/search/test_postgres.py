@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 
 import pytest
@@ -18,11 +19,9 @@ from kdsearch.search.store import open_store
 from kdsearch.tracking.location import Tracking
 from mlflow import MlflowClient
 from tests.postgres import PASSWORD
-from tests.tiny import TINY
+from tests.tiny import INLINE
 
 pytestmark = pytest.mark.xdist_group("driver")
-
-INLINE = TINY.replace("workers: 1", "executor: inline")
 
 
 @pytest.fixture
@@ -41,12 +40,14 @@ def test_study_and_record_live_in_postgres_and_the_password_nowhere(
     database,
     postgres,
     tmp_path,
+    tiny_home,
     monkeypatch,
     capfd,
 ):
     record = _new_database(postgres)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KDSEARCH_HOME", raising=False)
+    shutil.copytree(tiny_home, ".kdsearch")
     path = study_file(INLINE + f"storage: {database}\ntracking_uri: {record}\n")
     with _log() as log:
         assert main(["run", str(path)]) == 0
@@ -90,10 +91,13 @@ def test_wrong_password_is_refused_without_being_shown(study_file, database, tmp
     assert "wrong-secret" not in str(refused.value)
 
 
-def test_study_waits_for_a_server_that_restarts_and_loses_nothing(study_file, database, postgres, tmp_path):
+def test_study_waits_for_a_server_that_restarts_and_loses_nothing(
+    study_file, database, postgres, tiny_home, record, tmp_path
+):
     """The front in MLflow falls due while the server is away, as it does in an outage of more than twenty seconds."""
     study = load_study(study_file(INLINE + f"storage: {database}\n"))
-    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    shutil.copytree(tiny_home, tmp_path, dirs_exist_ok=True)
+    tracking = Tracking(uri=record)
     driver = run_study(study, home=tmp_path, tracking=tracking, refresh_every_s=0.0)
     events, is_away = [], False
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from kdsearch.campaign.events import TrialEnded
@@ -46,57 +48,61 @@ def _drive(driver, hear=lambda _: None):
         hear(events[-1])
 
 
-def test_study_outlives_a_node(study_file, cluster, tmp_path):
+@pytest.fixture
+def home(tiny_home, tmp_path):
+    return shutil.copytree(tiny_home, tmp_path / "home")
+
+
+def test_study_outlives_a_node(study_file, cluster, home, record):
     machines, nodes = cluster
-    study = _study(study_file, machines.address, epochs=40)
-    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    study = _study(study_file, machines.address, trials=4, epochs=30)
+    tracking = Tracking(uri=record)
     progressed = []
 
     def lose_a_node(event):
         progressed.append(isinstance(event, EpochEnded) and not makes_teacher(event.job))
-        if sum(progressed) == 20 and progressed[-1]:
+        if sum(progressed) == 15 and progressed[-1]:
             machines.remove_node(nodes[1], allow_graceful=False)
 
-    events, records = _drive(run_study(study, home=tmp_path / "home", tracking=tracking), lose_a_node)
+    events, records = _drive(run_study(study, home=home, tracking=tracking), lose_a_node)
     assert any(isinstance(event, Requeued) and "Ray worker was lost" in event.reason for event in events)
-    assert [record.number for record in records] == list(range(6))
-    assert [record.outcome for record in records] == ["finished"] * 6
-    assert [len(record.curve) for record in records] == [40] * 6
+    assert [record.number for record in records] == list(range(4))
+    assert [record.outcome for record in records] == ["finished"] * 4
+    assert [len(record.curve) for record in records] == [30] * 4
     ended = [event.record.number for event in events if isinstance(event, TrialEnded)]
-    assert sorted(ended) == list(range(6)), "none twice"
-    assert len(list(trials_started(events))) > 6
+    assert sorted(ended) == list(range(4)), "none twice"
+    assert len(list(trials_started(events))) > 4
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
-    assert sorted(run.data.tags["kdsearch.kind"] for run in runs) == ["study", "teacher", *["trial"] * 6]
+    assert sorted(run.data.tags["kdsearch.kind"] for run in runs) == ["study", "teacher", *["trial"] * 4]
 
 
-def test_ray_and_processes_make_the_same_students(study_file, tmp_path):
+def test_ray_and_processes_make_the_same_students(study_file, tiny_home, record, tmp_path):
     batches = ", deterministic: true, ask_batch: 2, pruning: {pruner: reach, warmup_epochs: 1, finished_trials: 1}"
-    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     results = []
     for executor in ("ray", "processes"):
+        home = shutil.copytree(tiny_home, tmp_path / executor)
         study = _study(study_file, "local", more=batches)
         study = study.model_copy(update={"search": study.search.model_copy(update={"executor": executor})})
-        _, records = _drive(run_study(study, home=tmp_path / executor, tracking=tracking))
+        _, records = _drive(run_study(study, home=home, tracking=Tracking(uri=record)))
         results.append([(r.recipe, r.outcome, r.scores and r.scores.overlap, len(r.curve)) for r in records])
     assert results[0] == results[1]
 
 
-def test_checkpoints_may_lie_where_fsspec_writes(study_file, tmp_path):
+def test_checkpoints_may_lie_where_fsspec_writes(study_file, home, record, tmp_path):
     place = f"file://{tmp_path / 'elsewhere'}"
     study = _study(study_file, "local", trials=2, more=f", checkpoint_url: '{place}'")
-    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     seen = []
 
     def look(_):
         seen.extend(path.name for path in (tmp_path / "elsewhere").glob("tiny-*/*.checkpoint"))
 
-    _drive(run_study(study, home=tmp_path / "home", tracking=tracking), look)
+    _drive(run_study(study, home=home, tracking=Tracking(uri=record)), look)
     assert {"00000.checkpoint", "00001.checkpoint"} <= set(seen)
     assert not list((tmp_path / "elsewhere").glob("tiny-*/*"))
 
 
-def test_cluster_that_is_not_there_is_said_before_anything_is_searched(study_file, tmp_path):
+def test_cluster_that_is_not_there_is_said_before_anything_is_searched(study_file, home, record):
     study = _study(study_file, "127.0.0.1:1")
     with pytest.raises(SearchError, match=r"search.ray.address: no Ray cluster answers at 127.0.0.1:1.*start one"):
-        _drive(run_study(study, home=tmp_path, tracking=Tracking(uri=f"sqlite:///{tmp_path / 'm.db'}")))
+        _drive(run_study(study, home=home, tracking=Tracking(uri=record)))

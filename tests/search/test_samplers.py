@@ -13,7 +13,7 @@ from tests.front.students import scores
 from tests.tiny import TINY
 
 SAMPLERS = typing.get_args(Sampler)
-TRIALS = 14
+TRIALS = 9
 """More than start at random, so that samplers that learn have begun to."""
 
 

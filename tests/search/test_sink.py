@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from kdsearch.campaign import driver as campaign_driver
 from kdsearch.campaign.events import Resumed, TrialEnded, Waiting
 from kdsearch.errors import SearchError
 from kdsearch.files.home import weights_path
 from kdsearch.files.whole import write_whole
-from kdsearch.search import session as driver_session
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import EpochEnded, JobFailed, MaterialsFailed, WorkerLost, WorkerReady
@@ -65,7 +65,7 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
 def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
     driver = session()
     fill(driver)
-    place = driver.checkpoint_of(job_of_trial(0))
+    place = driver.campaign.checkpoint_of(job_of_trial(0))
     write_whole(place, b"state")
     finish_trial(driver, 0)
     assert weights_path(tmp_path, "tiny", "00000").read_bytes() == b"weights"
@@ -73,7 +73,8 @@ def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
 
 
 def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session):
-    driver = session(pruner=StopsAt({0: 2, 1: 3}))
+    pruner = StopsAt({0: 2, 1: 3})
+    driver = session(pruner=pruner)
     fill(driver)
     for epoch in (1, 2, 3):
         events = handle(driver, EpochEnded(job=job_of_trial(0), report=report_of(epoch)))
@@ -85,7 +86,7 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     assert record.cost.params > 0
     assert (handle(driver, succeed(0))) == []
     assert driver.store.records()[0].outcome == "stopped"
-    assert (0, 2, False) in driver.pruner.seen
+    assert (0, 2, False) in pruner.seen
     for epoch in (1, 2, 3):
         handle(driver, EpochEnded(job=job_of_trial(1), report=report_of(epoch)))
     assert [job.id for job in driver.jobs.running] == ["00001"], "what is trained to its end is not stopped"
@@ -104,7 +105,7 @@ def test_study_goes_on_while_its_workers_are_still_stopping(session):
 def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
     driver = session()
     fill(driver)
-    monkeypatch.setattr(driver_session.time, "sleep", lambda _: None)
+    monkeypatch.setattr(campaign_driver.time, "sleep", lambda _: None)
     real, attempts = driver.store.finish, []
 
     def finish(*arguments):
@@ -129,18 +130,18 @@ def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
         PermissionError(13, "Permission denied", "optuna.db"),
     ],
 )
-def test_error_that_waiting_does_not_mend_ends_the_study(session, error):
+def test_error_that_waiting_does_not_mend_ends_the_study(session, error, tmp_path):
     driver = session()
     fill(driver)
 
-    def finish(*_):
+    def fail(*_, **__):
         raise error
 
-    driver.store.finish = finish
-    driver.study = driver.study.model_copy(update={"storage": "sqlite:////gone/optuna.db"})
+    driver.store.fail = fail
+    (tmp_path / "studies").rename(tmp_path / "gone")
     named = "(no such table|readonly|unable to open|Permission denied)"
     with pytest.raises(SearchError, match=f"stops: .*{named}.* waiting would not fix"):
-        finish_trial(driver, 0)
+        handle(driver, JobFailed(job=job_of_trial(0), reason="a bug"))
 
 
 def test_outage_that_does_not_end_is_given_up_and_said(session):

@@ -33,17 +33,19 @@ from kdsearch.workers.jobs import EpochEnded
 from tests.search.setups import finish, inline_campaign, make_materials
 from tests.tiny import TINY
 
+pytestmark = pytest.mark.xdist_group("teachers")
+
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def made(study_file, tmp_path):
+def made(study_file, home):
     """A study whose teacher has more settings, and its materials."""
 
     def make(settings: str, distillation: str = "{path: {choice: [none, logits]}}"):
         text = TINY.replace("  encoder_depth: 3\n", f"  encoder_depth: 3\n  {settings}\n")
         study = load_study(study_file(text.replace("{path: {choice: [none, logits]}}", distillation)))
-        return study, make_materials(study, tmp_path / "home")
+        return study, make_materials(study, home)
 
     return make
 
@@ -53,11 +55,11 @@ def _wanted(study, home):
 
 
 @pytest.mark.parametrize("members", ["folds", "seeds"])
-def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, members):
-    study, materials = made(f"ensemble: 3\n  ensemble_by: {members}")
-    wanted = _wanted(study, tmp_path / "home")
-    parts = [part.cached(tmp_path / "home") for part in wanted.members()]
-    assert len({part.id for part in parts}) == 3
+def test_ensemble_is_the_mean_of_its_members_probabilities(made, home, members):
+    study, materials = made(f"ensemble: 2\n  ensemble_by: {members}")
+    wanted = _wanted(study, home)
+    parts = [part.cached(home) for part in wanted.members()]
+    assert len({part.id for part in parts}) == 2
     grey = materials.training_data(CPU).train.grey
     teacher = materials.teacher.load(CPU)
     assert isinstance(teacher, Ensemble)
@@ -72,9 +74,10 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, tmp_path, membe
     assert took > 0
 
 
-def test_members_that_are_trained_are_named_before_they_begin(made, tmp_path):
-    study, _ = made("ensemble: 3\n  ensemble_by: folds")
+def test_members_that_are_trained_are_named_before_they_begin(made, home, tmp_path):
+    study, _ = made("ensemble: 2\n  ensemble_by: folds")
     other = tmp_path / "other"
+    shutil.copytree(home / "data", other / "data")
     with inline_campaign(study, other) as campaign:
         events, _ = finish(add_teacher(campaign, read_images(study, other)))
     names = [job_of_teacher(part.folder(other).name) for part in _wanted(study, other).members()]
@@ -84,9 +87,10 @@ def test_members_that_are_trained_are_named_before_they_begin(made, tmp_path):
         assert finish(add_teacher(campaign, read_images(study, other)))[0] == []
 
 
-def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(made, tmp_path):
-    study, materials = made("ensemble: 3")
-    wanted = _wanted(study, tmp_path / "home")
+def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(made, home):
+    study, materials = made("average_flipped: false")
+    three = study.model_copy(update={"teacher": study.teacher.model_copy(update={"ensemble": 3})})
+    wanted = _wanted(three, home)
     train, infos = set(materials.splits.train), materials.dataset.infos
     left_out = [train - set(part.images.splits.train) for part in wanted.members()]
     assert sorted(place for part in left_out for place in part) == sorted(train)
@@ -96,9 +100,9 @@ def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(ma
     assert sum(map(len, groups)) == len(set.union(*groups))
 
 
-def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(made, tmp_path):
+def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(made, home):
     study, materials = made("ensemble: 2")
-    home, found = tmp_path / "home", []
+    found = []
     for part in _wanted(study, home).members():
         left_out = tuple(sorted(set(materials.splits.train) - set(part.images.splits.train)))
         images = images_at(materials.dataset, left_out, CPU)
@@ -110,9 +114,9 @@ def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(ma
 
 
 @pytest.mark.parametrize("size", ["", "  size: 64\n"], ids=["students' size", "larger"])
-def test_training_images_are_answered_by_the_member_that_did_not_learn_from_them(made, tmp_path, size):
+def test_training_images_are_answered_by_the_member_that_did_not_learn_from_them(made, home, size):
     study, materials = made(f"ensemble: 2\n{size}  ensemble_by: folds")
-    home, train, images = tmp_path / "home", materials.splits.train, materials.training_data(CPU).train
+    train, images = materials.splits.train, materials.training_data(CPU).train
     expected, number_of = {}, {}
     for number, part in enumerate(_wanted(study, home).members()):
         trained = part.cached(home)
@@ -198,15 +202,15 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
     assert weights[0] == weights[1]
 
 
-def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, tmp_path):
+def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, home):
     study, materials = made("ensemble: 2\n  size: 64")
     grey = normalise(materials.training_data(CPU).validation.grey)
     teacher, packed = materials.teacher.load(CPU), materials.packed().teacher.load(CPU)
     assert isinstance(teacher, Resized)
     assert torch.equal(teacher(grey), packed(grey))
-    wanted = _wanted(study, tmp_path / "home")
-    assert open_teacher(wanted.recipe, wanted.folder(tmp_path / "home")).scores == materials.teacher.scores
-    assert isinstance(wanted.members()[0].cached(tmp_path / "home").own_network(), Teacher)
+    wanted = _wanted(study, home)
+    assert open_teacher(wanted.recipe, wanted.folder(home)).scores == materials.teacher.scores
+    assert isinstance(wanted.members()[0].cached(home).own_network(), Teacher)
 
 
 def test_settings_that_are_not_used_leave_a_teacher_where_it_was(made):
@@ -254,11 +258,11 @@ def test_mean_of_several_is_that_of_their_probabilities():
     torch.testing.assert_close(mean_of_probabilities(*several).softmax(dim=1), expected)
 
 
-def test_unlabelled_images_are_asked_about_at_the_teacher_s_own_size(study_file, tmp_path):
+def test_unlabelled_images_are_asked_about_at_the_teacher_s_own_size(study_file, home):
     def made(count: int):
         more = f"  unlabelled: [{{reader: phantom, name: more, seed: 5, images: {count}}}]\n"
         text = TINY.replace("  size: 32\n", f"  size: 32\n{more}").replace("depth: 3\n", "depth: 3\n  size: 64\n", 1)
-        return make_materials(load_study(study_file(text)), tmp_path / "home")
+        return make_materials(load_study(study_file(text)), home)
 
     for count in (12, 14):
         materials = made(count)

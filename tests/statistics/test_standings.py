@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kdsearch.report.table import front_csv, front_json, front_markdown, front_table
+from kdsearch.report.table import FrontTable, front_csv, front_json, front_markdown
 from kdsearch.statistics.selection import standing_metrics, standings_of
 from kdsearch.trials.scores import PerImage
 from tests.front.students import student
@@ -64,14 +64,15 @@ def test_tables_tell_how_students_stand():
     found = standings_of(STUDENTS, OBJECTIVES, None)
     front = STUDENTS[:2]
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(front_table(front, found))
+    table = FrontTable(members=front, students=3, objectives=OBJECTIVES, teacher=None, standings=found)
+    console.print(table.render(width=console.width))
     shown = console.export_text()
-    assert "corr. %" in shown
+    assert "expected" in shown
     assert "100 %" in shown
-    assert "in how many resamples" in shown
-    assert "| trial | Dice % | corr. % | stable |" in front_markdown(front, found).splitlines()[0]
+    assert "how often the student stays on the front" in shown
+    assert "| trial | Dice % | expected % | stable |" in front_markdown(front, found).splitlines()[0]
     (row, _) = json.loads(front_json(front, found))
     assert row["standing"] == standing_metrics(found, 3)
     (first, _) = csv.DictReader(io.StringIO(front_csv(front, found)))
     assert float(first["corrected_dice"]) == found[3].corrected.dice
-    assert "corr. %" not in front_markdown(front)
+    assert "expected %" not in front_markdown(front)

@@ -44,13 +44,13 @@ def _unpack(name: str, place: Path) -> None:
 
 
 @pytest.fixture(params=STORED)
-def stored(request, tmp_path, monkeypatch):
+def stored(request, tmp_path, record, monkeypatch):
     """Each of them in the current folder; its name."""
     _unpack(request.param, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
     monkeypatch.setenv("STORED_IMAGES", "images")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
     return request.param
 
 
@@ -66,8 +66,8 @@ def test_front_is_listed_as_it_was(stored, capsys):
 @pytest.mark.slow
 def test_every_reading_command_reads_it(stored, capsys):
     assert main(["predict", "picked", "images/images/00.png", "--out", "masks"]) == 0
-    assert main(["evaluate", "picked", "--data", "folder=images"]) == 0, capsys.readouterr()
-    showing = (["report", "study.yaml"], ["sync", "study.yaml"], ["pick", "study.yaml", "--best", "--no-registry"])
+    assert main(["evaluate", "picked", "folder=images"]) == 0, capsys.readouterr()
+    showing = (["report", "study.yaml"], ["sync", "study.yaml"], ["pick", "study.yaml", "--best", "--no-latency", "--no-registry"])
     if stored in SPLIT_OTHERWISE:
         for command in showing:
             assert main(command) == 2

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import json
+import shutil
 
 import pytest
 from mlflow.artifacts import load_text
@@ -16,45 +16,23 @@ from kdsearch.tracking.client import find_views
 from kdsearch.tracking.location import Tracking, choose_tracking, view_page
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.views import TAG, unpack
-from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job_of_trial
+from kdsearch.trials.record import job_of_teacher, job_of_trial
 from mlflow import MlflowClient
-from tests.front.students import recipe, scores
+from tests.front.students import scores
+from tests.tracking.records import NOW, curve, ended
 
 pytestmark = pytest.mark.xdist_group("driver")
 
-NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
-    return Tracking(uri=f"sqlite:///{tmp_path_factory.mktemp('store') / 'deep' / 'mlflow.db'}")
+def tracking(empty_record, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store") / "deep"
+    folder.mkdir()
+    return Tracking(uri=f"sqlite:///{shutil.copyfile(empty_record, folder / 'mlflow.db')}")
 
 
 def _recorder(name, tracking, study_id="one"):
     return Recorder(StudyConfig(name=name), tracking, study_id=study_id)
-
-
-def _curve(epochs):
-    return tuple(
-        EpochReport(
-            epoch=e, epochs=epochs, train_loss=1 / e, validation_loss=1 / e, dice=0.5, learning_rate=0.1, seconds=e
-        )
-        for e in range(1, epochs + 1)
-    )
-
-
-def _record(number, *, outcome="finished", epochs=3):
-    made = scores(dice=0.7, params=10, macs=20) if outcome == "finished" else None
-    return TrialRecord(
-        number=number,
-        outcome=outcome,
-        recipe=recipe(),
-        scores=made,
-        curve=_curve(epochs),
-        reason="why",
-        started=NOW,
-        ended=NOW,
-    )
 
 
 DATA = DataSummary(fingerprint="abc123", split="split", sources=("s",), images=4, train=2, validation=1, test=1)
@@ -71,7 +49,7 @@ def _runs(tracking, name):
 def test_trial_is_recorded_whole(tracking):
     recorder = _recorder("whole", tracking)
     recorder.describe_data(DATA)
-    recorder.trial(_record(0, epochs=300))
+    recorder.trial(ended(0, epochs=300))
     recorder.close(finished=True)
     runs = _runs(tracking, "whole")
     trial, study = runs["0"], runs["study"]
@@ -91,8 +69,8 @@ def test_writing_twice_changes_nothing(tracking):
     for _ in range(2):
         recorder = _recorder("twice", tracking)
         for number in range(2):
-            recorder.trial(_record(number))
-            recorder.trial(_record(number))
+            recorder.trial(ended(number))
+            recorder.trial(ended(number))
         recorder.close(finished=True)
     runs = _runs(tracking, "twice")
     assert sorted(runs) == ["0", "1", "study"]
@@ -102,10 +80,10 @@ def test_writing_twice_changes_nothing(tracking):
 def test_run_that_was_broken_off_is_completed_and_nothing_doubled(tracking):
     client = MlflowClient(tracking.uri)
     first = _recorder("half", tracking)
-    first.trial(_record(0))
+    first.trial(ended(0))
     run = _runs(tracking, "half")["0"]
     client.update_run(run.info.run_id, status="RUNNING")
-    _recorder("half", tracking).trial(_record(0))
+    _recorder("half", tracking).trial(ended(0))
     again = _runs(tracking, "half")["0"]
     assert again.info.run_id == run.info.run_id
     assert again.info.status == "FINISHED"
@@ -116,16 +94,16 @@ def test_runs_from_before_jobs_had_tags_are_found(tracking):
     client = MlflowClient(tracking.uri)
     made = scores(dice=0.8, params=10, macs=20)
     first = _recorder("untagged", tracking)
-    first.teacher(job_of_teacher("a"), made, _curve(2))
-    first.trial(_record(3))
+    first.teacher(job_of_teacher("a"), made, curve(2))
+    first.trial(ended(3))
     before = _runs(tracking, "untagged")
     assert before["3"].data.tags["kdsearch.job"] == job_of_trial(3)
     for run in before.values():
         if "kdsearch.job" in run.data.tags:
             client.delete_tag(run.info.run_id, "kdsearch.job")
     again = _recorder("untagged", tracking)
-    again.teacher(job_of_teacher("a"), made, _curve(2))
-    again.trial(_record(3))
+    again.teacher(job_of_teacher("a"), made, curve(2))
+    again.trial(ended(3))
     again.front([job_of_trial(3)])
     after = _runs(tracking, "untagged")
     assert {name: run.info.run_id for name, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
@@ -136,7 +114,7 @@ def test_runs_from_before_jobs_had_tags_are_found(tracking):
 def test_another_study_of_the_same_name_keeps_its_runs(tracking):
     for study_id in ("one", "two"):
         recorder = _recorder("namesake", tracking, study_id)
-        recorder.trial(_record(0))
+        recorder.trial(ended(0))
         recorder.front([job_of_trial(0)])
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("namesake").experiment_id], "tags.`kdsearch.trial` = '0'")
@@ -154,21 +132,22 @@ def test_namesakes_have_a_view_each_and_the_one_begun_last_is_shown(tracking):
     assert find_views(tracking, "namesakes")["front"] == recorder.page.replace("-one&", "-two&")
 
 
-def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
-    tracking = Tracking(uri=f"sqlite:///{tmp_path / 'away' / 'mlflow.db'}")
+def test_store_that_goes_away_is_noted_and_gets_what_it_missed(empty_record, tmp_path):
+    (tmp_path / "away").mkdir()
+    tracking = Tracking(uri=f"sqlite:///{shutil.copyfile(empty_record, tmp_path / 'away' / 'mlflow.db')}")
     recorder = _recorder("away", tracking)
-    recorder.trial(_record(0))
+    recorder.trial(ended(0))
     assert recorder.away == ""
     database = tmp_path / "away" / "mlflow.db"
     database.rename(tmp_path / "elsewhere.db")
     database.mkdir()
-    recorder.trial(_record(1))
-    recorder.trial(_record(2))
+    recorder.trial(ended(1))
+    recorder.trial(ended(2))
     recorder.front([job_of_trial(1)])
     assert recorder.away
     database.rmdir()
     (tmp_path / "elsewhere.db").rename(database)
-    recorder.trial(_record(3))
+    recorder.trial(ended(3))
     recorder.catch_up(at_once=True)
     assert recorder.away == ""
     assert {"0", "1", "2", "3"} <= set(_runs(tracking, "away"))
@@ -177,7 +156,7 @@ def test_store_that_goes_away_is_noted_and_gets_what_it_missed(tmp_path):
 def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
     recorder = _recorder("outcomes", tracking)
     for number, outcome in enumerate(("finished", "failed", "rejected", "running", "stopped")):
-        recorder.trial(_record(number, outcome=outcome))
+        recorder.trial(ended(number, outcome=outcome))
     recorder.close(finished=False)
     runs = _runs(tracking, "outcomes")
     assert {key: run.info.status for key, run in runs.items()} == {
@@ -193,7 +172,7 @@ def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
 def test_front_is_marked_and_unmarked(tracking):
     recorder = _recorder("front", tracking)
     for number in range(3):
-        recorder.trial(_record(number))
+        recorder.trial(ended(number))
     recorder.front([job_of_trial(0), job_of_trial(1)])
     recorder.front([job_of_trial(1), job_of_trial(2)])
     again = _recorder("front", tracking)
@@ -240,7 +219,7 @@ def test_link_opens_the_front_and_fits_the_store():
 
 def test_members_get_weights_and_overlays_once(tracking):
     recorder = _recorder("members", tracking)
-    recorder.trial(_record(0))
+    recorder.trial(ended(0))
     assert recorder.lacks_pictures(job_of_trial(0))
     assert not recorder.lacks_pictures(job_of_trial(1))
     recorder.member(job_of_trial(0), weights=b"weights", overlays=b"png")
@@ -277,7 +256,7 @@ def test_views_are_kept_up_to_date_and_a_persons_left_alone(tracking):
 def test_front_is_loaded_first_however_many_trials_there_are(tracking):
     recorder = _recorder("many", tracking)
     for number in range(110):
-        recorder.trial(_record(number, epochs=1))
+        recorder.trial(ended(number, epochs=1))
     recorder.front(job_of_trial(number) for number in range(60))
     recorder.front([job_of_trial(1), job_of_trial(55), job_of_trial(109)])  # others were on it once
     client = MlflowClient(tracking.uri)
@@ -295,8 +274,8 @@ def test_bucket_that_refuses_artifacts_is_named(tracking):
         _recorder("refused", tracking)
 
 
-def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(tmp_path):
-    recorder = _recorder("refuses", Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(record):
+    recorder = _recorder("refuses", Tracking(uri=record))
     asked = []
 
     def refuse(name):
@@ -314,8 +293,8 @@ def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(tmp_pa
     assert (asked[-1], recorder.away) == ("d", "")
 
 
-def test_one_write_that_is_always_refused_does_not_keep_back_the_others(tmp_path):
-    recorder = _recorder("one", Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"))
+def test_one_write_that_is_always_refused_does_not_keep_back_the_others(record):
+    recorder = _recorder("one", Tracking(uri=record))
     written = []
 
     def refuse():

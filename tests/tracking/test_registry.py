@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import mlflow.onnx
 import numpy as np
 import pytest
@@ -14,16 +16,16 @@ from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.recorder import Recorder
 from kdsearch.tracking.registry import Registration, alias_of, register_student
 from mlflow import MlflowClient
-from tests.tracking.test_recorder import _record
+from tests.tracking.records import ended
 
 pytestmark = pytest.mark.xdist_group("driver")
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
+def tracking(empty_record, tmp_path_factory):
     """A store that holds a study with a trial 3."""
-    found = Tracking(uri=f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}")
-    Recorder(StudyConfig(name="tiny"), found, study_id="one").trial(_record(3))
+    found = Tracking(uri=f"sqlite:///{shutil.copy(empty_record, tmp_path_factory.mktemp('registry'))}")
+    Recorder(StudyConfig(name="tiny"), found, study_id="one").trial(ended(3))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import pytest
 import torch
@@ -20,18 +19,19 @@ from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import ENDS, EpochEnded, Job, JobFailed, JobSucceeded, MaterialsFailed, WorkerReady
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers
+from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers, until, until_room
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
-def place(tiny, tmp_path):
-    return make_place(tiny, tmp_path)
+def place(tiny, tiny_home):
+    return make_place(tiny, tiny_home)
 
 
-@pytest.fixture(params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request):
+    """With one worker, which each test leaves without a job."""
     match request.param:
         case "inline":
             made = InlineExecutor(ONE_THREAD)
@@ -62,95 +62,81 @@ def job(tiny, place, tmp_path):
     return make
 
 
-def _until(executor, kind, *, seconds=300):
-    events = []
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        events += executor.poll(0.2)
-        if any(isinstance(event, kind) for event in events):
-            return events
-    pytest.fail(f"no {kind} within {seconds} s, but {events}")
-
-
-def _until_room(executor, *, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not executor.room():
-        assert executor.poll(0.2) == []
-        assert time.monotonic() < deadline
-
-
 def test_job_is_reported_from_beginning_to_end(executor, job):
     assert executor.room() == 1
     executor.submit(job())
     assert executor.room() == 0
-    events = _until(executor, JobSucceeded)
+    events = until(executor, JobSucceeded)
     assert [type(event) for event in events] == [WorkerReady, EpochEnded, EpochEnded, JobSucceeded]
     assert "head.weight" in load(events[-1].trained.weights)
-    _until_room(executor)
+    assert until_room(executor) == []
 
 
 def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
     executor.submit(dataclasses.replace(job(), recipe=None))
-    failed = _until(executor, ENDS)[-1]
+    failed = until(executor, ENDS)[-1]
     assert isinstance(failed, JobFailed)
     assert failed.reason.startswith("AttributeError: 'NoneType' object has no attribute")
     assert "Traceback (most recent call last)" in failed.traceback
     assert "student.py" in failed.traceback
     executor.submit(job(1, depth=6))
-    refused = _until(executor, ENDS)[-1]
+    refused = until(executor, ENDS)[-1]
     assert refused.reason.startswith("images of 32×32 do not divide by the student's stride 64")
     assert not refused.traceback, "the message says all"
     executor.submit(job(2))
-    assert isinstance(_until(executor, ENDS)[-1], JobSucceeded)
+    assert isinstance(until(executor, ENDS)[-1], JobSucceeded)
 
 
 def test_stopped_job_reports_no_more_and_leaves_no_checkpoint(executor, job, tmp_path):
     executor.submit(job(epochs=10_000))
-    _until(executor, EpochEnded)
+    until(executor, EpochEnded)
     executor.stop("0", within_s=90)
-    _until_room(executor)
+    assert until_room(executor) == []
     assert not list(tmp_path.glob("0.checkpoint*"))
     executor.submit(job(1))
-    assert {event.job for event in _until(executor, JobSucceeded)} == {"1"}
+    assert {event.job for event in until(executor, JobSucceeded)} == {"1"}
+    executor.stop("1", within_s=90)  # too late; the next job must not suffer
+    executor.submit(job(2))
+    assert {event.job for event in until(executor, JobSucceeded)} == {"2"}
 
 
 def test_dropped_job_resumes_from_its_checkpoint_to_the_same_student(executor, job, tmp_path):
     executor.submit(job(epochs=8))
-    whole = _until(executor, JobSucceeded)[-1]
+    whole = until(executor, JobSucceeded)[-1]
     executor.submit(job(1, epochs=8))
-    before = next(event for event in _until(executor, EpochEnded) if isinstance(event, EpochEnded))
+    before = next(event for event in until(executor, EpochEnded) if isinstance(event, EpochEnded))
     executor.drop("1")
     executor.submit(job(1, epochs=8))
-    events = _until(executor, JobSucceeded)
+    events = until(executor, JobSucceeded)
     reported = [event for event in events if isinstance(event, EpochEnded)]
     assert reported[0] == dataclasses.replace(before, replayed=True), "reported again, not trained again"
     assert not reported[-1].replayed
     resumed = events[-1]
     executor.submit(job(2, epochs=8))
-    again = _until(executor, JobSucceeded)[-1]
+    again = until(executor, JobSucceeded)[-1]
     assert again.trained.weights != whole.trained.weights, "another seed"
     (tmp_path / "1.checkpoint").unlink()
     executor.submit(job(1, epochs=8))
-    assert _until(executor, JobSucceeded)[-1].trained.weights == resumed.trained.weights
+    assert until(executor, JobSucceeded)[-1].trained.weights == resumed.trained.weights
 
 
 def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
     broken = dataclasses.replace(job(), materials=dataclasses.replace(job().materials, key="other", data="absent"))
     try:
         executor.submit(broken)
-        events = _until(executor, ENDS)
+        events = until(executor, ENDS)
     except FileNotFoundError:
         return  # Ray's driver opens them itself
     assert [type(event) for event in events] == [MaterialsFailed], "it has not begun"
     assert events[0].reason.startswith("FileNotFoundError")
     executor.submit(job(1))
-    assert isinstance(_until(executor, ENDS)[-1], JobSucceeded)
+    assert isinstance(until(executor, ENDS)[-1], JobSucceeded)
 
 
-def test_teacher_is_a_job_as_any_other(executor, tiny, tmp_path):
-    images, recipe = read_images(tiny, tmp_path), TeacherRecipe.of(tiny)
+def test_teacher_is_a_job_as_any_other(executor, tiny, tiny_home, tmp_path):
+    images, recipe = read_images(tiny, tiny_home), TeacherRecipe.of(tiny)
     wanted = LackingTeacher(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
-    events, _ = finish(train_teachers(make_campaign(executor, tiny, tmp_path), [wanted], threads=None))
+    events, _ = finish(train_teachers(make_campaign(executor, tiny, tiny_home), [wanted], threads=None))
     assert [type(event) for event in events] == [EpochEnded]
     teacher = open_teacher(recipe, wanted.folder)
     assert teacher.logits(torch.device("cpu")).shape == (len(images.splits.train), 1, 32, 32)

@@ -56,7 +56,7 @@ def _pick(found, *, tolerance, params=None):
 def test_smallest_member_of_the_sequence_is_taken():
     number, why = _pick(IN_ORDER, tolerance=0.02)
     assert number == 2
-    assert "is shown to be no worse than trial 4, the largest, by more than 2 points: " in why
+    assert "is shown to stay within 2 points of trial 4, the largest: " in why
 
 
 def test_reference_counts_whether_or_not_it_is_within_the_budget():
@@ -66,14 +66,14 @@ def test_reference_counts_whether_or_not_it_is_within_the_budget():
 def test_largest_member_is_taken_if_no_smaller_one_is_shown_to_be_no_worse():
     number, why = _pick(IN_ORDER, tolerance=0.005)
     assert number == 4
-    assert "no smaller one is shown to be no worse by more than 0.5 points" in why
+    assert "no smaller one is shown to stay within 0.5 points of it" in why
 
 
 def test_best_within_the_budget_is_taken_if_none_of_them_is_shown_to_be_no_worse():
     number, why = _pick(IN_ORDER, tolerance=0.005, params=10_000)
     assert number == 2
     assert "has the best confirmed Dice" in why
-    assert "none of them is shown to be no worse than trial 4" in why
+    assert "none of them is shown to stay within 0.5 points of trial 4" in why
 
 
 def test_only_confirmed_student_is_called_that():
@@ -84,7 +84,7 @@ def test_only_confirmed_student_is_called_that():
 
 def test_margin_that_was_not_planned_is_named():
     _, why = _pick(IN_ORDER, tolerance=0.012)
-    assert "(the plan's margin is 2 points; its error rate holds for that one)" in why
+    assert "(the plan's error rate holds for its own margin, 2 points)" in why
 
 
 @pytest.mark.parametrize(("tolerance", "number"), [(0.02, 1), (0.005, 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ STUDY = TINY.replace(OLD, "teacher: {kind: predictions, folder: maps}\n").replac
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, tiny_home, record, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    Path("study.yaml").write_text(STUDY + "\nconfirm: {folds: 2}\n", encoding="utf-8")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
+    shutil.copytree(tiny_home / "data", "home/data")
+    Path("study.yaml").write_text(STUDY + "\nconfirm: {folds: 2, repetitions: 1}\n", encoding="utf-8")
     dataset = load_dataset(load_study(Path("study.yaml")).data, Path("home"))
     Path("maps").mkdir()
     for info, mask in zip(dataset.infos, dataset.masks, strict=True):
@@ -41,7 +43,7 @@ def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     found = study.confirm()
     assert any("the teacher is maps in every fold: it may have learnt from" in warning for warning in found.warnings)
     assert study.test(trial=0).members
-    picked = study.pick(trial=0, registry=False)
+    picked = study.pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Teacher: predictions in maps; whether it has learnt from the images" in card
     assert "The teacher reaches 100.0 % (of unknown size) on the same images" in card

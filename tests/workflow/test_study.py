@@ -15,18 +15,18 @@ from kdsearch.cli.main import main
 from kdsearch.config.yaml_file import YamlFile
 from kdsearch.errors import KdsearchError, NotRunYetError, StudyFileError
 from kdsearch.export.description import read_description
-from tests.tiny import TINY
+from tests.tiny import INLINE
 
 STORED = Path(__file__).parents[1] / "stored" / "unversioned"
 BEST, SMALLEST = 7, 2
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch) -> kdsearch.Study:
+def study(tmp_path, record, monkeypatch) -> kdsearch.Study:
     """A study with trials in every state."""
     shutil.copytree(STORED, tmp_path / "place")
     monkeypatch.chdir(tmp_path / "place")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
     monkeypatch.setenv("STORED_IMAGES", "nowhere")
     return kdsearch.Study("study.yaml", data="images", home="home")
 
@@ -58,12 +58,14 @@ def test_chart_draws_every_student(study):
 
 
 def test_student_is_picked_within_a_budget_and_loaded(study):
-    picked = study.pick(params="1k", out="small", registry=False)
+    picked = study.pick(params="1k", out="small", registry=False, latency=False)
     assert picked.trial == 1
     assert "best validation Dice of 3 students within params ≤ 1,000" in picked.reason
     assert picked.model_uri is None
     assert picked.load()("images/images/00.png").shape == (32, 32)
-    assert study.pick(trial=SMALLEST, out="chosen", registry=False).reason.startswith(f"Trial {SMALLEST}, as asked for")
+    assert study.pick(trial=SMALLEST, out="chosen", registry=False, latency=False).reason.startswith(
+        f"Trial {SMALLEST}, as requested"
+    )
 
 
 def test_nothing_within_a_budget_names_the_nearest(study):
@@ -83,20 +85,20 @@ def test_report_is_one_file(study):
 
 
 def test_student_is_picked_though_images_were_added_or_are_gone(study):
-    before = read_description(study.pick(trial=SMALLEST, out="before", registry=False).folder)
+    before = read_description(study.pick(trial=SMALLEST, out="before", registry=False, latency=False).folder)
     shutil.copy("images/images/00.png", "images/images/new.png")
     shutil.copy("images/masks/00.png", "images/masks/new.png")
-    after = read_description(study.pick(trial=SMALLEST, out="after", registry=False).folder)
+    after = read_description(study.pick(trial=SMALLEST, out="after", registry=False, latency=False).folder)
     assert (after.data, after.onnx, after.subgroups) == (before.data, before.onnx, before.subgroups)
     assert before.native is not None
     assert after.native is None
     assert after.chosen.endswith("nothing was measured at the files' size.")
     assert Path("after/seen.txt").read_bytes() == Path("before/seen.txt").read_bytes()
     shutil.rmtree("images/images")
-    assert study.pick(trial=SMALLEST, out="gone", registry=False).trial == SMALLEST
+    assert study.pick(trial=SMALLEST, out="gone", registry=False, latency=False).trial == SMALLEST
     shutil.rmtree("home/data")
     with pytest.raises(KdsearchError, match="images"):
-        study.pick(trial=SMALLEST, out="none", registry=False)
+        study.pick(trial=SMALLEST, out="none", registry=False, latency=False)
 
 
 def test_place_that_cannot_be_written_is_named(study):
@@ -104,13 +106,20 @@ def test_place_that_cannot_be_written_is_named(study):
     with pytest.raises(KdsearchError, match=r"file/study\.html cannot be written: .*; name another place"):
         study.report("file/study.html")
     with pytest.raises(KdsearchError, match=r"file/student cannot be written: .*; name another place"):
-        study.pick(trial=SMALLEST, out="file/student", registry=False)
+        study.pick(trial=SMALLEST, out="file/student", registry=False, latency=False)
 
 
-def test_study_is_run_with_events_and_progress(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def place(tmp_path, tiny_home, record, monkeypatch):
+    """A folder with images and a teacher, and no study yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    Path("tiny.yaml").write_text(TINY.replace("workers: 1", "executor: inline"), encoding="utf-8")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
+    shutil.copytree(tiny_home, ".kdsearch")
+
+
+@pytest.mark.usefixtures("place")
+def test_study_is_run_with_events_and_progress(capsys):
+    Path("tiny.yaml").write_text(INLINE, encoding="utf-8")
     study = kdsearch.Study("tiny.yaml")
     with pytest.raises(NotRunYetError, match="has not been run yet"):
         study.front()
@@ -167,15 +176,12 @@ def test_study_survives_pickling(study):
     assert again.front().equals(study.front())
 
 
-REPEATED = TINY.replace("name: tiny", "name: tiny\nreplicates: 2").replace(
-    "workers: 1", "executor: inline, sampler: grid"
-)
+REPEATED = INLINE.replace("name: tiny", "name: tiny\nreplicates: 2").replace("inline", "inline, sampler: grid")
 
 
-def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    Path("r.yaml").write_text(REPEATED.replace("{int: [2, 6]}", "{choice: [2, 4]}"), encoding="utf-8")
+@pytest.mark.usefixtures("place")
+def test_repeats_are_averaged_and_told_apart():
+    Path("r.yaml").write_text(REPEATED.replace("{int: [2, 6]}", "4"), encoding="utf-8")
     study = kdsearch.Study("r.yaml").run()
     trials = study.trials()
     assert trials.index.names == ["repeat", "trial"]
@@ -187,7 +193,7 @@ def test_repeats_are_averaged_and_told_apart(tmp_path, monkeypatch):
 
 
 def test_study_of_a_dict_is_the_study_of_its_file(tmp_path):
-    (tmp_path / "study.yaml").write_text(TINY, encoding="utf-8")
+    (tmp_path / "study.yaml").write_text(INLINE, encoding="utf-8")
     settings = YamlFile(tmp_path / "study.yaml").content
     assert kdsearch.Study.from_dict(settings).config == kdsearch.Study(tmp_path / "study.yaml").config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,16 @@ STUDY = (
     TINY.replace("  size: 32\n", f"  size: 32\n{MORE}")
     .replace("workers: 1", "executor: inline")
     .replace("{choice: [none, logits]}", "logits")
-    + "\nconfirm: {folds: 2}\n"
+    + "\nconfirm: {folds: 2, repetitions: 1}\n"
 )
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, tiny_home, record, monkeypatch):
+    shutil.copytree(tiny_home, tmp_path / "home")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
     Path("study.yaml").write_text(STUDY, encoding="utf-8")
     return tmp_path
 
@@ -41,7 +43,7 @@ def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
     assert "unlabelled 12 images of more" in shown
     study = kdsearch.Study("study.yaml", home="home")
     assert study.confirm().members
-    picked = study.pick(trial=0, registry=False)
+    picked = study.pick(trial=0, registry=False, latency=False)
     described = read_description(picked.folder)
     assert described.data["unlabelled"] == 12
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -89,7 +91,7 @@ def test_plain_student_s_card_counts_none_of_them():
     study = kdsearch.Study("study.yaml", home="home").run()
     paths = study.trials()["distillation.path"]
     for number, path in paths.items():
-        picked = study.pick(trial=int(number), registry=False)
+        picked = study.pick(trial=int(number), registry=False, latency=False)
         described = read_description(picked.folder)
         seen = described.data["train"] + described.data["validation"]
         taught = 0 if path == "none" else 12

@@ -30,7 +30,7 @@ class Both(nn.Module):
         self.teacher = teacher
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Of normalised images."""
+        """Logits and maps of normalized images."""
         outputs = self.teacher.outputs(image)
         return outputs.logits, outputs.features[-1]
 

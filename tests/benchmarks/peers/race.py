@@ -1,11 +1,11 @@
-"""What each search's students are worth on test images, over the core-seconds spent; docs/benchmarks.md has the table.
+"""The students that each search found, on test images, over core-seconds: docs/results/other-tools.md.
 
     python tests/benchmarks/peers/race.py FOLDER --ours NAME=STUDY… --theirs NAME=OUT… --seconds 400 --figure race.png
 
-``FOLDER`` is what ``prepare.py`` wrote. ``--ours`` are study files that were run in this home, the start of each in
-STUDY.began beside STUDY.yaml (``date +%s.%N``); ``--theirs`` are folders of the scripts. Several of one name are
-several seeds, in the same order for each name. Counted from the start of the process, the teacher's training not;
-validation chooses the front, test images are what it is worth.
+``FOLDER`` was written by ``prepare.py``. ``--ours`` names study files that were run in this home; STUDY.began next to
+STUDY.yaml contains the start time (``date +%s.%N``). ``--theirs`` names output folders of the scripts. Several entries
+with one name are several seeds, in the same order for each name. Time counts from the start of the process, without the
+teacher's training. Fronts are selected by validation images and scored on test images.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _curve(made: list[Made], times: np.ndarray) -> list[float]:
 
 
 def _volume(made: list[Made]) -> float:
-    """Of the test Dice of those whose validation Dice is the best of those no larger."""
+    """Hypervolume of test Dice of the students whose validation Dice is the best up to their size."""
     area = best = worth = 0.0
     for one in sorted(made, key=lambda one: (one.params, -one.dice)):
         if one.dice > best and one.params < MOST_PARAMS:

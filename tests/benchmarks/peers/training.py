@@ -1,6 +1,6 @@
-"""How a careful script trains one student: Dataset, DataLoader, torchvision's transforms, a teacher asked each step.
+"""How a careful script trains one student: Dataset, DataLoader, torchvision's transforms, the teacher run at each step.
 
-Losses are torchdistill's where it has them. Networks are kdsearch's, so that the same recipe is the same student.
+Losses come from torchdistill if it has them. Networks are kdsearch's, so that equal settings give equal students.
 """
 
 from __future__ import annotations

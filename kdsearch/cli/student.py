@@ -1,0 +1,143 @@
+"""``kdsearch predict`` and ``kdsearch evaluate``: a picked student on images."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.progress import track
+from rich.table import Table
+
+from kdsearch.cli.terminal import say, terminal
+from kdsearch.config.data import DataConfig
+from kdsearch.data.dataset import Dataset
+from kdsearch.data.masks import summed_up_again
+from kdsearch.errors import DataError, writing
+from kdsearch.export.loading import Student, load_student
+from kdsearch.export.seen import read_seen
+from kdsearch.files.home import home_folder
+from kdsearch.measure.scores import dice_per_image, empty_per_image, iou_per_image, measure_overlap
+from kdsearch.trials.scores import NativeScores
+from kdsearch.workflow.evaluate import Evaluation, data_of, evaluate, read_evaluated
+from kdsearch.workflow.predict import find_images, predict
+
+SOME_SKIPPED = 1
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """Writes a mask and an overlay for each image; returns 1 if some images could not be read."""
+    student = load_student(options.folder, runtime=options.runtime)
+    found = find_images(options.images, options.out)
+    console, images, skipped = terminal(stderr=True), found.images, list[str]()
+    for line in found.passed_over:
+        say(console, line, style="yellow")
+    for wanted in track(images, description="predicting", console=console, disable=not console.is_terminal):
+        try:
+            predict(student, wanted, probabilities=options.probabilities)
+        except DataError as error:
+            skipped.append(f"{wanted.image}: {error}")
+    for line in skipped:
+        say(console, f"skipped {line}", style="red")
+    done = len(images) - len(skipped)
+    print(f"{done} of {len(images)} images done{f', written to {options.out}' if done else ''}")
+    return SOME_SKIPPED if skipped else 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Prints the scores on a data set, in total and by label; writes one row per image to ``--out``."""
+    student = load_student(options.folder, runtime=options.runtime)
+    data, console = data_of(options.dataset, options.on_invalid, student), terminal()
+    dataset = read_evaluated(
+        student,
+        data,
+        home_folder(os.environ),
+        known=read_seen(options.folder, student.description),
+        unseen=options.unseen,
+        warn=lambda text: say(console, text, style="yellow"),
+    )
+    evaluation = _watched(student, dataset, data)
+    for table in score_tables(evaluation, size=student.description.input.size):
+        console.print(table)
+    for defect in summed_up_again(dataset.skipped):
+        say(console, f"skipped {defect}", style="red")
+    for remark in dataset.remarks:
+        if not remark.quiet:
+            say(console, str(remark), style="yellow")
+    if options.out is not None:
+        with writing(options.out):
+            _write(options.out, evaluation)
+        say(console, f"Written to {options.out}")
+    return 0
+
+
+def _watched(student: Student, dataset: Dataset, data: DataConfig) -> Evaluation:
+    """Shows a progress bar in a terminal."""
+    console, total = terminal(stderr=True), len(dataset.infos)
+    return evaluate(
+        student,
+        dataset,
+        data,
+        watch=lambda images: track(
+            images, description="predicting", total=total, console=console, disable=not console.is_terminal
+        ),
+    )
+
+
+def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
+    """Scores at training and at original resolution, each with one row for all images and one per label."""
+    small = _table(f"At training resolution, {size}×{size}", "lesions", "Dice %", "±", "IoU %", "specificity")
+    own = _table("At original resolution", "Dice %", "NSD %", "HD95 %", "missed (n)")
+    labels = [info.label for info in evaluation.dataset.infos]
+    groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
+    named = sorted({label for label in labels if label is not None})
+    groups += [(label, [other == label for other in labels]) for label in named if len(named) > 1]
+    for name, chosen in groups:
+        part = torch.tensor(chosen)
+        overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
+        negatives = overlap.empty_images
+        clean = "" if overlap.specificity is None else f"{100 * overlap.specificity:.0f} % of {negatives} negatives"
+        figures = ["", "", ""]
+        if overlap.images:
+            figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
+            own.add_row(name, *_native(evaluation.native, np.array(chosen)))
+        small.add_row(name, str(overlap.images), *figures, clean)
+    return small, own
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Fits 80 columns, because only labels are wrapped."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("images", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _native(scores: NativeScores, chosen: npt.NDArray[np.bool_]) -> list[str]:
+    """Mean Dice, NSD and HD95 of the chosen images, and how many of their lesions have an empty prediction."""
+    dice, nsd, hd95 = (np.array(values)[chosen] for values in (scores.dice, scores.nsd, scores.hd95))
+    return [*(f"{100 * np.nanmean(values):.1f}" for values in (dice, nsd, hd95)), str(int((hd95 == 1).sum()))]
+
+
+def _write(path: Path, evaluation: Evaluation) -> None:
+    """One CSV row per image; Dice and IoU are empty for negative images."""
+    predicted, target, native = evaluation.predicted, evaluation.target, evaluation.native
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", "source", "label", "dice", "native_dice", "nsd", "hd95", "iou", "nothing_predicted"))
+        dice, iou = (measure(predicted, target).tolist() for measure in (dice_per_image, iou_per_image))
+        columns = (dice, native.dice, native.nsd, native.hd95, iou, empty_per_image(predicted).tolist())
+        for info, *values, empty in zip(evaluation.dataset.infos, *columns, strict=True):
+            writer.writerow((info.id, info.source, info.label or "", *_cells(*values), str(empty).lower()))
+
+
+def _cells(*values: float) -> Iterable[str]:
+    return ("" if value != value else f"{value:.6f}" for value in values)  # noqa: PLR0124 - NaN differs from itself

@@ -1,0 +1,114 @@
+"""``kdsearch check``, ``schema`` and ``data``: a study file, what it may contain, and its images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from rich.syntax import Syntax
+
+from kdsearch.cli.terminal import say, terminal
+from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.config.networks import StudentSpec
+from kdsearch.config.quantity import format_quantity
+from kdsearch.config.reference import reference
+from kdsearch.config.space import dimensions, extreme_students, size_of
+from kdsearch.config.study import StudyConfig
+from kdsearch.data.source import check_tables
+from kdsearch.errors import writing
+from kdsearch.files.home import home_folder
+from kdsearch.models.costs import cost_of, require_comparable, require_possible_limits
+from kdsearch.report.words import layers_words, student_words
+from kdsearch.statistics.power import least_difference
+from kdsearch.trials.scores import Cost
+from kdsearch.workflow.places import require_forms, require_places
+
+IMAGES = (50, 100, 200, 500)
+"""Numbers of validation images for which the smallest reliable difference is printed."""
+FIRST = 4
+"""Images of a finding that are named in the terminal."""
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Validates the study file and prints it with its defaults, its space, and its smallest and largest student."""
+    study = load_study(options.study)
+    require_comparable(study)
+    require_possible_limits(study)
+    unread = check_tables(study.data)
+    (require_places if options.places else require_forms)(study, home_folder(os.environ), os.environ)
+    console = terminal()
+    console.print(Syntax(dump_study(study), "yaml", background_color="default"))
+    say(console, f"{options.study} is valid.", style="bold")
+    if options.places:
+        say(console, "The Optuna database, MLflow and the checkpoint folder can be used.")
+    size = size_of(study)
+    say(console, f"searched  {', '.join(dimensions(study)) or 'nothing'}")
+    say(console, f"space     {f'{size:,} different students' if size is not None else 'continuous'}")
+    for line in (*_extremes(study), _noise(), *unread):
+        say(console, line)
+    return 0
+
+
+def _extremes(study: StudyConfig) -> list[str]:
+    size = study.data.size
+    costed = [(cost_of(spec, size=size), spec) for spec in extreme_students(study)]
+    smallest = min(costed, key=lambda pair: (pair[0].params, pair[0].macs))
+    largest = max(costed, key=lambda pair: (pair[0].params, pair[0].macs))
+    return [f"smallest  {_costed(*smallest)}", f"largest   {_costed(*largest)}"]
+
+
+def _costed(cost: Cost, spec: StudentSpec) -> str:
+    figures = f"{format_quantity(cost.params)} params, {format_quantity(cost.macs)} MACs per image"
+    return f"{figures}: {student_words(spec)}, {layers_words(spec)}"
+
+
+def _noise() -> str:
+    points = ", ".join(f"{100 * least_difference(count):.1f}" for count in IMAGES)
+    counts = ", ".join(map(str, IMAGES))
+    return (
+        f"noise     with {counts} lesion images for validation, differences below {points} Dice points are within noise"
+    )
+
+
+def run_schema(options: argparse.Namespace) -> int:
+    """Prints the JSON schema of study files, or their settings as Markdown tables."""
+    if options.markdown:
+        print(reference())
+    else:
+        print(json.dumps(StudyConfig.model_json_schema(by_alias=True), indent=2, ensure_ascii=False))
+    return 0
+
+
+def run_data(options: argparse.Namespace) -> int:
+    """Prints tables and findings about the images, and writes the page that shows them."""
+    from kdsearch.data.masks import summed_up_again
+    from kdsearch.report.confirmation import cells_table
+    from kdsearch.workflow.data import audit, page_of
+
+    study = with_folders(load_study(options.study), options.data)
+    found, console = audit(study, home_folder(os.environ)), terminal()
+    for title, table in (("Images by source and label", found.composition), ("Splits by label", found.parts)):
+        if table:
+            console.print(cells_table(list(table), title=title))
+    for line in found.files:
+        say(console, line)
+    for remark in found.passed_over:
+        say(console, f"{remark}: {_first(remark.names)}")
+    for line in found.cautions:
+        say(console, line)
+    for finding in found.findings:
+        say(console, f"{len(finding.ids)} {finding.what}: {_first([' = '.join(one) for one in finding.images])}")
+    for line in summed_up_again(found.skipped):
+        say(console, f"left out: {line}", style="yellow")
+    page = options.out or Path(f"{study.name}-data.html")
+    with writing(page):
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(page_of(found), encoding="utf-8")
+    say(console, f"Written to {page}")
+    return 0
+
+
+def _first(names: list[str] | tuple[str, ...]) -> str:
+    return f"{', '.join(names[:FIRST])}{'' if len(names) <= FIRST else ' …'}"

@@ -1,0 +1,143 @@
+"""What a driver does where MLflow is away, cannot be used, or lacks what a study holds."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+
+import pytest
+
+from kdsearch.campaign.events import (
+    LoadingData,
+    TrackingDown,
+    TrackingRestored,
+)
+from kdsearch.errors import KdsearchError, SearchError
+from kdsearch.search.run import run_study
+from kdsearch.tracking.location import Tracking, open_client
+from kdsearch.workflow.run import sync_study
+from mlflow import MlflowClient
+from tests.search.runs import named, of_trial
+from tests.search.setups import finish, trials_started
+from tests.tiny import INLINE
+
+pytestmark = pytest.mark.xdist_group("driver record")
+
+
+def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_file, home, empty_record, tmp_path):
+    place = tmp_path / "record"
+    place.mkdir()
+    shutil.copyfile(empty_record, place / "mlflow.db")
+    tracking = Tracking(uri=f"sqlite:///{place / 'mlflow.db'}")
+    driver = run_study(named(study_file, "away"), home=home, tracking=tracking)
+    kinds = []
+    while True:
+        try:
+            event = next(driver)
+        except StopIteration:
+            break
+        kinds.append(type(event))
+        if list(trials_started([event])) == [0]:
+            place.rename(tmp_path / "elsewhere")
+            place.write_text("in the way")
+        if kinds[-1] is TrackingDown:
+            place.unlink()
+            (tmp_path / "elsewhere").rename(place)
+    assert kinds.index(TrackingDown) < kinds.index(TrackingRestored)
+    assert _trials_recorded(tracking, "away") == ["0", "1", "2"]
+
+
+def test_sync_brings_a_lost_record_level_and_again_changes_nothing(study_file, home, record, tracking):
+    study = named(study_file, "synced")
+    finish(run_study(study, home=home, tracking=tracking))
+    tracking = Tracking(uri=record)
+    for _ in range(2):
+        records = sync_study(study, home=home, tracking=tracking)
+        assert [record.outcome for record in records] == ["finished"] * 3
+        assert _trials_recorded(tracking, "synced") == ["0", "1", "2"]
+    client = MlflowClient(tracking.uri)
+    runs = {
+        run.data.tags["kdsearch.kind"]: run
+        for run in client.search_runs([client.get_experiment_by_name("synced").experiment_id])
+    }
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    attached = {file.path for file in client.list_artifacts(runs["study"].info.run_id)}
+    assert attached == {"study.yaml", "environment.txt", "front.html"}
+    members = client.search_runs([runs["study"].info.experiment_id], "tags.`kdsearch.front` = 'true'")
+    for member in members:
+        assert {file.path for file in client.list_artifacts(member.info.run_id)} == {
+            "model.safetensors",
+            "overlays.png",
+        }
+    assert f"## Front: {len(members)} of 3 finished students" in runs["study"].data.tags["mlflow.note.content"]
+    more = study.model_copy(update={"search": study.search.model_copy(update={"trials": 9})})
+    sync_study(more, home=home, tracking=tracking)
+    assert client.get_run(runs["study"].info.run_id).info.status == "FINISHED"
+    assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
+
+
+def test_pictures_that_cannot_be_written_are_a_warning(study_file, home, tracking, caplog):
+    study = named(study_file, "pictureless")
+    finish(run_study(study, home=home, tracking=tracking))
+    overlays = home / "studies" / "pictureless" / "overlays"
+    shutil.rmtree(overlays)
+    overlays.write_text("in the way")
+    sync_study(study, home=home, tracking=tracking)
+    assert "the pictures of trial" in caplog.text
+    overlays.unlink()
+    sync_study(study, home=home, tracking=tracking)
+    assert list(overlays.iterdir())
+
+
+def test_sync_of_a_study_that_runs_or_never_ran_is_refused(study_file, home, tracking):
+    study = named(study_file, "unsynced")
+    with pytest.raises(SearchError, match="has not been run yet"):
+        sync_study(study, home=home, tracking=tracking)
+    driver = run_study(study, home=home, tracking=tracking)
+    next(trials_started(driver))
+    with pytest.raises(SearchError, match="run already, by process"):
+        sync_study(study, home=home, tracking=tracking)
+    with pytest.raises(SearchError, match="run already, by process"):
+        next(run_study(study, home=home, tracking=tracking))
+    driver.close()
+
+
+def _trials_recorded(tracking, name):
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(name).experiment_id
+    runs = client.search_runs([experiment], "tags.`kdsearch.kind` = 'trial'")
+    return sorted(run.data.tags["kdsearch.trial"] for run in runs)
+
+
+@pytest.mark.parametrize("broken", ["a file in its folder's place", "a record of a newer MLflow"])
+def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_file, home, tracking, tmp_path, broken):
+    file = tmp_path / "mlflow" / "mlflow.db"
+    if broken.startswith("a file"):
+        file.parent.write_text("in the way")
+    else:
+        open_client(tracking)
+        file.parent.mkdir()
+        shutil.copy(tracking.file, file)
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    seen = []
+    study = named(study_file, "unrecorded", INLINE.replace("epochs: 1", "epochs: 2"))
+    with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*/mlflow/mlflow.db cannot be used"):
+        seen.extend(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{file}")))
+    assert not [event for event in seen if not isinstance(event, LoadingData)]
+
+
+def test_front_s_page_is_recorded_again_only_if_a_trial_ended(study_file, home, tracking):
+    """It is megabytes, which a remote store is sent each time."""
+    text = INLINE.replace("trials: 3", "trials: 1").replace("training: {epochs: 2}", "training: {epochs: 6}")
+    study = named(study_file, "few-pages", text)
+    events = run_study(study, home=home, tracking=tracking, refresh_every_s=0.0)
+    written = [_changed(home / "mlflow", "front.html") for event in events if of_trial(event)]
+    assert len(written) == 6
+    assert written[0] > 0
+    assert len(set(written)) == 1, "written before the first epoch, and not again until a trial ended"
+
+
+def _changed(folder, name):
+    return max((path.stat().st_mtime_ns for path in folder.rglob(name)), default=0)
