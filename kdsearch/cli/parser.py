@@ -211,7 +211,7 @@ def _pick(commands: Commands[argparse.ArgumentParser]) -> None:
     budget.add_argument("--min-dice", type=fraction, metavar="D", help="lowest Dice, 0 to 1")
     text = "lowest share of negative images with an empty prediction, 0 to 1"
     budget.add_argument("--min-specificity", type=fraction, metavar="S", help=text)
-    budget.add_argument("--min-specificity", action=Renamed, now="--min-specificity")
+    budget.add_argument("--min-empty-share", action=Renamed, now="--min-specificity")  # old name
     rule = pick.add_argument_group("rule").add_mutually_exclusive_group()
     rule.add_argument("--best", action="store_true", help="the best Dice (default)")
     text = "the smallest student within D of the best Dice; 0.01 is one Dice point"
@@ -253,8 +253,9 @@ def _evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--csv", action=Renamed, now="--out FILE")
     text = "leave out images that were used to train or choose the student"
     evaluate.add_argument("--unseen", action="store_true", help=text)
-    text = "what to do with unreadable or mismatched files (default: stop)"
+    text = "what to do with unreadable or mismatched files (default: error)"
     evaluate.add_argument("--on-invalid", choices=("error", "skip"), default="error", help=text)
+    evaluate.add_argument("--on-defect", action=Renamed, now="--on-invalid")  # old name
     _add_runtime(evaluate)
 
 

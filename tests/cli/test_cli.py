@@ -185,7 +185,11 @@ def test_typo_in_the_study_prints_one_screen_without_a_traceback(shell, place, c
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number from 1 to 1,000,000"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
         (["rnu", "tiny.yaml"], "invalid choice"),
-        (["pick", "tiny.yaml", "--min-specificity", "0.9"], "--min-specificity was renamed: write --min-specificity"),
+        (
+            ["pick", "tiny.yaml", "--min-empty-share", "0.9"],  # old name
+            "--min-empty-share was renamed: write --min-specificity",  # old name
+        ),
+        (["evaluate", "x", "busi=y", "--on-defect", "skip"], "--on-defect was renamed: write --on-invalid"),  # old name
         (["evaluate", "x", "--data", "busi=y"], "--data was renamed: write the data set after the folder"),
         (["evaluate", "x", "busi=y", "--csv", "z"], "--csv was renamed: write --out FILE"),
         (["run", "tiny.yaml", "--quiet", "--verbose"], "not allowed with argument"),
