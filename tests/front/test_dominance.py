@@ -61,7 +61,7 @@ def test_students_that_mark_empty_images_are_no_members():
         return dataclasses.replace(made, scores=dataclasses.replace(made.scores, overlap=overlap))
 
     students = [marking(0, 0.7, 0.9), marking(1, 0.8, 0.3), marking(2, 0.75, 0.8), student(3, 0.9, 500)]
-    limits = Limits(specificity=0.8)
+    limits = Limits(min_specificity=0.8)
     assert [member.number for member in front_of(students, ("dice", "params"), limits)] == [0, 2]
     assert [member.number for member in front_of(students, ("dice", "params"))] == [0, 1, 3]
     measured = students[:3]
