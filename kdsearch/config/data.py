@@ -19,31 +19,32 @@ Bits = Literal[8, 10, 12, 14, 16]
 
 
 class PhantomSource(Section):
-    """Simulated breast ultrasound, made on the spot; needs no download."""
+    """Simulated breast ultrasound; generated, no download."""
 
     reader: Literal["phantom"]
     """The simulator."""
     name: SourceName = "phantom"
-    """What the source is called in scores."""
+    """Name of the source in scores."""
     images: Annotated[int, Field(ge=10, le=100_000)] = 400
-    """How many images to simulate."""
+    """Number of images to simulate."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Same seed, same images."""
+    """The same seed gives the same images."""
 
 
 class PublishedSource(Section):
-    """A published data set in the layout its authors gave it."""
+    """A published data set in its original layout."""
 
     reader: Literal["busi", "udiat", "busbra", "breast"]
     """Which data set's layout to read."""
     name: SourceName | None = None
-    """What the source is called in scores; the reader's name unless given."""
+    """Name of the source in scores. Default: the reader's name."""
     folder: str
-    """The unpacked folder; ``$NAME`` stands for an environment variable. Relative to where the command runs."""
+    """The unpacked folder, relative to the folder in which you run kdsearch. ``$NAME`` is replaced by an environment
+    variable."""
     bits: Bits | None = None
-    """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
     spacing_mm: Spacing | None = None
-    """Millimetres from one pixel of the files to the next, where it is the same in all of them."""
+    """Millimeters per pixel of the files, if it is the same for all of them."""
 
 
 class FolderSource(Section):
@@ -52,34 +53,35 @@ class FolderSource(Section):
     reader: Literal["folder"]
     """Plain folders."""
     name: SourceName = "folder"
-    """What the source is called in scores."""
+    """Name of the source in scores."""
     folder: str
-    """Holds ``images/`` and ``masks/``; ``$NAME`` stands for an environment variable."""
+    """The folder that contains ``images/`` and ``masks/``. ``$NAME`` is replaced by an environment variable."""
     bits: Bits | None = None
-    """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
     spacing_mm: Spacing | None = None
-    """Millimetres from one pixel of the files to the next, where it is the same in all of them."""
+    """Millimeters per pixel of the files, if it is the same for all of them."""
     csv: str | None = None
-    """A table in that folder with a column ``image`` and any of ``group`` (patient) and ``label``."""
+    """A table in that folder with a column ``image`` and, if you like, ``group`` (such as the patient) and
+    ``label``."""
     ignore_columns: tuple[str, ...] = ()
-    """Columns of the table that are left out on purpose, though they seem to name patients or other groups."""
+    """Columns of the table to ignore although their names suggest patients or other groups."""
 
 
 class ImagesSource(Section):
-    """A folder of images, whose masks nobody drew; for ``data.unlabelled`` alone."""
+    """A folder of images without masks; for ``data.unlabelled`` only."""
 
     reader: Literal["images"]
     """Plain images."""
     name: SourceName = "images"
-    """What the source is called."""
+    """Name of the source."""
     folder: str
-    """Holds the images; ``$NAME`` stands for an environment variable."""
+    """The folder that contains the images. ``$NAME`` is replaced by an environment variable."""
     bits: Bits | None = None
-    """Depth of images of more than 8 bits; the least that holds every pixel of the set unless given."""
+    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
     csv: str | None = None
-    """A table in that folder with a column ``image`` and a column ``group`` (patient)."""
+    """A table in that folder with a column ``image`` and a column ``group`` (such as the patient)."""
     ignore_columns: tuple[str, ...] = ()
-    """Columns of the table that are left out on purpose, though they seem to name patients or other groups."""
+    """Columns of the table to ignore although their names suggest patients or other groups."""
 
 
 Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
@@ -89,14 +91,14 @@ UnlabelledSource = Annotated[
 
 
 class SplitConfig(Section):
-    """Fractions of the images for validation and for the locked test; the rest trains."""
+    """Fractions of the images for validation and for the locked test; all others are for training."""
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Fraction of the images on which trials are compared."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Fraction locked away until a chosen student is confirmed."""
+    """Fraction that stays locked until ``kdsearch test`` scores a chosen student."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Same seed, same split, on every machine."""
+    """The same seed gives the same split on every machine."""
 
     @training_rule
     def _leaves_training(self) -> SplitConfig:
@@ -106,30 +108,29 @@ class SplitConfig(Section):
 
 
 class DataConfig(Section):
-    """Where images come from and what happens to them before training."""
+    """Images, and what happens to them before training."""
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)] = (PhantomSource(reader="phantom"),)
-    """One or more sources; every image keeps its source, and scores are given per source too."""
+    """One or more sources. Scores are also reported per source."""
     size: Annotated[int, Field(ge=16, le=1024)] = 128
-    """Height and width in pixels that every image and mask is resized to."""
+    """Height and width in pixels to which every image and mask is resized."""
     split: SplitConfig = SplitConfig()
-    """How images are shared out."""
+    """How images are split into training, validation and test."""
     on_invalid: Literal["error", "skip"] = "error"
-    """What happens if files are unreadable or masks do not fit their images. ``error``: the study does not start;
-    ``skip``: those images are left out."""
+    """What to do with unreadable files and masks that do not fit: refuse to start, or leave those images out."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
-    """How far outlines may differ in normalised surface Dice; 1 % of the image's diagonal where ``spacing_mm`` of the
-    source is not given."""
+    """Tolerance of the normalized surface Dice. If a source has no ``spacing_mm``, 1 % of the image's diagonal is used
+    instead."""
     class_name: Annotated[str, Field(pattern=CLASS_NAMES, max_length=60)] | None = None
-    """What the masks outline, such as ``lesion`` or ``road``; the model card says ``foreground`` if it is not given."""
+    """What the masks outline, such as ``lesion`` or ``road``. Default: the model card calls it ``foreground``."""
     train_on_negatives: bool = False
-    """Whether negative images, those without a lesion, are trained on; they never count in Dice."""
+    """Also train on negative images. They never count in Dice."""
 
     unlabelled: tuple[UnlabelledSource, ...] = ()
-    """Sources whose masks are not read: distilled students learn there what the teacher marks. Images that belong
+    """Sources whose masks are not read; the teacher's predictions on them train distilled students. Images that belong
     together with validation or test images are left out."""
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Fraction of unlabelled images in each batch. They are added to the labelled ones: at 0.5 a step sees twice
+    """Fraction of unlabelled images in each batch. They are added to the labeled ones: at 0.5 a step processes twice
     ``batch_size`` images and takes twice as long."""
 
     @training_rule

@@ -42,30 +42,30 @@ DEFAULT_TEMPERATURE = 2.0
 
 
 class DistillationSpace(Section):
-    """One term, or none: the paper's grid, its baseline ``none``, and what was added to it."""
+    """A single term, or ``none`` for students without a teacher."""
 
     path: WordSearch[Path] = "logits"
-    """What is matched: nothing, the logits, the encoders' outputs channel by channel (``hidden``; needs as many in
-    both), where in the image those are active (``attention``), or the teacher's through a learned ``regressor``."""
+    """What the student imitates: nothing (``none``), the ``logits``, the encoder's output channel by channel
+    (``hidden``; needs equal channels), where that output is active (``attention``), or the encoder's output after a
+    small learned network (``regressor``)."""
     loss: WordSearch[LossWord] = "default"
-    """``default`` (``dml`` for ``logits``, ``mse`` for the others), mean squared error, Kullback-Leibler divergence, or
-    ``dml`` (``logits`` only): cross-entropy and Dice against the teacher's probabilities; ``cwd``: each channel's
-    distribution over places; ``pkd``: each channel's correlation; ``affinity`` and ``region`` (``hidden`` only, any
-    number of channels): how places resemble each other, and their class's mean. Of a choice, each path is given those
-    that it can be compared by."""
+    """How the two are compared. ``usual``: ``dml`` for ``logits``, ``mse`` for the others. ``mse``: mean squared error.
+    ``kld``: Kullback-Leibler divergence. ``dml`` (``logits`` only): the supervised loss against the teacher's
+    probabilities. ``cwd``: each channel's distribution over the image. ``pkd``: correlation of each channel.
+    ``affinity`` and ``region`` (``hidden`` only, any number of channels): similarity between positions, and to the mean
+    of their class. Each path uses those of a choice that fit."""
     teacher_view: WordSearch[View] = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: the very image the student sees.
-    Logits in the weak view are computed once a study, all else at each step, except hidden maps that are kept."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image.
+    Logits in the weak view are computed once per study, everything else at each step, except cached feature maps."""
     weight: FloatSearch[Weight] = 1.0
-    """How much distillation counts in the loss; ``loss_mix`` says how."""
+    """How much distillation counts in the loss; see ``loss_mix``."""
     loss_mix: Fixed[LossMix] = "add"
-    """``add``: supervised + weight · distillation, each path on a common scale. ``interpolate``, as in the paper:
+    """``added``: supervised + weight · distillation, on a common scale for all paths. ``shared``, as in the paper:
     weight · distillation + (1 - weight) · supervised, unscaled."""
     temperature: FloatSearch[Temperature] = 2.0
-    """Softens both distributions before ``kld`` compares logits, or ``cwd`` anything; the loss is scaled by its square.
-    Of ``kld`` on maps none is: it would change next to nothing."""
+    """Softens both distributions for ``kld`` on logits and for ``cwd``; the loss is multiplied by its square."""
     boundary: FloatSearch[Boundary] = 0.0
-    """How much more pixels at a lesion's outline count where ``mse``, ``kld`` or ``dml`` compare logits."""
+    """How much more pixels near an outline count, for ``mse``, ``kld`` and ``dml`` on logits."""
 
     @training_rule
     def _nothing_idle(self) -> DistillationSpace:
@@ -109,22 +109,22 @@ def _choices(value: Any) -> tuple[Any, ...]:
 
 
 class MseTerm(Section):
-    """Mean squared error against the teacher."""
+    """Mean squared error."""
 
     path: Fixed[DistilledPath]
     """What is compared."""
     loss: Fixed[Literal["mse"]]
     """Mean squared error."""
     stride: AttentionStride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given; ``every`` that
-    both networks have, for ``attention``."""
+    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all that both networks
+    have. Default: the encoders' outputs."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
     boundary: Boundary | None = None
-    """How much more pixels at a lesion's outline count where logits are compared; no more unless given."""
+    """How much more pixels near an outline count if logits are compared. Default: 0."""
 
     @training_rule
     def _of_what_is_compared(self) -> Self:
@@ -141,16 +141,16 @@ class KldTerm(Section):
     loss: Fixed[Literal["kld"]]
     """Kullback-Leibler divergence."""
     stride: AttentionStride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given; ``every`` that
-    both networks have, for ``attention``."""
+    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all that both networks
+    have. Default: the encoders' outputs."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     temperature: Temperature | None = None
-    """Softens both distributions of logits, 2 unless given; of maps none is."""
+    """Softens both distributions, on logits only. Default: 2."""
     boundary: Boundary | None = None
-    """How much more pixels at a lesion's outline count where logits are compared; no more unless given."""
+    """How much more pixels near an outline count if logits are compared. Default: 0."""
 
     @training_rule
     def _of_what_is_compared(self) -> Self:
@@ -162,20 +162,20 @@ class KldTerm(Section):
 
 
 class CwdTerm(Section):
-    """Channel-wise distillation: KL divergence of each channel's distribution over the image's places."""
+    """Channel-wise distillation: divergence of each channel's distribution over the image."""
 
     path: Fixed[Literal["logits", "hidden", "regressor"]]
-    """What is compared. Of one channel of logits it teaches where the lesion is, never the threshold."""
+    """What is compared. On a single channel of logits, it cannot teach the threshold."""
     loss: Fixed[Literal["cwd"]]
     """Channel-wise distillation (Shu et al. 2021)."""
     stride: Stride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     temperature: Temperature = DEFAULT_TEMPERATURE
-    """Softens both distributions; the paper's is 4."""
+    """Softens both distributions; the paper uses 4."""
 
     @training_rule
     def _stride_of_maps(self) -> Self:
@@ -184,52 +184,52 @@ class CwdTerm(Section):
 
 
 class PkdTerm(Section):
-    """Pearson's correlation of each channel's maps, over images and places."""
+    """Pearson's correlation of each channel, over images and positions."""
 
     path: Fixed[Literal["hidden", "regressor"]]
     """What is compared."""
     loss: Fixed[Literal["pkd"]]
     """One minus the correlation (Cao et al. 2022)."""
     stride: Stride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
 
 class AffinityTerm(Section):
-    """How each place resembles each other place, by the cosine of their channels; needs no equal channels."""
+    """Cosines between all pairs of positions; needs no equal channels."""
 
     path: Fixed[Literal["hidden"]]
     """What is compared."""
     loss: Fixed[Literal["affinity"]]
-    """Squared difference of the cosines of pooled places (Liu et al. 2019)."""
+    """Squared difference of the cosines of pooled positions (Liu et al. 2019)."""
     stride: Stride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
 
 class RegionTerm(Section):
-    """How each place resembles its class's mean, by the cosine of their channels; needs no equal channels."""
+    """Cosine of each position to the mean of its class; needs no equal channels."""
 
     path: Fixed[Literal["hidden"]]
     """What is compared."""
     loss: Fixed[Literal["region"]]
     """Squared difference of the cosines to class prototypes (Wang et al. 2020)."""
     stride: Stride | None = None
-    """Image pixels from one cell of the compared maps to the next; the encoders' outputs unless given."""
+    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
 
 class DmlTerm(Section):
-    """The supervised loss with the teacher's probabilities in the place of the mask."""
+    """The supervised loss with the teacher's probabilities instead of the mask."""
 
     path: Fixed[Literal["logits"]]
     """What is compared."""
@@ -238,9 +238,9 @@ class DmlTerm(Section):
     weight: Weight = 1.0
     """How much the term counts in the loss."""
     teacher_view: View = "weak"
-    """What the teacher sees."""
+    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     boundary: Boundary | None = None
-    """How much more pixels at a lesion's outline count; no more unless given."""
+    """How much more pixels near an outline count. Default: 0."""
 
 
 def _require_maps(term: MseTerm | KldTerm | CwdTerm) -> None:

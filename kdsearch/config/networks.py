@@ -56,20 +56,21 @@ _SHORT: dict[Convolution, str] = {"standard": "{} std", "separable": "{} sep"}
 
 
 class UNetSpec(Section):
-    """A U-Net by its width, growth, depth and convolutions."""
+    """A U-Net, described by its channels, depth and convolutions."""
 
     family: Fixed[Literal["unet"]] = "unet"
     """The kind of network."""
     width: Annotated[int, Field(ge=2, le=256)] = 16
     """Channels of the first stage."""
     growth: Annotated[float, Field(ge=1, le=2)] = 2.0
-    """How many times as many channels each deeper stage has; below 2, deep stages take less of the parameters."""
+    """Factor by which the number of channels grows from stage to stage. The classic U-Net has 2; lower values spend
+    fewer parameters in deep stages."""
     depth: Annotated[int, Field(ge=1, le=6)] = 3
-    """How often the image is halved; its size must be divisible by 2 to this power."""
+    """Number of downsamplings. The image size must be divisible by 2 to this power."""
     convs_per_stage: Annotated[int, Field(ge=1, le=4)] = 2
-    """3×3 convolutions in each stage."""
+    """3×3 convolutions per stage."""
     conv: Convolution = "standard"
-    """Standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
+    """``standard``, or ``separable``: a 3×3 convolution per channel and a 1×1 convolution across channels."""
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -98,20 +99,20 @@ class TimmSpec(Section):
     family: Fixed[Literal["timm"]]
     """The kind of network."""
     encoder: str = ENCODER
-    """Encoder, by its name in timm; one that gives a map for each of its stages."""
+    """Name of an encoder in timm that has a feature map per stage."""
     weights: Fixed[EncoderWeights] = WEIGHTS
-    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``bundled`` (those of ``tf_efficientnet_lite0``
-    are installed with kdsearch), ``package:NAME`` or ``file:PATH``."""
+    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` or ``file:PATH``."""
     depth: Annotated[int, Field(ge=1, le=5)] = 3
-    """How often the image is halved; what the encoder has behind that is not built."""
+    """Number of downsamplings; later blocks of the encoder are not built."""
     width: Annotated[int, Field(ge=2, le=256)] = 16
-    """Channels of the decoder's maps."""
+    """Channels of the decoder."""
     convs_per_stage: Annotated[int, Field(ge=1, le=4)] = 1
-    """3×3 convolutions in each stage of the decoder."""
+    """3×3 convolutions per stage of the decoder."""
     conv: Convolution = "separable"
-    """Of the decoder: standard, or depth-wise separable: a 3×3 per channel and a 1×1 across."""
+    """Of the decoder: ``standard``, or ``separable``: a 3×3 convolution per channel and a 1×1 convolution across
+    channels."""
     encoder_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The encoder's learning rate as a fraction of the decoder's."""
+    """Learning rate of the encoder as a fraction of the decoder's."""
 
     @property
     def stride(self) -> int:
@@ -189,31 +190,31 @@ MAY_HAVE_SEEN = "whether it has learnt from the images that score is not known t
 
 
 class TeacherConfig(Section):
-    """The network that students learn from: trained once for the data, the split and these settings, then cached."""
+    """A network that kdsearch trains once for the data, the split and these settings, and then caches."""
 
     kind: Literal["network"] = "network"
     """Where the teacher comes from."""
     architecture: Architecture = "unet"
     """Decoder, by its name in segmentation-models-pytorch; ``dpt`` needs a vision transformer as encoder."""
     encoder: str = ENCODER
-    """Encoder, by its name in timm; its input is normalised as its own weights were trained."""
+    """Encoder, by its name in timm. Its input is normalized as its own weights were trained."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
-    """Stages of the encoder; those behind are not built; its output is 2 to this power times smaller than the image."""
+    """Stages of the encoder; later ones are not built. Its output is smaller than the image by 2 to this power."""
     weights: EncoderWeights = WEIGHTS
-    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``bundled`` (those of ``tf_efficientnet_lite0``
-    are installed with kdsearch), ``package:NAME`` (an installed package with a weights file) or ``file:PATH``."""
+    """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package with a
+    weights file) or ``file:PATH``."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
-    """Height and width of the images that it is trained on; ``data.size`` unless given. Students get its answers at
-    theirs."""
+    """Height and width of the images that the teacher is trained on. Default: ``data.size``. Its output is resized to
+    the students' size."""
     ensemble: Annotated[int, Field(ge=1, le=10)] = 1
-    """How many networks it is the mean of."""
+    """Number of networks in the ensemble."""
     ensemble_by: Literal["folds", "seeds"] = "folds"
-    """How these differ. ``folds``: each is trained on all but one part of the training images; ``seeds``: each has
-    another seed."""
+    """How the networks of an ensemble differ. ``folds``: each is trained on all but one part of the training images;
+    ``seeds``: only the seed differs."""
     average_flipped: bool = False
-    """Whether the trained teacher's logits are those of the mean probabilities of an image and its mirror image."""
+    """Average the teacher's predictions for the image and its mirror image (test-time augmentation)."""
     checkpoint: str | None = None
-    """A teacher you already have, as safetensors of the whole network; it is used as it is and not trained."""
+    """Weights of the whole network as safetensors; they are used unchanged."""
     training: TeacherTraining = TeacherTraining()
     """How the teacher is trained."""
 
@@ -269,20 +270,21 @@ class TeacherConfig(Section):
 
 
 class OnnxTeacher(Section):
-    """A network of any other program, as one ONNX file; it takes grey values and gives one lesion's logits."""
+    """A network of any other program, as one ONNX file."""
 
     kind: Literal["onnx"]
     """Where the teacher comes from."""
     file: Annotated[str, Field(min_length=1)]
-    """One input N×1×H×W or N×3×H×W and one output N×1×H×W, or N×2×H×W with the lesion second, all float."""
+    """An ONNX file with one float input, N×1×H×W or N×3×H×W, and one float output, N×1×H×W, or N×2×H×W with the object
+    second."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
-    """Height and width that it is fed; the file's own, or ``data.size`` where the file leaves them open."""
+    """Height and width of its input. Default: what the file states, otherwise ``data.size``."""
     mean: float = 0.0
-    """What is taken from grey values of 0 to 1 before it sees them."""
+    """Mean that is subtracted from the pixel values (range 0 to 1)."""
     std: Annotated[float, Field(gt=0)] = 1.0
-    """By what they are then divided."""
+    """Standard deviation by which the pixel values are then divided."""
     output: Literal["logits", "probabilities"] = "logits"
-    """What it gives."""
+    """What the file returns."""
 
     @property
     def title(self) -> str:
@@ -291,14 +293,14 @@ class OnnxTeacher(Section):
 
 
 class PredictionsTeacher(Section):
-    """What another program predicted, as a file for each image: no network is asked."""
+    """Predictions of another program, one file per image."""
 
     kind: Literal["predictions"]
     """Where the teacher comes from."""
     folder: Annotated[str, Field(min_length=1)]
-    """Probability maps or masks of the images' names, PNG, TIFF, NPY or NPZ, in this folder or folders of it."""
+    """Probability maps or masks with the images' names, as PNG, TIFF, NPY or NPZ, in this folder or its subfolders."""
     params: Quantity | None = None
-    """Parameters of the network that predicted, for the chart; left out of it unless given."""
+    """Parameters of the network that predicted, for charts."""
 
     @property
     def file(self) -> str:

@@ -38,20 +38,20 @@ USUAL: dict[str, dict[str, int]] = {"reach": {"warmup_epochs": 8, "finished_tria
 
 
 class PruningConfig(Section):
-    """Which trials are stopped before their last epoch."""
+    """Which trials are stopped early."""
 
     pruner: PrunerName = "none"
-    """``reach`` and ``halving`` serve any objectives and compare a student with none larger; Optuna's own need
-    ``objectives: [dice]``."""
+    """``reach`` and ``halving`` work with any objectives and compare a student only with students of at most its size;
+    Optuna's own need ``objectives: [dice]``."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 2
-    """Epochs every trial may train before it can be stopped; 8 for ``reach`` unless given."""
+    """Epochs for which every trial is trained. Default for ``reach``: 8."""
     finished_trials: Annotated[int, Field(ge=1)] = 3
-    """Trials that must have finished before any is stopped; 10 for ``reach`` unless given."""
+    """Trials that must have finished before any is stopped. Default for ``reach``: 10."""
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """``reach``: a trial is trusted to gain as much as the one at this quantile of the finished trials did from the
-    same epoch on; nearer to 1 stops fewer."""
+    """``reach``: quantile of the gains that finished trials made from the same epoch on. A higher value stops fewer
+    trials."""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """``reach``: how far below its rival's Dice a trial's reach may lie before it is stopped, for the noise of both."""
+    """``reach``: by how much Dice a trial must fall short before it is stopped, to allow for noise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -80,26 +80,26 @@ ADDRESSES = r"^(auto|local|[^:/\s]+:\d+)$"
 
 
 class Limits(Section):
-    """Hard limits: larger recipes are rejected untrained, and less specific students are not on the front."""
+    """Hard limits: larger students are never trained, and less specific ones are kept off the front."""
 
     params: Quantity | None = None
-    """Most parameters a student may have, such as ``820k``."""
+    """Most parameters, such as ``820k``."""
     macs: Quantity | None = None
     """Most multiply-adds for one image, such as ``200M``."""
     min_specificity: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Lowest specificity: the fraction of negative validation images in which a student predicts no lesion. It is known
-    after training."""
+    """Lowest specificity: fraction of negative validation images with an empty prediction. Known after training."""
 
 
 class RayConfig(Section):
-    """The Ray cluster that ``executor: ray`` uses, and what a trial takes of it."""
+    """The Ray cluster for ``executor: ray``, and what a trial uses of it."""
 
     address: Annotated[str, Field(pattern=ADDRESSES)] = "local"
-    """``auto``: the cluster this machine belongs to; ``HOST:PORT``: the one of that head; ``local``: one made here."""
+    """``auto``: the cluster that this machine belongs to; ``HOST:PORT``: the cluster with this head; ``local``: a new
+    one on this machine."""
     cpus_per_trial: Annotated[float, Field(gt=0, le=10_000)] = 1.0
-    """Processor cores a trial takes; its torch threads, rounded down."""
+    """Processor cores per trial; its torch threads, rounded down."""
     gpus_per_trial: Annotated[float, Field(ge=0, le=10_000)] = 0.0
-    """GPUs a trial takes; a fraction lets small students share one."""
+    """GPUs per trial; with a fraction, small students share one."""
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod
@@ -110,53 +110,53 @@ class RayConfig(Section):
 
 
 class SearchConfig(Section):
-    """How recipes are chosen, judged and run."""
+    """How settings are proposed, judged and run."""
 
     sampler: Sampler = "tpe"
-    """Who proposes recipes; ``grid`` tries every one and needs a finite space."""
+    """Algorithm that proposes the next trial; ``grid`` tries all combinations of a finite space."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 40
-    """How many students are trained in all; rejected recipes do not count."""
+    """Number of students to train in total; rejected settings do not count."""
     startup_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 10
-    """Trials that are drawn at random before ``tpe`` begins to learn; the population of ``nsga2`` and ``nsga3``."""
+    """Trials that span the sizes before ``tpe`` learns from results; population size of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
-    """What the front is made of: ``dice`` and ``specificity`` (the fraction of negative validation images in which
-    nothing is predicted) go up; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread, on the
-    driver's machine) go down."""
+    """What the front is made of. ``dice`` and ``empty_share`` (fraction of negative validation images with an empty
+    prediction) are maximized; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread of the
+    main process's machine) are minimized."""
     limits: Limits = Limits()
-    """Hard limits on a student's size."""
+    """Hard limits on students."""
     start: Start = "scratch"
-    """What a student's training begins with. ``scratch``: weights drawn from the seed; ``inherit``: the strongest
-    channels of a wider finished U-Net of the same kind, if the study has one, and fewer epochs."""
+    """Initial weights of a student. ``cold``: random; ``inherit``: the strongest channels of a finished wider U-Net of
+    the same kind, if the study has one, with fewer epochs."""
     inherit_epoch_fraction: Annotated[float, Field(gt=0, le=1)] = 0.67
-    """``inherit``: for what fraction of its epochs such a student is trained."""
+    """``inherit``: fraction of its epochs for which such a student is trained."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
         PruningConfig()
     )
-    """Which trials are stopped before their last epoch."""
+    """Which trials are stopped early."""
     seed_per_trial: bool = False
-    """Whether each trial trains with a seed of its own; else all share the study's, so that students differ by their
-    recipes alone. The seed by itself moves a student's Dice by 1 to 2 points (standard deviation)."""
+    """Give each trial its own seed. By default all share the study's seed, so that students differ only in their
+    settings."""
     executor: Executor = "processes"
-    """``processes``: persistent worker processes; ``inline``: in the driver, for debugging; ``ray``: many machines."""
+    """``processes``: worker processes; ``inline``: in the main process, for debugging; ``ray``: several machines."""
     workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Workers; one for each processor core unless given, at most four on a CUDA device, which they share (with
-    little memory, name fewer), one on another GPU, as many as fit on a Ray cluster."""
+    """Number of workers. Default: one per processor core; four on a CUDA device, which they share; one on another GPU;
+    as many as fit on a Ray cluster."""
     ray: RayConfig = RayConfig()
     """The Ray cluster."""
     deterministic: bool = False
-    """Recipes are drawn in batches, so that the CPU gives the same trials and the same front with any number of
-    workers, however often they are killed."""
+    """Draw settings in batches, so that a CPU gives the same trials and the same front with any number of workers,
+    however often they are killed."""
     ask_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
-    """Recipes drawn at a time where ``deterministic``; the next are drawn when all of them have ended."""
+    """``deterministic``: settings drawn at a time; the next are drawn when all of them have ended."""
     retries: Annotated[int, Field(ge=0, le=1_000_000)] = 2
-    """How often a trial, or the teacher, whose worker was lost resumes with another one before it counts as failed."""
+    """How often a trial or a teacher resumes after losing its worker before it counts as failed."""
     lost_after_epochs: Annotated[float, Field(gt=1)] = 10.0
-    """Usual epochs without a report after which a worker is taken for lost; never less than a minute."""
+    """A worker counts as lost if it has not reported for this many typical epoch times, but at least a minute."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 30.0
-    """Least seconds between two checkpoints of a trial; they are written at the end of an epoch."""
+    """Shortest time in seconds between two checkpoints of a trial; they are written at the end of an epoch."""
     checkpoint_url: str | None = None
-    """Where checkpoints are kept, a folder or a URL that fsspec can write such as ``s3://bucket/place``; with the study
-    unless given."""
+    """Folder for checkpoints, or a URL that fsspec can write, such as ``s3://bucket/folder``. Default: with the
+    study."""
 
     @training_rule
     def _objectives_differ(self) -> SearchConfig:

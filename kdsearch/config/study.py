@@ -29,23 +29,23 @@ FOLDS = 5
 
 
 class ConfirmConfig(Section):
-    """What ``kdsearch confirm`` plans; it takes no part in the search, so that a finished study may change it."""
+    """What ``kdsearch confirm`` plans. It may change after a study has finished."""
 
     students: Annotated[int, Field(ge=1, le=20)] = 6
-    """Most students of the front that are confirmed, one of each size class (half a decade of parameters)."""
+    """Most students of the front to confirm, at most one per size band (a factor of about 3 in parameters)."""
     folds: Annotated[int, Field(ge=2, le=20)] = FOLDS
-    """Folds that the training and validation images are shared out to, by group and label; each is scored once, by
-    networks trained on the others. The locked test images take no part."""
+    """Number of folds into which training and validation images are divided, by group and label. Each is scored once,
+    by networks trained on the others. The locked test images take no part."""
     repetitions: Annotated[int, Field(ge=1, le=20)] = 1
-    """How often all of it is done, each time with other folds and seeds. One is a pilot; claims want three."""
+    """Number of repetitions, each with other folds and seeds. One is a pilot; use three for a claim."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """The margin: a smaller student is as good where it is worse by less Dice than this (0.02 are 2 points)."""
+    """A smaller student counts as equally good if it loses less Dice than this (0.02 is 2 points)."""
     leave_one_source_out: bool = False
-    """Whether each fold is one source's images, to see how students fare at a place they have not learnt from."""
+    """Make each source a fold, to see how students do at a hospital that they were not trained on."""
     racing: bool = False
-    """Whether a member that is worse than one no larger beyond doubt is dropped after a fold; its twin with it."""
+    """Drop a student, and its twin, after a fold if it is clearly worse than one of at most its size."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seeds folds and trainings."""
+    """Seed of folds and trainings."""
 
     @training_rule
     def _sources_are_folds_once(self) -> ConfirmConfig:
@@ -62,10 +62,10 @@ Terms = Annotated[tuple[TermSpace, ...], Field(min_length=1)]
 
 
 class Reference(Section):
-    """A published point to draw beside the front; it takes no part in the search."""
+    """A published result, drawn next to the front."""
 
     label: str
-    """What stands beside the point."""
+    """Text shown next to the point."""
     dice: Annotated[float, Field(gt=0, le=1)]
     """Its Dice, from 0 to 1."""
     params: Quantity
@@ -73,14 +73,14 @@ class Reference(Section):
 
 
 class StudyConfig(Section):
-    """One study: data, teacher, the space of students, and the search through it."""
+    """One study: data, teacher, the space of students, and the search."""
 
     name: Annotated[str, Field(pattern=NAMES, max_length=60)]
-    """The study's name: its folder, its MLflow experiment."""
+    """Name of the study, of its folder and of its MLflow experiment."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seeds the sampler and every trial; see ``search.seed_per_trial``."""
+    """Seed of the sampler and of every trial; see ``search.seed_per_trial``."""
     device: Device = "auto"
-    """Where networks are trained; ``auto`` takes CUDA, then MPS, then the CPU."""
+    """Where networks are trained; ``auto`` uses CUDA, then MPS, then the CPU."""
     data: DataConfig = DataConfig()
     """Images and masks."""
     teacher: TeacherSection = TeacherConfig()
@@ -91,24 +91,25 @@ class StudyConfig(Section):
         Annotated[DistillationSpace, Tag("one")] | Annotated[Terms, Tag("several")],
         Discriminator(lambda value: "several" if isinstance(value, list | tuple) else "one"),
     ] = DistillationSpace()
-    """The distillation: one term, or a list of terms that are added to the supervised loss."""
+    """What students learn from the teacher: a single term, or a list of terms that are added to the supervised loss."""
     training: Space[TrainingSpec] = Space[TrainingSpec]()
-    """The students' training."""
+    """How students are trained."""
     search: SearchConfig = SearchConfig()
     """The search."""
     confirm: ConfirmConfig = ConfirmConfig()
-    """How the likely front is trained again, on other images and seeds, to be believed."""
+    """How the best candidates are confirmed."""
     storage: str | None = None
-    """Optuna storage URL; an SQLite file under ``.kdsearch/`` unless given."""
+    """URL of the Optuna database. Default: an SQLite file under ``.kdsearch/``."""
     tracking_uri: str | None = None
-    """MLflow tracking URI; ``sqlite:///mlflow/mlflow.db`` unless given here or in ``MLFLOW_TRACKING_URI``."""
+    """MLflow tracking URI. Default: ``MLFLOW_TRACKING_URI`` or ``sqlite:///mlflow/mlflow.db``."""
     replicates: Annotated[int, Field(ge=1, le=20)] = 1
-    """How often the study is run, each time with the next split and seed; tables then show averages. Needs
-    ``sampler: grid``, so that each replicate trains the same recipes."""
+    """How often to run the study, each time with the next split and seed; tables then show averages. Needs ``sampler:
+    grid``, so that each run trains the same settings."""
     report_test_scores: bool = False
-    """Whether tables are of the test images. A study that says so has opened them: choose nothing by it."""
+    """Report test-set scores instead of validation scores. The test set is then used up: do not choose students by
+    it."""
     reference_points: tuple[Reference, ...] = ()
-    """Published points for the chart."""
+    """Published results for the chart."""
     tags: tuple[Annotated[str, Field(pattern=TAGS, max_length=60)], ...] = ()
     """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
 

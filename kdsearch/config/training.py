@@ -20,53 +20,53 @@ _NotNegative = Annotated[float, Field(ge=0)]
 
 
 class AugmentationSpec(Section):
-    """The strong view's ranges; each image draws its own values every epoch. Zero switches one off."""
+    """Strength of the augmentation; each image draws new values in every epoch. 0 switches one off."""
 
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
-    """Largest rotation to either side, in degrees."""
+    """Largest rotation in either direction, in degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    """Largest relative change of size to either side."""
+    """Largest relative change of size in either direction."""
     shift: Fraction = 0.1
-    """Largest shift to either side, as a fraction of the image's width."""
+    """Largest shift in either direction, as a fraction of the image's width."""
     crop: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    """Largest fraction of width and height cut away by a random crop."""
+    """Largest fraction of width and height removed by a random crop."""
     noise: Fraction = 0.05
-    """Largest standard deviation of Gaussian noise, on grey values from 0 to 1; student's view only."""
+    """Largest standard deviation of Gaussian noise, on gray values from 0 to 1; student's image only."""
     dropout: Fraction = 0.05
-    """Largest fraction of pixels set to black; student's view only."""
+    """Largest fraction of pixels set to black; student's image only."""
 
 
 class TrainingSpec(Section):
     """How a network is trained."""
 
     optimizer: Optimizer = "adamw"
-    """The optimiser."""
+    """The optimizer."""
     learning_rate: _Positive = 2e-3
     """Highest learning rate of the schedule."""
     weight_decay: _NotNegative = 1e-4
     """Weight decay (L2 for Adam and SGD, decoupled for AdamW)."""
     schedule: Schedule = "onecycle"
-    """How the learning rate moves over the epochs."""
+    """How the learning rate changes over the epochs."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
-    """Most epochs a network is trained for."""
+    """Number of epochs, if training is not stopped early."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Images in a batch."""
+    """Images per batch."""
     supervised_loss: SupervisedLoss = "dice_cross_entropy"
     """Loss against the masks: cross-entropy as in the paper, or Dice plus cross-entropy."""
     gradient_clip: _Positive | None = None
     """Largest norm of the gradient; larger ones are scaled down to it."""
     ema_epochs: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Over about how many of the last epochs weights are averaged, exponentially; not at all unless given."""
+    """Exponential moving average of the weights over about this many epochs. Default: off."""
     patience: Fixed[Annotated[int, Field(ge=1)] | None] = None
-    """Epochs without a better ``monitor`` after which training ends early; with ``schedule: constant`` alone."""
+    """Stop after this many epochs without improvement of ``monitor``; only with ``schedule: constant``."""
     monitor: Fixed[Monitor] = "dice"
-    """Which validation figure says that an epoch is better; the best epoch's weights are kept."""
+    """Validation metric that decides which epoch's weights are kept."""
     precision: Fixed[Precision] = "float32"
-    """Arithmetic on a GPU; the CPU always computes in float32."""
+    """Arithmetic on a GPU; a CPU always uses float32."""
     augmentation: AugmentationSpec = AugmentationSpec()
-    """The strong view."""
+    """Augmentation of the student's images."""
 
     @training_rule
     def _rate_falls_before_the_end(self) -> Self:
@@ -80,11 +80,10 @@ class TrainingSpec(Section):
 
 
 class TeacherTraining(TrainingSpec):
-    """The teacher's training; the same settings, without search ranges, and one for the pretrained encoder."""
+    """How the teacher is trained: the keys of ``training`` without ranges, and one for the pretrained encoder."""
 
     encoder_lr_factor: Annotated[float, Field(gt=0, le=1)] | None = None
-    """The encoder's learning rate as a fraction of the rest's; a tenth unless given, and the whole with
-    ``weights: none``."""
+    """Learning rate of the encoder as a fraction of the decoder's. Default: 0.1, and 1 with ``weights: none``."""
 
     @model_validator(mode="before")
     @classmethod
