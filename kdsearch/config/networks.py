@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -23,20 +23,16 @@ PACKAGES = {
 """Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
 
 
-def with_package_named(values: Any) -> Any:
-    """A section's values with ``weights: bundled`` written out; raises ValueError for an encoder without a package."""
-    if not isinstance(values, dict) or values.get("weights") != BUNDLED:
-        return values
-    given = values.get("encoder", ENCODER)
-    encoders = given.get("choice") if isinstance(given, dict) else [given]
+def bundled_weights(encoders: object) -> str:
+    """What ``weights: bundled`` is short for; raises ValueError unless there is one encoder, and a package has it."""
+    names = values_of(encoders) or ()
     packages = {encoder: package for package, encoder in PACKAGES.items()}
-    if not isinstance(encoders, list | tuple) or len(encoders) != 1 or encoders[0] not in packages:
-        shown = ", ".join(map(str, encoders)) if isinstance(encoders, list | tuple) else "a range"
+    if len(names) != 1 or names[0] not in packages:
         raise ValueError(
-            f"weights: bundled needs one encoder of {', '.join(sorted(packages))}, got {shown}; take one of them, or "
-            "write weights: none, timm, package:NAME or file:PATH"
+            f"weights: bundled needs one encoder of {', '.join(sorted(packages))}, got {', '.join(map(str, names))}; "
+            "take one of them, or write weights: none, timm, package:NAME or file:PATH"
         )
-    return values | {"weights": f"package:{packages[encoders[0]]}"}
+    return f"package:{packages[names[0]]}"
 
 
 def require_own_weights(encoders: object, weights: str) -> None:
@@ -128,10 +124,11 @@ class TimmSpec(Section):
         """In a sentence."""
         return f"{self.encoder} cut at stride {self.stride} under a decoder of width {self.width} with {_stage(self)}"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bundled_weights(cls, values: Any) -> Any:
-        return with_package_named(values)
+    @model_validator(mode="after")
+    def _bundled_weights(self) -> Self:
+        if self.weights == BUNDLED:
+            object.__setattr__(self, "weights", bundled_weights(self.encoder))
+        return self
 
     @training_rule
     def _weights_are_the_encoder_s(self) -> Self:
@@ -240,10 +237,11 @@ class TeacherConfig(Section):
         several = f"{self.ensemble} times " if self.ensemble > 1 else ""
         return f"{several}{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bundled_weights(cls, values: Any) -> Any:
-        return with_package_named(values)
+    @model_validator(mode="after")
+    def _bundled_weights(self) -> Self:
+        if self.weights == BUNDLED:
+            object.__setattr__(self, "weights", bundled_weights(self.encoder))
+        return self
 
     @training_rule
     def _weights_are_the_encoder_s(self) -> TeacherConfig:
