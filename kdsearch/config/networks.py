@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -23,20 +23,18 @@ PACKAGES = {
 """Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
 
 
-def with_package_named(values: Any) -> Any:
-    """A section's values with ``weights: bundled`` written out; raises ValueError for an encoder without a package."""
-    if not isinstance(values, dict) or values.get("weights") != BUNDLED:
-        return values
-    given = values.get("encoder", ENCODER)
-    encoders = given.get("choice") if isinstance(given, dict) else [given]
+def weights_named(weights: str, encoder: object) -> str:
+    """The weights with ``bundled`` written out; raises ValueError for an encoder without a package."""
+    if weights != BUNDLED:
+        return weights
+    encoders = values_of(encoder) or ()
     packages = {encoder: package for package, encoder in PACKAGES.items()}
-    if not isinstance(encoders, list | tuple) or len(encoders) != 1 or encoders[0] not in packages:
-        shown = ", ".join(map(str, encoders)) if isinstance(encoders, list | tuple) else "a range"
+    if len(encoders) != 1 or encoders[0] not in packages:
         raise ValueError(
-            f"weights: bundled needs one encoder of {', '.join(sorted(packages))}, got {shown}; take one of them, or "
-            "write weights: none, timm, package:NAME or file:PATH"
+            f"weights: bundled needs one encoder of {', '.join(sorted(packages))}, got "
+            f"{', '.join(map(str, encoders))}; take one of them, or write weights: none, timm, package:NAME or file:PATH"
         )
-    return values | {"weights": f"package:{packages[encoders[0]]}"}
+    return f"package:{packages[str(encoders[0])]}"
 
 
 def require_own_weights(encoders: object, weights: str) -> None:
@@ -127,10 +125,10 @@ class TimmSpec(Section):
         """In a sentence."""
         return f"{self.encoder} cut at stride {self.stride} under a decoder of width {self.width} with {_stage(self)}"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bundled_weights(cls, values: Any) -> Any:
-        return with_package_named(values)
+    @model_validator(mode="after")
+    def _bundled_weights(self) -> Self:
+        self.__dict__["weights"] = weights_named(self.weights, self.encoder)  # it is frozen from here on
+        return self
 
     @training_rule
     def _weights_are_the_encoder_s(self) -> Self:
@@ -244,10 +242,10 @@ class TeacherConfig(Section):
         several = f"{self.ensemble} times " if self.ensemble > 1 else ""
         return f"{several}{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bundled_weights(cls, values: Any) -> Any:
-        return with_package_named(values)
+    @model_validator(mode="after")
+    def _bundled_weights(self) -> Self:
+        self.__dict__["weights"] = weights_named(self.weights, self.encoder)  # it is frozen from here on
+        return self
 
     @training_rule
     def _weights_are_the_encoder_s(self) -> TeacherConfig:

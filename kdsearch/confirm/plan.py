@@ -313,7 +313,7 @@ def read_plan(text: str) -> Plan:
     """A stored plan; raises KdsearchError where a newer release wrote it, or it is none."""
     try:
         plan = _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))), context=READING)
-    except ValidationError as error:
+    except (ValidationError, KeyError, TypeError) as error:
         raise SearchError(f"confirmation's plan: cannot be read: {first_line(error)}") from error
     return dataclasses.replace(plan, sealed_digest=digest_of(text))
 

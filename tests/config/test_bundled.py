@@ -31,8 +31,10 @@ def test_bundled_weights_of_the_default_encoder_are_the_default(study_file):
     [
         ("teacher: {encoder: resnet18, weights: bundled}", "resnet18"),
         (
-            "student:\n  family: timm\n  encoder: {choice: [tf_efficientnet_lite0, tf_efficientnet_lite1]}\n"
-            "  weights: bundled",
+            (
+                "student:\n  family: timm\n  encoder: {choice: [tf_efficientnet_lite0, tf_efficientnet_lite1]}\n"
+                "  weights: bundled"
+            ),
             "tf_efficientnet_lite0, tf_efficientnet_lite1",
         ),
     ],
