@@ -306,7 +306,7 @@ def read_plan(text: str) -> Plan:
     """Reads a stored plan; raises KdsearchError if it is invalid or a newer release wrote it."""
     try:
         plan = _PLAN.validate_json(json.dumps(SCHEMA.upgraded(json.loads(text))), context=READING)
-    except ValidationError as error:
+    except (ValidationError, KeyError, TypeError) as error:
         raise SearchError(f"cannot read the confirmation's plan: {first_line(error)}") from error
     return dataclasses.replace(plan, sealed_digest=digest_of(text))
 

@@ -108,7 +108,7 @@ def _renamed(content: Content) -> Content:
     distillation, start = content.get("distillation"), content.get("start")
     if isinstance(distillation, dict) and "terms" in distillation:
         terms = up_to_date({"distillation": distillation["terms"]}).content
-        mix = up_to_date({"distillation": {"balance": distillation.get("balance")}}).content
+        mix = up_to_date({"distillation": {key: distillation[key] for key in distillation if key != "terms"}}).content
         found["distillation"] = {"terms": terms["distillation"], **mix["distillation"]}
     if isinstance(start, dict):
         found["start"] = {"scratch_epochs" if key == "cold_epochs" else key: value for key, value in start.items()}

@@ -28,6 +28,8 @@ print(",".join(sorted({"torch", "mlflow", "plotly"} & sys.modules.keys())), file
 )
 def test_neither_torch_nor_mlflow_nor_plotly_is_imported(arguments, tmp_path):
     shutil.copytree(STORED, tmp_path / "place")
+    file = tmp_path / "place" / "study.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("convolutions:", "convs_per_stage:"), encoding="utf-8")
     environment = os.environ | {"KDSEARCH_HOME": "home", "STORED_IMAGES": "images"}
     command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(

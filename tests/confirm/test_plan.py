@@ -78,7 +78,7 @@ def test_smaller_members_are_compared_with_the_largest_from_the_next_smaller_dow
 
 def test_plan_sealed_before_the_order_of_testing_was_chosen_keeps_its_rule(tiny):
     stored = json.loads(dump_plan(_plan(tiny, [distilled(3, 0.5, 1000)])))
-    assert (stored["schema"], stored.pop("testing")) == (1, "pooled first")
+    assert (stored["schema"], stored.pop("testing")) == (2, "pooled first")
     before = json.dumps(stored | {"schema": 0})
     assert read_plan(before).testing == "one family"
     assert read_plan(before).digest == digest_of(before)
@@ -147,7 +147,7 @@ def test_text_that_is_no_plan_is_refused():
 
 
 def test_newer_plan_is_refused(tiny):
-    text = dump_plan(_plan(tiny, [student(0, 0.5, 1000)])).replace('"schema": 1', '"schema": 7')
+    text = dump_plan(_plan(tiny, [student(0, 0.5, 1000)])).replace('"schema": 2', '"schema": 7')
     with pytest.raises(KdsearchError, match="confirmation's plan: written by a newer release"):
         read_plan(text)
 
