@@ -132,7 +132,7 @@ def test_variable_in_a_folder_is_filled_in(folder, tmp_path, monkeypatch):
 @pytest.mark.realdata
 def test_real_breast_has_one_mask_that_is_not_two_valued(real_data, tmp_path):
     source = PublishedSource(reader="breast", folder=str(real_data / "breast"))
-    with pytest.raises(DataError, match=r"1 files .*\n.*case010_tumor.png: mask has more than two gray values"):
+    with pytest.raises(DataError, match=r"1 file .*\n.*case010_tumor.png: mask has more than two gray values"):
         load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
     dataset = load_dataset(DataConfig(sources=(source,), size=32, on_invalid="skip"), tmp_path)
     assert len(dataset.infos) == 255
