@@ -163,7 +163,7 @@ def test_onnx_file_whose_answers_are_no_logits_is_refused(study_file, tmp_path, 
         Sure().eval(), (torch.zeros(2, 1, 32, 32),), tmp_path / "t.onnx", dynamic_shapes=({0: torch.export.Dim("n")},)
     )
     study = load_study(study_file(TINY.replace(OLD, f"teacher: {{kind: onnx, file: {tmp_path / 't.onnx'}}}\n")))
-    with pytest.raises(TeacherError, match="lies between 0 and 1, .*; write teacher.output: probabilities"):
+    with pytest.raises(TeacherError, match="are between 0 and 1, .*; write teacher.output: probabilities"):
         make_materials(study, home)
 
 

@@ -202,9 +202,9 @@ def test_other_data_are_refused(tiny, tmp_path):
     assert store.teacher() == teacher.scores
     assert store.bound().teacher_curve[0].dice == CURVE[0].dice
     assert store.data() == _summary("abc")
-    with pytest.raises(SearchError, match=r"the images or their split are not those .* \(abc, now xyz\)"):
+    with pytest.raises(SearchError, match=r"the images or their split have changed .* \(was abc, now xyz\)"):
         store.bind(data=_summary("xyz"), teacher=teacher)
-    with pytest.raises(SearchError, match=r"the teacher or its weights are not those .* \(t, now u\)"):
+    with pytest.raises(SearchError, match=r"the teacher or its weights have changed .* \(was t, now u\)"):
         store.bind(data=_summary("abc"), teacher=_teacher(tiny, "u"))
 
 
