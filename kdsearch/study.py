@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from kdsearch.campaign.events import DriverEvent
     from kdsearch.confirm.driver import ConfirmEvent
+    from kdsearch.export.folder import Form
     from kdsearch.export.loading import Runtime, Student
+    from kdsearch.front.rules import Budget, Rule
     from kdsearch.statistics.confirmation import Confirmation
 
 
@@ -51,7 +53,7 @@ class Picked:
 
 
 class Study:
-    """A study, from a study file or from a dict; ``optuna.Study`` is another class.
+    """A study of kdsearch, which is unrelated to the class ``optuna.Study``.
 
     In a script, call ``run``, ``confirm`` and ``test`` under ``if __name__ == "__main__":``, because worker processes
     import the script.
@@ -64,7 +66,7 @@ class Study:
         data: str | Sequence[str] = (),
         home: str | Path | None = None,
     ) -> None:
-        """Reads the study file.
+        """Reads a study file, or its settings as a dict.
 
         ``data`` replaces the file's image folders: ``FOLDER`` or ``NAME=FOLDER``, as for ``--data``. ``home`` is the
         folder for the study's files (default: ``KDSEARCH_HOME``, or else ``.kdsearch``). Raises StudyFileError if the
@@ -83,9 +85,9 @@ class Study:
     def from_dict(
         cls, settings: Mapping[str, object], *, data: str | Sequence[str] = (), home: str | Path | None = None
     ) -> Study:
-        """The study whose file would hold these settings, such as ``{"name": "mine", "search": {"trials": 20}}``.
+        """Creates a study from settings such as ``{"name": "mine", "search": {"trials": 20}}`` instead of a file.
 
-        ``data`` and ``home`` are as for a file. Raises StudyFileError if the settings are not those of a study.
+        ``data`` and ``home`` are the same as for a file. Raises StudyFileError if the settings are invalid.
         """
         return cls(settings, data=data, home=home)
 
@@ -244,7 +246,7 @@ class Study:
         """
         from kdsearch.export.folder import Form
         from kdsearch.front.rules import Budget
-        from kdsearch.workflow.pick import deliver, open_candidates, pick, require_choice, rule_named, with_refit
+        from kdsearch.workflow.pick import rule_named
 
         _require_one_way(by_rule=(smallest_within is not None, knee), by_trial=trial is not None, refit=refit)
         if not 0 <= int8_bound <= 1:
@@ -257,15 +259,32 @@ class Study:
             min_dice=min_dice,
             min_specificity=min_specificity,
         )
+        rule = rule_named(smallest_within=smallest_within, knee=knee)
+        form = Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency)
+        folder = None if out is None else Path(out)
+        return self._picked(budget, rule, form, trial=trial, refit=refit, folder=folder, registry=registry)
+
+    def _picked(
+        self,
+        budget: Budget,
+        rule: Rule,
+        form: Form,
+        *,
+        trial: int | None,
+        refit: bool,
+        folder: Path | None,
+        registry: bool,
+    ) -> Picked:
+        from kdsearch.workflow.pick import deliver, open_candidates, pick, require_choice, with_refit
+
         known = open_candidates(self._config, self._home, resume="run()")
         known, trial = with_refit(known, trial=trial, refit=refit)
-        rule = rule_named(smallest_within=smallest_within, knee=knee)
         choice = require_choice(pick(known, budget=budget, rule=rule, trial=trial, say=_quiet), budget)
         done = deliver(
             known,
             choice,
-            form=Form(preprocessing=with_preprocessing, int8_bound=int8_bound, latency=latency),
-            out=None if out is None else Path(out),
+            form=form,
+            out=folder,
             registry=os.environ if registry else None,
             without="registry=False",
             say=_quiet,

@@ -73,7 +73,7 @@ def load_dataset(
         digests = FileDigests(home / "data" / "digests.json")
         depth = [] if whites is None else [("whites", *whites)]
         content = content_of(config.sources, listings, digests)
-        files = digest(FORMAT, config.size, config.on_invalid, *content, *depth)
+        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth)
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)

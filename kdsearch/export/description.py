@@ -153,7 +153,7 @@ def _without_format(content: Content) -> Content:
 
 
 def _specificity(content: Content) -> Content:
-    """Schema 1 called it another name."""
+    """Schema 1 used an older name for the specificity."""
     scores = content.get("scores")
     if not isinstance(scores, dict):
         return content

@@ -1,6 +1,6 @@
-"""Latencies of a student, and the names of the files in its folder.
+"""Measures a student's latency with ONNX Runtime and torch, and names the files in its folder.
 
-``kdsearch bench`` imports this module on small devices, so it needs onnxruntime and numpy only.
+``kdsearch bench`` imports this module on small devices, so it needs only onnxruntime and numpy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DESCRIPTION, WEIGHTS, ONNX, INT8 = "student.yaml", "model.safetensors", "model.onnx", "model.int8.onnx"
 FILES = (ONNX, INT8)
 MOST_BYTES = 1_000_000
-"""Of a description; a larger file is not one."""
+"""Longer files are not read as a description."""
 
 
 def time_folder(folder: Path) -> list[Latency]:

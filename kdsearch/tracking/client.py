@@ -113,7 +113,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def add_new_names(client: MlflowClient, run: Run) -> None:
-    """Adds to a run that an older release wrote what it holds under the names that this has now."""
+    """Adds the params and metrics of a run that an older release wrote, under their new names."""
     prefix = "teacher." if run.data.tags.get(KIND) == "teacher" else ""
     known, figures = run.data.params, run.data.metrics
     params = recorded_up_to_date({prefix + name: value for name, value in known.items()})

@@ -100,9 +100,9 @@ def folder_of(known: Candidates, student: Student) -> Path:
 
 
 def with_refit(known: Candidates, *, trial: int | None, refit: bool) -> tuple[Candidates, int | None]:
-    """The candidates and the trial that is asked for; with ``refit``, what ``kdsearch test`` trained.
+    """Returns the candidates and the requested trial; with ``refit``, only the student that ``kdsearch test`` trained.
 
-    Raises KdsearchError if that was not done.
+    Raises KdsearchError if there was no such test.
     """
     if not refit:
         return known, trial
@@ -180,10 +180,10 @@ def deliver(
     without: str,
     say: Callable[[str], None],
 ) -> Delivered:
-    """Writes the chosen student's folder and registers it.
+    """Exports the chosen student to a folder and registers it in MLflow.
 
-    ``registry`` is the environment in which MLflow is found; None registers nothing. ``without`` is how a person leaves
-    the registry out. Raises KdsearchError, before minutes of work if MLflow cannot be reached.
+    ``registry`` is the environment that may set MLflow's URI; None skips the registration. Error messages recommend
+    the option ``without`` to skip it. Raises KdsearchError, at once if MLflow cannot be reached.
     """
     tracking = None
     if registry is not None:
@@ -191,14 +191,14 @@ def deliver(
         try:
             tracking.require()
         except KdsearchError as error:
-            raise KdsearchError(f"{error}; {without} leaves the registry out") from error
+            raise KdsearchError(f"{error}; {without} skips the registry") from error
     folder = out or folder_of(known, choice.candidate.student)
     with writing(folder):
         description = ship(known, choice, form=form, folder=folder, say=say)
     try:
         model_uri = None if tracking is None else register(known, folder, description, tracking=tracking)
     except KdsearchError as error:
-        raise KdsearchError(f"{error}. {folder} is complete; pick it again in the same way to register it") from error
+        raise KdsearchError(f"{error}. {folder} is complete; repeat the same pick to register it") from error
     return Delivered(folder=folder, description=description, model_uri=model_uri)
 
 

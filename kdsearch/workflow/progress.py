@@ -29,9 +29,9 @@ Event: TypeAlias = DriverEvent | ConfirmEvent
 
 
 class ProgressBar:
-    """One bar, for the teachers first and then for the students; what goes wrong is printed above it.
+    """A bar that shows the teachers first and then the students; problems are printed above it.
 
-    Where no bar can be drawn, such as in a log file, a line is printed for each student.
+    If no bar can be drawn, for example in a log file, prints one line per student.
     """
 
     def __init__(self, progress: Progress, *, is_drawn: bool) -> None:
@@ -99,7 +99,7 @@ def _trouble(event: Waiting | TrackingDown | Resumed | TrackingRestored) -> str:
 
 @contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[ProgressBar]:
-    """A bar that is drawn while the context lasts; a notebook needs ipywidgets for it."""
+    """Draws a bar until the context ends; notebooks need ipywidgets for this."""
     console = console or Console()
     drawn = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

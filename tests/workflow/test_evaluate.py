@@ -157,7 +157,7 @@ def test_list_of_an_older_release_says_what_it_cannot_recognise(shipped, tmp_pat
 
 def test_list_of_images_of_a_newer_release_or_of_something_else_is_refused():
     with pytest.raises(ModelError, match=r"seen\.txt: written by a newer release"):
-        parse_seen("schema 2\nwhatever\n", what="seen.txt")
+        parse_seen("schema 3\nwhatever\n", what="seen.txt")
     for text in ("schema 1\n00000000deadbeef learnt\n", "00000000deadbeef seen\n", "x\n"):
         with pytest.raises(ModelError, match=r"seen\.txt: not a list of images"):
             parse_seen(text, what="seen.txt")

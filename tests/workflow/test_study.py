@@ -165,9 +165,9 @@ def test_impossible_options_are_refused(study, wrong, message):
 
 
 @pytest.mark.parametrize("wrong", [{"trials": -1}, {"workers": 0}])
-def test_impossible_numbers_of_trials_and_workers_are_refused(study, wrong):
+def test_impossible_numbers_of_trials_and_workers_are_refused(wrong):
     with pytest.raises(StudyFileError, match="must be at least 1"):
-        study.run(**wrong)
+        kdsearch.Study({"name": "tiny"}).run(**wrong)
 
 
 def test_study_survives_pickling(study):
