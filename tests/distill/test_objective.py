@@ -18,7 +18,7 @@ from kdsearch.models.students import build_student
 
 PAIRS = [(path, loss) for path, possible in LOSSES.items() for loss in possible]
 GRID = [
-    (*pair, *rest) for pair, rest in itertools.product(PAIRS, itertools.product(("same", "weak"), ("added", "shared")))
+    (*pair, *rest) for pair, rest in itertools.product(PAIRS, itertools.product(("same", "weak"), ("add", "interpolate")))
 ]
 
 
@@ -67,12 +67,12 @@ def _objective(student, teacher, spec, kind="dice_cross_entropy", **settings):
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize(("path", "loss", "view", "balance"), GRID)
-def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, view, balance, classes):
+@pytest.mark.parametrize(("path", "loss", "view", "loss_mix"), GRID)
+def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, view, loss_mix, classes):
     student = _student(classes=classes)
     equal = path == "hidden" and loss not in ANY_CHANNELS
     teacher = _Teacher(_student(width=4 if equal else 6, classes=classes)).eval()
-    spec = _spec(path, loss, view, balance, weight=1.0)
+    spec = _spec(path, loss, view, loss_mix, weight=1.0)
     objective = _objective(student, teacher, spec)
     batch = _batch(classes=classes)
     objective(batch).backward()
@@ -129,14 +129,14 @@ def test_common_scale_does_not_depend_on_the_teacher_s(path):
 
     student, network = _student().eval(), _student().eval()
     images = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(4))  # one channel is dead on these
-    for balance, same in (("added", True), ("shared", False)):
+    for loss_mix, same in (("add", True), ("interpolate", False)):
         found = []
         for teacher in (_Teacher(network), Louder(network)):
             torch.manual_seed(0)
             hidden = HiddenMaps(teacher, images)
             objective = Distillation(
                 student,
-                _spec(path, "mse", balance=balance),
+                _spec(path, "mse", loss_mix=loss_mix),
                 "cross_entropy",
                 hidden={None: hidden},
                 student_channels={4: 16},
