@@ -143,8 +143,8 @@ def test_the_second_training_does_not_ask_and_gives_what_a_fresh_one_gives(tiny,
     data, teacher = training
     watched = Watched(teacher)
     trainer = Trainer(data, watched)
-    narrow = recipe_of(tiny, ("attention", "mse", "weak", "added"))
-    regressor = recipe_of(tiny, ("regressor", "mse", "weak", "added"))
+    narrow = recipe_of(tiny, ("attention", "mse", "weak", "add"))
+    regressor = recipe_of(tiny, ("regressor", "mse", "weak", "add"))
     finish(trainer.distil(narrow))
     asked = watched.asked
     after = load(finish(trainer.distil(regressor))[1].weights)
@@ -159,5 +159,5 @@ def test_another_seed_sees_other_views_and_asks(tiny, training):
     trainer = Trainer(data, watched)
     for seed, more in ((0, True), (0, False), (1, True)):
         before = watched.asked
-        finish(trainer.distil(recipe_of(tiny, ("attention", "mse", "weak", "added"), seed=seed)))
+        finish(trainer.distil(recipe_of(tiny, ("attention", "mse", "weak", "add"), seed=seed)))
         assert (watched.asked > before) == more

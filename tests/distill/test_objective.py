@@ -18,7 +18,8 @@ from kdsearch.models.students import build_student
 
 PAIRS = [(path, loss) for path, possible in LOSSES.items() for loss in possible]
 GRID = [
-    (*pair, *rest) for pair, rest in itertools.product(PAIRS, itertools.product(("same", "weak"), ("add", "interpolate")))
+    (*pair, *rest)
+    for pair, rest in itertools.product(PAIRS, itertools.product(("same", "weak"), ("add", "interpolate")))
 ]
 
 

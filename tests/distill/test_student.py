@@ -22,9 +22,9 @@ from tests.search.setups import finish
 
 VARIANTS = [
     None,
-    *((path, loss, view, balance)
+    *((path, loss, view, loss_mix)
       for path, losses in LOSSES.items() if path != "hidden"
-      for loss, view, balance in itertools.product(losses, ("same", "weak"), ("added", "shared"))),
+      for loss, view, loss_mix in itertools.product(losses, ("same", "weak"), ("add", "interpolate"))),
 ]  # fmt: skip
 """``hidden`` needs as many channels in both; see test_objective."""
 
@@ -96,7 +96,7 @@ def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
 
 
 def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer):
-    recipe = recipe_of(tiny, ("regressor", "mse", "weak", "added"))
+    recipe = recipe_of(tiny, ("regressor", "mse", "weak", "add"))
     trained = finish(trainer.distil(recipe))[1]
     student = build_student(recipe.student)
     student.load_state_dict(load(trained.weights))
@@ -107,7 +107,7 @@ def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer
 
 def test_distilled_students_differ_from_plain_ones(tiny, trainer):
     weights = []
-    for variant in (None, ("logits", "kld", "weak", "added"), ("logits", "kld", "same", "added")):
+    for variant in (None, ("logits", "kld", "weak", "add"), ("logits", "kld", "same", "add")):
         trained = finish(trainer.distil(recipe_of(tiny, variant)))[1]
         weights.append(load(trained.weights)["head.weight"])
     assert not torch.equal(weights[0], weights[1])
@@ -128,9 +128,7 @@ def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, t
     assert recipe(term | {"stride": "every"}).distillation.summary() == "attention at every mse"
 
 
-@pytest.mark.parametrize(
-    "variant", [None, ("attention", "mse", "weak", "added"), ("regressor", "mse", "weak", "added")]
-)
+@pytest.mark.parametrize("variant", [None, ("attention", "mse", "weak", "add"), ("regressor", "mse", "weak", "add")])
 def test_student_on_a_pretrained_encoder_is_distilled_like_any_other(tiny, trainer, variant):
     recipe = recipe_of(tiny, variant)
     spec = TimmSpec(family="timm", depth=3, width=4, encoder_lr_factor=0.5)
