@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, by hand and beside other tools."""
+"""Parameters and multiply-adds, compared with hand counts and other tools."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_meta_device_counts_as_the_cpu_does(convolution):
 
 
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_other_tools_agree_but_for_known_causes(convolution, caplog):
+def test_other_tools_agree_except_for_known_differences(convolution, caplog):
     spec = UNetSpec(width=8, depth=3, convs_per_stage=2, conv=convolution)
     model = build_student(spec)
     cost = count(model, size=64)
@@ -83,7 +83,7 @@ def test_disagreement_is_warned_of(caplog):
     assert [record.message.split()[0] for record in caplog.records] == ["fvcore", "ptflops"]
 
 
-def test_counting_leaves_training_mode_as_it_was():
+def test_counting_does_not_change_training_mode():
     model = build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard")).train()
     count(model, size=32)
     assert model.training
