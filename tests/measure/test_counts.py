@@ -57,14 +57,14 @@ def test_flops_are_twice_macs():
 
 
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_meta_device_counts_as_the_cpu_does(convolution):
-    spec = UNetSpec(width=6, depth=3, convs_per_stage=2, conv=convolution)
+def test_meta_device_counts_as_the_cpu_does(conv):
+    spec = UNetSpec(width=6, depth=3, convs_per_stage=2, conv=conv)
     assert count(build_student(spec, device="meta"), size=64) == count(build_student(spec), size=64)
 
 
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_other_tools_agree_except_for_known_differences(convolution, caplog):
-    spec = UNetSpec(width=8, depth=3, convs_per_stage=2, conv=convolution)
+def test_other_tools_agree_except_for_known_differences(conv, caplog):
+    spec = UNetSpec(width=8, depth=3, convs_per_stage=2, conv=conv)
     model = build_student(spec)
     cost = count(model, size=64)
     with caplog.at_level(logging.WARNING):

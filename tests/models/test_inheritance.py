@@ -20,9 +20,9 @@ def _spec(width=4, **changes) -> UNetSpec:
 
 @pytest.mark.parametrize("convs_per_stage", [1, 2])
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_channels_that_are_silent_are_the_ones_left_out(convolutions, convolution):
+def test_channels_that_are_silent_are_the_ones_left_out(convs_per_stage, conv):
     """A narrow student hidden among a wider one's channels, the others zero, is found again, to the last bit."""
-    kind = {"convs_per_stage": convolutions, "conv": convolution}
+    kind = {"convs_per_stage": convs_per_stage, "conv": conv}
     narrow, found = (build_student(_spec(3, **kind), seed=seed) for seed in (1, 2))
     wide = _hidden_in(narrow, _spec(8, **kind))
     inherit(found, wide, GREY)
