@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--averaged-epochs", type=float, default=3)
-    parser.add_argument("--shapes", type=int, nargs="*", help="positions of the shapes to train; all unless given")
+    parser.add_argument("--shapes", type=int, nargs="*", help="positions of the shapes to train (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     study, home = with_folders(load_study(options.study), options.data), home_folder(os.environ)

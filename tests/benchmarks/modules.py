@@ -1,4 +1,4 @@
-"""How many of kdsearch's modules and functions one inline trial of one epoch executes.
+"""Counts the kdsearch modules and functions that one inline trial of one epoch executes.
 
 python tests/benchmarks/modules.py
 """

@@ -1,4 +1,4 @@
-"""What a person sees in a browser: MLflow's saved views, the front and the report with no network, the pictures."""
+"""Pages as a browser shows them: MLflow's saved views and overlays, and the front and the report offline."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def page(browser, request) -> Iterator[Page]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """MLflow's server on the study's record."""
+    """The MLflow server that shows the study's runs."""
 
     front: str
     """The address of the front's view."""

@@ -161,7 +161,7 @@ def test_all_mistakes_are_reported_together_in_file_order(study_file):
         ("teacher:\n  weights: none\n  size: 96\ndistillation: {path: attention}", "4: teacher.size: 96 is not"),
     ],
 )
-def test_settings_that_contradict_each_other_are_reported_where_the_first_of_them_stands(study_file, text, place):
+def test_contradicting_settings_are_reported_at_the_first_of_them(study_file, text, place):
     with pytest.raises(StudyFileError, match=f"study.yaml:{place}"):
         load_study(study_file(f"name: a\n{text}\n"))
 
@@ -261,7 +261,7 @@ def test_pruner_may_be_named_alone(study_file):
 
 
 @pytest.mark.parametrize("other", ["deterministic: true", "executor: ray", "pruning: reach"])
-def test_latency_is_refused_beside_what_cannot_measure_it(study_file, other):
+def test_latency_objective_is_refused_with_settings_that_cannot_measure_it(study_file, other):
     text = f"name: a\nsearch: {{objectives: [dice, latency_ms], {other}}}\n"
     with pytest.raises(StudyFileError, match=f"latency_ms and {other} exclude each other"):
         load_study(study_file(text))
@@ -269,8 +269,8 @@ def test_latency_is_refused_beside_what_cannot_measure_it(study_file, other):
 
 @pytest.mark.parametrize("weights", ["none", "timm"])
 @pytest.mark.parametrize("name", sorted(path.name for path in STUDIES.glob("*.yaml")))
-def test_shipped_studies_do_without_the_package_of_weights(study_file, name, weights):
-    """Which states no licence, so that somebody may have to."""
+def test_shipped_studies_load_with_other_encoder_weights(study_file, name, weights):
+    """The default package of weights states no license, so some users cannot install it."""
     text = (STUDIES / name).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("  weights:")]
     lines.insert(lines.index("teacher:") + 1, f"  weights: {weights}")

@@ -95,7 +95,7 @@ def test_who_only_reads_reads_old_names_as_the_new_ones(study_file, caplog):
         ("search: {checkpoints: &there a}\nstorage: *there", "search: {checkpoint_url: a}\nstorage: a"),
     ],
 )
-def test_old_name_stands_in_every_kind_of_place(old, new, study_file):
+def test_old_name_is_recognized_wherever_it_is_written(old, new, study_file):
     was, now = study_file(f"name: a\n{old}\n"), f"name: a\n{new}\n"
     with pytest.raises(StudyFileError, match="is now called"):
         load_study(was)

@@ -28,7 +28,7 @@ def test_every_objective_has_a_direction():
     assert set(DIRECTIONS) == _names(Objective)
 
 
-def test_every_path_has_a_colour_and_a_symbol():
+def test_every_path_has_a_color_and_a_symbol():
     assert set(COLORS) == set(SYMBOLS) == _names(Path)
 
 

@@ -83,7 +83,7 @@ def _answer(plan, truth, *, images=None, dropped=None, results=None):
 PLAIN_TRUTH = {TEACHER: 0.85, "3": 0.7, "3-twin": 0.7, "5": 0.8, "5-twin": 0.8, "8": 0.6}
 
 
-def test_distilled_students_that_are_secretly_plain_are_not_shown_to_be_helped(plan):
+def test_verdict_is_inconclusive_if_distillation_had_no_effect(plan):
     found = _answer(plan, PLAIN_TRUTH)
     assert found.verdict == "inconclusive"
     assert [effect.verdict for effect in found.effects] == ["exploratory"] * 2
@@ -201,7 +201,7 @@ def test_answers_are_json(plan):
     assert found["effects"][0]["difference"]["mean"] == pytest.approx(0, abs=0.02)
 
 
-def test_what_cannot_be_told_is_null_in_json(plan):
+def test_unknown_bounds_are_null_in_json(plan):
     """One group of images has no interval."""
     images = dataclasses.replace(_images(plan), groups=("all",) * IMAGES)
     found = json.loads(dump_confirmation(_answer(plan, PLAIN_TRUTH, images=images)))
@@ -222,7 +222,7 @@ def test_member_that_is_worse_than_a_smaller_one_is_overtaken(plan):
     assert overtaken(plan, images, results, done=done, dropped=("5",)) == {}
 
 
-def test_members_whose_order_is_not_beyond_doubt_stay(plan):
+def test_members_without_a_clear_order_are_kept(plan):
     images = _images(plan)
     results = _results(plan, images, PLAIN_TRUTH | {"3": 0.8, "5": 0.8})
     assert overtaken(plan, images, results, done=[(0, 0), (0, 1)], dropped=()) == {}
@@ -254,7 +254,7 @@ def test_dropped_member_has_no_answer(plan):
     assert dict(found.left_out) == {"5": "behind", "5-twin": "its member"}
 
 
-def test_teacher_is_said_to_have_little_to_teach_only_if_it_is_certainly_no_better(plan):
+def test_little_to_learn_is_reported_only_if_the_teacher_is_clearly_not_better(plan):
     found = _answer(plan, PLAIN_TRUTH)
     strong = " ".join(sentences(found))
     assert "The teacher is not significantly better" not in strong, "it is 5 points better than the best of them"
@@ -268,7 +268,7 @@ def test_teacher_is_said_to_have_little_to_teach_only_if_it_is_certainly_no_bett
     assert "It may still be up to" in open_question
 
 
-def test_what_the_plan_warns_of_stands_on_the_card(plan):
+def test_warnings_of_the_plan_appear_on_the_model_card(plan):
     found = dataclasses.replace(_answer(plan, PLAIN_TRUTH), warnings=("the teacher may have seen them",))
     for say in (confirmed.claim, confirmed.tested_claim):
         assert "Warning: the teacher may have seen them." in say(found.members[0], found)

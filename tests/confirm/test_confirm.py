@@ -148,7 +148,7 @@ def test_images_of_a_fold_train_nothing_in_it():
 
 
 @pytest.mark.usefixtures("searched")
-def test_other_settings_are_refused_once_it_is_sealed_but_for_a_new_plan(capsys):
+def test_changed_settings_need_a_new_plan_once_one_is_sealed(capsys):
     _confirm(stop_after=1)
     Path("study.yaml").write_text(CONFIRMABLE.replace("folds: 2", "folds: 2, margin: 0.03"), encoding="utf-8")
     assert main(["confirm", "study.yaml"]) == 2

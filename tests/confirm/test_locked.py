@@ -1,4 +1,4 @@
-"""``kdsearch test``: the locked images are opened once, on the record."""
+"""``kdsearch test``: the locked images are opened once, and every opening is recorded."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_settings_of_confirm_do_not_hide_a_result(capsys):
 
 
 @pytest.mark.usefixtures("searched")
-def test_trial_that_is_not_there_is_named(capsys):
+def test_missing_trial_is_named(capsys):
     assert main(["test", "study.yaml", "--trial", "17"]) == 2
     assert "trial 17: no finished student has this number" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The plan: who is confirmed, beside whom, and that it cannot change once it is sealed."""
+"""The plan: which students are confirmed and compared with which, and that a sealed plan cannot change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_one_member_a_size_class_is_the_likeliest():
     assert size_class(1000) == size_class(3100)
 
 
-def test_members_are_of_the_front_and_their_classes(tiny):
+def test_members_come_from_the_front_one_per_size_class(tiny):
     students = [
         student(0, 0.5, 1000), student(1, 0.55, 2000), student(2, 0.4, 5000), student(3, 0.7, 20_000),
     ]  # fmt: skip
@@ -93,8 +93,8 @@ def test_student_that_is_trained_as_the_twin_would_be_is_the_twin(tiny):
     assert [arm.id for arm in plan.arms] == ["3", "3-twin"]
 
 
-def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
-    """Its donor has seen the images of every fold."""
+def test_student_that_inherited_weights_is_confirmed_from_scratch(tiny):
+    """Its donor was trained with images of every fold."""
     one = distilled(0, 0.5, 1000)
     whole = one.recipe.training.epochs
     short = one.recipe.training.model_copy(update={"epochs": 1})
@@ -106,7 +106,7 @@ def test_student_that_inherited_is_confirmed_as_it_is_trained_cold(tiny):
     assert _plan(tiny, [one]).warnings == ()
 
 
-def test_best_plain_student_of_a_class_is_an_arm(tiny):
+def test_best_undistilled_student_of_a_class_is_an_arm(tiny):
     plan = _plan(tiny, [distilled(3, 0.5, 1000), student(5, 0.45, 1500), student(6, 0.3, 1400), student(7, 0.2, 10)])
     assert [(arm.id, arm.role) for arm in plan.arms if arm.role == "undistilled"] == [("5", "undistilled")]
 
@@ -118,7 +118,7 @@ def test_folds_of_all_repetitions_have_seeds_of_their_own(tiny):
     assert [(one.repetition, one.fold) for one in plan.repeats()] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
-def test_plan_is_read_as_it_was_written_and_its_digest_stands_for_it(tiny):
+def test_plan_and_its_digest_survive_writing_and_reading(tiny):
     plan = _plan(tiny, [distilled(3, 0.5, 1000), student(4, 0.7, 20_000)])
     assert dataclasses.replace(read_plan(dump_plan(plan)), sealed_digest="") == plan
     assert read_plan(dump_plan(plan)).digest == plan.digest
@@ -126,7 +126,7 @@ def test_plan_is_read_as_it_was_written_and_its_digest_stands_for_it(tiny):
     assert _plan(other, [distilled(3, 0.5, 1000), student(4, 0.7, 20_000)]).digest != plan.digest
 
 
-def test_plan_of_sources_is_read_as_it_was_written(tiny):
+def test_plan_by_source_survives_writing_and_reading(tiny):
     """Its settings name the number of folds, which a study file must not."""
     by_source = tiny.confirm.model_copy(update={"leave_one_source_out": True})
     plan = _plan(tiny.model_copy(update={"confirm": by_source}), [student(0, 0.5, 1000)])

@@ -1,4 +1,4 @@
-"""Writes small pictures for tests."""
+"""Writes small images and masks for tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def write_image(path: Path, *, shape: tuple[int, int] = (40, 50), seed: int = 0, mode: str = "L") -> Path:
-    """A random picture of that height, width and mode."""
+    """Writes a random image of this height, width and mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = np.random.default_rng([seed, *map(ord, path.stem)]).integers(0, 255, shape, dtype=np.uint8)
     Image.fromarray(grey).convert(mode).save(path)
@@ -19,7 +19,7 @@ def write_image(path: Path, *, shape: tuple[int, int] = (40, 50), seed: int = 0,
 def write_mask(
     path: Path, *, shape: tuple[int, int] = (40, 50), box: tuple[int, int, int, int] | None = (10, 10, 30, 30)
 ) -> Path:
-    """A two-valued mask with a box (top, left, bottom, right), or an empty one."""
+    """Writes a binary mask with a box (top, left, bottom, right), or an empty one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(shape, dtype=np.uint8)
     if box:

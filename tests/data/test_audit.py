@@ -122,7 +122,7 @@ def test_breast_has_what_is_known_of_it(real_data, real_home):
     assert found["negative images"] == tuple(f"breast/case{number}" for number in ("045", "061", "209", "213"))
 
 
-def test_page_and_tables_are_of_the_study(folder, tmp_path, monkeypatch, capsys):
+def test_page_and_tables_describe_the_study_s_data(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSEARCH_HOME", "home")
     text = f"name: mine\ndata: {{sources: [{{reader: folder, folder: {folder}, csv: table.csv}}], size: 32}}\n"
@@ -145,7 +145,7 @@ def test_simulated_images_have_a_page_too(tmp_path, monkeypatch, capsys):
     assert Path("pages/p.html").is_file()
 
 
-def test_folder_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+def test_missing_folder_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text("name: mine\ndata: {sources: [{reader: folder, folder: nowhere}]}\n")
     assert main(["data", "study.yaml"]) == 2

@@ -1,4 +1,4 @@
-"""Folds: every image that is not locked scores once, groups stay whole, labels are shared out."""
+"""Folds: every image that is not locked scores once, groups stay whole, labels are balanced."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_image_but_the_locked_scores_once_and_no_group_is_on_both_sides(gr
         assert fold.test == splits.test
 
 
-def test_labels_are_shared_out_evenly():
+def test_labels_are_balanced_across_folds():
     dataset = _dataset([None] * 300)
     _, dealt = _folds(dataset)
     sizes = [len(fold.validation) for fold in dealt]
@@ -70,7 +70,7 @@ def test_another_seed_deals_other_folds_and_the_same_the_same():
     assert set(prints[0]).isdisjoint(prints[2])
 
 
-def test_images_without_a_lesion_score_and_train_only_where_asked_for():
+def test_negative_images_are_scored_but_train_only_on_request():
     dataset = _dataset([None] * 100, normal=range(0, 100, 4))
     for wanted in (False, True):
         splits, dealt = _folds(dataset, train_on_negatives=wanted)

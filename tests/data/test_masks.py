@@ -67,7 +67,7 @@ def _config(folder, **changes):
 
 
 def _one_and_two(folder):
-    """Masks coded 1 and 2, the last two of images without a lesion."""
+    """Masks coded 1 and 2; the last two belong to negative images."""
     for index in range(6):
         _write(folder, index, 1 + (BOX if index < 4 else 0 * BOX))
 
@@ -113,7 +113,7 @@ def test_value_that_no_other_mask_has_is_a_defect(folder, tmp_path):
         load_dataset(_config(folder), tmp_path / "home")
 
 
-def test_two_colours_of_one_brightness_are_refused(folder, tmp_path):
+def test_two_colors_of_the_same_brightness_are_refused(folder, tmp_path):
     for index in range(6):
         mask = np.zeros((*BOX.shape, 3), dtype=np.uint8)
         mask[...] = (0, 130, 0)

@@ -53,7 +53,7 @@ def test_frames_of_a_video_in_different_parts_are_counted(tmp_path):
     assert 0 < found.apart <= found.alike
 
 
-def test_single_pictures_are_not_taken_for_a_video(tmp_path):
+def test_single_images_are_not_mistaken_for_a_video(tmp_path):
     assert neighbours_apart(*_loaded(_folder(tmp_path / "pictures", video=False), tmp_path / "home")) is None
 
 

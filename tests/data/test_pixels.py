@@ -16,7 +16,7 @@ BOX[8:20, 10:30] = 255
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
-def test_grey_picture_reads_the_same_in_every_mode(tmp_path, suffix, mode):
+def test_gray_image_reads_the_same_in_every_mode(tmp_path, suffix, mode):
     path = tmp_path / f"image{suffix}"
     Image.fromarray(RAMP).convert(mode).save(path)
     np.testing.assert_array_equal(read_grey(path), RAMP)
@@ -48,7 +48,7 @@ def test_deep_image_is_scaled_by_its_depth_and_a_dark_one_stays_dark(tmp_path, w
     assert np.abs(read_grey(tmp_path / "image.png") - grey * 255).max() <= 1
 
 
-def test_fractions_are_of_one(tmp_path):
+def test_fractional_values_are_scaled_from_0_to_1(tmp_path):
     grey = (RAMP / RAMP.max() * 0.4).astype(np.float32)
     grey[0, 0] = np.nan
     Image.fromarray(grey).save(tmp_path / "image.tiff")
@@ -138,8 +138,8 @@ def test_infinite_value_is_named(tmp_path):
         read_grey(_save(tmp_path / "a.tiff", values))
 
 
-def test_numbers_on_no_scale_of_greys_are_refused(tmp_path):
-    """Standard deviations above the least, such as those of shifted z-scores."""
+def test_values_on_no_known_gray_scale_are_refused(tmp_path):
+    """For example, z-scores shifted so that they start at 0."""
     shifted = _save(tmp_path / "a.tiff", np.linspace(0, 6.1, 64, dtype=np.float32).reshape(8, 8))
     with pytest.raises(DataError, match=r"fractional numbers up to 6.1, such as .*a.tiff; scale all"):
         white_of([shifted], bits=None)

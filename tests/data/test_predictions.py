@@ -107,7 +107,7 @@ def test_gaps_are_named():
         require_all([None] * 7 + [GRADED] * 2, ids, folder="p", of="training")
 
 
-def test_faint_map_beside_others_is_no_mask(tmp_path):
+def test_faint_map_among_graded_ones_is_not_read_as_a_mask(tmp_path):
     _png(tmp_path / "a.png", (GRADED * 255).round().astype(np.uint8))
     _png(tmp_path / "b.png", MASK)
     graded, faint = PredictionFolder(tmp_path).read(["us/a", "us/b"], size=4)
@@ -115,7 +115,7 @@ def test_faint_map_beside_others_is_no_mask(tmp_path):
     assert faint.max() < 0.005
 
 
-def test_probabilities_are_read_where_a_program_wrote_a_mask_beside_them(tmp_path):
+def test_probabilities_are_preferred_to_a_mask_of_the_same_image(tmp_path):
     _png(tmp_path / "a.png", MASK)
     np.savez(tmp_path / "a.npz", probabilities=np.stack([1 - GRADED, GRADED])[:, None])
     assert 0 < PredictionFolder(tmp_path).read(["us/a"], size=4)[0].min() < 0.5
@@ -135,6 +135,6 @@ def test_folder_of_a_known_ending_is_no_file(tmp_path):
     assert PredictionFolder(tmp_path).read(["us/a"], size=4) == [None]
 
 
-def test_folder_that_is_not_there_is_named(tmp_path):
+def test_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="teacher.folder: .*absent is not a folder"):
         PredictionFolder(tmp_path / "absent")

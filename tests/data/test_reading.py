@@ -120,7 +120,7 @@ def test_data_counts_what_is_found_read_and_left_out(folder, tmp_path, monkeypat
     assert "sub/s.png" in shown
 
 
-def test_other_ending_of_the_very_image_is_named_with_its_mask(folder, home):
+def test_mask_whose_image_has_an_unsupported_suffix_is_named(folder, home):
     write_image(folder / "images" / "w.gif")
     write_mask(folder / "masks" / "w.png")
     with pytest.raises(
@@ -139,7 +139,7 @@ def test_folder_of_nothing_that_can_be_read_says_what_is_there_and_what_is_wante
 
 @pytest.mark.parametrize("damage", ["images.npy", "masks.npy", "infos.json", "depth.json"])
 @pytest.mark.parametrize("how", ["cut", "emptied", "deleted"])
-def test_damaged_cache_is_made_anew_and_said(folder, home, caplog, damage, how):
+def test_damaged_cache_is_rebuilt_with_a_warning(folder, home, caplog, damage, how):
     first = load_dataset(_config(folder), home)
     images = np.array(first.images)
     path = home / "data" / first.fingerprint / damage

@@ -85,7 +85,7 @@ def test_real_busi_keeps_near_duplicates_together(real_data, real_home):
     dataset = load_dataset(DataConfig(sources=(source,), size=32), real_home)
     sizes = [count for count in Counter(info.group for info in dataset.infos).values() if count > 1]
     assert len(sizes) == pytest.approx(137, abs=8)
-    assert sum(sizes) == pytest.approx(323, abs=16)  # 303 by the hashes alone
+    assert sum(sizes) == pytest.approx(323, abs=16)  # 303 by only the hashes
     group = {info.id: info.group for info in dataset.infos}
     assert group["busi/benign (433)"] == group["busi/malignant (145)"]
     parts = split(dataset, SplitConfig(), train_on_negatives=False)
@@ -129,12 +129,12 @@ def test_splits_that_the_first_releases_made_stay(count, size, seed):
     assert [list(parts.validation), list(parts.test)] == known[f"{count} {size} {seed}"]
 
 
-def test_masks_that_are_all_empty_are_said_to_be():
+def test_masks_that_are_all_empty_are_reported():
     with pytest.raises(DataError, match="none of the 30 masks has a lesion"):
         split(_dataset(_infos(30), [False] * 30), SplitConfig(), train_on_negatives=True)
 
 
-def test_images_that_are_one_near_duplicate_group_are_said_to_be():
+def test_images_in_one_near_duplicate_group_are_reported():
     infos = [ImageInfo(id=f"s/{i}", source="s", label=None, group="s/0") for i in range(40)]
     with pytest.raises(DataError, match=r"only 1 of 1 groups .*s/0 \(40 images\); near-duplicates form one group"):
         split(_dataset(infos), SplitConfig(), train_on_negatives=True)
@@ -145,6 +145,6 @@ def test_one_group_for_all_is_named():
         split(_grouped([30]), SplitConfig(), train_on_negatives=True)
 
 
-def test_groups_without_lesions_do_not_count():
+def test_groups_of_negative_images_do_not_count():
     with pytest.raises(DataError, match=r"only 2 of 5 groups have a lesion, .* s/v1 \(20 images\)"):
         split(_grouped([20] * 5, [False, True, True, False, False]), SplitConfig(), train_on_negatives=True)

@@ -1,4 +1,4 @@
-"""Images without masks: read without them, and never beside validation or test images."""
+"""Images without masks: read without them, and never related to validation or test images."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_whole_patient_of_a_double_is_left_out(folder, tmp_path):
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_patients_of_one_name_in_plain_folders_are_one(folder, tmp_path, plain):
-    """A labelled and an unlabelled folder of one hospital: its patients have the same names in both tables."""
+    """One hospital has a folder with masks and one without; patients have the same names in both tables."""
     (folder / "table.csv").write_text("image,group\n" + "".join(f"{index},p{index}\n" for index in range(9)))
     ours = FolderSource(reader="folder", folder=str(folder), name="ours", csv="table.csv")
     theirs = tmp_path / "theirs"
@@ -183,6 +183,6 @@ def test_fraction_without_such_sources_is_idle():
         DataConfig(unlabelled_fraction=0.2)
 
 
-def test_names_differ_from_those_of_labelled_sources(folder, others):
+def test_names_differ_from_those_of_labeled_sources(folder, others):
     with pytest.raises(ValidationError, match="sources must have different names"):
         _config(folder, _images(others, name="ours"))

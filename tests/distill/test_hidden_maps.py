@@ -100,8 +100,8 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
         assert aligned > raw + 0.08
 
 
-def test_cached_logits_agree_with_the_teacher_asked_online():
-    """With a teacher that has learnt to segment; 0.93 for one of 64 pixels that was trained for 20 epochs."""
+def test_cached_logits_agree_with_the_teacher_run_online():
+    """With a teacher trained to segment; 0.93 for one of 64 pixels that was trained for 20 epochs."""
     grey, masks = _phantoms(32)
     teacher = build_teacher(TeacherConfig(encoder_depth=3), size=32)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3)
@@ -132,7 +132,7 @@ def test_maps_of_each_stride_are_found_by_it(stride, channels, phantoms):
     assert maps.shape == (8, channels, side, side)
 
 
-def test_standardised_maps_have_mean_zero_and_deviation_one_in_each_channel(phantoms):
+def test_standardized_maps_have_mean_zero_and_deviation_one_in_each_channel(phantoms):
     images = normalise(phantoms[0])
     maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images).standardised(images)
     torch.testing.assert_close(maps.mean(dim=(0, 2, 3)), torch.zeros(112), atol=1e-4, rtol=0)

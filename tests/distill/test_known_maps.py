@@ -1,4 +1,4 @@
-"""A teacher is asked once about the same images, and never answers for others."""
+"""The teacher computes maps once per batch of images, and they are never reused for other images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = 2 * 3 * 4 * 4 * 4
 
 
 class Counting:
-    """Three channels of the images' own values; counts how often it was asked."""
+    """Returns three channels of the images' own values and counts its calls."""
 
     def __init__(self):
         self.asked = 0
@@ -38,7 +38,7 @@ def _get(known, teacher, images):
     return known.get(images, lambda images: teacher.features(images)[-1])
 
 
-def test_equal_images_are_asked_about_once():
+def test_maps_of_equal_images_are_computed_once():
     known, teacher = KnownMaps(MapBudget()), Counting()
     first, second = (_get(known, teacher, _images(0)) for _ in range(2))
     assert teacher.asked == 1

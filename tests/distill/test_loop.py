@@ -201,13 +201,13 @@ def test_slow_part_learns_at_its_fraction_of_the_rate(optimizer, schedule):
 
 
 @pytest.mark.parametrize(("teacher", "rate"), [({}, 0.1), ({"weights": "none"}, 1.0)])
-def test_pretrained_encoder_learns_at_a_tenth_unless_told_otherwise(teacher, rate):
+def test_pretrained_encoder_has_a_tenth_of_the_learning_rate_by_default(teacher, rate):
     assert TeacherConfig(**teacher).encoder_lr_factor == rate
     assert TeacherConfig(**teacher, training=TeacherTraining(encoder_lr_factor=0.5)).encoder_lr_factor == 0.5
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
-def test_patience_beside_a_falling_rate_is_refused(schedule):
+def test_patience_with_a_falling_learning_rate_is_refused(schedule):
     with pytest.raises(ValueError, match=f"before the rate of schedule {schedule} has fallen"):
         TeacherTraining(patience=3, schedule=schedule)
     with pytest.raises(ValueError, match="before the rate of schedule"):
@@ -260,4 +260,4 @@ def test_what_is_averaged_is_what_is_judged():
     long, reports, _ = _fit(spec.model_copy(update={"ema_epochs": 1000.0, "learning_rate": 1e-2}))
     start = _student().state_dict()
     assert not torch.allclose(long.state_dict()["head.weight"], start["head.weight"], atol=1e-3)
-    assert reports[-1].dice > 0.3, "most of a mean over all steps is of steps that have learnt"
+    assert reports[-1].dice > 0.3, "most weights in the average come from trained steps"

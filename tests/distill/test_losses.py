@@ -124,7 +124,7 @@ def test_losses_stay_finite_for_sure_networks():
         assert torch.isfinite(loss)
 
 
-def test_perfect_masks_cost_nothing_and_empty_ones_are_learnt():
+def test_perfect_masks_have_no_loss_and_empty_ones_have_a_gradient():
     target = torch.tensor([[[1, 0], [0, 0]]])
     assert losses.soft_dice((target.unsqueeze(1) * 2.0 - 1) * 50, target).item() == pytest.approx(0, abs=1e-3)
     logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
@@ -171,7 +171,7 @@ def test_dml_is_least_where_student_and_teacher_agree():
     assert apart > losses.logits_dml(teacher, teacher, "dice_cross_entropy")
 
 
-def test_standardised_channels_do_not_depend_on_scale_or_place():
+def test_standardized_channels_do_not_depend_on_scale_or_offset():
     maps, _ = _pair(4)
     scaled = losses.standardised(7 * maps + torch.arange(4.0)[None, :, None, None])
     torch.testing.assert_close(losses.standardised(maps), scaled)
@@ -280,7 +280,7 @@ def test_pkd_is_one_minus_pearson_of_each_channel():
     )
 
 
-def test_affinity_is_of_cosines_between_all_pairs_of_places():
+def test_affinity_compares_cosines_between_all_pairs_of_positions():
     student, teacher = _pair(4)[0], _pair(7)[1]
     tables = [
         functional.cosine_similarity(maps.flatten(2)[..., :, None], maps.flatten(2)[..., None, :], dim=1)
@@ -297,7 +297,7 @@ def test_affinity_of_fine_maps_is_that_of_their_averages():
     torch.testing.assert_close(losses.maps_affinity(student, teacher), losses.maps_affinity(*coarse))
 
 
-def test_region_is_of_the_cosine_to_the_mean_of_a_place_s_class():
+def test_region_compares_each_position_s_cosine_to_its_class_mean():
     """IFVD as its authors compute it, image by image and class by class."""
     student, teacher = _pair(4)[0], _pair(7)[1]
     target = torch.randint(0, 3, (3, 4, 6), generator=torch.Generator().manual_seed(1))
@@ -315,7 +315,7 @@ def test_region_is_of_the_cosine_to_the_mean_of_a_place_s_class():
     assert losses.maps_region(student, teacher, target, classes=3).item() == pytest.approx(expected.item())
 
 
-def test_region_of_an_image_without_a_lesion_is_finite():
+def test_region_of_a_negative_image_is_finite():
     student, teacher = (maps.requires_grad_() for maps in _pair(4))
     value = losses.maps_region(student, teacher, torch.zeros(3, 4, 6, dtype=torch.long))
     value.backward()

@@ -101,7 +101,7 @@ def test_regressor_is_two_convolutions_and_a_relu():
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_shared_weight_divides_the_loss_between_teacher_and_masks_as_they_come(weight):
+def test_shared_weight_divides_the_loss_between_unscaled_teacher_and_mask_terms(weight):
     student = _student().eval()
     batch = _batch(logits=3 * torch.randn(2, 1, 16, 16))
     loss = _objective(student, None, _spec("logits", "mse", weight=weight), "cross_entropy", logit_std=3.0)(batch)
@@ -173,7 +173,7 @@ def test_attention_tells_places_and_hidden_tells_channels():
 
 
 @pytest.mark.parametrize(("view", "name"), [("weak", "weak"), ("same", "image")])
-def test_teacher_is_asked_about_its_view(view, name):
+def test_teacher_receives_its_configured_view(view, name):
     student = _student().eval()
     batch = _batch()
     seen = []

@@ -95,7 +95,7 @@ def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
     assert trainer._with_logits is None
 
 
-def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer):
+def test_weights_contain_only_the_student_with_its_counted_parameters(tiny, trainer):
     recipe = recipe_of(tiny, ("regressor", "mse", "weak", "add"))
     trained = finish(trainer.distil(recipe))[1]
     student = build_student(recipe.student)
@@ -105,7 +105,7 @@ def test_weights_hold_the_student_alone_and_its_counted_parameters(tiny, trainer
     assert (trained.scores.params, trained.scores.macs) == (cost.params, cost.macs)
 
 
-def test_distilled_students_differ_from_plain_ones(tiny, trainer):
+def test_distilled_students_differ_from_undistilled_ones(tiny, trainer):
     weights = []
     for variant in (None, ("logits", "kld", "weak", "add"), ("logits", "kld", "same", "add")):
         trained = finish(trainer.distil(recipe_of(tiny, variant)))[1]

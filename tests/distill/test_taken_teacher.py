@@ -102,7 +102,9 @@ def test_other_predictions_are_another_teacher(study, home, maps):
     require_same_teacher(study, images, home, teacher_id=before)
     np.save(next(maps.iterdir()), np.zeros((32, 32), np.float32))
     assert make_materials(study, home).teacher.id != before
-    assert open_materials(study, home, data=None, teacher_id=before).teacher.id == before, "what its trials learnt from"
+    assert open_materials(study, home, data=None, teacher_id=before).teacher.id == before, (
+        "its trials were distilled from this one"
+    )
     with pytest.raises(
         KdsearchError, match=r"teacher: .*maps has changed since its trials were trained \(.*restore it"
     ):

@@ -1,4 +1,4 @@
-"""The teacher is paid for once, kept whole, and gives maps that fit the training images."""
+"""A teacher is trained once, stored whole, and its maps match the training images."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_checkpoint_of_another_network_is_refused(tiny, study_file, home, tmp_pa
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_images_without_a_lesion_train_the_teacher_where_the_study_says_so(tiny, tiny_home, wanted):
+def test_negative_images_train_the_teacher_if_the_study_says_so(tiny, tiny_home, wanted):
     dataset = load_dataset(tiny.data, tiny_home)
     splits = split(dataset, tiny.data.split, train_on_negatives=wanted)
     data = training_data(dataset, splits, torch.device("cpu"))
@@ -135,7 +135,7 @@ def test_images_without_a_lesion_train_the_teacher_where_the_study_says_so(tiny,
     assert bool(empty.any()) == wanted
 
 
-def test_marking_an_image_without_a_lesion_costs():
+def test_predicting_a_lesion_on_a_negative_image_raises_the_loss():
     masks = torch.zeros(1, 8, 8, dtype=torch.long)
     marked, blank = torch.full((1, 1, 8, 8), 2.0), torch.full((1, 1, 8, 8), -6.0)
     assert supervised(marked, masks, "dice_cross_entropy") > supervised(blank, masks, "dice_cross_entropy") + 1

@@ -78,7 +78,7 @@ def _equal(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_plain_student_is_the_same_with_and_without_them(study, materials):
+def test_undistilled_student_is_the_same_with_and_without_them(study, materials):
     without = dataclasses.replace(materials, unlabelled=None)
     assert _equal(_weights(materials, _recipe(study)), _weights(without, _recipe(study)))
 
@@ -132,7 +132,7 @@ def test_another_split_has_another_part_and_no_teacher_yet(materials):
 
 
 class _Counting:
-    """Asks what batches hold; learns from the masks alone."""
+    """Collects the batches; trains with only the masks."""
 
     def __init__(self, network):
         self._supervised, self.batches = Supervised(network, "cross_entropy"), []
@@ -153,13 +153,13 @@ class _Counting:
         (0.75, [(28, 7), (24, 6), (24, 6), (24, 6)]),
     ],
 )
-def test_they_are_added_to_whole_labelled_batches_and_steps_stay(materials, fraction, sizes):
+def test_they_are_added_to_whole_labeled_batches_and_keep_the_number_of_steps(materials, fraction, sizes):
     batches = _batches(materials.training_data(torch.device("cpu")), fraction=fraction)
     assert [(len(batch.image), batch.labelled) for batch in batches] == 2 * sizes
 
 
-def test_labelled_batches_are_the_undistilled_twin_s(materials):
-    """So that a member minus its twin compares what they learnt, not how many masks they saw."""
+def test_labeled_batches_equal_those_of_the_undistilled_twin(materials):
+    """So the difference between a member and its twin is due to distillation, not the number of masks."""
     data = materials.training_data(torch.device("cpu"))
     student = _batches(data)
     twin = _batches(dataclasses.replace(data, unlabelled=None))
@@ -228,7 +228,7 @@ def test_outlines_are_the_masks_and_where_there_are_none_the_teacher_s(materials
     assert found == pytest.approx((supervised + distilled).item(), rel=1e-5)
 
 
-def test_region_is_of_images_whose_classes_are_known(materials):
+def test_region_covers_only_images_with_masks(materials):
     batch = _batch_of(materials)
     alone = dataclasses.replace(
         batch, image=batch.image[:3], weak=batch.weak[:3], target=batch.target[:3], labelled=None

@@ -1,4 +1,4 @@
-"""Scores at the size of the files."""
+"""Scores at original resolution."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_card_says_where_an_inherited_student_s_weights_came_from(shipped, bench
     assert "- start.scratch_epochs: 30" in card
 
 
-def test_existing_folder_is_left_alone(bench, weights, tmp_path):
+def test_existing_folder_is_not_changed(bench, weights, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(KdsearchError, match="out exists already; remove it, or choose another folder with --out"):
         ship(bench, weights, tmp_path / "out")
@@ -140,7 +140,7 @@ def strict(bench, weights, tmp_path_factory):
     return folder
 
 
-def test_eight_bit_file_that_loses_too_much_is_marked(strict):
+def test_eight_bit_file_that_loses_too_much_carries_a_warning(strict):
     assert not read_description(strict).int8.within_bound
     notes = {entry.key: entry.value for entry in onnx.load(strict / "model.int8.onnx").metadata_props}
     assert "of Dice on the validation split, more than -1" in notes["kdsearch.warning"]
@@ -201,7 +201,7 @@ def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included
 
 
 @pytest.mark.realdata
-def test_preprocessing_in_the_graph_is_pillows_but_for_a_few_pixels(exported, real_data):
+def test_preprocessing_in_the_graph_matches_pillow_except_in_a_few_pixels(exported, real_data):
     from PIL import Image
 
     from kdsearch.data.pixels import read_grey
@@ -221,7 +221,7 @@ def _find(folder, weights, *, number=3, form=PLAIN):
     return find_shipped(folder, student(number, 0.7, 10), weights=weights, form=form)
 
 
-def test_the_same_student_in_the_same_form_is_recognised(shipped, weights, tmp_path):
+def test_the_same_student_in_the_same_form_is_recognized(shipped, weights, tmp_path):
     assert _find(shipped, weights) == read_description(shipped)
     assert _find(tmp_path / "absent", weights) is None
 

@@ -26,7 +26,7 @@ def test_files_are_read_again_only_where_they_changed(tmp_path):
     assert digests.of(tmp_path / "absent.png") == "unreadable"
 
 
-def test_digests_remembered_before_they_had_a_schema_are_used_and_a_newer_release_s_are_made_anew(tmp_path):
+def test_digests_without_a_schema_are_used_and_those_of_a_newer_one_are_recomputed(tmp_path):
     store, path = tmp_path / "digests.json", tmp_path / "0.png"
     path.write_bytes(b"0")
     digests = FileDigests(store)

@@ -100,7 +100,7 @@ def test_leftovers_of_killed_processes_go_after_a_day_and_what_is_in_use_stays(t
     }
 
 
-def test_leftovers_of_a_folder_that_is_not_there_are_none(tmp_path):
+def test_missing_folder_has_no_leftovers(tmp_path):
     remove_leftovers(tmp_path / "absent", now=time.time())
 
 

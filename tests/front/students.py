@@ -17,7 +17,7 @@ def recipe(*, path: str = "logits", seed: int = 0) -> Recipe:
 
 
 def scores(*, dice: float, params: int, macs: int) -> Scores:
-    """Scores with those three and something plausible beside them."""
+    """Scores with these three values and plausible ones for the rest."""
     overlap = Overlap(dice=dice, dice_std=0.2, iou=dice / 2, images=10, specificity=None, empty_images=0)
     counts = (ToolCount(tool="fvcore", version="1", value=macs, unit="multiply-adds", input_shape=(1, 1, 32, 32)),)
     return Scores(

@@ -94,7 +94,7 @@ def test_nearest_student_misses_by_least(budget, number):
     assert nearest_to(STUDENTS, Budget(**budget)).student.number == number
 
 
-def test_budget_reads_as_it_was_typed():
+def test_budget_is_shown_in_the_units_people_type():
     assert (
         str(Budget(params=820_000, macs=50_000_000, min_dice=0.7)) == "params ≤ 820,000, macs ≤ 50,000,000, dice ≥ 0.7"
     )

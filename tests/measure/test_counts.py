@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, by hand and beside other tools."""
+"""Parameters and multiply-adds, compared with hand counts and other tools."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_flops_are_twice_macs():
 
 
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_meta_device_counts_as_the_cpu_does(convolution):
-    spec = UNetSpec(width=6, depth=3, convs_per_stage=2, conv=convolution)
+def test_meta_device_counts_as_the_cpu_does(conv):
+    spec = UNetSpec(width=6, depth=3, convs_per_stage=2, conv=conv)
     assert count(build_student(spec, device="meta"), size=64) == count(build_student(spec), size=64)
 
 
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_other_tools_agree_but_for_known_causes(convolution, caplog):
-    spec = UNetSpec(width=8, depth=3, convs_per_stage=2, conv=convolution)
+def test_other_tools_agree_except_for_known_differences(conv, caplog):
+    spec = UNetSpec(width=8, depth=3, convs_per_stage=2, conv=conv)
     model = build_student(spec)
     cost = count(model, size=64)
     with caplog.at_level(logging.WARNING):
@@ -83,7 +83,7 @@ def test_disagreement_is_warned_of(caplog):
     assert [record.message.split()[0] for record in caplog.records] == ["fvcore", "ptflops"]
 
 
-def test_counting_leaves_training_mode_as_it_was():
+def test_counting_does_not_change_training_mode():
     model = build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="standard")).train()
     count(model, size=32)
     assert model.training

@@ -1,4 +1,4 @@
-"""Scores at the size of the files."""
+"""Scores at original resolution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LESION = np.zeros((30, 50), dtype=bool)
 LESION[10:20, 20:40] = True
 
 
-def test_mask_is_unpacked_as_it_was():
+def test_unpacked_mask_equals_the_packed_one():
     assert np.array_equal(_mask(LESION).lesion, LESION)
 
 
@@ -38,7 +38,7 @@ def test_logits_are_resized_before_they_are_cut():
     assert found.hd95 == (0.0,)
 
 
-def test_missed_and_absent_lesions_are_told_apart():
+def test_missed_and_absent_lesions_are_distinguished():
     nothing = np.full((10, 10), -1.0, dtype=np.float32)
     found = measure_native([nothing, nothing], [_mask(LESION), _mask(np.zeros_like(LESION))])
     assert (found.dice[0], found.nsd[0], found.hd95[0]) == (0.0, 0.0, 1.0)
@@ -47,7 +47,7 @@ def test_missed_and_absent_lesions_are_told_apart():
 
 
 @pytest.mark.realdata
-def test_tolerance_is_of_the_spacing_where_it_is_known(real_data):
+def test_tolerance_follows_the_pixel_spacing_if_it_is_known(real_data):
     def tolerance(**given):
         source = {"reader": "breast", "folder": str(real_data / "breast"), **given}
         config = DataConfig.model_validate({"sources": (source,), "tolerance_mm": 2.0})

@@ -32,7 +32,7 @@ TARGET = _maps([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 PREDICTED = _maps([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
 
 
-def test_images_without_lesion_are_reported_apart():
+def test_negative_images_are_reported_separately():
     overlap = measure_overlap(PREDICTED, TARGET)
     assert (overlap.dice, overlap.images, overlap.empty_images) == (0.5, 2, 2)
     assert overlap.specificity == 0.5
@@ -60,7 +60,7 @@ def test_scores_are_given_per_source_where_there_are_several():
     assert "a/dice" not in _scores(["a"] * 4).metrics()
 
 
-def test_source_without_lesions_has_no_dice_to_record():
+def test_source_of_negative_images_records_no_dice():
     scores = _scores(["a", "a", "b", "b"])
     assert math.isnan(scores.by_source[1].overlap.dice)
     assert "b/dice" not in scores.metrics()
@@ -112,7 +112,7 @@ def test_perfect_and_disjoint_and_empty_prediction():
     assert empty_per_image(predicted).tolist() == [False, False, True]
 
 
-def test_image_without_lesion_has_no_dice():
+def test_negative_image_has_no_dice():
     target = torch.zeros(2, 4, 4, dtype=torch.long)
     target[1, 0, 0] = 1
     dice = dice_per_image(torch.zeros(2, 4, 4, dtype=torch.long), target)

@@ -18,7 +18,7 @@ LIGHT = GREY[:, None].float() / 255
 
 
 def _network(*, shape=("n", 1, 16, 16), weights=None, bias=-3.0) -> bytes:
-    """A 1×1 convolution: logits are 6 times the grey value of 0-1, less 3, unless other weights are given."""
+    """A 1×1 convolution; by default, logits are 6 times the gray value of 0-1, minus 3."""
     weights = np.full((1, shape[1], 1, 1), 6 / shape[1], np.float32) if weights is None else weights
     node = helper.make_node("Conv", ["image", "w", "b"], ["logits"])
     graph = helper.make_graph(
@@ -37,7 +37,7 @@ def _config(**changes) -> OnnxTeacher:
 
 
 @pytest.mark.parametrize("shape", [("n", 1, 16, 16), ("n", 3, "h", "w"), (1, 1, 16, 16)])
-def test_network_sees_grey_values_of_0_to_1_in_the_channels_it_takes(shape):
+def test_network_receives_gray_values_of_0_to_1_in_as_many_channels_as_it_takes(shape):
     logits = OnnxNetwork(_config(), _network(shape=shape), size=16)(normalise(GREY))
     torch.testing.assert_close(logits, 6 * LIGHT - 3, atol=1e-4, rtol=0)
 
@@ -112,7 +112,7 @@ def test_predictions_are_looked_up_by_the_image_whatever_its_place():
     assert torch.isfinite(PredictedTeacher.of(GREY.numpy(), [np.ones((16, 16), np.float32)] * 3).logits).all()
 
 
-def test_picture_that_lies_there_twice_has_the_mean_of_its_predictions():
+def test_duplicated_image_has_the_mean_of_its_predictions():
     maps = [np.full((16, 16), value, np.float32) for value in (0.2, 0.6)]
     teacher = PredictedTeacher.of(GREY[[0, 0]].numpy(), maps)
     assert torch.allclose(teacher(normalise(GREY[:1])).sigmoid(), torch.tensor(0.4), atol=1e-3)
@@ -124,7 +124,7 @@ def test_image_without_a_prediction_is_refused():
         teacher(normalise(GREY))
 
 
-def test_grey_values_survive_normalisation():
+def test_gray_values_survive_normalization():
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     assert torch.equal(grey_of(normalise(every))[:, 0], every)
 

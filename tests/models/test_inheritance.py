@@ -20,9 +20,9 @@ def _spec(width=4, **changes) -> UNetSpec:
 
 @pytest.mark.parametrize("convs_per_stage", [1, 2])
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_channels_that_are_silent_are_the_ones_left_out(convolutions, convolution):
+def test_channels_that_are_silent_are_the_ones_left_out(convs_per_stage, conv):
     """A narrow student hidden among a wider one's channels, the others zero, is found again, to the last bit."""
-    kind = {"convs_per_stage": convolutions, "conv": convolution}
+    kind = {"convs_per_stage": convs_per_stage, "conv": conv}
     narrow, found = (build_student(_spec(3, **kind), seed=seed) for seed in (1, 2))
     wide = _hidden_in(narrow, _spec(8, **kind))
     inherit(found, wide, GREY)
@@ -41,8 +41,8 @@ def test_batch_norms_are_of_what_comes_through_the_channels_that_are_left():
 
 
 @pytest.mark.parametrize("count", [65, 129])
-def test_batch_norms_of_any_number_of_images_are_of_all_of_them_alike(count):
-    """One image more than whole batches neither counts as much as a batch nor stands alone before a batch norm."""
+def test_batch_norm_statistics_weigh_all_images_equally(count):
+    """One image beyond the last full batch counts once, and is never a batch of its own."""
     grey = torch.randint(0, 100, (count, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     grey[-1] = 255
     deep = {"depth": 4, "growth": 1}

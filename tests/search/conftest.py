@@ -41,7 +41,7 @@ def tracking(home):
 
 @pytest.fixture(scope="module")
 def finished(home, tracking):
-    """A study that was run to its end there."""
+    """A study that has finished there."""
     (home / "finished.yaml").write_text(INLINE.replace("name: tiny", "name: finished"), encoding="utf-8")
     study = load_study(home / "finished.yaml")
     finish(run_study(study, home=home, tracking=tracking))

@@ -197,7 +197,7 @@ def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_tr
     driver.close()
 
 
-def test_place_for_checkpoints_that_cannot_be_used_is_named(study_file, home, tracking):
+def test_unusable_checkpoint_url_is_named(study_file, home, tracking):
     text = INLINE.replace("executor: inline", "executor: inline, checkpoint_url: 'nowhere://bucket/place'")
     with pytest.raises(SearchError, match=r"search.checkpoint_url: nowhere://bucket/place/.* cannot be used"):
         finish(run_study(named(study_file, "nowhere", text), home=home, tracking=tracking))

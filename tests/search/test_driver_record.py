@@ -23,7 +23,7 @@ from tests.search.setups import trials_started
 from tests.tiny import INLINE
 
 
-def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_file, home, empty_record, tmp_path):
+def test_mlflow_outage_is_reported_and_missing_runs_are_uploaded_afterwards(study_file, home, empty_record, tmp_path):
     place = tmp_path / "record"
     place.mkdir()
     shutil.copyfile(empty_record, place / "mlflow.db")
@@ -46,7 +46,7 @@ def test_record_that_goes_away_is_said_and_made_up_for_when_it_is_back(study_fil
     assert _trials_recorded(tracking, "away") == ["0", "1", "2"]
 
 
-def test_sync_brings_a_lost_record_level_and_again_changes_nothing(finished, home, record):
+def test_sync_restores_lost_mlflow_runs_and_a_second_sync_changes_nothing(finished, home, record):
     tracking = Tracking(uri=record)
     for _ in range(2):
         records = sync_study(finished, home=home, tracking=tracking)
@@ -73,7 +73,7 @@ def test_sync_brings_a_lost_record_level_and_again_changes_nothing(finished, hom
     assert len(client.get_metric_history(runs["teacher"].info.run_id, "curve/dice")) == 1
 
 
-def test_pictures_that_cannot_be_written_are_a_warning(finished, home, tracking, caplog):
+def test_overlays_that_cannot_be_written_cause_a_warning(finished, home, tracking, caplog):
     overlays = home / "studies" / "finished" / "overlays"
     shutil.rmtree(overlays)
     overlays.write_text("in the way")

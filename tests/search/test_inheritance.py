@@ -78,11 +78,11 @@ def _unet(width=4, **changes):
         (_unet(8), TimmSpec(family="timm", weights="none"), False),
     ],
 )
-def test_wider_is_what_is_of_its_kind_and_nowhere_narrower(wide, narrow, expected):
+def test_wider_student_has_the_same_kind_and_is_nowhere_narrower(wide, narrow, expected):
     assert is_wider(wide, narrow) is expected
 
 
-def test_student_begins_cold_where_nobody_fits_or_the_study_says_so():
+def test_student_starts_from_scratch_without_a_donor_or_if_the_study_says_so():
     assert with_donor(_recipe(4), [_student(0, 4, 0.5)], INHERIT) == _recipe(4)
     assert with_donor(_recipe(4), [_student(0, 6, 0.5)], SearchConfig()) == _recipe(4)
 

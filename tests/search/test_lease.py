@@ -78,7 +78,7 @@ def test_driver_elsewhere_holds_the_study_until_it_no_longer_renews(url):
             pass
 
 
-def test_renewal_keeps_it_and_a_driver_that_slept_too_long_hears_of_its_successor(url):
+def test_renewal_keeps_the_lease_and_a_driver_that_slept_too_long_stops(url):
     with Lease(url, "a", lasts_s=1.0, renewed_every_s=0.2) as first:
         time.sleep(2.2)
         first.check()
@@ -121,7 +121,7 @@ def test_of_drivers_that_begin_together_one_gets_the_study(url):
     held[0].__exit__()
 
 
-def test_storage_that_cannot_be_used_is_said(tmp_path):
+def test_unusable_optuna_database_is_reported(tmp_path):
     with pytest.raises(SearchError, match="study a: cannot open its Optuna database"):
         Lease(f"sqlite:///{tmp_path / 'absent' / 'optuna.db'}", "a").__enter__()
 

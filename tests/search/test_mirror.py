@@ -75,7 +75,7 @@ def test_rejected_recipes_are_no_experience(study_file, tmp_path):
     for _ in range(12):
         store.reject(store.ask().number, "too large", violation=0.1)
     sizes = [cost_of(store.ask().recipe.student, size=32).params for _ in range(4)]
-    assert max(sizes) <= 100_000, "still spread within the limits, not learnt"
+    assert max(sizes) <= 100_000, "later proposals exceed the limits"
 
 
 def test_student_that_marks_empty_images_violates_the_limit(study_file, tmp_path):

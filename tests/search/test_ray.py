@@ -102,7 +102,7 @@ def test_checkpoints_may_lie_where_fsspec_writes(study_file, home, record, tmp_p
     assert not list((tmp_path / "elsewhere").glob("tiny-*/*"))
 
 
-def test_cluster_that_is_not_there_is_said_before_anything_is_searched(study_file, home, record):
+def test_missing_cluster_is_reported_before_the_search_starts(study_file, home, record):
     study = _study(study_file, "127.0.0.1:1")
     with pytest.raises(SearchError, match=r"search.ray.address: no Ray cluster answers at 127.0.0.1:1.*start one"):
         _drive(run_study(study, home=home, tracking=Tracking(uri=record)))

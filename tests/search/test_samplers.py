@@ -14,7 +14,7 @@ from tests.tiny import TINY
 
 SAMPLERS = typing.get_args(Sampler)
 TRIALS = 9
-"""More than start at random, so that samplers that learn have begun to."""
+"""More than the random trials at the start, so that adaptive samplers use what they have learned."""
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def _run(store, count):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_recipes_are_of_the_space_and_not_all_alike(store, sampler):
+def test_recipes_come_from_the_space_and_differ(store, sampler):
     recipes = _run(store(sampler), 8 if sampler == "grid" else TRIALS)
     assert {recipe.student.width for recipe in recipes} <= set(range(2, 7))
     assert {recipe.path for recipe in recipes} == {"none", "logits"}

@@ -72,7 +72,7 @@ def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
     assert not list((tmp_path / "studies" / "tiny" / "checkpoints").iterdir())
 
 
-def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session):
+def test_stopped_trial_keeps_its_curve_and_later_messages_are_ignored(session):
     pruner = StopsAt({0: 2, 1: 3})
     driver = session(pruner=pruner)
     fill(driver)
@@ -89,7 +89,9 @@ def test_stopped_trial_keeps_its_curve_and_what_comes_later_is_not_heard(session
     assert (0, 2, False) in pruner.seen
     for epoch in (1, 2, 3):
         handle(driver, EpochEnded(job=job_of_trial(1), report=report_of(epoch)))
-    assert [job.id for job in driver.jobs.running] == ["00001"], "what is trained to its end is not stopped"
+    assert [job.id for job in driver.jobs.running] == ["00001"], (
+        "a trial that has trained all its epochs is not stopped"
+    )
 
 
 def test_study_goes_on_while_its_workers_are_still_stopping(session):

@@ -169,7 +169,7 @@ def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
     assert len(open_store(more, tmp_path, create=True).records()) == 1
 
 
-def test_changed_settings_are_said_to_whoever_reads_and_hide_nothing(study_file, tmp_path, caplog):
+def test_changed_settings_are_logged_once_and_trials_stay_readable(study_file, tmp_path, caplog):
     """A default of today may differ from that of the release that ran the study."""
     study = load_study(study_file(TINY.replace("name: tiny", "name: read")))
     open_store(study, tmp_path, create=True).ask()

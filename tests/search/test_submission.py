@@ -15,7 +15,7 @@ DETERMINISTIC = TINY.replace("trials: 3", "trials: 10, deterministic: true, ask_
 
 
 def _run_all(driver, order):
-    """Finishes whatever runs, the last or the first begun first."""
+    """Finishes the running jobs, the last or the first started first."""
     begun = []
     while True:
         begun += fill(driver)

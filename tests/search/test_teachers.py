@@ -98,7 +98,7 @@ def test_members_of_folds_leave_each_training_image_out_once_and_groups_whole(ma
     assert sum(map(len, groups)) == len(set.union(*groups))
 
 
-def test_score_out_of_fold_is_of_the_member_that_did_not_learn_from_the_image(made, home):
+def test_cross_validated_score_uses_the_member_that_was_not_trained_with_the_image(made, home):
     study, materials = made("ensemble: 2")
     found = []
     for part in _wanted(study, home).members():
@@ -186,7 +186,7 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
     held = materials.training_data(CPU).validation
     dice = dice_per_image(predict_classes(predict_logits(teacher, held.grey)), (held.masks > 0).long())
     assert float(dice.nanmean()) == pytest.approx(materials.teacher.scores.dice, abs=0.05), (
-        "as it was scored, or nearly"
+        "close to its recorded score"
     )
     at_64, at_32 = (materials.teacher.scores.macs, made("average_flipped: false")[1].teacher.scores.macs)
     assert at_64 == pytest.approx(4 * at_32, rel=0.01)

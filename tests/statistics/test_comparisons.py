@@ -1,4 +1,4 @@
-"""Planned comparisons over folds: p-values and intervals against references, and what the verdicts are worth."""
+"""Planned comparisons over folds: p-values and intervals against references, and error rates of the verdicts."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_p_of_folds_without_correction_is_that_of_a_t_test():
     assert found.p_folds == pytest.approx(scipy.stats.ttest_1samp(pair.by_fold, 0).pvalue)
 
 
-def test_p_of_folds_is_of_the_mean_that_the_interval_is_around():
-    """A small fold that says nothing beside large ones: the mean over folds would be half of that over images."""
+def test_p_by_folds_tests_the_mean_at_the_center_of_the_interval():
+    """One fold is much smaller than the others: the mean over folds would be half the mean over images."""
     rows = np.concatenate([np.full(190, 0.05), np.full(10, -0.03)]) + np.random.default_rng(5).normal(0, 0.01, 200)
     by_fold = np.array([rows[:95].mean(), rows[95:190].mean(), rows[190:].mean()])
     pair = PairedDice(by_fold=by_fold, by_image=rows, test_to_train=0.25)
@@ -95,7 +95,7 @@ def test_image_interval_is_the_bootstraps():
     assert (low, high) == pytest.approx(tuple(reference), abs=0.003)
 
 
-def test_images_without_a_lesion_do_not_count():
+def test_negative_images_do_not_count():
     rows = np.array([0.1, np.nan, 0.3, np.nan, 0.2])
     groups = list("abcde")
     assert image_interval(rows, groups, alpha=0.05) == image_interval(rows[::2], groups[::2], alpha=0.05)
@@ -138,7 +138,7 @@ def test_more_comparisons_widen_intervals():
 
 
 @pytest.mark.parametrize(("mean", "shown"), [(0.0, True), (-0.005, True), (-0.05, False)])
-def test_no_worse_by_the_margin(mean, shown):
+def test_difference_is_shown_to_be_within_the_margin(mean, shown):
     pair, groups = _pair(mean, images=2000)
     found = compare_to_margin([pair], groups, margin=0.02, in_order=True)[0]
     assert found.shown == shown

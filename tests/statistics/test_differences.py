@@ -74,13 +74,13 @@ def test_best_of_equal_students_seems_to_differ_in_at_most_6_percent_of_studies(
     assert np.mean([_differ_from_the_best(students, seed=seed) for seed in range(1000)]) <= 0.06
 
 
-def test_images_without_a_lesion_do_not_count():
+def test_negative_images_do_not_count():
     a, b = np.array([0.5, math.nan, 0.7, 0.9]), np.array([0.4, math.nan, 0.5, 0.6])
     (found,) = _behind(a, [b], _alone(4))
     assert found.mean == pytest.approx(0.2)
 
 
-def test_one_image_says_nothing():
+def test_one_image_is_no_evidence():
     (found,) = _behind(np.array([0.5]), [np.array([0.1])], ["a"])
     assert found.within_noise
     assert found.half_width == math.inf

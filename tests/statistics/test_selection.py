@@ -61,7 +61,7 @@ def test_students_of_one_size_that_are_equally_good_share_the_front():
     assert max(one.stability for one in found) < 0.95
 
 
-def test_correction_takes_the_flattery_away():
+def test_correction_removes_the_selection_bias():
     """Against the truth, which is known here: every student's Dice is 0.7, and the largest may choose among all."""
     apparent, corrected = [], []
     for seed in range(60):
@@ -87,7 +87,7 @@ def test_corrected_interval_covers_the_chosen_student_s_true_dice(students, spre
     assert 0.91 <= held / 200 <= 0.99
 
 
-def test_best_of_equal_students_is_flattered_by_what_it_was_chosen_for():
+def test_best_of_equal_students_has_the_true_selection_bias():
     """Against the truth, which is known here: every student's Dice is 0.6."""
     found, true = [], []
     for seed in range(40):
@@ -99,7 +99,7 @@ def test_best_of_equal_students_is_flattered_by_what_it_was_chosen_for():
     assert np.mean(true) > 0.03
 
 
-def test_best_that_stands_out_is_hardly_flattered():
+def test_clear_winner_has_almost_no_selection_bias():
     dice = [0.5 + RNG.normal(0, 0.05, 100), 0.9 + RNG.normal(0, 0.05, 100)]
     assert abs(selection_bias(dice, _alone(100))) < 0.01
     assert selection_bias(dice[:1], _alone(100)) == 0.0

@@ -1,4 +1,4 @@
-"""How students stand, from what is stored of them alone."""
+"""Standings of students, computed only from their stored scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def test_each_student_has_a_standing_by_its_trial():
     assert (found[3].stability, found[5].stability) == (1, 1)
     assert found[7].stability < 0.05
     assert found[5].corrected.low < found[5].corrected.dice < found[5].corrected.high
-    assert found[7].corrected.dice == pytest.approx(found[5].corrected.dice, abs=0.02), "of the best no larger"
+    assert found[7].corrected.dice == pytest.approx(found[5].corrected.dice, abs=0.02), (
+        "the best student of at most its size"
+    )
 
 
 def test_images_that_belong_together_are_drawn_together():

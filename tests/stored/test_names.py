@@ -61,7 +61,7 @@ def test_training_asks_for_the_new_names():
 
 
 @pytest.mark.usefixtures("stored")
-def test_front_is_as_it_was(capsys):
+def test_front_has_not_changed(capsys):
     was = json.loads(Path("front.json").read_text(encoding="utf-8"))
     capsys.readouterr()
     assert main(["front", "study.yaml", "--json"]) == 0

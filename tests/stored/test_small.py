@@ -29,7 +29,7 @@ STORED = {
 }
 
 SPLIT_OTHERWISE = {"before-patience-was-refused"}
-"""Images were shared out by another rule then, so that nothing can be drawn or scored on the images that validated."""
+"""Images were split by another rule then, so nothing can be drawn or scored on the validation images."""
 
 
 def _unpack(name: str, place: Path) -> None:
@@ -54,7 +54,7 @@ def stored(request, tmp_path, record, monkeypatch):
     return request.param
 
 
-def test_front_is_listed_as_it_was(stored, capsys):
+def test_front_is_listed_with_the_stored_scores(stored, capsys):
     students = students_of(read_store(read_study(Path("study.yaml")), Path("home")).records())
     assert len(students) == 2
     assert main(["front", "study.yaml", "--json"]) == 0

@@ -1,4 +1,4 @@
-"""What earlier commits stored is read, resumed, recorded, reported and shipped by the code as it stands."""
+"""What earlier commits stored is read, resumed, recorded, reported and shipped by the current code."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ search:
   checkpoint_every_s: 0
 """
 LEFT_OUT = (".kdsearch/data/digests.json", "picked/overlays.png", "picked/environment.txt")
-"""Names this machine, or is large and for people alone."""
+"""Files that name this machine, or that are large and only for people."""
 
 
 def write_images(folder: Path, *, count: int = 48, seed: int = 7) -> None:

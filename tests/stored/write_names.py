@@ -152,7 +152,7 @@ def pack(place: Path, file: Path) -> None:
 
 
 def _small(path: Path) -> bytes:
-    """The file's content, with zeros in the place of large random numbers."""
+    """The file's content, with zeros instead of large random numbers."""
     content, place = path.read_bytes(), ZEROED.get(path.name)
     if place is None:
         return content

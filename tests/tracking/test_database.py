@@ -1,4 +1,4 @@
-"""The SQLite file of a record, whose making may be broken off or begun twice."""
+"""MLflow's SQLite file, whose creation may be interrupted or started twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def record(tmp_path_factory):
     return tracking
 
 
-def test_record_whose_making_was_broken_off_is_made_anew(tmp_path):
+def test_database_whose_creation_was_interrupted_is_rebuilt(tmp_path):
     tracking = Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     _break_off(tracking.file)
     assert not is_made(tracking.file)

@@ -59,7 +59,7 @@ def test_uri_that_cannot_be_a_record_s_is_refused_before_anybody_is_asked(uri, p
 @pytest.mark.parametrize(
     "storage", ["sqlite:///x.db", "sqlite:////{here}/x.db", "sqlite:///{here}/../{name}/x.db?timeout=9"]
 )
-def test_database_shared_with_the_storage_is_noticed_however_it_is_written(storage, tmp_path, monkeypatch):
+def test_sharing_a_database_with_optuna_is_detected_in_every_notation(storage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KdsearchError, match="is also the study's Optuna database"):
         Tracking(uri="sqlite:///x.db").require_apart_from(storage.format(here=tmp_path, name=tmp_path.name))

@@ -119,7 +119,7 @@ def test_another_study_of_the_same_name_keeps_its_runs(tracking):
     assert {run.data.tags["kdsearch.study"] for run in runs} == {"one", "two"}
 
 
-def test_namesakes_have_a_view_each_and_the_one_begun_last_is_shown(tracking):
+def test_studies_of_one_name_have_a_view_each_and_the_latest_is_shown(tracking):
     for study_id in ("one", "two", "one"):
         recorder = _recorder("namesakes", tracking, study_id)
     tags = MlflowClient(tracking.uri).get_experiment_by_name("namesakes").tags
@@ -167,7 +167,7 @@ def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
     assert runs["1"].data.tags["kdsearch.reason"] == "why"
 
 
-def test_front_is_marked_and_unmarked(tracking):
+def test_front_tags_follow_the_front(tracking):
     recorder = _recorder("front", tracking)
     for number in range(3):
         recorder.trial(ended(number))
@@ -186,7 +186,7 @@ def test_chart_is_replaced(tracking):
     assert load_text(f"{_runs(tracking, 'chart')['study'].info.artifact_uri}/front.html") == "<p>new</p>"
 
 
-def test_artifacts_lie_beside_the_database(tracking):
+def test_artifacts_are_next_to_the_database(tracking):
     _recorder("beside", tracking)
     uri = _runs(tracking, "beside")["study"].info.artifact_uri
     assert uri.startswith(Tracking(uri=tracking.uri).artifact_location())

@@ -38,7 +38,7 @@ def test_front_view_sorts_the_front_first_and_shows_this_studys_finished_trials(
 
 def test_parallel_coordinates_show_only_settings_that_every_recipe_has():
     chart = unpack(VIEWS[f"{TAG}kdsearch-front-01234567"])["compareRunCharts"][2]
-    assert chart["selectedParams"] == ["student.width", "distillation.path"]  # a plain student has no weight
+    assert chart["selectedParams"] == ["student.width", "distillation.path"]  # an undistilled student has no weight
 
 
 def test_paths_are_compared_by_group():

@@ -127,7 +127,7 @@ def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
         events = until(executor, ENDS)
     except FileNotFoundError:
         return  # Ray's driver opens them itself
-    assert [type(event) for event in events] == [MaterialsFailed], "it has not begun"
+    assert [type(event) for event in events] == [MaterialsFailed], "it has not started"
     assert events[0].reason.startswith("FileNotFoundError")
     executor.submit(job(1))
     assert isinstance(until(executor, ENDS)[-1], JobSucceeded)

@@ -1,4 +1,4 @@
-"""What a worker reports of a job that cannot be carried out to its end."""
+"""What a worker reports about a job that cannot finish."""
 
 from __future__ import annotations
 

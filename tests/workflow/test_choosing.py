@@ -1,4 +1,4 @@
-"""What is said of a choice: who came second, and whom these images cannot tell from it."""
+"""Statements about a choice: the runner-up, and the students statistically indistinguishable from it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _choose(rule, **budget):
     return choose(KNOWN, candidates, budget=Budget(**budget), rule=rule)
 
 
-def test_those_that_cannot_be_told_from_the_choice_are_named_smallest_first():
+def test_students_indistinguishable_from_the_choice_are_listed_smallest_first():
     choice = _choose(Rule(), params=8_000)
     assert choice.candidate.student.number == 9  # the smaller of two with the same Dice
     assert choice.runner_up.student.number == 3
@@ -74,14 +74,14 @@ def test_smaller_students_as_good_are_told_with_the_smallest():
     assert "Changing only the training seed moves a student's Dice" in choice.caution
 
 
-def test_flattery_of_the_best_is_told():
+def test_selection_bias_of_the_best_is_reported():
     many = _candidates(*(student(number, 0.5, 100 + number) for number in range(8)))
     choice = choose(many, [Candidate(student=one) for one in many.students], budget=Budget(), rule=Rule())
     assert 0.001 < choice.selection_bias < 0.03
     assert f"about {100 * choice.selection_bias:.1f} points too high" in choice.caveats["optimism"]
 
 
-def test_nothing_is_said_where_the_choice_stands_out():
+def test_clear_choice_has_no_caveat_about_other_students():
     choice = _choose(Rule())
     assert choice.candidate.student.number == 4
     assert choice.runner_up is None  # trial 9, whose weights are elsewhere

@@ -99,13 +99,13 @@ COPIES = {
     "resized": (".png", lambda image: image.resize((150, 110))),
     "enlarged": (".jpg", lambda image: image.resize((500, 300), Image.Resampling.BICUBIC)),
     "brightened": (".png", lambda image: image.point(lambda value: min(255, value * 1.1))),
-    "in colour": (".bmp", lambda image: image.convert("RGB")),
+    "in color": (".bmp", lambda image: image.convert("RGB")),
 }
 
 
 @pytest.mark.parametrize("way", COPIES)
-def test_copies_of_known_images_are_recognised_and_left_out(shipped, tmp_path, way):
-    """Of twelve pictures six were trained on, two validated and two were locked away; two are new."""
+def test_copies_of_known_images_are_recognized_and_left_out(shipped, tmp_path, way):
+    """Of twelve images, six are training images, two validation, two locked test images and two new."""
     suffix, copied = COPIES[way]
     _save(tmp_path / "study", ".png", lambda image: image, named="a{}")
     _save(tmp_path / "copies", suffix, copied, named="b{}")
@@ -123,7 +123,7 @@ def test_copies_of_known_images_are_recognised_and_left_out(shipped, tmp_path, w
     assert [info.id for info in dataset.infos] == ["folder/b10", "folder/b11", "folder/b8", "folder/b9"]
 
 
-def test_cut_copies_are_recognised_by_their_names_or_named(shipped, tmp_path):
+def test_cropped_copies_are_recognized_by_their_names_or_reported(shipped, tmp_path):
     _save(tmp_path / "study", ".png", lambda image: image, named="a{}")
     _save(tmp_path / "little", ".png", lambda image: image.crop((4, 3, 196, 157)), named="a{}")
     _save(tmp_path / "much", ".png", lambda image: image.crop((40, 30, 160, 130)), named="a{}")
@@ -136,7 +136,7 @@ def test_cut_copies_are_recognised_by_their_names_or_named(shipped, tmp_path):
         assert any(sentence.startswith(expected) for sentence in said), said
 
 
-def test_list_of_an_older_release_says_what_it_cannot_recognise(shipped, tmp_path):
+def test_list_of_an_older_release_warns_about_unrecognized_copies(shipped, tmp_path):
     """Written by commit bb7f3ce: a digest of the pixels and the part."""
     _save(tmp_path / "set", ".png", lambda image: image, named="a{}")
     student, said = load_student(shipped), []
@@ -164,7 +164,7 @@ def test_list_of_images_of_a_newer_release_or_of_something_else_is_refused():
 
 
 def _save(folder, suffix, changed, *, named):
-    """Twelve pictures, changed, with masks that fit."""
+    """Writes twelve changed images with matching masks."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for index in range(12):
@@ -177,7 +177,7 @@ def _save(folder, suffix, changed, *, named):
 
 
 def _seen_of(folder, home):
-    """What a student of the first ten pictures would hold of them."""
+    """The list of seen images of a student that was trained and chosen with the first ten."""
     config = DataConfig(sources=(FolderSource(reader="folder", folder=str(folder)),), size=32)
     dataset = load_dataset(config, home)
     place = {info.id.rpartition("/a")[2]: position for position, info in enumerate(dataset.infos)}

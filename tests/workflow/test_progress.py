@@ -43,7 +43,7 @@ def test_bar_shows_the_teacher_and_then_the_students():
 
 def test_trouble_is_printed_above_the_bar():
     shown = _shown(Waiting(reason="disk full"), Resumed(), terminal=True)
-    assert "waiting: the storage does not take the study (disk full)" in shown
+    assert "waiting: cannot write to the Optuna database (disk full)" in shown
     assert "continuing" in shown
 
 

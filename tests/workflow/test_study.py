@@ -180,7 +180,7 @@ REPEATED = INLINE.replace("name: tiny", "name: tiny\nreplicates: 2").replace("in
 
 
 @pytest.mark.usefixtures("place")
-def test_repeats_are_averaged_and_told_apart():
+def test_repeats_are_averaged_and_can_be_separated():
     Path("r.yaml").write_text(REPEATED.replace("{int: [2, 6]}", "4"), encoding="utf-8")
     study = kdsearch.Study("r.yaml").run()
     trials = study.trials()

@@ -57,7 +57,7 @@ def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
 
 
 @pytest.mark.usefixtures("place")
-def test_other_unlabelled_images_are_refused_once_trials_learnt_from_them():
+def test_changed_unlabelled_sources_are_refused_once_trials_have_used_them():
     study = kdsearch.Study("study.yaml", home="home").run(trials=1)
     assert len(study.trials()) == 1
     Path("study.yaml").write_text(STUDY.replace("images: 12", "images: 11"), encoding="utf-8")
@@ -65,7 +65,7 @@ def test_other_unlabelled_images_are_refused_once_trials_learnt_from_them():
         kdsearch.Study("study.yaml", home="home").run()
 
 
-def test_other_pictures_under_the_same_names_are_refused_too(place):
+def test_changed_images_under_the_same_names_are_refused_too(place):
     for index in range(6):
         write_image(place / "scans" / f"{index}.png", seed=index)
     content = yaml.safe_load(STUDY)
@@ -82,7 +82,7 @@ def test_other_pictures_under_the_same_names_are_refused_too(place):
 
 
 @pytest.mark.usefixtures("place")
-def test_plain_student_s_card_counts_none_of_them():
+def test_card_of_an_undistilled_student_counts_no_unlabelled_images():
     content = yaml.safe_load(STUDY)
     content["distillation"] = {"path": {"choice": ["none", "logits"]}}
     content["search"] |= {"sampler": "grid", "trials": 2}
@@ -103,7 +103,7 @@ def test_plain_student_s_card_counts_none_of_them():
 
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("distillation", [{"path": "hidden", "loss": "region"}, [{"path": "hidden", "loss": "region"}]])
-def test_loss_that_needs_masks_alone_is_refused(capsys, distillation):
+def test_loss_that_works_only_with_masks_is_refused(capsys, distillation):
     content = yaml.safe_load(STUDY)
     content["distillation"] = distillation
     Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -118,7 +118,7 @@ def test_data_counts_them(capsys):
 
 
 @pytest.mark.usefixtures("place")
-def test_plain_students_alone_learn_nothing_from_them(capsys):
+def test_unlabelled_images_are_refused_without_distillation(capsys):
     content = yaml.safe_load(STUDY)
     content["distillation"] = {"path": "none"}
     Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -87,7 +87,7 @@ def test_smaller_or_cheaper_trial_is_never_stopped_for_larger_ones_being_better(
 
 
 @pytest.mark.parametrize("name", SIZE_FAIR)
-def test_trial_that_leads_those_no_larger_is_never_stopped(name):
+def test_trial_that_leads_all_up_to_its_size_is_never_stopped(name):
     pruner = _pruner(name, *GOOD)
     for epochs in range(1, EPOCHS):
         assert pruner.stops(_curve(99, _rising(0.9, epochs))) == ""
@@ -120,7 +120,7 @@ def test_a_higher_quantile_never_stops_what_a_lower_one_lets_continue(curves, cu
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1)), min_size=6, max_size=12), st.integers(0, 5))
-def test_member_of_the_front_at_a_rung_goes_on_where_halving_has_no_larger_rivals_ahead(others, index):
+def test_halving_continues_members_of_the_front_at_a_rung_with_at_most_two_rivals(others, index):
     rung = 3
     known = [_curve(n, [dice] * EPOCHS, params=size, macs=size) for n, (size, dice) in enumerate(others)]
     me = known[index]
@@ -181,7 +181,7 @@ def test_warm_up_means_the_same_to_every_pruner(name, warmup):
     assert stopped_at == warmup + 1
 
 
-def test_reach_is_patient_unless_told_otherwise():
+def test_reach_is_patient_by_default():
     config = PruningConfig(pruner="reach")
     assert (config.warmup_epochs, config.finished_trials, config.quantile, config.margin) == (8, 10, 0.95, 0.03)
     assert PruningConfig(pruner="reach", warmup_epochs=1).warmup_epochs == 1
@@ -197,7 +197,7 @@ def test_margin_trusts_a_trial_whose_reach_is_a_little_below():
 
 @pytest.mark.parametrize("name", SIZE_FAIR)
 @pytest.mark.parametrize("inherited", [False, True])
-def test_trial_is_compared_with_those_alone_that_began_as_it_did(name, inherited):
+def test_trial_is_compared_only_with_trials_of_the_same_kind_of_start(name, inherited):
     strong = [_curve(number, _rising(0.9), inherited=inherited) for number in range(4)]
     pruner = _pruner(name, *strong)
     weak = [0.01 * epoch for epoch in range(1, 4)]
