@@ -29,9 +29,9 @@ Event: TypeAlias = DriverEvent | ConfirmEvent
 
 
 class ProgressBar:
-    """One bar, for the teachers first and then for the students; what goes wrong is printed above it.
+    """One bar, first for the teachers and then for the students; problems are printed above it.
 
-    Where no bar can be drawn, such as in a log file, a line is printed for each student.
+    If no bar can be drawn, for example in a log file, a line is printed for each student.
     """
 
     def __init__(self, progress: Progress, *, is_drawn: bool) -> None:

@@ -170,8 +170,8 @@ def test_onnx_file_whose_answers_are_no_logits_is_refused(study_file, tmp_path, 
 @pytest.mark.parametrize(
     ("teacher", "distillation", "message"),
     [
-        (GIVEN, "{path: attention}", "no hidden maps, which path attention compares; write distillation.path logits"),
-        (FILE, "{path: {choice: [none, regressor]}}", "onnx gives logits and no hidden maps"),
+        (GIVEN, "{path: attention}", "no feature maps, which path attention compares; write distillation.path: logits"),
+        (FILE, "{path: {choice: [none, regressor]}}", "onnx has logits but no feature maps"),
         (FILE, "[{path: logits, loss: dml}, {path: hidden, loss: affinity}]", "which path hidden"),
         (GIVEN, "{path: logits, teacher_view: same}", "write teacher_view: weak, or a teacher of kind onnx"),
         (GIVEN, "[{path: logits, loss: dml, teacher_view: same}]", "asks about each augmented"),

@@ -154,7 +154,9 @@ def test_packaged_weights_recognise_photographs_in_the_encoder_they_belong_to(nu
 
 
 def test_packaged_weights_are_refused_in_another_encoder():
-    with pytest.raises(ValueError, match="belong to tf_efficientnet_lite0, .* write encoder: tf_efficientnet_lite0"):
+    with pytest.raises(
+        ValueError, match="has weights of tf_efficientnet_lite0, .* write encoder: tf_efficientnet_lite0"
+    ):
         TeacherConfig(encoder="efficientnet_lite0")
     assert TeacherConfig(encoder="efficientnet_lite0", checkpoint="mine.safetensors").encoder == "efficientnet_lite0"
 

@@ -123,4 +123,4 @@ def test_plain_students_alone_learn_nothing_from_them(capsys):
     content["distillation"] = {"path": "none"}
     Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     assert main(["check", "study.yaml"]) == 2
-    assert "images without masks teach through distillation alone" in " ".join(capsys.readouterr().err.split())
+    assert "images without masks are used only for distillation" in " ".join(capsys.readouterr().err.split())
