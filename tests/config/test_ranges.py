@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, extremes_of, value_at, values_of
-from kdsearch.config.space import size_of
+from kdsearch.config.space import dimensions, size_of
 from kdsearch.errors import StudyFileError
 
 
@@ -56,3 +56,20 @@ def test_step_that_is_too_fine_is_refused_with_its_place_and_a_remedy(study_file
     text = "name: a\ntraining:\n  weight_decay: {float: [0, 1], step: 1e-9}\n"
     with pytest.raises(StudyFileError, match=r"3: training.weight_decay: step 1e-09 is too small .* remove step"):
         load_study(study_file(text))
+
+
+@pytest.mark.parametrize("weights", ["none", "bundled"])
+def test_pretrained_students_may_have_ranges(study_file, weights):
+    text = f"""name: a
+student:
+  family: timm
+  weights: {weights}
+  encoder: {{choice: [tf_efficientnet_lite0]}}
+  depth: {{int: [2, 4]}}
+  encoder_lr_factor: {{float: [0.1, 1]}}
+"""
+    assert set(dimensions(load_study(study_file(text)))) == {
+        "student.encoder",
+        "student.depth",
+        "student.encoder_lr_factor",
+    }
