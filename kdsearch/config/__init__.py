@@ -1,1 +1,1 @@
-"""Study files: text in, a frozen and validated StudyConfig out."""
+"""Reads study files as frozen, validated ``StudyConfig`` objects."""

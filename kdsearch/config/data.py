@@ -51,7 +51,7 @@ class FolderSource(Section):
     """A folder with ``images/`` and ``masks/``, paired by file name."""
 
     reader: Literal["folder"]
-    """Plain folders."""
+    """A folder with images and masks."""
     name: SourceName = "folder"
     """Name of the source in scores."""
     folder: str
@@ -64,14 +64,14 @@ class FolderSource(Section):
     """A table in that folder with a column ``image`` and, if you like, ``group`` (such as the patient) and
     ``label``."""
     ignore_columns: tuple[str, ...] = ()
-    """Columns of the table to ignore although their names suggest patients or other groups."""
+    """Columns of the table to ignore, although their names suggest patients or other groups."""
 
 
 class ImagesSource(Section):
     """A folder of images without masks; for ``data.unlabelled`` only."""
 
     reader: Literal["images"]
-    """Plain images."""
+    """A folder of images."""
     name: SourceName = "images"
     """Name of the source."""
     folder: str
@@ -81,7 +81,7 @@ class ImagesSource(Section):
     csv: str | None = None
     """A table in that folder with a column ``image`` and a column ``group`` (such as the patient)."""
     ignore_columns: tuple[str, ...] = ()
-    """Columns of the table to ignore although their names suggest patients or other groups."""
+    """Columns of the table to ignore, although their names suggest patients or other groups."""
 
 
 Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
@@ -127,8 +127,8 @@ class DataConfig(Section):
     """Also train on negative images. They never count in Dice."""
 
     unlabelled: tuple[UnlabelledSource, ...] = ()
-    """Sources whose masks are not read; the teacher's predictions on them train distilled students. Images that belong
-    together with validation or test images are left out."""
+    """Sources whose masks are not read; the teacher's predictions on them train distilled students. Images that share
+    a group with validation or test images are left out."""
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Fraction of unlabelled images in each batch. They are added to the labeled ones: at 0.5 a step processes twice
     ``batch_size`` images and takes twice as long."""
@@ -143,7 +143,7 @@ class DataConfig(Section):
     @training_rule
     def _nothing_idle(self) -> DataConfig:
         if not self.unlabelled and self.unlabelled_fraction != type(self).model_fields["unlabelled_fraction"].default:
-            raise ValueError("unlabelled_fraction has an effect with unlabelled alone; name such sources, or remove it")
+            raise ValueError("unlabelled_fraction has no effect without data.unlabelled; add such sources or remove it")
         return self
 
     @training_rule
@@ -151,10 +151,12 @@ class DataConfig(Section):
         seeds = [source.seed for source in (*self.unlabelled, *self.sources) if isinstance(source, PhantomSource)]
         own = sum(isinstance(source, PhantomSource) for source in self.unlabelled)
         if any(seed in seeds[place + 1 :] for place, seed in enumerate(seeds[:own])):
-            raise ValueError("unlabelled: phantoms of one seed are the same images; give each source its own seed")
+            raise ValueError(
+                "unlabelled: phantom sources with the same seed have the same images; give each its own seed"
+            )
         return self
 
 
 def source_name(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> str:
-    """What the source is called in image ids and in scores."""
+    """The source's name in image ids and scores."""
     return source.name or source.reader

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field
 
-from kdsearch.config.ranges import Choice, Fixed, FloatSearch, Section, Space, WordSearch, training_rule
+from kdsearch.config.ranges import (
+    Choice,
+    Fixed,
+    FloatSearch,
+    Section,
+    Space,
+    WordSearch,
+    training_rule,
+    without_effect,
+)
 from kdsearch.config.training import Fraction
 
 DistilledPath = Literal["logits", "hidden", "attention", "regressor"]
@@ -21,18 +30,18 @@ LOSSES: dict[DistilledPath, tuple[Loss, ...]] = {
     "attention": ("mse", "kld"),
     "regressor": ("mse", "kld", "cwd", "pkd"),
 }
-"""What each path can be compared by."""
+"""The losses that each path supports."""
 ANY_CHANNELS: frozenset[Loss] = frozenset({"affinity", "region"})
-"""Losses that compare places with places, whatever the number of channels."""
+"""Losses that compare positions, so student and teacher may have different numbers of channels."""
 NEEDS_MASKS: frozenset[Loss] = frozenset({"region"})
-"""Losses that nothing can be learnt by where an image has no mask."""
+"""Losses that are computed only on images with masks."""
 BY_PIXEL: frozenset[Loss] = frozenset({"mse", "kld", "dml"})
-"""Losses of logits in which each pixel has a part of its own, which ``boundary`` can weight."""
+"""Losses on logits that sum over pixels, which ``boundary`` can weight."""
 Stride = Literal[1, 2, 4, 8, 16, 32]
 AttentionStride = Literal[1, 2, 4, 8, 16, 32, "every"]
 LossWord = Literal["default", "mse", "kld", "dml", "cwd", "pkd", "affinity", "region"]
 DEFAULT_LOSS: dict[DistilledPath, Loss] = {"logits": "dml", "hidden": "mse", "attention": "mse", "regressor": "mse"}
-"""What each path is compared by where none is named."""
+"""Each path's loss for ``loss: default``."""
 
 
 Weight = Fraction
@@ -45,22 +54,23 @@ class DistillationSpace(Section):
     """A single term, or ``none`` for students without a teacher."""
 
     path: WordSearch[Path] = "logits"
-    """What the student imitates: nothing (``none``), the ``logits``, the encoder's output channel by channel
-    (``hidden``; needs equal channels), where that output is active (``attention``), or the encoder's output after a
-    small learned network (``regressor``)."""
+    """What the student imitates. ``none``: nothing; ``logits``: the output; ``hidden``: the encoder's output, channel
+    by channel (needs equal channels); ``attention``: where the encoder's output is active; ``regressor``: the
+    encoder's output after a small learned network."""
     loss: WordSearch[LossWord] = "default"
-    """How the two are compared. ``usual``: ``dml`` for ``logits``, ``mse`` for the others. ``mse``: mean squared error.
-    ``kld``: Kullback-Leibler divergence. ``dml`` (``logits`` only): the supervised loss against the teacher's
-    probabilities. ``cwd``: each channel's distribution over the image. ``pkd``: correlation of each channel.
+    """How student and teacher are compared. ``default``: ``dml`` for ``logits``, otherwise ``mse``. ``mse``: mean
+    squared error. ``kld``: Kullback-Leibler divergence. ``dml`` (``logits`` only): the supervised loss against the
+    teacher's probabilities. ``cwd``: each channel's distribution over the image. ``pkd``: correlation of each channel.
     ``affinity`` and ``region`` (``hidden`` only, any number of channels): similarity between positions, and to the mean
-    of their class. Each path uses those of a choice that fit."""
+    of their class. With a choice, each path uses the losses that it supports."""
     teacher_view: WordSearch[View] = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image.
-    Logits in the weak view are computed once per study, everything else at each step, except cached feature maps."""
+    Logits in the weak view are computed once per study. Everything else is computed at each step, except cached
+    feature maps."""
     weight: FloatSearch[Weight] = 1.0
-    """How much distillation counts in the loss; see ``loss_mix``."""
+    """Weight of distillation in the loss; see ``loss_mix``."""
     loss_mix: Fixed[LossMix] = "add"
-    """``added``: supervised + weight · distillation, on a common scale for all paths. ``shared``, as in the paper:
+    """``add``: supervised + weight · distillation, on a common scale for all paths. ``interpolate``, as in the paper:
     weight · distillation + (1 - weight) · supervised, unscaled."""
     temperature: FloatSearch[Temperature] = 2.0
     """Softens both distributions for ``kld`` on logits and for ``cwd``; the loss is multiplied by its square."""
@@ -72,35 +82,31 @@ class DistillationSpace(Section):
         fields = type(self).model_fields
         given = {name for name in self.model_fields_set - {"path"} if getattr(self, name) != fields[name].default}
         if self.path == "none" and given:
-            raise ValueError(
-                f"path none distils nothing, so {', '.join(sorted(given))} would be without effect; remove it"
-            )
+            raise ValueError(f"{without_effect(given)} with path: none; remove {', '.join(sorted(given))}")
         paths = [path for path in _choices(self.path) if path != "none"]
         pairs = [(path, loss) for path in paths for loss in self.losses_of(path)]
         if "temperature" in given and not any(is_softened(*pair) for pair in pairs):
-            raise ValueError(
-                "temperature has an effect on path logits with loss kld, and on loss cwd, alone; remove it"
-            )
+            raise ValueError("temperature applies only to loss cwd, and to loss kld on path logits; remove it")
         if "boundary" in given and not any(is_by_pixel(*pair) for pair in pairs):
-            raise ValueError("boundary has an effect on path logits with losses mse, kld and dml alone; remove it")
+            raise ValueError("boundary applies only to path logits with loss mse, kld or dml; remove it")
         for path in paths:
             if not self.losses_of(path):
-                raise ValueError(f"path {path} can be compared by {', '.join(LOSSES[path])}; add one to loss")
+                raise ValueError(f"path {path} supports loss {', '.join(LOSSES[path])}; add one of them to loss")
         return self
 
     def losses_of(self, path: DistilledPath) -> tuple[Loss, ...]:
-        """The losses of this section that the path can be compared by."""
+        """The losses of this section that the path supports."""
         named = [DEFAULT_LOSS[path] if loss == "default" else loss for loss in _choices(self.loss)]
         return tuple(dict.fromkeys(loss for loss in named if loss in LOSSES[path]))
 
 
 def is_softened(path: DistilledPath, loss: Loss) -> bool:
-    """Whether a temperature has a part in the comparison."""
+    """Whether the loss uses a temperature."""
     return loss == "cwd" or (path, loss) == ("logits", "kld")
 
 
 def is_by_pixel(path: DistilledPath, loss: Loss) -> bool:
-    """Whether pixels can be weighted in the comparison."""
+    """Whether the loss can weight pixels."""
     return path == "logits" and loss in BY_PIXEL
 
 
@@ -116,10 +122,10 @@ class MseTerm(Section):
     loss: Fixed[Literal["mse"]]
     """Mean squared error."""
     stride: AttentionStride | None = None
-    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all that both networks
-    have. Default: the encoders' outputs."""
+    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all strides that both
+    networks have. Default: the encoders' outputs."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
@@ -141,10 +147,10 @@ class KldTerm(Section):
     loss: Fixed[Literal["kld"]]
     """Kullback-Leibler divergence."""
     stride: AttentionStride | None = None
-    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all that both networks
-    have. Default: the encoders' outputs."""
+    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all strides that both
+    networks have. Default: the encoders' outputs."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     temperature: Temperature | None = None
@@ -155,7 +161,7 @@ class KldTerm(Section):
     @training_rule
     def _of_what_is_compared(self) -> Self:
         if self.temperature is not None and self.path != "logits":
-            raise ValueError("temperature has an effect on logits alone; remove it")
+            raise ValueError("temperature applies only to path logits; remove it")
         _require_maps(self)
         _require_pixels(self)
         return self
@@ -171,7 +177,7 @@ class CwdTerm(Section):
     stride: Stride | None = None
     """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     temperature: Temperature = DEFAULT_TEMPERATURE
@@ -193,7 +199,7 @@ class PkdTerm(Section):
     stride: Stride | None = None
     """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
@@ -208,7 +214,7 @@ class AffinityTerm(Section):
     stride: Stride | None = None
     """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
@@ -223,7 +229,7 @@ class RegionTerm(Section):
     stride: Stride | None = None
     """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
@@ -236,7 +242,7 @@ class DmlTerm(Section):
     loss: Fixed[Literal["dml"]]
     """Cross-entropy and Dice against probabilities."""
     weight: Weight = 1.0
-    """How much the term counts in the loss."""
+    """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     boundary: Boundary | None = None
@@ -244,21 +250,21 @@ class DmlTerm(Section):
 
 
 def _require_maps(term: MseTerm | KldTerm | CwdTerm) -> None:
-    """Raises ValueError where logits are given a stride, or others than attention every one."""
+    """Raises ValueError for a stride of logits, and for ``every`` except with attention."""
     if term.path == "logits" and term.stride is not None:
-        raise ValueError("stride is of hidden, attention and regressor; remove it, or compare one of those")
+        raise ValueError("stride applies only to hidden, attention and regressor; remove it, or use one of those paths")
     if term.path != "attention" and term.stride == "every":
-        raise ValueError("stride every is of attention alone; name one of 1, 2, 4, 8, 16, 32")
+        raise ValueError("stride: every applies only to attention; write 1, 2, 4, 8, 16 or 32")
 
 
 def _require_pixels(term: MseTerm | KldTerm) -> None:
-    """Raises ValueError where maps, whose cells are no pixels, are given a boundary."""
+    """Raises ValueError for a boundary with feature maps, whose cells are not pixels."""
     if term.path != "logits" and term.boundary is not None:
-        raise ValueError("boundary is of logits; remove it")
+        raise ValueError("boundary applies only to path logits; remove it")
 
 
 Term: TypeAlias = MseTerm | KldTerm | DmlTerm | CwdTerm | PkdTerm | AffinityTerm | RegionTerm
-"""A type for each loss."""
+"""One type per loss."""
 TermSpace = Annotated[
     Space[MseTerm]
     | Space[KldTerm]
@@ -272,7 +278,7 @@ TermSpace = Annotated[
 
 
 class DistillationSpec(Section):
-    """What a student learns from the teacher, with every value chosen."""
+    """One student's distillation, without ranges."""
 
     terms: Annotated[tuple[Annotated[Term, Field(discriminator="loss")], ...], Field(min_length=1)]
     loss_mix: LossMix
@@ -283,7 +289,7 @@ class DistillationSpec(Section):
         return "+".join(term.path for term in self.terms)
 
     def summary(self) -> str:
-        """``logits dml`` or ``attention at 8 mse``, a term after the other."""
+        """Lists the terms, such as ``logits dml + attention at 8 mse``."""
         return " + ".join(
             f"{term.path}{'' if (stride := getattr(term, 'stride', None)) is None else f' at {stride}'} {term.loss}"
             for term in self.terms
@@ -291,35 +297,35 @@ class DistillationSpec(Section):
 
 
 def teaches_without_masks(spec: DistillationSpec | None) -> bool:
-    """Whether a student of that distillation learns from images without a mask."""
+    """Whether the distillation has a term that is computed on images without masks."""
     return spec is not None and any(term.loss not in NEEDS_MASKS for term in spec.terms)
 
 
 def temperature_of(term: Term) -> float | None:
-    """By which the term softens logits; None where it softens nothing."""
+    """The temperature with which the term softens logits; None if it does not soften any."""
     return term.temperature if isinstance(term, KldTerm | CwdTerm) else None
 
 
 def boundary_of(term: Term) -> float:
-    """How much more the term lets pixels at a lesion's outline count."""
+    """How much more the term weights pixels near an outline."""
     return term.boundary or 0.0 if isinstance(term, MseTerm | KldTerm | DmlTerm) else 0.0
 
 
 def stride_of(term: Term) -> Stride | None:
-    """Of the maps that the term compares; None where it compares logits or the encoders' outputs."""
+    """The stride of the feature maps that the term compares; None for logits or the encoders' outputs."""
     if isinstance(term, DmlTerm):
         return None
-    assert term.stride != "every", "the strides are known by now; see at_strides"
+    assert term.stride != "every", "at_strides replaces these terms first"
     return term.stride
 
 
 def asks_for_every_stride(spec: DistillationSpec) -> bool:
-    """Whether a term compares maps of every stride."""
+    """Whether a term compares feature maps at every stride."""
     return any(not isinstance(term, DmlTerm) and term.stride == "every" for term in spec.terms)
 
 
 def at_strides(spec: DistillationSpec, common: Sequence[Stride]) -> DistillationSpec:
-    """The same where a term on every stride is one on each of ``common``, which share its weight."""
+    """Replaces each term at every stride with one term per stride in ``common``; they share its weight."""
     terms: list[Term] = []
     for term in spec.terms:
         if not isinstance(term, DmlTerm) and term.stride == "every":

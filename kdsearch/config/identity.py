@@ -1,4 +1,4 @@
-"""What of a study file its trials are tied to, and how identities of older releases are read."""
+"""The identity of a study: the settings that must not change between its trials. Reads those of older releases."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SOURCE_DEFAULTS: dict[str, dict[str, object]] = {
     "phantom": {"name": "phantom", "images": 400, "seed": 0},
     "folder": {"name": "folder", "bits": None, "csv": None},
 }
-"""By reader; those of other readers are all None."""
+"""Defaults by reader; other readers have only None as defaults."""
 
 
 SECTIONS = {"seed", "data", "teacher", "student", "distillation", "training"}
@@ -92,17 +92,15 @@ PLACES = {
     "teacher.weights": "file:",
     "student.weights": "file:",
 }
-"""Settings that may name a place, and how those values begin that do."""
+"""Settings that may be a path, by the prefix of values that are one."""
 RANGES = {"choice", "int", "float"}
 
 
 def identity_of(study: StudyConfig) -> dict[str, str]:
-    """The settings as JSON by dotted name; a default is left out, as is what changes no network.
+    """Returns the settings that affect networks and differ from their defaults, as JSON by dotted name.
 
-    Data, teachers and weights count by content, not by the place of their files.
-
-    So a setting that a later release adds, with a default, changes nothing. Whoever changes a default adds a step to
-    ``SCHEMA`` that writes the old one out.
+    Data, teachers and weights are identified by content, so paths are left out. A new setting with a default does not
+    change identities. If you change a default, add an upgrade to ``SCHEMA`` that writes the old one out.
     """
     values = study.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=SECTIONS)
     values["search"] = study.search.model_dump(mode="json", exclude_defaults=True, include=SEARCHED)
@@ -117,17 +115,17 @@ def identity_of(study: StudyConfig) -> dict[str, str]:
 
 
 def dump_identity(study: StudyConfig) -> str:
-    """As it is stored."""
+    """Returns the identity as it is stored."""
     return json.dumps(SCHEMA.stamped(identity_of(study)))
 
 
 def read_identity(text: str) -> dict[str, str]:
-    """A stored identity; raises KdsearchError where it cannot be read."""
+    """Reads a stored identity; raises KdsearchError if it is invalid."""
     return SCHEMA.upgraded(json.loads(text))
 
 
 def changed_settings(stored: str | None, study: StudyConfig) -> str:
-    """The settings that differ from a stored identity, a line each; empty if none does, or nothing was stored."""
+    """Lists the settings that differ from a stored identity, one per line; empty if nothing differs or is stored."""
     if stored is None:
         return ""
     known, now = read_identity(stored), identity_of(study)
@@ -139,7 +137,7 @@ def changed_settings(stored: str | None, study: StudyConfig) -> str:
 
 
 def _without_places(settings: Mapping[str, str]) -> dict[str, str]:
-    """That a file is named stays, and where it lies does not; what it holds is part of the teacher's id, or bound."""
+    """Replaces paths with a constant; the files' content is part of the teacher's id, or stored with the study."""
     found = dict(settings)
     for name, kind in PLACES.items():
         if json.loads(found.get(name, "null")) is not None and str(json.loads(found[name])).startswith(kind):
@@ -158,12 +156,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _without_defaults(content: Content) -> Content:
-    """Schema 0 held every setting of its release, ranges by the names of their fields."""
+    """Schema 0 contained every setting, including defaults, and ranges with the names of their fields."""
     whole = _flat({dotted: _ranges_by_alias(json.loads(text)) for dotted, text in content.items()})
     found = {name: value for name, value in whole.items() if json.loads(value) != DEFAULTS_OF_SCHEMA_0.get(name, ...)}
     sources = [_source_without_defaults(source) for source in json.loads(found.pop("data.sources", "[]"))]
-    phantom_alone = sources == [{"reader": "phantom"}]
-    return found if phantom_alone else found | {"data.sources": json.dumps(sources, sort_keys=True)}
+    only_phantom = sources == [{"reader": "phantom"}]
+    return found if only_phantom else found | {"data.sources": json.dumps(sources, sort_keys=True)}
 
 
 def _source_without_defaults(source: dict[str, Any]) -> dict[str, Any]:
@@ -183,14 +181,14 @@ def _ranges_by_alias(value: Any) -> Any:
 
 
 def _weight_was_half(content: Content) -> Content:
-    """Of a study that distils, the weight was 0.5 by default; since schema 2 it is 1."""
+    """Before schema 2, the default weight of distillation was 0.5; now it is 1."""
     path = json.loads(content.get("distillation.path", '"logits"'))
     found = {"distillation.weight": "0.5"} | content if path != "none" else dict(content)
     return {key: value for key, value in found.items() if (key, value) != ("distillation.weight", "1.0")}
 
 
 def _renamed(content: Content) -> Content:
-    """Schema 3 had the names of before."""
+    """Schema 3 had the old names of settings."""
     settings = dotted_up_to_date({name: json.loads(text) for name, text in content.items()})
     return {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
 

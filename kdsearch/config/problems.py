@@ -1,4 +1,4 @@
-"""Turns pydantic's findings into lines a person can act on: file, line, field, what was got, what is allowed."""
+"""Turns pydantic's errors into messages that name file, line and field, what was found, and what is allowed."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
 DISCRIMINATORS = ("family", "kind", "reader")
-"""Keys by whose word a section is told from others that may stand in its place."""
+"""Keys whose value selects one of several sections."""
 KEY_FIRST = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)[:, ]")
 VALUE_ERROR = "Value error, "
 MOST_SHOWN = 60
-"""Letters of a value in a message."""
+"""Maximum number of characters of a value in a message."""
 MOST_KEYS = 10
-"""Keys of a section in a message."""
+"""Maximum number of a section's keys in a message."""
 QUOTES = "'\""
-NAME = "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'"
+NAME = "must start with a letter or digit and contain only letters, digits, '.', '_' and '-'"
 FORMS = {
     NAMES: NAME,
     ADDRESSES: "must be auto, local or HOST:PORT, such as head.example:6379",
     WEIGHTS_FORM: "must be none, timm, bundled, package:NAME or file:PATH, such as file:weights.safetensors",
-    CLASS_NAMES: "must begin with a letter or a digit and hold only letters, digits, spaces, and . _ -",
-    TAGS: "must hold only small letters, digits and -, such as breast-ultrasound",
+    CLASS_NAMES: "must start with a letter or digit and contain only letters, digits, spaces, '.', '_' and '-'",
+    TAGS: "must contain only lowercase letters, digits and '-', such as breast-ultrasound",
 }
-"""What text must look like, by the pattern that checks it."""
+"""Descriptions of the patterns that text must match."""
 KINDS = {
     "bool_type": "true or false",
     "dict_type": "a section, with keys and values",
@@ -50,15 +50,15 @@ KINDS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
-"""What pydantic calls a value of another kind, and what it must be."""
+"""What a value must be, by pydantic's type of error."""
 
 
 Problem: TypeAlias = tuple[int, str]
-"""A line of a file, and what is wrong there."""
+"""A line of a file, and the message for it."""
 
 
 def rename_settings(file: YamlFile) -> tuple[YamlFile, list[Problem]]:
-    """The file as if it used today's names, and a problem for each name that it has from before."""
+    """Returns the file with current names, and a problem for each old name."""
     now = up_to_date(file.content)
     problems = []
     for one in now.renamed:
@@ -68,18 +68,18 @@ def rename_settings(file: YamlFile) -> tuple[YamlFile, list[Problem]]:
 
 
 def describe(error: ValidationError, file: YamlFile, model: type[BaseModel], *, renamed: Sequence[Problem] = ()) -> str:
-    """All problems of a study file, one line each, in the order of the file."""
+    """Describes all problems of a study file, one per line, in the order of the file."""
     details = [detail for detail in error.errors(include_url=False) if not _follows_from_others(detail)]
     return listed({*renamed, *(_line(detail, file, model) for detail in details)})
 
 
 def listed(problems: Iterable[Problem]) -> str:
-    """One line each, in the order of the file."""
+    """Joins the problems, one per line, in the order of the file."""
     return "\n".join(text for _, text in sorted(problems))
 
 
 def former_settings(error: ValidationError, file: YamlFile) -> list[Location]:
-    """Where the file has settings that an older release had, if that is all that is wrong with it; else empty."""
+    """Locations of settings that only an older release has; empty if the file has other problems."""
     details = error.errors(include_url=False)
     places = [_in_file(detail, file.content) for detail in details]
     known = all(detail["type"] == "extra_forbidden" for detail in details)
@@ -87,7 +87,7 @@ def former_settings(error: ValidationError, file: YamlFile) -> list[Location]:
 
 
 def without(content: Any, places: list[Location]) -> Any:
-    """The content of a file without what stands in these places."""
+    """Returns the content without the values at these locations."""
     if not isinstance(content, dict | list):
         return content
     pairs = enumerate(content) if isinstance(content, list) else content.items()
@@ -100,7 +100,7 @@ def without(content: Any, places: list[Location]) -> Any:
 
 
 def _follows_from_others(detail: ErrorDetails) -> bool:
-    """Pydantic calls a list too short when its items were wrong; the items are reported themselves."""
+    """Whether a list is only called too short because its items are invalid; these have errors of their own."""
     return detail["type"] == "too_short" and bool(detail["input"])
 
 
@@ -115,7 +115,7 @@ def _line(detail: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> tuple
 
 
 def _key_named_first(detail: ErrorDetails) -> Location:
-    """The key that a refusal of a section begins with, such as ``search.start: inherit cuts …``."""
+    """The key with which the message of a section's rule starts, such as ``search.start: inherit needs …``."""
     if detail["type"] != "value_error":
         return ()
     named = KEY_FIRST.match(detail["msg"].removeprefix(VALUE_ERROR))
@@ -123,7 +123,7 @@ def _key_named_first(detail: ErrorDetails) -> Location:
 
 
 def _in_file(detail: ErrorDetails, content: object) -> Location:
-    """Pydantic's location without the union tags, which are not keys of the file, though they may be called as one."""
+    """Pydantic's location without union tags, which are not keys of the file but may have the name of one."""
     location: list[str | int] = []
     parts = detail["loc"]
     tag = _tag_of(content)
@@ -142,7 +142,7 @@ def _in_file(detail: ErrorDetails, content: object) -> Location:
 
 
 def _tag_of(content: object, *, listed: bool = False) -> object:
-    """The word by which a section that has one is told from others; pydantic puts it into a location once."""
+    """The value that selects the section among several; pydantic adds it to a location once."""
     keys = (*DISCRIMINATORS, "loss") if listed else DISCRIMINATORS
     return next((content[key] for key in keys if key in content), None) if isinstance(content, dict) else None
 
@@ -168,7 +168,7 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
         case "union_tag_not_found":
             key = str(context["discriminator"]).strip("'")
             words = _words_of(key, model, location, file.content)
-            return f"needs the key {key}, one of {', '.join(words)}; write {key}: {words[0]}"
+            return f"missing key {key} (one of {', '.join(words)}); for example, write {key}: {words[0]}"
         case _ if kind in KINDS:
             return f"must be {KINDS[kind]}; got {_shown(got)}{_remedy(kind, got, location, file.content, model)}"
         case _:
@@ -176,7 +176,7 @@ def _message(detail: ErrorDetails, location: Location, file: YamlFile, model: ty
 
 
 def _message_of_value(detail: ErrorDetails) -> str:
-    """Of a value of the right kind that is not allowed, wherever it is."""
+    """The message for a value of the right type that is not allowed."""
     kind, got = detail["type"], detail["input"]
     context = detail.get("ctx", {})
     match kind:
@@ -192,7 +192,7 @@ def _message_of_value(detail: ErrorDetails) -> str:
             wanted = f"at most {most}" if kind == "too_long" else f"at least {least}"
             return f"must be a list of {wanted} value{'s' * ((most or least) != 1)}; got {context['actual_length']}"
         case "string_too_long":
-            return f"must have at most {context['max_length']} letters; got {len(got)}"
+            return f"must have at most {context['max_length']} characters; got {len(got)}"
         case _:
             return f"{detail['msg'].replace('Input should be', 'must be')}; got {_shown(got)}"
 
@@ -202,7 +202,7 @@ def _words(expected: str) -> list[str]:
 
 
 def _not_among(allowed: list[str], got: object) -> str:
-    """That it is none of the words or numbers, and which of them it may have been meant to be."""
+    """Lists the allowed words or numbers, and suggests the nearest."""
     word = got if isinstance(got, str) else json.dumps(got)
     hint = nearest(word, allowed)
     if word in allowed:
@@ -211,14 +211,14 @@ def _not_among(allowed: list[str], got: object) -> str:
 
 
 def _words_of(key: str, model: type[BaseModel], location: Location, content: Any) -> list[str]:
-    """The words that the key may have in the sections that may stand at the location."""
+    """The words allowed for the key in the sections that are allowed at the location."""
     fields = [one.model_fields[key] for one in _models_at(model, location, content) if key in one.model_fields]
     words = [field.annotation for field in fields if typing.get_origin(field.annotation) is typing.Literal]
     return list(dict.fromkeys(word for one in words for word in typing.get_args(one)))
 
 
 def _shown(got: object) -> str:
-    """What was found, as YAML writes it; sections and lists by their kind."""
+    """The value that was found, as in YAML; ``a section`` or ``a list`` for larger ones."""
     match got:
         case None:
             return "nothing"
@@ -235,17 +235,17 @@ def _shown(got: object) -> str:
 
 
 def _nearly(got: object, pattern: str) -> str:
-    """Another spelling of a word that does not have its form, which may have been meant."""
+    """Suggests a spelling that matches the pattern, if there is an obvious one."""
     meant = re.sub(r"[^A-Za-z0-9._:/-]+", "-", str(got)).strip("-._")
     lower = meant.lower()
     if lower in ("none", "timm", "bundled", "auto", "local") and lower != got:
         return f"; did you mean {lower!r}?"
     fitting = next((word for word in (meant, lower) if re.match(pattern, word)), "")
-    return f"; write {fitting}, say" if fitting and ":" not in fitting and len(fitting) <= MOST_SHOWN else ""
+    return f"; for example, write {fitting}" if fitting and ":" not in fitting and len(fitting) <= MOST_SHOWN else ""
 
 
 def _remedy(kind: str, got: object, location: Location, content: Any, model: type[BaseModel]) -> str:
-    """How to write what was probably meant; empty where that is not known."""
+    """Suggests how to write the value that was probably meant; empty if unknown."""
     if isinstance(got, str) and kind in ("int_type", "float_type", "bool_type"):
         if got.lower() in ("on", "off", "yes", "no"):
             return f"; write {str(got.lower() in ('on', 'yes')).lower()}"
@@ -273,7 +273,7 @@ def _may_be_range(location: Location, content: Any, model: type[BaseModel]) -> b
 
 
 def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iterator[str]:
-    """The keys allowed at a location, following only the union members that fit what stands in the file."""
+    """The keys allowed at a location by the union members that fit the content."""
     for candidate in _models_at(model, location, content):
         for name, field in candidate.model_fields.items():
             yield field.alias or name
@@ -282,7 +282,7 @@ def _fields_at(model: type[BaseModel], location: Location, content: Any) -> Iter
 def _models_at(
     model: type[BaseModel], location: Location, content: Any, *, fitting: bool = True
 ) -> list[type[BaseModel]]:
-    """The sections that may stand at a location; with ``fitting``, only those that fit what stands there."""
+    """The sections allowed at a location; with ``fitting``, only those that fit its content."""
     candidates = [model]
     for part in location:
         known: Any = content
@@ -317,7 +317,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _is_term(model: type[BaseModel]) -> bool:
-    """Whether it is one of a list of distillation terms, which are told from each other by their loss."""
+    """Whether it is a term of a list of distillation terms, which its loss selects."""
     return "loss" in model.model_fields and model.model_fields["loss"].is_required()
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people write them: 820k, 0.82M, 820000."""
+"""Parses and formats numbers such as 820k, 0.82M and 820000."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BeforeValidator, Field
 from kdsearch.errors import KdsearchError
 
 MOST = 10**15
-"""More than any network has parameters or multiply-adds."""
+"""Maximum value; networks have fewer parameters and multiply-adds."""
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _FORM = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
 
 
 def parse_quantity(text: str) -> int:
-    """The whole number that ``820k``, ``0.82M`` or ``820_000`` stands for; raises KdsearchError for anything else."""
+    """Parses ``820k``, ``0.82M`` or ``820_000`` as a whole number; raises KdsearchError for anything else."""
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise KdsearchError(f"{text!r} is not a number; write it as 820k, 0.82M or 820000")
@@ -27,7 +27,7 @@ def parse_quantity(text: str) -> int:
 
 
 def format_quantity(value: float) -> str:
-    """Three digits and a letter: ``820k``, ``1.23M``."""
+    """Formats with three digits and a letter: ``820k``, ``1.23M``."""
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor * 0.9995:
             return f"{value / factor:.3g}{letter}"

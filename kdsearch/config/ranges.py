@@ -1,10 +1,10 @@
-"""Search ranges: what may stand in a study file in the place of a plain value."""
+"""Search ranges, which replace single values in a study file."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import (
     TYPE_CHECKING,
@@ -25,11 +25,11 @@ from pydantic.fields import FieldInfo
 T = TypeVar("T")
 
 READING = "reading"
-"""The context of validation in which rules that only matter for training are left out."""
+"""Validation context in which rules that matter only for training are not applied."""
 
 
 class Section(BaseModel):
-    """A frozen part of a study file; unknown keys are refused and types are not bent."""
+    """A frozen section of a study file; rejects unknown keys and values of other types."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -42,17 +42,17 @@ class Section(BaseModel):
 
 
 MOST_STEPS = 1e7
-"""Between 0 and a stepped range's larger bound; with more, rounding hides which step a value is at."""
+"""Maximum number of steps between 0 and a stepped range's larger bound; with more, rounding errors are too large."""
 
 
 R = TypeVar("R", bound=Section)
 
 
 def training_rule(check: Callable[[R], R]) -> Callable[[R], R]:
-    """Marks a section's rule about which settings go together, which matters when something is trained.
+    """Decorates a section's rule about combinations of settings, which matters only for training.
 
-    It is not applied in the context ``READING``: a rule that came later must not keep anybody from old results. What a
-    value is, and between which bounds it lies, is no such rule.
+    In the context ``READING`` the rule is not applied, so that studies from before the rule can still be read. Types
+    and bounds of values are always checked.
     """
 
     def checked(section: R, info: ValidationInfo) -> R:
@@ -62,7 +62,7 @@ def training_rule(check: Callable[[R], R]) -> Callable[[R], R]:
 
 
 UNDOCUMENTED = ConfigDict(use_attribute_docstrings=False)
-"""For classes that are made as the program runs: pydantic would look for their source, which takes a second in all."""
+"""For classes created at run time; without it, pydantic searches for their source, which takes a second in total."""
 
 
 class Choice(Section, Generic[T]):
@@ -70,7 +70,7 @@ class Choice(Section, Generic[T]):
 
     model_config = UNDOCUMENTED
 
-    choice: Annotated[tuple[T, ...], Field(min_length=1, description="The values to choose from.")]
+    choice: Annotated[tuple[T, ...], Field(strict=False, min_length=1, description="The values to choose from.")]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -84,15 +84,15 @@ class IntRange(Section, Generic[T]):
 
     model_config = UNDOCUMENTED
 
-    bounds: Annotated[tuple[T, T], Field(alias="int", description="``[low, high]``.")]
+    bounds: Annotated[tuple[T, T], Field(strict=False, alias="int", description="``[low, high]``.")]
     log: Annotated[bool, Field(description="Search on a logarithmic scale.")] = False
-    step: Annotated[int, Field(ge=1, description="Distance between neighbouring values; must be 1 with ``log``.")] = 1
+    step: Annotated[int, Field(ge=1, description="Distance between neighboring values; must be 1 with ``log``.")] = 1
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         _check_bounds(*self.bounds, log=self.log)
         if self.log and self.step != 1:
-            raise ValueError("log and step exclude each other")
+            raise ValueError("log and step cannot be combined; remove one")
         return self
 
 
@@ -101,18 +101,18 @@ class FloatRange(Section, Generic[T]):
 
     model_config = UNDOCUMENTED
 
-    bounds: Annotated[tuple[T, T], Field(alias="float", description="``[low, high]``.")]
+    bounds: Annotated[tuple[T, T], Field(strict=False, alias="float", description="``[low, high]``.")]
     log: Annotated[bool, Field(description="Search on a logarithmic scale.")] = False
     step: Annotated[
         Annotated[float, Field(gt=0)] | None,
-        Field(description="Distance between neighbouring values; excludes ``log``."),
+        Field(description="Distance between neighboring values; cannot be combined with ``log``."),
     ] = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         _check_bounds(*self.bounds, log=self.log)
         if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
+            raise ValueError("log and step cannot be combined; remove one")
         if self.step is not None:
             _check_step(*self.bounds, step=self.step)
         return self
@@ -129,13 +129,18 @@ def _check_step(low: Any, high: Any, *, step: float) -> None:
     largest = max(abs(low), abs(high))
     if largest > MOST_STEPS * step:
         raise ValueError(
-            f"step {step:g} is too fine beside bounds of up to {largest:g}: floating-point numbers cannot follow it; "
-            "leave step out for a continuous range, or write a larger one"
+            f"step {step:g} is too small for bounds of up to {largest:g}: floating-point numbers cannot resolve it; "
+            "remove step for a continuous range, or write a larger one"
         )
 
 
+def without_effect(names: Collection[str]) -> str:
+    """The beginning of a message: ``step has no effect``, or ``log, step have no effect``."""
+    return f"{', '.join(sorted(names))} {'has' if len(names) == 1 else 'have'} no effect"
+
+
 def _word_kind(value: Any) -> str:
-    """The tag of the union member that a value means to be."""
+    """The tag of the union member for this value."""
     return "choice" if isinstance(value, Choice | dict) else "value"
 
 
@@ -156,7 +161,7 @@ if TYPE_CHECKING:
     FloatSearch: TypeAlias = T | Choice[T] | FloatRange[T]
     WordSearch: TypeAlias = T | Choice[T]
 else:
-    # A generic alias would lose T: pydantic answers Choice[T] with Choice itself.
+    # A generic alias would lose T, because pydantic evaluates Choice[T] to Choice.
     class WordSearch:
         """A word, or a choice of words."""
 
@@ -188,7 +193,7 @@ S = TypeVar("S", bound=Section)
 
 @functools.cache
 def space_of(section: type[S]) -> type[S]:
-    """The section as it stands in a study file: its settings may be ranges, but for those that are fixed."""
+    """Returns the section's form in a study file, in which all settings except fixed ones may be ranges."""
     fields: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         if FIXED in field.metadata:
@@ -239,7 +244,7 @@ else:
 
 
 def tag_of(value: object, key: str, *, usual: str) -> str:
-    """By which word of that key a section, or what stands in a file for it, is told from others in its place."""
+    """The value of the key that selects among several sections, from a section or from the content of a file."""
     found = value.get(key, usual) if isinstance(value, dict) else getattr(value, key, usual)
     return found if isinstance(found, str) else "a range" if isinstance(found, dict) else json.dumps(found)
 
@@ -250,7 +255,7 @@ def is_range(value: object) -> TypeGuard[AnyRange]:
 
 
 def count_of(value: object) -> int | None:
-    """How many values a setting may take; None where they are not finitely many."""
+    """Number of values that a setting may have; None for a continuous range."""
     match value:
         case Choice(choice=choice):
             return len(choice)
@@ -265,9 +270,9 @@ def count_of(value: object) -> int | None:
 
 
 def value_at(value: object, index: int) -> object:
-    """The value at that place, from 0, of a setting whose values ``count_of`` counts.
+    """Returns value ``index``, from 0, of a setting that has ``count_of`` values.
 
-    None is above what Optuna takes for a stepped range's last value, though sums of steps are rounded.
+    Values are never larger than Optuna's last value of a stepped range, although sums of steps are rounded.
     """
     match value:
         case Choice(choice=choice):
@@ -282,18 +287,18 @@ def value_at(value: object, index: int) -> object:
 
 
 def _whole_steps(low: float, high: float, step: float) -> int:
-    """How many steps fit between the bounds, counted in decimals as they are written."""
+    """Number of steps between the bounds, computed with decimals because floats round."""
     return int((Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step)))
 
 
 def values_of(value: object) -> list[object] | None:
-    """All values a setting may take, in order; None where they are not finitely many."""
+    """All values that a setting may have, in order; None for a continuous range."""
     count = count_of(value)
     return None if count is None else [value_at(value, index) for index in range(count)]
 
 
 def extremes_of(value: object) -> list[object]:
-    """The values between which the setting moves: all of a choice, both ends of a range, a plain value itself."""
+    """All values of a choice, both bounds of a range, or the single value."""
     count = count_of(value)
     if count is None:
         assert isinstance(value, FloatRange)

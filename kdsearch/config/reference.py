@@ -1,4 +1,4 @@
-"""The settings of a study file as Markdown tables, from the models that read it."""
+"""Writes the settings of a study file as Markdown tables, from the models that read it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le
 TAGS = ("reader", "loss", "family", "kind")
 """Keys whose value selects one of several sections."""
 TOP = "study"
-"""The part with the keys at the top level."""
+"""The name of the part with the top-level keys."""
 WIDTH = 100
 
 
@@ -41,7 +41,7 @@ def parts() -> dict[str, str]:
 
 
 def _sections(field: FieldInfo, name: str, printed: set[type[Section]]) -> Iterator[str]:
-    """The sections that a key takes and those within them; a section with several names is printed once."""
+    """The sections allowed for a key, and their subsections; a section with several names is printed once."""
     models = [model for model in dict.fromkeys(_models(field.annotation)) if model not in printed]
     terms = [model for model in models if "loss" in model.model_fields and _tag(model) == "loss"]
     for model in models:
@@ -97,7 +97,7 @@ def _table(model: type[Section]) -> str:
 
 
 def _taken_from(model: type[Section]) -> str:
-    """The section whose keys the model repeats: the teacher's training, which is the students' without ranges."""
+    """The section whose keys the model repeats, as a link; only the teacher's training has one."""
     return "[`training`](training.md)" if model is TeacherTraining else ""
 
 
@@ -106,12 +106,12 @@ def _is_repeated(model: type[Section], key: str) -> bool:
 
 
 def _tag(model: type[Section]) -> str:
-    """The key by whose value a section is selected; empty if there is no choice."""
+    """The key whose value selects the section; empty if there is no choice."""
     return next((key for key in TAGS if key in model.model_fields and model.model_fields[key].is_required()), "")
 
 
 def _choice(model: type[Section]) -> str:
-    """In a heading: for which values of that key the section is used."""
+    """The part of a heading that names the values for which the section is used."""
     if not (key := _tag(model)):
         return ""
     return f", {key} {', '.join(f'`{word}`' for word in typing.get_args(model.model_fields[key].annotation))}"
@@ -131,7 +131,7 @@ def _takes(field: FieldInfo) -> str:
 
 
 def _parts(annotation: Any) -> Iterator[str]:
-    """In words, each kind of value that the annotation takes, ranges aside."""
+    """Describes each kind of value that the annotation allows, except ranges."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         bounds = " and ".join(f"{BOUNDS[type(m)]} {getattr(m, type(m).__name__.lower())}" for m in _bounds(inner[1:]))
@@ -170,7 +170,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _models(annotation: Any) -> Iterator[type[Section]]:
-    """The sections that a value may be, ranges aside."""
+    """The sections that the annotation allows, except ranges."""
     for inner in _walk(annotation):
         if isinstance(inner, type) and issubclass(inner, Section) and not issubclass(inner, RANGES):
             yield inner

@@ -1,4 +1,4 @@
-"""Settings that were renamed, and how content that has the old names is brought up to date."""
+"""Lists renamed settings, and updates content that has old names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEYS = {
     "teacher.training.encoder_rate": "encoder_lr_factor",
     "training.averaged_epochs": "ema_epochs",
 }
-"""New keys by the old setting's dotted name; ``[]`` stands for any place in a list."""
+"""New keys by the old setting's dotted name; ``[]`` is any position in a list."""
 WORDS = {
     "data.on_invalid": {"stop": "error"},
     "distillation.loss": {"usual": "default"},
@@ -43,21 +43,21 @@ WORDS = {
     "search.objectives[]": {"empty_share": "specificity"},
     "search.start": {"cold": "scratch"},
 }
-"""New words for old ones, by the new dotted name of the setting."""
+"""New values by old ones, for each setting by its new dotted name."""
 FIGURES = {"empty_share": "specificity", "flattered": "selection_bias"}
-"""New names of what is measured, by the old ones."""
+"""New names of metrics by old ones."""
 ROLES = {"plain": "undistilled"}
-"""New names of the parts that students have in a confirmation."""
+"""New names of roles in a confirmation by old ones."""
 NO_LONGER_READ = {"search.silence": "lost_after_epochs", "search.pruning.optimism": "quantile"}
-"""Settings whose values meant something else under their old names; commands that only read ignore them."""
+"""Settings whose values have another meaning under the new name; commands that only read ignore them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renamed:
-    """A setting, or the word that is its value, with the name that it has now."""
+    """A setting or value that was renamed."""
 
     place: Location
-    """In the file."""
+    """Its location in the file."""
     old_word: str
     """Empty if the setting itself was renamed."""
     now: str
@@ -65,19 +65,19 @@ class Renamed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpToDate:
-    """Content with today's names."""
+    """Content with current names."""
 
     content: Any
     renamed: tuple[Renamed, ...]
-    """What had an old name, in the order of the file."""
+    """Everything that had an old name, in the order of the file."""
     places: Mapping[Location, Location]
-    """Where each value was, by where it is now."""
+    """The old location of each value, by its new one."""
 
 
 def up_to_date(content: Any) -> UpToDate:
-    """The content of a study file, or of its first sections, with today's names.
+    """Returns the content of a study file, or of some of its sections, with current names.
 
-    A key is left alone if the section has the new one too.
+    An old key is not renamed if the section also has the new one.
     """
     renamed: list[Renamed] = []
     places: dict[Location, Location] = {}
@@ -104,25 +104,25 @@ def up_to_date(content: Any) -> UpToDate:
 
 
 def figure_up_to_date(name: str) -> str:
-    """The name of what is measured, such as ``dice`` or ``busi/dice`` of one source."""
+    """The current name of a metric, such as ``dice``, or ``busi/dice`` for one source."""
     source, slash, figure = name.rpartition("/")
     return f"{source}{slash}{FIGURES.get(figure, figure)}"
 
 
 def name_up_to_date(name: str) -> str:
-    """The dotted name of a setting, such as ``student.conv``, or ``distillation.0.path`` of the first term."""
+    """The current dotted name of a setting, such as ``student.conv``, or ``distillation.0.path`` for the first term."""
     section, dot, key = name.rpartition(".")
     return f"{section}{dot}{KEYS.get(re.sub(r'[.][0-9]+[.]', '[].', name), key)}"
 
 
 def recorded_up_to_date(settings: Mapping[str, str]) -> dict[str, str]:
-    """Settings as MLflow keeps them, texts by dotted names."""
+    """MLflow's settings, which are texts by dotted name, with current names."""
     named = {name_up_to_date(name): value for name, value in settings.items()}
     return {name: WORDS.get(name, {}).get(value, value) for name, value in named.items()}
 
 
 def dotted_up_to_date(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted names, with today's names."""
+    """Settings by dotted name, with current names."""
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         *sections, key = name.split(".")
@@ -145,7 +145,7 @@ def _at(content: Any, place: Location) -> Any:
 
 
 def former_names(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """A section's settings by the names of before, for digests that were made of those; in the same order."""
+    """A section's settings with their old names, in the same order, for digests that were computed from these."""
     old = {f"{name.rpartition('.')[0]}.{new}".lstrip("."): name.rpartition(".")[2] for name, new in KEYS.items()}
     found = {}
     for key, value in settings.items():

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kdsearch.config.quantity import Quantity
-from kdsearch.config.ranges import Section, training_rule
+from kdsearch.config.ranges import Section, training_rule, without_effect
 
 PrunerName = Literal["none", "reach", "halving", "median", "percentile", "successive_halving", "hyperband"]
 OPTUNAS_OWN: tuple[PrunerName, ...] = ("median", "percentile", "successive_halving", "hyperband")
-"""Optuna's pruners, which know one objective."""
+"""Optuna's pruners, which support one objective."""
 RANKED_ON_ARRIVAL: tuple[PrunerName, ...] = ("successive_halving", "hyperband")
-"""Those that compare with trials still running, so that their verdicts depend on who is faster."""
+"""Pruners that compare with running trials, so their decisions depend on which trial is faster."""
 
 
 def named(value: object) -> object:
-    """A pruner's name alone stands for that pruner with its defaults."""
+    """Turns a pruner's name into a section with that pruner's defaults."""
     return {"pruner": value} if isinstance(value, str) else value
 
 
@@ -30,11 +30,11 @@ READS: dict[PrunerName, tuple[str, ...]] = {
     "successive_halving": ("warmup_epochs",),
     "hyperband": ("warmup_epochs",),
 }
-"""The settings that mean something to each."""
+"""The settings that each pruner uses."""
 
 
 USUAL: dict[str, dict[str, int]] = {"reach": {"warmup_epochs": 8, "finished_trials": 10}}
-"""Defaults of a pruner that differ from the rest's: with these ``reach`` spared the best student in all replays."""
+"""Defaults of single pruners; with these, ``reach`` never stopped the best student in replays of studies."""
 
 
 class PruningConfig(Section):
@@ -66,7 +66,7 @@ class PruningConfig(Section):
         if idle:
             readers = sorted(name for name, settings in READS.items() if set(idle) <= set(settings))
             raise ValueError(
-                f"{', '.join(idle)} would be without effect on pruner {self.pruner}; remove it, or take "
+                f"{without_effect(idle)} with pruner {self.pruner}; remove {', '.join(idle)}, or use "
                 f"{' or '.join(readers)}"
             )
         return self
@@ -80,14 +80,14 @@ ADDRESSES = r"^(auto|local|[^:/\s]+:\d+)$"
 
 
 class Limits(Section):
-    """Hard limits: larger students are never trained, and less specific ones are kept off the front."""
+    """Hard limits. Larger students are never trained; less specific ones are left out of the front."""
 
     params: Quantity | None = None
-    """Most parameters, such as ``820k``."""
+    """Maximum number of parameters, such as ``820k``."""
     macs: Quantity | None = None
-    """Most multiply-adds for one image, such as ``200M``."""
+    """Maximum multiply-adds for one image, such as ``200M``."""
     min_specificity: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Lowest specificity: fraction of negative validation images with an empty prediction. Known after training."""
+    """Minimum specificity (fraction of negative validation images with an empty prediction); checked after training."""
 
 
 class RayConfig(Section):
@@ -97,38 +97,38 @@ class RayConfig(Section):
     """``auto``: the cluster that this machine belongs to; ``HOST:PORT``: the cluster with this head; ``local``: a new
     one on this machine."""
     cpus_per_trial: Annotated[float, Field(gt=0, le=10_000)] = 1.0
-    """Processor cores per trial; its torch threads, rounded down."""
+    """Processor cores per trial; rounded down, this is also its number of torch threads."""
     gpus_per_trial: Annotated[float, Field(ge=0, le=10_000)] = 0.0
-    """GPUs per trial; with a fraction, small students share one."""
+    """GPUs per trial; with a fraction, several students share one."""
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod
     def _whole_above_one(cls, value: float) -> float:
         if value > 1 and value != int(value):
-            raise ValueError(f"must be a fraction of one or a whole number, got {value}")
+            raise ValueError(f"must be between 0 and 1, or a whole number, got {value}")
         return value
 
 
 class SearchConfig(Section):
-    """How settings are proposed, judged and run."""
+    """How settings are proposed, compared and run."""
 
     sampler: Sampler = "tpe"
     """Algorithm that proposes the next trial; ``grid`` tries all combinations of a finite space."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     """Number of students to train in total; rejected settings do not count."""
     startup_trials: Annotated[int, Field(ge=1, le=1_000_000)] = 10
-    """Trials that span the sizes before ``tpe`` learns from results; population size of ``nsga2`` and ``nsga3``."""
+    """Trials that cover all sizes before ``tpe`` uses results; population size of ``nsga2`` and ``nsga3``."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("dice", "params", "macs")
-    """What the front is made of. ``dice`` and ``empty_share`` (fraction of negative validation images with an empty
+    """Objectives of the front. ``dice`` and ``specificity`` (fraction of negative validation images with an empty
     prediction) are maximized; ``params``, ``macs`` and ``latency_ms`` (one image, ONNX Runtime on one thread of the
     main process's machine) are minimized."""
     limits: Limits = Limits()
     """Hard limits on students."""
     start: Start = "scratch"
-    """Initial weights of a student. ``cold``: random; ``inherit``: the strongest channels of a finished wider U-Net of
-    the same kind, if the study has one, with fewer epochs."""
+    """Initial weights of a student. ``scratch``: random; ``inherit``: the strongest channels of a finished wider U-Net
+    of the same kind, if the study has one, with fewer epochs."""
     inherit_epoch_fraction: Annotated[float, Field(gt=0, le=1)] = 0.67
-    """``inherit``: fraction of its epochs for which such a student is trained."""
+    """``inherit``: fraction of ``training.epochs`` for which such a student is trained."""
     pruning: Annotated[PruningConfig, BeforeValidator(named, json_schema_input_type=PrunerName | PruningConfig)] = (
         PruningConfig()
     )
@@ -144,19 +144,19 @@ class SearchConfig(Section):
     ray: RayConfig = RayConfig()
     """The Ray cluster."""
     deterministic: bool = False
-    """Draw settings in batches, so that a CPU gives the same trials and the same front with any number of workers,
-    however often they are killed."""
+    """Draw settings in batches. On a CPU, the trials and the front are then the same with any number of workers, even
+    if workers are killed."""
     ask_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """``deterministic``: settings drawn at a time; the next are drawn when all of them have ended."""
     retries: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     """How often a trial or a teacher resumes after losing its worker before it counts as failed."""
     lost_after_epochs: Annotated[float, Field(gt=1)] = 10.0
-    """A worker counts as lost if it has not reported for this many typical epoch times, but at least a minute."""
+    """A worker counts as lost if it has not reported for this many typical epoch times, and for at least a minute."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 30.0
     """Shortest time in seconds between two checkpoints of a trial; they are written at the end of an epoch."""
     checkpoint_url: str | None = None
-    """Folder for checkpoints, or a URL that fsspec can write, such as ``s3://bucket/folder``. Default: with the
-    study."""
+    """Folder for checkpoints, or a URL that fsspec can write, such as ``s3://bucket/folder``. Default: the
+    study's folder."""
 
     @training_rule
     def _objectives_differ(self) -> SearchConfig:
@@ -169,25 +169,25 @@ class SearchConfig(Section):
         if "latency_ms" not in self.objectives:
             return self
         reasons = {
-            "executor: ray": "workers on other machines cannot be held still while a latency is measured"
+            "executor: ray": "workers on other machines cannot be paused while a latency is measured"
             if self.executor == "ray"
             else "",
-            "deterministic: true": "a latency is never twice the same" if self.deterministic else "",
-            f"pruning: {self.pruning.pruner}": "a latency is known only when a student is trained"
+            "deterministic: true": "measured latencies vary" if self.deterministic else "",
+            f"pruning: {self.pruning.pruner}": "a latency is measured only after training"
             if self.pruning.pruner != "none"
             else "",
         }
         for setting, reason in reasons.items():
             if reason:
-                raise ValueError(f"objectives: latency_ms and {setting} exclude each other: {reason}")
+                raise ValueError(f"objectives: latency_ms and {setting} cannot be combined: {reason}")
         return self
 
     @training_rule
     def _sampler_repeats(self) -> SearchConfig:
         if self.deterministic and self.sampler == "nsga3":
             raise ValueError(
-                "sampler: nsga3 draws otherwise when it is broken off within a generation, so it cannot be "
-                "deterministic; take tpe, nsga2, random or grid"
+                "sampler: nsga3 cannot be deterministic, because it draws other settings if it is interrupted within a "
+                "generation; use tpe, nsga2, random or grid"
             )
         return self
 
@@ -198,13 +198,13 @@ class SearchConfig(Section):
             and self.inherit_epoch_fraction != type(self).model_fields["inherit_epoch_fraction"].default
         ):
             raise ValueError(
-                "inherit_epoch_fraction would be without effect on start: scratch; remove it, or take start: inherit"
+                "inherit_epoch_fraction has no effect with start: scratch; remove it, or use start: inherit"
             )
         if self.start == "inherit" and self.pruning.pruner in OPTUNAS_OWN:
             raise ValueError(
-                f"start: inherit and pruning.pruner: {self.pruning.pruner} exclude each other: students that begin "
-                "with another's weights learn on other curves than the rest, and Optuna's pruners would compare them; "
-                "take reach, halving or none"
+                f"start: inherit and pruning.pruner: {self.pruning.pruner} cannot be combined: students that start "
+                "with inherited weights have other learning curves, and Optuna's pruners would compare them with "
+                "the rest; use reach, halving or none"
             )
         return self
 
@@ -214,11 +214,11 @@ class SearchConfig(Section):
         if pruner in OPTUNAS_OWN and self.objectives != ("dice",):
             raise ValueError(
                 f"pruning.pruner: Optuna's {pruner} needs objectives: [dice], got {list(self.objectives)}; "
-                "reach and halving take any objectives"
+                "reach and halving support any objectives"
             )
         if self.deterministic and pruner in RANKED_ON_ARRIVAL:
             raise ValueError(
                 f"pruning.pruner: {pruner} depends on which trial is faster, so it cannot be deterministic; "
-                "take reach, halving, median or percentile"
+                "use reach, halving, median or percentile"
             )
         return self

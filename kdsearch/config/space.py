@@ -1,4 +1,4 @@
-"""The search space a study file spans: its dimensions, its size, and the recipe a choice of values makes."""
+"""The search space of a study file: its dimensions, its size and its extreme students."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kdsearch.config.study import StudyConfig
 
 
 def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
-    """Every searched setting by its dotted name."""
+    """Returns every searched setting by its dotted name."""
     found: dict[str, AnyRange] = {}
 
     def collect(section: BaseModel, name: str) -> None:
@@ -47,16 +47,16 @@ def dimensions(study: StudyConfig) -> dict[str, AnyRange]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What some recipe compares of student and teacher."""
+    """What at least one recipe compares between student and teacher."""
 
     path: DistilledPath
     loss: Loss
     stride: AttentionStride | None = None
-    """Of the maps; None for the encoders' outputs, and for logits."""
+    """Of the feature maps; None for the encoders' outputs and for logits."""
 
 
 def comparisons_of(study: StudyConfig) -> list[Comparison]:
-    """What the study's recipes compare, each once."""
+    """Returns everything that the study's recipes compare, without duplicates."""
     space = study.distillation
     if isinstance(space, DistillationSpace):
         paths: list[Path] = values_of(space.path) or []  # type: ignore[assignment]  # as the section says
@@ -70,7 +70,7 @@ def comparisons_of(study: StudyConfig) -> list[Comparison]:
 
 
 def size_of(study: StudyConfig) -> int | None:
-    """How many different recipes the space holds; None where a range is continuous."""
+    """Number of different recipes in the space; None if a range is continuous."""
     counts = {name: count_of(value) for name, value in dimensions(study).items()}
     if None in counts.values():
         return None
@@ -80,7 +80,7 @@ def size_of(study: StudyConfig) -> int | None:
 
 
 def _ways_of(space: DistillationSpace) -> int:
-    """How many different ways to distil the section of one term holds."""
+    """Number of different distillations in a section of a single term."""
 
     def count(key: str) -> int:
         return count_of(getattr(space, key)) or 0
@@ -97,7 +97,7 @@ def _ways_of(space: DistillationSpace) -> int:
 
 
 def extreme_students(study: StudyConfig) -> Iterator[StudentSpec]:
-    """Students at the corners of the space, among them the smallest and the largest."""
+    """Yields the students at the corners of the space, including the smallest and the largest."""
     section, spec = study.student, spec_of(study.student)
     keys = list(type(section).model_fields)
     for values in itertools.product(*(extremes_of(getattr(section, key)) for key in keys)):

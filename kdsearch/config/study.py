@@ -1,4 +1,4 @@
-"""A study file as a whole."""
+"""The whole study file."""
 
 from __future__ import annotations
 
@@ -32,30 +32,33 @@ class ConfirmConfig(Section):
     """What ``kdsearch confirm`` plans. It may change after a study has finished."""
 
     students: Annotated[int, Field(ge=1, le=20)] = 6
-    """Most students of the front to confirm, at most one per size band (a factor of about 3 in parameters)."""
+    """Maximum number of students of the front to confirm, at most one per size band (a factor of about 3 in
+    parameters)."""
     folds: Annotated[int, Field(ge=2, le=20)] = FOLDS
     """Number of folds into which training and validation images are divided, by group and label. Each is scored once,
-    by networks trained on the others. The locked test images take no part."""
+    by networks trained on the others. The locked test images are not used."""
     repetitions: Annotated[int, Field(ge=1, le=20)] = 1
     """Number of repetitions, each with other folds and seeds. One is a pilot; use three for a claim."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """A smaller student counts as equally good if it loses less Dice than this (0.02 is 2 points)."""
     leave_one_source_out: bool = False
-    """Make each source a fold, to see how students do at a hospital that they were not trained on."""
+    """Make each source a fold, to measure how students perform on sources, such as hospitals, not used in training."""
     racing: bool = False
-    """Drop a student, and its twin, after a fold if it is clearly worse than one of at most its size."""
+    """After each fold, drop students that are clearly worse than one of at most their size, and their twins."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of folds and trainings."""
 
     @training_rule
     def _sources_are_folds_once(self) -> ConfirmConfig:
         if self.leave_one_source_out and self.folds != FOLDS:
-            raise ValueError("leave_one_source_out and folds exclude each other: there are as many folds as sources")
+            raise ValueError(
+                "leave_one_source_out and folds cannot be combined: there is one fold per source; remove folds"
+            )
         return self
 
 
 SECRET = re.compile(r"pass(word|file|wd)|secret|token|api_?key|credential", re.IGNORECASE)
-"""Names in a URL's query whose values a study file must not hold."""
+"""Names of URL parameters whose values must not be in a study file."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Terms = Annotated[tuple[TermSpace, ...], Field(min_length=1)]
@@ -114,7 +117,7 @@ class StudyConfig(Section):
     """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
 
     def __reduce__(self) -> tuple[Callable[[str], StudyConfig], tuple[str]]:
-        """Pickled as the file that says the same: sections that take ranges are made as the program runs."""
+        """Pickles the study as JSON, because the classes of sections with ranges are created at run time."""
         return _unpickled, (self.model_dump_json(by_alias=True, exclude_unset=True),)
 
     @field_validator("storage", "tracking_uri")
@@ -125,7 +128,7 @@ class StudyConfig(Section):
         parts = urlsplit(url or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
-                "a study file must not hold a password; leave it out of the URL and put it in ~/.pgpass or in the "
+                "a study file must not contain a password; leave it out of the URL and put it in ~/.pgpass or in the "
                 "environment (PGPASSWORD, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
             )
         return url
@@ -138,8 +141,8 @@ class StudyConfig(Section):
         parts = urlsplit(search.checkpoint_url or "")
         if parts.password is not None or any(SECRET.search(name) for name in parse_qs(parts.query)):
             raise ValueError(
-                "checkpoint_url: a study file must not hold a password; leave it out of the URL and put it where the "
-                "library of that place looks for it, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                "checkpoint_url: a study file must not contain a password; leave it out of the URL and set the "
+                "environment variables of its provider, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         return search
 
@@ -147,7 +150,7 @@ class StudyConfig(Section):
     def _repeats_the_same(self) -> StudyConfig:
         if self.replicates > 1 and self.search.sampler != "grid":
             raise ValueError(
-                f"replicates: {self.replicates} needs search.sampler: grid, so that each one trains the same recipes; "
+                f"replicates: {self.replicates} needs search.sampler: grid, so that each one trains the same settings; "
                 f"got {self.search.sampler}"
             )
         return self
@@ -157,13 +160,12 @@ class StudyConfig(Section):
         family = family_of(self.student)
         if self.search.start == "inherit" and family != "unet":
             raise ValueError(
-                f"search.start: inherit cuts weights of students of family unet, got student.family: "
-                f"{family}; remove start, or search U-Nets"
+                f"search.start: inherit needs student.family: unet, got {family}; remove start, or search U-Nets"
             )
         if self.search.start == "inherit" and self.replicates > 1:
             raise ValueError(
-                f"search.start: inherit and replicates: {self.replicates} exclude each other: replicates average "
-                "the same recipes over splits, and what a student inherits depends on the split; remove one"
+                f"search.start: inherit and replicates: {self.replicates} cannot be combined: replicates average "
+                "the same settings over splits, but inherited weights depend on the split; remove one"
             )
         return self
 
@@ -171,7 +173,7 @@ class StudyConfig(Section):
     def _unlabelled_images_are_distilled(self) -> StudyConfig:
         if self.data.unlabelled and not any(loss not in NEEDS_MASKS for loss in _losses_of(self.distillation)):
             raise ValueError(
-                "data.unlabelled: images without masks teach through distillation alone, path none distils nothing, "
+                "data.unlabelled: images without masks are used only for distillation, but path none uses no teacher "
                 f"and loss {', '.join(NEEDS_MASKS)} needs masks; search another distillation.path or loss, or remove "
                 "data.unlabelled"
             )
@@ -184,20 +186,20 @@ class StudyConfig(Section):
             own = self.teacher.size or self.data.size
             if hidden and own not in [self.data.size * times for times in (1, 2, 4, 8, 16)]:
                 raise ValueError(
-                    f"teacher.size: {own} is not 1, 2, 4, 8 or 16 times data.size, {self.data.size}, so that no map of "
-                    f"the teacher lies over whole pixels of a student's, as path {hidden[0]} needs; write "
-                    f"{2 * self.data.size}, or compare logits alone"
+                    f"teacher.size: must be 1, 2, 4, 8 or 16 times data.size ({self.data.size}) for path {hidden[0]}, "
+                    f"so that feature maps of teacher and student align, got {own}; write {2 * self.data.size}, or "
+                    "distillation.path: logits"
                 )
             return self
         if hidden:
             raise ValueError(
-                f"teacher.kind: {self.teacher.kind} gives logits and no hidden maps, which path {hidden[0]} compares; "
-                "write distillation.path logits, or a choice of none and logits, or a teacher of kind network"
+                f"teacher.kind: {self.teacher.kind} has logits but no feature maps, which path {hidden[0]} "
+                "compares; write distillation.path: logits, or use a teacher of kind network"
             )
         if isinstance(self.teacher, PredictionsTeacher) and "same" in _views(self.distillation):
             raise ValueError(
-                "teacher.kind: predictions are of the images as they are, and teacher_view: same asks about each "
-                "augmented one; write teacher_view: weak, or a teacher of kind onnx or network"
+                "teacher.kind: predictions exist only for the original images, but teacher_view: same needs them for "
+                "augmented ones; write teacher_view: weak, or use a teacher of kind onnx or network"
             )
         return self
 
@@ -207,14 +209,14 @@ class StudyConfig(Section):
         gpus = search.ray.gpus_per_trial
         if search.executor == "ray" and ((self.device == "cuda" and not gpus) or (self.device == "cpu" and gpus)):
             raise ValueError(
-                f"device: {self.device} and search.ray.gpus_per_trial: {gpus:g} contradict each other; on Ray a trial "
-                "trains on CUDA where it is given GPUs, on the CPU where it is not"
+                f"device: {self.device} and search.ray.gpus_per_trial: {gpus:g} contradict each other; on Ray, "
+                "trials with GPUs train on CUDA and trials without GPUs on the CPU"
             )
         return self
 
 
 def _losses_of(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[Loss]:
-    """By which some recipe is distilled."""
+    """The losses of all recipes."""
     if not isinstance(distillation, DistillationSpace):
         return {getattr(term, "loss") for term in distillation}  # noqa: B009 - a space hides its settings' types
     paths: list[DistilledPath] = [path for path in values_of(distillation.path) or () if path != "none"]  # type: ignore[misc]  # as the section says
@@ -222,14 +224,14 @@ def _losses_of(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[L
 
 
 def _compared(distillation: DistillationSpace | tuple[TermSpace, ...]) -> list[object]:
-    """What some recipe compares of student and teacher."""
+    """The paths of all recipes."""
     if isinstance(distillation, DistillationSpace):
         return list(values_of(distillation.path) or ())
     return [getattr(term, "path") for term in distillation]  # noqa: B009 - a space hides its settings' types
 
 
 def _views(distillation: DistillationSpace | tuple[TermSpace, ...]) -> set[object]:
-    """What the teacher sees in some recipe."""
+    """The teacher views of all recipes."""
     terms = (distillation,) if isinstance(distillation, DistillationSpace) else distillation
     return {view for term in terms for view in values_of(getattr(term, "teacher_view")) or ()}  # noqa: B009 - likewise
 
@@ -239,7 +241,7 @@ def _unpickled(text: str) -> StudyConfig:
 
 
 def replicates_of(study: StudyConfig) -> tuple[StudyConfig, ...]:
-    """The study, and those that repeat it with the next splits and seeds under names of their own."""
+    """Returns the study and its replicates, which have the next splits and seeds and their own names."""
     return tuple(study if index == 0 else _repeated(study, index) for index in range(study.replicates))
 
 

@@ -1,4 +1,4 @@
-"""The ``training`` sections: one loop's settings, for the teacher and for students."""
+"""The ``training`` sections of students and teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NotNegative = Annotated[float, Field(ge=0)]
 
 
 class AugmentationSpec(Section):
-    """Strength of the augmentation; each image draws new values in every epoch. 0 switches one off."""
+    """Strength of each augmentation; 0 switches it off. New values are drawn for each image in every epoch."""
 
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
@@ -50,13 +50,13 @@ class TrainingSpec(Section):
     schedule: Schedule = "onecycle"
     """How the learning rate changes over the epochs."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
-    """Number of epochs, if training is not stopped early."""
+    """Number of epochs, unless training is stopped early."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     """Images per batch."""
     supervised_loss: SupervisedLoss = "dice_cross_entropy"
     """Loss against the masks: cross-entropy as in the paper, or Dice plus cross-entropy."""
     gradient_clip: _Positive | None = None
-    """Largest norm of the gradient; larger ones are scaled down to it."""
+    """Maximum norm of the gradient; larger gradients are scaled down to it."""
     ema_epochs: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Exponential moving average of the weights over about this many epochs. Default: off."""
     patience: Fixed[Annotated[int, Field(ge=1)] | None] = None
@@ -73,8 +73,8 @@ class TrainingSpec(Section):
         falling = [schedule for schedule in values_of(self.schedule) or () if schedule != "constant"]
         if self.patience is not None and falling:
             raise ValueError(
-                f"patience ends trainings before the rate of schedule {falling[0]} has fallen, which costs them Dice; "
-                "remove patience, or write schedule: constant"
+                f"patience stops training before the learning rate of schedule {falling[0]} has fallen, which lowers "
+                "Dice; remove patience, or write schedule: constant"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Reads study files, remembering where everything stands, and writes YAML that reads back as what it was."""
+"""Reads study files with the line of every value, and writes YAML that reads back as the same values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Location: TypeAlias = tuple[str | int, ...]
 MAX_VALUES = 20_000
 MAX_DEPTH = 50
 MOST_SHOWN = 60
-"""Letters of a value in a message."""
+"""Maximum number of characters of a value in a message."""
 MERGE = "tag:yaml.org,2002:merge"
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9.][0-9_.eE+-]*")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
@@ -43,7 +43,7 @@ for _kind, _pattern, _first in (
 
 
 def _whole_number(loader: _StudyLoader, node: yaml.ScalarNode) -> int:
-    """``010`` is ten; YAML 1.1 made it eight."""
+    """Reads ``010`` as ten; in YAML 1.1 it is eight."""
     return int(str(loader.construct_scalar(node)).replace("_", ""))
 
 
@@ -54,26 +54,26 @@ class YamlFile:
     """A YAML mapping and the lines of its values.
 
     Attributes:
-        path: where it was read, as the user named it.
+        path: the path as given by the user.
         content: the mapping as plain dictionaries, lists and scalars.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads the file; raises StudyFileError where it is missing, not YAML, or not a mapping."""
+        """Reads the file; raises StudyFileError if it is missing, not YAML, or not a mapping."""
         self.path = path
         self._lines: dict[Location, int] = {}
         self._merged: dict[int, dict[str, tuple[yaml.ScalarNode, yaml.Node]]] = {}
         self._count = 0
         root = self._compose()
         if not isinstance(root, yaml.MappingNode):
-            raise StudyFileError(f"{path}: must hold a mapping, keys with values")
+            raise StudyFileError(f"{path}: expected `key: value` pairs at the top level")
         content = self._value(root, (), ())
         assert isinstance(content, dict)
         self.content: dict[str, Plain] = content
 
     @classmethod
     def of(cls, content: Mapping[str, object]) -> YamlFile:
-        """A mapping of a program, which has no lines; raises StudyFileError if it holds what YAML cannot."""
+        """Wraps a mapping, which has no lines; raises StudyFileError for values that YAML cannot represent."""
         made = cls.__new__(cls)
         made.path, made._lines = Path("study"), {}  # noqa: SLF001 - its own
         try:
@@ -83,18 +83,18 @@ class YamlFile:
         return made
 
     def place(self, location: Location) -> str:
-        """How messages name the place: by file and line, if it has lines."""
+        """The location in messages: the file, and the line if known."""
         return f"{self.path}:{self.line(location)}" if self._lines else f"{self.path}"
 
     def moved(self, content: dict[str, Plain], places: Mapping[Location, Location]) -> YamlFile:
-        """The same file with other content; ``places`` says where each of its values stands in the file."""
+        """Returns the file with other content; ``places`` maps each new location to the one in the file."""
         other = copy.copy(self)
         other.content = content
         other._lines = {now: self._lines[was] for now, was in places.items() if was in self._lines}  # noqa: SLF001 - its own
         return other
 
     def line(self, location: Location) -> int:
-        """The line of the value, or of the nearest thing around it."""
+        """The line of the value, or of the innermost section around it that has one."""
         while location and location not in self._lines:
             location = location[:-1]
         return self._lines.get(location, 1)
@@ -107,14 +107,14 @@ class YamlFile:
         except yaml.reader.ReaderError as error:
             place = text.count("\n", 0, error.position) + 1
             raise StudyFileError(
-                f"{self.path}:{place}: holds the control character U+{int(error.character):04X}; remove it"
+                f"{self.path}:{place}: contains the control character U+{int(error.character):04X}; remove it"
             ) from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
             raise StudyFileError(f"{self.path}{line}: not valid YAML: {error.problem or error.context}") from error
         except (ValueError, OverflowError) as error:
-            raise StudyFileError(f"{self.path}: not valid YAML: an escape such as \\U names no character") from error
+            raise StudyFileError(f"{self.path}: not valid YAML: an escape such as \\U is not a character") from error
         except (yaml.YAMLError, RecursionError) as error:
             raise StudyFileError(f"{self.path}: not valid YAML: {first_line(error)}") from error
 
@@ -140,9 +140,9 @@ class YamlFile:
         if self._count > MAX_VALUES or id(node) in above:
             raise StudyFileError(f"{self.path}:{line}: anchors expand to more than {MAX_VALUES:,} values")
         if len(above) > MAX_DEPTH:
-            raise StudyFileError(f"{self.path}:{line}: nested more than {MAX_DEPTH} deep")
+            raise StudyFileError(f"{self.path}:{line}: nested more than {MAX_DEPTH} levels deep")
         if node.tag not in _PLAIN_TAGS:
-            raise StudyFileError(f"{self.path}:{line}: the tag {node.tag!r} is refused; only plain data may stand here")
+            raise StudyFileError(f"{self.path}:{line}: YAML tag {node.tag!r} is not allowed; use plain data")
         above = (*above, id(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location, above)
@@ -152,15 +152,17 @@ class YamlFile:
             value: Plain = self._loader.construct_object(node)
         except (ValueError, KeyError) as error:
             shown = str(node.value)[:MOST_SHOWN]
-            raise StudyFileError(f"{self.path}:{line}: {shown!r} is not a {node.tag.rpartition(':')[2]}") from error
+            raise StudyFileError(
+                f"{self.path}:{line}: {shown!r} is not a valid {node.tag.rpartition(':')[2]}"
+            ) from error
         self._refuse_halves(str(node.value), line)
         return value
 
     def _refuse_halves(self, text: str, line: int) -> None:
-        """JSON and UTF-8 have no place for half of a character, which YAML can spell."""
+        """Raises StudyFileError for half of a surrogate pair, which YAML can represent but JSON and UTF-8 cannot."""
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise StudyFileError(
-                f"{self.path}:{line}: holds half of a character ({ascii(text)[:MOST_SHOWN]}); remove it"
+                f"{self.path}:{line}: contains half of a character ({ascii(text)[:MOST_SHOWN]}); remove it"
             )
 
     def _mapping(self, node: yaml.MappingNode, location: Location, above: tuple[int, ...]) -> dict[str, Plain]:
@@ -171,10 +173,10 @@ class YamlFile:
         return mapping
 
     def _pairs(self, node: yaml.MappingNode, above: tuple[int, ...]) -> dict[str, tuple[yaml.ScalarNode, yaml.Node]]:
-        """The mapping's keys and values after those of the mappings it merges.
+        """Returns the keys and values of the mappings it merges, followed by its own.
 
-        Each mapping is merged once, however often it is named: PyYAML below 6.0.4 copies its pairs each time, so that a
-        file of 600 letters fills the memory.
+        Each mapping is merged only once. PyYAML before 6.0.4 copies its pairs each time, so a file of 600 characters
+        could fill the memory.
         """
         if id(node) in self._merged:
             return self._merged[id(node)]
@@ -189,7 +191,7 @@ class YamlFile:
                 own[str(key_node.value)] = key_node, value_node
                 continue
             several = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-            for other in reversed(several):  # the first of them counts most
+            for other in reversed(several):  # the first one takes precedence
                 if not isinstance(other, yaml.MappingNode):
                     line = other.start_mark.line + 1
                     raise StudyFileError(f"{self.path}:{line}: expected a mapping or list of mappings for merging")
@@ -202,14 +204,14 @@ class YamlFile:
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise StudyFileError(f"{self.path}:{line}: a key must be a word")
+                raise StudyFileError(f"{self.path}:{line}: a key must be text")
             if key_node.value in seen and key_node.tag != MERGE:
-                raise StudyFileError(f"{self.path}:{line}: the key {key_node.value!r} stands twice")
+                raise StudyFileError(f"{self.path}:{line}: duplicate key {key_node.value!r}")
             seen.add(key_node.value)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that a reader with another idea of numbers than PyYAML's would take for one, such as 12e45."""
+    """Quotes text that other YAML readers would read as a number, such as 12e45."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
@@ -221,5 +223,5 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def dump_yaml(values: object) -> str:
-    """The values as block YAML, in their order."""
+    """Writes the values as block YAML, in their order."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -100,7 +100,7 @@ def is_within(student: Student, limits: Limits) -> bool:
 
 
 def loss_of(student: Student, objective: Objective) -> float:
-    """Returns the student's value of the objective, with smaller values being better."""
+    """Returns the student's value of the objective, negated if larger values are better."""
     match objective:
         case "dice":
             return -student.scores.dice

@@ -56,7 +56,7 @@ def distillation_words(spec: DistillationSpec | None) -> str:
         return "no teacher"
     strides: dict[tuple[str, str], list[str]] = {}
     for term in spec.terms:
-        strides.setdefault((term.path, LOSSES[term.loss]), []).extend(_stride(term))
+        strides.setdefault((term.path, LOSSES.get(term.loss, term.loss)), []).extend(_stride(term))
     return " + ".join(f"{on}{_at(found)} ({loss})" for (on, loss), found in strides.items())
 
 

@@ -16,7 +16,7 @@ def test_header_says_what_is_searched_within_which_limits_on_what():
             "name": "mine",
             "device": "cpu",
             "data": {"size": 64},
-            "search": {"trials": 26, "workers": 2, "limits": {"params": "1M", "macs": "120M", "specificity": 0.9}},
+            "search": {"trials": 26, "workers": 2, "limits": {"params": "1M", "macs": "120M", "min_specificity": 0.9}},
         }
     )
     assert header(study) == [

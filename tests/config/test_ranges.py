@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from kdsearch.config.load import load_study
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, extremes_of, value_at, values_of
-from kdsearch.config.space import size_of
+from kdsearch.config.space import dimensions, size_of
 from kdsearch.errors import StudyFileError
 
 
@@ -41,7 +41,7 @@ def test_continuous_range_has_no_count():
 
 @pytest.mark.parametrize(("low", "high", "step"), [(0.0, 1e300, 1e-300), (0.0, 1.0, 1e-9), (1e9, 1e9 + 1, 1e-3)])
 def test_step_that_floating_point_numbers_cannot_follow_is_refused(low, high, step):
-    with pytest.raises(ValidationError, match="is too fine"):
+    with pytest.raises(ValidationError, match="is too small"):
         _float(low, high, step)
 
 
@@ -54,5 +54,22 @@ def test_large_space_is_counted_and_not_listed(study_file):
 
 def test_step_that_is_too_fine_is_refused_with_its_place_and_a_remedy(study_file):
     text = "name: a\ntraining:\n  weight_decay: {float: [0, 1], step: 1e-9}\n"
-    with pytest.raises(StudyFileError, match=r"3: training.weight_decay: step 1e-09 is too fine .* leave step out"):
+    with pytest.raises(StudyFileError, match=r"3: training.weight_decay: step 1e-09 is too small .* remove step"):
         load_study(study_file(text))
+
+
+@pytest.mark.parametrize("weights", ["none", "bundled"])
+def test_pretrained_students_may_have_ranges(study_file, weights):
+    text = f"""name: a
+student:
+  family: timm
+  weights: {weights}
+  encoder: {{choice: [tf_efficientnet_lite0]}}
+  depth: {{int: [2, 4]}}
+  encoder_lr_factor: {{float: [0.1, 1]}}
+"""
+    assert set(dimensions(load_study(study_file(text)))) == {
+        "student.encoder",
+        "student.depth",
+        "student.encoder_lr_factor",
+    }

@@ -7,10 +7,12 @@ import typing
 import pytest
 
 from kdsearch.config.data import PublishedSource
-from kdsearch.config.distillation import Path
-from kdsearch.config.networks import Architecture
+from kdsearch.config.distillation import Loss, Path
+from kdsearch.config.networks import Architecture, FamilyName
 from kdsearch.config.search import Objective, Sampler, SearchConfig
 from kdsearch.data.source import READERS
+from kdsearch.distill.losses import TERM_LOSSES
+from kdsearch.models.students import NETWORKS
 from kdsearch.report.charts import COLORS, SYMBOLS
 from kdsearch.search.optuna_study import DIRECTIONS
 from kdsearch.search.sampling import build_sampler
@@ -20,12 +22,20 @@ def _names(literal: object) -> set[str]:
     return set(typing.get_args(literal))
 
 
-def test_every_reader_is_there():
+def test_every_reader_exists():
     assert set(READERS) == _names(PublishedSource.model_fields["reader"].annotation)
 
 
 def test_every_objective_has_a_direction():
     assert set(DIRECTIONS) == _names(Objective)
+
+
+def test_every_loss_is_computed():
+    assert set(TERM_LOSSES) == _names(Loss)
+
+
+def test_every_family_has_a_network():
+    assert set(NETWORKS) == _names(FamilyName)
 
 
 def test_every_path_has_a_color_and_a_symbol():

@@ -196,7 +196,7 @@ def test_arm_that_failed_in_a_fold_has_no_answer_and_is_named(plan):
 
 def test_answers_are_json(plan):
     found = json.loads(dump_confirmation(_answer(plan, PLAIN_TRUTH)))
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert found["plan"] == plan.digest
     assert found["effects"][0]["difference"]["mean"] == pytest.approx(0, abs=0.02)
 

@@ -101,7 +101,7 @@ def test_composition_counts_images_groups_and_areas(folder, home):
 
 @pytest.mark.realdata
 def test_busi_has_what_is_known_of_it(real_data, real_home):
-    config = _config("busi", real_data / "busi").model_copy(update={"on_invalid": "stop"})
+    config = _config("busi", real_data / "busi").model_copy(update={"on_invalid": "error"})
     looks = _looks(config, real_home)
     found = {finding.what: finding for finding in findings(looks)}
     assert len(found["masks in several files, which were merged"].ids) == 17

@@ -171,7 +171,7 @@ def test_simulated_images_need_another_seed():
     def sources(seed):
         return DataConfig(unlabelled=(PhantomSource(reader="phantom", name="more", seed=seed),))
 
-    with pytest.raises(ValidationError, match="phantoms of one seed are the same images"):
+    with pytest.raises(ValidationError, match="phantom sources with the same seed have the same images"):
         sources(0)
     assert sources(1).unlabelled[0].seed == 1
     twice = tuple(PhantomSource(reader="phantom", name=name) for name in ("a", "b"))
@@ -179,7 +179,7 @@ def test_simulated_images_need_another_seed():
 
 
 def test_fraction_without_such_sources_is_idle():
-    with pytest.raises(ValidationError, match="unlabelled_fraction has an effect with unlabelled alone"):
+    with pytest.raises(ValidationError, match="unlabelled_fraction has no effect without data.unlabelled"):
         DataConfig(unlabelled_fraction=0.2)
 
 

@@ -78,7 +78,7 @@ def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, mes
 
 
 def test_logits_have_no_stride(study_file):
-    with pytest.raises(StudyFileError, match="stride is of hidden, attention and regressor; remove it"):
+    with pytest.raises(StudyFileError, match="stride applies only to hidden, attention and regressor; remove it"):
         load_study(study_file("name: a\ndistillation: [{path: logits, loss: mse, stride: 4}]\n"))
 
 

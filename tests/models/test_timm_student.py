@@ -81,7 +81,7 @@ def test_missing_weights_are_named():
 
 
 def test_weights_of_another_encoder_are_refused():
-    with pytest.raises(ValueError, match="belong to tf_efficientnet_lite0, and efficientnet_lite0 is another"):
+    with pytest.raises(ValueError, match="has weights of tf_efficientnet_lite0, not of efficientnet_lite0"):
         _spec(encoder="efficientnet_lite0", weights=WEIGHTS)
 
 

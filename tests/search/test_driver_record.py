@@ -66,7 +66,7 @@ def test_sync_restores_lost_mlflow_runs_and_a_second_sync_changes_nothing(finish
             "model.safetensors",
             "overlays.png",
         }
-    assert f"## Front: {len(members)} of 3 finished students" in runs["study"].data.tags["mlflow.note.content"]
+    assert f"## Pareto front: {len(members)} of 3 finished students" in runs["study"].data.tags["mlflow.note.content"]
     more = finished.model_copy(update={"search": finished.search.model_copy(update={"trials": 9})})
     sync_study(more, home=home, tracking=tracking)
     assert client.get_run(runs["study"].info.run_id).info.status == "FINISHED"

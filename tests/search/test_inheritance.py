@@ -103,24 +103,24 @@ def test_start_is_stored_and_shown_with_the_recipe():
     [
         (
             TINY.replace("trials: 3", "trials: 3, inherit_epoch_fraction: 0.5"),
-            "would be without effect on start: scratch",
+            "has no effect with start: scratch",
         ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit, objectives: [dice], pruning: median"),
-            "start: inherit and pruning.pruner: median exclude each other",
+            "start: inherit and pruning.pruner: median cannot be combined",
         ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit").replace(
                 "student: {width: {int: [2, 6]}, depth: 2, convs_per_stage: 1}",
                 "student: {family: timm, weights: none}",
             ),
-            "search.start: inherit cuts weights of students of family unet, got student.family: timm",
+            "search.start: inherit needs student.family: unet, got timm",
         ),
         (
             TINY.replace("trials: 3", "trials: 3, start: inherit, sampler: grid").replace(
                 "name: tiny", "name: tiny\nreplicates: 3"
             ),
-            "search.start: inherit and repeats: 3 exclude each other",
+            "search.start: inherit and replicates: 3 cannot be combined",
         ),
         (TINY.replace("trials: 3", "trials: 3, start: inherits"), "did you mean 'inherit'"),
     ],

@@ -16,7 +16,7 @@ from kdsearch.workers.ray_cluster import require_ray
     ("section", "message"),
     [
         ("{address: 'ray://head:10001'}", "must be auto, local or HOST:PORT"),
-        ("{cpus_per_trial: 1.5}", "must be a fraction of one or a whole number, got 1.5"),
+        ("{cpus_per_trial: 1.5}", "must be between 0 and 1, or a whole number, got 1.5"),
         ("{gpus_per_trial: -1}", "must be greater than or equal to 0"),
         ("{adress: auto}", "unknown key; allowed here: address, cpus_per_trial, gpus_per_trial; did you mean"),
     ],

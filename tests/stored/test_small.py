@@ -67,7 +67,11 @@ def test_front_is_listed_with_the_stored_scores(stored, capsys):
 def test_every_reading_command_reads_it(stored, capsys):
     assert main(["predict", "picked", "images/images/00.png", "--out", "masks"]) == 0
     assert main(["evaluate", "picked", "folder=images"]) == 0, capsys.readouterr()
-    showing = (["report", "study.yaml"], ["sync", "study.yaml"], ["pick", "study.yaml", "--best", "--no-latency", "--no-registry"])
+    showing = (
+        ["report", "study.yaml"],
+        ["sync", "study.yaml"],
+        ["pick", "study.yaml", "--best", "--no-latency", "--no-registry"],
+    )
     if stored in SPLIT_OTHERWISE:
         for command in showing:
             assert main(command) == 2
@@ -83,11 +87,13 @@ def test_every_reading_command_reads_it(stored, capsys):
 def test_training_is_refused_by_the_rule_that_came_later(tmp_path, monkeypatch, capsys):
     _unpack("before-patience-was-refused", tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StudyFileError, match="patience ends trainings before the rate of schedule onecycle has fallen"):
+    with pytest.raises(
+        StudyFileError, match="patience stops training before the learning rate of schedule onecycle has fallen"
+    ):
         load_study(Path("study.yaml"))
     for command in (["run", "study.yaml"], ["confirm", "study.yaml"], ["test", "study.yaml", "--trial", "0"]):
         assert main(command) == 2
-        assert "patience ends trainings" in " ".join(capsys.readouterr().err.split())
+        assert "patience stops training" in " ".join(capsys.readouterr().err.split())
 
 
 def test_every_earlier_schema_number_is_among_them(tmp_path):

@@ -125,7 +125,7 @@ def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_th
     shutil.copytree(tiny_home / "data", tmp_path / "data")
     images, folder = read_images(tiny, tmp_path), str(tmp_path / "elsewhere")
     for deterministic, threads in ((False, "all"), (True, 1)):
-        changes = {"deterministic": deterministic, "checkpoints": folder}
+        changes = {"deterministic": deterministic, "checkpoint_url": folder}
         study = tiny.model_copy(update={"search": tiny.search.model_copy(update=changes)})
         with inline_campaign(study, tmp_path, study_id="0123456789") as campaign:
             training = add_teacher(campaign, images)

@@ -37,7 +37,7 @@ def place(tmp_path, tiny_home, record, monkeypatch):
 def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     assert main(["run", "study.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "teacher   predictions in maps; whether it has learnt from the images that score is not known" in shown
+    assert "teacher   predictions in maps; it may have been trained on the images used for scoring" in shown
     assert "teacher   Dice 100.0 %, of unknown size" in shown
     study = kdsearch.Study("study.yaml", home="home")
     found = study.confirm()
@@ -45,7 +45,7 @@ def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     assert study.test(trial=0).members
     picked = study.pick(trial=0, registry=False, latency=False)
     card = (picked.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "Teacher: predictions in maps; whether it has learnt from the images" in card
+    assert "Teacher: predictions in maps; it may have been trained on the images" in card
     assert "The teacher (of unknown size) reaches 100.0 % Dice on the same images" in card
     page = study.report().read_text(encoding="utf-8")
     assert "Dice 100.0 %, of unknown size" in page

@@ -145,7 +145,7 @@ def test_study_that_a_later_rule_refuses_can_be_read_and_not_run(tmp_path):
     with pytest.raises(NotRunYetError, match="has not been run yet"):
         study.front()
     for train in (study.run, study.confirm, lambda: study.test(0)):
-        with pytest.raises(StudyFileError, match="a.yaml:2: .*patience ends trainings before the rate"):
+        with pytest.raises(StudyFileError, match="a.yaml:2: .*patience stops training before the learning rate"):
             train()
 
 

@@ -123,4 +123,4 @@ def test_unlabelled_images_are_refused_without_distillation(capsys):
     content["distillation"] = {"path": "none"}
     Path("study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     assert main(["check", "study.yaml"]) == 2
-    assert "images without masks teach through distillation alone" in " ".join(capsys.readouterr().err.split())
+    assert "images without masks are used only for distillation" in " ".join(capsys.readouterr().err.split())

@@ -163,7 +163,7 @@ def test_optuna_s_median_decides_as_optuna_does():
         ("pruning: {pruner: median}", r"Optuna's median needs objectives: \[dice\], got \['dice', 'params', 'macs'\]"),
         (
             "objectives: [dice], deterministic: true, pruning: {pruner: hyperband}",
-            "hyperband depends on which trial is faster, so it cannot be deterministic; take reach",
+            "hyperband depends on which trial is faster, so it cannot be deterministic; use reach",
         ),
         ("pruning: {pruner: reech}", "must be one of none, reach, halving.*did you mean 'reach'"),
     ],
