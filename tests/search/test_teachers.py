@@ -161,6 +161,7 @@ def test_teacher_of_a_file_is_named_by_its_content_and_an_older_folder_is_still_
         mode="json", exclude={"kind", "average_flipped", "ensemble", "ensemble_by"}
     )
     del kept["training"]["ema_epochs"], kept["size"]
+    kept["training"]["encoder_rate"] = kept["training"].pop("encoder_lr_factor")
     older = tmp_path / "teachers" / digest(2, "a split", kept, digest_file(first), 0)
     older.mkdir(parents=True)
     (older / "scores.json").write_text("{}")
@@ -230,10 +231,10 @@ def test_too_few_images_for_as_many_folds_are_refused(made):
     [
         ("{size: 65}", "teacher.size: 65 is not divisible by 32, .* the nearest sizes that work are 64 or 96"),
         ("{checkpoint: a, ensemble: 2}", "used unchanged; remove checkpoint or ensemble"),
-        ("{ensemble_by: seeds}", "members says how the networks of an ensemble differ; write"),
+        ("{ensemble_by: seeds}", "ensemble_by applies only to an ensemble; write"),
         (
             "{size: 96}\ndata: {size: 64}\ndistillation: {path: attention}",
-            r"must be 1, 2, 4, 8 or 16 times data.size \(128\) .* got 96",
+            r"must be 1, 2, 4, 8 or 16 times data.size \(64\) .* got 96; write 128",
         ),
         ("{ensemble: 11}", "teacher.ensemble: must be less than or equal to 10"),
         ("{ensemble: 2, ensemble_by: bags}", "teacher.ensemble_by: must be one of folds, seeds"),
