@@ -70,7 +70,7 @@ class Choice(Section, Generic[T]):
 
     model_config = UNDOCUMENTED
 
-    choice: Annotated[tuple[T, ...], Field(strict=False, min_length=1, description="The values to choose from.")]
+    choice: Annotated[tuple[T, ...], Field(min_length=1, description="The values to choose from.")]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -84,7 +84,7 @@ class IntRange(Section, Generic[T]):
 
     model_config = UNDOCUMENTED
 
-    bounds: Annotated[tuple[T, T], Field(strict=False, alias="int", description="``[low, high]``.")]
+    bounds: Annotated[tuple[T, T], Field(alias="int", description="``[low, high]``.")]
     log: Annotated[bool, Field(description="Search on a logarithmic scale.")] = False
     step: Annotated[int, Field(ge=1, description="Distance between neighboring values; must be 1 with ``log``.")] = 1
 
@@ -101,7 +101,7 @@ class FloatRange(Section, Generic[T]):
 
     model_config = UNDOCUMENTED
 
-    bounds: Annotated[tuple[T, T], Field(strict=False, alias="float", description="``[low, high]``.")]
+    bounds: Annotated[tuple[T, T], Field(alias="float", description="``[low, high]``.")]
     log: Annotated[bool, Field(description="Search on a logarithmic scale.")] = False
     step: Annotated[
         Annotated[float, Field(gt=0)] | None,

@@ -208,9 +208,9 @@ def test_pretrained_encoder_has_a_tenth_of_the_learning_rate_by_default(teacher,
 
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
 def test_patience_with_a_falling_learning_rate_is_refused(schedule):
-    with pytest.raises(ValueError, match=f"before the rate of schedule {schedule} has fallen"):
+    with pytest.raises(ValueError, match=f"before the learning rate of schedule {schedule} has fallen"):
         TeacherTraining(patience=3, schedule=schedule)
-    with pytest.raises(ValueError, match="before the rate of schedule"):
+    with pytest.raises(ValueError, match="before the learning rate of schedule"):
         space_of(TrainingSpec)(patience=3, schedule=Choice(choice=("constant", schedule)))
     assert TrainingSpec(patience=3, schedule="constant").patience == 3
 
