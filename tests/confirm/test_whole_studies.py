@@ -31,7 +31,7 @@ student: {width: {choice: [4, 6]}, depth: 2, convs_per_stage: 1}
 distillation: {path: logits, loss: dml, weight: WEIGHT, loss_mix: interpolate}
 training: {epochs: 15, learning_rate: 5e-3}
 search: {trials: 2, startup_trials: 2, workers: 2}
-confirm: {folds: 5, members: 1}
+confirm: {folds: 5, students: 1}
 """
 """About two thirds of the student masks miss their lesion; the teacher was trained with correct masks."""
 
