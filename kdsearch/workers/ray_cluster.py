@@ -37,6 +37,7 @@ class RayWorker:
 
     def work(self, job: Job, materials: Materials) -> Iterator[Event]:
         """Yields the job's events; Ray passes the materials from the node's object store."""
+        self._called_off.discard(job.id)  # a job that was stopped may be given to this worker again
         torch.set_num_threads(threads_for(job, self._resources))
         with contextlib.closing(carry_out(self._trainers, job, materials=lambda: materials)) as events:
             for event in events:
