@@ -38,7 +38,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 }
 """Every command and what it does, in the order of the help."""
 POINTER = """\
-Start here:             kdsearch run studies/quickstart.yaml
+Start here:             kdsearch run studies/pareto.yaml
 Options of a command:   kdsearch COMMAND --help
 Tutorial and reference: the docs folder of the repository"""
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for what add_subparsers returns
@@ -126,7 +126,7 @@ def _add_workers(command: argparse.ArgumentParser) -> None:
 
 
 def _run(commands: Commands[argparse.ArgumentParser]) -> None:
-    examples = ["studies/quickstart.yaml", "mystudy.yaml --trials 60 --workers 2"]
+    examples = ["studies/pareto.yaml", "mystudy.yaml --trials 60 --workers 2"]
     run = _add_for_study(commands, "run", "run.run_study", examples)
     run.add_argument("--trials", type=count, metavar="N", help="trials in total (default: from the study file)")
     run.add_argument("--profile", action="store_true", help="at the end, show where the time went")

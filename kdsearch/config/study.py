@@ -114,7 +114,7 @@ class StudyConfig(Section):
     reference_points: tuple[Reference, ...] = ()
     """Published results for the chart."""
     tags: tuple[Annotated[str, Field(pattern=TAGS, max_length=60)], ...] = ()
-    """Words such as ``ultrasound`` by which model hubs find a picked student; added to those of its model card."""
+    """Words such as ``ultrasound`` under which model hubs list a picked student; added to its model card."""
 
     def __reduce__(self) -> tuple[Callable[[str], StudyConfig], tuple[str]]:
         """Pickles the study as JSON, because the classes of sections with ranges are created at run time."""

@@ -5,34 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
 import psutil
 import pytest
 import yaml
-from _pytest.capture import CaptureResult
 
-from kdsearch.cli.main import main
-from kdsearch.cli.parser import GROUPS, build_parser
 from kdsearch.version import __version__
+from tests.cli.shells import Shell
 from tests.tiny import TINY
-
-
-@pytest.fixture(scope="module")
-def place(tiny_home, tmp_path_factory):
-    """A user's folder with study files."""
-    folder = tmp_path_factory.mktemp("place")
-    shutil.copytree(tiny_home / "data", folder / ".kdsearch" / "data")
-    (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
-    (folder / "tiny-never-run.yaml").write_text(TINY.replace("name: tiny", "name: never-run"), encoding="utf-8")
-    return folder
 
 
 def _environment() -> dict[str, str]:
@@ -47,75 +33,6 @@ def _run(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPro
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
-
-
-@dataclass(frozen=True, slots=True)
-class Shell:
-    """Runs commands in this process, so that libraries are imported once."""
-
-    capsys: pytest.CaptureFixture[str]
-
-    def __call__(self, *arguments: str, code: int = 0) -> CaptureResult[str]:
-        """What the command printed."""
-        try:
-            found = main(arguments)
-        except SystemExit as stop:  # argparse
-            found = int(stop.code or 0)
-        said = self.capsys.readouterr()
-        assert found == code, said.out + said.err
-        return said
-
-
-@pytest.fixture
-def shell(place, capsys, monkeypatch) -> Shell:
-    """A shell in the user's folder."""
-    monkeypatch.chdir(place)
-    for name in os.environ:
-        if name.startswith(("KDSEARCH_", "MLFLOW_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "100")
-    return Shell(capsys)
-
-
-def test_help_answers_in_under_half_a_second(place):
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        text = _run(place, "--help").stdout
-        seconds.append(time.monotonic() - started)
-    assert min(seconds) < 0.5
-    assert all(group in text for group in ("Search:", "Results:", "Ship:", "Maintenance:"))
-
-
-COMMANDS = [name for names in GROUPS.values() for name in names]
-
-
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "top")
-def test_help_fits_80_columns_and_has_an_example_that_parses(shell, monkeypatch, command):
-    monkeypatch.setenv("COLUMNS", "80")
-    text = shell(*command, "--help").out
-    assert max(map(len, text.splitlines())) <= 80
-    examples = [line.split(">")[0].split()[1:] for line in text.splitlines() if line.startswith("  kdsearch ")]
-    assert bool(examples) == bool(command)
-    for words in examples:
-        assert [build_parser().parse_args(words).command] == command
-
-
-def test_every_option_with_a_value_says_its_default(shell):
-    for command in COMMANDS:
-        options = re.split(r"\n  (?=-)", shell(command, "--help").out.partition("examples:")[0])
-        takes_value = [option for option in options if re.match(r"(-\w, )?--[\w-]+ [A-Z\[{]", option)]
-        if command == "pick":
-            takes_value = [one for one in takes_value if re.match("--(data|out|int8-bound)", one)]  # others form groups
-        for option in takes_value:
-            assert re.search(r"\((default: .+|required)\)", " ".join(option.split())), (command, option)
-
-
-def test_help_imports_nothing_heavy(place):
-    heavy = ("torch", "mlflow", "optuna", "rich", "pydantic")
-    code = f"import sys, kdsearch.cli.parser as p; p.build_parser(); print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_version(shell):

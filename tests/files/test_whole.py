@@ -102,6 +102,7 @@ def test_leftovers_of_killed_processes_go_after_a_day_and_what_is_in_use_stays(t
 
 def test_missing_folder_has_no_leftovers(tmp_path):
     remove_leftovers(tmp_path / "absent", now=time.time())
+    assert list(tmp_path.iterdir()) == [], "it is not made either"
 
 
 def test_folder_has_the_rights_of_any_new_folder_and_the_process_keeps_its_umask(tmp_path, monkeypatch):
