@@ -39,7 +39,7 @@ def write_front_image(path: Path, study: StudyConfig, *, students: Sequence[Stud
         axes.scatter(teacher.params, 100 * teacher.dice, s=260, marker="*", color=TEACHER, zorder=4)
         _label(axes, teacher, name="teacher")
         drawn.append(teacher)
-    for scores, below in _placed([student.scores for student in best], decades=_decades(drawn)):
+    for scores, below in _placed([student.scores for student in best], teacher, decades=_decades(drawn)):
         _label(axes, scores, below=below)
     _finish(axes, study.name, empty=not drawn)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
@@ -56,12 +56,17 @@ def _decades(drawn: Sequence[Scores]) -> float:
     return max(sizes, default=0.0) - min(sizes, default=0.0)
 
 
-def _placed(best: Sequence[Scores], *, decades: float) -> list[tuple[Scores, bool]]:
-    """Whether each label goes below its star, because it would cover the previous label above."""
+def _placed(best: Sequence[Scores], teacher: Scores | None, *, decades: float) -> list[tuple[Scores, bool]]:
+    """Whether each label goes below its star, because it would cover the teacher's or the previous label above."""
+
+    def is_near(one: Scores, other: Scores) -> bool:
+        return abs(math.log10(one.params / other.params)) < LABEL_WIDTH * decades
+
     found: list[tuple[Scores, bool]] = []
     for scores in best:
-        near = bool(found) and math.log10(scores.params / found[-1][0].params) < LABEL_WIDTH * decades
-        found.append((scores, near and not found[-1][1]))
+        covers_last = bool(found) and is_near(scores, found[-1][0]) and not found[-1][1]
+        covers_teacher = teacher is not None and bool(teacher.params) and is_near(scores, teacher)
+        found.append((scores, covers_last or covers_teacher))
     return found
 
 
