@@ -13,7 +13,7 @@ import torch
 
 from kdsearch.campaign.events import DATABASE_AWAY, JobStarted, Resumed, Waiting
 from kdsearch.campaign.lease import Lease
-from kdsearch.campaign.storage import STORAGE_ERRORS, heals
+from kdsearch.campaign.storage import STORAGE_ERRORS, is_transient
 from kdsearch.config.networks import StudentSpec
 from kdsearch.config.study import StudyConfig
 from kdsearch.distill.batches import choose_device
@@ -108,7 +108,7 @@ class Campaign:
                 written = write()
             except (*STORAGE_ERRORS, OSError) as error:
                 gone = time.monotonic() - began
-                if gone > gives_up_after_s or not heals(error, self._storage):
+                if gone > gives_up_after_s or not is_transient(error, self._storage):
                     raise self._stopped(error, waited_s=gone if waited else None) from error
                 waited = True
                 yield Waiting(reason=_first_line(error), what=what)

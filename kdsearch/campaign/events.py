@@ -41,7 +41,7 @@ class DataReady:
     @property
     def lesions(self) -> int:
         """Number of validation images with a lesion, on which students are compared."""
-        lesion, splits = self.materials.dataset.has_lesion, self.materials.splits
+        lesion, splits = self.materials.dataset.has_foreground, self.materials.splits
         return sum(bool(lesion[position]) for position in splits.validation)
 
 

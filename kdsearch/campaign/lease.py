@@ -16,7 +16,7 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from kdsearch.campaign.storage import explained, patience
+from kdsearch.campaign.storage import connect_options, storage_errors
 from kdsearch.errors import SearchError
 from kdsearch.files.digests import digest
 
@@ -63,8 +63,8 @@ class Lease:
         self._renewing = threading.Thread(target=self._keep_renewing, daemon=True, name="kdsearch lease")
 
     def __enter__(self) -> Self:
-        with explained(self._study):
-            self._engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=patience(self._url))
+        with storage_errors(self._study):
+            self._engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=connect_options(self._url))
             _make_table(self._engine)
             other = self._take()
         if other:

@@ -17,9 +17,9 @@ from kdsearch.distill.materials import Materials
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import open_teacher, recipe_in
 from kdsearch.errors import EncoderError, KdsearchError, SearchError, first_line
+from kdsearch.files.atomic import names_in, remove
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import checkpoint_folder, expanded
-from kdsearch.files.whole import names_in, remove
 from kdsearch.trials.recipe import FILE
 from kdsearch.trials.record import TrialRecord
 
@@ -36,8 +36,8 @@ def read_images(study: StudyConfig, home: Path, *, stored: DataSummary | None = 
         check_tables(study.data)
     dataset = load_dataset(study.data, home, stored=None if stored is None else stored.fingerprint)
     splits = split(dataset, study.data.split, train_on_negatives=study.data.train_on_negatives)
-    search, has_lesion = study.search, dataset.has_lesion[list(splits.validation)]
-    if has_lesion.all() and ("specificity" in search.objectives or search.limits.min_specificity is not None):
+    search, has_foreground = study.search, dataset.has_foreground[list(splits.validation)]
+    if has_foreground.all() and ("specificity" in search.objectives or search.limits.min_specificity is not None):
         raise SearchError(
             "search: specificity needs negative validation images, but every one has a lesion; remove it from "
             "objectives and limits, or add negative images to data.sources"

@@ -58,13 +58,13 @@ REFUSED_AT_ONCE = (
 """Parts of messages without an error code, such as those of a refused connection, for which waiting does not help."""
 
 
-def heals(error: Exception, url: str) -> bool:
+def is_transient(error: Exception, url: str) -> bool:
     """Whether a failed write may succeed later, when a server is back or a disk has space again.
 
     Depends on the exception's class and the database's error code. ``url`` is the database's.
     """
     if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
-        return heals(error.__cause__, url)
+        return is_transient(error.__cause__, url)
     if isinstance(error, OSError):
         unknown = error.errno is None  # such as from an object store
         return unknown or isinstance(error, ConnectionError | BlockingIOError) or error.errno in HEALING_ERRNOS
@@ -83,22 +83,22 @@ def heals(error: Exception, url: str) -> bool:
     return not any(part in text for part in REFUSED_AT_ONCE)
 
 
-def make_place(url: str) -> None:
+def create_parent(url: str) -> None:
     """Creates the folder of a database file; raises OSError if it cannot."""
     path = sqlite_file(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def patience(url: str) -> dict[str, int]:
+def connect_options(url: str) -> dict[str, int]:
     """Connection settings that detect a lost PostgreSQL connection within seconds."""
     return {"connect_timeout": 10, "tcp_user_timeout": 20_000} if url.startswith("postgresql") else {}
 
 
 def open_storage(url: str) -> RDBStorage:
     """Opens the Optuna database at the URL; use it within ``explained``, which converts its errors."""
-    make_place(url)
-    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": patience(url)})
+    create_parent(url)
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": connect_options(url)})
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def quiet_optuna() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(study: str) -> Iterator[None]:
+def storage_errors(study: str) -> Iterator[None]:
     """Converts errors of an Optuna database to SearchError."""
     try:
         yield

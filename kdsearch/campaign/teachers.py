@@ -32,9 +32,9 @@ from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import store_teacher
 from kdsearch.errors import TeacherError
+from kdsearch.files.atomic import discard, lock_of
 from kdsearch.files.digests import digest
 from kdsearch.files.home import expanded
-from kdsearch.files.whole import discard, lock_of
 from kdsearch.trials.recipe import FILE
 from kdsearch.trials.record import EpochReport, describe_job, job_of_teacher
 from kdsearch.workers.dispatcher import Passed

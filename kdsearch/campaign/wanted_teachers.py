@@ -33,11 +33,11 @@ from kdsearch.distill.teacher_folder import (
     teacher_folder,
 )
 from kdsearch.errors import TeacherError
+from kdsearch.files.atomic import atomic_write
 from kdsearch.files.digests import digest, seed_of
 from kdsearch.files.home import expanded
-from kdsearch.files.whole import write_whole
 from kdsearch.measure.scores import dice_per_image, predict_classes
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, params_of
 from kdsearch.models.teacher import Ensemble, Teacher, resized
 
@@ -184,7 +184,7 @@ def _out_of_fold(
     found: dict[int, Tensor] = {}
     for network, positions in zip(networks, map(sorted, left_out), strict=True):
         part = images_at(images.dataset, tuple(positions), device)
-        logits = predict_logits(network.to(device), part.grey)
+        logits = predict_logits(network.to(device), part.gray)
         dice += dice_per_image(predict_classes(logits), (part.masks > 0).long()).tolist()
         found |= zip(positions, resized(logits, size).half().cpu(), strict=True)
     return OutOfFold(
@@ -202,8 +202,8 @@ def knows_all(wanted: WantedTeacher, home: Path) -> bool:
     if more is None:
         return True
     known = PredictedTeacher(load_file(path))
-    grey = torch.from_numpy(np.array(more.whole.images))
-    return None not in known.places(normalise(grey))
+    gray = torch.from_numpy(np.array(more.whole.images))
+    return None not in known.places(normalize(gray))
 
 
 def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> Callable[[], None]:
@@ -223,15 +223,15 @@ def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> Callab
         assert every is not None, "the study has unlabelled images"
         large.append(every.whole.images)
         small.append(images.unlabelled.whole.images)
-    grey = torch.from_numpy(np.concatenate([np.asarray(part) for part in large]))
+    gray = torch.from_numpy(np.concatenate([np.asarray(part) for part in large]))
     with torch.no_grad():
         logits = torch.cat(
             [
-                resized(network(normalise(part.to(device))), study.data.size).cpu()
-                for part in torch.split(grey, EVALUATION_BATCH)
+                resized(network(normalize(part.to(device))), study.data.size).cpu()
+                for part in torch.split(gray, EVALUATION_BATCH)
             ]
         )
     if trained.left_out(torch.device("cpu")) is not None:
         logits[torch.tensor(images.splits.train)] = trained.logits(torch.device("cpu")).float()
     known = PredictedTeacher.of_logits(np.concatenate([np.asarray(part) for part in small]), logits)
-    return partial(write_whole, str(wanted.folder(home) / KNOWN), save(known.state_dict()))
+    return partial(atomic_write, str(wanted.folder(home) / KNOWN), save(known.state_dict()))

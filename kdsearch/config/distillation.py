@@ -114,21 +114,35 @@ def _choices(value: Any) -> tuple[Any, ...]:
     return value.choice if isinstance(value, Choice) else (value,)
 
 
-class MseTerm(Section):
-    """Mean squared error."""
-
+class _Term(Section):
     path: Fixed[DistilledPath]
     """What is compared."""
-    loss: Fixed[Literal["mse"]]
-    """Mean squared error."""
+    loss: Fixed[Loss]
+
+
+class _MapsTerm(_Term):
+    stride: Stride | None = None
+    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
+
+
+class _AttentionTerm(_Term):
     stride: AttentionStride | None = None
     """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all strides that both
     networks have. Default: the encoders' outputs."""
+
+
+class _Weighted(Section):
     weight: Weight = 1.0
     """Weight of the term in the loss."""
     teacher_view: View = "weak"
     """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
+
+class MseTerm(_Weighted, _AttentionTerm):
+    """Mean squared error."""
+
+    loss: Fixed[Literal["mse"]]
+    """Mean squared error."""
     boundary: Boundary | None = None
     """How much more pixels near an outline count if logits are compared. Default: 0."""
 
@@ -139,20 +153,11 @@ class MseTerm(Section):
         return self
 
 
-class KldTerm(Section):
+class KldTerm(_Weighted, _AttentionTerm):
     """Kullback-Leibler divergence from the teacher's distribution."""
 
-    path: Fixed[DistilledPath]
-    """What is compared."""
     loss: Fixed[Literal["kld"]]
     """Kullback-Leibler divergence."""
-    stride: AttentionStride | None = None
-    """Image pixels per cell of the compared feature maps; ``every`` (for ``attention``) compares all strides that both
-    networks have. Default: the encoders' outputs."""
-    weight: Weight = 1.0
-    """Weight of the term in the loss."""
-    teacher_view: View = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     temperature: Temperature | None = None
     """Softens both distributions, on logits only. Default: 2."""
     boundary: Boundary | None = None
@@ -167,19 +172,13 @@ class KldTerm(Section):
         return self
 
 
-class CwdTerm(Section):
+class CwdTerm(_Weighted, _MapsTerm):
     """Channel-wise distillation: divergence of each channel's distribution over the image."""
 
     path: Fixed[Literal["logits", "hidden", "regressor"]]
     """What is compared. On a single channel of logits, it cannot teach the threshold."""
     loss: Fixed[Literal["cwd"]]
     """Channel-wise distillation (Shu et al. 2021)."""
-    stride: Stride | None = None
-    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
-    weight: Weight = 1.0
-    """Weight of the term in the loss."""
-    teacher_view: View = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     temperature: Temperature = DEFAULT_TEMPERATURE
     """Softens both distributions; the paper uses 4."""
 
@@ -189,62 +188,40 @@ class CwdTerm(Section):
         return self
 
 
-class PkdTerm(Section):
+class PkdTerm(_Weighted, _MapsTerm):
     """Pearson's correlation of each channel, over images and positions."""
 
     path: Fixed[Literal["hidden", "regressor"]]
     """What is compared."""
     loss: Fixed[Literal["pkd"]]
     """One minus the correlation (Cao et al. 2022)."""
-    stride: Stride | None = None
-    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
-    weight: Weight = 1.0
-    """Weight of the term in the loss."""
-    teacher_view: View = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
 
-class AffinityTerm(Section):
+class AffinityTerm(_Weighted, _MapsTerm):
     """Cosines between all pairs of positions; needs no equal channels."""
 
     path: Fixed[Literal["hidden"]]
     """What is compared."""
     loss: Fixed[Literal["affinity"]]
     """Squared difference of the cosines of pooled positions (Liu et al. 2019)."""
-    stride: Stride | None = None
-    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
-    weight: Weight = 1.0
-    """Weight of the term in the loss."""
-    teacher_view: View = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
 
-class RegionTerm(Section):
+class RegionTerm(_Weighted, _MapsTerm):
     """Cosine of each position to the mean of its class; needs no equal channels."""
 
     path: Fixed[Literal["hidden"]]
     """What is compared."""
     loss: Fixed[Literal["region"]]
     """Squared difference of the cosines to class prototypes (Wang et al. 2020)."""
-    stride: Stride | None = None
-    """Image pixels per cell of the compared feature maps. Default: the encoders' outputs."""
-    weight: Weight = 1.0
-    """Weight of the term in the loss."""
-    teacher_view: View = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
 
 
-class DmlTerm(Section):
+class DmlTerm(_Weighted, _Term):
     """The supervised loss with the teacher's probabilities instead of the mask."""
 
     path: Fixed[Literal["logits"]]
     """What is compared."""
     loss: Fixed[Literal["dml"]]
     """Cross-entropy and Dice against probabilities."""
-    weight: Weight = 1.0
-    """Weight of the term in the loss."""
-    teacher_view: View = "weak"
-    """``weak``: the teacher sees the student's geometry without its noise; ``same``: exactly the student's image."""
     boundary: Boundary | None = None
     """How much more pixels near an outline count. Default: 0."""
 

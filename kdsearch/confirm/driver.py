@@ -25,8 +25,8 @@ from kdsearch.data.native import native_masks
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
 from kdsearch.errors import SearchError
+from kdsearch.files.atomic import atomic_write, discard
 from kdsearch.files.home import storage_url, weights_path
-from kdsearch.files.whole import discard, write_whole
 from kdsearch.search.store import StudyStore, open_store
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.trials.record import EpochReport, describe_job
@@ -256,7 +256,7 @@ class FoldRuns:
         started, repeat = self._campaign, self._repeats[job.id]
         if self._plan.kind == "test":
             path = weights_path(started.home, started.study.name, job.id)
-            yield from started.write(partial(write_whole, str(path), trained.weights))
+            yield from started.write(partial(atomic_write, str(path), trained.weights))
         fold = self._prepared.folds[repeat.repetition][repeat.fold]
         scores = self._scorer.student(job.student, trained, fold)
         keep = partial(self._store.keep, repeat.arm.id, repeat.repetition, repeat.fold, scores, recipe=job.student)

@@ -47,7 +47,7 @@ class FoldScorer:
 
     def _with_native(self, network: torch.nn.Module, scores: Scores, fold: Splits) -> Scores:
         with _one_thread(), torch.inference_mode():
-            logits = predict_logits(network, images_at(self.dataset, fold.validation, CPU).grey)
+            logits = predict_logits(network, images_at(self.dataset, fold.validation, CPU).gray)
         masks = [self.masks[self.dataset.infos[position].id] for position in fold.validation]
         return dataclasses.replace(scores, native=measure_native(logits[:, 0].numpy(), masks))
 

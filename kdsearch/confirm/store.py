@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 from pydantic import TypeAdapter
 
-from kdsearch.campaign.storage import explained, open_storage
+from kdsearch.campaign.storage import open_storage, storage_errors
 from kdsearch.confirm.plan import Plan, Repeat, dump_plan, read_plan
 from kdsearch.data.dataset import Dataset, Splits, group_of
 from kdsearch.errors import SearchError
@@ -63,7 +63,7 @@ def describe_images(
 
 
 def _test_to_train(dataset: Dataset, fold: Splits) -> float:
-    scored, trained = (int(dataset.has_lesion[list(part)].sum()) for part in (fold.validation, fold.train))
+    scored, trained = (int(dataset.has_foreground[list(part)].sum()) for part in (fold.validation, fold.train))
     return scored / trained
 
 
@@ -198,7 +198,7 @@ SCHEMA = Schema(what="repeat", upgrades=())
 
 def sealed_plans(url: str, study: str, *, study_id: str, kind: Kind = "confirm") -> list[ConfirmStore]:
     """The study's sealed plans of this kind, latest last; raises SearchError if the database cannot be opened."""
-    with explained(study):
+    with storage_errors(study):
         return _sealed(open_storage(url), study, study_id=study_id, kind=kind)
 
 
@@ -210,7 +210,7 @@ def open_confirmation(url: str, study: str, *, study_id: str, kind: Kind = "conf
 
 def seal(url: str, study: str, plan: Plan, images: ScoredImages, *, study_id: str) -> ConfirmStore:
     """Stores the plan before training starts."""
-    with explained(study):
+    with storage_errors(study):
         storage = open_storage(url)
         number = len(_sealed(storage, study, study_id=study_id, kind=plan.kind)) + 1
         taken = set(optuna.get_all_study_names(storage))

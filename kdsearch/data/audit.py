@@ -15,15 +15,15 @@ from kdsearch.config.data import DataConfig, PhantomSource, source_name
 from kdsearch.data.dataset import ACROSS, ImageInfo, group_of
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.pixels import opened, read_grey
+from kdsearch.data.pixels import opened, read_gray
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
 
-COLOURED_FRACTION = 0.0005
+COLORED_FRACTION = 0.0005
 """Fraction of colored pixels above which an image is reported; fewer are JPEG artifacts."""
-COLOUR_STEP = 40
+COLOR_STEP = 40
 """A pixel is colored if its channels differ by more than this."""
 SPECK = 0.02
 """A part of a mask below this fraction of the lesion's area is a speck."""
@@ -54,7 +54,7 @@ class ImageLook:
     holes: int
     border: float
     """Fraction of the image's border that is in the mask."""
-    coloured: float
+    colored: float
     """Fraction of colored pixels."""
     transparent: float
     """Fraction of transparent pixels."""
@@ -90,18 +90,18 @@ def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
 
 def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
     try:
-        grey = read_grey(entry.image)
-        mask = np.zeros(grey.shape, dtype=np.bool_)
+        gray = read_gray(entry.image)
+        mask = np.zeros(gray.shape, dtype=np.bool_)
         for path in entry.masks:
-            mask |= masks.read(path, shape=(grey.shape[0], grey.shape[1])) > 0
+            mask |= masks.read(path, shape=(gray.shape[0], gray.shape[1])) > 0
     except DataError as error:
         raise DataError(f"{entry.image}: {error}") from error
-    mode, coloured, transparent = _colours(entry.image)
+    mode, colored, transparent = _colors(entry.image)
     parts, specks = _parts(mask)
     return ImageLook(
         info=info,
-        height=grey.shape[0],
-        width=grey.shape[1],
+        height=gray.shape[0],
+        width=gray.shape[1],
         mode=mode,
         mask_files=len(entry.masks),
         area=float(mask.mean()),
@@ -109,12 +109,12 @@ def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
         specks=specks,
         holes=_holes(mask),
         border=float(np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]]).mean()),
-        coloured=coloured,
+        colored=colored,
         transparent=transparent,
     )
 
 
-def _colours(path: Path) -> tuple[str, float, float]:
+def _colors(path: Path) -> tuple[str, float, float]:
     """Returns the file's mode and its fractions of colored and of transparent pixels."""
     with opened(path) as image:
         mode = image.mode
@@ -123,7 +123,7 @@ def _colours(path: Path) -> tuple[str, float, float]:
         pixels = np.asarray(image.convert("RGBA"), dtype=np.int16)
     opaque = pixels[..., 3] > 0
     spread = pixels[..., :3].max(axis=2) - pixels[..., :3].min(axis=2)
-    return mode, float(((spread > COLOUR_STEP) & opaque).mean()), float(1 - opaque.mean())
+    return mode, float(((spread > COLOR_STEP) & opaque).mean()), float(1 - opaque.mean())
 
 
 def _parts(mask: Mask) -> tuple[int, int]:
@@ -152,7 +152,7 @@ def findings(looks: Sequence[ImageLook]) -> tuple[Finding, ...]:
         ("masks in several files, which were merged", [look for look in looks if look.mask_files > 1]),
         (f"masks over {NEARLY_ALL:.0%} of the image", [look for look in looks if look.area > NEARLY_ALL]),
         (f"masks under {NEARLY_NOTHING:.1%} of the image", [look for look in looks if 0 < look.area < NEARLY_NOTHING]),
-        ("images with colored pixels, such as burned-in measurements", _by(looks, "coloured", COLOURED_FRACTION)),
+        ("images with colored pixels, such as burned-in measurements", _by(looks, "colored", COLORED_FRACTION)),
         ("images with transparent pixels, which are read as black", _by(looks, "transparent", 0.0)),
         ("negative images", [look for look in looks if not look.area]),
     )

@@ -38,10 +38,10 @@ from kdsearch.data.masks import refuse_defects
 from kdsearch.data.native import Reading, keep_reading, known_reading
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source, list_unlabelled
 from kdsearch.errors import DataError, KdsearchError, first_line
+from kdsearch.files.atomic import atomic_folder, lock_of, remove_leftovers
 from kdsearch.files.digests import FileDigests, digest
 from kdsearch.files.home import using_home
 from kdsearch.files.schema import Schema, unchanged
-from kdsearch.files.whole import lock_of, remove_leftovers, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def load_dataset(
 
     ``stored`` is the fingerprint of the images of existing trials. If an older release cached arrays of
     these files under it, commands that only read results open those. ``whites`` belong to a student that
-    is evaluated (see ``read_grey``). Default: each source's own.
+    is evaluated (see ``read_gray``). Default: each source's own.
     """
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     with using_home(home):
@@ -178,7 +178,7 @@ def _require_images(config: DataConfig, listings: list[Listing | None], gathered
 
 def _store(gathered: Gathered, folder: Path) -> None:
     """Writes the arrays; replaces a damaged folder."""
-    with whole_folder(folder, replace=True) as beside:
+    with atomic_folder(folder, replace=True) as beside:
         np.save(beside / "images.npy", np.stack(gathered.images))
         np.save(beside / "masks.npy", np.stack(gathered.masks))
         (beside / "infos.json").write_bytes(dump_infos(gathered.infos))
@@ -280,7 +280,7 @@ def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder
     if not places:
         raise DataError("data.unlabelled: no folder has a readable image")
     together = _together(gathered, set(places), shared=plain)
-    with whole_folder(folder, replace=True) as beside:
+    with atomic_folder(folder, replace=True) as beside:
         np.save(beside / "images.npy", np.stack([gathered.images[place] for place in places]))
         (beside / "infos.json").write_bytes(dump_infos(gathered.infos[place] for place in places))
         stamped = TOGETHER_SCHEMA.stamped({"together": [together[place] for place in places]})

@@ -52,7 +52,7 @@ class Dataset:
     """Files and images that were ignored or changed."""
 
     @property
-    def has_lesion(self) -> npt.NDArray[np.bool_]:
+    def has_foreground(self) -> npt.NDArray[np.bool_]:
         """N, true if the mask is not empty."""
         return np.asarray(self.masks.reshape(len(self.masks), -1).any(axis=1), dtype=np.bool_)
 

@@ -31,7 +31,7 @@ from kdsearch.data.pixels import (
     Pixels,
     one_pixel,
     orientation_of,
-    read_grey,
+    read_gray,
     resize_image,
     resize_mask,
     white_of,
@@ -120,9 +120,9 @@ def _distances(a: Bools, b: Bools) -> Floats:
 
 def _candidates(stack: Floats) -> Iterable[tuple[int, int, tuple[int, int]]]:
     """Finds pairs with a high circular cross-correlation at a small shift, and that shift (down, right)."""
-    centred = stack - stack.mean(axis=(1, 2), keepdims=True)
-    norms = np.sqrt(np.square(centred).sum(axis=(1, 2), keepdims=True))
-    spectra = fft.rfft2(centred / np.maximum(norms, 1e-6))
+    centered = stack - stack.mean(axis=(1, 2), keepdims=True)
+    norms = np.sqrt(np.square(centered).sum(axis=(1, 2), keepdims=True))
+    spectra = fft.rfft2(centered / np.maximum(norms, 1e-6))
     around = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
     for index in range(len(stack) - 1):
         correlations = fft.irfft2(spectra[index + 1 :] * np.conj(spectra[index]), s=stack.shape[1:])
@@ -256,7 +256,7 @@ def _decode(
     """Reads image and mask at their original resolution; adds an unreadable file to the defects and returns None."""
     path = entry.image
     try:
-        image = read_grey(path, whites=whites)
+        image = read_gray(path, whites=whites)
         mask = np.zeros_like(image)
         for path in entry.masks:
             mask |= masks.read(path, shape=(image.shape[0], image.shape[1]))

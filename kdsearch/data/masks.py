@@ -11,10 +11,10 @@ import numpy as np
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.layout import Defect
-from kdsearch.data.pixels import AmbiguousError, Pixels, decoded, is_deep, opaque, to_grey
+from kdsearch.data.pixels import AmbiguousError, Pixels, decoded, is_deep, opaque, to_gray
 from kdsearch.errors import DataError
 
-COLOUR_STEP = 40
+COLOR_STEP = 40
 """Colors of equal brightness are different if a channel differs by more than this; less is rounding."""
 CLASSES = 32
 """Masks with more values than this do not hold class numbers."""
@@ -44,15 +44,15 @@ class SourceMasks:
 
         Raises DataError if the file cannot be decoded, is not binary, or is not of size ``shape`` (H, W).
         """
-        grey = _mask_values(path)
-        if grey.shape != shape:
-            raise DataError(f"mask is {grey.shape[1]}×{grey.shape[0]} pixels, but its image is {shape[1]}×{shape[0]}")
-        values = [int(value) for value in np.unique(grey)]
+        gray = _mask_values(path)
+        if gray.shape != shape:
+            raise DataError(f"mask is {gray.shape[1]}×{gray.shape[0]} pixels, but its image is {shape[1]}×{shape[0]}")
+        values = [int(value) for value in np.unique(gray)]
         if len(values) > 2:
             raise DataError(_too_many(values, path))
         self._note(values, path)
         background = values[0] if len(values) == 2 or self._is_background(values[0]) else -1
-        return np.where(grey > background, np.uint8(255), np.uint8(0))
+        return np.where(gray > background, np.uint8(255), np.uint8(0))
 
     def require_one_coding(self, source: str) -> None:
         """Raises DataError if a value is background in one mask and lesion in another."""
@@ -97,22 +97,22 @@ class SourceMasks:
 def _mask_values(path: Path) -> Pixels:
     """Reads H×W gray values; raises DataError if two colors would become one."""
     image = decoded(path)
-    grey = np.asarray(to_grey(image))
+    gray = np.asarray(to_gray(image))
     if not is_deep(image) and image.mode not in ("1", "L"):
-        _require_distinct(np.asarray(opaque(image)), grey)
-    return grey
+        _require_distinct(np.asarray(opaque(image)), gray)
+    return gray
 
 
-def _require_distinct(colours: Pixels, grey: Pixels) -> None:
+def _require_distinct(colors: Pixels, gray: Pixels) -> None:
     """Raises AmbiguousError if a seemingly binary mask has different colors with the same gray value."""
-    if (colours == colours[..., :1]).all():
+    if (colors == colors[..., :1]).all():
         return
-    values = np.unique(grey)
+    values = np.unique(gray)
     if len(values) > 2:
         return
     for value in values:
-        here = colours[grey == value].astype(np.int16)
-        if (here.max(axis=0) - here.min(axis=0)).max() > COLOUR_STEP:
+        here = colors[gray == value].astype(np.int16)
+        if (here.max(axis=0) - here.min(axis=0)).max() > COLOR_STEP:
             raise AmbiguousError(
                 f"mask has two colors of the same brightness ({value} of 255), such as red and green; save it in black "
                 "and white"

@@ -16,11 +16,11 @@ from kdsearch.config.data import DataConfig, PhantomSource, source_name
 from kdsearch.data.layout import Remark
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.phantom import simulate
-from kdsearch.data.pixels import Pixels, read_grey, white_of
+from kdsearch.data.pixels import Pixels, read_gray, white_of
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError, KdsearchError
+from kdsearch.files.atomic import atomic_write
 from kdsearch.files.schema import Schema, unchanged
-from kdsearch.files.whole import write_whole
 
 SCHEMA = Schema(what="reading of images", upgrades=(unchanged,))
 
@@ -59,7 +59,7 @@ _READING = TypeAdapter(Reading)
 
 def keep_reading(home: Path, files: str, reading: Reading) -> None:
     """Stores the reading of the files with this fingerprint; raises OSError."""
-    write_whole(str(_place(home, files)), json.dumps(SCHEMA.stamped(asdict(reading)), indent=1).encode())
+    atomic_write(str(_place(home, files)), json.dumps(SCHEMA.stamped(asdict(reading)), indent=1).encode())
 
 
 def known_reading(home: Path, files: str) -> Reading | None:
@@ -85,7 +85,7 @@ class NativeImage:
 
     id: str
     """As in ``ImageInfo``."""
-    grey: Pixels
+    gray: Pixels
     """H×W gray values 0-255."""
     mask: Pixels
     """H×W, 255 inside a lesion."""
@@ -137,7 +137,7 @@ def native_images(
                     phantom = simulate(index, seed=source.seed)
                     tolerance = _tolerance_px(phantom.mask, spacing_mm=None, tolerance_mm=config.tolerance_mm)
                     yield NativeImage(
-                        id=f"{name}/{index:05d}", grey=phantom.image, mask=phantom.mask, tolerance_px=tolerance
+                        id=f"{name}/{index:05d}", gray=phantom.image, mask=phantom.mask, tolerance_px=tolerance
                     )
             continue
         entries = list_source(source).entries
@@ -150,14 +150,14 @@ def native_images(
             if f"{name}/{entry.id}" not in wanted:
                 continue
             try:
-                grey = read_grey(entry.image, whites=own)
-                mask = np.zeros_like(grey)
+                gray = read_gray(entry.image, whites=own)
+                mask = np.zeros_like(gray)
                 for path in entry.masks:
-                    mask |= masks.read(path, shape=(grey.shape[0], grey.shape[1]))
+                    mask |= masks.read(path, shape=(gray.shape[0], gray.shape[1]))
             except DataError as error:
                 raise DataError(f"{entry.image}: {error}") from error
             tolerance = _tolerance_px(mask, spacing_mm=source.spacing_mm, tolerance_mm=config.tolerance_mm)
-            yield NativeImage(id=f"{name}/{entry.id}", grey=grey, mask=mask, tolerance_px=tolerance)
+            yield NativeImage(id=f"{name}/{entry.id}", gray=gray, mask=mask, tolerance_px=tolerance)
 
 
 def _tolerance_px(mask: Pixels, *, spacing_mm: float | None, tolerance_mm: float) -> float:

@@ -63,7 +63,7 @@ def _layers(label: Label, rng: np.random.Generator) -> Anatomy:
 
 
 def _add_fat_lobule(anatomy: Anatomy, rng: np.random.Generator) -> None:
-    inside = _blob(rng, centre=rng.uniform((25, 0), (150, SIZE)), radii=rng.uniform((6, 12), (16, 34)), roughness=0.08)
+    inside = _blob(rng, center=rng.uniform((25, 0), (150, SIZE)), radii=rng.uniform((6, 12), (16, 34)), roughness=0.08)
     anatomy.echo[inside] *= _amplitude(rng.uniform(-7, -3))
     rim = ndimage.binary_dilation(inside, iterations=2) & ~inside
     anatomy.echo[rim] *= _amplitude(rng.uniform(1, 5))
@@ -82,7 +82,7 @@ def _add_cyst(anatomy: Anatomy, rng: np.random.Generator) -> None:
     radius = rng.uniform(4, 11)
     inside = _blob(
         rng,
-        centre=rng.uniform((30, 8), (160, SIZE - 8)),
+        center=rng.uniform((30, 8), (160, SIZE - 8)),
         radii=(radius, radius * rng.uniform(0.9, 1.3)),
         roughness=0.03,
     )
@@ -94,7 +94,7 @@ def _add_benign(anatomy: Anatomy, rng: np.random.Generator) -> None:
     """Adds a smooth lesion that is wider than tall, with enhancement behind it."""
     tall = rng.uniform(13, 30)
     wide = tall * rng.uniform(1.2, 2.0)
-    inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.06)
+    inside = _blob(rng, center=_lesion_center(rng, tall, wide), radii=(tall, wide), roughness=0.06)
     _fill(anatomy, inside, contrast_db=rng.uniform(-24, -6), rng=rng)
     anatomy.attenuation[inside] = -TISSUE_ATTENUATION * rng.uniform(0.0, 5.0)
 
@@ -103,7 +103,7 @@ def _add_malignant(anatomy: Anatomy, rng: np.random.Generator) -> None:
     """Adds an irregular lesion that is taller than wide, with a shadow behind it."""
     wide = rng.uniform(13, 30)
     tall = wide * rng.uniform(1.0, 1.6)
-    inside = _blob(rng, centre=_lesion_centre(rng, tall, wide), radii=(tall, wide), roughness=0.13, spicules=True)
+    inside = _blob(rng, center=_lesion_center(rng, tall, wide), radii=(tall, wide), roughness=0.13, spicules=True)
     _fill(anatomy, inside, contrast_db=rng.uniform(-23, -5), rng=rng)
     anatomy.attenuation[inside] = TISSUE_ATTENUATION * rng.uniform(2, 16)
 
@@ -118,27 +118,27 @@ def _fill(anatomy: Anatomy, inside: Region, *, contrast_db: float, rng: np.rando
     anatomy.lesion = inside
 
 
-def _lesion_centre(rng: np.random.Generator, tall: float, wide: float) -> npt.NDArray[np.float64]:
+def _lesion_center(rng: np.random.Generator, tall: float, wide: float) -> npt.NDArray[np.float64]:
     margin = np.array([tall + 4, wide * 0.8])
-    centre: npt.NDArray[np.float64] = rng.uniform(np.array([30.0, 0.0]) + margin, np.array([178.0, SIZE]) - margin)
-    return centre
+    center: npt.NDArray[np.float64] = rng.uniform(np.array([30.0, 0.0]) + margin, np.array([178.0, SIZE]) - margin)
+    return center
 
 
 def _blob(
     rng: np.random.Generator,
     *,
-    centre: npt.NDArray[np.float64],
+    center: npt.NDArray[np.float64],
     radii: tuple[float, float] | npt.NDArray[np.float64],
     roughness: float,
     spicules: bool = False,
 ) -> Region:
     """Draws an ellipse with an irregular outline; ``radii`` are (tall, wide), ``roughness`` is relative to them."""
     reach = 1.7 * max(radii)
-    top, left = (max(0, int(middle - reach)) for middle in centre)
-    bottom, right_end = (max(0, min(SIZE, int(middle + reach) + 1)) for middle in centre)
+    top, left = (max(0, int(middle - reach)) for middle in center)
+    bottom, right_end = (max(0, min(SIZE, int(middle + reach) + 1)) for middle in center)
     rows, columns = np.mgrid[top:bottom, left:right_end].astype(np.float32)
     tilt = rng.uniform(-0.3, 0.3)
-    down, right = rows - centre[0], columns - centre[1]
+    down, right = rows - center[0], columns - center[1]
     down, right = down * np.cos(tilt) - right * np.sin(tilt), down * np.sin(tilt) + right * np.cos(tilt)
     limit = _outline(rng, roughness=roughness, orders=np.arange(2, 13 if spicules else 6))
     angle = np.arctan2(down / radii[0], right / radii[1])
@@ -206,8 +206,8 @@ def log_compress(detected: Map, *, gain_db: float, noise_db: float, rng: np.rand
     top = np.percentile(detected, 99)
     floor = top * 10 ** (noise_db / 20) * np.abs(rng.standard_normal(detected.shape, dtype=np.float32))
     decibels = 20 * np.log10((detected + floor) / top + 1e-6) + gain_db
-    grey: npt.NDArray[np.uint8] = np.clip(255 * (decibels / DYNAMIC_RANGE_DB + 1), 0, 255).round().astype(np.uint8)
-    return grey
+    gray: npt.NDArray[np.uint8] = np.clip(255 * (decibels / DYNAMIC_RANGE_DB + 1), 0, 255).round().astype(np.uint8)
+    return gray
 
 
 def _lateral_beam(scatterers: Map) -> Map:

@@ -45,21 +45,21 @@ def opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def read_grey(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
+def read_gray(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
     """Reads an image as H×W gray values 0-255; transparency becomes black.
 
     Images of more than 8 bits are scaled: the smallest of ``whites`` that is at least the brightest pixel
     becomes 255. Default: the smallest usual bit depth. Raises DataError if the file cannot be decoded or
     has negative values.
     """
-    return np.asarray(to_grey(decoded(path), whites))
+    return np.asarray(to_gray(decoded(path), whites))
 
 
-def grey_of(image: Image.Image, *, whites: Sequence[float] = ()) -> Pixels:
-    """Converts an opened image as ``read_grey`` does; raises DataError if it cannot be decoded."""
+def gray_of(image: Image.Image, *, whites: Sequence[float] = ()) -> Pixels:
+    """Converts an opened image as ``read_gray`` does; raises DataError if it cannot be decoded."""
     try:
         image.load()
-        return np.asarray(to_grey(image, whites))
+        return np.asarray(to_gray(image, whites))
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
 
@@ -159,8 +159,8 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def to_grey(image: Image.Image, whites: Sequence[float] = ()) -> Image.Image:
-    """Converts a decoded image as ``read_grey`` does; raises AmbiguousError for negative values."""
+def to_gray(image: Image.Image, whites: Sequence[float] = ()) -> Image.Image:
+    """Converts a decoded image as ``read_gray`` does; raises AmbiguousError for negative values."""
     if is_deep(image):
         deep = _deep_values(image)
         white = _white(deep, whites, fractions=image.mode == "F")

@@ -158,7 +158,7 @@ def _array(path: Path) -> Numbers:
     with Image.open(path) as image:
         if image.mode in ("1", "L", "I", "I;16", "F"):
             return np.asarray(image)
-        colours = np.asarray(image.convert("RGB"))
-    if not (colours == colours[..., :1]).all():
+        colors = np.asarray(image.convert("RGB"))
+    if not (colors == colors[..., :1]).all():
         raise ValueError("it is a color image; write gray values")
-    return np.asarray(colours[..., 0])
+    return np.asarray(colors[..., 0])

@@ -24,30 +24,30 @@ def split(dataset: Dataset, config: SplitConfig, *, train_on_negatives: bool) ->
     If the groups are so few or unequal that a part gets no lesion, each part first gets one group with a lesion.
     """
     shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}
-    every, has_lesion = range(len(dataset.infos)), dataset.has_lesion
+    every, has_foreground = range(len(dataset.infos)), dataset.has_foreground
     parts = share_out(dataset, every, shares, seed=config.seed)
-    if not all(has_lesion[positions].any() for positions in parts.values()):
-        first = _first_groups(dataset, has_lesion, shares, seed=config.seed)
+    if not all(has_foreground[positions].any() for positions in parts.values()):
+        first = _first_groups(dataset, has_foreground, shares, seed=config.seed)
         parts = share_out(dataset, every, shares, seed=config.seed, first=first)
     if not train_on_negatives:
-        parts["train"] = [position for position in parts["train"] if has_lesion[position]]
+        parts["train"] = [position for position in parts["train"] if has_foreground[position]]
     return splits_of(dataset, **parts)
 
 
 def _first_groups(
-    dataset: Dataset, has_lesion: npt.NDArray[np.bool_], shares: Mapping[str, float], *, seed: int
+    dataset: Dataset, has_foreground: npt.NDArray[np.bool_], shares: Mapping[str, float], *, seed: int
 ) -> dict[str, str]:
     """Assigns one group with a lesion to each part: the remaining group closest in size to the part's share.
 
     The smallest part chooses first. Raises DataError if there are fewer such groups than parts.
     """
-    if not has_lesion.any():
+    if not has_foreground.any():
         raise DataError(
-            f"data.sources: none of the {len(has_lesion)} masks has a lesion; are these files masks, with the lesion "
-            "brighter than the background?"
+            f"data.sources: none of the {len(has_foreground)} masks has a lesion; are these files masks, with the "
+            "lesion brighter than the background?"
         )
     sizes = Counter(group_of(info) for info in dataset.infos)
-    held = {group_of(dataset.infos[int(position)]) for position in np.flatnonzero(has_lesion)}
+    held = {group_of(dataset.infos[int(position)]) for position in np.flatnonzero(has_foreground)}
     if len(held) < len(shares):
         raise DataError(_too_few(dataset, sizes, held, parts=len(shares)))
     first: dict[str, str] = {}
@@ -161,8 +161,8 @@ def development_images(dataset: Dataset, splits: Splits) -> tuple[int, ...]:
 
 def all_but_locked(dataset: Dataset, splits: Splits, *, train_on_negatives: bool) -> Splits:
     """Makes a split that validates on the locked test images and trains on all others."""
-    every, has_lesion = development_images(dataset, splits), dataset.has_lesion
-    train = [place for place in every if train_on_negatives or has_lesion[place]]
+    every, has_foreground = development_images(dataset, splits), dataset.has_foreground
+    train = [place for place in every if train_on_negatives or has_foreground[place]]
     return splits_of(dataset, train=train, validation=splits.test, test=())
 
 
@@ -184,10 +184,10 @@ def training_folds(dataset: Dataset, splits: Splits, *, count: int) -> tuple[Spl
     """
     names = [str(number) for number in range(1, count + 1)]
     parts = share_out(dataset, splits.train, dict.fromkeys(names, 1 / count), seed=0)
-    found, has_lesion = [], dataset.has_lesion
+    found, has_foreground = [], dataset.has_foreground
     for part in parts.values():
         train = sorted(set(splits.train) - set(part))
-        if not part or not any(has_lesion[place] for place in train):
+        if not part or not any(has_foreground[place] for place in train):
             raise DataError(
                 f"teacher.ensemble: {len(splits.train)} training images are too few for {count} members that differ by "
                 "folds; use fewer members, or ensemble_by: seeds"
@@ -215,14 +215,14 @@ def folds_by_source(dataset: Dataset, splits: Splits, *, train_on_negatives: boo
 def _splits(
     dataset: Dataset, splits: Splits, parts: dict[str, list[int]], *, train_on_negatives: bool
 ) -> tuple[Splits, ...]:
-    has_lesion, every = dataset.has_lesion, development_images(dataset, splits)
+    has_foreground, every = dataset.has_foreground, development_images(dataset, splits)
     found = []
     for name, fold in parts.items():
         groups = {group_of(dataset.infos[position]) for position in fold}
         others: Iterable[int] = (place for place in every if group_of(dataset.infos[place]) not in groups)
-        train = [place for place in others if train_on_negatives or has_lesion[place]]
+        train = [place for place in others if train_on_negatives or has_foreground[place]]
         for what, positions in (("validation", fold), ("training", train)):
-            if not any(has_lesion[place] for place in positions):
+            if not any(has_foreground[place] for place in positions):
                 raise DataError(
                     f"confirm: fold {name} of {len(parts)} has no {what} image with a lesion; lower confirm.folds, or "
                     "add images"

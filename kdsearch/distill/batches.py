@@ -14,14 +14,14 @@ from kdsearch.config.study import Device
 from kdsearch.config.training import AugmentationSpec
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
 from kdsearch.errors import KdsearchError
-from kdsearch.models.contract import GREY_MEAN, GREY_STD
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """Some images of a data set, on a device."""
 
-    grey: Tensor
+    gray: Tensor
     """N×H×W uint8."""
     masks: Tensor
     """N×H×W uint8, 255 inside a lesion."""
@@ -29,19 +29,19 @@ class Images:
     """The source of each image."""
 
     def __len__(self) -> int:
-        return len(self.grey)
+        return len(self.gray)
 
     @property
     def size(self) -> int:
         """Height and width in pixels."""
-        return int(self.grey.shape[-1])
+        return int(self.gray.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnlabelledGrey:
+class UnlabelledGray:
     """Images without masks, on a device."""
 
-    grey: Tensor
+    gray: Tensor
     """N×H×W uint8."""
     fraction: float
     """Fraction of each batch that is drawn from these images, from 0 to 1."""
@@ -57,7 +57,7 @@ class TrainingData:
     validation: Images
     teacher_logits: Tensor | None = None
     """N×C×H×W for the training images, in half precision; None if no term needs them."""
-    unlabelled: UnlabelledGrey | None = None
+    unlabelled: UnlabelledGray | None = None
     """Images for which the teacher's prediction is the only target; None if there are none."""
     left_out: Tensor | None = None
     """N: the ensemble member that was not trained on each image; None if there are no such members or no term needs
@@ -66,7 +66,7 @@ class TrainingData:
     @property
     def device(self) -> torch.device:
         """The device that holds the images."""
-        return self.train.grey.device
+        return self.train.gray.device
 
 
 def training_data(
@@ -75,8 +75,8 @@ def training_data(
     """Loads the training, validation and unlabelled images, but never the test images, onto the device."""
     more = None
     if unlabelled is not None:
-        grey = torch.from_numpy(unlabelled.whole.images[np.asarray(unlabelled.positions)]).to(device)
-        more = UnlabelledGrey(grey=grey, fraction=unlabelled.fraction)
+        gray = torch.from_numpy(unlabelled.whole.images[np.asarray(unlabelled.positions)]).to(device)
+        more = UnlabelledGray(gray=gray, fraction=unlabelled.fraction)
     return TrainingData(
         train=images_at(dataset, splits.train, device),
         validation=images_at(dataset, splits.validation, device),
@@ -88,7 +88,7 @@ def images_at(dataset: Dataset, positions: tuple[int, ...], device: torch.device
     """Loads the images at these positions of the data set onto the device."""
     chosen = np.asarray(positions)
     return Images(
-        grey=torch.from_numpy(dataset.images[chosen]).to(device),
+        gray=torch.from_numpy(dataset.images[chosen]).to(device),
         masks=torch.from_numpy(dataset.masks[chosen]).to(device),
         sources=tuple(dataset.infos[position].source for position in positions),
     )
@@ -162,8 +162,8 @@ def strong_view(
     weak = warped[:, :1]
     strong = _add_noise(weak, spec, generator)
     return Batch(
-        image=(strong - GREY_MEAN) / GREY_STD,
-        weak=(weak - GREY_MEAN) / GREY_STD,
+        image=(strong - GRAY_MEAN) / GRAY_STD,
+        weak=(weak - GRAY_MEAN) / GRAY_STD,
         target=(warped[:, 1] > 0.5).long(),
         teacher_logits=None if logits is None else warped[:, 2:],
     )
@@ -191,13 +191,13 @@ def warp(maps: Tensor, theta: Tensor) -> Tensor:
     return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _add_noise(grey: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
+def _add_noise(gray: Tensor, spec: AugmentationSpec, generator: torch.Generator) -> Tensor:
     device = generator.device
-    share = torch.rand(len(grey), 2, 1, 1, 1, generator=generator, device=device)
+    share = torch.rand(len(gray), 2, 1, 1, 1, generator=generator, device=device)
     if spec.noise:
-        noise = torch.randn(grey.shape, generator=generator, device=device)
-        grey = (grey + (noise * share[:, 0] * spec.noise).to(grey.device)).clamp(0, 1)
+        noise = torch.randn(gray.shape, generator=generator, device=device)
+        gray = (gray + (noise * share[:, 0] * spec.noise).to(gray.device)).clamp(0, 1)
     if spec.dropout:
-        kept = torch.rand(grey.shape, generator=generator, device=device) >= share[:, 1] * spec.dropout
-        grey = grey * kept.to(grey.device)
-    return grey
+        kept = torch.rand(gray.shape, generator=generator, device=device) >= share[:, 1] * spec.dropout
+        gray = gray * kept.to(gray.device)
+    return gray

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.config.training import TrainingSpec
-from kdsearch.distill.optimisation import Slow, averaged, build_optimizer, build_schedule
+from kdsearch.distill.optimization import Slow, averaged, build_optimizer, build_schedule
 from kdsearch.distill.result import CheckpointAway
+from kdsearch.files.atomic import atomic_write, read_whole
 from kdsearch.files.digests import digest
-from kdsearch.files.whole import read_whole, write_whole
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
 
 SEAL_BYTES = 4 + 16
@@ -176,7 +176,7 @@ class Checkpoint:
             return
         body = state.dump()
         try:
-            write_whole(self._url, zlib.crc32(body).to_bytes(4) + self._subject + body)
+            atomic_write(self._url, zlib.crc32(body).to_bytes(4) + self._subject + body)
             self.failure = ""
         except OSError as error:
             self.failure = f"no checkpoint: {error.strerror or error}"

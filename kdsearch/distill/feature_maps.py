@@ -67,7 +67,7 @@ class HiddenMaps:
     def _maps(self, images: Tensor) -> Tensor:
         return maps_at(self._teacher.features(images), self._stride, side=images.shape[-1]).float()
 
-    def standardised(self, images: Tensor) -> Tensor:
+    def standardized(self, images: Tensor) -> Tensor:
         """Returns the maps with mean 0 and standard deviation 1 in each channel."""
         return (self(images) - self.mean) / self.std
 

@@ -17,13 +17,13 @@ from kdsearch.distill import losses
 from kdsearch.distill.batches import Batch, Images, TrainingData, strong_view
 from kdsearch.distill.checkpoint import Checkpoint, TrainingState
 from kdsearch.distill.objective import Objective
-from kdsearch.distill.optimisation import Gradients, Slow
+from kdsearch.distill.optimization import Gradients, Slow
 from kdsearch.distill.result import Kept, OutOfMemory, TrainingFailed
 from kdsearch.errors import first_line
 from kdsearch.files.digests import seed_of
 from kdsearch.measure.counts import count, count_by_tools
 from kdsearch.measure.scores import assemble, dice_per_image, predict_classes
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.trials.record import EpochReport
 from kdsearch.trials.scores import Cost, Scores
 
@@ -146,8 +146,8 @@ def _unlabelled_parts(
         return
     each = more.fraction / (1 - more.fraction)
     counts = [max(1, round(len(chosen) * each)) for chosen in labelled]
-    rounds = math.ceil(sum(counts) / len(more.grey))
-    order = torch.cat([torch.randperm(len(more.grey), generator=generator) for _ in range(rounds)])
+    rounds = math.ceil(sum(counts) / len(more.gray))
+    order = torch.cat([torch.randperm(len(more.gray), generator=generator) for _ in range(rounds)])
     yield from torch.split(order[: sum(counts)], counts)
 
 
@@ -156,7 +156,7 @@ def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator
     chosen = chosen.to(data.device)
     logits = None if data.teacher_logits is None else data.teacher_logits[chosen]
     batch = strong_view(
-        data.train.grey[chosen], data.train.masks[chosen], logits, spec=spec.augmentation, generator=generator
+        data.train.gray[chosen], data.train.masks[chosen], logits, spec=spec.augmentation, generator=generator
     )
     return batch if data.left_out is None else dataclasses.replace(batch, left_out=data.left_out[chosen])
 
@@ -167,19 +167,19 @@ def with_unlabelled(
     """Appends the chosen unlabelled images to the batch, with their own random augmentation."""
     assert data.unlabelled is not None, "the data has unlabelled images to choose from"
     chosen = chosen.to(data.device)
-    grey, logits = data.unlabelled.grey[chosen], None
+    gray, logits = data.unlabelled.gray[chosen], None
     if batch.teacher_logits is not None:
         assert data.unlabelled.teacher_logits is not None, "both parts have teacher logits"
         logits = data.unlabelled.teacher_logits[chosen]
-    more = strong_view(grey, torch.zeros_like(grey), logits, spec=spec.augmentation, generator=generator)
+    more = strong_view(gray, torch.zeros_like(gray), logits, spec=spec.augmentation, generator=generator)
     return batch.followed_by(more)
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, grey: Tensor) -> Tensor:
+def predict_logits(model: nn.Module, gray: Tensor) -> Tensor:
     """Predicts logits N×C×H×W for gray images N×H×W, in evaluation mode."""
     model.eval()
-    parts = [model(normalise(part)) for part in torch.split(grey, EVALUATION_BATCH)]
+    parts = [model(normalize(part)) for part in torch.split(gray, EVALUATION_BATCH)]
     return torch.cat(parts).float()
 
 
@@ -204,7 +204,7 @@ def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
 
 
 def _judged(report: EpochReport, model: nn.Module, images: Images, spec: TrainingSpec) -> EpochReport:
-    logits = predict_logits(model, images.grey)
+    logits = predict_logits(model, images.gray)
     target = (images.masks > 0).long()
     return dataclasses.replace(
         report,
@@ -232,7 +232,7 @@ def score(network: nn.Module, images: Images, fitted: Fitted, *, params: int | N
 
     Pass ``params`` for a network that cannot be counted; its multiply-adds are then unknown.
     """
-    predicted = predict_classes(predict_logits(network, images.grey)).cpu()
+    predicted = predict_classes(predict_logits(network, images.gray)).cpu()
     network.cpu()
     cost = count(network, size=images.size) if params is None else Cost(params=params, macs=0)
     return assemble(

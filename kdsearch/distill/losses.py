@@ -105,7 +105,7 @@ def maps_pkd(student: Tensor, teacher: Tensor) -> Tensor:
 
     Equals half the mean squared difference of standardized maps (Cao et al. 2022, PKD, equations 2 and 5).
     """
-    return functional.mse_loss(standardised(student), standardised(teacher)) / 2
+    return functional.mse_loss(standardized(student), standardized(teacher)) / 2
 
 
 def maps_affinity(student: Tensor, teacher: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def attention(maps: Tensor) -> Tensor:
     return energy / energy.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
 
 
-def standardised(maps: Tensor) -> Tensor:
+def standardized(maps: Tensor) -> Tensor:
     """N×K×h×w with mean 0 and standard deviation 1 in each channel, over images and cells."""
     mean = maps.mean(dim=(0, 2, 3), keepdim=True)
     return (maps - mean) / (maps - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp_min(1e-3)

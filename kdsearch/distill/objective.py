@@ -106,11 +106,11 @@ class TermModule(nn.Module):
     def _compare_maps(self, student: Tensor, batch: Batch, setting: Setting) -> Tensor:
         assert self._hidden is not None, "the term compares feature maps"
         standard = self._common and self._term.path != "attention"
-        teacher = self._hidden.standardised(self._view(batch)) if standard else self._hidden(self._view(batch))
+        teacher = self._hidden.standardized(self._view(batch)) if standard else self._hidden(self._view(batch))
         if self.regressor is not None:
             student = self.regressor(student)
         elif self._term.path == "hidden" and self._common:
-            student = losses.standardised(student)
+            student = losses.standardized(student)
         student, teacher = on_one_grid(student, teacher)
         if self._term.path == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
@@ -119,11 +119,11 @@ class TermModule(nn.Module):
 
 
 class Distillation(nn.Module):
-    """The loss of one student against masks and teacher, combined by the spec's ``balance``.
+    """The loss of one student against masks and teacher, combined by the spec's ``loss_mix``.
 
-    ``shared`` follows the paper: weight · term + (1 - weight) · supervised, of raw maps (Behboodi et al. 2025, equation
-    for L). ``added`` is supervised + the sum of weight · term, on a common scale. The module's parameters belong to the
-    regressors, which are trained jointly and then discarded.
+    ``interpolate`` follows the paper: weight · term + (1 - weight) · supervised, of raw maps (Behboodi et al. 2025,
+    equation for L). ``add`` is supervised + the sum of weight · term, on a common scale. The module's parameters belong
+    to the regressors, which are trained jointly and then discarded.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Distillation(nn.Module):
         of the teacher's logits.
         """
         super().__init__()
-        assert len(spec.terms) == 1 or spec.loss_mix == "add", "the paper's balance has one term"
+        assert len(spec.terms) == 1 or spec.loss_mix == "add", "the paper's mix has one term"
         self._student = (student,)  # a tuple keeps torch from registering it as a submodule
         self._spec, self._kind = spec, kind
         self.terms = nn.ModuleList(

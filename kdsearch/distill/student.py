@@ -24,14 +24,14 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.feature_maps import HiddenMaps, MapBudget, offset_by_padding
 from kdsearch.distill.loop import predict_logits, reporting_memory, score, train
 from kdsearch.distill.objective import Distillation, Objective, Supervised
-from kdsearch.distill.optimisation import Slow
+from kdsearch.distill.optimization import Slow
 from kdsearch.distill.result import Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.given_teachers import TeacherNetwork, one_network
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.models.timm_student import TimmStudent
-from kdsearch.models.unet import UNet, inherit, initialise
+from kdsearch.models.unet import UNet, inherit, initialize
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.record import EpochReport
 
@@ -123,7 +123,7 @@ class Trainer:
             assert (donor is None) == (recipe.start is None), "there is a donor exactly if the recipe names one"
             if donor is not None:
                 assert isinstance(student, UNet), "only U-Nets inherit weights"
-                inherit(student, donor.network(self._data.device), self._data.train.grey)
+                inherit(student, donor.network(self._data.device), self._data.train.gray)
             objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(
                 student,
@@ -167,7 +167,7 @@ class Trainer:
             student_channels=student.map_channels,
             logit_std=self._logit_std,
         )
-        initialise(distillation, torch.Generator().manual_seed(recipe.seed))
+        initialize(distillation, torch.Generator().manual_seed(recipe.seed))
         return distillation.to(self._data.device), distillation, data
 
     def _data_with_logits(self) -> TrainingData:
@@ -177,7 +177,7 @@ class Trainer:
             self._logit_std = float(logits.float().std())
             unlabelled = self._data.unlabelled
             if unlabelled is not None:
-                predicted = predict_logits(self._online_teacher(), unlabelled.grey)
+                predicted = predict_logits(self._online_teacher(), unlabelled.gray)
                 unlabelled = dataclasses.replace(unlabelled, teacher_logits=predicted.half())
             left_out = self._teacher.left_out(self._data.device)
             self._with_logits = dataclasses.replace(
@@ -188,19 +188,19 @@ class Trainer:
     def _common_strides(self, student: StudentNetwork) -> list[Stride]:
         """Strides at which both student and teacher have maps; the teacher's maps must have several channels."""
         size = self._data.train.size
-        maps = self._online_teacher().features(normalise(self._data.train.grey[:1]))
+        maps = self._online_teacher().features(normalize(self._data.train.gray[:1]))
         given = {size // one.shape[-1] for one in maps if one.shape[1] > 1}
         strides: list[Stride] = sorted(given & set(student.map_channels))  # type: ignore[arg-type]  # powers of two
         return strides
 
     def _hidden_maps(self, stride: Stride | None, student: StudentNetwork) -> HiddenMaps:
-        offset = None if student.centred else self._apart(stride, student)
+        offset = None if student.centered else self._apart(stride, student)
         if (stride, offset) not in self._hidden:
-            grey = self._data.train.grey
+            gray = self._data.train.gray
             # evenly spaced, so that all labels and sources are included
-            spread = torch.linspace(0, len(grey) - 1, min(len(grey), MEASURED_IMAGES)).long()
+            spread = torch.linspace(0, len(gray) - 1, min(len(gray), MEASURED_IMAGES)).long()
             self._hidden[stride, offset] = HiddenMaps(
-                self._online_teacher(), normalise(grey[spread]), stride=stride, offset=offset, budget=self.budget
+                self._online_teacher(), normalize(gray[spread]), stride=stride, offset=offset, budget=self.budget
             )
         return self._hidden[stride, offset]
 

@@ -16,10 +16,10 @@ from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
 from kdsearch.distill.objective import Supervised
-from kdsearch.distill.optimisation import Slow
+from kdsearch.distill.optimization import Slow
 from kdsearch.distill.result import Kept, Trained, TrainingFailed
 from kdsearch.errors import TeacherError
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.encoders import read_tensors
 from kdsearch.models.given_teachers import TeacherNetwork
 from kdsearch.models.teacher import Teacher, build_teacher, resized
@@ -90,7 +90,7 @@ def as_trained(
     weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
     teacher.to(data.device).eval()
     with torch.no_grad():
-        parts = [resized(teacher(normalise(part)), size) for part in torch.split(data.train.grey, EVALUATION_BATCH)]
+        parts = [resized(teacher(normalize(part)), size) for part in torch.split(data.train.gray, EVALUATION_BATCH)]
     return Trained(scores=scores, weights=weights, logits=torch.cat(parts).half().cpu().numpy())
 
 

@@ -28,10 +28,10 @@ from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
 from kdsearch.errors import first_line
+from kdsearch.files.atomic import atomic_folder
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.files.home import expanded
 from kdsearch.files.schema import Content, Schema, unchanged
-from kdsearch.files.whole import whole_folder
 from kdsearch.models.given_teachers import PredictedTeacher, TeacherNetwork, given_teacher
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, empty_teacher
 from kdsearch.trials.record import EpochReport, dump_curve, read_curve
@@ -284,7 +284,7 @@ def store_teacher(
 ) -> None:
     """Writes the teacher's folder atomically; cross-validated logits replace those of the whole ensemble."""
     assert trained.logits is not None, "a teacher has logits"
-    with whole_folder(folder, replace=True) as new:
+    with atomic_folder(folder, replace=True) as new:
         (new / "teacher.safetensors").write_bytes(trained.weights)
         (new / "teacher.yaml").write_text(describe_teacher(recipe), encoding="utf-8")
         (new / "curve.json").write_text(dump_curve(curve), encoding="utf-8")

@@ -18,7 +18,7 @@ from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.files.onnx_runtime import session_of
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.measure.surface import gather, measure_lesion
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.trials.scores import NativeScores
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
@@ -30,8 +30,8 @@ def onnx_logits(content: bytes, images: Images, *, raw: bool = False) -> Tensor:
     """Returns the logits N×C×H×W of an ONNX model. Its input is normalized images, or raw colors if ``raw``."""
     session = session_of(content, name="the exported model")
     parts = []
-    for grey in torch.split(images.grey.cpu(), EVALUATION_BATCH):
-        fed = {PIXELS: grey[..., None].expand(-1, -1, -1, 3).numpy()} if raw else {IMAGE: normalise(grey).numpy()}
+    for gray in torch.split(images.gray.cpu(), EVALUATION_BATCH):
+        fed = {PIXELS: gray[..., None].expand(-1, -1, -1, 3).numpy()} if raw else {IMAGE: normalize(gray).numpy()}
         parts.append(torch.from_numpy(np.asarray(session.run([LOGITS], fed)[0])))
     return torch.cat(parts)
 
@@ -62,11 +62,11 @@ def require_same(expected: Tensor, got: Tensor, images: Images) -> float:
 
 def native_scores(network: Network, images: Iterable[NativeImage], ids: Sequence[str], *, size: int) -> NativeScores:
     """Scores the images at original resolution, in the order of ``ids``; ``network`` takes gray values S×S."""
-    found = {image.id: native_score(network(resize_image(image.grey, size)), image) for image in images}
+    found = {image.id: native_score(network(resize_image(image.gray, size)), image) for image in images}
     return gather(found[name] for name in ids)
 
 
 def native_score(small: Floats, image: NativeImage) -> tuple[float, float, float]:
     """Scores a network's logits C×S×S at the image's original resolution, with ``measure_lesion``."""
-    predicted = at_own_size(small, image.grey) > 0
+    predicted = at_own_size(small, image.gray) > 0
     return measure_lesion(predicted, image.mask > 0, tolerance_px=image.tolerance_px)

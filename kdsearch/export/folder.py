@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.native import native_images
-from kdsearch.data.neighbours import summarise
+from kdsearch.data.neighbors import summarize
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.materials import Materials
 from kdsearch.errors import KdsearchError, ModelError
@@ -37,13 +37,13 @@ from kdsearch.export.description import (
     require_unchanged,
 )
 from kdsearch.export.loading import torch_network
-from kdsearch.export.onnx_graph import CALIBRATION_IMAGES, OPSET, mark, quantise, to_onnx, with_preprocessing
+from kdsearch.export.onnx_graph import CALIBRATION_IMAGES, OPSET, mark, quantize, to_onnx, with_preprocessing
 from kdsearch.export.seen import FILE as SEEN
 from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS, thread_counts, time_folder, time_torch
+from kdsearch.files.atomic import atomic_folder
 from kdsearch.files.digests import digest_file
-from kdsearch.files.whole import whole_folder
 from kdsearch.measure.latency import Latency, processor_name
-from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, normalize
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
@@ -97,7 +97,7 @@ def ship_student(
     if folder.exists():
         raise KdsearchError(f"{folder} exists already; remove it, or choose another folder with --out")
     network = load_weights(student, weights)
-    with whole_folder(folder) as draft:
+    with atomic_folder(folder) as draft:
         shutil.copyfile(weights, draft / WEIGHTS)
         checks = _write_models(network, materials, folder=draft, form=form, scored_on=provenance.scored_on)
         (draft / "overlays.png").write_bytes(overlays)
@@ -142,11 +142,11 @@ def _write_models(
 ) -> tuple[OnnxCheck, Int8Check]:
     size = materials.teacher.recipe.size
     data = materials.training_data(torch.device("cpu"))
-    expected = predict_logits(network, data.validation.grey)
+    expected = predict_logits(network, data.validation.gray)
     plain = to_onnx(network, size=size)
     difference = require_same(expected, onnx_logits(plain, data.validation), data.validation)
-    calibration = data.train.grey[_spread(len(data.train), CALIBRATION_IMAGES)]
-    small = quantise(plain, normalise(calibration).numpy())
+    calibration = data.train.gray[_spread(len(data.train), CALIBRATION_IMAGES)]
+    small = quantize(plain, normalize(calibration).numpy())
     dice = mean_dice(onnx_logits(small, data.validation), data.validation)
     drop = mean_dice(expected, data.validation) - dice
     int8 = Int8Check(
@@ -188,7 +188,7 @@ def _describe(
     files: dict[str, str],
     provenance: Provenance,
 ) -> Description:
-    summary = asdict(summarise(materials.dataset, materials.splits, materials.unlabelled))
+    summary = asdict(summarize(materials.dataset, materials.splits, materials.unlabelled))
     del summary["validation_groups"], summary["unlabelled_fingerprint"]
     if provenance.scored_on == "test":
         summary |= {"validation": 0, "test": summary["validation"]}
@@ -197,7 +197,7 @@ def _describe(
         trial=student.number,
         recipe=student.recipe,
         classes=(study.data.class_name or NO_NAME,),
-        input=Input(size=study.data.size, mean=GREY_MEAN, std=GREY_STD, whites=materials.dataset.whites),
+        input=Input(size=study.data.size, mean=GRAY_MEAN, std=GRAY_STD, whites=materials.dataset.whites),
         scored_on=provenance.scored_on,
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
@@ -220,7 +220,7 @@ def _describe(
 def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup, ...]:
     """Dice by label and by source, if there are several."""
     images = materials.training_data(torch.device("cpu")).validation
-    dice = lesion_dice(predict_logits(network, images.grey), images)
+    dice = lesion_dice(predict_logits(network, images.gray), images)
     infos = [materials.dataset.infos[position] for position in materials.splits.validation]
     found = []
     for kind, names in (("label", [info.label for info in infos]), ("source", [info.source for info in infos])):
@@ -238,7 +238,7 @@ def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup,
 def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -> NativeScore:
     """Scores at original resolution."""
     ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
-    run = torch_network(network, mean=GREY_MEAN, std=GREY_STD)
+    run = torch_network(network, mean=GRAY_MEAN, std=GRAY_STD)
     images = native_images(study.data, set(ids), whites=materials.dataset.whites)
     found = native_scores(run, images, ids, size=study.data.size)
     return NativeScore(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.special import expit
 
-from kdsearch.data.pixels import grey_of, read_grey, resize_image, resize_logits
+from kdsearch.data.pixels import gray_of, read_gray, resize_image, resize_logits
 from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
 from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS
@@ -50,17 +50,17 @@ class Student:
 
     def logits(self, image: ImageLike) -> Floats:
         """Predicts the logit of each pixel: H×W, interpolated to the image's size."""
-        grey = _grey(image, whites=self.description.input.whites)
-        return at_own_size(self.small_logits(grey), grey)
+        gray = _gray(image, whites=self.description.input.whites)
+        return at_own_size(self.small_logits(gray), gray)
 
-    def small_logits(self, grey: npt.NDArray[np.uint8]) -> Floats:
+    def small_logits(self, gray: npt.NDArray[np.uint8]) -> Floats:
         """Predicts logits C×S×S, at the student's size, from gray values H×W."""
-        return self._network(resize_image(grey, self.description.input.size))
+        return self._network(resize_image(gray, self.description.input.size))
 
 
-def at_own_size(small: Floats, grey: npt.NDArray[np.uint8]) -> Floats:
+def at_own_size(small: Floats, gray: npt.NDArray[np.uint8]) -> Floats:
     """Interpolates a network's logits C×S×S to the image's size, H×W."""
-    return resize_logits(small[0], height=grey.shape[0], width=grey.shape[1])
+    return resize_logits(small[0], height=gray.shape[0], width=gray.shape[1])
 
 
 def shares_of(logits: Floats) -> Floats:
@@ -90,8 +90,8 @@ def _onnx_network(path: Path, description: Description) -> Network:
     fed = only_input(session)
     raw = fed.type == "tensor(uint8)"
 
-    def run(grey: npt.NDArray[np.uint8]) -> Floats:
-        image = np.repeat(grey[None, :, :, None], 3, axis=3) if raw else _normalised(grey, mean=mean, std=std)
+    def run(gray: npt.NDArray[np.uint8]) -> Floats:
+        image = np.repeat(gray[None, :, :, None], 3, axis=3) if raw else _normalized(gray, mean=mean, std=std)
         logits = next(iter(run_session(session, {fed.name: image}, name=str(path)).values()))
         if logits.ndim != 4 or logits.shape[2:] != (size, size):
             raise ModelError(
@@ -125,7 +125,7 @@ def _torch_network(path: Path, description: Description) -> Network:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a safetensors file: {error}") from error
     run_torch = torch_network(network.eval(), mean=description.input.mean, std=description.input.std)
-    return lambda grey: _finite(run_torch(grey), path)
+    return lambda gray: _finite(run_torch(gray), path)
 
 
 def torch_network(network: nn.Module, *, mean: float, std: float) -> Network:
@@ -133,8 +133,8 @@ def torch_network(network: nn.Module, *, mean: float, std: float) -> Network:
     import torch
 
     @torch.inference_mode()
-    def run(grey: npt.NDArray[np.uint8]) -> Floats:
-        logits: Floats = network(torch.from_numpy(_normalised(grey, mean=mean, std=std)))[0].numpy()
+    def run(gray: npt.NDArray[np.uint8]) -> Floats:
+        logits: Floats = network(torch.from_numpy(_normalized(gray, mean=mean, std=std)))[0].numpy()
         return logits
 
     return run
@@ -146,22 +146,22 @@ def _finite(logits: Floats, path: Path) -> Floats:
     return logits
 
 
-def _normalised(grey: npt.NDArray[np.uint8], *, mean: float, std: float) -> Floats:
+def _normalized(gray: npt.NDArray[np.uint8], *, mean: float, std: float) -> Floats:
     """1×1×S×S."""
-    return ((grey.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std))[None, None]
+    return ((gray.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std))[None, None]
 
 
-def _grey(image: ImageLike, *, whites: Sequence[float]) -> npt.NDArray[np.uint8]:
+def _gray(image: ImageLike, *, whites: Sequence[float]) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | Path):
         try:
-            return read_grey(Path(image), whites=whites)
+            return read_gray(Path(image), whites=whites)
         except DataError as error:
             raise DataError(f"{image}: {error}") from error
     if isinstance(image, Image.Image):
-        return grey_of(image, whites=whites)
+        return gray_of(image, whites=whites)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(f"an image must be a file, a Pillow image, or uint8 of shape H×W or H×W×3, got {got}")
     if image.ndim == 3 and image.shape[2] not in (3, 4):
         raise DataError(f"an image's third dimension must be 3 or 4 color channels, got shape {image.shape}")
-    return grey_of(Image.fromarray(image))
+    return gray_of(Image.fromarray(image))

@@ -22,7 +22,7 @@ from safetensors.torch import load
 from kdsearch.config.networks import StudentSpec
 from kdsearch.files.onnx_runtime import example_feed, session_of
 from kdsearch.measure.latency import Latency, time_calls
-from kdsearch.models.contract import GREY_MEAN, GREY_STD
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD
 from kdsearch.models.students import StudentNetwork, build_student
 
 OPSET = 20
@@ -49,7 +49,7 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {size}
   image = Div(centered, std)
 }}
 """
-"""The same as ``kdsearch.data.pixels`` and ``normalise``, except that some pixels differ by a gray level because Pillow
+"""The same as ``kdsearch.data.pixels`` and ``normalize``, except that some pixels differ by a gray level because Pillow
 rounds more often.
 
 Squeeze and Unsqueeze do what Transpose could, because ONNX Runtime 1.32 cannot optimize an 8-bit model after Transpose.
@@ -80,7 +80,7 @@ def to_onnx(network: StudentNetwork, *, size: int) -> bytes:
 def with_preprocessing(content: bytes, *, size: int) -> bytes:
     """Adds preprocessing to a model of ``to_onnx``: its input becomes ``pixels`` N×H×W×3, 0-255, of any size."""
     model = onnx.load_from_string(content)
-    text = PREPROCESSING.format(ir=model.ir_version, opset=OPSET, size=size, mean=GREY_MEAN, std=GREY_STD)
+    text = PREPROCESSING.format(ir=model.ir_version, opset=OPSET, size=size, mean=GRAY_MEAN, std=GRAY_STD)
     before = compose.add_prefix(parser.parse_model(text), "preprocessing/", rename_inputs=False, rename_outputs=False)
     merged = compose.merge_models(before, model, io_map=[(IMAGE, IMAGE)], name="student")
     return _checked(merged)
@@ -173,7 +173,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
         return None if image is None else {IMAGE: image[None]}
 
 
-def quantise(content: bytes, images: npt.NDArray[np.float32]) -> bytes:
+def quantize(content: bytes, images: npt.NDArray[np.float32]) -> bytes:
     """Quantizes the ONNX model to 8-bit weights and activations (QDQ, weights per channel).
 
     ``images`` are normalized training images N×1×S×S that calibrate the ranges of the activations (static

@@ -66,7 +66,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recognised:
+class Recognized:
     """Which of N images are already in a student's study."""
 
     learnt: Bools
@@ -135,7 +135,7 @@ def _known(rows: Sequence[Sequence[str]]) -> Known:
     )
 
 
-def recognise(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageInfo], *, simulated: bool) -> Recognised:
+def recognize(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageInfo], *, simulated: bool) -> Recognized:
     """Finds images N×S×S that are already in the student's study: with the same pixels, or nearly the same appearance.
 
     Resized, recompressed and brightened copies look nearly the same. Images with the file name or the group of a known
@@ -145,7 +145,7 @@ def recognise(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageIn
     exactly = {part: _among(digests, known.digests) for part, known in ((TRAIN, seen.learnt), (TEST, seen.locked))}
     learnt, locked = exactly[TRAIN], exactly[TEST] & ~exactly[TRAIN]
     if simulated or not seen.looks:
-        return Recognised(learnt=learnt, locked=locked, alike=np.zeros_like(learnt))
+        return Recognized(learnt=learnt, locked=locked, alike=np.zeros_like(learnt))
     names, groups = [_name(info) for info in infos], _given_groups(infos)
     hashes = np.stack([hash_image(np.asarray(image)) for image in images])
     near, alike = {}, {}
@@ -154,7 +154,7 @@ def recognise(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageIn
         near[part] = are_near(hashes, known.hashes) | (alike[part] & are_near(hashes, known.hashes, named_alike=True))
     learnt |= near[TRAIN] & ~locked
     locked |= near[TEST] & ~learnt
-    return Recognised(learnt=learnt, locked=locked, alike=(alike[TRAIN] | alike[TEST]) & ~learnt & ~locked)
+    return Recognized(learnt=learnt, locked=locked, alike=(alike[TRAIN] | alike[TEST]) & ~learnt & ~locked)
 
 
 def _among(digests: Sequence[str], known: frozenset[str]) -> Bools:

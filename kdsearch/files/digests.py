@@ -72,7 +72,7 @@ class FileDigests:
         """Writes new digests atomically; raises OSError."""
         if not self._changed:
             return
-        from kdsearch.files.whole import write_whole  # imports fsspec, which kdsearch bench must not need
+        from kdsearch.files.atomic import atomic_write  # imports fsspec, which kdsearch bench must not need
 
-        write_whole(str(self._store), json.dumps(SCHEMA.stamped({"files": self._known})).encode())
+        atomic_write(str(self._store), json.dumps(SCHEMA.stamped({"files": self._known})).encode())
         self._changed = False

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from torch import Tensor
 
-GREY_MEAN, GREY_STD = 0.449, 0.226
+GRAY_MEAN, GRAY_STD = 0.449, 0.226
 """ImageNet's mean and standard deviation, averaged over the three channels; used to normalize students' images."""
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     """Normalizes gray values 0-255, N×H×W or N×1×H×W, to a student's N×1×H×W floats."""
     images = images if images.ndim == 4 else images.unsqueeze(1)
-    return (images.float() / 255 - GREY_MEAN) / GREY_STD
+    return (images.float() / 255 - GRAY_MEAN) / GRAY_STD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten
 
 from kdsearch.errors import EncoderError, nearest
 from kdsearch.files.home import expanded
-from kdsearch.models.contract import GREY_MEAN, GREY_STD
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD
 
 _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -159,7 +159,7 @@ def input_statistics(encoder: str) -> tuple[float, float]:
 
     trained = timm.get_pretrained_cfg(encoder)
     if trained is None:
-        return GREY_MEAN, GREY_STD
+        return GRAY_MEAN, GRAY_STD
     return sum(trained.mean) / len(trained.mean), sum(trained.std) / len(trained.std)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdsearch.config.networks import OnnxTeacher, PredictionsTeacher
 from kdsearch.errors import ModelError, TeacherError
 from kdsearch.files.onnx_runtime import run_session, session_of
-from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, Outputs
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, resized
 
 KEY_BYTES = 16
@@ -67,7 +67,7 @@ class PredictedTeacher(nn.Module):
 
     def places(self, image: Tensor) -> list[int | None]:
         """Returns the position of each normalized image N×1×S×S; None if it is unknown."""
-        return [self._places.get(_key(one)) for one in grey_of(image)[:, 0].cpu().numpy()]
+        return [self._places.get(_key(one)) for one in gray_of(image)[:, 0].cpu().numpy()]
 
     def at(self, places: Sequence[int], device: torch.device) -> Tensor:
         """Returns the logits at these positions."""
@@ -103,8 +103,8 @@ class OnnxNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """Computes logits N×1×H×W of images N×1×H×W, normalized as for a student."""
-        grey = (image * GREY_STD + GREY_MEAN - self._config.mean) / self._config.std
-        fed = resized(grey.float().cpu(), self._side).repeat(1, self._channels, 1, 1)
+        gray = (image * GRAY_STD + GRAY_MEAN - self._config.mean) / self._config.std
+        fed = resized(gray.float().cpu(), self._side).repeat(1, self._channels, 1, 1)
         parts = [self._run(part) for part in torch.split(fed, 1 if self._one_by_one else len(fed))]
         return resized(torch.cat(parts), image.shape[-1]).to(image.device)
 
@@ -151,9 +151,9 @@ def params_of(content: bytes) -> int:
     return sum(int(np.prod(one.dims)) for one in graph.initializer if one.data_type in FLOATS)
 
 
-def grey_of(image: Tensor) -> Tensor:
+def gray_of(image: Tensor) -> Tensor:
     """Converts images, normalized as for a student, back to gray values 0-255."""
-    return ((image * GREY_STD + GREY_MEAN) * 255).round().clamp(0, 255).to(torch.uint8)
+    return ((image * GRAY_STD + GRAY_MEAN) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _contract(session: Any, config: OnnxTeacher, *, size: int) -> tuple[str, int, int, bool]:
@@ -179,8 +179,8 @@ def _as_tensor(keys: list[bytes]) -> Tensor:
     return torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).reshape(-1, KEY_BYTES)
 
 
-def _key(grey: npt.NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(grey).tobytes(), digest_size=KEY_BYTES).digest()
+def _key(gray: npt.NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(gray).tobytes(), digest_size=KEY_BYTES).digest()
 
 
 TeacherNetwork: TypeAlias = Teacher | Ensemble | Resized | PredictedTeacher | OnnxNetwork

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.networks import TeacherConfig
 from kdsearch.errors import TeacherError, first_line
-from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, Outputs
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known, seeded
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
@@ -28,7 +28,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.network = network
         self._flip = flip
-        self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
+        self._scale, self._shift = GRAY_STD / std, (GRAY_MEAN - mean) / std
 
     def forward(self, image: Tensor) -> Tensor:
         """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdsearch.config.networks import TimmSpec
 from kdsearch.errors import EncoderError, first_line
-from kdsearch.models.contract import GREY_MEAN, GREY_STD, Outputs
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, Outputs
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known
-from kdsearch.models.unet import initialise, require_divisible, stage, upsampled
+from kdsearch.models.unet import initialize, require_divisible, stage, upsampled
 from kdsearch.trials.scores import Cost
 
 SIDE = 64
@@ -30,7 +30,7 @@ _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, Asserti
 class TimmStudent(nn.Module):
     """A timm encoder, and a decoder with skip connections that upsamples (nearest) to the image's resolution."""
 
-    centred = False
+    centered = False
     """Whether a cell of a feature map is centered on its receptive field; strided convolutions shift it."""
 
     def __init__(self, spec: TimmSpec, *, classes: int) -> None:
@@ -41,7 +41,7 @@ class TimmStudent(nn.Module):
         self.encoder_lr_factor = spec.encoder_lr_factor
         self._name, self._weights = spec.encoder, spec.weights
         mean, std = input_statistics(spec.encoder)
-        self._scale, self._shift = GREY_STD / std, (GREY_MEAN - mean) / std
+        self._scale, self._shift = GRAY_STD / std, (GRAY_MEAN - mean) / std
         build = partial(stage, convs_per_stage=spec.convs_per_stage, conv=spec.conv)
         self.decoder = nn.ModuleList(build(before, spec.width) for before, _ in decoder_inputs(spec, self.map_channels))
         self.head = nn.Conv2d(spec.width, classes, kernel_size=1)
@@ -72,7 +72,7 @@ class TimmStudent(nn.Module):
         """
         generator = torch.Generator().manual_seed(seed)
         for part in (self.decoder, self.head):
-            initialise(part, generator)
+            initialize(part, generator)
         if self._weights == "timm":
             self.encoder.load_state_dict(_downloaded(self._name, self.stride).state_dict())
         load_encoder_weights(self.encoder, self._weights, section="student")

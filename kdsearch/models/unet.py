@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.networks import Convolution, UNetSpec
 from kdsearch.errors import ShapeError
-from kdsearch.models.contract import Outputs, normalise
+from kdsearch.models.contract import Outputs, normalize
 
 
 def stage(before: int, after: int, *, convs_per_stage: int, conv: Convolution) -> nn.Sequential:
@@ -37,7 +37,7 @@ def require_divisible(image: Tensor, stride: int) -> None:
         )
 
 
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
+def initialize(model: nn.Module, generator: torch.Generator) -> None:
     """Draws He-normal weights for convolutions (He et al. 2015) and resets batch norms."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -49,13 +49,13 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def _convolution(before: int, after: int, kind: Convolution) -> list[nn.Module]:
-    normalise = [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    normalize = [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     if kind == "standard":
-        return [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), *normalise]
+        return [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), *normalize]
     return [
         nn.Conv2d(before, before, kernel_size=3, padding=1, groups=before, bias=False),
         nn.Conv2d(before, after, kernel_size=1, bias=False),
-        *normalise,
+        *normalize,
     ]
 
 
@@ -66,7 +66,7 @@ def _nearest(size: int, stride: int) -> int:
 class UNet(nn.Module):
     """Encoder and decoder with skip connections (Ronneberger et al. 2015) and nearest upsampling."""
 
-    centred = True
+    centered = True
     """Whether a cell of a feature map is centered on its receptive field; strided convolutions shift it."""
 
     def __init__(self, spec: UNetSpec, *, classes: int) -> None:
@@ -107,7 +107,7 @@ class UNet(nn.Module):
 
     def begin(self, seed: int) -> None:
         """Draws the initial weights from the seed."""
-        initialise(self, torch.Generator().manual_seed(seed))
+        initialize(self, torch.Generator().manual_seed(seed))
 
 
 BATCH = 64
@@ -115,12 +115,12 @@ BATCH = 64
 
 
 @torch.no_grad()
-def inherit(student: UNet, donor: UNet, grey: Tensor) -> None:
+def inherit(student: UNet, donor: UNet, gray: Tensor) -> None:
     """Copies the donor's channels with the largest L1 norms to the student, layer by layer (Li et al. 2017).
 
     Then measures the statistics of all batch norms on gray images N×H×W.
     """
-    kept = [torch.zeros(1, dtype=torch.long, device=grey.device)]
+    kept = [torch.zeros(1, dtype=torch.long, device=gray.device)]
     for mine, theirs in zip(_stages(student.encoder), _stages(donor.encoder), strict=True):
         kept.append(_cut(mine, theirs, kept[-1]))
     skips, deep = kept[1:-1], kept[-1]
@@ -132,7 +132,7 @@ def inherit(student: UNet, donor: UNet, grey: Tensor) -> None:
     assert student.head.bias is not None, "a U-Net's head has a bias"
     assert donor.head.bias is not None, "a U-Net's head has a bias"
     student.head.bias.copy_(donor.head.bias)
-    _measure(student, grey)
+    _measure(student, gray)
 
 
 def _stages(parts: nn.ModuleList) -> list[nn.Sequential]:
@@ -158,7 +158,7 @@ def _cut(mine: nn.Sequential, theirs: nn.Sequential, kept: Tensor) -> Tensor:
     return kept
 
 
-def _measure(student: UNet, grey: Tensor) -> None:
+def _measure(student: UNet, gray: Tensor) -> None:
     """Sets the batch norms' statistics to the mean over batches."""
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
@@ -166,7 +166,7 @@ def _measure(student: UNet, grey: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     student.train()
-    for part in grey.tensor_split(math.ceil(len(grey) / BATCH)):  # equal sizes, because all batches weigh the same
-        student(normalise(part))
+    for part in gray.tensor_split(math.ceil(len(gray) / BATCH)):  # equal sizes, because all batches weigh the same
+        student(normalize(part))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum

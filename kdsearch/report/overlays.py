@@ -48,7 +48,7 @@ class Row:
 
     caption: str
     """The image's name and whether it is easy, typical or hard."""
-    grey: npt.NDArray[np.uint8]
+    gray: npt.NDArray[np.uint8]
     """H×W."""
     truth: Bits
     """H×W, true inside a lesion."""
@@ -73,21 +73,21 @@ def overlay_sheet(rows: Sequence[Row], networks: Sequence[str], *, title: str) -
         draw.text((_left(column), LINE + 2), name, fill=INK, font=font)
     for index, row in enumerate(rows):
         top = 2 * LINE + index * (TILE + LINE + GAP)
-        sheet.paste(_tile(row.grey), (_left(0), top))
+        sheet.paste(_tile(row.gray), (_left(0), top))
         draw.text((_left(0), top + TILE + 2), row.caption, fill=INK, font=font)
         for column, (prediction, dice) in enumerate(zip(row.predictions, row.dice, strict=True), start=1):
-            sheet.paste(outlined(row.grey, row.truth, prediction, side=TILE), (_left(column), top))
+            sheet.paste(outlined(row.gray, row.truth, prediction, side=TILE), (_left(column), top))
             draw.text((_left(column), top + TILE + 2), f"Dice {100 * dice:.1f} %", fill=INK, font=font)
     file = io.BytesIO()
     sheet.save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
-def outlined(grey: npt.NDArray[np.uint8], truth: Bits | None, prediction: Bits, *, side: int) -> Image.Image:
+def outlined(gray: npt.NDArray[np.uint8], truth: Bits | None, prediction: Bits, *, side: int) -> Image.Image:
     """The image in color, at least ``side`` pixels on its longer side, with the outlines of both masks."""
-    scale = max(1.0, side / max(grey.shape))
-    size = (round(grey.shape[1] * scale), round(grey.shape[0] * scale))
-    pixels = np.array(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
+    scale = max(1.0, side / max(gray.shape))
+    size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
+    pixels = np.array(Image.fromarray(gray).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
     for mask, color in ((truth, TRUTH), (prediction, PREDICTION)):
         if mask is not None:
             wide = np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
@@ -95,8 +95,8 @@ def outlined(grey: npt.NDArray[np.uint8], truth: Bits | None, prediction: Bits, 
     return Image.fromarray(pixels)
 
 
-def _tile(grey: npt.NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(grey).resize((TILE, TILE), Image.Resampling.BICUBIC).convert("RGB")
+def _tile(gray: npt.NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(gray).resize((TILE, TILE), Image.Resampling.BICUBIC).convert("RGB")
 
 
 def _left(column: int) -> int:

@@ -176,7 +176,7 @@ def _drawn(finding: Finding, pictures: Mapping[str, NativeImage], most_shown: in
 
 def _thumbnail(image: NativeImage) -> str:
     """Base64 of a PNG with the mask outlined."""
-    pixels = np.repeat(image.grey[..., None], 3, axis=2)
+    pixels = np.repeat(image.gray[..., None], 3, axis=2)
     mask = image.mask > 0
     pixels[mask & ~binary_erosion(mask, iterations=2)] = OUTLINE
     picture = Image.fromarray(pixels)

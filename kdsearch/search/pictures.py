@@ -20,10 +20,10 @@ from kdsearch.distill.materials import Materials
 from kdsearch.errors import NotRunYetError, first_line
 from kdsearch.export.checks import lesion_dice
 from kdsearch.export.folder import load_weights
+from kdsearch.files.atomic import atomic_write
 from kdsearch.files.digests import digest_file
 from kdsearch.files.home import study_folder, weights_path
 from kdsearch.files.schema import Schema, unchanged
-from kdsearch.files.whole import write_whole
 from kdsearch.measure.scores import predict_classes
 from kdsearch.report.overlays import Bits, Case, Row, choose_cases, overlay_sheet
 from kdsearch.report.repeats import Floats, Repeat
@@ -74,7 +74,7 @@ class Pictures:
         info = self._materials.dataset.infos[self._materials.splits.validation[case.position]]
         return Row(
             caption=f"{case.kind}: {info.id.rpartition('/')[2]}",
-            grey=images.grey[case.position].numpy(),
+            gray=images.gray[case.position].numpy(),
             truth=images.masks[case.position].numpy() > 0,
             predictions=tuple(masks[case.position] for masks, _ in predictions),
             dice=tuple(float(dice[case.position]) for _, dice in predictions),
@@ -90,7 +90,7 @@ class Pictures:
             else:
                 network = load_weights(student, weights_path(self._home, self._study.name, student.job))
             images = self._validation()
-            logits = predict_logits(network, images.grey)
+            logits = predict_logits(network, images.gray)
             self._known[key] = (predict_classes(logits) > 0).numpy(), lesion_dice(logits, images).numpy()
         return self._known[key]
 
@@ -126,7 +126,7 @@ def _gather(study: StudyConfig, home: Path) -> Repeat | None:
         return None
     materials = open_materials(study, home, data=store.data(), teacher_id=store.teacher_id)
     part = "test" if study.report_test_scores else "validation"
-    infos, lesion = materials.dataset.infos, materials.dataset.has_lesion
+    infos, lesion = materials.dataset.infos, materials.dataset.has_foreground
     scored = [position for position in _positions(materials.splits, part) if lesion[position]]
     dice = _scored(study, materials, home, students, part=part)
     return Repeat(
@@ -156,7 +156,7 @@ def _scored(
         known[TEACHER] = _dice(materials.teacher.load(torch.device("cpu")), images)
         for student in lacking:
             known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
-        write_whole(str(path), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
+        atomic_write(str(path), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
     return {name: np.array(values) for name, values in known.items()}
 
 
@@ -178,7 +178,7 @@ def _positions(splits: Splits, part: str) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def _dice(network: torch.nn.Module, images: Images) -> list[float]:
-    dice = lesion_dice(predict_logits(network, images.grey), images)
+    dice = lesion_dice(predict_logits(network, images.gray), images)
     return [float(value) for value in dice[~dice.isnan()]]
 
 

@@ -23,14 +23,14 @@ from kdsearch.campaign.events import (
 )
 from kdsearch.campaign.lease import Lease
 from kdsearch.campaign.preparation import clear_checkpoints, read_images, student_weights
-from kdsearch.campaign.storage import explained, make_place
+from kdsearch.campaign.storage import create_parent, storage_errors
 from kdsearch.campaign.teachers import add_teacher
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.neighbours import summarise
+from kdsearch.data.neighbors import summarize
 from kdsearch.distill.batches import choose_device
 from kdsearch.distill.materials import Materials
+from kdsearch.files.atomic import atomic_write, remove_leftovers
 from kdsearch.files.home import overlays_path, storage_url, study_folder, weights_path
-from kdsearch.files.whole import remove_leftovers, write_whole
 from kdsearch.front.dominance import front_of
 from kdsearch.models.costs import require_comparable, require_possible_limits
 from kdsearch.report.charts import front_page
@@ -67,11 +67,11 @@ def run_study(
     tracking.require_apart_from(storage)
     require_ray(study.search)
     require_comparable(study)
-    with explained(study.name):
-        make_place(storage)
+    with storage_errors(study.name):
+        create_parent(storage)
     with Lease(storage, study.name) as lease:
         store = open_store(study, home, create=True)
-        with explained(study.name):
+        with storage_errors(study.name):
             abandoned = store.abandoned()
             records = store.records()
             study_id = store.id
@@ -84,8 +84,8 @@ def run_study(
             remove_leftovers(folder, now=time.time())
         yield LoadingData()
         images, weights = read_images(study, home), student_weights(study)
-        summary = summarise(images.dataset, images.splits, images.unlabelled)
-        with explained(study.name):
+        summary = summarize(images.dataset, images.splits, images.unlabelled)
+        with storage_errors(study.name):
             store.require_same(data=summary, student_weights=weights)
         lost = {record.job: record.lost for record in records if record.lost}
         with campaign(study, home, study_id=study_id, lease=lease, lost=lost) as started:
@@ -207,7 +207,7 @@ def show_members(
             continue
         content = predictions.sheet(member)
         try:
-            write_whole(str(overlays_path(home, name, member.job)), content)
+            atomic_write(str(overlays_path(home, name, member.job)), content)
         except OSError as error:
             logger.warning("cannot write the overlays of trial %s: %s; run kdsearch sync later", member.number, error)
         weights = weights_path(home, name, member.job).read_bytes()

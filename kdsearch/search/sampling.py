@@ -109,7 +109,7 @@ UNKNOWN_VIOLATION = 1.0
 """For recipes that an older release rejected."""
 
 
-class Mirror:
+class SamplerStudy:
     """An in-memory copy of an Optuna study."""
 
     def __init__(self, config: StudyConfig, study: optuna.Study) -> None:

@@ -14,7 +14,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.campaign.storage import explained, open_storage, quiet_optuna
+from kdsearch.campaign.storage import open_storage, quiet_optuna, storage_errors
 from kdsearch.config.identity import changed_settings
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.dataset import DataSummary, dump_summary
@@ -23,7 +23,7 @@ from kdsearch.files.digests import seed_of
 from kdsearch.files.home import sqlite_file, storage_url
 from kdsearch.search.optuna_study import START, Bound, made_from, open_study, read_bound, record_of, require_unchanged
 from kdsearch.search.recipes import enumerate_choices
-from kdsearch.search.sampling import Mirror, with_donor
+from kdsearch.search.sampling import SamplerStudy, with_donor
 from kdsearch.trials.recipe import Recipe, dump_recipe, read_recipe
 from kdsearch.trials.record import SCHEMA, EpochReport, Outcome, Student, TrialRecord, dump_cost, dump_curve
 from kdsearch.trials.scores import Cost, Scores, dump_scores, read_scores
@@ -53,7 +53,7 @@ class Proposal:
 class StudyStore:
     """One study in its Optuna database; only the driver writes to it."""
 
-    def __init__(self, study: StudyConfig, optuna_study: optuna.Study, *, mirror: Mirror | None = None) -> None:
+    def __init__(self, study: StudyConfig, optuna_study: optuna.Study, *, mirror: SamplerStudy | None = None) -> None:
         self._config = study
         self._study = optuna_study
         self._drawn: tuple[Proposal, FrozenTrial] | None = None
@@ -65,8 +65,8 @@ class StudyStore:
             self._mirror = mirror
 
     @functools.cached_property
-    def _mirror(self) -> Mirror:
-        return Mirror(self._config, self._study)
+    def _mirror(self) -> SamplerStudy:
+        return SamplerStudy(self._config, self._study)
 
     def ask(self, *, donors: Sequence[Student] = ()) -> Proposal | None:
         """Draws the next recipe and stores its trial; returns None if a grid is exhausted.
@@ -83,9 +83,9 @@ class StudyStore:
         proposal, trial = self._drawn
         if not (retried and self._is_stored(proposal.number)):  # a failed write may have succeeded in the database
             study_id = self._study._study_id  # noqa: SLF001 - add_trial does not return the number
-            trial_id = self._storage.create_new_trial(study_id, template_trial=trial)
-            if self._storage.get_trial_number_from_id(trial_id) != proposal.number:
-                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            trial_id = self.storage.create_new_trial(study_id, template_trial=trial)
+            if self.storage.get_trial_number_from_id(trial_id) != proposal.number:
+                self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
                 raise SearchError(
                     f"study {self._config.name}: another program added trial {proposal.number}; only kdsearch may add "
                     "trials to a study"
@@ -259,16 +259,17 @@ class StudyStore:
 
     def _keep(self, number: int, **attributes: str) -> None:
         for key, value in attributes.items():
-            self._storage.set_trial_user_attr(self._trial_id(number), key, value)
+            self.storage.set_trial_user_attr(self._trial_id(number), key, value)
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self._storage.get_trial(self._trial_id(number))
+        return self.storage.get_trial(self._trial_id(number))
 
     def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001
+        return self.storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)  # noqa: SLF001
 
     @property
-    def _storage(self) -> BaseStorage:
+    def storage(self) -> BaseStorage:
+        """The Optuna storage that holds the study."""
         return self._study._storage  # noqa: SLF001 - no public API for trials of other processes
 
 
@@ -284,7 +285,7 @@ def open_store(study: StudyConfig, home: Path, *, create: bool) -> StudyStore:
             f"study {study.name} already has trials, made with other settings:\n{changed}\n"
             "Undo the change, or give the study another name."
         )
-    return StudyStore(study, optuna_study, mirror=Mirror(study, optuna_study))
+    return StudyStore(study, optuna_study, mirror=SamplerStudy(study, optuna_study))
 
 
 def read_store(study: StudyConfig, home: Path) -> StudyStore:
@@ -312,5 +313,5 @@ def _reached(study: StudyConfig, home: Path, *, create: bool) -> optuna.Study:
     path = sqlite_file(url)
     if path is not None and not create and not path.exists():
         raise NotRunYetError(f"study {study.name} has not been run yet: {path} does not exist; {START}")
-    with quiet_optuna(), explained(study.name):
+    with quiet_optuna(), storage_errors(study.name):
         return open_study(study, open_storage(url), create=create)

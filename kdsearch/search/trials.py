@@ -18,8 +18,8 @@ from kdsearch.distill.result import Trained
 from kdsearch.distill.student import Donor
 from kdsearch.errors import ModelError, SearchError
 from kdsearch.export.onnx_graph import export_trained, prepare_onnx
+from kdsearch.files.atomic import atomic_write, discard
 from kdsearch.files.home import weights_path
-from kdsearch.files.whole import discard, write_whole
 from kdsearch.models.costs import cost_of, how_far_over, over_limit
 from kdsearch.search.optuna_study import Bound
 from kdsearch.search.pruners import Pruner, curve_of_job, learning_curve_of
@@ -142,7 +142,7 @@ class Trials:
             yield from self.failed(job, str(error), curve)
             return
         path = weights_path(self._campaign.home, self._study.name, job.id)
-        yield from self._campaign.write(partial(write_whole, str(path), trained.weights))
+        yield from self._campaign.write(partial(atomic_write, str(path), trained.weights))
         record = yield from self._campaign.write(partial(self._store.finish, trial_of_job(job.id), scores, curve))
         discard(job.checkpoint)
         yield from self._end(record)

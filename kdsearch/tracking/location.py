@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from kdsearch.errors import KdsearchError
+from kdsearch.files.atomic import PARTIAL, lock_of
 from kdsearch.files.home import problem_of_address, sqlite_file
-from kdsearch.files.whole import PARTIAL, lock_of
 from kdsearch.tracking.views import view_id
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def open_client(tracking: Tracking) -> MlflowClient:
     file = tracking.file
     if file is not None and not is_made(file):
         with lock_of(file):
-            if not _is_made_by_now(file):
+            if not is_made_by_now(file):
                 _make(file, artifacts=tracking.artifact_location())
     return MlflowClient(tracking.uri)
 
@@ -201,7 +201,7 @@ def _has_rows(database: sqlite3.Connection, table: str) -> bool:
     return database.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone() is not None  # noqa: S608 - a table's name
 
 
-def _is_made_by_now(file: Path) -> bool:
+def is_made_by_now(file: Path) -> bool:
     """Waits until the file is complete or was not changed for a while, then returns ``is_made``."""
     while not (made := is_made(file)) and time.time() - _last_written(file) < SETTLED_S:
         time.sleep(POLL_S)

@@ -105,7 +105,7 @@ class Recorder:
             profile=json.dumps(sizes),
         )
         self._dataset = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        self._write("data", lambda: self._client.log_inputs(self._parent, datasets=self._dataset))
+        self.write("data", lambda: self._client.log_inputs(self._parent, datasets=self._dataset))
 
     def teacher(self, job: str, scores: Scores, curve: tuple[EpochReport, ...]) -> None:
         """Writes a run for the teacher that the job trained."""
@@ -113,25 +113,25 @@ class Recorder:
         if unnamed is not None:  # early releases wrote no job for the teacher
             self._runs["teacher", job] = unnamed
         if not self._is_recorded("teacher", job):
-            self._write(job, lambda: self._write_teacher(job, scores, curve))
+            self.write(job, lambda: self._write_teacher(job, scores, curve))
 
     def trial(self, record: TrialRecord) -> None:
         """Writes a run for a trial that has ended: recipe, curve, scores and outcome."""
         if record.outcome != "running" and not self._is_recorded("trial", record.job):
-            self._write(record.job, lambda: self._write_trial(record))
+            self.write(record.job, lambda: self._write_trial(record))
 
     def front(self, members: Iterable[str]) -> None:
         """Sets the front's tag on the runs of these jobs, and clears it on all others."""
         wanted = set(members)
-        self._write("front", lambda: self._mark(wanted))
+        self.write("front", lambda: self._mark(wanted))
 
     def chart(self, page: str) -> None:
         """Attaches the front's HTML page to the study's run, replacing the previous version."""
-        self._write("chart", lambda: self._write_files(self._parent, {"front.html": page.encode()}))
+        self.write("chart", lambda: self._write_files(self._parent, {"front.html": page.encode()}))
 
     def note(self, text: str) -> None:
         """Sets the text of the study run's page, in Markdown."""
-        self._write("note", lambda: self._client.set_tag(self._parent, MLFLOW_RUN_NOTE, text))
+        self.write("note", lambda: self._client.set_tag(self._parent, MLFLOW_RUN_NOTE, text))
 
     def lacks_pictures(self, job: str) -> bool:
         """Whether the trial's run exists but has no weights and overlays yet."""
@@ -141,26 +141,31 @@ class Recorder:
     def member(self, job: str, *, weights: bytes, overlays: bytes) -> None:
         """Attaches weights and overlays to the run of a student on the front."""
         files = {"model.safetensors": weights, "overlays.png": overlays}
-        self._write(f"member {job}", lambda: self._write_member(job, files))
+        self.write(f"member {job}", lambda: self._write_member(job, files))
 
     def standing(self, job: str, metrics: dict[str, float]) -> None:
         """Writes the metrics that compare a trial's student with all others; unchanged values are not written again."""
         run = self._runs.get(("trial", job))
         changed = {key: value for key, value in metrics.items() if run is None or run.data.metrics.get(key) != value}
         if run is not None and changed:
-            self._write(f"standing {job}", lambda: self._write_standing(run, changed))
+            self.write(f"standing {job}", lambda: self._write_standing(run, changed))
 
     def summary(self, metrics: dict[str, float]) -> None:
         """Writes metrics of the whole study."""
         now = milliseconds(None)
         entries = [Metric(key, value, now, 0) for key, value in metrics.items()]
-        self._write("summary", lambda: self._client.log_batch(self._parent, entries))
+        self.write("summary", lambda: self._client.log_batch(self._parent, entries))
 
     def close(self, *, finished: bool) -> None:
         """Sets the final status of the study's run, and tries once more to write everything that is pending."""
         status = "FINISHED" if finished else "KILLED"
         self._pending["end"] = lambda: self._client.set_terminated(self._parent, status)
         self.catch_up(at_once=True)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The keys of the writes that MLflow has not taken yet."""
+        return tuple(self._pending)
 
     def catch_up(self, *, at_once: bool = False) -> None:
         """Writes what is pending until a write fails; ``away`` then gives the reason.
@@ -187,7 +192,7 @@ class Recorder:
         self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S) if reason else 0.0
         self._not_before = time.monotonic() + self._pause_s
 
-    def _write(self, key: str, write: Callable[[], object]) -> None:
+    def write(self, key: str, write: Callable[[], object]) -> None:
         """Writes this and what is pending; a later write with the same key replaces a pending one."""
         self._pending[key] = write
         self.catch_up()

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from kdsearch.distill.materials import Trainers
-from kdsearch.files.whole import discard
+from kdsearch.files.atomic import discard
 from kdsearch.workers.jobs import ENDS, Event, Job, Resources, carry_out, threads_for
 
 

@@ -20,7 +20,7 @@ import torch
 from kdsearch.distill.materials import Trainers
 from kdsearch.environment import set_environment
 from kdsearch.errors import SearchError
-from kdsearch.files.whole import discard
+from kdsearch.files.atomic import discard
 from kdsearch.workers.jobs import ENDS, Event, Job, JobFailed, Resources, WorkerLost, carry_out, threads_for
 
 LONGEST_S = 300.0

@@ -20,7 +20,7 @@ from kdsearch.config.search import RayConfig, SearchConfig
 from kdsearch.distill.materials import MOST_KEPT, Materials, Trainers
 from kdsearch.environment import SETTINGS, set_environment
 from kdsearch.errors import SearchError, first_line
-from kdsearch.files.whole import discard
+from kdsearch.files.atomic import discard
 from kdsearch.workers.jobs import ENDS, Event, Job, JobFailed, Resources, WorkerLost, carry_out, threads_for
 
 ANSWERS_WITHIN_S = 5.0

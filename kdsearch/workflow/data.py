@@ -15,7 +15,7 @@ from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
 from kdsearch.data.layout import Remark, passed_over
 from kdsearch.data.native import NativeImage, native_images
-from kdsearch.data.neighbours import neighbours_apart
+from kdsearch.data.neighbors import neighbors_apart
 from kdsearch.data.source import check_tables, list_source
 from kdsearch.data.splits import development_images, split
 from kdsearch.errors import NotRunYetError
@@ -61,7 +61,7 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
     of_images = [remark for remark in dataset.remarks if ids.issuperset(remark.names)]
     found = [Finding(what=remark.what, images=tuple((name,) for name in remark.names)) for remark in of_images]
     found += findings(looks)
-    neighbours = neighbours_apart(dataset, splits)
+    neighbors = neighbors_apart(dataset, splits)
     if confirmed is not None:
         found.insert(0, _contradicted(confirmed, dataset, splits))
     return DataAudit(
@@ -75,7 +75,7 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
             *(remark for remark in dataset.remarks if remark not in of_images),
             *(unlabelled.whole.remarks if unlabelled is not None else ()),
         ),
-        cautions=(*unread, *(() if neighbours is None else (f"Caution: {neighbours}",))),
+        cautions=(*unread, *(() if neighbors is None else (f"Caution: {neighbors}",))),
     )
 
 
@@ -165,7 +165,7 @@ def _parts(
             for fold in range(max(folds) + 1):
                 here = tuple(place for place, other in zip(positions, folds, strict=True) if other == fold)
                 rows.append((f"repetition {repetition + 1}, fold {fold + 1}", here))
-    lesion = dataset.has_lesion
+    lesion = dataset.has_foreground
     for name, part in rows:
         counts = Counter(dataset.infos[place].label or "" for place in part)
         yield (

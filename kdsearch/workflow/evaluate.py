@@ -22,7 +22,7 @@ from kdsearch.data.source import LICENCES
 from kdsearch.errors import KdsearchError, nearest
 from kdsearch.export.checks import native_score
 from kdsearch.export.loading import Student
-from kdsearch.export.seen import Recognised, Seen, recognise
+from kdsearch.export.seen import Recognized, Seen, recognize
 from kdsearch.measure.scores import predict_classes
 from kdsearch.measure.surface import gather
 from kdsearch.trials.scores import NativeScores
@@ -72,7 +72,7 @@ def read_evaluated(
     """
     dataset = load_dataset(data, home, whites=student.description.input.whites)
     simulated = all(isinstance(source, PhantomSource) for source in data.sources)
-    found = recognise(known, dataset.images, dataset.infos, simulated=simulated)
+    found = recognize(known, dataset.images, dataset.infos, simulated=simulated)
     if found.learnt.all() and unseen:
         count = f"all of {len(found.learnt)} images were used to train or choose this student"
         raise KdsearchError(f"--unseen: {count}; nothing is left to score")
@@ -81,7 +81,7 @@ def read_evaluated(
     return _part(dataset, np.flatnonzero(~found.learnt)) if unseen else dataset
 
 
-def _what_is_known(found: Recognised, *, looks: bool, unseen: bool) -> Iterator[str]:
+def _what_is_known(found: Recognized, *, looks: bool, unseen: bool) -> Iterator[str]:
     """How many of the images trained or chose the student, as far as can be found."""
     whole = len(found.learnt)
     learnt, locked, alike = (int(part.sum()) for part in (found.learnt, found.locked, found.alike))
@@ -118,7 +118,7 @@ def evaluate(
     ids = [info.id for info in dataset.infos]
     predicted, scores = {}, {}
     for image in watch(native_images(data, set(ids), whites=student.description.input.whites)):
-        small = student.small_logits(image.grey)
+        small = student.small_logits(image.gray)
         predicted[image.id] = predict_classes(torch.from_numpy(small)[None])[0]
         scores[image.id] = native_score(small, image)
     return Evaluation(

@@ -23,13 +23,13 @@ def require_forms(study: StudyConfig, home: Path, environment: Mapping[str, str]
 def require_places(study: StudyConfig, home: Path, environment: Mapping[str, str]) -> None:
     """Raises KdsearchError if a location cannot be reached or written to; creates nothing."""
     from kdsearch.campaign.preparation import clear_checkpoints  # imports torch
-    from kdsearch.campaign.storage import explained, open_storage
+    from kdsearch.campaign.storage import open_storage, storage_errors
 
     tracking = require_forms(study, home, environment)
     url = storage_url(home, study.name, study.storage)
     storage, record = sqlite_file(url), tracking.file
     if storage is None or storage.exists():
-        with explained(study.name):
+        with storage_errors(study.name):
             open_storage(url)
     else:
         _require_writable(storage, field="storage")

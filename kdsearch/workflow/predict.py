@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdsearch.data.pixels import SUFFIXES, read_grey
+from kdsearch.data.pixels import SUFFIXES, read_gray
 from kdsearch.errors import KdsearchError, writing
 from kdsearch.export.loading import Student, shares_of
 from kdsearch.report.overlays import outlined
@@ -119,13 +119,13 @@ def predict(student: Student, wanted: ImageToMark, *, probabilities: bool) -> No
 
     Raises DataError if the image cannot be read, KdsearchError if the files cannot be written.
     """
-    grey = read_grey(wanted.image, whites=student.description.input.whites)
-    logits = student.logits(grey)
+    gray = read_gray(wanted.image, whites=student.description.input.whites)
+    logits = student.logits(gray)
     mask = logits > 0
     with writing(wanted.place):
         wanted.place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask.astype(np.uint8) * 255).save(_named(wanted.place, "mask"))
-        outlined(grey, None, mask, side=LEAST_SIDE).save(_named(wanted.place, "overlay"))
+        outlined(gray, None, mask, side=LEAST_SIDE).save(_named(wanted.place, "overlay"))
         if probabilities:
             Image.fromarray((shares_of(logits) * FULL).round().astype(np.uint16)).save(
                 _named(wanted.place, "probability")

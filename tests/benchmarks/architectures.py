@@ -105,7 +105,7 @@ def run(shape: StudentSpec, spec: TrainingSpec, data: TrainingData, places: tupl
 
 def dice(network: torch.nn.Module, places: tuple[Images, Images]) -> tuple[float, float]:
     """Means over the lesions of each hospital."""
-    here, there = (float(lesion_dice(predict_logits(network, images.grey), images).nanmean()) for images in places)
+    here, there = (float(lesion_dice(predict_logits(network, images.gray), images).nanmean()) for images in places)
     return here, there
 
 

@@ -55,7 +55,7 @@ def main() -> None:
             continue
         best = max(within, key=lambda student: student.scores.dice)
         network = load_weights(best, weights_path(home, study.name, best.job))
-        dice = 100 * float(lesion_dice(predict_logits(network, test.grey), test).nanmean())
+        dice = 100 * float(lesion_dice(predict_logits(network, test.gray), test).nanmean())
         print(f"| {most:,} | {100 * best.scores.dice:.1f} | {dice:.1f} | {best.recipe.student.summary()} |")
 
 

@@ -23,7 +23,7 @@ from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.checkpoint import TrainingState
 from kdsearch.distill.loop import draw_batch, predict_logits
 from kdsearch.distill.objective import Supervised
-from kdsearch.distill.optimisation import Gradients
+from kdsearch.distill.optimization import Gradients
 from kdsearch.environment import set_environment
 from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
@@ -121,14 +121,14 @@ def _seconds(work: Work, data: TrainingData) -> float:
             gradients(draw_batch(data, chosen, spec, state.generator))
             state.optimizer.step()
             state.schedule.step()
-        predict_logits(student, data.validation.grey).cpu()  # waits for the device
+        predict_logits(student, data.validation.gray).cpu()  # waits for the device
     return time.monotonic() - began
 
 
 def _images(count: int, device: str) -> Images:
     generator = torch.Generator().manual_seed(count)
-    grey, masks = (torch.randint(0, 256, (count, SIZE, SIZE), generator=generator, dtype=torch.uint8) for _ in range(2))
-    return Images(grey=grey.to(device), masks=masks.to(device), sources=("s",) * count)
+    gray, masks = (torch.randint(0, 256, (count, SIZE, SIZE), generator=generator, dtype=torch.uint8) for _ in range(2))
+    return Images(gray=gray.to(device), masks=masks.to(device), sources=("s",) * count)
 
 
 if __name__ == "__main__":

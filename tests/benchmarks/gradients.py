@@ -30,15 +30,15 @@ from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.distill.objective import Distillation, Supervised
-from kdsearch.distill.optimisation import build_optimizer, build_schedule
+from kdsearch.distill.optimization import build_optimizer, build_schedule
 from kdsearch.distill.student import MEASURED_IMAGES
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher, open_teacher, teacher_folder
 from kdsearch.files.home import home_folder
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import Teacher
-from kdsearch.models.unet import UNet, initialise
+from kdsearch.models.unet import UNet, initialize
 from tests.distill.teachers import teach
 
 BATCHES = 8
@@ -67,7 +67,7 @@ def main() -> None:
 def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, options: argparse.Namespace) -> None:
     """Trains a student without a teacher to the middle and prints the ratios there and at the start."""
     network = teacher.load(torch.device("cpu"))
-    hidden = HiddenMaps(network, normalise(data.train.grey[:MEASURED_IMAGES]))
+    hidden = HiddenMaps(network, normalize(data.train.gray[:MEASURED_IMAGES]))
     logit_std = float(teacher.logits(torch.device("cpu")).float().std())
     width, depth = map(int, options.student.split("x"))
     student = build_student(UNetSpec(width=width, depth=depth, convs_per_stage=2, conv="standard"), seed=0)
@@ -96,23 +96,23 @@ def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, opt
     print("| path | loss | scale | raw: start | raw: middle | common scale: start | common scale: middle |")
     print("|---|---|---|---|---|---|---|")
     for path, loss in dict.fromkeys((path, loss) for path, loss, _ in terms):
-        row = [*cells[path, loss, "shared"], *cells[path, loss, "added"]]
+        row = [*cells[path, loss, "interpolate"], *cells[path, loss, "add"]]
         print(f"| {path} | {loss} | {TERM_LOSSES[loss].scales[path]:g} | {' | '.join(row)} |")
 
 
 def _terms(
     student: UNet, network: Teacher, hidden: HiddenMaps, logit_std: float, kind: SupervisedLoss
 ) -> dict[tuple[str, str, str], Distillation]:
-    """Every path and loss that this student can have, in both balances."""
+    """Every path and loss that this student can have, in both mixes."""
     terms = {}
-    for balance, (path, losses) in itertools.product(("shared", "added"), LOSSES.items()):
+    for mix, (path, losses) in itertools.product(("interpolate", "add"), LOSSES.items()):
         equal = student.map_channels[-1] == hidden.mean.shape[1]
         for loss in losses:
             if path == "hidden" and not equal and loss not in ANY_CHANNELS:
                 continue
             softened = {"temperature": 2.0} if is_softened(path, loss) else {}
             settings = {"path": path, "loss": loss, "teacher_view": "weak", "weight": 1.0, **softened}
-            spec = DistillationSpec.model_validate({"terms": (settings,), "balance": balance})
+            spec = DistillationSpec.model_validate({"terms": (settings,), "loss_mix": mix})
             channels = student.map_channels
             term = Distillation(
                 student,
@@ -123,16 +123,16 @@ def _terms(
                 student_channels=channels,
                 logit_std=logit_std,
             )
-            initialise(term, torch.Generator().manual_seed(0))
-            terms[path, loss, balance] = term
+            initialize(term, torch.Generator().manual_seed(0))
+            terms[path, loss, mix] = term
     return terms
 
 
-def _ratio(student: nn.Module, term: Distillation, plain: Supervised, batch: Batch, balance: str) -> float:
+def _ratio(student: nn.Module, term: Distillation, plain: Supervised, batch: Batch, mix: str) -> float:
     """Of the distilled term's gradient at weight 1 to the supervised one."""
     supervised = _gradient(student, plain(batch))
     whole = _gradient(student, term(batch))
-    distilled = whole - supervised if balance == "added" else whole
+    distilled = whole - supervised if mix == "add" else whole
     return float(distilled.norm() / supervised.norm())
 
 

@@ -95,10 +95,10 @@ def _seconds(trainer: Trainer, recipe: Recipe) -> float:
 
 
 def _data(size: int) -> TrainingData:
-    grey = torch.randint(0, 255, (IMAGES, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    masks = (grey > 200).to(torch.uint8) * 255
-    images = Images(grey=grey, masks=masks, sources=("s",) * IMAGES)
-    return TrainingData(train=images, validation=Images(grey=grey[:16], masks=masks[:16], sources=("s",) * 16))
+    gray = torch.randint(0, 255, (IMAGES, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    masks = (gray > 200).to(torch.uint8) * 255
+    images = Images(gray=gray, masks=masks, sources=("s",) * IMAGES)
+    return TrainingData(train=images, validation=Images(gray=gray[:16], masks=masks[:16], sources=("s",) * 16))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
 from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.loop import draw_batch
-from kdsearch.distill.optimisation import build_optimizer
+from kdsearch.distill.optimization import build_optimizer
 from kdsearch.environment import SETTINGS, set_environment
 from kdsearch.models.costs import cost_of
 from kdsearch.models.students import build_student
@@ -34,8 +34,8 @@ SPECS = (
     UNetSpec(width=16, depth=4, growth=1),
     UNetSpec(width=16, depth=3),
 )
-PARTS = ("batch", "forward", "loss", "backward", "optimiser")
-KINDS = {"conv": ("conv",), "batch norm": ("batch_norm",), "optimiser": ("Optimizer", "fused_adam")}
+PARTS = ("batch", "forward", "loss", "backward", "optimizer")
+KINDS = {"conv": ("conv",), "batch norm": ("batch_norm",), "optimizer": ("Optimizer", "fused_adam")}
 """What torch calls the operations of each kind; the rest is activations, pooling, upsampling, copies and Python."""
 BATCH, STEPS = 16, 30
 
@@ -88,8 +88,8 @@ def shares(spec: UNetSpec, size: int) -> dict[str, float]:
 
 def _step(spec: UNetSpec, size: int):
     generator, training = torch.Generator().manual_seed(0), TrainingSpec()
-    grey = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8)
-    images = Images(grey=grey, masks=(grey > 200).to(torch.uint8) * 255, sources=("s",) * 64)
+    gray = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8)
+    images = Images(gray=gray, masks=(gray > 200).to(torch.uint8) * 255, sources=("s",) * 64)
     data = TrainingData(train=images, validation=images, teacher_logits=torch.randn(64, 1, size, size).half())
     student = build_student(spec).train()
     optimizer = build_optimizer(list(student.parameters()), training)

@@ -19,8 +19,8 @@ from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import draw_batch
 from kdsearch.distill.objective import Distillation, Supervised
-from kdsearch.distill.optimisation import build_optimizer
-from kdsearch.models.contract import normalise
+from kdsearch.distill.optimization import build_optimizer
+from kdsearch.models.contract import normalize
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
 
@@ -51,17 +51,17 @@ def main() -> None:
 
 def _data(teacher: torch.nn.Module, size: int, device: torch.device) -> TrainingData:
     generator = torch.Generator().manual_seed(0)
-    grey = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8).to(device)
+    gray = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8).to(device)
     masks = (torch.rand(64, size, size, generator=generator) > 0.8).to(torch.uint8).to(device) * 255
-    images = Images(grey=grey, masks=masks, sources=("s",) * 64)
+    images = Images(gray=gray, masks=masks, sources=("s",) * 64)
     with torch.no_grad():
-        return TrainingData(train=images, validation=images, teacher_logits=teacher(normalise(grey)).half())
+        return TrainingData(train=images, validation=images, teacher_logits=teacher(normalize(gray)).half())
 
 
 def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict[str, Callable[[], None]]:
     training = TeacherTraining()
     plain = TrainingData(train=data.train, validation=data.validation)
-    hidden = HiddenMaps(teacher, normalise(data.train.grey))
+    hidden = HiddenMaps(teacher, normalize(data.train.gray))
     steps = {}
     for name, path, view in (
         ("plain", None, None),

@@ -67,9 +67,9 @@ def together(spec: UNetSpec, *, size: int, epochs: int, workers: int, threads: i
 
 def _work(spec: UNetSpec, size: int, epochs: int, threads: int, barrier: Barrier, times: multiprocessing.Queue) -> None:
     torch.set_num_threads(threads)
-    grey = torch.randint(0, 255, (IMAGES, size, size), dtype=torch.uint8)
-    images = Images(grey=grey, masks=(grey > 200).to(torch.uint8) * 255, sources=("s",) * IMAGES)
-    data = TrainingData(train=images, validation=Images(grey=grey[:16], masks=images.masks[:16], sources=("s",) * 16))
+    gray = torch.randint(0, 255, (IMAGES, size, size), dtype=torch.uint8)
+    images = Images(gray=gray, masks=(gray > 200).to(torch.uint8) * 255, sources=("s",) * IMAGES)
+    data = TrainingData(train=images, validation=Images(gray=gray[:16], masks=images.masks[:16], sources=("s",) * 16))
     training = TeacherTraining(epochs=epochs + 1)
     student = build_student(spec)
     reports = train(student, Supervised(student, training.supervised_loss), data, training, seed=0)

@@ -126,7 +126,7 @@ def _trained(materials: Materials, arm: str, *, seed: int, epochs: int) -> torch
 
 
 def _dice(network: torch.nn.Module, images: Images) -> Floats:
-    return lesion_dice(predict_logits(network, images.grey), images).numpy().astype(np.float64)
+    return lesion_dice(predict_logits(network, images.gray), images).numpy().astype(np.float64)
 
 
 def _dice_of_teacher(materials: Materials, images: Images) -> float:

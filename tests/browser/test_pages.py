@@ -168,10 +168,10 @@ def test_front_renders_with_no_network_and_reacts_to_hover(page, place):
     point.wait_for(timeout=PATIENCE_MS)
     assert page.locator(".scatterlayer .point").count() >= TRIALS
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
-    centre = point.bounding_box()
+    center = point.bounding_box()
     assert box is not None
-    assert centre is not None
-    page.mouse.move(centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2)
+    assert center is not None
+    page.mouse.move(center["x"] + center["width"] / 2, center["y"] + center["height"] / 2)
     page.locator(".hoverlayer .hovertext").first.wait_for(timeout=PATIENCE_MS)
 
 

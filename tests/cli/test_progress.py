@@ -31,14 +31,14 @@ from kdsearch.trials.record import EpochReport, TrialRecord, job_of_teacher, job
 from kdsearch.trials.scores import Cost
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import CheckpointFailed, EpochEnded
-from tests.confirm.test_plan import distilled
+from tests.confirm.candidates import distilled
 from tests.front.students import recipe, scores, student
 
 TEACHER = job_of_teacher("1a2b")
 REPORT = EpochReport(epoch=3, epochs=20, train_loss=1, validation_loss=1, dice=0.743, learning_rate=0.1, seconds=9.0)
 LAST = dataclasses.replace(REPORT, epoch=20)
 MATERIALS = SimpleNamespace(
-    dataset=SimpleNamespace(has_lesion=[True, True, False, True], remarks=()),
+    dataset=SimpleNamespace(has_foreground=[True, True, False, True], remarks=()),
     splits=SimpleNamespace(validation=(1, 2, 3)),
     teacher=SimpleNamespace(headline=scores(dice=0.868, params=1_187_441, macs=9).headline),
     unlabelled=None,

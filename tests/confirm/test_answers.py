@@ -18,7 +18,7 @@ from kdsearch.report.teacher import LITTLE_TO_LEARN
 from kdsearch.statistics.confirmation import dump_confirmation
 from kdsearch.trials.scores import NativeScores, PerImage
 from kdsearch.workflow import confirmed
-from tests.confirm.test_plan import distilled, student
+from tests.confirm.candidates import distilled, student
 from tests.front.students import scores
 
 IMAGES, NORMAL, FOLDS = 300, 20, 5

@@ -67,7 +67,7 @@ def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
     (fold,) = {fold for repetition in prepared.folds for fold in repetition}
     assert fold.validation == splits.test
     assert set(splits.train) | {
-        position for position in splits.validation if prepared.images.dataset.has_lesion[position]
+        position for position in splits.validation if prepared.images.dataset.has_foreground[position]
     } == set(fold.train)
     assert prepared.plan.seeds == ((0,), (1,), (2,))
     assert prepared.plan.ships == 0

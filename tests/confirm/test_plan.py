@@ -11,20 +11,9 @@ from kdsearch.confirm.plan import choose_members, digest_of, dump_plan, make_pla
 from kdsearch.errors import KdsearchError, SearchError
 from kdsearch.statistics.selection import Corrected, Standing
 from kdsearch.trials.recipe import Inherited
-from tests.front.students import student as made
+from tests.confirm.candidates import distilled, student
 
 PARTITIONS = (("a", "b"), ("c", "d"))
-
-
-def distilled(number, dice, params, *, path="logits"):
-    """Each of another width, so that no two recipes are the same."""
-    one = made(number, dice, params, path=path)
-    spec = one.recipe.student.model_copy(update={"width": 2 + number})
-    return dataclasses.replace(one, recipe=one.recipe.model_copy(update={"student": spec}))
-
-
-def student(number, dice, params):
-    return distilled(number, dice, params, path="none")
 
 
 def _standing(stability):

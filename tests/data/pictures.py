@@ -11,8 +11,8 @@ from PIL import Image
 def write_image(path: Path, *, shape: tuple[int, int] = (40, 50), seed: int = 0, mode: str = "L") -> Path:
     """Writes a random image of this height, width and mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    grey = np.random.default_rng([seed, *map(ord, path.stem)]).integers(0, 255, shape, dtype=np.uint8)
-    Image.fromarray(grey).convert(mode).save(path)
+    gray = np.random.default_rng([seed, *map(ord, path.stem)]).integers(0, 255, shape, dtype=np.uint8)
+    Image.fromarray(gray).convert(mode).save(path)
     return path
 
 

@@ -37,7 +37,7 @@ MASKS = {
     "all": _mask((1, 63, 1, 63, 255)),
     "tiny": _mask((10, 12, 10, 11, 255)),
     "normal": _mask(),
-    "coloured": _mask(LESION),
+    "colored": _mask(LESION),
     "double": _mask(LESION),
     "again": _mask(LESION),
 }
@@ -51,7 +51,7 @@ def folder(tmp_path_factory) -> Path:
         for part in ("images", "masks"):
             (place / part).mkdir(exist_ok=True)
         picture = _picture(100 if name in ("double", "again") else number).convert("RGB")
-        if name == "coloured":
+        if name == "colored":
             picture.paste((255, 255, 0), (0, 0, 6, 6))
         picture.save(place / "images" / f"{name}.png")
         mask.save(place / "masks" / f"{name}.png")
@@ -86,7 +86,7 @@ def test_each_thing_is_found_where_it_was_put(folder, home):
         "masks with several parts": {"parts"},
         "masks over 60% of the image": {"all"},
         "masks under 0.1% of the image": {"tiny"},
-        "images with colored pixels, such as burned-in measurements": {"coloured"},
+        "images with colored pixels, such as burned-in measurements": {"colored"},
         "negative images": {"normal"},
         "near-duplicates, which every split keeps in one part": {"double", "again"},
     }

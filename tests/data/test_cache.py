@@ -34,7 +34,7 @@ def test_images_are_memory_mapped_and_keep_their_names(folder, tmp_path):
     assert dataset.images.shape == dataset.masks.shape == (6, 32, 32)
     assert dataset.images.dtype == np.uint8
     assert [info.id for info in dataset.infos] == [f"folder/{index}" for index in range(6)]
-    assert dataset.has_lesion.tolist() == [True] * 5 + [False]
+    assert dataset.has_foreground.tolist() == [True] * 5 + [False]
 
 
 def test_second_load_reads_the_cache_and_a_worker_can_open_it(folder, tmp_path):
@@ -136,7 +136,7 @@ def test_real_breast_has_one_mask_that_is_not_two_valued(real_data, tmp_path):
         load_dataset(DataConfig(sources=(source,), size=32), tmp_path)
     dataset = load_dataset(DataConfig(sources=(source,), size=32, on_invalid="skip"), tmp_path)
     assert len(dataset.infos) == 255
-    assert int((~dataset.has_lesion).sum()) == 4
+    assert int((~dataset.has_foreground).sum()) == 4
 
 
 def _copy(folder, other, *, table=""):
@@ -189,9 +189,9 @@ def test_two_processes_build_one_data_set_once(folder, tmp_path):
     program = (
         "import sys, logging; from pathlib import Path\n"
         "from kdsearch.data import cache; from kdsearch.config.data import DataConfig\n"
-        "store = cache._store\n"
-        "def counted(*parts): print('stored', flush=True); store(*parts)\n"
-        "cache._store = counted\n"
+        "store = cache.atomic_folder\n"
+        "def counted(*parts, **how): print('stored', flush=True); return store(*parts, **how)\n"
+        "cache.atomic_folder = counted\n"
         "cache.load_dataset(DataConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
     )
     command = [sys.executable, "-c", program, _config(folder).model_dump_json(), str(tmp_path / "home")]

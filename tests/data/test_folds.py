@@ -75,7 +75,7 @@ def test_negative_images_are_scored_but_train_only_on_request():
     for wanted in (False, True):
         splits, dealt = _folds(dataset, train_on_negatives=wanted)
         assert {position for fold in dealt for position in fold.validation} == set(development_images(dataset, splits))
-        assert any(not dataset.has_lesion[position] for fold in dealt for position in fold.train) == wanted
+        assert any(not dataset.has_foreground[position] for fold in dealt for position in fold.train) == wanted
 
 
 def test_each_source_is_left_out_once():

@@ -76,7 +76,7 @@ def test_mask_of_background_only_is_empty_where_the_source_codes_background_as_o
     _one_and_two(folder)
     config = _config(folder)
     dataset = load_dataset(config, tmp_path / "home")
-    assert dataset.has_lesion.tolist() == [True] * 4 + [False] * 2
+    assert dataset.has_foreground.tolist() == [True] * 4 + [False] * 2
     native = {image.id: bool(image.mask.any()) for image in native_images(config, {i.id for i in dataset.infos})}
     assert list(native.values()) == [True] * 4 + [False] * 2
     assert [one.area > 0 for one in look(config, dataset.infos)] == [True] * 4 + [False] * 2
@@ -87,7 +87,7 @@ def test_masks_of_zero_and_anything_mix(folder, tmp_path):
         _write(folder, index, BOX * high)
     _write(folder, 5, 0 * BOX)
     dataset = load_dataset(_config(folder), tmp_path / "home")
-    assert dataset.has_lesion.tolist() == [True] * 5 + [False]
+    assert dataset.has_foreground.tolist() == [True] * 5 + [False]
 
 
 def test_mask_that_is_all_lesion_stays_one(folder, tmp_path):

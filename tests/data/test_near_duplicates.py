@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from kdsearch.data.gathering import clusters_of, hash_image, similar_pairs, thumbnail
-from kdsearch.data.pixels import read_grey
+from kdsearch.data.pixels import read_gray
 
 
 def _clusters(images):
@@ -43,5 +43,5 @@ def test_pairs_that_the_hashes_miss_are_found_in_busi(real_data):
     names = ["benign (224)", "benign (304)", "benign (208)", "benign (291)", "normal (38)", "normal (53)"]
     names += ["malignant (3)", "malignant (4)", "benign (1)", "malignant (71)", "malignant (72)"]
     folder = next(path for path in (real_data / "busi").rglob("benign") if path.is_dir()).parent
-    images = [read_grey(folder / name.split()[0] / f"{name}.png") for name in names]
+    images = [read_gray(folder / name.split()[0] / f"{name}.png") for name in names]
     assert _clusters(images) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6]

@@ -28,8 +28,8 @@ def test_speckle_widens_with_depth_below_the_focus():
 
 
 def _lateral_correlation(detected: np.ndarray) -> np.ndarray:
-    centred = detected - detected.mean(axis=1, keepdims=True)
-    return (centred[:, 2:] * centred[:, :-2]).mean(axis=1) / centred.var(axis=1)
+    centered = detected - detected.mean(axis=1, keepdims=True)
+    return (centered[:, 2:] * centered[:, :-2]).mean(axis=1) / centered.var(axis=1)
 
 
 @pytest.mark.parametrize(("inside", "brighter"), [(4 * TISSUE_ATTENUATION, False), (-4 * TISSUE_ATTENUATION, True)])
@@ -51,10 +51,10 @@ def test_darker_scatterers_give_the_contrast_they_should():
 
 def test_log_compression_covers_its_dynamic_range():
     ramp = np.tile(np.logspace(-3, 0, 200, dtype=np.float32), (200, 1))
-    grey = log_compress(ramp, gain_db=0.0, noise_db=-200.0, rng=np.random.default_rng(0))
-    assert grey.min() == 0
-    assert grey.max() == 255
-    slope = np.diff(grey[0].astype(float))[80:180].mean()
+    gray = log_compress(ramp, gain_db=0.0, noise_db=-200.0, rng=np.random.default_rng(0))
+    assert gray.min() == 0
+    assert gray.max() == 255
+    slope = np.diff(gray[0].astype(float))[80:180].mean()
     assert slope == pytest.approx(255 / 55 * 60 / 199, rel=0.05)
 
 

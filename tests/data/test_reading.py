@@ -46,7 +46,7 @@ def test_lesion_that_would_vanish_keeps_a_pixel_and_the_size_that_keeps_all_is_s
         write_mask(folder / "masks" / f"{index}.png", shape=(256, 256), box=(100, 100, 105, 105))
     for _ in range(2):
         dataset = load_dataset(_config(folder), home)
-        assert dataset.has_lesion.all()
+        assert dataset.has_foreground.all()
         assert (dataset.masks[:2] > 0).sum(axis=(1, 2)).tolist() == [1, 1]
         assert _said(dataset) == [
             "3 images whose lesion is too small for size 32 and is reduced to one pixel (data.size: 64 keeps all)"

@@ -118,7 +118,7 @@ def test_three_groups_with_a_lesion_are_enough(sizes, data):
     lesions = data.draw(st.permutations([True] * 3 + [False] * (len(sizes) - 3)))
     dataset = _grouped(sizes, lesions)
     parts = split(dataset, SplitConfig(), train_on_negatives=False)
-    assert all(dataset.has_lesion[list(part)].any() for part in (parts.train, parts.validation, parts.test))
+    assert all(dataset.has_foreground[list(part)].any() for part in (parts.train, parts.validation, parts.test))
 
 
 @pytest.mark.parametrize(("count", "size", "seed"), [(40, 1, 0), (60, 3, 1), (90, 2, 5), (33, 3, 7)])

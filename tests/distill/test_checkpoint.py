@@ -15,9 +15,10 @@ from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import train
 from kdsearch.distill.objective import Supervised
 from kdsearch.distill.result import CheckpointAway
-from kdsearch.files.whole import names_in, read_whole, remove
+from kdsearch.files.atomic import names_in, read_whole, remove
+from kdsearch.files.digests import digest
 from kdsearch.models.students import build_student
-from tests.distill.test_loop import DATA
+from tests.distill.discs import DATA
 
 SPEC = TeacherTraining(epochs=5, batch_size=8, learning_rate=1e-2)
 
@@ -80,7 +81,7 @@ def test_state_of_something_else_is_not_taken_up(tmp_path):
     list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
     other = _training(_student(), SPEC, _checkpoint(tmp_path / "c", subject="that"))
     assert next(other).seconds < 1000
-    assert read_whole(str(tmp_path / "c"))[4:20] == _checkpoint("x", subject="that")._subject
+    assert read_whole(str(tmp_path / "c"))[4:20] == digest("that").encode()
 
 
 @pytest.mark.parametrize("cut", [0, 3, 15, 500, -1])

@@ -14,7 +14,7 @@ from kdsearch.config.training import SupervisedLoss
 from kdsearch.distill.batches import Batch
 from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.objective import Distillation, Supervised
-from kdsearch.distill.optimisation import WARM_UP, Gradients
+from kdsearch.distill.optimization import WARM_UP, Gradients
 from kdsearch.models.students import build_student
 
 SIZE = 32

@@ -14,7 +14,7 @@ from kdsearch.data.pixels import resize_image, resize_mask
 from kdsearch.distill.batches import random_affine, strong_view, warp
 from kdsearch.distill.feature_maps import HiddenMaps, correlation, measure_offset, offset_by_padding
 from kdsearch.distill.losses import attention, soft_dice
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.students import build_student
 from kdsearch.models.teacher import build_teacher
 
@@ -38,9 +38,9 @@ def phantoms():
 @functools.cache
 def _phantoms(size: int):
     made = [simulate(index, seed=3) for index in range(64)]
-    grey = torch.stack([torch.from_numpy(resize_image(one.image, size).copy()) for one in made])
+    gray = torch.stack([torch.from_numpy(resize_image(one.image, size).copy()) for one in made])
     masks = torch.stack([torch.from_numpy(resize_mask(one.mask, size).copy()) for one in made])
-    return grey, masks
+    return gray, masks
 
 
 @functools.cache
@@ -69,13 +69,13 @@ def _corr(a: torch.Tensor, b: torch.Tensor) -> float:
 )
 def test_maps_of_the_weak_view_are_those_of_the_warped_image(encoder, depth, architecture, move, phantoms):
     teacher = _teacher(encoder, depth, architecture)
-    hidden = HiddenMaps(teacher, normalise(phantoms[0][:32]))
+    hidden = HiddenMaps(teacher, normalize(phantoms[0][:32]))
     spec = AugmentationSpec.model_validate(MOVES[move])
-    grey, masks = (part[:16] for part in phantoms)
-    given = hidden(strong_view(grey, masks, None, spec=spec, generator=torch.Generator().manual_seed(0)).weak)
+    gray, masks = (part[:16] for part in phantoms)
+    given = hidden(strong_view(gray, masks, None, spec=spec, generator=torch.Generator().manual_seed(0)).weak)
     theta = random_affine(16, spec, torch.Generator().manual_seed(0))
     theta[:, :, 2] -= theta[:, :, :2].sum(dim=2) * hidden.offset * 2 / given.shape[-1]
-    online = teacher.features(warp(normalise(grey), theta))[-1]
+    online = teacher.features(warp(normalize(gray), theta))[-1]
     assert correlation(given, online) >= 0.9
     assert _corr(attention(given), attention(online)) >= 0.9
 
@@ -83,14 +83,14 @@ def test_maps_of_the_weak_view_are_those_of_the_warped_image(encoder, depth, arc
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet34"])
 def test_symmetric_padding_looks_half_a_cell_to_the_left(encoder, phantoms):
     assert measure_offset(
-        lambda seen: _teacher(encoder, 4).features(seen)[-1], normalise(phantoms[0])
+        lambda seen: _teacher(encoder, 4).features(seen)[-1], normalize(phantoms[0])
     ) == pytest.approx(-0.5, abs=0.25)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", *PACKAGED])
 def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
     teacher = _teacher(encoder, 4)
-    images = normalise(phantoms[0])
+    images = normalize(phantoms[0])
     hidden = HiddenMaps(teacher, images)
     aligned = correlation(hidden(images), hidden(images.flip(-1)).flip(-1))
     raw = correlation(teacher.features(images)[-1], teacher.features(images.flip(-1))[-1].flip(-1))
@@ -102,14 +102,14 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
 
 def test_cached_logits_agree_with_the_teacher_run_online():
     """With a teacher trained to segment; 0.93 for one of 64 pixels that was trained for 20 epochs."""
-    grey, masks = _phantoms(32)
+    gray, masks = _phantoms(32)
     teacher = build_teacher(TeacherConfig(encoder_depth=3), size=32)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
     spec = AugmentationSpec.model_validate(MOVES["default"])
     for _ in range(60):
-        chosen = torch.randperm(len(grey), generator=generator)[:8]
-        batch = strong_view(grey[chosen], masks[chosen], None, spec=spec, generator=generator)
+        chosen = torch.randperm(len(gray), generator=generator)[:8]
+        batch = strong_view(gray[chosen], masks[chosen], None, spec=spec, generator=generator)
         logits = teacher.train()(batch.image)
         loss = soft_dice(logits, batch.target)
         loss += torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], batch.target.float())
@@ -117,8 +117,8 @@ def test_cached_logits_agree_with_the_teacher_run_online():
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        cached = teacher.eval()(normalise(grey))
-        batch = strong_view(grey, masks, cached, spec=spec, generator=generator)
+        cached = teacher.eval()(normalize(gray))
+        batch = strong_view(gray, masks, cached, spec=spec, generator=generator)
         online = teacher(batch.image)
         assert _corr(batch.teacher_logits, online) >= 0.88
         assert _corr(cached, online) < 0.7, "the images moved"
@@ -126,15 +126,15 @@ def test_cached_logits_agree_with_the_teacher_run_online():
 
 @pytest.mark.parametrize(("stride", "channels"), [(2, 16), (4, 24), (8, 40), (16, 112), (None, 112)])
 def test_maps_of_each_stride_are_found_by_it(stride, channels, phantoms):
-    images = normalise(phantoms[0][:8])
+    images = normalize(phantoms[0][:8])
     maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images, stride=stride)(images)
     side = images.shape[-1] // (stride or 16)
     assert maps.shape == (8, channels, side, side)
 
 
 def test_standardized_maps_have_mean_zero_and_deviation_one_in_each_channel(phantoms):
-    images = normalise(phantoms[0])
-    maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images).standardised(images)
+    images = normalize(phantoms[0])
+    maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images).standardized(images)
     torch.testing.assert_close(maps.mean(dim=(0, 2, 3)), torch.zeros(112), atol=1e-4, rtol=0)
     torch.testing.assert_close(maps.std(dim=(0, 2, 3)), torch.ones(112), atol=1e-3, rtol=0)
 
@@ -146,7 +146,7 @@ def test_channel_that_was_silent_on_the_measured_images_is_not_blown_up():
 
     measured = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     maps = HiddenMaps(Silent(), measured)
-    assert maps.standardised(4 * measured).abs().max() < 100
+    assert maps.standardized(4 * measured).abs().max() < 100
 
 
 class _Looking:
@@ -165,7 +165,7 @@ class _Looking:
 
 @pytest.mark.parametrize("pixels", [-4, -2, 0, 2, 4])
 def test_known_offset_is_found_and_undone(pixels, phantoms):
-    images = normalise(phantoms[0])
+    images = normalize(phantoms[0])
     hidden = HiddenMaps(_Looking(pixels), images)
     assert hidden.offset == pixels / 8
     straight = _Looking(0).features(images)[-1]

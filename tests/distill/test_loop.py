@@ -14,24 +14,12 @@ from kdsearch.distill.batches import Images, TrainingData, strong_view
 from kdsearch.distill.checkpoint import Best, TrainingState
 from kdsearch.distill.loop import predict_logits, train
 from kdsearch.distill.objective import Supervised
-from kdsearch.distill.optimisation import Slow, build_optimizer, build_schedule
+from kdsearch.distill.optimization import Slow, build_optimizer, build_schedule
 from kdsearch.distill.result import TrainingFailed
 from kdsearch.measure.scores import dice_per_image, predict_classes
 from kdsearch.models.students import build_student
 from kdsearch.trials.record import EpochReport
-
-
-def _images(count: int, seed: int) -> Images:
-    """Dark discs on a bright ground, easy to learn."""
-    generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    centres = torch.randint(8, 24, (count, 2), generator=generator)
-    masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < 36 for y, x in centres])
-    grey = 180 - 120 * masks.float() + 15 * torch.randn(count, 32, 32, generator=generator)
-    return Images(grey=grey.clamp(0, 255).to(torch.uint8), masks=masks.to(torch.uint8) * 255, sources=("s",) * count)
-
-
-DATA = TrainingData(train=_images(32, 0), validation=_images(16, 1))
+from tests.distill.discs import DATA
 
 
 def _spec(**changes) -> TrainingSpec:
@@ -85,7 +73,7 @@ def test_best_epoch_s_weights_are_kept():
     model, reports, fitted = _fit(_spec(epochs=6, learning_rate=5e-2, schedule="constant"))
     best = max(reports, key=lambda report: report.dice)
     assert fitted.best_epoch == best.epoch
-    predicted = predict_classes(predict_logits(model, DATA.validation.grey))
+    predicted = predict_classes(predict_logits(model, DATA.validation.gray))
     dice = dice_per_image(predicted, (DATA.validation.masks > 0).long()).nanmean()
     assert dice.item() == pytest.approx(best.dice)
 
@@ -164,9 +152,9 @@ def test_schedules_have_their_shapes():
 
 def test_validation_sees_images_without_augmentation():
     model = _student().eval()
-    logits = predict_logits(model, DATA.validation.grey)
+    logits = predict_logits(model, DATA.validation.gray)
     nothing = _spec().augmentation.model_copy(update=dict.fromkeys(_spec().augmentation.model_dump(), 0.0))
-    view = strong_view(DATA.validation.grey, DATA.validation.masks, None, spec=nothing, generator=torch.Generator())
+    view = strong_view(DATA.validation.gray, DATA.validation.masks, None, spec=nothing, generator=torch.Generator())
     torch.testing.assert_close(model(view.image), logits, atol=1e-3, rtol=1e-3)
 
 
@@ -175,7 +163,7 @@ def test_validation_sees_images_without_augmentation():
 def test_network_learns_on_a_gpu(precision):
     device = torch.device("cuda")
     train_images, validation = (
-        Images(grey=part.grey.to(device), masks=part.masks.to(device), sources=part.sources)
+        Images(gray=part.gray.to(device), masks=part.masks.to(device), sources=part.sources)
         for part in (DATA.train, DATA.validation)
     )
     data = TrainingData(train=train_images, validation=validation)

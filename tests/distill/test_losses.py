@@ -21,7 +21,7 @@ KINDS = {
     "logits_kld": lambda s, t: losses.logits_kld(s, t, 2.0),
     "logits_dml": lambda s, t: losses.logits_dml(s, t, "dice_cross_entropy"),
     "logits_dml_cross_entropy": lambda s, t: losses.logits_dml(s, t, "cross_entropy"),
-    "standardised": lambda s, t: losses.maps_mse(losses.standardised(s), losses.standardised(t)),
+    "standardized": lambda s, t: losses.maps_mse(losses.standardized(s), losses.standardized(t)),
     "maps_mse": losses.maps_mse,
     "maps_kld": losses.maps_kld,
     "maps_cwd": lambda s, t: losses.maps_kld(s, t, 4.0),
@@ -173,8 +173,8 @@ def test_dml_is_least_where_student_and_teacher_agree():
 
 def test_standardized_channels_do_not_depend_on_scale_or_offset():
     maps, _ = _pair(4)
-    scaled = losses.standardised(7 * maps + torch.arange(4.0)[None, :, None, None])
-    torch.testing.assert_close(losses.standardised(maps), scaled)
+    scaled = losses.standardized(7 * maps + torch.arange(4.0)[None, :, None, None])
+    torch.testing.assert_close(losses.standardized(maps), scaled)
     assert scaled.square().mean(dim=(0, 2, 3)).tolist() == pytest.approx([1.0] * 4)
 
 

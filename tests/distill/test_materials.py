@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 
 from kdsearch.distill.batches import TrainingData
@@ -18,19 +20,22 @@ class _Materials:
 
 
 def test_materials_are_opened_once_and_the_last_few_kept():
-    opened = []
+    opened, alive = [], weakref.WeakSet()
     trainers = Trainers(torch.device("cpu"), most=2)
 
     def get(key):
         def open_materials():
-            assert len(trainers._known) < 2, "there is room before more is opened"
+            assert len(alive) < 2, "there is room before more is opened"
             opened.append(key)
             return _Materials()
 
-        return trainers.get(key, open_materials)
+        trainer = trainers.get(key, open_materials)
+        alive.add(trainer)
+        return trainer
 
     first = get("a")
     assert get("a") is first
+    del first
     for key in ("b", "a", "c", "a", "b"):
         get(key)
     assert opened == ["a", "b", "c", "b"], "the one that was longest unused goes"

@@ -12,6 +12,7 @@ from safetensors.torch import load
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import TimmSpec
+from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.student import Trainer
 from kdsearch.errors import StudyFileError
 from kdsearch.models.costs import cost_of, require_comparable
@@ -83,16 +84,22 @@ def test_logits_have_no_stride(study_file):
 
 
 @pytest.mark.parametrize(("on", "loss"), [("attention", "mse"), ("regressor", "kld")])
-def test_terms_compare_maps_of_the_strides_they_name(tiny, trainer, on, loss):
+def test_terms_compare_maps_of_the_strides_they_name(tiny, bench, trainer, monkeypatch, on, loss):
     content = recipe_of(tiny, None).model_dump()
     terms = tuple({"path": on, "loss": loss, "stride": stride, "weight": 0.5} for stride in (2, 4, None))
-    students = []
+    students, measured = [], set()
+
+    def measure(*given, stride, **settings):
+        measured.add(stride)
+        return HiddenMaps(*given, stride=stride, **settings)
+
+    monkeypatch.setattr("kdsearch.distill.student.HiddenMaps", measure)
+    monkeypatch.setattr(type(bench.materials.teacher), "logits", lambda *_: pytest.fail("no term compares logits"))
     for chosen in (terms, terms[:1], terms[2:]):
         content["distillation"] = {"terms": chosen, "loss_mix": "add"}
         students.append(finish(trainer.distil(Recipe.model_validate(content)))[1].weights)
     assert len(set(students)) == 3
-    assert {stride for stride, _ in trainer._hidden} == {2, 4, None}, "what no term names is not measured"
-    assert trainer._with_logits is None
+    assert measured == {2, 4, None}, "what no term names is not measured"
 
 
 def test_weights_contain_only_the_student_with_its_counted_parameters(tiny, trainer):

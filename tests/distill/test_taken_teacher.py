@@ -83,8 +83,8 @@ def test_worker_opens_them_where_the_folder_is_not(study, home, maps):
         path.unlink()
     maps.rmdir()
     opened = place.open()
-    grey = opened.training_data(CPU).validation.grey
-    assert predict_logits(opened.teacher.load(CPU), grey).shape == (len(grey), 1, 32, 32)
+    gray = opened.training_data(CPU).validation.gray
+    assert predict_logits(opened.teacher.load(CPU), gray).shape == (len(gray), 1, 32, 32)
 
 
 def test_gap_is_named_and_nothing_is_kept(study, home, maps):
@@ -149,9 +149,9 @@ def test_onnx_file_teaches_as_the_network_it_was_made_of(study_file, tmp_path, h
     study = load_study(study_file(TINY.replace(OLD, teacher)))
     materials = make_materials(study, home)
     (tmp_path / "t.onnx").unlink()
-    grey = materials.training_data(CPU).train.grey
-    for found in (materials.teacher.logits(CPU).float(), predict_logits(materials.teacher.load(CPU), grey)):
-        torch.testing.assert_close(found, predict_logits(network, grey), atol=5e-3, rtol=1e-3)
+    gray = materials.training_data(CPU).train.gray
+    for found in (materials.teacher.logits(CPU).float(), predict_logits(materials.teacher.load(CPU), gray)):
+        torch.testing.assert_close(found, predict_logits(network, gray), atol=5e-3, rtol=1e-3)
     assert materials.teacher.scores.params >= sum(p.numel() for p in network.parameters()) * 0.9
     assert _distilled(materials, study) == _distilled(materials.packed(), study)
 

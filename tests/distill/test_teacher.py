@@ -20,7 +20,7 @@ from kdsearch.distill.result import Trained, TrainingFailed
 from kdsearch.distill.teacher import TeacherRecipe, train_teacher
 from kdsearch.distill.teacher_folder import LEFT_OUT, open_teacher, recipe_in, store_teacher, teacher_folder
 from kdsearch.errors import TeacherError
-from kdsearch.models.contract import maps_at, normalise
+from kdsearch.models.contract import maps_at, normalize
 from tests.distill.teachers import teach
 from tests.front.students import scores
 from tests.search.setups import finish
@@ -63,9 +63,9 @@ def test_students_can_ask_any_teacher(made, travelled):
     cached = here.logits(torch.device("cpu"))
     assert (cached.dtype, cached.shape) == (torch.float16, (len(data.train), 1, 32, 32))
     with torch.no_grad():
-        outputs = network.outputs(normalise(data.train.grey))
+        outputs = network.outputs(normalize(data.train.gray))
         torch.testing.assert_close(cached.float(), outputs.logits, atol=1e-2, rtol=1e-2)
-        hidden = network.features(normalise(data.train.grey))
+        hidden = network.features(normalize(data.train.gray))
     assert all(torch.equal(a, b) for a, b in zip(outputs.features, hidden, strict=True))
     assert [32 // maps.shape[-1] for maps in hidden] == [1, 2, 4, 8], "each stride, the finest first"
     assert maps_at(hidden, 4, side=32) is hidden[2]

@@ -15,7 +15,7 @@ from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.splits import split
 from kdsearch.distill import losses
-from kdsearch.distill.batches import UnlabelledGrey, training_data
+from kdsearch.distill.batches import UnlabelledGray, training_data
 from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import train
 from kdsearch.distill.losses import TERM_LOSSES
@@ -24,7 +24,7 @@ from kdsearch.distill.objective import Distillation, Supervised, on_one_grid
 from kdsearch.distill.student import Trainer
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.students import build_student
 from kdsearch.search.recipes import choose
 from tests.distill.teachers import teach
@@ -114,8 +114,8 @@ def test_worker_opens_what_the_driver_has(materials, home):
     assert packed.key == materials.key
     for other in (opened, packed):
         assert torch.equal(
-            other.training_data(torch.device("cpu")).unlabelled.grey,
-            materials.training_data(torch.device("cpu")).unlabelled.grey,
+            other.training_data(torch.device("cpu")).unlabelled.gray,
+            materials.training_data(torch.device("cpu")).unlabelled.gray,
         )
 
 
@@ -191,10 +191,10 @@ def _batch_of(materials, *, count=3):
     from kdsearch.distill.loop import predict_logits
 
     data = materials.training_data(torch.device("cpu"))
-    grey = torch.cat([data.train.grey[:count], data.unlabelled.grey[:count]])
+    gray = torch.cat([data.train.gray[:count], data.unlabelled.gray[:count]])
     masks = (data.train.masks[:count] > 0).long()
-    logits = predict_logits(materials.teacher.load(torch.device("cpu")), grey)
-    image = normalise(grey)
+    logits = predict_logits(materials.teacher.load(torch.device("cpu")), gray)
+    image = normalize(gray)
     target = torch.cat([masks, torch.full_like(masks, 99)])  # nobody may look at these
     return Batch(image=image, weak=image, target=target, teacher_logits=logits, labelled=count)
 
@@ -238,7 +238,7 @@ def test_region_covers_only_images_with_masks(materials):
     supervised = losses.supervised(student(batch.image[:3]), batch.target[:3], "dice_cross_entropy")
     teacher = materials.teacher.load(torch.device("cpu"))
     hidden = HiddenMaps(teacher, batch.image)
-    maps = on_one_grid(losses.standardised(student.features(batch.image)[-1])[:3], hidden.standardised(alone.image))
+    maps = on_one_grid(losses.standardized(student.features(batch.image)[-1])[:3], hidden.standardized(alone.image))
     expected = losses.maps_region(*maps, alone.target)
     scale = TERM_LOSSES["region"].scales["hidden"]
     assert both == pytest.approx((supervised + scale * expected).item(), rel=1e-4)
@@ -246,7 +246,7 @@ def test_region_covers_only_images_with_masks(materials):
 
 def test_fewer_images_than_a_step_needs_are_drawn_again(materials):
     data = materials.training_data(torch.device("cpu"))
-    one = UnlabelledGrey(grey=data.unlabelled.grey[:1], fraction=0.5)
+    one = UnlabelledGray(gray=data.unlabelled.gray[:1], fraction=0.5)
     network = build_student(_student_spec())
     counting = _Counting(network)
     finish(

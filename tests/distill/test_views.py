@@ -7,7 +7,7 @@ import torch
 
 from kdsearch.config.training import AugmentationSpec
 from kdsearch.distill.batches import random_affine, strong_view, warp
-from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, normalize
 
 NOTHING = dict.fromkeys(AugmentationSpec.model_fields, 0.0)
 STRONG = AugmentationSpec(flip=0.5, rotation_degrees=30, scale=0.2, shift=0.1, crop=0.2, noise=0.05, dropout=0.05)
@@ -20,8 +20,8 @@ def _spec(**changes: float) -> AugmentationSpec:
 
 def _discs(count: int = 6, size: int = 64) -> torch.Tensor:
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    centres = torch.randint(20, 44, (count, 2), generator=torch.Generator().manual_seed(0))
-    inside = [(rows - y) ** 2 + (columns - x) ** 2 < 100 for y, x in centres]
+    centers = torch.randint(20, 44, (count, 2), generator=torch.Generator().manual_seed(0))
+    inside = [(rows - y) ** 2 + (columns - x) ** 2 < 100 for y, x in centers]
     return (torch.stack(inside) * 255).to(torch.uint8)
 
 
@@ -36,7 +36,7 @@ def _logits(discs: torch.Tensor) -> torch.Tensor:
 def test_without_settings_the_view_is_the_image():
     discs = _discs()
     view = _view(_spec(), discs, _logits(discs))
-    torch.testing.assert_close(view.image, normalise(discs), atol=1e-4, rtol=0)
+    torch.testing.assert_close(view.image, normalize(discs), atol=1e-4, rtol=0)
     assert torch.equal(view.target, (discs > 0).long())
     torch.testing.assert_close(view.teacher_logits, _logits(discs).float(), atol=1e-3, rtol=0)
 
@@ -45,7 +45,7 @@ def test_image_mask_and_logits_move_together():
     discs = _discs()
     view = _view(GEOMETRY, discs, _logits(discs))
     assert not torch.equal(view.target, (discs > 0).long())
-    image = (view.image * GREY_STD + GREY_MEAN)[:, 0] > 0.5
+    image = (view.image * GRAY_STD + GRAY_MEAN)[:, 0] > 0.5
     assert (image.long() != view.target).float().mean() < 1e-3
     assert ((view.teacher_logits[:, 0] > 0).long() != view.target).float().mean() < 1e-3
 

@@ -26,8 +26,8 @@ def test_native_images_are_those_of_the_data_set_before_they_are_resized(tmp_pat
     wanted = [info.id for info in dataset.infos][1:6]
     found = list(native_images(config, set(wanted)))
     assert [image.id for image in found] == wanted
-    assert found[0].grey.shape == found[0].mask.shape == (50, 70)
-    small = np.asarray(Image.fromarray(found[0].grey).resize((32, 32), Image.Resampling.BILINEAR))
+    assert found[0].gray.shape == found[0].mask.shape == (50, 70)
+    small = np.asarray(Image.fromarray(found[0].gray).resize((32, 32), Image.Resampling.BILINEAR))
     assert np.array_equal(small, dataset.images[1])
 
 
@@ -44,8 +44,8 @@ def test_logits_are_resized_and_then_cut():
     mask = np.zeros((10, 40), np.uint8)
     mask[:, 30:] = 255
     images = [
-        NativeImage(id="a", grey=np.zeros((10, 40), np.uint8), mask=mask, tolerance_px=1.0),
-        NativeImage(id="empty", grey=np.zeros((10, 40), np.uint8), mask=np.zeros((10, 40), np.uint8), tolerance_px=1.0),
+        NativeImage(id="a", gray=np.zeros((10, 40), np.uint8), mask=mask, tolerance_px=1.0),
+        NativeImage(id="empty", gray=np.zeros((10, 40), np.uint8), mask=np.zeros((10, 40), np.uint8), tolerance_px=1.0),
     ]
     logits = np.full((1, 4, 4), -1.0, np.float32)
     logits[:, :, 2:] = 1.0

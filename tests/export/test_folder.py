@@ -21,7 +21,7 @@ from kdsearch.export.description import read_description
 from kdsearch.export.folder import Form, find_shipped, load_weights
 from kdsearch.export.onnx_graph import to_onnx, with_preprocessing
 from kdsearch.files.onnx_runtime import session_of
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.trials.recipe import Inherited
 from tests.front.students import student
 from tests.shipping import PLAIN, ship
@@ -168,7 +168,7 @@ def test_preprocessing_in_the_graph_takes_raw_pixels_and_agrees(bench, weights, 
 def test_models_that_differ_are_refused(weights, validation):
     network = load_weights(student(3, 0.7, 10), weights)
     with torch.inference_mode():
-        expected = network(normalise(validation.grey))
+        expected = network(normalize(validation.gray))
     with pytest.raises(ExportError, match="does not compute the same as torch: logits differ by 0.1"):
         require_same(expected, expected + 0.1, validation)
 
@@ -191,9 +191,9 @@ def _image_of(content):
 @pytest.mark.parametrize("shape", [(90, 70), (200, 333), (64, 64), (40, 500), (31, 33), (481, 640)])
 def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included(exported, shape):
     session, name = _image_of(with_preprocessing(exported, size=64))
-    grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    got = session.run([name], {"pixels": np.repeat(grey[None, :, :, None], 3, axis=3)})[0][0, 0]
-    apart = np.abs(got - resize_image(grey, 64).astype(float))
+    gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    got = session.run([name], {"pixels": np.repeat(gray[None, :, :, None], 3, axis=3)})[0][0, 0]
+    apart = np.abs(got - resize_image(gray, 64).astype(float))
     border = np.ones((64, 64), bool)
     border[2:-2, 2:-2] = False
     assert apart.max() <= 1
@@ -204,16 +204,16 @@ def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included
 def test_preprocessing_in_the_graph_matches_pillow_except_in_a_few_pixels(exported, real_data):
     from PIL import Image
 
-    from kdsearch.data.pixels import read_grey
+    from kdsearch.data.pixels import read_gray
 
     inside, outside = (session_of(content, name="m") for content in (with_preprocessing(exported, size=64), exported))
     paths = sorted((real_data / "busi" / "Dataset_BUSI_with_GT" / "malignant").glob("malignant (?).png"))
     assert paths
     for path in paths:
-        colours = np.asarray(Image.open(path).convert("RGB"))
-        small = resize_image(read_grey(path), 64)
-        expected = outside.run(None, {"image": normalise(torch.from_numpy(small.copy())[None]).numpy()})[0]
-        got = inside.run(None, {"pixels": colours[None]})[0]
+        colors = np.asarray(Image.open(path).convert("RGB"))
+        small = resize_image(read_gray(path), 64)
+        expected = outside.run(None, {"image": normalize(torch.from_numpy(small.copy())[None]).numpy()})[0]
+        got = inside.run(None, {"pixels": colors[None]})[0]
         assert ((got > 0) != (expected > 0)).mean() < 0.005
 
 

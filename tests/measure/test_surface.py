@@ -15,16 +15,16 @@ def _disc(row, column, radius):
     return (y - row) ** 2 + (x - column) ** 2 <= radius**2
 
 
-CENTRE = _disc(30, 40, 12)
+CENTER = _disc(30, 40, 12)
 STRIPES = _disc(30, 40, 30) & (np.mgrid[:60, :80][0] % 7 == 0)
 
 
 @pytest.mark.parametrize(
     ("predicted", "target", "nsd_1", "nsd_2_5", "hd95"),
     [
-        pytest.param(CENTRE, CENTRE, 1.0, 1.0, 0.0, id="same"),
-        pytest.param(_disc(30, 43, 12), CENTRE, 0.3337516690420355, 0.8118075163153831, 3.0, id="moved"),
-        pytest.param(_disc(30, 40, 8), CENTRE, 0.0, 0.0, 4.123105625617661, id="smaller"),
+        pytest.param(CENTER, CENTER, 1.0, 1.0, 0.0, id="same"),
+        pytest.param(_disc(30, 43, 12), CENTER, 0.3337516690420355, 0.8118075163153831, 3.0, id="moved"),
+        pytest.param(_disc(30, 40, 8), CENTER, 0.0, 0.0, 4.123105625617661, id="smaller"),
         pytest.param(
             _disc(20, 20, 6) | _disc(45, 60, 3), _disc(20, 20, 8), 0.19060978638629933, 0.8134781472514272,
             41.340053217188775, id="a speck too many",

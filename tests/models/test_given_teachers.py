@@ -10,11 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kdsearch.config.networks import OnnxTeacher
 from kdsearch.errors import TeacherError
-from kdsearch.models.contract import normalise
-from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, grey_of, params_of
+from kdsearch.models.contract import normalize
+from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, gray_of, params_of
 
-GREY = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-LIGHT = GREY[:, None].float() / 255
+GRAY = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LIGHT = GRAY[:, None].float() / 255
 
 
 def _network(*, shape=("n", 1, 16, 16), weights=None, bias=-3.0) -> bytes:
@@ -38,30 +38,30 @@ def _config(**changes) -> OnnxTeacher:
 
 @pytest.mark.parametrize("shape", [("n", 1, 16, 16), ("n", 3, "h", "w"), (1, 1, 16, 16)])
 def test_network_receives_gray_values_of_0_to_1_in_as_many_channels_as_it_takes(shape):
-    logits = OnnxNetwork(_config(), _network(shape=shape), size=16)(normalise(GREY))
+    logits = OnnxNetwork(_config(), _network(shape=shape), size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, 6 * LIGHT - 3, atol=1e-4, rtol=0)
 
 
 def test_mean_and_deviation_are_taken_off_first():
-    logits = OnnxNetwork(_config(mean=0.5, std=0.25), _network(), size=16)(normalise(GREY))
+    logits = OnnxNetwork(_config(mean=0.5, std=0.25), _network(), size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, 6 * (LIGHT - 0.5) / 0.25 - 3, atol=1e-4, rtol=0)
 
 
 def test_larger_network_is_fed_larger_images_and_answers_at_the_study_s_size():
     flat = torch.full((2, 16, 16), 51, dtype=torch.uint8)
-    logits = OnnxNetwork(_config(), _network(shape=("n", 1, 32, 32)), size=16)(normalise(flat))
+    logits = OnnxNetwork(_config(), _network(shape=("n", 1, 32, 32)), size=16)(normalize(flat))
     torch.testing.assert_close(logits, torch.full((2, 1, 16, 16), 6 * 0.2 - 3), atol=1e-4, rtol=0)
 
 
 def test_two_classes_are_one_lesion_s_logits():
     weights = np.array([1, 6], np.float32).reshape(2, 1, 1, 1)
-    logits = OnnxNetwork(_config(), _network(weights=weights), size=16)(normalise(GREY))
+    logits = OnnxNetwork(_config(), _network(weights=weights), size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, 5 * LIGHT, atol=1e-4, rtol=0)
 
 
 def test_probabilities_become_logits():
     clipped = _network(weights=np.full((1, 1, 1, 1), 0.5, np.float32), bias=0.25)
-    logits = OnnxNetwork(_config(output="probabilities"), clipped, size=16)(normalise(GREY))
+    logits = OnnxNetwork(_config(output="probabilities"), clipped, size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, torch.logit(0.5 * LIGHT + 0.25), atol=1e-4, rtol=0)
 
 
@@ -98,35 +98,35 @@ def test_file_that_does_not_keep_the_contract_is_refused(content, changes, messa
 def test_kept_tensors_make_the_same_teacher():
     for teacher, config in (
         (OnnxNetwork(_config(), _network(), size=16), _config()),
-        (PredictedTeacher.of(GREY.numpy(), [np.full((16, 16), 0.3, np.float32)] * 3), None),
+        (PredictedTeacher.of(GRAY.numpy(), [np.full((16, 16), 0.3, np.float32)] * 3), None),
     ):
         again = given_teacher(config, teacher.state_dict(), size=16)
-        assert torch.equal(again(normalise(GREY)), teacher(normalise(GREY)))
+        assert torch.equal(again(normalize(GRAY)), teacher(normalize(GRAY)))
 
 
 def test_predictions_are_looked_up_by_the_image_whatever_its_place():
     maps = [np.full((16, 16), value, np.float32) for value in (0.1, 0.5, 0.9)]
-    teacher = PredictedTeacher.of(GREY.numpy(), maps)
-    found = teacher(normalise(GREY.flip(0)))
+    teacher = PredictedTeacher.of(GRAY.numpy(), maps)
+    found = teacher(normalize(GRAY.flip(0)))
     assert torch.allclose(found.sigmoid()[:, 0, 0, 0], torch.tensor([0.9, 0.5, 0.1]), atol=1e-3)
-    assert torch.isfinite(PredictedTeacher.of(GREY.numpy(), [np.ones((16, 16), np.float32)] * 3).logits).all()
+    assert torch.isfinite(PredictedTeacher.of(GRAY.numpy(), [np.ones((16, 16), np.float32)] * 3).logits).all()
 
 
 def test_duplicated_image_has_the_mean_of_its_predictions():
     maps = [np.full((16, 16), value, np.float32) for value in (0.2, 0.6)]
-    teacher = PredictedTeacher.of(GREY[[0, 0]].numpy(), maps)
-    assert torch.allclose(teacher(normalise(GREY[:1])).sigmoid(), torch.tensor(0.4), atol=1e-3)
+    teacher = PredictedTeacher.of(GRAY[[0, 0]].numpy(), maps)
+    assert torch.allclose(teacher(normalize(GRAY[:1])).sigmoid(), torch.tensor(0.4), atol=1e-3)
 
 
 def test_image_without_a_prediction_is_refused():
-    teacher = PredictedTeacher.of(GREY[:2].numpy(), [np.zeros((16, 16), np.float32)] * 2)
+    teacher = PredictedTeacher.of(GRAY[:2].numpy(), [np.zeros((16, 16), np.float32)] * 2)
     with pytest.raises(TeacherError, match="1 of 3 requested images have no prediction; add the missing"):
-        teacher(normalise(GREY))
+        teacher(normalize(GRAY))
 
 
 def test_gray_values_survive_normalization():
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    assert torch.equal(grey_of(normalise(every))[:, 0], every)
+    assert torch.equal(gray_of(normalize(every))[:, 0], every)
 
 
 def test_numbers_of_a_file_are_counted():

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from kdsearch.config.networks import UNetSpec
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.students import build_student
 from kdsearch.models.unet import inherit
 
-GREY = torch.randint(0, 256, (64, 32, 32), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+GRAY = torch.randint(0, 256, (64, 32, 32), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
 
 
 def _spec(width=4, **changes) -> UNetSpec:
@@ -25,7 +25,7 @@ def test_channels_that_are_silent_are_the_ones_left_out(convs_per_stage, conv):
     kind = {"convs_per_stage": convs_per_stage, "conv": conv}
     narrow, found = (build_student(_spec(3, **kind), seed=seed) for seed in (1, 2))
     wide = _hidden_in(narrow, _spec(8, **kind))
-    inherit(found, wide, GREY)
+    inherit(found, wide, GRAY)
     expected = dict(narrow.named_parameters())
     for name, parameter in found.named_parameters():
         assert torch.equal(parameter, expected[name]), name
@@ -33,9 +33,9 @@ def test_channels_that_are_silent_are_the_ones_left_out(convs_per_stage, conv):
 
 def test_batch_norms_are_of_what_comes_through_the_channels_that_are_left():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
-    inherit(student, donor, GREY)
+    inherit(student, donor, GRAY)
     with torch.no_grad():
-        measured, own = (student.train(mode)(normalise(GREY)) for mode in (False, True))
+        measured, own = (student.train(mode)(normalize(GRAY)) for mode in (False, True))
     torch.testing.assert_close(measured, own, rtol=0.05, atol=0.05)
     assert all(norm.momentum == 0.1 for norm in student.modules() if isinstance(norm, nn.BatchNorm2d))
 
@@ -43,21 +43,21 @@ def test_batch_norms_are_of_what_comes_through_the_channels_that_are_left():
 @pytest.mark.parametrize("count", [65, 129])
 def test_batch_norm_statistics_weigh_all_images_equally(count):
     """One image beyond the last full batch counts once, and is never a batch of its own."""
-    grey = torch.randint(0, 100, (count, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    grey[-1] = 255
+    gray = torch.randint(0, 100, (count, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    gray[-1] = 255
     deep = {"depth": 4, "growth": 1}
     student, donor = build_student(_spec(4, **deep), seed=0), build_student(_spec(8, **deep), seed=1)
-    inherit(student, donor, grey)
+    inherit(student, donor, gray)
     convolution, norm = student.encoder[0][0], student.encoder[0][1]
     with torch.no_grad():
-        expected = convolution(normalise(grey)).mean(dim=(0, 2, 3))
+        expected = convolution(normalize(gray)).mean(dim=(0, 2, 3))
     torch.testing.assert_close(norm.running_mean, expected, rtol=0.02, atol=0.02)
 
 
 def test_donor_stays_as_it_is():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
     before = {name: tensor.clone() for name, tensor in donor.state_dict().items()}
-    inherit(student, donor, GREY)
+    inherit(student, donor, GRAY)
     assert all(torch.equal(tensor, before[name]) for name, tensor in donor.state_dict().items())
 
 

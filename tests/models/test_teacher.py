@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from kdsearch.config.networks import PACKAGES, Architecture, TeacherConfig
 from kdsearch.errors import EncoderError, TeacherError
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, read_tensors
 from kdsearch.models.teacher import build_teacher, mean_of_probabilities
 
@@ -145,9 +145,9 @@ def test_packaged_weights_classify_photographs_in_their_encoder(number, photogra
     encoder = PACKAGES[package]
     network = timm.create_model(encoder)
     load_encoder_weights(network, f"package:{package}", section="teacher")
-    colours = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)[None].float() / 255
+    colors = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)[None].float() / 255
     mean, std = input_statistics(encoder)
-    square = torch.nn.functional.interpolate(colours, size=(224, 224), mode="bilinear", antialias=True)
+    square = torch.nn.functional.interpolate(colors, size=(224, 224), mode="bilinear", antialias=True)
     with torch.no_grad():
         likeliest = network.eval()((square - mean) / std)[0].topk(3).indices.tolist()
     assert classes & set(likeliest), likeliest
@@ -168,7 +168,7 @@ def test_default_encoder_has_the_normalization_its_weights_were_trained_with():
     seen = []
     teacher.network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        teacher(normalise(torch.tensor([0, 255], dtype=torch.uint8)[:, None, None].expand(2, 64, 64)))
+        teacher(normalize(torch.tensor([0, 255], dtype=torch.uint8)[:, None, None].expand(2, 64, 64)))
     torch.testing.assert_close(seen[0][:, 0, 0, 0], torch.tensor([-1.0, 1.0]))
 
 

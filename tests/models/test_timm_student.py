@@ -10,7 +10,7 @@ import torch
 
 from kdsearch.config.networks import WEIGHTS, TeacherConfig, TimmSpec
 from kdsearch.errors import EncoderError
-from kdsearch.models.contract import GREY_MEAN, GREY_STD, normalise
+from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, normalize
 from kdsearch.models.costs import cost_of
 from kdsearch.models.encoders import input_statistics
 from kdsearch.models.students import build_student
@@ -33,7 +33,7 @@ def test_blocks_behind_the_cut_are_not_built():
 
 def test_pretrained_weights_are_those_of_a_teacher_s_encoder():
     student, teacher = build_student(_spec()).eval(), build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
-    image = normalise(torch.randint(0, 255, (2, 64, 64), dtype=torch.uint8))
+    image = normalize(torch.randint(0, 255, (2, 64, 64), dtype=torch.uint8))
     with torch.no_grad():
         mine, theirs = student.features(image), teacher.features(image)
     by_side = {maps.shape[-1]: maps for maps in theirs}
@@ -50,11 +50,11 @@ def test_encoder_receives_gray_values_in_the_range_it_was_trained_on():
     seen = []
     student = build_student(_spec(weights="none"))
     student.encoder.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
-    grey = torch.randint(0, 255, (1, 16, 16), dtype=torch.uint8)
-    student.eval()(normalise(grey))
+    gray = torch.randint(0, 255, (1, 16, 16), dtype=torch.uint8)
+    student.eval()(normalize(gray))
     mean, std = input_statistics(LITE0)
-    assert (mean, std) != (GREY_MEAN, GREY_STD)
-    assert torch.allclose(seen[0][0, 0], (grey[0] / 255 - mean) / std, atol=1e-5)
+    assert (mean, std) != (GRAY_MEAN, GRAY_STD)
+    assert torch.allclose(seen[0][0, 0], (gray[0] / 255 - mean) / std, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,6 @@ def make_materials(study: StudyConfig, home: Path) -> Materials:
         return finish(add_teacher(campaign, read_images(study, home)))[1]
 
 
-def make_place(study: StudyConfig, home: Path) -> Place:
+def create_parent(study: StudyConfig, home: Path) -> Place:
     """Where they then lie."""
     return make_materials(study, home).place(home)

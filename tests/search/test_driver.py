@@ -21,7 +21,7 @@ from kdsearch.campaign.preparation import read_images
 from kdsearch.campaign.teachers import add_teacher
 from kdsearch.config.networks import UNetSpec
 from kdsearch.config.search import Limits
-from kdsearch.data.neighbours import summarise
+from kdsearch.data.neighbors import summarize
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.errors import SearchError, StudyFileError
@@ -248,7 +248,7 @@ def test_changed_images_are_refused_before_a_teacher_is_trained(study_file, tmp_
     made = TrainedTeacher(
         folder=Path("t"), recipe=TeacherRecipe.of(study), scores=scores(dice=0.9, params=5, macs=6), curve=()
     )
-    store.bind(data=summarise(images.dataset, images.splits), teacher=made)
+    store.bind(data=summarize(images.dataset, images.splits), teacher=made)
     store.ask()
     write_image(tmp_path / "data" / "images" / "30.png", seed=30)
     write_mask(tmp_path / "data" / "masks" / "30.png")

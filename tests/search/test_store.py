@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import OperationalError
 
 from kdsearch.config.load import load_study
@@ -73,7 +74,7 @@ def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monke
     whole = open_store(tiny, tmp_path / "whole", create=True)
     expected = [whole.ask() for _ in range(3)]
     store = open_store(tiny, tmp_path / "broken", create=True)
-    real = store._storage.create_new_trial
+    real = store.storage.create_new_trial
 
     def unanswered(*arguments, **named):
         real(*arguments, **named)
@@ -83,10 +84,10 @@ def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monke
         raise OperationalError("INSERT", {}, Exception("disk full"))
 
     for fake, proposal in zip((refused, unanswered), expected, strict=False):
-        monkeypatch.setattr(store._storage, "create_new_trial", fake)
+        monkeypatch.setattr(store.storage, "create_new_trial", fake)
         with pytest.raises(OperationalError):
             store.ask()
-        monkeypatch.setattr(store._storage, "create_new_trial", real)
+        monkeypatch.setattr(store.storage, "create_new_trial", real)
         assert store.ask() == proposal
     assert open_store(tiny, tmp_path / "broken", create=True).ask() == expected[2]
     assert [record.number for record in store.records()] == [0, 1, 2]
@@ -102,11 +103,19 @@ def test_trial_somebody_else_added_is_named(tiny, tmp_path):
 def test_trial_whose_end_optuna_was_not_told_is_told(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     made = scores(dice=0.7, params=10, macs=20)
+    storage = RDBStorage(storage_url(tmp_path, "tiny", None))
+    study_id = storage.get_study_id_from_name("tiny")
+
+    def keep(number, **attributes):
+        trial = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        for key, value in attributes.items():
+            storage.set_trial_user_attr(trial, key, value)
+
     for number in range(3):
         assert store.ask().number == number
-    store._keep(0, scores=dump_scores(made), curve="[]", outcome="finished")
-    store._keep(1, reason="slow", outcome="stopped")
-    store._keep(2, scores=dump_scores(made))
+    keep(0, scores=dump_scores(made), curve="[]", outcome="finished")
+    keep(1, reason="slow", outcome="stopped")
+    keep(2, scores=dump_scores(made))
     again = open_store(tiny, tmp_path, create=True)
     assert [proposal.number for proposal in again.abandoned()] == [2]
     assert [record.outcome for record in again.records()] == ["finished", "stopped", "running"]

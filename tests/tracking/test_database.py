@@ -92,9 +92,9 @@ def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monk
             database.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (0, 'D', 'active')")
         database.close()
 
-    from kdsearch.tracking.location import _is_made_by_now
+    from kdsearch.tracking.location import is_made_by_now
 
-    assert _is_made_by_now(file)
+    assert is_made_by_now(file)
     assert file.stat().st_ino == identity
 
 

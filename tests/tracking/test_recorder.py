@@ -281,14 +281,16 @@ def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(record
         raise KdsearchError("no")
 
     for name in "abc":
-        recorder._write(name, lambda name=name: refuse(name))
+        recorder.write(name, lambda name=name: refuse(name))
     assert asked == ["a"]
     recorder.catch_up(at_once=True)
     assert recorder.away == "no"
     assert len(asked) == 2
-    recorder._pending = {"d": lambda: asked.append("d")}
+    recorder.write("a", lambda: asked.append("again"))
+    recorder.write("b", lambda: None)
+    recorder.write("c", lambda: None)
     recorder.catch_up(at_once=True)
-    assert (asked[-1], recorder.away) == ("d", "")
+    assert (asked[-1], recorder.away) == ("again", "")
 
 
 def test_one_write_that_is_always_refused_does_not_keep_back_the_others(record):
@@ -298,11 +300,13 @@ def test_one_write_that_is_always_refused_does_not_keep_back_the_others(record):
     def refuse():
         raise MlflowException("never")
 
-    recorder._pending = {"a": refuse, "b": lambda: written.append("b"), "c": lambda: written.append("c")}
+    recorder.write("a", refuse)
+    recorder.write("b", lambda: written.append("b"))
+    recorder.write("c", lambda: written.append("c"))
     recorder.catch_up(at_once=True)
     recorder.catch_up(at_once=True)
     assert written == ["b", "c"]
-    assert list(recorder._pending) == ["a"]
+    assert recorder.pending == ("a",)
 
 
 def test_study_whose_views_were_removed_is_opened_at_its_experiment(tracking):

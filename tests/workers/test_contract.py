@@ -19,14 +19,14 @@ from kdsearch.workers.inline import InlineExecutor
 from kdsearch.workers.jobs import ENDS, EpochEnded, Job, JobFailed, JobSucceeded, MaterialsFailed, WorkerReady
 from kdsearch.workers.processes import ProcessExecutor
 from kdsearch.workers.ray_cluster import RayExecutor
-from tests.search.setups import ONE_THREAD, finish, make_campaign, make_place, train_teachers, until, until_room
+from tests.search.setups import ONE_THREAD, create_parent, finish, make_campaign, train_teachers, until, until_room
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture
 def place(tiny, tiny_home):
-    return make_place(tiny, tiny_home)
+    return create_parent(tiny, tiny_home)
 
 
 @pytest.fixture(scope="module", params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])

@@ -19,7 +19,7 @@ from kdsearch.errors import SearchError
 from kdsearch.search.recipes import choose
 from kdsearch.workers.jobs import EpochEnded, Job, JobSucceeded, Resources, WorkerLost
 from kdsearch.workers.processes import Pause, ProcessExecutor
-from tests.search.setups import ONE_THREAD, make_place, until, until_room
+from tests.search.setups import ONE_THREAD, create_parent, until, until_room
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def executor():
 
 @pytest.fixture
 def job(tiny, tiny_home, tmp_path):
-    place = make_place(tiny, tiny_home)
+    place = create_parent(tiny, tiny_home)
 
     def make(number, *, epochs=2):
         recipe = choose(

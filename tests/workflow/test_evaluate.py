@@ -30,8 +30,8 @@ def _palette(shares):
 
 
 def _rgba(shares):
-    grey = (shares * 255).astype(np.uint8)
-    return Image.fromarray(np.dstack([grey, grey, grey, np.where(shares > 0.2, 255, 90).astype(np.uint8)]))
+    gray = (shares * 255).astype(np.uint8)
+    return Image.fromarray(np.dstack([gray, gray, gray, np.where(shares > 0.2, 255, 90).astype(np.uint8)]))
 
 
 KINDS = {
@@ -208,9 +208,9 @@ def _write(folder, kind):
     for index in range(6):
         phantom = simulate(index, seed=5)
         height, width = SIZES[index // 2]
-        grey = np.asarray(Image.fromarray(phantom.image).resize((width, height))) / 255
+        gray = np.asarray(Image.fromarray(phantom.image).resize((width, height))) / 255
         mask = np.asarray(Image.fromarray(phantom.mask).resize((width, height), Image.Resampling.NEAREST))
-        encoded(grey * (0.2 if index % 2 else 1.0)).save(folder / "images" / f"{index}{suffix}")
+        encoded(gray * (0.2 if index % 2 else 1.0)).save(folder / "images" / f"{index}{suffix}")
         Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
 
 

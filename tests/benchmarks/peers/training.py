@@ -44,8 +44,8 @@ class Settings:
     width: int
     growth: float
     depth: int
-    convolutions: int
-    convolution: str
+    convs_per_stage: int
+    conv: str
     path: str
     loss: str
     weight: float
@@ -111,17 +111,17 @@ class Script:
         torch.manual_seed(self.seed)
         student = build_student(settings.spec, seed=self.seed)
         learner = _Learner(student, self.teacher, settings)
-        optimiser = torch.optim.AdamW(learner.parameters(), lr=settings.learning_rate, weight_decay=1e-4, fused=True)
+        optimizer = torch.optim.AdamW(learner.parameters(), lr=settings.learning_rate, weight_decay=1e-4, fused=True)
         loader = DataLoader(self.train, batch_size=BATCH, shuffle=True, drop_last=True)  # one core: no loader processes
         steps = EPOCHS * len(loader)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.2)
         best, weights = 0.0, {}
         for epoch in range(1, EPOCHS + 1):
             student.train()
             for image, mask in loader:
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 learner.loss(image.contiguous(memory_format=torch.channels_last), mask).backward()
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
             found = self.dice(student)
             if found > best:

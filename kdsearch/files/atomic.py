@@ -37,7 +37,7 @@ def _as_os_errors() -> Iterator[None]:
 
 
 @_as_os_errors()
-def write_whole(url: str, content: bytes) -> None:
+def atomic_write(url: str, content: bytes) -> None:
     """Writes the content to a temporary file and renames it, so that readers see all or nothing; raises OSError."""
     filesystem, path = url_to_fs(url)
     filesystem.makedirs(filesystem._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
@@ -107,7 +107,7 @@ def _remove(filesystem: AbstractFileSystem, path: str) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """Provides a temporary folder, which is renamed to ``folder`` if the block ends without an error.
 
     Its content is flushed to disk first, so that a power cut leaves all of it or nothing. Raises OSError if

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
+class Neighbors:
     """Counts of pairs of images with consecutive names, over sources without groups."""
 
     pairs: int
@@ -41,7 +41,7 @@ class Neighbours:
         )
 
 
-def neighbours_apart(dataset: Dataset, splits: Splits) -> Neighbours | None:
+def neighbors_apart(dataset: Dataset, splits: Splits) -> Neighbors | None:
     """Counts similar pairs, or returns None if they are due to chance or no pair is split.
 
     Checks only sources of files that name no groups.
@@ -52,7 +52,7 @@ def neighbours_apart(dataset: Dataset, splits: Splits) -> Neighbours | None:
     many = [one for one in found if one.alike >= MANY * one.pairs and one.apart]
     if not many:
         return None
-    return Neighbours(
+    return Neighbors(
         pairs=sum(one.pairs for one in many),
         alike=sum(one.alike for one in many),
         apart=sum(one.apart for one in many),
@@ -80,8 +80,8 @@ def _in_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _of_source(dataset: Dataset, positions: Sequence[int], part: dict[int, str]) -> Neighbours:
-    small = _normalised(dataset, positions)
+def _of_source(dataset: Dataset, positions: Sequence[int], part: dict[int, str]) -> Neighbors:
+    small = _normalized(dataset, positions)
     far = [np.sum(small * np.roll(small, len(small) // share, axis=0), axis=1) for share in (2, 3, 4)]
     limit = np.quantile(np.concatenate(far), 1 - CHANCE)
     near = np.sum(small[:-1] * small[1:], axis=1)
@@ -93,10 +93,10 @@ def _of_source(dataset: Dataset, positions: Sequence[int], part: dict[int, str])
         if groups[place] != groups[place + 1]
         and len({part.get(positions[place]), part.get(positions[place + 1])} - {None}) > 1
     ]
-    return Neighbours(pairs=len(near), alike=len(alike), apart=len(apart))
+    return Neighbors(pairs=len(near), alike=len(alike), apart=len(apart))
 
 
-def _normalised(dataset: Dataset, positions: Sequence[int]) -> Floats:
+def _normalized(dataset: Dataset, positions: Sequence[int]) -> Floats:
     """N×256 thumbnails with mean 0 and norm 1."""
     step = dataset.images.shape[1] // SIDE
     side = step * SIDE
@@ -108,9 +108,9 @@ def _normalised(dataset: Dataset, positions: Sequence[int]) -> Floats:
     return unit
 
 
-def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> DataSummary:
+def summarize(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | None = None) -> DataSummary:
     """Summarizes the images and their split."""
-    neighbours = neighbours_apart(dataset, splits)
+    neighbors = neighbors_apart(dataset, splits)
     return DataSummary(
         fingerprint=dataset.fingerprint,
         split=splits.fingerprint,
@@ -122,7 +122,7 @@ def summarise(dataset: Dataset, splits: Splits, unlabelled: UnlabelledPart | Non
         unlabelled=0 if unlabelled is None else len(unlabelled.positions),
         unlabelled_fingerprint=None if unlabelled is None else unlabelled.fingerprint,
         validation_groups=_numbered([group_of(dataset.infos[position]) for position in splits.validation]),
-        caution="" if neighbours is None else str(neighbours),
+        caution="" if neighbors is None else str(neighbors),
     )
 
 

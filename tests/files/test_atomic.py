@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from kdsearch.files.whole import PARTIAL, remove, remove_leftovers, whole_folder, write_whole
+from kdsearch.files.atomic import PARTIAL, atomic_folder, atomic_write, remove, remove_leftovers
 
 
 def test_disk_that_fills_up_leaves_the_last_content_and_nothing_half(tmp_path):
     place = tmp_path / "c"
-    write_whole(str(place), b"before")
+    atomic_write(str(place), b"before")
     program = (
-        "import resource, signal, sys; from kdsearch.files.whole import write_whole\n"
+        "import resource, signal, sys; from kdsearch.files.atomic import atomic_write\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as a full disk, for this process alone\n"
-        "try: write_whole(sys.argv[1], bytes(100_000))\n"
+        "try: atomic_write(sys.argv[1], bytes(100_000))\n"
         "except OSError as error: sys.exit(error.errno)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(place)], check=False).returncode == errno.EFBIG
@@ -33,11 +33,11 @@ def test_disk_that_fills_up_leaves_the_last_content_and_nothing_half(tmp_path):
 
 def test_kill_in_the_middle_of_a_write_leaves_the_last_content_and_removal_takes_the_rest(tmp_path):
     place = tmp_path / "c"
-    write_whole(str(place), b"before")
+    atomic_write(str(place), b"before")
     program = (
-        "import sys; from kdsearch.files.whole import write_whole\n"
+        "import sys; from kdsearch.files.atomic import atomic_write\n"
         "print('up', flush=True)\n"
-        "while True: write_whole(sys.argv[1], b'x' * 50_000_000)\n"
+        "while True: atomic_write(sys.argv[1], b'x' * 50_000_000)\n"
     )
     for attempt in range(5):
         with subprocess.Popen([sys.executable, "-c", program, str(place)], stdout=subprocess.PIPE) as writer:
@@ -52,7 +52,7 @@ def test_kill_in_the_middle_of_a_write_leaves_the_last_content_and_removal_takes
 
 
 def _write(folder, name, *, replace=False, broken_off=False):
-    with whole_folder(folder, replace=replace) as beside:
+    with atomic_folder(folder, replace=replace) as beside:
         (beside / name).write_text("x")
         if broken_off:
             raise KeyError("broken off")

@@ -8,7 +8,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import exc
 
-from kdsearch.campaign.storage import STORAGE_ERRORS, heals
+from kdsearch.campaign.storage import STORAGE_ERRORS, is_transient
 
 POSTGRES = "postgresql+psycopg://someone@server/database"
 
@@ -51,7 +51,7 @@ def _operational(**codes):
 )
 def test_what_heals_is_waited_for(error):
     for one in (error, _within(error)):
-        assert heals(one, POSTGRES)
+        assert is_transient(one, POSTGRES)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_what_heals_is_waited_for(error):
 )
 def test_what_never_heals_is_not(error):
     for one in (error, _within(error)):
-        assert not heals(one, POSTGRES)
-        assert isinstance(one, (*STORAGE_ERRORS, OSError)), "so that it is explained, and is no traceback"
+        assert not is_transient(one, POSTGRES)
+        assert isinstance(one, (*STORAGE_ERRORS, OSError)), "so that it is explained and is no traceback"
 
 
 def test_codes_are_those_of_a_real_database(tmp_path):
@@ -92,5 +92,5 @@ def test_codes_are_those_of_a_real_database(tmp_path):
             second.execute("INSERT INTO there VALUES (1)")
         second.close()
     first.close()
-    assert not heals(exc.OperationalError("SELECT", {}, missing.value), url)
-    assert heals(exc.OperationalError("INSERT", {}, locked.value), url)
+    assert not is_transient(exc.OperationalError("SELECT", {}, missing.value), url)
+    assert is_transient(exc.OperationalError("INSERT", {}, locked.value), url)

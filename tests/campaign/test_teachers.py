@@ -25,7 +25,7 @@ from kdsearch.distill.teacher_folder import open_teacher, teacher_folder
 from kdsearch.errors import DataError, StudyFileError
 from kdsearch.files.digests import digest, digest_file
 from kdsearch.measure.scores import dice_per_image, predict_classes
-from kdsearch.models.contract import normalise
+from kdsearch.models.contract import normalize
 from kdsearch.models.teacher import Ensemble, Resized, Teacher, map_channels, mean_of_probabilities, resized
 from kdsearch.search.recipes import choose
 from kdsearch.trials.record import job_of_teacher
@@ -34,6 +34,12 @@ from tests.search.setups import finish, inline_campaign, make_materials
 from tests.tiny import TINY
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def home(tiny_home, tmp_path_factory):
+    """Shared by the tests of this file."""
+    return shutil.copytree(tiny_home, tmp_path_factory.mktemp("teachers") / "home")
 
 
 @pytest.fixture
@@ -58,11 +64,11 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, home, members):
     wanted = _wanted(study, home)
     parts = [part.cached(home) for part in wanted.members()]
     assert len({part.id for part in parts}) == 2
-    grey = materials.training_data(CPU).train.grey
+    gray = materials.training_data(CPU).train.gray
     teacher = materials.teacher.load(CPU)
     assert isinstance(teacher, Ensemble)
-    expected = torch.stack([predict_logits(part.load(CPU), grey).sigmoid() for part in parts]).mean(dim=0)
-    torch.testing.assert_close(predict_logits(teacher, grey).sigmoid(), expected, atol=1e-5, rtol=0)
+    expected = torch.stack([predict_logits(part.load(CPU), gray).sigmoid() for part in parts]).mean(dim=0)
+    torch.testing.assert_close(predict_logits(teacher, gray).sigmoid(), expected, atol=1e-5, rtol=0)
     if members == "seeds":
         torch.testing.assert_close(materials.teacher.logits(CPU).float().sigmoid(), expected, atol=1e-3, rtol=0)
         assert materials.teacher.left_out(CPU) is None
@@ -104,7 +110,7 @@ def test_cross_validated_score_uses_the_member_that_was_not_trained_with_the_ima
     for part in _wanted(study, home).members():
         left_out = tuple(sorted(set(materials.splits.train) - set(part.images.splits.train)))
         images = images_at(materials.dataset, left_out, CPU)
-        predicted = predict_classes(predict_logits(part.cached(home).load(CPU), images.grey))
+        predicted = predict_classes(predict_logits(part.cached(home).load(CPU), images.gray))
         found += dice_per_image(predicted, (images.masks > 0).long()).tolist()
     assert materials.teacher.out_of_fold == pytest.approx(np.nanmean(found))
     assert f"cross-validated on its training images {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
@@ -122,7 +128,7 @@ def test_training_images_are_answered_by_the_member_that_did_not_learn_from_them
             expected[place], number_of[place] = trained.logits(CPU), number
     members = materials.teacher.left_out(CPU)
     assert members.tolist() == [number_of[place] for place in train]
-    teacher, image = materials.teacher.load(CPU), normalise(images.grey)
+    teacher, image = materials.teacher.load(CPU), normalize(images.gray)
     network = teacher.network if size else teacher
     asked = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear", antialias=True) if size else image
     by_each = torch.stack([resized(member(asked), 32) for member in network.members])
@@ -178,22 +184,22 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
     teacher = materials.teacher.load(CPU)
     assert isinstance(teacher, Resized)
     assert materials.teacher.logits(CPU).shape[1:] == (1, 32, 32)
-    grey = materials.training_data(CPU).train.grey
+    gray = materials.training_data(CPU).train.gray
     torch.testing.assert_close(
-        predict_logits(teacher, grey), materials.teacher.logits(CPU).float(), atol=2e-2, rtol=1e-2
+        predict_logits(teacher, gray), materials.teacher.logits(CPU).float(), atol=2e-2, rtol=1e-2
     )
     others = torch.randint(0, 255, (2, 32, 32), dtype=torch.uint8)
-    assert teacher(normalise(others)).shape == (2, 1, 32, 32)
-    enlarged = resized(teacher.network(resized(normalise(others), 64)), 32)
-    torch.testing.assert_close(teacher(normalise(others)), enlarged)
+    assert teacher(normalize(others)).shape == (2, 1, 32, 32)
+    enlarged = resized(teacher.network(resized(normalize(others), 64)), 32)
+    torch.testing.assert_close(teacher(normalize(others)), enlarged)
     held = materials.training_data(CPU).validation
-    dice = dice_per_image(predict_classes(predict_logits(teacher, held.grey)), (held.masks > 0).long())
+    dice = dice_per_image(predict_classes(predict_logits(teacher, held.gray)), (held.masks > 0).long())
     assert float(dice.nanmean()) == pytest.approx(materials.teacher.scores.dice, abs=0.05), (
         "close to its recorded score"
     )
     at_64, at_32 = (materials.teacher.scores.macs, made("average_flipped: false")[1].teacher.scores.macs)
     assert at_64 == pytest.approx(4 * at_32, rel=0.01)
-    maps = [one for one in teacher.features(normalise(grey[:1])) if one.shape[1] > 1]
+    maps = [one for one in teacher.features(normalize(gray[:1])) if one.shape[1] > 1]
     assert map_channels(study.teacher, size=32) == {32 // one.shape[-1]: one.shape[1] for one in maps}
     recipe = choose(study, lambda _, value: value.bounds[0] if hasattr(value, "bounds") else value, seed=0)
     weights = [
@@ -205,10 +211,10 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
 
 def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, home):
     study, materials = made("ensemble: 2\n  size: 64")
-    grey = normalise(materials.training_data(CPU).validation.grey)
+    gray = normalize(materials.training_data(CPU).validation.gray)
     teacher, packed = materials.teacher.load(CPU), materials.packed().teacher.load(CPU)
     assert isinstance(teacher, Resized)
-    assert torch.equal(teacher(grey), packed(grey))
+    assert torch.equal(teacher(gray), packed(gray))
     wanted = _wanted(study, home)
     assert open_teacher(wanted.recipe, wanted.folder(home)).scores == materials.teacher.scores
     assert isinstance(wanted.members()[0].cached(home).own_network(), Teacher)
@@ -268,10 +274,10 @@ def test_unlabelled_images_are_asked_about_at_the_teacher_s_own_size(study_file,
     for count in (12, 14):
         materials = made(count)
         teacher = materials.teacher.load(CPU)
-        grey = torch.from_numpy(np.array(materials.unlabelled.whole.images))
-        enlarged = resized(teacher.network(resized(normalise(grey), 64)), 32)
-        assert len(grey) == count
-        assert not torch.allclose(teacher(normalise(grey)), enlarged, atol=1e-3)
+        gray = torch.from_numpy(np.array(materials.unlabelled.whole.images))
+        enlarged = resized(teacher.network(resized(normalize(gray), 64)), 32)
+        assert len(gray) == count
+        assert not torch.allclose(teacher(normalize(gray)), enlarged, atol=1e-3)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from kdsearch.cli.progress import facts_about_images
 from kdsearch.config.data import DataConfig, FolderSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import dump_summary, read_summary
-from kdsearch.data.neighbours import neighbours_apart, summarise
+from kdsearch.data.neighbors import neighbors_apart, summarize
 from kdsearch.data.splits import split
 from kdsearch.distill.materials import Materials
 from tests.data.pictures import write_mask
@@ -46,7 +46,7 @@ def _loaded(folder, home, **given):
 
 def test_frames_of_a_video_in_different_parts_are_counted(tmp_path):
     dataset, splits = _loaded(_folder(tmp_path / "video", video=True), tmp_path / "home")
-    found = neighbours_apart(dataset, splits)
+    found = neighbors_apart(dataset, splits)
     assert found is not None
     assert found.pairs == FRAMES - 1
     assert found.alike > 0.5 * found.pairs
@@ -54,19 +54,19 @@ def test_frames_of_a_video_in_different_parts_are_counted(tmp_path):
 
 
 def test_single_images_are_not_mistaken_for_a_video(tmp_path):
-    assert neighbours_apart(*_loaded(_folder(tmp_path / "pictures", video=False), tmp_path / "home")) is None
+    assert neighbors_apart(*_loaded(_folder(tmp_path / "pictures", video=False), tmp_path / "home")) is None
 
 
 def test_given_groups_are_trusted(tmp_path):
     folder = _folder(tmp_path / "video", video=True)
     rows = [f"frame {number},{number // 8}" for number in range(FRAMES)]
     (folder / "table.csv").write_text("\n".join(["image,group", *rows]))
-    assert neighbours_apart(*_loaded(folder, tmp_path / "home", csv="table.csv")) is None
+    assert neighbors_apart(*_loaded(folder, tmp_path / "home", csv="table.csv")) is None
 
 
 def test_caution_is_stored_and_said_by_run_and_data(tmp_path, monkeypatch, capsys):
     dataset, splits = _loaded(_folder(tmp_path / "video", video=True), tmp_path / "home")
-    summary = summarise(dataset, splits)
+    summary = summarize(dataset, splits)
     assert "scores are probably too high" in summary.caution
     assert read_summary(dump_summary(summary)) == summary
     ready = DataReady(materials=Materials(dataset=dataset, splits=splits), device="cpu", caution=summary.caution)
@@ -92,6 +92,6 @@ def test_bus_bra_without_its_patients_is_noticed(real_data, tmp_path):
         (tmp_path / "data" / part).mkdir(parents=True)
         for path in (real_data / "busbra" / "BUSBRA" / folder).glob("*.png"):
             (tmp_path / "data" / part / path.name.replace(prefix, "")).symlink_to(path)
-    found = neighbours_apart(*_loaded(tmp_path / "data", tmp_path / "home"))
+    found = neighbors_apart(*_loaded(tmp_path / "data", tmp_path / "home"))
     assert found is not None
     assert found.apart > 50

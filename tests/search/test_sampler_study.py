@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, value_at
+from kdsearch.files.home import storage_url
 from kdsearch.models.costs import cost_of, how_far_over
-from kdsearch.search.sampling import random_value, usual_value, van_der_corput
+from kdsearch.search.sampling import SamplerStudy, random_value, usual_value, van_der_corput
 from kdsearch.search.store import open_store
 from tests.front.students import scores
 from tests.tiny import TINY
@@ -23,6 +24,10 @@ from tests.tiny import TINY
 WIDE = TINY.replace("{int: [2, 6]}", "{int: [2, 64], log: true}").replace(
     "startup_trials: 2", "startup_trials: 8, limits: {params: 100k}"
 )
+
+
+def _stored(home):
+    return optuna.load_study(study_name="tiny", storage=storage_url(home, "tiny", None))
 
 
 def _finish(store, proposal, *, size=32):
@@ -60,11 +65,11 @@ def test_sizes_are_on_logarithmic_scales_and_over_limit_recipes_violate_a_constr
     store = open_store(study, tmp_path, create=True)
     store.finish(store.ask().number, scores(dice=0.5, params=1000, macs=100), ())
     store.reject(store.ask().number, "too large", violation=0.7)
-    for mirror in (store._mirror, open_store(study, tmp_path, create=False)._mirror):
-        finished, rejected = mirror.trials
-        assert finished.values == [0.5, pytest.approx(3), pytest.approx(2)]
-        assert rejected.constraints == {"limits": 0.7}
-    stored = optuna.load_study(study_name="tiny", storage=f"sqlite:///{tmp_path}/studies/tiny/optuna.db").trials
+    stored = _stored(tmp_path)
+    finished, rejected = SamplerStudy(study, stored).trials
+    assert finished.values == [0.5, pytest.approx(3), pytest.approx(2)]
+    assert rejected.constraints == {"limits": 0.7}
+    stored = stored.trials
     assert stored[0].values == [0.5, 1000, 100]
     assert stored[1].state.name == "FAIL"
 
@@ -82,12 +87,13 @@ def test_student_that_marks_empty_images_violates_the_limit(study_file, tmp_path
     import dataclasses
 
     text = WIDE.replace("limits: {params: 100k}", "limits: {min_specificity: 0.8}")
-    store = open_store(load_study(study_file(text)), tmp_path, create=True)
+    study = load_study(study_file(text))
+    store = open_store(study, tmp_path, create=True)
     made = scores(dice=0.5, params=1000, macs=100)
     for share in (0.5, 0.9):
         overlap = dataclasses.replace(made.overlap, specificity=share, empty_images=10)
         store.finish(store.ask().number, dataclasses.replace(made, overlap=overlap), ())
-    violated, kept = (trial.constraints["specificity"] for trial in store._mirror.trials)
+    violated, kept = (trial.constraints["specificity"] for trial in SamplerStudy(study, _stored(tmp_path)).trials)
     assert (violated, kept) == (pytest.approx(0.3), pytest.approx(-0.1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -10,8 +11,8 @@ from sqlalchemy.exc import OperationalError
 from kdsearch.campaign import driver as campaign_driver
 from kdsearch.campaign.events import Resumed, TrialEnded, Waiting
 from kdsearch.errors import SearchError
+from kdsearch.files.atomic import atomic_write
 from kdsearch.files.home import weights_path
-from kdsearch.files.whole import write_whole
 from kdsearch.trials.record import job_of_trial
 from kdsearch.workers.dispatcher import Requeued
 from kdsearch.workers.jobs import EpochEnded, JobFailed, MaterialsFailed, WorkerLost, WorkerReady
@@ -55,7 +56,7 @@ def test_silent_worker_is_dropped_and_its_trial_requeued(session):
         handle(driver, WorkerReady(job=job_of_trial(number)))
         handle(driver, EpochEnded(job=job_of_trial(number), report=report_of(1)))
     assert list(driver.jobs.drop_silent(driver.trials)) == []
-    driver.jobs.watchdog._heard[job_of_trial(1)] -= 11.0
+    driver.jobs.watchdog.heartbeat(job_of_trial(1), report_of(1), now=time.monotonic() - 11)
     (event,) = driver.jobs.drop_silent(driver.trials)
     assert event.reason == "its worker was silent for 11 seconds"
     assert driver.jobs.executor.dropped == [1]
@@ -66,7 +67,7 @@ def test_finished_trial_leaves_weights_and_no_checkpoint(session, tmp_path):
     driver = session()
     fill(driver)
     place = driver.campaign.checkpoint_of(job_of_trial(0))
-    write_whole(place, b"state")
+    atomic_write(place, b"state")
     finish_trial(driver, 0)
     assert weights_path(tmp_path, "tiny", "00000").read_bytes() == b"weights"
     assert not list((tmp_path / "studies" / "tiny" / "checkpoints").iterdir())
