@@ -31,10 +31,10 @@ class Input(Section):
 
     size: Annotated[int, Field(ge=16, le=4096)]
     """Height and width in pixels."""
-    gray: Literal["Pillow's L"] = "Pillow's L"
+    grey: Literal["Pillow's L"] = "Pillow's L"
     """Colors become gray as in ITU-R 601-2; transparency becomes black."""
     resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
-    scale: Literal["gray / 255, minus mean, by std"] = "gray / 255, minus mean, by std"
+    scale: Literal["grey / 255, minus mean, by std"] = "grey / 255, minus mean, by std"
     mean: Annotated[float, Field(gt=-10, lt=10)]
     std: Annotated[float, Field(gt=0, lt=10)]
     whites: tuple[Annotated[float, Field(gt=0)], ...] = ()
