@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,13 @@ from tests.shipping import bench, shipped, weights
 from tests.tiny import TINY
 
 __all__ = ["bench", "bucket", "empty_record", "shipped", "tiny_home", "weights"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_are_heeded() -> None:
+    """A shell starts background jobs with Ctrl-C ignored, which programs that tests interrupt would inherit."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

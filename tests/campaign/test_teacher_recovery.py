@@ -50,6 +50,7 @@ def _with(recipe, **settings):
     return dataclasses.replace(recipe, config=recipe.config.model_copy(update=settings))
 
 
+@pytest.mark.slow
 def test_several_are_trained_at_once_and_each_as_if_it_were_alone(tiny, wanted, tiny_home):
     together = [wanted(seed=seed) for seed in (0, 1)]
     executor = ProcessExecutor(ONE_THREAD, workers=2)
@@ -83,6 +84,7 @@ def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights
     assert _weights(broken) == _weights(whole)
 
 
+@pytest.mark.slow
 def test_worker_that_dies_costs_a_retry(tiny, wanted, tiny_home):
     one, others = wanted(epochs=8), set(multiprocessing.active_children())
     executor = ProcessExecutor(ONE_THREAD, workers=1)

@@ -215,6 +215,7 @@ def _check_pick(place: Path, shell: Shell) -> None:
     assert "no finished student of that number" in shell("pick", "tiny.yaml", "--trial", "77", code=2).err
 
 
+@pytest.mark.slow
 def test_interrupted_study_says_how_to_resume_and_resumes(place):
     text = TINY.replace("name: tiny", "name: interrupted").replace("training: {epochs: 2}", "training: {epochs: 60}")
     (place / "interrupted.yaml").write_text(text, encoding="utf-8")
@@ -264,6 +265,7 @@ search: {sampler: grid, trials: 9, executor: inline, objectives: [dice]}
 """
 
 
+@pytest.mark.slow
 def test_repeated_study_is_averaged_over_splits_and_seeds(place, shell):
     (place / "repeated.yaml").write_text(REPEATED, encoding="utf-8")
     said = shell("run", "repeated.yaml").out

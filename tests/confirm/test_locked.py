@@ -152,6 +152,7 @@ def test_missing_trial_is_named(capsys):
     assert "trial 17: no finished student has this number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("searched")
 def test_closed_images_are_not_claimed():
     picked = kdsearch.Study("study.yaml", home="home").pick(trial=0, registry=False, latency=False)

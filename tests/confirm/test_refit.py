@@ -75,6 +75,7 @@ def test_refit_carries_what_was_confirmed(capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tested")
 def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys):
     study = _study()
@@ -94,6 +95,7 @@ def test_registered_version_says_what_its_scores_are_of(tested):
     assert client.get_model_version("tiny", version.rpartition("/")[2]).tags["scored_on"] == "test"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tested")
 def test_of_two_tests_each_can_be_shipped_and_the_last_is():
     study = _study()

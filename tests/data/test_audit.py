@@ -99,6 +99,7 @@ def test_composition_counts_images_groups_and_areas(folder, home):
     assert malignant == ("folder", "malignant", "1", "1", "64 × 64", "9.8–9.8–9.8")
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_busi_has_what_is_known_of_it(real_data, real_home):
     config = _config("busi", real_data / "busi").model_copy(update={"on_invalid": "error"})

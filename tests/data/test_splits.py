@@ -79,6 +79,7 @@ def test_too_few_images_are_refused():
         split(_dataset(_infos(2)), SplitConfig(), train_on_negatives=True)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_real_busi_keeps_near_duplicates_together(real_data, real_home):
     source = PublishedSource(reader="busi", folder=str(real_data / "busi"))

@@ -168,6 +168,7 @@ def test_limit_is_inclusive(limits, reason):
     assert over_limit(Cost(params=100, macs=2_000), Limits(**limits)) == reason
 
 
+@pytest.mark.slow
 def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, tracking):
     text = INLINE.replace("training: {epochs: 2}", "training: {epochs: 6}").replace("trials: 3", "trials: 8")
     text = text.replace("executor: inline", "executor: inline, pruning: {pruner: halving, warmup_epochs: 0}")
@@ -203,6 +204,7 @@ def test_unusable_checkpoint_url_is_named(study_file, home, tracking):
         finish(run_study(named(study_file, "nowhere", text), home=home, tracking=tracking))
 
 
+@pytest.mark.slow
 def test_latency_as_an_objective_is_measured_recorded_and_told(study_file, home, tracking):
     study = named(study_file, "timed", INLINE.replace("trials: 3", "trials: 2, objectives: [dice, latency_ms]"))
     records = finish(run_study(study, home=home, tracking=tracking))[1]

@@ -198,6 +198,7 @@ def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_
     assert job in again.jobs.executor.jobs.values()
 
 
+@pytest.mark.slow
 def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_file, tiny_home, record, tmp_path):
     text = INHERITING.replace("workers: 1", "executor: inline").replace(
         "trials: 12", "trials: 8, deterministic: true, ask_batch: 3"

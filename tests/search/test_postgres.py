@@ -89,6 +89,7 @@ def test_wrong_password_is_refused_without_being_shown(study_file, database, tmp
     assert "wrong-secret" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_study_waits_for_a_server_that_restarts_and_loses_nothing(
     study_file, database, postgres, tiny_home, record, tmp_path
 ):

@@ -67,6 +67,7 @@ def test_trials_in_every_state_are_listed(stored):
     assert all(record.recipe is not None for record in records)
 
 
+@pytest.mark.slow
 def test_a_study_is_resumed_with_its_teacher(stored):
     running = next(number for number, outcome in stored.outcomes.items() if outcome == "running")
     events = list(run_study(stored.study, home=Path("home"), tracking=choose_tracking(stored.tracking, {})))

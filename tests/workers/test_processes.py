@@ -69,6 +69,7 @@ def test_interrupt_does_not_reach_workers(executor, job):
     assert _children() == {child}
 
 
+@pytest.mark.slow
 def test_killed_and_silent_jobs_go_on_from_their_checkpoint_to_the_same_student(executor, job, tmp_path):
     executor.submit(job(0, epochs=12))
     whole = until(executor, JobSucceeded)
@@ -177,6 +178,7 @@ def test_worker_imports_neither_optuna_nor_mlflow():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_workers_rest_while_something_is_timed_also_those_that_start_up_and_go_on_afterwards(job):
     others = _children()
     executor = ProcessExecutor(ONE_THREAD, workers=2)

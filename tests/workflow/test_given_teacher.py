@@ -33,6 +33,7 @@ def place(tmp_path, tiny_home, record, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
     assert main(["run", "study.yaml"]) == 0

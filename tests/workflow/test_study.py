@@ -84,6 +84,7 @@ def test_report_is_one_file(study):
     assert "<html" in place.read_text(encoding="utf-8")[:500].lower()
 
 
+@pytest.mark.slow
 def test_student_is_picked_though_images_were_added_or_are_gone(study):
     before = read_description(study.pick(trial=SMALLEST, out="before", registry=False, latency=False).folder)
     shutil.copy("images/images/00.png", "images/images/new.png")
@@ -179,6 +180,7 @@ def test_study_survives_pickling(study):
 REPEATED = INLINE.replace("name: tiny", "name: tiny\nreplicates: 2").replace("inline", "inline, sampler: grid")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_repeats_are_averaged_and_can_be_separated():
     Path("r.yaml").write_text(REPEATED.replace("{int: [2, 6]}", "4"), encoding="utf-8")

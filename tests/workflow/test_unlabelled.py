@@ -35,6 +35,7 @@ def place(tmp_path, tiny_home, record, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_study_with_unlabelled_images_runs_is_confirmed_and_picked(capsys):
     assert main(["run", "study.yaml"]) == 0
@@ -81,6 +82,7 @@ def test_changed_images_under_the_same_names_are_refused_too(place):
     assert len(study.run().trials()) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_card_of_an_undistilled_student_counts_no_unlabelled_images():
     content = yaml.safe_load(STUDY)
