@@ -53,7 +53,8 @@ def run_predict(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Prints the scores on a data set, in total and by label; writes one row per image to ``--out``."""
     student = load_student(options.folder, runtime=options.runtime)
-    data, console = data_of(options.dataset, options.on_invalid, student), terminal()
+    data = data_of(options.dataset, student, on_invalid=options.on_invalid, threshold=options.threshold)
+    console = terminal()
     dataset = read_evaluated(
         student,
         data,

@@ -11,11 +11,14 @@ from kdsearch.config.ranges import Section, training_rule
 NAMES = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 CLASS_NAMES = r"^\w[\w .-]*$"
 TAGS = r"^[a-z0-9][a-z0-9-]*$"
+PATTERNS = r"^[^{}]*\{name\}[^{}]*$"
+Pattern = Annotated[str, Field(pattern=PATTERNS, max_length=500)]
 SourceName = Annotated[str, Field(pattern=NAMES, max_length=60)]
 
 
 Spacing = Annotated[float, Field(gt=0, lt=100)]
 Bits = Literal[8, 10, 12, 14, 16]
+Threshold = Annotated[int, Field(ge=1, le=255)]
 
 
 class PhantomSource(Section):
@@ -45,26 +48,47 @@ class PublishedSource(Section):
     """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
     spacing_mm: Spacing | None = None
     """Millimeters per pixel of the files, if it is the same for all of them."""
+    threshold: Threshold | None = None
+    """Least gray value, of 255, that belongs to the lesion; for masks that JPEG or smoothing blurred. Default: masks
+    must have two values."""
 
 
 class FolderSource(Section):
-    """A folder with ``images/`` and ``masks/``, paired by file name."""
+    """A folder of images and masks in any layout."""
 
     reader: Literal["folder"]
     """A folder with images and masks."""
     name: SourceName = "folder"
     """Name of the source in scores."""
     folder: str
-    """The folder that contains ``images/`` and ``masks/``. ``$NAME`` is replaced by an environment variable."""
+    """The folder. Masks are recognized by a folder such as ``masks/`` or a name such as ``x_mask.png``, and belong to
+    the image of the same name or number. ``$NAME`` is replaced by an environment variable."""
+    images: Pattern | None = None
+    """Which files are images, if kdsearch does not recognize them: a path below the folder, such as
+    ``scans/*/{name}.png``. ``{name}`` is the part that an image and its mask have in common; ``*`` matches anything but
+    a slash."""
+    masks: Pattern | None = None
+    """Which files are masks, such as ``truth/{name}_*.png``. A file that fits both patterns is a mask."""
     bits: Bits | None = None
     """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
     spacing_mm: Spacing | None = None
     """Millimeters per pixel of the files, if it is the same for all of them."""
+    threshold: Threshold | None = None
+    """Least gray value, of 255, that belongs to the lesion; for masks that JPEG or smoothing blurred. Default: masks
+    must have two values."""
     csv: str | None = None
-    """A table in that folder with a column ``image`` and, if you like, ``group`` (such as the patient) and
-    ``label``."""
+    """A table in that folder with a column ``image`` and, if you like, ``mask``, ``group`` (such as the patient),
+    ``label`` and ``split`` (``train``, ``validation`` or ``test``). With a column ``mask``, the table alone says which
+    files belong together; an empty cell is a negative image."""
     ignore_columns: tuple[str, ...] = ()
     """Columns of the table to ignore, although their names suggest patients or other groups."""
+
+    @training_rule
+    def _patterns_together(self) -> FolderSource:
+        if (self.images is None) != (self.masks is None):
+            missing = "images" if self.images is None else "masks"
+            raise ValueError(f"images and masks are patterns that need each other; add {missing}")
+        return self
 
 
 class ImagesSource(Section):
@@ -99,6 +123,10 @@ class SplitConfig(Section):
     """Fraction that stays locked until ``kdsearch test`` scores a chosen student."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The same seed gives the same split on every machine."""
+    given: Literal["keep", "ignore"] = "keep"
+    """What to do with a split that a data set brings, in folders such as ``train/`` and ``test/`` or in a column
+    ``split``. ``keep``: use it; a part that it lacks is taken from its training images. ``ignore``: make a new
+    split."""
 
     @training_rule
     def _leaves_training(self) -> SplitConfig:
@@ -160,3 +188,8 @@ class DataConfig(Section):
 def source_name(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> str:
     """The source's name in image ids and scores."""
     return source.name or source.reader
+
+
+def threshold_of(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> int | None:
+    """The least gray value of a lesion in the source's masks; None if they have two values."""
+    return source.threshold if isinstance(source, PublishedSource | FolderSource) else None

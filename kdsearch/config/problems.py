@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsearch.config.data import CLASS_NAMES, NAMES, TAGS
+from kdsearch.config.data import CLASS_NAMES, NAMES, PATTERNS, TAGS
 from kdsearch.config.distillation import DistillationSpace
 from kdsearch.config.networks import WEIGHTS_FORM, family_of, kind_of
 from kdsearch.config.ranges import Choice
@@ -36,6 +36,7 @@ FORMS = {
     ADDRESSES: "must be auto, local or HOST:PORT, such as head.example:6379",
     WEIGHTS_FORM: "must be none, timm, bundled, package:NAME or file:PATH, such as file:weights.safetensors",
     CLASS_NAMES: "must start with a letter or digit and contain only letters, digits, spaces, '.', '_' and '-'",
+    PATTERNS: "must contain {name} once, for what an image and its mask have in common, such as scans/{name}.png",
     TAGS: "must contain only lowercase letters, digits and '-', such as breast-ultrasound",
 }
 """Descriptions of the patterns that text must match."""

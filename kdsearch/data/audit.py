@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from kdsearch.config.data import DataConfig, PhantomSource, source_name
+from kdsearch.config.data import DataConfig, PhantomSource, source_name, threshold_of
 from kdsearch.data.dataset import ACROSS, ImageInfo, group_of
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
@@ -81,7 +81,7 @@ def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
         if isinstance(source, PhantomSource):
             continue
         entries = list_source(source).entries
-        masks = SourceMasks(path for entry in entries for path in entry.masks)
+        masks = SourceMasks((path for entry in entries for path in entry.masks), threshold=threshold_of(source))
         for entry in entries:
             info = known.get(f"{source_name(source)}/{entry.id}")
             if info is not None:

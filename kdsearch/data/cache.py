@@ -22,6 +22,7 @@ from kdsearch.config.data import (
     Source,
     UnlabelledSource,
     source_name,
+    threshold_of,
 )
 from kdsearch.data.dataset import (
     Dataset,
@@ -137,7 +138,9 @@ def _made(
     if dataset is None:
         _store(gathered, folder)
         dataset = _open(folder)
-    reading = Reading(data=fingerprint, shrunk=gathered.shrunk, rotated=tuple(gathered.rotated))
+    reading = Reading(
+        data=fingerprint, shrunk=gathered.shrunk, rotated=tuple(gathered.rotated), resized=tuple(gathered.resized)
+    )
     keep_reading(home, files, reading)
     return dataclasses.replace(dataset, remarks=reading.remarks(config.size))
 
@@ -158,8 +161,9 @@ def content_of(
         else:
             assert listing is not None
             content = fingerprint_listing(listing, digests)
-        depth = None if isinstance(source, PhantomSource) else source.bits
-        parts.append((source_name(source), source.reader, content, *([depth] if depth else [])))
+        depth, threshold = None if isinstance(source, PhantomSource) else source.bits, threshold_of(source)
+        settings = [*([depth] if depth else []), *([("threshold", threshold)] if threshold is not None else [])]
+        parts.append((source_name(source), source.reader, content, *settings))
     return parts
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from kdsearch.data.layout import Remark
+from kdsearch.data.layout import Part, Remark
 from kdsearch.data.pixels import Pixels
 from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
@@ -31,6 +31,8 @@ class ImageInfo:
     label: str | None
     group: str | None
     """A split keeps all images of a group in one part; an image without a group is its own group."""
+    part: Part | None = None
+    """The part of the split that the data set puts the image in; None leaves it to kdsearch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from kdsearch.config.data import (
     Source,
     UnlabelledSource,
     source_name,
+    threshold_of,
 )
 from kdsearch.data.dataset import ACROSS, ImageInfo
 from kdsearch.data.layout import Defect, Entry, Listing
@@ -175,6 +176,8 @@ class Gathered:
     """Images whose lesion would vanish, and the smallest size that keeps it (None: no size)."""
     rotated: list[str] = field(default_factory=list)
     """Images whose EXIF orientation differs from that of their masks."""
+    resized: list[str] = field(default_factory=list)
+    """Images whose masks have another size."""
     differs: bool = False
     """Whether releases that stored no ``Reading`` read these files differently."""
 
@@ -233,7 +236,7 @@ def _read(
         white = white_of((entry.image for entry in listing.entries), bits=source.bits)
         whites = () if white is None else (white,)
     gathered.whites |= set(whites)
-    masks = SourceMasks(path for entry in listing.entries for path in entry.masks)
+    masks = SourceMasks((path for entry in listing.entries for path in entry.masks), threshold=threshold_of(source))
     for entry in listing.entries:
         decoded = _decode(entry, gathered, whites=whites, masks=masks)
         if decoded is None:
@@ -242,12 +245,16 @@ def _read(
         gathered.looks[len(gathered.images)] = hash_image(image), thumbnail(image)
         gathered.images.append(resize_image(image, size))
         gathered.keep_mask(f"{name}/{entry.id}", mask, size)
-        gathered.infos.append(ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group))
+        gathered.infos.append(
+            ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group, part=entry.part)
+        )
         turned = orientation_of(entry.image)
         if any(orientation_of(path) != turned for path in entry.masks):
             gathered.rotated.append(f"{name}/{entry.id}")
+        if not masks.resized.isdisjoint(entry.masks):
+            gathered.resized.append(f"{name}/{entry.id}")
     masks.require_one_coding(name)
-    gathered.differs |= masks.recoded
+    gathered.differs |= masks.recoded or bool(masks.resized)
 
 
 def _decode(

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kdsearch.data.pixels import SUFFIXES
-from kdsearch.data.tables import NAMED, normal, read_table, rows_by_stem
+from kdsearch.data.tables import normal
 from kdsearch.errors import DataError
+
+Part = Literal["train", "validation", "test"]
+"""A part of a split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,8 @@ class Entry:
     label: str | None = None
     group: str | None = None
     """For example the patient; None if unknown."""
+    part: Part | None = None
+    """The part of the split that the data set puts the image in; None leaves it to kdsearch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +219,8 @@ def passed_over(listing: Listing) -> tuple[Remark, ...]:
             if is_hidden(path):
                 hidden.append(shown(path))
             elif path.is_dir():
-                below += [shown(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+                files = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES)
+                below += [shown(file) for file in files if file not in counted]
             else:
                 other.append(path)
     endings = Counter(path.suffix.lower() or "no ending" for path in other)
@@ -228,44 +234,3 @@ def passed_over(listing: Listing) -> tuple[Remark, ...]:
         Remark(what="hidden files, which are ignored", names=tuple(hidden), quiet=True),
     )
     return tuple(one for one in found if one.names)
-
-
-FOLDER_WHERE = "put images into images/ and masks of the same names into masks/"
-
-
-def read_folder(folder: Path, *, csv: str | None = None, masks: bool = True) -> Listing:
-    """Lists ``images/`` and, if ``masks``, ``masks/``.
-
-    The table ``csv`` has a column ``image``, and may have ``group`` and ``label``.
-    """
-    root = require_folder(folder, ("images", "masks") if masks else ("images",), where=FOLDER_WHERE)
-    return _with_table(root, root / "images", root / "masks" if masks else None, csv=csv)
-
-
-def read_images(folder: Path, *, csv: str | None = None) -> Listing:
-    """Lists the images in the folder, without masks; ``csv`` as for ``read_folder``."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; put images into it")
-    return _with_table(folder, folder, None, csv=csv)
-
-
-def _with_table(root: Path, images: Path, masks: Path | None, *, csv: str | None) -> Listing:
-    table = read_table(root / csv, key="image") if csv else None
-    rows = rows_by_stem(table, stems(images)) if table else {}
-    known = rows if csv else None
-
-    def label_of(stem: str) -> str | None:
-        return rows.get(normal(stem), {}).get("label")
-
-    def group_of(stem: str) -> str | None:
-        return rows.get(normal(stem), {}).get("group")
-
-    if masks is None:
-        listing = list_images(images, label_of=label_of, group_of=group_of, known=known)
-    else:
-        listing = pair_by_stem(images, masks, label_of=label_of, group_of=group_of, known=known)
-    there = {entry.id for entry in listing.entries} | {defect.path.stem for defect in listing.defects}
-    strangers = set(rows) - {normal(stem) for stem in there}
-    if strangers:
-        raise DataError(f"{root / (csv or '')}: lists images that do not exist: {', '.join(sorted(strangers)[:NAMED])}")
-    return listing

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.layout import Defect
@@ -20,33 +21,48 @@ CLASSES = 32
 """Masks with more values than this do not hold class numbers."""
 LISTED = 8
 """An error lists at most this many values."""
-AS_PNG = 'such as with Pillow: Image.open(PATH).convert("L").point(lambda v: 255 * (v > 127)), and save it as PNG'
+SAME_ASPECT = 0.01
+"""Largest relative difference of the aspect ratios of a mask and its image, which is due to rounding."""
+THRESHOLD = "set threshold: 128 for this source, so that brighter pixels are the lesion"
 
 
 class SourceMasks:
     """The masks of one source.
 
     In a mask with two values the lower one is background. A mask with a single value above 0 is
-    ambiguous; the other masks of the source then decide.
+    ambiguous; the other masks of the source then decide. With a threshold, no mask is ambiguous.
     """
 
-    def __init__(self, paths: Iterable[Path] = ()) -> None:
-        """Takes the paths of all masks of the source."""
-        self._paths = tuple(paths)
+    def __init__(self, paths: Iterable[Path] = (), *, threshold: int | None = None) -> None:
+        """Takes the paths of all masks of the source; ``threshold`` is the least gray value of a lesion."""
+        self._paths, self._threshold = tuple(paths), threshold
         self._low: dict[int, Path] = {}
         self._high: dict[int, Path] = {}
         self._all_seen = False
         self.recoded = False
         """Whether a mask with a single value above 0 was read as empty."""
+        self.resized: set[Path] = set()
+        """Masks that were read and have another size than their image."""
 
     def read(self, path: Path, *, shape: tuple[int, int]) -> Pixels:
-        """Reads a mask as H×W of 0 and 255.
+        """Reads a mask as H×W of 0 and 255; resizes it to ``shape`` (H, W) if only the resolution differs.
 
-        Raises DataError if the file cannot be decoded, is not binary, or is not of size ``shape`` (H, W).
+        Raises DataError if the file cannot be decoded, is not binary, or has another aspect ratio.
         """
+        mask = self._binary(path)
+        (height, width), (wanted_height, wanted_width) = mask.shape, shape
+        if mask.shape == shape:
+            return mask
+        if abs(height * wanted_width / (width * wanted_height) - 1) > SAME_ASPECT:
+            raise DataError(f"mask is {width}×{height} pixels, but its image is {wanted_width}×{wanted_height}")
+        self.resized.add(path)
+        return np.asarray(Image.fromarray(mask).resize((wanted_width, wanted_height), Image.Resampling.NEAREST))
+
+    def _binary(self, path: Path) -> Pixels:
+        """Reads a mask at its own size."""
         gray = _mask_values(path)
-        if gray.shape != shape:
-            raise DataError(f"mask is {gray.shape[1]}×{gray.shape[0]} pixels, but its image is {shape[1]}×{shape[0]}")
+        if self._threshold is not None:
+            return np.where(gray >= self._threshold, np.uint8(255), np.uint8(0))
         values = [int(value) for value in np.unique(gray)]
         if len(values) > 2:
             raise DataError(_too_many(values, path))
@@ -123,12 +139,12 @@ def _too_many(values: list[int], path: Path) -> str:
     listed = ", ".join(map(str, values[:LISTED])) + (", …" if len(values) > LISTED else "")
     what = f"mask has more than two gray values ({listed})"
     if path.suffix.lower() in (".jpg", ".jpeg"):
-        return f"{what}; JPEG blurs masks: threshold it, {AS_PNG}"
+        return f"{what}, because JPEG blurs masks; {THRESHOLD}"
     if len(values) > CLASSES:
-        return f"{what}; was it smoothed or resized? Threshold it, {AS_PNG}"
+        return f"{what}; if it was smoothed or resized, {THRESHOLD}"
     return (
-        f"{what}; are they class numbers? kdsearch segments one class: save that class as 255 and all others as 0, "
-        "as PNG"
+        f"{what}; if it was smoothed or resized, {THRESHOLD}; if these are class numbers, save one class as 255 and "
+        "all others as 0, because kdsearch segments one class"
     )
 
 

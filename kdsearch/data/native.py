@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from kdsearch.config.data import DataConfig, PhantomSource, source_name
+from kdsearch.config.data import DataConfig, PhantomSource, source_name, threshold_of
 from kdsearch.data.layout import Remark
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.phantom import simulate
@@ -35,6 +35,8 @@ class Reading:
     """Images whose lesion would vanish at the study's size, and the smallest size that keeps it (None: no size)."""
     rotated: tuple[str, ...]
     """Images whose EXIF orientation differs from that of their masks."""
+    resized: tuple[str, ...] = ()
+    """Images whose masks have another size."""
 
     def remarks(self, size: int) -> tuple[Remark, ...]:
         """Returns what a user should know; ``size`` is the study's."""
@@ -50,6 +52,7 @@ class Reading:
                 "masks fit",
                 names=self.rotated,
             ),
+            Remark(what="images whose masks have another size and were resized to theirs", names=self.resized),
         )
         return tuple(one for one in found if one.names)
 
@@ -145,7 +148,7 @@ def native_images(
         if own is None:
             white = white_of((entry.image for entry in entries), bits=source.bits)
             own = () if white is None else (white,)
-        masks = SourceMasks(path for entry in entries for path in entry.masks)
+        masks = SourceMasks((path for entry in entries for path in entry.masks), threshold=threshold_of(source))
         for entry in entries:
             if f"{name}/{entry.id}" not in wanted:
                 continue

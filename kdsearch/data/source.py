@@ -16,7 +16,9 @@ from kdsearch.config.data import (
     PublishedSource,
     source_name,
 )
-from kdsearch.data.layout import FOLDER_WHERE, Listing, Reader, read_folder, read_images, shown
+from kdsearch.data.folder import read_folder, read_images
+from kdsearch.data.layout import Listing, Reader, shown
+from kdsearch.data.pairing import FOLDER_WHERE
 from kdsearch.data.phantom import VERSION as PHANTOM_VERSION
 from kdsearch.data.published import (
     BREAST_WHERE,
@@ -62,7 +64,8 @@ def origin(reader: str) -> str:
 def list_source(source: PublishedSource | FolderSource) -> Listing:
     """Lists a source's folder; raises DataError if the folder or its layout is missing."""
     if isinstance(source, FolderSource):
-        return read_folder(_folder(source.folder, FOLDER_WHERE, field="data.sources"), csv=source.csv)
+        folder = _folder(source.folder, FOLDER_WHERE, field="data.sources")
+        return read_folder(folder, csv=source.csv, images=source.images, masks=source.masks)
     reader, where = READERS[source.reader]
     return reader(_folder(source.folder, where, field="data.sources"))
 
@@ -75,7 +78,7 @@ def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Li
         if isinstance(source, PublishedSource):
             listing = READERS[source.reader][0](folder)
         elif isinstance(source, FolderSource):
-            listing = read_folder(folder, csv=source.csv, masks=False)
+            listing = read_folder(folder, csv=source.csv, with_masks=False)
         else:
             listing = read_images(folder, csv=source.csv)
     except DataError as error:
@@ -113,7 +116,9 @@ def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
     for defect in listing.defects:
         total.update(f"{shown(defect.path.name)}: {defect.problem}".encode(errors="backslashreplace"))
     for entry in listing.entries:
-        total.update(repr((entry.id, entry.label, entry.group, len(entry.masks))).encode(errors="backslashreplace"))
+        part = () if entry.part is None else (entry.part,)
+        facts = entry.id, entry.label, entry.group, len(entry.masks), *part
+        total.update(repr(facts).encode(errors="backslashreplace"))
         for path in (entry.image, *entry.masks):
             total.update(digests.of(path).encode())
     return total.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -14,6 +15,9 @@ from kdsearch.data.dataset import ACROSS, Dataset, Splits, group_of
 from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
 
+logger = logging.getLogger(__name__)
+
+ANEW = "set given: ignore under data.split to let kdsearch split the images"
 NAMED = 4
 """An error lists at most this many groups."""
 
@@ -21,17 +25,75 @@ NAMED = 4
 def split(dataset: Dataset, config: SplitConfig, *, train_on_negatives: bool) -> Splits:
     """Splits images into the three parts; raises DataError if a part would have no lesion.
 
-    If the groups are so few or unequal that a part gets no lesion, each part first gets one group with a lesion.
+    Keeps the parts that the data set names, unless the config ignores them. If the groups are so few or
+    unequal that a part gets no lesion, each part first gets one group with a lesion.
     """
     shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}
     every, has_foreground = range(len(dataset.infos)), dataset.has_foreground
-    parts = share_out(dataset, every, shares, seed=config.seed)
-    if not all(has_foreground[positions].any() for positions in parts.values()):
+    given = {} if config.given == "ignore" else _given(dataset)
+    parts = _completed(dataset, given, shares, seed=config.seed)
+    if given:
+        _require_foreground(parts, has_foreground)
+    elif not all(has_foreground[positions].any() for positions in parts.values()):
         first = _first_groups(dataset, has_foreground, shares, seed=config.seed)
         parts = share_out(dataset, every, shares, seed=config.seed, first=first)
     if not train_on_negatives:
         parts["train"] = [position for position in parts["train"] if has_foreground[position]]
     return splits_of(dataset, **parts)
+
+
+def _given(dataset: Dataset) -> dict[int, str]:
+    """Returns the part of each image that the data set puts in one; empty if it names only training images.
+
+    Raises DataError if it puts images of one group, such as a patient, in different parts; near-duplicates
+    in different parts are only reported, because published splits have them.
+    """
+    found = {place: info.part for place, info in enumerate(dataset.infos) if info.part is not None}
+    if set(found.values()) <= {"train"}:
+        return {}
+    parts: dict[str, set[str]] = defaultdict(set)
+    for place, part in found.items():
+        parts[group_of(dataset.infos[place])].add(part)
+    ids, apart = {info.id for info in dataset.infos}, {group for group, names in parts.items() if len(names) > 1}
+    for group in sorted(apart):
+        if not _is_of_near_duplicates(group, ids):
+            name = group.removeprefix(ACROSS).replace("/group/", "/", 1)
+            raise DataError(
+                f"data.split: the data set has images of group {name} in {' and in '.join(sorted(parts[group]))}, so "
+                f"scores would be too high; put them in one part, or {ANEW}"
+            )
+    if apart:
+        logger.warning(
+            "near-duplicates lie in different parts of the data set's own split (%d groups, such as that of %s), so "
+            "scores are too high; to compare students fairly, %s",
+            len(apart), min(apart).removeprefix(ACROSS), ANEW,
+        )  # fmt: skip
+    return dict(found)
+
+
+def _completed(
+    dataset: Dataset, given: Mapping[int, str], shares: Mapping[str, float], *, seed: int
+) -> dict[str, list[int]]:
+    """Shares out the images without a part over all parts, and takes the parts that none is given from training."""
+    known = {group_of(dataset.infos[place]): part for place, part in given.items()}
+    free = [place for place in range(len(dataset.infos)) if place not in given]
+    parts = share_out(dataset, free, shares, seed=seed, first=known)
+    for place, part in given.items():
+        parts[part].append(place)
+    for lacking in sorted(set(shares) - set(given.values())) if given else ():
+        own = [place for place in parts["train"] if place in given]
+        taken = share_out(dataset, own, {"train": 1 - shares[lacking], lacking: shares[lacking]}, seed=seed)[lacking]
+        parts[lacking] += taken
+        parts["train"] = sorted(set(parts["train"]) - set(taken))
+    return parts
+
+
+def _require_foreground(parts: Mapping[str, list[int]], has_foreground: npt.NDArray[np.bool_]) -> None:
+    for part, positions in parts.items():
+        if not has_foreground[positions].any():
+            raise DataError(
+                f"data.split: the data set's own split has no {part} image with a lesion; correct it, or {ANEW}"
+            )
 
 
 def _first_groups(

@@ -12,7 +12,7 @@ from pathlib import Path
 from kdsearch.data.pixels import SUFFIXES
 from kdsearch.errors import DataError, nearest
 
-KNOWN = ("image", "group", "label")
+KNOWN = ("image", "mask", "group", "label", "split")
 """Columns that are read in the table of a plain folder."""
 GROUPS = (
     *("patient", "subject", "case", "group", "participant", "person", "individual", "animal", "donor"),

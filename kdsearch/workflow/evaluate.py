@@ -43,7 +43,7 @@ class Evaluation:
     """At original resolution."""
 
 
-def data_of(text: str, on_invalid: str, student: Student) -> DataConfig:
+def data_of(text: str, student: Student, *, on_invalid: str = "error", threshold: int | None = None) -> DataConfig:
     """The data set ``READER=FOLDER`` at the student's size; raises KdsearchError for any other text."""
     reader, _, folder = text.partition("=")
     if reader not in LICENCES:
@@ -53,7 +53,7 @@ def data_of(text: str, on_invalid: str, student: Student) -> DataConfig:
         )
     if reader != "phantom" and not folder:
         raise KdsearchError(f"{text}: add the folder of the images: {reader}=FOLDER")
-    source = {"reader": reader} | ({"folder": folder} if reader != "phantom" else {})
+    source = {"reader": reader} | ({"folder": folder, "threshold": threshold} if reader != "phantom" else {})
     try:
         size = student.description.input.size
         return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_invalid": on_invalid}))

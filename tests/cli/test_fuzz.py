@@ -22,7 +22,7 @@ from kdsearch.cli.parser import build_parser
 from kdsearch.cli.terminal import print_anything
 from kdsearch.config.ranges import Choice, FloatRange, IntRange
 from kdsearch.config.study import StudyConfig
-from kdsearch.data.layout import read_folder
+from kdsearch.data.folder import read_folder
 from kdsearch.errors import KdsearchError
 from tests.tiny import TINY
 

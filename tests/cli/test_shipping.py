@@ -181,7 +181,7 @@ def test_scores_on_a_data_set_come_with_one_row_per_image(run, place):
 
 
 def test_phantoms_can_be_named_as_a_data_set(shipped):
-    (source,) = data_of("phantom", "error", load_student(shipped)).sources
+    (source,) = data_of("phantom", load_student(shipped)).sources
     assert source.reader == "phantom"
 
 

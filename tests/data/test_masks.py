@@ -38,10 +38,47 @@ def test_mask_of_one_value_is_empty_or_full(tmp_path):
         assert (SourceMasks().read(tmp_path / "mask.png", shape=(4, 4)) == value).all()
 
 
-def test_mask_of_another_size_is_refused(tmp_path):
+@pytest.mark.parametrize("shape", [(12, 10), (48, 60)])
+def test_mask_of_another_aspect_ratio_is_refused(tmp_path, shape):
     Image.fromarray(SHAPE).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="mask is 64×48 pixels, but its image is 10×12"):
-        SourceMasks().read(tmp_path / "mask.png", shape=(12, 10))
+    with pytest.raises(DataError, match=f"mask is 64×48 pixels, but its image is {shape[1]}×{shape[0]}"):
+        SourceMasks().read(tmp_path / "mask.png", shape=shape)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 0.5])
+def test_mask_of_another_resolution_is_resized_to_its_image(tmp_path, factor):
+    height, width = SHAPE.shape
+    large = Image.fromarray(SHAPE).resize((int(width * factor), int(height * factor)), Image.Resampling.NEAREST)
+    large.save(tmp_path / "mask.png")
+    masks = SourceMasks()
+    np.testing.assert_array_equal(masks.read(tmp_path / "mask.png", shape=SHAPE.shape), SHAPE)
+    assert masks.resized == {tmp_path / "mask.png"}
+
+
+def test_resized_masks_are_counted_and_read_alike_everywhere(folder, tmp_path):
+    for index in range(3):
+        Image.fromarray(BOX * 255).resize((100, 80), Image.Resampling.NEAREST).save(folder / "masks" / f"{index}.png")
+    for index in range(3, 6):
+        Image.fromarray(BOX * 255).save(folder / "masks" / f"{index}.png")
+    config = _config(folder)
+    for dataset in (load_dataset(config, tmp_path / "home"), load_dataset(config, tmp_path / "home")):
+        (remark,) = dataset.remarks
+        assert str(remark) == "3 images whose masks have another size and were resized to theirs"
+        assert (dataset.masks == dataset.masks[5]).all()
+    assert all((image.mask == BOX * 255).all() for image in native_images(config, {i.id for i in dataset.infos}))
+
+
+def test_blurred_masks_are_read_with_a_threshold(folder, tmp_path):
+    blurred = Image.fromarray(BOX * 255).resize((200, 160), Image.Resampling.BICUBIC)
+    for index in range(6):
+        blurred.save(folder / "masks" / f"{index}.jpg", quality=60)
+    (source,) = _config(folder).sources
+    config = _config(folder).model_copy(update={"sources": (source.model_copy(update={"threshold": 128}),)})
+    dataset = load_dataset(config, tmp_path / "home")
+    (image, *_) = native_images(config, {info.id for info in dataset.infos})
+    assert (image.mask > 0).mean() == pytest.approx(BOX.mean(), abs=0.005)
+    lower = config.model_copy(update={"sources": (source.model_copy(update={"threshold": 20}),)})
+    assert load_dataset(lower, tmp_path / "home").fingerprint != dataset.fingerprint
 
 
 def test_mask_with_three_values_is_refused(tmp_path):
@@ -161,5 +198,5 @@ def test_jpeg_mask_says_what_jpeg_does_and_what_to_do(folder, tmp_path):
     for index in range(6):
         path = folder / "masks" / f"{index}.jpg"
         Image.fromarray(BOX * 255).resize((50, 40)).save(path, quality=60)
-    with pytest.raises(DataError, match=r"more than two gray values .*JPEG .*threshold.*PNG"):
+    with pytest.raises(DataError, match=r"more than two gray values .*JPEG .*set threshold: 128"):
         load_dataset(_config(folder), tmp_path / "home")

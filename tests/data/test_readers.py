@@ -9,7 +9,7 @@ from PIL import Image
 
 from kdsearch.config.data import DataConfig, FolderSource, PublishedSource
 from kdsearch.data.cache import load_dataset
-from kdsearch.data.layout import read_folder
+from kdsearch.data.folder import read_folder
 from kdsearch.data.published import IMAGES, read_breast, read_busbra, read_busi, read_udiat
 from kdsearch.data.source import check_tables
 from kdsearch.errors import DataError
@@ -268,7 +268,7 @@ def test_column_that_seems_to_hold_groups_must_be_renamed_or_dismissed(tmp_path,
 def test_other_columns_that_are_not_read_are_named(tmp_path):
     _table(tmp_path, "image,group,age,birads,case type\na,p1,40,2,x\n")
     (line,) = check_tables(_config(tmp_path))
-    assert "ignored columns: age, birads, case type; kdsearch reads image, group, label" in line
+    assert "ignored columns: age, birads, case type; kdsearch reads image, mask, group, label, split" in line
 
 
 def test_two_rows_of_one_image_must_agree(tmp_path):

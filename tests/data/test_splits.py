@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -43,6 +44,60 @@ def test_every_image_is_in_one_part_and_no_group_in_two(count, group_size, seed)
     assert sorted(everything) == list(range(count))
     groups = [{infos[i].group or infos[i].id for i in part} for part in (parts.train, parts.validation, parts.test)]
     assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+def _parted(parts: str, **settings) -> list[ImageInfo]:
+    """An image for each letter, in the part of this initial; ``-`` leaves it open."""
+    names = {"t": "train", "v": "validation", "e": "test", "-": None}
+    return [
+        ImageInfo(id=f"s/{place}", source="s", label=None, group=None, part=names[letter], **settings)
+        for place, letter in enumerate(parts)
+    ]
+
+
+def test_split_that_a_data_set_brings_is_kept():
+    parts = split(_dataset(_parted("ttvteetttv")), SplitConfig(), train_on_negatives=True)
+    assert (parts.train, parts.validation, parts.test) == ((0, 1, 3, 6, 7, 8), (2, 9), (4, 5))
+    fresh = split(_dataset(_parted("ttvteetttv")), SplitConfig(given="ignore"), train_on_negatives=True)
+    assert fresh == split(_dataset(_parted("-" * 10)), SplitConfig(), train_on_negatives=True)
+
+
+@pytest.mark.parametrize(("given", "lacking"), [("test", "validation"), ("validation", "test")])
+def test_part_that_a_data_set_lacks_is_taken_from_its_training_images(given, lacking):
+    infos = _parted("t" * 40 + {"test": "e", "validation": "v"}[given] * 10)
+    parts = split(_dataset(infos), SplitConfig(validation=0.2, test=0.2), train_on_negatives=True)
+    assert getattr(parts, given) == tuple(range(40, 50))
+    assert len(getattr(parts, lacking)) == 8
+    assert sorted((*parts.train, *getattr(parts, lacking))) == list(range(40))
+
+
+def test_data_set_with_only_training_images_is_split():
+    fresh = split(_dataset(_parted("-" * 20)), SplitConfig(), train_on_negatives=True)
+    assert split(_dataset(_parted("t" * 20)), SplitConfig(), train_on_negatives=True) == fresh
+
+
+def test_images_without_a_part_are_split_as_usual():
+    parts = split(_dataset(_parted("tve" + "-" * 40)), SplitConfig(), train_on_negatives=True)
+    assert 0 in parts.train
+    assert 1 in parts.validation
+    assert 2 in parts.test
+    assert (len(parts.validation), len(parts.test)) == (7, 7)
+
+
+def test_group_in_two_given_parts_is_refused_and_near_duplicates_are_reported(caplog):
+    infos = [ImageInfo(id=f"s/{i}", source="s", label=None, group="p", part=p) for i, p in enumerate(("train", "test"))]
+    with pytest.raises(DataError, match="images of group s/p in test and in train.*set given: ignore under data.split"):
+        split(_dataset([*infos, *_parted("ttvv")]), SplitConfig(), train_on_negatives=True)
+    twins = [dataclasses.replace(info, group="s/0") for info in infos]
+    others = [dataclasses.replace(info, id=f"s/{9 + i}") for i, info in enumerate(_parted("ttvv"))]
+    parts = split(_dataset([*twins, *others]), SplitConfig(), train_on_negatives=True)
+    assert parts.test == (1,)
+    assert "near-duplicates lie in different parts of the data set's own split (1 groups" in caplog.text
+
+
+def test_given_part_with_only_negative_images_is_refused():
+    with pytest.raises(DataError, match="the data set's own split has no validation image with a lesion"):
+        split(_dataset(_parted("tve"), [True, False, True]), SplitConfig(), train_on_negatives=True)
 
 
 def test_labels_keep_their_shares():

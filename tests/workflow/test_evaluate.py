@@ -62,7 +62,7 @@ SIZES = ((32, 32), (57, 91), (200, 130))
 def test_evaluate_scores_the_masks_that_predict_writes(shipped, tmp_path, kind, whites):
     student = load_student(_with_whites(shipped, tmp_path / "student", whites))
     _write(tmp_path / "set", kind)
-    data = data_of(f"folder={tmp_path / 'set'}", "error", student)
+    data = data_of(f"folder={tmp_path / 'set'}", student)
     known = read_seen(shipped, student.description)
     dataset = read_evaluated(student, data, tmp_path / "home", known=known, unseen=False, warn=str)
     evaluated = dict(
@@ -111,7 +111,7 @@ def test_copies_of_known_images_are_recognized_and_left_out(shipped, tmp_path, w
     _save(tmp_path / "copies", suffix, copied, named="b{}")
     seen = _seen_of(tmp_path / "study", tmp_path / "home")
     student, said = load_student(shipped), []
-    data = data_of(f"folder={tmp_path / 'copies'}", "error", student)
+    data = data_of(f"folder={tmp_path / 'copies'}", student)
     dataset = read_evaluated(student, data, tmp_path / "home", known=seen, unseen=True, warn=said.append)
     assert said == [
         (
@@ -131,7 +131,7 @@ def test_cropped_copies_are_recognized_by_their_names_or_reported(shipped, tmp_p
     student = load_student(shipped)
     for name, expected in (("little", "At least 8 of 12 images were used to train"), ("much", "10 more images share")):
         said: list[str] = []
-        data = data_of(f"folder={tmp_path / name}", "error", student)
+        data = data_of(f"folder={tmp_path / name}", student)
         read_evaluated(student, data, tmp_path / "home", known=seen, unseen=False, warn=said.append)
         assert any(sentence.startswith(expected) for sentence in said), said
 
@@ -140,7 +140,7 @@ def test_list_of_an_older_release_warns_about_unrecognized_copies(shipped, tmp_p
     """Written by commit bb7f3ce: a digest of the pixels and the part."""
     _save(tmp_path / "set", ".png", lambda image: image, named="a{}")
     student, said = load_student(shipped), []
-    data = data_of(f"folder={tmp_path / 'set'}", "error", student)
+    data = data_of(f"folder={tmp_path / 'set'}", student)
     dataset = load_dataset(data, tmp_path / "home", whites=())
     digest = hashlib.sha256(np.ascontiguousarray(dataset.images[0]).tobytes()).hexdigest()[:16]
     known = parse_seen(f"{digest} learnt\n00000000deadbeef locked\n", what="seen.txt")
