@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 
 MOST = 1_000_000
 """Trials, workers or repetitions."""
+MOST_OF_A_NAME = 60
 LAST_PORT = 65_535
 MOST_DIGITS = 12
 MOST_SHOWN = 40
@@ -73,6 +75,45 @@ def milliseconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time in milliseconds; write it as 5ms or 0.8")
     return value
+
+
+def minutes(text: str) -> float:
+    """A time such as ``30`` or ``2h``."""
+    try:
+        value = 60 * float(text.removesuffix("h")) if text.endswith("h") else float(text.removesuffix("m"))
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a time in minutes; write it as 30 or 2h")
+    return value
+
+
+def image_size(text: str) -> int:
+    """Height and width of images that can be halved five times."""
+    number = _digits(text)
+    if not 32 <= number <= 1024 or number % 32:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a multiple of 32 from 32 to 1024")
+    return number
+
+
+def study_name(text: str) -> str:
+    """A study's name."""
+    from kdsearch.config.data import NAMES  # imports pydantic
+
+    return _matching(text, NAMES, "letters, digits, '.', '_' and '-'")
+
+
+def class_name(text: str) -> str:
+    """The name of what masks outline."""
+    from kdsearch.config.data import CLASS_NAMES  # imports pydantic
+
+    return _matching(text, CLASS_NAMES, "letters, digits, spaces, '.', '_' and '-'")
+
+
+def _matching(text: str, pattern: str, allowed: str) -> str:
+    if not re.fullmatch(pattern, text) or len(text) > MOST_OF_A_NAME:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)} is not a name; use up to 60 {allowed}")
+    return text
 
 
 def quantity(text: str) -> int:

@@ -33,7 +33,7 @@ ROLES: dict[Role, str] = {"member": "on the front", "twin": "undistilled twin", 
 def run_confirm(options: argparse.Namespace) -> int:
     """Cross-validates the front's students; with ``--dry-run``, shows the plan only."""
     home, console = home_folder(os.environ), _console(options)
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(load_study(options.study, options.settings), options.data)
     study = with_search(study, trials=None, workers=options.workers)
     study = with_confirm(study, repetitions=options.repetitions)
     if options.dry_run:
@@ -42,7 +42,7 @@ def run_confirm(options: argparse.Namespace) -> int:
         say(console, f"{before or 'Nothing was stored or trained; run without --dry-run to start'}.")
         return 0
     words = [] if options.repetitions is None else ["--repetitions", str(options.repetitions)]
-    resume = command_line("confirm", options.study, *words, data=options.data)
+    resume = command_line("confirm", options, *words)
     events = confirm(study, home=home, environment=os.environ, anew=options.new_plan)
     found = _watch(events, console, resume=resume, quiet=options.quiet)
     if options.json:
@@ -54,20 +54,21 @@ def run_confirm(options: argparse.Namespace) -> int:
         return NOTHING_CONFIRMED
     if not options.quiet:
         middle = found.members[len(found.members) // 2].params
-        say_command(console, pick_line(options.study, params=middle, data=options.data))
+        say_command(console, pick_line(options, params=middle))
     return 0
 
 
 def run_test(options: argparse.Namespace) -> int:
     """Scores one trial's settings on the locked test images; with ``--dry-run``, shows the plan only."""
     home, console = home_folder(os.environ), _console(options)
-    study = with_search(with_folders(load_study(options.study), options.data), trials=None, workers=options.workers)
+    study = with_folders(load_study(options.study, options.settings), options.data)
+    study = with_search(study, trials=None, workers=options.workers)
     if options.dry_run:
         show_plan(plan_test(study, home, trial=options.trial), console)
         before = sealed_before(study, home, kind="test")
         say(console, f"{before or 'Nothing was scored or trained; run without --dry-run to start'}.")
         return 0
-    resume = command_line("test", options.study, "--trial", str(options.trial), data=options.data)
+    resume = command_line("test", options, "--trial", str(options.trial))
     events = score_locked(study, trial=options.trial, home=home, environment=os.environ, again=options.again)
     found = _watch(events, console, resume=resume, quiet=options.quiet)
     if options.json:
@@ -75,7 +76,7 @@ def run_test(options: argparse.Namespace) -> int:
         return 0
     _show_answers(found, console)
     if not options.quiet:
-        say_command(console, f"pick:    {command_line('pick', options.study, '--refit', data=options.data)}")
+        say_command(console, f"pick:    {command_line('pick', options, '--refit')}")
     return 0
 
 

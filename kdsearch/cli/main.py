@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from kdsearch.cli.parser import build_parser
+from kdsearch.cli.parser import parse
 from kdsearch.cli.terminal import outlive_readers, print_anything
 from kdsearch.environment import set_environment
 from kdsearch.errors import KdsearchError
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, *, platform: str = sys.platform
     """
     outlive_readers()
     print_anything((sys.stdout, sys.stderr))
-    options = build_parser().parse_args(arguments)
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     name = f"kdsearch {options.command}"
     if platform == "win32":
         return _fail(f"{name}: Windows is not supported; run kdsearch in WSL, on Linux or on macOS")

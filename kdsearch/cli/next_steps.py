@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.tracking.location import Tracking
 
 
-def command_line(verb: str, study_file: Path, *words: str, data: Sequence[str] = ()) -> str:
-    """``kdsearch VERB STUDY …`` with shell quoting; ``data`` holds the values of ``--data``."""
-    folders = [word for folder in data for word in ("--data", folder)]
-    return shlex.join(["kdsearch", verb, str(study_file), *folders, *words])
+def command_line(verb: str, options: argparse.Namespace, *words: str) -> str:
+    """``kdsearch VERB STUDY …`` for the study of ``options``, with shell quoting."""
+    folders = [word for folder in options.data if verb != "ui" for word in ("--data", folder)]
+    return shlex.join(["kdsearch", verb, str(options.study), *options.settings, *folders, *words])
 
 
-def browse_lines(study_file: Path, *, tracking: Tracking | None = None, page: str | None = None) -> list[str]:
+def browse_lines(
+    options: argparse.Namespace, *, tracking: Tracking | None = None, page: str | None = None
+) -> list[str]:
     """How to open the study in MLflow, with the link if the view of its front is known."""
-    lines = [f"browse:  {command_line('ui', study_file)}"]
+    lines = [f"browse:  {command_line('ui', options)}"]
     return [*lines, f"         {tracking.link(page)}"] if tracking is not None and page is not None else lines
 
 
-def confirm_line(study_file: Path, *, data: Sequence[str]) -> str:
+def confirm_line(options: argparse.Namespace) -> str:
     """How to get honest scores."""
-    return f"confirm: {command_line('confirm', study_file, data=data)}"
+    return f"confirm: {command_line('confirm', options)}"
 
 
-def pick_line(study_file: Path, *, params: int, data: Sequence[str]) -> str:
+def pick_line(options: argparse.Namespace, *, params: int) -> str:
     """How to export a student of about so many parameters."""
-    budget = format_quantity(round_budget(params))
-    return f"pick:    {command_line('pick', study_file, '--params', budget, data=data)}"
+    return f"pick:    {command_line('pick', options, '--params', format_quantity(round_budget(params)))}"
 
 
 def round_budget(params: int) -> int:

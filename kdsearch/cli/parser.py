@@ -7,12 +7,27 @@ import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from kdsearch.cli.arguments import Renamed, count, fraction, milliseconds, port, quantity, trial
+from kdsearch.cli.arguments import (
+    Renamed,
+    class_name,
+    count,
+    fraction,
+    image_size,
+    milliseconds,
+    minutes,
+    port,
+    quantity,
+    study_name,
+    trial,
+)
+from kdsearch.errors import nearest
 from kdsearch.version import __version__
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Search": {
+        "init": "look at a folder of images and write a study file for it",
         "run": "run a study, or resume it",
         "check": "check a study file and show what it would search",
         "data": "summarize the images of a study and list suspicious ones",
@@ -32,13 +47,15 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
     "Maintenance": {
         "sync": "upload trials that are missing in MLflow",
+        "studies": "list the studies that come with kdsearch, or copy one",
         "schema": "print the JSON schema of study files, for editors",
         "doctor": "check the installation",
     },
 }
 """Every command and what it does, in the order of the help."""
+SHELLS = ("bash", "zsh", "fish")
 POINTER = """\
-Start here:             kdsearch run studies/pareto.yaml
+Start here:             kdsearch run studies/pareto.yaml, or kdsearch init FOLDER
 Options of a command:   kdsearch COMMAND --help
 Tutorial and reference: the docs folder of the repository"""
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for what add_subparsers returns
@@ -47,20 +64,83 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public n
 def build_parser() -> argparse.ArgumentParser:
     """The parser; the command to run is the ``run`` of the parsed options."""
     listed = "\n\n".join(f"{title}:\n{_listed(names)}" for title, names in GROUPS.items())
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="kdsearch",
-        usage="kdsearch [-h] [--version] COMMAND ...",
+        usage="kdsearch [-h] [--version] [--print-completion SHELL] COMMAND ...",
         description=f"Search for small segmentation networks distilled from a large teacher.\n\n{listed}",
         epilog=POINTER,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
+    text = f"print a completion script for {', '.join(SHELLS)}"
+    parser.add_argument("--print-completion", action=_PrintCompletion, choices=SHELLS, metavar="SHELL", help=text)
     commands = parser.add_subparsers(
         prog="kdsearch", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
     )
-    for add in (_run, _check, _data, _front, _ui, _report, _confirm, _test, _pick, _predict, _evaluate, _bench, _rest):
+    for add in (
+        _init,
+        _run,
+        _check,
+        _data,
+        _front,
+        _ui,
+        _report,
+        _confirm,
+        _test,
+        _pick,
+        _predict,
+        _evaluate,
+        _bench,
+        _rest,
+    ):
         add(commands)
     return parser
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses a command line; exits with a message if it is wrong.
+
+    Settings such as ``training.epochs=20`` may also follow options, which argparse does not allow by itself.
+    """
+    parser = build_parser()
+    known = [name for names in GROUPS.values() for name in names]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
+        remedy = nearest(arguments[0], known) or "; list the commands with: kdsearch --help"
+        parser.error(f"no command {arguments[0]!r}{remedy}")
+    options, rest = parser.parse_known_args(arguments)
+    settings = [one for one in rest if not one.startswith("-") and "=" in one] if hasattr(options, "settings") else []
+    if unknown := [one for one in rest if one not in settings]:
+        flags = [name for action in options.parser._actions for name in action.option_strings]  # noqa: SLF001 - likewise
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(unknown[0], flags)}")
+    if settings:
+        options.settings += settings
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes options only by their whole name, because a shortened one may get another meaning in a later release."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints a script that completes commands, options and files in a shell."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _namespace: argparse.Namespace,
+        shell: str | Sequence[object] | None,
+        _option: str | None = None,
+    ) -> None:
+        """Prints the script and exits."""
+        import shtab  # only here, so that other commands start without it
+
+        for action in parser._actions:  # noqa: SLF001 - likewise
+            if isinstance(action, Commands):
+                action.help = None  # shtab passes over what the help does not list
+        print(shtab.complete(parser, shell=str(shell)))
+        parser.exit()
 
 
 def _listed(names: Mapping[str, str]) -> str:
@@ -75,11 +155,11 @@ def _add(
     lines = "\n".join(f"  kdsearch {name} {example}".rstrip() for example in examples)
     command = commands.add_parser(
         name,
+        help=text,  # for completion; the top's own help lists commands by group
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"example{'s' * (len(examples) > 1)}:\n{lines}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=_lazily(runs))
+    command.set_defaults(run=_lazily(runs), parser=command)
     return command
 
 
@@ -99,6 +179,7 @@ def _add_for_study(
 ) -> argparse.ArgumentParser:
     command = _add(commands, name, runs, examples)
     command.add_argument("study", type=Path, metavar="STUDY", help="study file (YAML)")
+    _add_settings(command)
     if data:
         command.add_argument(
             "--data",
@@ -108,6 +189,11 @@ def _add_for_study(
             help="read a source's images from this folder (default: the folder in the study file)",
         )
     return command
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    text = "settings that replace those of the file, such as training.epochs=20"
+    command.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=text)
 
 
 def _add_for_folder(
@@ -123,6 +209,22 @@ def _add_workers(command: argparse.ArgumentParser) -> None:
     volume = command.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="print errors and the result only")
     volume.add_argument("-v", "--verbose", action="store_true", help="print a debug log")
+
+
+def _init(commands: Commands[argparse.ArgumentParser]) -> None:
+    init = _add(commands, "init", "init.run_init", ["mydata", "mydata --minutes 30 --class-name lesion --yes"])
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="folder of images and masks")
+    text = "time for the search on this machine (default: 60)"
+    init.add_argument("--minutes", type=minutes, default=60.0, metavar="M", help=text)
+    init.add_argument("--out", type=Path, metavar="FILE", help="study file to write (default: studies/NAME.yaml)")
+    init.add_argument("--name", type=study_name, metavar="NAME", help="name of the study (default: from the folder)")
+    init.add_argument(
+        "--class-name", type=class_name, metavar="NAME", help="what the masks outline (default: ask, or object)"
+    )
+    init.add_argument("--size", type=image_size, metavar="N", help="image size in pixels (default: from the objects)")
+    text = "CSV file in the folder with the columns image and group (default: none)"
+    init.add_argument("--table", metavar="FILE", help=text)
+    init.add_argument("-y", "--yes", action="store_true", help="ask nothing")
 
 
 def _run(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -162,6 +264,7 @@ def _front(commands: Commands[argparse.ArgumentParser]) -> None:
 def _ui(commands: Commands[argparse.ArgumentParser]) -> None:
     ui = _add(commands, "ui", "results.run_ui", ["mystudy.yaml --open", "--port 8080"])
     ui.add_argument("study", type=Path, nargs="?", metavar="STUDY", help="study file (default: show all studies)")
+    _add_settings(ui)
     ui.add_argument("--open", action="store_true", help="open the front in a browser")
     ui.add_argument("--port", type=port, metavar="N", help="port of the server (default: 5000, or a free one)")
 
@@ -256,6 +359,8 @@ def _evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "what to do with unreadable or mismatched files (default: error)"
     evaluate.add_argument("--on-invalid", choices=("error", "skip"), default="error", help=text)
     evaluate.add_argument("--on-defect", action=Renamed, now="--on-invalid")  # old name
+    text = "least gray value of an object, for masks that JPEG or smoothing blurred (default: two values)"
+    evaluate.add_argument("--threshold", type=int, metavar="1-255", help=text)
     _add_runtime(evaluate)
 
 
@@ -272,6 +377,10 @@ def _bench(commands: Commands[argparse.ArgumentParser]) -> None:
 def _rest(commands: Commands[argparse.ArgumentParser]) -> None:
     """The commands of the group Maintenance."""
     _add_for_study(commands, "sync", "results.run_sync", ["mystudy.yaml"])
+    studies = _add(commands, "studies", "study_file.run_studies", ["", "--copy busi-small"])
+    studies.add_argument("--copy", metavar="NAME", help="copy this study (default: list them)")
+    text = "file to write (default: the same name in studies/)"
+    studies.add_argument("--out", type=Path, metavar="FILE", help=text)
     schema = _add(commands, "schema", "study_file.run_schema", ["> study.schema.json", "--markdown"])
     schema.add_argument("--markdown", action="store_true", help="print all settings as Markdown tables instead")
     _add(commands, "doctor", "doctor.run_doctor", [""])

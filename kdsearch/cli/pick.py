@@ -36,8 +36,8 @@ def run_pick(options: argparse.Namespace) -> int:
     """Writes the student's folder and registers it; if no student fits the budget, says so and returns 1."""
     if options.refit and (options.best or options.knee or options.smallest_within is not None):
         raise KdsearchError("--refit cannot be combined with --best, --knee or --smallest-within")
-    study = with_folders(read_study(options.study), options.data)
-    resume = command_line("run", options.study, data=options.data)
+    study = with_folders(read_study(options.study, options.settings), options.data)
+    resume = command_line("run", options)
     known, console = open_candidates(study, home_folder(os.environ), resume=resume), terminal(stderr=options.json)
     if not known.complete:
         say(console, UNFINISHED, style="yellow")
@@ -112,7 +112,7 @@ def _show_choice(choice: Choice, options: argparse.Namespace, console: Console) 
         say_labeled(console, f"  {label}", sentence)
         if label == "similar":
             number = str(choice.smaller_as_good[0].student.number)
-            command = command_line("pick", options.study, "--trial", number, data=options.data)
+            command = command_line("pick", options, "--trial", number)
             say_command(console, f"{'':{LABEL_WIDTH}}→ {command}")
 
 

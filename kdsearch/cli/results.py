@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 def run_front(options: argparse.Namespace) -> int:
     """Prints the front as a table, JSON or CSV, and writes the charts asked for."""
-    study = with_folders(read_study(options.study), options.data)
+    study = with_folders(read_study(options.study, options.settings), options.data)
     found = front(study, home_folder(os.environ))
     if options.json:
         print(front_json(found.members, found.standings))
@@ -111,8 +111,8 @@ def run_report(options: argparse.Namespace) -> int:
     """Writes the report, or prints its tables."""
     from kdsearch.workflow.results import report
 
-    study, home = with_folders(read_study(options.study), options.data), home_folder(os.environ)
-    resume = command_line("run", options.study, data=options.data)
+    study, home = with_folders(read_study(options.study, options.settings), options.data), home_folder(os.environ)
+    resume = command_line("run", options)
     if options.markdown or options.latex:
         print(_tables(study, home, latex=options.latex, resume=resume))
         return 0
@@ -150,7 +150,7 @@ def run_sync(options: argparse.Namespace) -> int:
     """Uploads what MLflow lacks, and prints what it then has."""
     from kdsearch.workflow.run import sync
 
-    study = with_folders(read_study(options.study), options.data)
+    study = with_folders(read_study(options.study, options.settings), options.data)
     for one, records in sync(study, home=home_folder(os.environ), environment=os.environ):
         if records is None:
             print(f"{one.name} has not been run yet.")
@@ -158,7 +158,7 @@ def run_sync(options: argparse.Namespace) -> int:
         counts = Counter(record.outcome for record in records)
         trials = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no trials yet"
         print(f"MLflow is up to date with study {one.name}: {trials}.")
-    print("\n".join(browse_lines(options.study)))
+    print("\n".join(browse_lines(options)))
     return 0
 
 
@@ -166,7 +166,7 @@ def run_ui(options: argparse.Namespace) -> int:
     """Starts MLflow's server, prints or opens the link to the front, and stops the server on Ctrl-C."""
     from kdsearch.tracking.server import serving, store_exists
 
-    study = read_study(options.study) if options.study is not None else None
+    study = read_study(options.study, options.settings) if options.study is not None else None
     tracking = choose_tracking(study.tracking_uri if study else None, os.environ)
     if not store_exists(tracking):
         raise KdsearchError(f"{tracking.file}: there is no MLflow data here yet; kdsearch run creates it")

@@ -55,7 +55,7 @@ def run_study(options: argparse.Namespace) -> int:
     """Runs the study until it is complete; Ctrl-C stops it so that the same command resumes it."""
     home, console = home_folder(os.environ), terminal()
     show_log(console, quiet=options.quiet, verbose=options.verbose)
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(load_study(options.study, options.settings), options.data)
     study = with_search(study, trials=options.trials, workers=options.workers)
     codes = [_run_once(one, options, home, console) for one in runs(study, home=home, environment=os.environ)]
     if study.replicates > 1 and not any(codes):
@@ -100,7 +100,7 @@ def _watch(
             profile.handle(event, now=time.monotonic())
             view.show(event)
             if isinstance(event, SearchStarted) and not options.quiet:
-                for line in browse_lines(options.study, tracking=one.tracking, page=event.page):
+                for line in browse_lines(options, tracking=one.tracking, page=event.page):
                     say_command(console, line)
 
 
@@ -114,9 +114,9 @@ def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Consol
     if not options.quiet:
         middle = found.members[len(found.members) // 2].scores.params
         for line in (
-            *browse_lines(options.study, tracking=one.tracking, page=page),
-            confirm_line(options.study, data=options.data),
-            pick_line(options.study, params=middle, data=options.data),
+            *browse_lines(options, tracking=one.tracking, page=page),
+            confirm_line(options),
+            pick_line(options, params=middle),
         ):
             say_command(console, line)
     return 0
@@ -131,7 +131,7 @@ def _say_done(
         return
     trained = sum(record.outcome != "rejected" for record in records)
     say(console, f"This study is complete ({trained} trials). To train more:")
-    say_command(console, f"  {command_line('run', options.study, '--trials', str(2 * trained), data=options.data)}")
+    say_command(console, f"  {command_line('run', options, '--trials', str(2 * trained))}")
 
 
 def failures(records: Iterable[TrialRecord]) -> list[str]:
@@ -147,7 +147,7 @@ def _command(options: argparse.Namespace) -> str:
         words += [name, str(value)] if value is not None else []
     for name, given in (("--profile", options.profile), ("--quiet", options.quiet), ("--verbose", options.verbose)):
         words += [name] if given else []
-    return command_line("run", options.study, *words, data=options.data)
+    return command_line("run", options, *words)
 
 
 def header(study: StudyConfig) -> list[str]:

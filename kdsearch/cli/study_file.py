@@ -1,23 +1,25 @@
-"""``kdsearch check``, ``schema`` and ``data``: a study file, what it may contain, and its images."""
+"""``kdsearch check``, ``data``, ``studies`` and ``schema``: study files and their images."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import shlex
 from pathlib import Path
 
 from rich.syntax import Syntax
 
 from kdsearch.cli.terminal import say, terminal
-from kdsearch.config.load import dump_study, load_study, with_folders
+from kdsearch.config.load import dump_study, load_study, shipped_studies, with_folders
 from kdsearch.config.networks import StudentSpec
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.reference import reference
 from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.source import check_tables
-from kdsearch.errors import writing
+from kdsearch.errors import StudyFileError, nearest, writing
+from kdsearch.files.atomic import atomic_write
 from kdsearch.files.home import home_folder
 from kdsearch.models.costs import cost_of, require_comparable, require_possible_limits
 from kdsearch.report.words import layers_words, student_words
@@ -27,13 +29,14 @@ from kdsearch.workflow.places import require_forms, require_places
 
 IMAGES = (50, 100, 200, 500)
 """Numbers of validation images for which the smallest reliable difference is printed."""
+SCHEMA = "study.schema.json"
 FIRST = 4
 """Images of a finding that are named in the terminal."""
 
 
 def run_check(options: argparse.Namespace) -> int:
     """Validates the study file and prints it with its defaults, its space, and its smallest and largest student."""
-    study = load_study(options.study)
+    study = load_study(options.study, options.settings)
     require_comparable(study)
     require_possible_limits(study)
     unread = check_tables(study.data)
@@ -73,6 +76,39 @@ def _noise() -> str:
     )
 
 
+def run_studies(options: argparse.Namespace) -> int:
+    """Lists the studies that come with kdsearch, or copies one; never overwrites a file."""
+    shipped = shipped_studies()
+    if options.copy is None:
+        for name, file in shipped.items():
+            print(f"{name:<16}{_purpose(file)}")
+        return 0
+    if options.copy not in shipped:
+        remedy = nearest(options.copy, shipped) or f"; write one of {', '.join(shipped)}"
+        raise StudyFileError(f"--copy {options.copy}: no such study{remedy}")
+    file = options.out or Path("studies", f"{options.copy}.yaml")
+    if file.exists():
+        raise StudyFileError(f"{file}: exists already; name another file with --out")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    copy_schema(file)
+    atomic_write(str(file), shipped[options.copy].read_bytes())
+    print(f"Wrote {file}. Run it with: {shlex.join(['kdsearch', 'run', str(file)])}")
+    return 0
+
+
+def copy_schema(file: Path) -> None:
+    """Puts the JSON schema next to a study file whose first line names it, for editors; keeps one that is there."""
+    schema = file.with_name(SCHEMA)
+    if not schema.exists():
+        atomic_write(str(schema), shipped_studies()["pareto"].with_name(SCHEMA).read_bytes())
+
+
+def _purpose(file: Path) -> str:
+    """The first sentence of the study file's comment."""
+    lines = [line.removeprefix("# ") for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+    return next((line for line in lines if not line.startswith("yaml-language-server")), "")
+
+
 def run_schema(options: argparse.Namespace) -> int:
     """Prints the JSON schema of study files, or their settings as Markdown tables."""
     if options.markdown:
@@ -88,7 +124,7 @@ def run_data(options: argparse.Namespace) -> int:
     from kdsearch.report.confirmation import cells_table
     from kdsearch.workflow.data import audit, page_of
 
-    study = with_folders(load_study(options.study), options.data)
+    study = with_folders(load_study(options.study, options.settings), options.data)
     found, console = audit(study, home_folder(os.environ)), terminal()
     for title, table in (("Images by source and label", found.composition), ("Splits by label", found.parts)):
         if table:

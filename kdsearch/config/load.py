@@ -21,12 +21,14 @@ from kdsearch.errors import StudyFileError, nearest
 logger = logging.getLogger(__name__)
 
 
-def load_study(source: Path | Mapping[str, object]) -> StudyConfig:
+def load_study(source: Path | Mapping[str, object], settings: Sequence[str] = ()) -> StudyConfig:
     """Reads a study that will be trained, from a file or a mapping.
 
-    Raises StudyFileError with the line, the field and a remedy for every problem.
+    ``settings`` such as ``training.epochs=20`` replace those of the file. A name without a folder, such as
+    ``pareto``, is also that of a study that comes with kdsearch. Raises StudyFileError with the line, the
+    field and a remedy for every problem.
     """
-    file, renamed = rename_settings(_opened(source))
+    file, renamed = rename_settings(_opened(source).with_settings(settings))
     try:
         study = StudyConfig.model_validate_json(json.dumps(file.content))
     except ValidationError as error:
@@ -38,12 +40,12 @@ def load_study(source: Path | Mapping[str, object]) -> StudyConfig:
     return study
 
 
-def read_study(source: Path | Mapping[str, object]) -> StudyConfig:
+def read_study(source: Path | Mapping[str, object], settings: Sequence[str] = ()) -> StudyConfig:
     """Reads a study of any release to show its results, without applying the rules for training.
 
     Renamed settings are read and removed ones are ignored, with a warning. Raises StudyFileError if it is not a study.
     """
-    file, renamed = rename_settings(_opened(source))
+    file, renamed = rename_settings(_opened(source).with_settings(settings))
     if renamed:
         logger.warning("the study file uses old names, which kdsearch still reads:\n%s", listed(renamed))
     content = file.content
@@ -62,7 +64,25 @@ def read_study(source: Path | Mapping[str, object]) -> StudyConfig:
 
 
 def _opened(source: Path | Mapping[str, object]) -> YamlFile:
-    return YamlFile.of(source) if isinstance(source, Mapping) else YamlFile(source)
+    return YamlFile.of(source) if isinstance(source, Mapping) else YamlFile(find_study(source))
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The study files that come with kdsearch, by name."""
+    package = Path(__file__).parents[1]
+    folder = package / "studies" if (package / "studies").is_dir() else package.parent / "studies"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def find_study(file: Path) -> Path:
+    """The file, or the study of this name that comes with kdsearch; raises StudyFileError if there is neither."""
+    if file.exists() or file.suffix or file.parent != Path():
+        return file
+    shipped = shipped_studies()
+    if file.name in shipped:
+        return shipped[file.name]
+    remedy = nearest(file.name, shipped) or "; list them with: kdsearch studies"
+    raise StudyFileError(f"{file}: no such study file, and no study of this name comes with kdsearch{remedy}")
 
 
 def _check_grid(study: StudyConfig, file: YamlFile) -> None:

@@ -6,7 +6,7 @@ import codecs
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,6 +62,7 @@ class YamlFile:
         """Reads the file; raises StudyFileError if it is missing, not YAML, or not a mapping."""
         self.path = path
         self._lines: dict[Location, int] = {}
+        self._given: dict[Location, str] = {}
         self._merged: dict[int, dict[str, tuple[yaml.ScalarNode, yaml.Node]]] = {}
         self._count = 0
         root = self._compose()
@@ -75,7 +76,7 @@ class YamlFile:
     def of(cls, content: Mapping[str, object]) -> YamlFile:
         """Wraps a mapping, which has no lines; raises StudyFileError for values that YAML cannot represent."""
         made = cls.__new__(cls)
-        made.path, made._lines = Path("study"), {}  # noqa: SLF001 - its own
+        made.path, made._lines, made._given = Path("study"), {}, {}  # noqa: SLF001 - its own
         try:
             made.content = json.loads(json.dumps(content, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -83,7 +84,10 @@ class YamlFile:
         return made
 
     def place(self, location: Location) -> str:
-        """The location in messages: the file, and the line if known."""
+        """The location in messages: the file and the line if known, or the setting on the command line."""
+        for length in range(len(location), 0, -1):
+            if location[:length] in self._given:
+                return f"command line: {self._given[location[:length]]}"
         return f"{self.path}:{self.line(location)}" if self._lines else f"{self.path}"
 
     def moved(self, content: dict[str, Plain], places: Mapping[Location, Location]) -> YamlFile:
@@ -91,6 +95,25 @@ class YamlFile:
         other = copy.copy(self)
         other.content = content
         other._lines = {now: self._lines[was] for now, was in places.items() if was in self._lines}  # noqa: SLF001 - its own
+        other._given = {now: self._given[was] for now, was in places.items() if was in self._given}  # noqa: SLF001 - its own
+        return other
+
+    def with_settings(self, settings: Sequence[str]) -> YamlFile:
+        """Returns the file with settings ``KEY.PATH=VALUE``, which replace its own; values are YAML.
+
+        Raises StudyFileError if a setting has another form, or its path leads through something that is no section.
+        """
+        if not settings:
+            return self
+        other = copy.copy(self)
+        other.content, other._given = copy.deepcopy(self.content), dict(self._given)  # noqa: SLF001 - its own
+        for text in settings:
+            key, equals, value = text.partition("=")
+            location: Location = tuple(int(one) if one.isdecimal() else one for one in key.split("."))
+            if not equals or not all(str(one) for one in location):
+                raise StudyFileError(f"{text}: expected KEY=VALUE, such as training.epochs=20")
+            _set(other.content, location, _value_of(value, text), text)
+            other._given[location] = text  # noqa: SLF001 - its own
         return other
 
     def line(self, location: Location) -> int:
@@ -208,6 +231,33 @@ class YamlFile:
             if key_node.value in seen and key_node.tag != MERGE:
                 raise StudyFileError(f"{self.path}:{line}: duplicate key {key_node.value!r}")
             seen.add(key_node.value)
+
+
+def _value_of(value: str, text: str) -> Plain:
+    """Reads the value of a setting as a study file does."""
+    loader = _StudyLoader(value)
+    try:
+        return loader.get_single_data()  # type: ignore[no-any-return]  # the loader knows plain values only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise StudyFileError(f"command line: {text}: {value!r} is not valid YAML: {first_line(error)}") from error
+
+
+def _set(content: dict[str, Plain], location: Location, value: Plain, text: str) -> None:
+    """Replaces the value at the location; makes sections that are missing."""
+    here: Plain = content
+    for place, key in enumerate(location):
+        last = place == len(location) - 1
+        if isinstance(here, dict):
+            inner = here.get(str(key))
+            here[str(key)] = value if last else {} if inner is None else inner
+            here = here[str(key)]
+        elif isinstance(here, list) and isinstance(key, int) and key < len(here):
+            here[key] = value if last else here[key]
+            here = here[key]
+        else:
+            above = ".".join(map(str, location[:place]))
+            what = f"a list of {len(here)}; number its entries from 0" if isinstance(here, list) else "not a section"
+            raise StudyFileError(f"command line: {text}: {above} is {what}")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdsearch.cli.main import USER_ERROR, main
+from kdsearch.cli.parser import parse
 from kdsearch.cli.terminal import print_anything, say, say_command, say_labeled, terminal
 from kdsearch.environment import SETTINGS
 from tests.tiny import TINY
@@ -183,3 +184,51 @@ def test_prose_after_a_label_is_indented_in_a_terminal():
     assert first.startswith("  seed      Prose is")
     assert rest
     assert all(line.startswith(" " * 12) for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rnu pareto", "kdsearch: error: no command 'rnu'; did you mean 'run'?"),
+        ("xyz", "no command 'xyz'; list the commands with: kdsearch --help"),
+        ("run pareto --trails 3", "kdsearch run: error: unrecognized arguments: --trails 3; did you mean '--trials'?"),
+        ("run pareto --tri 3", "unrecognized arguments: --tri 3; did you mean '--trials'?"),
+        ("run pareto --trials 3 more.yaml", "unrecognized arguments: more.yaml"),
+        ("predict picked a=b --what", "unrecognized arguments: --what"),
+    ],
+)
+def test_mistyped_command_or_option_gets_a_suggestion(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == USER_ERROR
+    assert message in capsys.readouterr().err
+
+
+def test_settings_may_follow_options():
+    options = parse(["run", "a.yaml", "seed=1", "--trials", "3", "name=b", "--data", "x=y", "training.epochs=2"])
+    assert options.settings == ["seed=1", "name=b", "training.epochs=2"]
+    assert (options.trials, options.data) == (3, ["x=y"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_knows_commands_and_options(shell, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert all(word in script for word in ("evaluate", "smallest-within", "kdsearch"))
+
+
+def test_studies_are_listed_and_copied_with_their_schema(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["studies"]) == 0
+    assert "pareto          First study: simulated ultrasound" in capsys.readouterr().out
+    assert main(["studies", "--copy", "pareto"]) == 0
+    assert main(["check", "studies/pareto.yaml"]) == 0
+    assert (tmp_path / "studies" / "study.schema.json").is_file()
+    (tmp_path / "studies" / "pareto.yaml").write_text("mine")
+    assert main(["studies", "--copy", "pareto"]) == USER_ERROR
+    assert "studies/pareto.yaml: exists already; name another file with --out" in capsys.readouterr().err
+    assert (tmp_path / "studies" / "pareto.yaml").read_text() == "mine"
+    assert main(["studies", "--copy", "pareta"]) == USER_ERROR
+    assert "--copy pareta: no such study; did you mean 'pareto'?" in capsys.readouterr().err

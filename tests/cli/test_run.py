@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from kdsearch.cli.next_steps import command_line, pick_line, round_budget
@@ -55,8 +57,10 @@ def test_suggested_budget_is_round_and_fits_the_student(params, budget):
 
 def test_suggested_commands_are_quoted_and_keep_the_folders(tmp_path):
     file = tmp_path / "my study.yaml"
-    assert command_line("run", file, data=["busi=a b"]) == f"kdsearch run '{file}' --data 'busi=a b'"
-    assert pick_line(file, params=45_000, data=[]) == f"pick:    kdsearch pick '{file}' --params 50k"
+    options = argparse.Namespace(study=file, data=["busi=a b"], settings=["name=b"])
+    assert command_line("run", options) == f"kdsearch run '{file}' name=b --data 'busi=a b'"
+    assert command_line("ui", options) == f"kdsearch ui '{file}' name=b"
+    assert pick_line(options, params=45_000) == f"pick:    kdsearch pick '{file}' name=b --data 'busi=a b' --params 50k"
 
 
 def test_failures_are_counted_by_reason():
