@@ -55,7 +55,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 """Every command and what it does, in the order of the help."""
 SHELLS = ("bash", "zsh", "fish")
 POINTER = """\
-Start here:             kdsearch run studies/pareto.yaml, or kdsearch init FOLDER
+Start here:             kdsearch run studies/pareto.yaml
+Your own images:        kdsearch init FOLDER
 Options of a command:   kdsearch COMMAND --help
 Tutorial and reference: the docs folder of the repository"""
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for what add_subparsers returns
@@ -216,7 +217,7 @@ def _init(commands: Commands[argparse.ArgumentParser]) -> None:
     init.add_argument("folder", type=Path, metavar="FOLDER", help="folder of images and masks")
     text = "time for the search on this machine (default: 60)"
     init.add_argument("--minutes", type=minutes, default=60.0, metavar="M", help=text)
-    init.add_argument("--out", type=Path, metavar="FILE", help="study file to write (default: studies/NAME.yaml)")
+    init.add_argument("--out", type=Path, metavar="FILE", help="study file to write (default: in studies/)")
     init.add_argument("--name", type=study_name, metavar="NAME", help="name of the study (default: from the folder)")
     init.add_argument(
         "--class-name", type=class_name, metavar="NAME", help="what the masks outline (default: ask, or object)"

@@ -169,6 +169,7 @@ class Plan:
             skip=SKIP if self.found.dataset.skipped else "",
             size=self.size,
             depth=min(4, self.depth),
+            shallowest=min(3, self.depth - 1),
             deepest=self.depth,
             epochs=self.epochs,
             trials=self.trials,
@@ -191,7 +192,7 @@ teacher:
 student:                            # small U-Nets
   width: {{int: [4, 24], log: true}}  # channels of the first stage
   growth: {{float: [1, 2]}}           # channel factor from stage to stage (classic U-Net: 2)
-  depth: {{int: [3, {deepest}]}}              # number of downsamplings
+  depth: {{int: [{shallowest}, {deepest}]}}              # number of downsamplings
   convs_per_stage: {{choice: [1, 2]}}
   conv: {{choice: [standard, separable]}}   # separable: fewer parameters
 distillation:

@@ -101,7 +101,7 @@ def test_typo_in_the_study_prints_one_screen_without_a_traceback(shell, place, c
         (["pick", "tiny.yaml", "--best", "--knee"], "not allowed with argument"),
         (["run", "tiny.yaml", "--trials", "0"], "'0' is not a whole number from 1 to 1,000,000"),
         (["run", "tiny.yaml", "--data", "x=y"], "the study's sources are: none that reads a folder"),
-        (["rnu", "tiny.yaml"], "invalid choice"),
+        (["rnu", "tiny.yaml"], "no command 'rnu'; did you mean 'run'?"),
         (
             ["pick", "tiny.yaml", "--min-empty-share", "0.9"],  # old name
             "--min-empty-share was renamed: write --min-specificity",  # old name
