@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -79,8 +80,13 @@ def pair_anywhere(root: Path) -> Listing:
     if not images or not masks:
         raise DataError(f"{root} has {_count(len(images), 'image')} and {_count(len(masks), 'mask')}; {FOLDER_WHERE}")
     pairs, strangers = _pairs(images, masks)
-    alone = [one.path for one in images if one.path not in pairs]
-    defects += [Defect(path=path, problem="has no mask") for path in alone]
+    twins = Counter((*one.key, one.names[0]) for one in images)
+    for one in images:
+        if one.path not in pairs:
+            alone = twins[*one.key, one.names[0]] == 1
+            defects.append(
+                Defect(path=one.path, problem="has no mask" if alone else "has the same name as another image")
+            )
     defects += [Defect(path=one.path, problem="has no image") for one in strangers]
     labels, groups = _meanings(images)
     ids = _ids(images, root)
@@ -101,9 +107,14 @@ def pair_anywhere(root: Path) -> Listing:
 
 
 def _images_below(root: Path) -> list[Path]:
-    """Lists all images in the folder and its subfolders, except hidden ones."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(is_hidden(Path(one)) for one in path.relative_to(root).parts))
+    """Lists all images in the folder and its subfolders, also behind links, except hidden ones."""
+    found, seen = list[Path](), set[str]()
+    for name, folders, files in os.walk(root, followlinks=True):
+        folder = Path(name)
+        folders[:] = [one for one in folders if not is_hidden(Path(one)) and os.path.realpath(folder / one) not in seen]
+        seen |= {os.path.realpath(folder / one) for one in folders}
+        found += [folder / one for one in files if Path(one).suffix.lower() in SUFFIXES and not is_hidden(Path(one))]
+    return sorted(found)
 
 
 def _mask_folders(paths: Sequence[Path], root: Path) -> set[Path]:
@@ -251,7 +262,7 @@ def pair_by_patterns(root: Path, images: str, masks: str) -> Listing:
     pictures: dict[str, Path] = {}
     defects = list[Defect]()
     fits_mask, fits_image = _regex(masks), _regex(images)
-    for path in sorted(one for one in root.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file()):
+    for path in _images_below(root):
         where = normal(path.relative_to(root).as_posix())
         if (found := fits_mask.fullmatch(where)) is not None:
             named[found["name"]].append(path)

@@ -111,6 +111,26 @@ def test_equal_numbers_do_not_pair_files_with_different_names(tmp_path):
     assert _found(read_folder(tmp_path), tmp_path) == layout
 
 
+def test_two_images_of_one_name_are_named(tmp_path):
+    layout = {"images/a.png": ["gt/a.png"], "images/b.png": ["gt/b.png"]}
+    _write(tmp_path, layout)
+    write_image(tmp_path / "images" / "a.jpg")
+    listing = read_folder(tmp_path)
+    assert _found(listing, tmp_path) == {"images/b.png": ["gt/b.png"]}
+    problems = {(defect.path.as_posix().removeprefix(f"{tmp_path}/"), defect.problem) for defect in listing.defects}
+    same = "has the same name as another image"
+    assert problems == {("images/a.jpg", same), ("images/a.png", same), ("gt/a.png", "has no image")}
+
+
+def test_linked_folders_are_read_and_circles_are_left(tmp_path):
+    _write(tmp_path / "disk", {"images/a.png": ["labels/a.png"]})
+    (tmp_path / "mine").mkdir()
+    for name in ("images", "labels"):
+        (tmp_path / "mine" / name).symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "mine" / "images" / "round").symlink_to(tmp_path / "mine")
+    assert [entry.id for entry in read_folder(tmp_path / "mine").entries] == ["a"]
+
+
 def test_hidden_files_and_folders_are_left_out(tmp_path):
     layout = LAYOUTS["mask beside its image"]
     _write(tmp_path, layout)
