@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from kdsearch.config.ranges import Section, training_rule
 
@@ -114,6 +115,41 @@ UnlabelledSource = Annotated[
 ]
 
 
+BACKGROUND = "background"
+ClassName = Annotated[str, Field(pattern=CLASS_NAMES, max_length=60)]
+MaskValue = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _numbered(given: object) -> object:
+    """Turns names in the order of their numbers, and single numbers, into numbers by name."""
+    if isinstance(given, dict):
+        return {name: tuple(some) if isinstance(some, list) else (some,) for name, some in given.items()}
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ValueError("write the names, background first, or each name's number, such as {background: 0, road: 3}")
+    if len(set(given)) < len(given):
+        raise ValueError("the names of classes must differ")
+    return {name: (number,) for number, name in enumerate(given)}
+
+
+Classes = Annotated[
+    dict[ClassName, Annotated[tuple[MaskValue, ...], Field(min_length=1)]],
+    BeforeValidator(
+        _numbered,
+        json_schema_input_type=list[ClassName]
+        | dict[ClassName, MaskValue | Annotated[list[MaskValue], Field(min_length=1)]],
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassNumbers:
+    """Which numbers of a mask are the object, and which are background."""
+
+    foreground: frozenset[int]
+    background: frozenset[int]
+    others_are_background: bool
+
+
 class SplitConfig(Section):
     """Fractions of the images for validation and for the locked test; all others are for training."""
 
@@ -149,8 +185,14 @@ class DataConfig(Section):
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
     """Tolerance of the normalized surface Dice. If a source has no ``spacing_mm``, 1 % of the image's diagonal is used
     instead."""
-    class_name: Annotated[str, Field(pattern=CLASS_NAMES, max_length=60)] | None = None
+    class_name: ClassName | None = None
     """What the masks outline, such as ``lesion`` or ``road``. Default: the model card calls it ``foreground``."""
+    classes: Classes | None = None
+    """For masks that hold class numbers: the names in the order of the numbers, ``background`` first, or each name's
+    number or numbers, such as ``{background: 0, road: [3, 4]}``. One class besides ``background`` is segmented. In
+    palette images, the numbers are those of the palette. Default: masks have two values."""
+    other_values: Literal["error", "background"] = "error"
+    """What numbers are that no class names: a defect of the mask, or background."""
     train_on_negatives: bool = False
     """Also train on negative images. They never count in Dice."""
 
@@ -160,6 +202,41 @@ class DataConfig(Section):
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Fraction of unlabelled images in each batch. They are added to the labeled ones: at 0.5 a step processes twice
     ``batch_size`` images and takes twice as long."""
+
+    @training_rule
+    def _one_foreground(self) -> DataConfig:
+        names = [name for name in self.classes or () if name != BACKGROUND]
+        values = [value for values in (self.classes or {}).values() for value in values]
+        if self.classes is None and self.other_values != "error":
+            raise ValueError("other_values has no effect without classes; add classes or remove it")
+        if self.classes is not None and len(names) != 1:
+            raise ValueError(
+                f"classes: kdsearch segments one class besides {BACKGROUND}, got {', '.join(names) or 'none'}; keep "
+                "one, with other_values: background for the others"
+            )
+        if len(set(values)) < len(values):
+            raise ValueError("classes: a number belongs to one class; remove it from the others")
+        if names and self.class_name is not None:
+            raise ValueError("class_name has no effect with classes, which name what is segmented; remove class_name")
+        if names and any(threshold_of(source) is not None for source in self.sources):
+            raise ValueError("threshold is for masks of two values, not for class numbers; remove it or classes")
+        return self
+
+    @property
+    def foreground_name(self) -> str | None:
+        """What the masks outline; None if the study does not name it."""
+        return next((name for name in self.classes or () if name != BACKGROUND), self.class_name)
+
+    @property
+    def class_numbers(self) -> ClassNumbers | None:
+        """Which numbers of the masks are the object; None if masks have two values."""
+        if self.classes is None:
+            return None
+        return ClassNumbers(
+            foreground=frozenset(one for name, some in self.classes.items() if name != BACKGROUND for one in some),
+            background=frozenset(self.classes.get(BACKGROUND, ())),
+            others_are_background=self.other_values == "background",
+        )
 
     @training_rule
     def _names_differ(self) -> DataConfig:

@@ -141,6 +141,8 @@ def _parts(annotation: Any) -> Iterator[str]:
         yield ", ".join(f"`{json.dumps(word) if not isinstance(word, str) else word}`" for word in inner)
     elif origin is tuple:
         yield "a list"
+    elif origin is dict:
+        yield "names, or numbers by name"
     elif origin in (typing.Union, types.UnionType):
         for part in inner:
             yield from _parts(part)

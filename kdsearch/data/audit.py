@@ -81,7 +81,11 @@ def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
         if isinstance(source, PhantomSource):
             continue
         entries = list_source(source).entries
-        masks = SourceMasks((path for entry in entries for path in entry.masks), threshold=threshold_of(source))
+        masks = SourceMasks(
+            (path for entry in entries for path in entry.masks),
+            threshold=threshold_of(source),
+            numbers=config.class_numbers,
+        )
         for entry in entries:
             info = known.get(f"{source_name(source)}/{entry.id}")
             if info is not None:

@@ -74,7 +74,11 @@ def load_dataset(
         digests = FileDigests(home / "data" / "digests.json")
         depth = [] if whites is None else [("whites", *whites)]
         content = content_of(config.sources, listings, digests)
-        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth)
+        numbers = config.class_numbers
+        coded: list[object] = []
+        if numbers is not None:
+            coded = [sorted(numbers.foreground), sorted(numbers.background), numbers.others_are_background]
+        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth, *coded)
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
@@ -128,7 +132,7 @@ def _made(
     config: DataConfig, listings: list[Listing | None], home: Path, files: str, *, whites: Sequence[float] | None
 ) -> Dataset:
     """Reads the files, then caches the arrays, unless an older release cached the same, and the remarks."""
-    gathered = gather(config.sources, listings, size=config.size, whites=whites)
+    gathered = gather(config.sources, listings, size=config.size, whites=whites, numbers=config.class_numbers)
     gathered.infos = grouped(gathered)
     refuse_defects(gathered.defects, config)
     _require_images(config, listings, gathered)
@@ -268,7 +272,9 @@ def open_part(home: Path, place: UnlabelledPlace) -> UnlabelledPart:
 def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder: Path) -> None:
     """Reads all images to find which belong together, and caches the unlabelled ones."""
     labelled = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
-    gathered = gather((*config.sources, *config.unlabelled), (*labelled, *listings), size=config.size)
+    gathered = gather(
+        (*config.sources, *config.unlabelled), (*labelled, *listings), size=config.size, numbers=config.class_numbers
+    )
     known = {source_name(source) for source in config.sources}
     plain = {
         source_name(source)

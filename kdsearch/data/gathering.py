@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from kdsearch.config.data import (
+    ClassNumbers,
     FolderSource,
     ImagesSource,
     PhantomSource,
@@ -198,10 +199,11 @@ def gather(
     *,
     size: int,
     whites: Sequence[float] | None = None,
+    numbers: ClassNumbers | None = None,
 ) -> Gathered:
     """Reads all images at ``size``, except defective ones; a simulated source has no listing.
 
-    ``whites`` replace each source's own white value.
+    ``whites`` replace each source's own white value; ``numbers`` are for masks that hold class numbers.
     """
     gathered = Gathered()
     for source, listing in zip(sources, listings, strict=True):
@@ -209,7 +211,7 @@ def gather(
             _simulate(source, size, gathered)
         else:
             assert listing is not None, "a source of files has a listing"
-            _read(source, listing, size, gathered, whites=whites)
+            _read(source, listing, size, gathered, whites=whites, numbers=numbers)
     return gathered
 
 
@@ -229,6 +231,7 @@ def _read(
     gathered: Gathered,
     *,
     whites: Sequence[float] | None,
+    numbers: ClassNumbers | None,
 ) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
@@ -236,7 +239,9 @@ def _read(
         white = white_of((entry.image for entry in listing.entries), bits=source.bits)
         whites = () if white is None else (white,)
     gathered.whites |= set(whites)
-    masks = SourceMasks((path for entry in listing.entries for path in entry.masks), threshold=threshold_of(source))
+    masks = SourceMasks(
+        (path for entry in listing.entries for path in entry.masks), threshold=threshold_of(source), numbers=numbers
+    )
     for entry in listing.entries:
         decoded = _decode(entry, gathered, whites=whites, masks=masks)
         if decoded is None:

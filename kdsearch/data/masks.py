@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from kdsearch.config.data import DataConfig
+from kdsearch.config.data import ClassNumbers, DataConfig
 from kdsearch.data.layout import Defect
 from kdsearch.data.pixels import AmbiguousError, Pixels, decoded, is_deep, opaque, to_gray
 from kdsearch.errors import DataError
@@ -33,9 +34,14 @@ class SourceMasks:
     ambiguous; the other masks of the source then decide. With a threshold, no mask is ambiguous.
     """
 
-    def __init__(self, paths: Iterable[Path] = (), *, threshold: int | None = None) -> None:
-        """Takes the paths of all masks of the source; ``threshold`` is the least gray value of a lesion."""
-        self._paths, self._threshold = tuple(paths), threshold
+    def __init__(
+        self, paths: Iterable[Path] = (), *, threshold: int | None = None, numbers: ClassNumbers | None = None
+    ) -> None:
+        """Takes the paths of all masks of the source.
+
+        ``threshold`` is the least gray value of a lesion; ``numbers`` are for masks that hold class numbers.
+        """
+        self._paths, self._threshold, self._numbers = tuple(paths), threshold, numbers
         self._low: dict[int, Path] = {}
         self._high: dict[int, Path] = {}
         self._all_seen = False
@@ -60,6 +66,8 @@ class SourceMasks:
 
     def _binary(self, path: Path) -> Pixels:
         """Reads a mask at its own size."""
+        if self._numbers is not None:
+            return _of_class(_class_numbers(path), self._numbers, path)
         gray = _mask_values(path)
         if self._threshold is not None:
             return np.where(gray >= self._threshold, np.uint8(255), np.uint8(0))
@@ -110,6 +118,34 @@ class SourceMasks:
             self._note(values, path)
 
 
+def _class_numbers(path: Path) -> npt.NDArray[np.int64]:
+    """Reads H×W class numbers; those of a palette image are the palette's. Raises DataError for a colored image."""
+    pixels = np.asarray(decoded(path))
+    if pixels.ndim == 3 and (pixels[..., :3] == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2:
+        raise DataError(
+            "mask is colored, but data.classes needs numbers; save them as gray values or as a palette image"
+        )
+    if not np.array_equal(pixels, pixels.astype(np.int64)):
+        raise DataError("mask has fractions, but data.classes needs whole numbers; save it with whole numbers")
+    return pixels.astype(np.int64)
+
+
+def _of_class(found: npt.NDArray[np.int64], numbers: ClassNumbers, path: Path) -> Pixels:
+    """Turns class numbers into 255 for the object and 0; raises DataError for a number that no class names."""
+    if not numbers.others_are_background:
+        values, counts = np.unique(found, return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            if value not in numbers.foreground | numbers.background:
+                jpeg = "; JPEG changes numbers, so save masks as PNG" * (path.suffix.lower() in (".jpg", ".jpeg"))
+                raise DataError(
+                    f"mask has {count} pixels of number {value}, which data.classes does not name; add it to a class, "
+                    f"or set other_values: background{jpeg}"
+                )
+    return np.where(np.isin(found, list(numbers.foreground)), np.uint8(255), np.uint8(0))
+
+
 def _mask_values(path: Path) -> Pixels:
     """Reads H×W gray values; raises DataError if two colors would become one."""
     image = decoded(path)
@@ -143,8 +179,8 @@ def _too_many(values: list[int], path: Path) -> str:
     if len(values) > CLASSES:
         return f"{what}; if it was smoothed or resized, {THRESHOLD}"
     return (
-        f"{what}; if it was smoothed or resized, {THRESHOLD}; if these are class numbers, save one class as 255 and "
-        "all others as 0, because kdsearch segments one class"
+        f"{what}; if it was smoothed or resized, {THRESHOLD}; if these are class numbers, name the one to segment in "
+        f"the data section, such as classes: {{background: 0, object: {values[-1]}}}, with other_values: background"
     )
 
 

@@ -148,7 +148,11 @@ def native_images(
         if own is None:
             white = white_of((entry.image for entry in entries), bits=source.bits)
             own = () if white is None else (white,)
-        masks = SourceMasks((path for entry in entries for path in entry.masks), threshold=threshold_of(source))
+        masks = SourceMasks(
+            (path for entry in entries for path in entry.masks),
+            threshold=threshold_of(source),
+            numbers=config.class_numbers,
+        )
         for entry in entries:
             if f"{name}/{entry.id}" not in wanted:
                 continue

@@ -196,7 +196,7 @@ def _describe(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
-        classes=(study.data.class_name or NO_NAME,),
+        classes=(study.data.foreground_name or NO_NAME,),
         input=Input(size=study.data.size, mean=GRAY_MEAN, std=GRAY_STD, whites=materials.dataset.whites),
         scored_on=provenance.scored_on,
         scores=student.scores.metrics(),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.data import DataConfig, FolderSource
+from kdsearch.config.data import ClassNumbers, DataConfig, FolderSource
+from kdsearch.config.load import load_study
 from kdsearch.data.audit import look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.masks import SourceMasks, summed_up_again
 from kdsearch.data.native import native_images
-from kdsearch.errors import DataError
+from kdsearch.errors import DataError, StudyFileError
 from tests.data.pictures import write_image
 
 BOX = np.zeros((40, 50), dtype=np.uint8)
@@ -200,3 +204,84 @@ def test_jpeg_mask_says_what_jpeg_does_and_what_to_do(folder, tmp_path):
         Image.fromarray(BOX * 255).resize((50, 40)).save(path, quality=60)
     with pytest.raises(DataError, match=r"more than two gray values .*JPEG .*set threshold: 128"):
         load_dataset(_config(folder), tmp_path / "home")
+
+
+ROAD = ClassNumbers(foreground=frozenset({3, 4}), background=frozenset({0}), others_are_background=True)
+STREET = np.zeros((12, 16), dtype=np.uint8)
+STREET[2:5, 3:9], STREET[5:8, 3:9], STREET[9:, :] = 3, 4, 7
+
+
+@pytest.mark.parametrize("form", ["gray", "palette", "16 bits", "equal channels"])
+def test_one_class_of_several_is_read_from_its_numbers(tmp_path, form):
+    image = Image.fromarray(STREET)
+    if form == "palette":
+        image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 0, 9, 9, 9, 1, 2, 3, 4, 5, 6, 255, 255, 255])
+    elif form == "16 bits":
+        image = Image.fromarray(STREET.astype(np.uint16))
+    elif form == "equal channels":
+        image = Image.fromarray(np.stack([STREET] * 3, axis=2))
+    image.save(tmp_path / "mask.png")
+    found = SourceMasks(numbers=ROAD).read(tmp_path / "mask.png", shape=STREET.shape)
+    np.testing.assert_array_equal(found > 0, (STREET == 3) | (STREET == 4))
+
+
+def test_number_that_no_class_names_is_a_defect_with_its_pixels(tmp_path):
+    Image.fromarray(STREET).save(tmp_path / "mask.png")
+    strict = dataclasses.replace(ROAD, others_are_background=False)
+    with pytest.raises(DataError, match="mask has 48 pixels of number 7, which data.classes does not name; add it"):
+        SourceMasks(numbers=strict).read(tmp_path / "mask.png", shape=STREET.shape)
+    Image.fromarray(STREET * 20).save(tmp_path / "mask.jpg")
+    with pytest.raises(DataError, match="other_values: background; JPEG changes numbers, so save masks as PNG"):
+        SourceMasks(numbers=strict).read(tmp_path / "mask.jpg", shape=STREET.shape)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.dstack([STREET, STREET * 2, STREET]), "mask is colored, but data.classes needs numbers"),
+        (STREET / np.float32(8), "mask has fractions, but data.classes needs whole numbers"),
+    ],
+)
+def test_mask_without_class_numbers_is_refused(tmp_path, pixels, message):
+    Image.fromarray(pixels).save(tmp_path / "mask.tiff")
+    with pytest.raises(DataError, match=message):
+        SourceMasks(numbers=ROAD).read(tmp_path / "mask.tiff", shape=STREET.shape)
+
+
+def test_classes_are_read_alike_everywhere_and_are_another_data_set(folder, tmp_path):
+    for index in range(6):
+        Image.fromarray(BOX * 3 + np.eye(40, 50, dtype=np.uint8) * 5).save(folder / "masks" / f"{index}.png")
+    fingerprints = set()
+    for classes in ({"background": 0, "box": [3, 8]}, {"background": 0, "line": [5, 8]}):
+        sources = [{"reader": "folder", "folder": str(folder)}]
+        settings = {"sources": sources, "size": 64, "classes": classes, "other_values": "background"}
+        config = DataConfig.model_validate_json(json.dumps(settings))
+        dataset = load_dataset(config, tmp_path / "home")
+        fingerprints.add(dataset.fingerprint)
+        area = (BOX > 0).mean() if "box" in classes else 40 / 2000
+        assert all((image.mask > 0).mean() == area for image in native_images(config, {i.id for i in dataset.infos}))
+        assert all(one.area == area for one in look(config, dataset.infos))
+        assert config.foreground_name == next(name for name in classes if name != "background")
+    assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"classes": ["background", "a", "b"]}, "segments one class besides background, got a, b; keep one"),
+        ({"classes": ["background"]}, "segments one class besides background, got none"),
+        ({"classes": {"a": 1, "background": [0, 1]}}, "a number belongs to one class"),
+        ({"classes": {"a": 1}, "class_name": "b"}, "class_name has no effect with classes"),
+        ({"other_values": "background"}, "other_values has no effect without classes"),
+        ({"classes": "lesion"}, "write the names, background first, or each name's number"),
+        ({"classes": ["a", "a"]}, "the names of classes must differ"),
+        ({"classes": {"a": "x"}}, "data.classes.a: must be a whole number; got 'x'"),
+        (
+            {"classes": {"a": 1}, "sources": [{"reader": "folder", "folder": "x", "threshold": 9}]},
+            "threshold is for masks",
+        ),
+    ],
+)
+def test_classes_that_cannot_be_meant_are_refused(data, message):
+    with pytest.raises(StudyFileError, match=message):
+        load_study({"name": "a", "data": data})
