@@ -123,7 +123,7 @@ MaskValue = Annotated[int, Field(ge=0, le=65_535)]
 def _numbered(given: object) -> object:
     """Turns names in the order of their numbers, and single numbers, into numbers by name."""
     if isinstance(given, dict):
-        return {name: tuple(some) if isinstance(some, list) else (some,) for name, some in given.items()}
+        return {name: tuple(some) if isinstance(some, list | tuple) else (some,) for name, some in given.items()}
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise ValueError("write the names, background first, or each name's number, such as {background: 0, road: 3}")
     if len(set(given)) < len(given):

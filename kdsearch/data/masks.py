@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ LISTED = 8
 """An error lists at most this many values."""
 SAME_ASPECT = 0.01
 """Largest relative difference of the aspect ratios of a mask and its image, which is due to rounding."""
+IF_NUMBERS = "if these are class numbers"
 THRESHOLD = "set threshold: 128 for this source, so that brighter pixels are the lesion"
 
 
@@ -118,6 +120,15 @@ class SourceMasks:
             self._note(values, path)
 
 
+def class_numbers_in(paths: Iterable[Path]) -> list[int]:
+    """Lists the class numbers in masks, sorted; ignores masks that have none."""
+    found = set[int]()
+    for path in paths:
+        with contextlib.suppress(DataError):
+            found |= set(np.unique(_class_numbers(path)).tolist())
+    return sorted(found)
+
+
 def _class_numbers(path: Path) -> npt.NDArray[np.int64]:
     """Reads H×W class numbers; those of a palette image are the palette's. Raises DataError for a colored image."""
     pixels = np.asarray(decoded(path))
@@ -179,7 +190,7 @@ def _too_many(values: list[int], path: Path) -> str:
     if len(values) > CLASSES:
         return f"{what}; if it was smoothed or resized, {THRESHOLD}"
     return (
-        f"{what}; if it was smoothed or resized, {THRESHOLD}; if these are class numbers, name the one to segment in "
+        f"{what}; if it was smoothed or resized, {THRESHOLD}; {IF_NUMBERS}, name the one to segment in "
         f"the data section, such as classes: {{background: 0, object: {values[-1]}}}, with other_values: background"
     )
 

@@ -7,18 +7,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from kdsearch.config.data import DataConfig, FolderSource, PublishedSource
+from kdsearch.config.data import BACKGROUND, DataConfig, FolderSource, PublishedSource
 from kdsearch.config.load import load_study
 from kdsearch.data.audit import COLORED_FRACTION, ImageLook, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import ACROSS, Dataset, group_of
 from kdsearch.data.layout import Entry
-from kdsearch.data.masks import THRESHOLD
+from kdsearch.data.masks import IF_NUMBERS, THRESHOLD, SourceMasks, class_numbers_in
+from kdsearch.data.pixels import decoded
 from kdsearch.data.source import READERS, list_source
 from kdsearch.errors import DataError, StudyFileError
 
@@ -28,6 +30,13 @@ SIZES = (64, 96, 128, 192, 256)
 """Image sizes that are proposed; all can be halved five times."""
 LEAST_PIXELS = 40
 """Area at the study's size that nineteen of twenty objects should have."""
+SAMPLED = 40
+"""Masks that are looked at more closely."""
+OBJECT = "object"
+MOST_CLASSES = 64
+"""Masks with larger numbers are blurred rather than numbered."""
+VOID = 255
+"""Marks pixels without a class in many data sets."""
 BLURRED = 128
 """The threshold that is proposed for masks with more than two values."""
 
@@ -37,6 +46,8 @@ class Found:
     """What a folder contains."""
 
     source: Source
+    classes: dict[str, tuple[int, ...]] | None
+    """The numbers of background and object if masks hold class numbers."""
     dataset: Dataset
     looks: tuple[ImageLook, ...]
     entries: tuple[Entry, ...]
@@ -64,13 +75,13 @@ class Found:
         low, middle, high = np.quantile(areas, [0.05, 0.5, 0.95])
         parts = Counter(entry.part for entry in self.entries if entry.part)
         width, height = (_range([getattr(one, side) for one in self.looks]) for side in ("width", "height"))
-        threshold, defects = self.source.threshold, len(self.dataset.skipped)
+        defects = len(self.dataset.skipped)
         rows = {
             "reader": self.source.reader,
             "images": f"{len(self.looks)}, of which {sum(not one.area for one in self.looks)} are negative",
             "pixels": f"{width} × {height}",
             "colors": f"{self.colored:.0%} of the images are colored; converted to gray" if self.colored else "gray",
-            "masks": "two values" if threshold is None else f"more than two values; {threshold} or more is the object",
+            "masks": self._masks,
             "objects": f"{middle:.1f} % of the image (90 % of them: {low:.1f} to {high:.1f} %)",
             "labels": ", ".join(f"{name} {count}" for name, count in labels.most_common()) or "none",
             "groups": self.groups,
@@ -79,22 +90,35 @@ class Found:
         }
         return list(rows.items())
 
+    @property
+    def _masks(self) -> str:
+        """How the masks are read."""
+        if self.classes is not None:
+            numbers = ", ".join(str(number) for number in self.classes[OBJECT])
+            return f"class numbers; {numbers} are the object: change classes in the study file to segment one of them"
+        threshold = self.source.threshold
+        return "two values" if threshold is None else f"more than two values; {threshold} or more is the object"
+
 
 def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
     """Finds the reader that fits the folder, and reads its images; raises DataError if none does.
 
     ``table`` is a CSV file in the folder. Masks that are blurred get a threshold.
     """
-    source = _source(folder, table)
-    dataset = _read(source, home)
-    if any(THRESHOLD in line for line in dataset.skipped):
+    source, classes = _source(folder, table), None
+    problem, entries = _problem(source, home), list_source(source).entries
+    some = (path for entry in entries[:: max(1, len(entries) // SAMPLED)] for path in entry.masks)
+    numbers = [number for number in class_numbers_in(some) if number != VOID] if IF_NUMBERS in problem else []
+    if numbers and numbers[-1] < MOST_CLASSES:
+        classes = {BACKGROUND: tuple(numbers[:1]), OBJECT: tuple(numbers[1:])}
+    elif THRESHOLD in problem:
         source = source.model_copy(update={"threshold": BLURRED})
-        dataset = _read(source, home)
-    config = DataConfig(sources=(source,), size=SIZES[0], on_invalid="skip")
+    config = _config(source, classes)
+    dataset = load_dataset(config, home)
     looks = tuple(look(config, dataset.infos))
     if not any(one.area for one in looks):
         raise DataError(f"{folder}: none of the {len(looks)} masks shows an object; are these files masks?")
-    return Found(source=source, dataset=dataset, looks=looks, entries=list_source(source).entries)
+    return Found(source=source, classes=classes, dataset=dataset, looks=looks, entries=entries)
 
 
 def _source(folder: Path, table: str | None) -> Source:
@@ -117,17 +141,33 @@ def _literal(folder: Path) -> str:
     return str(folder).replace("$", "$$")
 
 
-def _read(source: Source, home: Path) -> Dataset:
-    """Reads the images at the smallest size, without those that have defects."""
-    config = DataConfig(sources=(source,), size=SIZES[0], on_invalid="skip")
+def _config(source: Source, classes: dict[str, tuple[int, ...]] | None = None) -> DataConfig:
+    """The smallest size, without images that have defects."""
+    others: Literal["error", "background"] = "error" if classes is None else "background"
+    return DataConfig(sources=(source,), size=SIZES[0], on_invalid="skip", classes=classes, other_values=others)
+
+
+def _problem(source: Source, home: Path) -> str:
+    """What is wrong with the masks, if anything; raises DataError if it is not about their values."""
     try:
-        return load_dataset(config, home)
+        return "\n".join(load_dataset(_config(source), home).skipped)
     except DataError:
-        blurred = source.model_copy(update={"threshold": BLURRED})
-        if source.threshold is not None:
+        defects = _defects(source)
+        if not any(THRESHOLD in defect for defect in defects):
             raise
-        dataset = load_dataset(config.model_copy(update={"sources": (blurred,)}), home)  # if all masks are blurred
-        return replace(dataset, skipped=(f"{source.folder}: {THRESHOLD}", *dataset.skipped))
+        return "\n".join(defects)
+
+
+def _defects(source: Source) -> list[str]:
+    """The problems of the source's masks, if none can be read."""
+    paths = [path for entry in list_source(source).entries for path in entry.masks]
+    masks, found = SourceMasks(paths), list[str]()
+    for path in paths[:SAMPLED]:
+        try:
+            masks.read(path, shape=np.asarray(decoded(path)).shape[:2])
+        except DataError as error:
+            found.append(str(error))
+    return found
 
 
 def _table(source: Source) -> str | None:
@@ -155,6 +195,14 @@ class Plan:
         """The deepest encoder that leaves a feature map of 4×4."""
         return min(5, int(math.log2(self.size)) - 2)
 
+    def _outlined(self) -> str:
+        """The setting that names what is segmented."""
+        if self.found.classes is None:
+            return f"  class_name: {_quoted(self.class_name)}                # what the masks outline\n"
+        numbers = {BACKGROUND: self.found.classes[BACKGROUND], self.class_name: self.found.classes[OBJECT]}
+        listed = ", ".join(f"{_quoted(name)}: {_quoted(list(some))}" for name, some in numbers.items())
+        return f"  classes: {{{listed}}}   # the numbers in the masks\n  other_values: background\n"
+
     def text(self, *, comment: str = "") -> str:
         """The study file."""
         source = self.found.source
@@ -164,7 +212,7 @@ class Plan:
         return TEMPLATE.format(
             comment=described,
             name=_quoted(self.name),
-            class_name=_quoted(self.class_name),
+            outlined=self._outlined(),
             source="\n      ".join(lines),
             skip=SKIP if self.found.dataset.skipped else "",
             size=self.size,
@@ -182,8 +230,7 @@ TEMPLATE = """\
 {comment}# A value in braces is a range that is searched; everything else stays fixed.
 name: {name}
 data:
-  class_name: {class_name}                # what the masks outline
-  sources:
+{outlined}  sources:
     - {source}
 {skip}  size: {size}                          # images are resized to this height and width
 teacher:

@@ -61,6 +61,20 @@ def test_blurred_masks_get_a_threshold(tmp_path, blurred):
     assert load_study({"name": "a", **_data(_plan(found), tmp_path)}).data.sources[0].threshold == 128
 
 
+def test_masks_of_class_numbers_become_classes(tmp_path):
+    _write(tmp_path / "set", [str(n) for n in range(8)])
+    for number in range(8):
+        path = tmp_path / "set" / "masks" / f"{number}.png"
+        pixels = (np.asarray(Image.open(path)) > 0).astype(np.uint8) * (1 + number % 2)
+        pixels[0, :2] = 7, 255
+        Image.fromarray(pixels).save(path)
+    found = inspect(tmp_path / "set", tmp_path / "home")
+    assert dict(found.rows())["masks"].startswith("class numbers; 1, 2, 7 are the object")
+    study = load_study({"name": "a", **_data(_plan(found, class_name="road"), tmp_path)})
+    assert study.data.classes == {"background": (0,), "road": (1, 2, 7)}
+    assert len(found.looks) == 8
+
+
 def _data(plan, tmp_path):
     file = tmp_path / "made.yaml"
     file.write_text(plan.text(), encoding="utf-8")
