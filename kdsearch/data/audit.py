@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 
 from kdsearch.config.data import DataConfig, PhantomSource, source_name, threshold_of
 from kdsearch.data.dataset import ACROSS, ImageInfo, group_of
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.pixels import opened, read_gray
+from kdsearch.data.pixels import colored_fraction, opened, read_gray
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
@@ -23,8 +23,6 @@ Mask = npt.NDArray[np.bool_]
 
 COLORED_FRACTION = 0.0005
 """Fraction of colored pixels above which an image is reported; fewer are JPEG artifacts."""
-COLOR_STEP = 40
-"""A pixel is colored if its channels differ by more than this."""
 SPECK = 0.02
 """A part of a mask below this fraction of the lesion's area is a speck."""
 HOLE = 0.001
@@ -100,7 +98,8 @@ def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
             mask |= masks.read(path, shape=(gray.shape[0], gray.shape[1])) > 0
     except DataError as error:
         raise DataError(f"{entry.image}: {error}") from error
-    mode, colored, transparent = _colors(entry.image)
+    with opened(entry.image) as image:
+        mode, colored, transparent = image.mode, colored_fraction(image), _transparent(image)
     parts, specks = _parts(mask)
     return ImageLook(
         info=info,
@@ -118,16 +117,11 @@ def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
     )
 
 
-def _colors(path: Path) -> tuple[str, float, float]:
-    """Returns the file's mode and its fractions of colored and of transparent pixels."""
-    with opened(path) as image:
-        mode = image.mode
-        if mode not in ("RGB", "RGBA", "P"):
-            return mode, 0.0, 0.0
-        pixels = np.asarray(image.convert("RGBA"), dtype=np.int16)
-    opaque = pixels[..., 3] > 0
-    spread = pixels[..., :3].max(axis=2) - pixels[..., :3].min(axis=2)
-    return mode, float(((spread > COLOR_STEP) & opaque).mean()), float(1 - opaque.mean())
+def _transparent(image: Image.Image) -> float:
+    """Returns which fraction of an image's pixels is transparent."""
+    if image.mode not in ("RGBA", "P"):
+        return 0.0
+    return float((np.asarray(image.convert("RGBA"))[..., 3] == 0).mean())
 
 
 def _parts(mask: Mask) -> tuple[int, int]:

@@ -143,7 +143,11 @@ def _made(
         _store(gathered, folder)
         dataset = _open(folder)
     reading = Reading(
-        data=fingerprint, shrunk=gathered.shrunk, rotated=tuple(gathered.rotated), resized=tuple(gathered.resized)
+        data=fingerprint,
+        shrunk=gathered.shrunk,
+        rotated=tuple(gathered.rotated),
+        colored=tuple(gathered.colored),
+        resized=tuple(gathered.resized),
     )
     keep_reading(home, files, reading)
     return dataclasses.replace(dataset, remarks=reading.remarks(config.size))

@@ -31,11 +31,13 @@ from kdsearch.data.phantom import simulate
 from kdsearch.data.pixels import (
     AmbiguousError,
     Pixels,
+    colored_fraction,
+    decoded,
     one_pixel,
     orientation_of,
-    read_gray,
     resize_image,
     resize_mask,
+    to_gray,
     white_of,
 )
 from kdsearch.errors import DataError
@@ -152,6 +154,8 @@ def _overlap(a: Floats, b: Floats, down: int, right: int) -> float:
     return float(p @ q / np.sqrt((p @ p) * (q @ q) + 1e-9))
 
 
+COLORED = 0.05
+"""Fraction of an image's pixels above which it is colored, and does not only have colored marks."""
 STEP = 16
 """Step between the sizes that are tried for a small lesion."""
 LARGEST = 1024
@@ -177,6 +181,8 @@ class Gathered:
     """Images whose lesion would vanish, and the smallest size that keeps it (None: no size)."""
     rotated: list[str] = field(default_factory=list)
     """Images whose EXIF orientation differs from that of their masks."""
+    colored: list[str] = field(default_factory=list)
+    """Images of which a large part is colored."""
     resized: list[str] = field(default_factory=list)
     """Images whose masks have another size."""
     differs: bool = False
@@ -243,10 +249,12 @@ def _read(
         (path for entry in listing.entries for path in entry.masks), threshold=threshold_of(source), numbers=numbers
     )
     for entry in listing.entries:
-        decoded = _decode(entry, gathered, whites=whites, masks=masks)
-        if decoded is None:
+        read = _decode(entry, gathered, whites=whites, masks=masks)
+        if read is None:
             continue
-        image, mask = decoded
+        image, mask, colored = read
+        if colored:
+            gathered.colored.append(f"{name}/{entry.id}")
         gathered.looks[len(gathered.images)] = hash_image(image), thumbnail(image)
         gathered.images.append(resize_image(image, size))
         gathered.keep_mask(f"{name}/{entry.id}", mask, size)
@@ -264,11 +272,15 @@ def _read(
 
 def _decode(
     entry: Entry, gathered: Gathered, *, whites: Sequence[float], masks: SourceMasks
-) -> tuple[Pixels, Pixels] | None:
-    """Reads image and mask at their original resolution; adds an unreadable file to the defects and returns None."""
+) -> tuple[Pixels, Pixels, bool] | None:
+    """Reads image and mask at their original resolution, and whether the image is colored.
+
+    Adds an unreadable file to the defects and returns None.
+    """
     path = entry.image
     try:
-        image = read_gray(path, whites=whites)
+        found = decoded(path)
+        image = np.asarray(to_gray(found, whites))
         mask = np.zeros_like(image)
         for path in entry.masks:
             mask |= masks.read(path, shape=(image.shape[0], image.shape[1]))
@@ -277,7 +289,7 @@ def _decode(
         gathered.defects.append(Defect(path=path, problem=f"{error}{AS_STORED if turned else ''}"))
         gathered.differs |= isinstance(error, AmbiguousError)
         return None
-    return image, mask
+    return image, mask, colored_fraction(found) > COLORED
 
 
 def grouped(gathered: Gathered) -> list[ImageInfo]:

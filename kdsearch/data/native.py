@@ -35,6 +35,8 @@ class Reading:
     """Images whose lesion would vanish at the study's size, and the smallest size that keeps it (None: no size)."""
     rotated: tuple[str, ...]
     """Images whose EXIF orientation differs from that of their masks."""
+    colored: tuple[str, ...] = ()
+    """Images of which a large part is colored."""
     resized: tuple[str, ...] = ()
     """Images whose masks have another size."""
 
@@ -52,6 +54,7 @@ class Reading:
                 "masks fit",
                 names=self.rotated,
             ),
+            Remark(what="images that are colored, which kdsearch converts to gray", names=self.colored),
             Remark(what="images whose masks have another size and were resized to theirs", names=self.resized),
         )
         return tuple(one for one in found if one.names)

@@ -170,6 +170,19 @@ def to_gray(image: Image.Image, whites: Sequence[float] = ()) -> Image.Image:
     return opaque(image).convert("L")
 
 
+COLOR_STEP = 40
+"""A pixel is colored if its channels differ by more than this; less is rounding, or JPEG."""
+
+
+def colored_fraction(image: Image.Image) -> float:
+    """Returns which fraction of a decoded image's pixels is colored, and not transparent."""
+    if image.mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+        return 0.0
+    pixels = np.asarray(image.convert("RGBA"), dtype=np.int16)
+    spread = pixels[..., :3].max(axis=2) - pixels[..., :3].min(axis=2)
+    return float(((spread > COLOR_STEP) & (pixels[..., 3] > 0)).mean())
+
+
 def opaque(image: Image.Image) -> Image.Image:
     """Converts an 8-bit image to RGB; transparency becomes black."""
     if not image.has_transparency_data:

@@ -15,9 +15,10 @@ import numpy as np
 
 from kdsearch.config.data import BACKGROUND, DataConfig, FolderSource, PublishedSource
 from kdsearch.config.load import load_study
-from kdsearch.data.audit import COLORED_FRACTION, ImageLook, look
+from kdsearch.data.audit import ImageLook, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import ACROSS, Dataset, group_of
+from kdsearch.data.gathering import COLORED
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import IF_NUMBERS, THRESHOLD, SourceMasks, class_numbers_in
 from kdsearch.data.pixels import decoded
@@ -55,7 +56,7 @@ class Found:
     @property
     def colored(self) -> float:
         """Fraction of the images that are colored."""
-        return float(np.mean([one.colored > COLORED_FRACTION for one in self.looks]))
+        return float(np.mean([one.colored > COLORED for one in self.looks]))
 
     @property
     def groups(self) -> str:

@@ -199,3 +199,13 @@ def test_two_processes_build_one_data_set_once(folder, tmp_path):
     said = [process.communicate(timeout=120)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
     assert "".join(said).count("stored") == 1
+
+
+def test_colored_images_are_reported_each_time(folder, tmp_path):
+    for index in range(3):
+        path = folder / "images" / f"{index}.png"
+        gray = np.asarray(Image.open(path).convert("L"))
+        Image.fromarray(np.dstack([gray, gray // 2, 255 - gray])).save(path)
+    for _ in range(2):
+        remarks = [str(remark) for remark in load_dataset(_config(folder), tmp_path / "home").remarks]
+        assert "3 images that are colored, which kdsearch converts to gray" in remarks
