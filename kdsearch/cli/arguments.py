@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for what add_subparsers returns
+SHELLS = ("bash", "zsh", "fish")
 MOST = 1_000_000
 """Trials, workers or repetitions."""
 MOST_OF_A_NAME = 60
@@ -31,6 +36,45 @@ class Renamed(argparse.Action):
     ) -> None:
         """Exits with the message."""
         parser.error(f"{option_string} was renamed: write {self.now}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options only by their whole name, because a shortened one may get another meaning in a later release."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class PrintCompletion(argparse.Action):
+    """Prints a script that completes commands, options and files in a shell."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _namespace: argparse.Namespace,
+        shell: str | Sequence[object] | None,
+        _option: str | None = None,
+    ) -> None:
+        """Prints the script and exits."""
+        import shtab  # only here, so that other commands start without it
+
+        for action in parser._actions:  # noqa: SLF001 - argparse has no public names
+            if isinstance(action, Commands):
+                action.help = None  # shtab passes over what the help does not list
+        print(shtab.complete(parser, shell=str(shell)))
+        parser.exit()
+
+
+def lazily(name: str) -> Callable[[argparse.Namespace], int]:
+    """The command ``module.function``, which is imported when it is called."""
+    module, _, function = name.partition(".")
+
+    def run(options: argparse.Namespace) -> int:
+        command = getattr(importlib.import_module(f"kdsearch.cli.{module}"), function)
+        logging.getLogger("optuna").setLevel(logging.ERROR)  # after its import, which sets the level too
+        return int(command(options))
+
+    return run
 
 
 def count(text: str) -> int:

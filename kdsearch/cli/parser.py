@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kdsearch.cli.arguments import (
+    SHELLS,
+    Commands,
+    Parser,
+    PrintCompletion,
     Renamed,
     class_name,
     count,
     fraction,
     image_size,
+    lazily,
     milliseconds,
     minutes,
     port,
@@ -53,19 +55,17 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Every command and what it does, in the order of the help."""
-SHELLS = ("bash", "zsh", "fish")
 POINTER = """\
 Start here:             kdsearch run studies/pareto.yaml
 Your own images:        kdsearch init FOLDER
 Options of a command:   kdsearch COMMAND --help
 Tutorial and reference: the docs folder of the repository"""
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for what add_subparsers returns
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; the command to run is the ``run`` of the parsed options."""
     listed = "\n\n".join(f"{title}:\n{_listed(names)}" for title, names in GROUPS.items())
-    parser: argparse.ArgumentParser = _Parser(
+    parser: argparse.ArgumentParser = Parser(
         prog="kdsearch",
         usage="kdsearch [-h] [--version] [--print-completion SHELL] COMMAND ...",
         description=f"Search for small segmentation networks distilled from a large teacher.\n\n{listed}",
@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
     text = f"print a completion script for {', '.join(SHELLS)}"
-    parser.add_argument("--print-completion", action=_PrintCompletion, choices=SHELLS, metavar="SHELL", help=text)
+    parser.add_argument("--print-completion", action=PrintCompletion, choices=SHELLS, metavar="SHELL", help=text)
     commands = parser.add_subparsers(
         prog="kdsearch", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
     )
@@ -117,33 +117,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes options only by their whole name, because a shortened one may get another meaning in a later release."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-class _PrintCompletion(argparse.Action):
-    """Prints a script that completes commands, options and files in a shell."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        _namespace: argparse.Namespace,
-        shell: str | Sequence[object] | None,
-        _option: str | None = None,
-    ) -> None:
-        """Prints the script and exits."""
-        import shtab  # only here, so that other commands start without it
-
-        for action in parser._actions:  # noqa: SLF001 - likewise
-            if isinstance(action, Commands):
-                action.help = None  # shtab passes over what the help does not list
-        print(shtab.complete(parser, shell=str(shell)))
-        parser.exit()
-
-
 def _listed(names: Mapping[str, str]) -> str:
     return "\n".join(f"  {name:<10}{text}" for name, text in names.items())
 
@@ -160,19 +133,8 @@ def _add(
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"example{'s' * (len(examples) > 1)}:\n{lines}",
     )
-    command.set_defaults(run=_lazily(runs), parser=command)
+    command.set_defaults(run=lazily(runs), parser=command)
     return command
-
-
-def _lazily(name: str) -> Callable[[argparse.Namespace], int]:
-    module, _, function = name.partition(".")
-
-    def run(options: argparse.Namespace) -> int:
-        command = getattr(importlib.import_module(f"kdsearch.cli.{module}"), function)
-        logging.getLogger("optuna").setLevel(logging.ERROR)  # after its import, which sets the level too
-        return int(command(options))
-
-    return run
 
 
 def _add_for_study(
