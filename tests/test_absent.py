@@ -7,7 +7,7 @@ import pytest
 from tests.absent import absent
 
 
-def test_what_is_absent_is_skipped_unless_it_is_required(monkeypatch):
+def test_absent_requirements_skip_tests_unless_required(monkeypatch):
     monkeypatch.delenv("KDSEARCH_REQUIRE", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no Chromium"):
         absent("browser", "no Chromium")

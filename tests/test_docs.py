@@ -83,7 +83,7 @@ def test_pages_hold_commands():
 
 
 @every_page
-def test_every_command_is_one_that_the_parser_takes(page):
+def test_every_command_parses(page):
     for words in _commands(page):
         assert build_parser().parse_args(words).command == words[0], words
 

@@ -73,7 +73,7 @@ def _caution(found: Found, console: Console) -> None:
 
 def _asked(console: Console) -> str:
     while True:
-        answer = console.input(f"What do the masks outline? [{CLASS_NAME}] ").strip() or CLASS_NAME
+        answer = console.input(f"What do the masks outline? [{CLASS_NAME}] ", markup=False).strip() or CLASS_NAME
         try:
             return class_name(answer)
         except argparse.ArgumentTypeError as error:

@@ -67,7 +67,7 @@ class Found:
             return f"{count}, named by {'the table' if _table(self.source) else 'folders'}"
         ids = {info.id for info in infos}
         near = sum((info.group or "").removeprefix(ACROSS) in ids for info in infos) - count
-        return f"not named; {max(near, 0)} near-duplicates are kept together"
+        return f"not named; {f'{near} near-duplicates are kept together' if near > 0 else 'no near-duplicates found'}"
 
     def rows(self) -> list[tuple[str, str]]:
         """A table of what was found: names and values."""

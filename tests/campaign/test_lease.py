@@ -25,7 +25,7 @@ def _as_on_another_host(url):
         connection.execute(sa.update(TABLE).values(host="elsewhere", process=7, holder="other000-1-12345678"))
 
 
-def test_second_driver_is_refused_by_the_first_s_name_until_it_ends(url):
+def test_second_driver_is_refused_and_told_who_runs(url):
     with Lease(url, "a"):
         with pytest.raises(SearchError, match=f"run already, by process {os.getpid()} on "), Lease(url, "a"):
             pass
@@ -53,7 +53,7 @@ def test_another_process_of_a_dead_one_s_number_holds_nothing(url):
             assert _holder(url) != f"{machine}-1-12345678"
 
 
-def test_process_of_which_nothing_may_be_read_holds_the_study(url, tmp_path):
+def test_unreadable_process_still_holds_the_study(url, tmp_path):
     """As another user's where /proc is mounted with hidepid."""
     with Lease(url, "a", renewed_every_s=3600), pytest.raises(SearchError, match="run already, by process"):
         Lease(url, "a", processes=tmp_path).__enter__()
@@ -99,7 +99,7 @@ def test_lease_whose_row_was_removed_is_taken_again(url):
             Lease(url, "a").__enter__()
 
 
-def test_of_drivers_that_begin_together_one_gets_the_study(url):
+def test_only_one_of_several_starting_drivers_gets_the_study(url):
     outcomes = []
 
     def begin():

@@ -49,7 +49,7 @@ def _operational(**codes):
         StorageInternalError("no cause is known"),
     ],
 )
-def test_what_heals_is_waited_for(error):
+def test_transient_errors_are_retried(error):
     for one in (error, _within(error)):
         assert is_transient(one, POSTGRES)
 
@@ -72,13 +72,13 @@ def test_what_heals_is_waited_for(error):
         OSError(30, "Read-only file system"),
     ],
 )
-def test_what_never_heals_is_not(error):
+def test_permanent_errors_are_not_retried(error):
     for one in (error, _within(error)):
         assert not is_transient(one, POSTGRES)
         assert isinstance(one, (*STORAGE_ERRORS, OSError)), "so that it is explained and is no traceback"
 
 
-def test_codes_are_those_of_a_real_database(tmp_path):
+def test_error_codes_match_a_real_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     with sqlite3.connect(tmp_path / "optuna.db") as first:
         with pytest.raises(sqlite3.OperationalError, match="no such table") as missing:

@@ -51,7 +51,7 @@ def _with(recipe, **settings):
 
 
 @pytest.mark.slow
-def test_several_are_trained_at_once_and_each_as_if_it_were_alone(tiny, wanted, tiny_home):
+def test_teachers_trained_in_parallel_equal_teachers_trained_one_by_one(tiny, wanted, tiny_home):
     together = [wanted(seed=seed) for seed in (0, 1)]
     executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
@@ -68,7 +68,7 @@ def test_several_are_trained_at_once_and_each_as_if_it_were_alone(tiny, wanted, 
     assert not list(alone.folder.parent.glob(".*.checkpoint")), "it is not needed any more"
 
 
-def test_one_that_was_broken_off_resumes_from_its_checkpoint_to_the_same_weights(tiny, wanted, tiny_home):
+def test_interrupted_teacher_resumes_to_identical_weights(tiny, wanted, tiny_home):
     whole, broken = wanted(home="whole"), wanted(home="broken")
     with inline_campaign(tiny, tiny_home) as campaign:
         finish(train_teachers(campaign, [whole]))
@@ -102,7 +102,7 @@ def test_worker_that_dies_costs_a_retry(tiny, wanted, tiny_home):
     assert len(open_teacher(one.recipe, one.folder).curve) == 8
 
 
-def test_one_that_cannot_be_trained_says_what_to_change(tiny, wanted, tiny_home):
+def test_untrainable_teacher_says_what_to_change(tiny, wanted, tiny_home):
     broken = wanted(learning_rate=1e30, optimizer="sgd", schedule="constant")
     with (
         inline_campaign(tiny, tiny_home) as campaign,
@@ -141,7 +141,7 @@ def test_study_s_cores_are_the_teacher_s_and_a_deterministic_one_has_a_single_th
             training.close()
 
 
-def test_file_of_weights_is_named_so_that_any_worker_finds_it(tiny, wanted, tmp_path, monkeypatch, tiny_home):
+def test_weights_file_gets_an_absolute_path_for_workers(tiny, wanted, tmp_path, monkeypatch, tiny_home):
     monkeypatch.chdir(tmp_path)
     one = dataclasses.replace(wanted(), recipe=_with(wanted().recipe, weights="file:encoder.safetensors"))
     with (
@@ -177,7 +177,7 @@ def test_reason_tells_when_it_failed(tiny, wanted, tiny_home):
             next(failed)
 
 
-def test_failure_says_which_of_several_teachers(tiny, wanted, tiny_home):
+def test_failure_names_the_teacher_among_several(tiny, wanted, tiny_home):
     both = [dataclasses.replace(wanted(), folder=wanted().folder.with_name(name)) for name in ("9f", "1a")]
     job = SimpleNamespace(id=job_of_teacher("1a"))
     with pytest.raises(TeacherError, match="the teacher 2 of 2 could not be trained: the disk is gone"):

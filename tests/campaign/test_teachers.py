@@ -251,12 +251,12 @@ def test_settings_that_do_not_go_together_are_refused(study_file, teacher, messa
         load_study(study_file(f"name: a\nteacher: {teacher}\n"))
 
 
-def test_work_is_that_of_members_folds_and_pixels(study_file):
+def test_teacher_cost_counts_members_folds_and_pixels(study_file):
     study = load_study(study_file("name: a\nteacher: {ensemble: 3, size: 256}\ndata: {size: 128}\n"))
     assert study.teacher.work(128) == pytest.approx(3 * (2 / 3) * 4)
 
 
-def test_mean_of_several_is_that_of_their_probabilities():
+def test_ensemble_averages_probabilities():
     logits = [torch.randn(2, channels, 4, 4) for channels in (1, 1, 1)]
     expected = torch.stack([one.sigmoid() for one in logits]).mean(dim=0)
     torch.testing.assert_close(mean_of_probabilities(*logits).sigmoid(), expected)

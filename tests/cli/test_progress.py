@@ -141,7 +141,7 @@ def test_trial_that_inherits_names_its_parent(progress):
     assert line == "trial 7: started, logits, 5.55k params, with weights of trial 12"
 
 
-def test_search_shows_what_is_done_what_is_left_and_the_best_of_each_size(progress):
+def test_view_shows_progress_time_left_and_the_best_of_each_size(progress):
     _handle(progress, READY, SearchStarted(records=(), target=4, page=""))
     made = [student(0, 0.7, 9_000), student(1, 0.6, 8_000), student(2, 0.8, 90_000)]
     records = [TrialRecord(number=one.number, outcome="finished", recipe=one.recipe, scores=one.scores) for one in made]

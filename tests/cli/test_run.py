@@ -12,7 +12,7 @@ from kdsearch.config.study import StudyConfig
 from kdsearch.trials.record import TrialRecord
 
 
-def test_header_says_what_is_searched_within_which_limits_on_what():
+def test_header_lists_objectives_limits_and_data():
     study = StudyConfig.model_validate(
         {
             "name": "mine",

@@ -25,7 +25,7 @@ WRITTEN = json.loads((Path(__file__).parent / "identities_schema_0.json").read_t
 
 
 @pytest.mark.parametrize("text", [text for text in WRITTEN if text != "name: a\n"])
-def test_identity_of_an_unversioned_study_is_that_of_the_same_study_now(text, study_file):
+def test_unversioned_identity_equals_the_current_one(text, study_file):
     study = read_study(study_file(text))
     stored = json.dumps(WRITTEN[text])
     assert read_identity(stored) == identity_of(study) == read_identity(dump_identity(study))

@@ -172,7 +172,7 @@ def test_contradicting_settings_are_reported_at_the_first_of_them(study_file, te
         load_study(study_file(f"name: a\n{text}\n"))
 
 
-def test_missing_name_is_said(study_file):
+def test_missing_name_is_reported(study_file):
     with pytest.raises(StudyFileError, match="name: is missing"):
         load_study(study_file("seed: 0\n"))
 
@@ -186,7 +186,7 @@ def test_dumped_study_is_the_same_study(study_file):
 
 
 @pytest.mark.parametrize("text", ["{path: none}", "{loss: mse}", "{path: {choice: [none, attention]}, loss: kld}"])
-def test_dumped_study_is_the_same_study_whatever_it_distils(study_file, text):
+def test_dumped_study_reads_back_equal_for_every_distillation(study_file, text):
     study = load_study(study_file(f"name: a\ndistillation: {text}\n"))
     assert load_study(study_file(dump_study(study))) == study
 
@@ -303,7 +303,7 @@ def test_rule_that_came_later_keeps_nobody_from_reading_and_nobody_trains_agains
     assert pickle.loads(pickle.dumps(study)) == study
 
 
-def test_setting_of_an_older_release_is_left_out_to_read_and_said(study_file, caplog):
+def test_obsolete_setting_is_ignored_with_a_warning_when_reading(study_file, caplog):
     path = study_file("name: a\nsearch: {silence: 3, trials: 7, pruning: {optimism: 0.5}}\n")
     with pytest.raises(StudyFileError, match="silence"):
         load_study(path)
@@ -313,7 +313,7 @@ def test_setting_of_an_older_release_is_left_out_to_read_and_said(study_file, ca
 
 
 @pytest.mark.parametrize("text", ["data: {size: large}", "search: {trails: 3}", "teacher: {kind: oracle}"])
-def test_what_is_no_study_is_refused_to_readers_as_well(study_file, text):
+def test_files_that_are_not_studies_cannot_be_read_either(study_file, text):
     path = study_file(f"name: a\n{text}\n")
     with pytest.raises(StudyFileError) as training:
         load_study(path)
@@ -321,7 +321,7 @@ def test_what_is_no_study_is_refused_to_readers_as_well(study_file, text):
         read_study(path)
 
 
-def test_name_that_does_not_have_the_form_is_answered_with_one_that_has(study_file):
+def test_malformed_name_gets_a_valid_suggestion(study_file):
     with pytest.raises(
         StudyFileError, match="1: name: must start with a letter or .*; got 'my study'; for example, write my-study"
     ):

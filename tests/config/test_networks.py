@@ -19,7 +19,7 @@ from kdsearch.errors import StudyFileError
         ),
     ],
 )
-def test_bundled_weights_are_those_of_the_encoder_s_package(study_file, section, weights):
+def test_bundled_weights_come_from_the_encoder_s_package(study_file, section, weights):
     study = load_study(study_file(f"name: a\n{section}\n"))
     assert getattr(study, section.partition(":")[0]).weights == weights
 

@@ -27,5 +27,5 @@ def test_whole_float_is_a_number():
 
 
 @given(st.integers(min_value=1, max_value=10**11))
-def test_what_is_printed_can_be_typed(value):
+def test_printed_commands_can_be_run(value):
     assert parse_quantity(format_quantity(value)) == pytest.approx(value, rel=0.006, abs=0.5)

@@ -127,7 +127,7 @@ def test_every_new_name_is_a_setting():
             assert f'"{word}"' in schema, word
 
 
-def test_stored_identity_with_old_names_is_that_of_the_same_study_now(study_file):
+def test_stored_identity_with_old_names_equals_the_current_one(study_file):
     settings = {
         "data.on_defect": "skip",
         "data.train_without_lesion": True,

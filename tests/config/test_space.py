@@ -44,7 +44,7 @@ def test_temperature_exists_only_for_logits_compared_by_kld(study_file):
             assert (getattr(term, "temperature", None) is None) == (not softened)
 
 
-def test_boundary_and_temperature_stand_where_they_have_an_effect(study_file):
+def test_boundary_and_temperature_are_set_only_where_they_have_an_effect(study_file):
     text = (
         "name: a\ndistillation: {path: {choice: [logits, regressor]}, boundary: {choice: [0, 2.5]}, temperature: 4,\n"
         "  loss: {choice: [kld, cwd]}}\n"

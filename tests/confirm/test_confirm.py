@@ -58,7 +58,7 @@ def test_dry_run_shows_plan_and_cost_and_stores_nothing(searched, capsys):
 
 
 @pytest.mark.usefixtures("searched")
-def test_dry_run_tells_of_a_plan_that_is_sealed(capsys):
+def test_dry_run_mentions_an_existing_sealed_plan(capsys):
     _confirm(stop_after=2)
     assert main(["confirm", "study.yaml", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -110,7 +110,7 @@ def test_study_is_confirmed_recorded_and_picked_from(capsys):
 
 
 @pytest.mark.usefixtures("searched")
-def test_not_confirmed_is_said():
+def test_missing_confirmation_is_reported():
     picked = kdsearch.Study("study.yaml", home="home").pick(registry=False, latency=False)
     assert "kdsearch confirm gives an honest one" in picked.warning
 

@@ -49,7 +49,7 @@ def test_dry_run_opens_nothing(capsys):
 
 
 @pytest.mark.usefixtures("tested")
-def test_dry_run_tells_of_openings_before(capsys):
+def test_dry_run_mentions_earlier_uses_of_the_test_images(capsys):
     assert main(["test", "study.yaml", "--trial", "0", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert re.search(r"used once, last on \S+ for trial 1 \(finished\); the same command", shown)

@@ -73,7 +73,7 @@ def test_plan_sealed_before_the_order_of_testing_was_chosen_keeps_its_rule(tiny)
     assert read_plan(before).digest == digest_of(before)
 
 
-def test_student_that_is_trained_as_the_twin_would_be_is_the_twin(tiny):
+def test_undistilled_student_is_its_own_twin(tiny):
     member = distilled(3, 0.5, 1000)
     plain = dataclasses.replace(
         student(9, 0.4, 1000), recipe=member.recipe.model_copy(update={"distillation": None, "seed": 5})
@@ -124,7 +124,7 @@ def test_plan_by_source_survives_writing_and_reading(tiny):
     assert read.digest == plan.digest
 
 
-def test_sealed_plan_keeps_its_digest_whatever_a_release_would_write(tiny):
+def test_sealed_plan_keeps_its_digest_across_releases(tiny):
     text = dump_plan(_plan(tiny, [student(0, 0.5, 1000)]))
     reordered = text.replace('{"arms"', '{ "arms"')
     assert read_plan(reordered).digest == digest_of(reordered) != digest_of(text)

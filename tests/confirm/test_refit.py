@@ -77,7 +77,7 @@ def test_refit_carries_what_was_confirmed(capsys):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tested")
-def test_refit_and_searched_student_lie_side_by_side_and_are_found_again(capsys):
+def test_refit_and_searched_student_are_stored_separately_and_found_again(capsys):
     study = _study()
     study.pick(trial=1, registry=False, latency=False)
     study.pick(refit=True, registry=False, latency=False)
@@ -97,7 +97,7 @@ def test_registered_version_says_what_its_scores_are_of(tested):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tested")
-def test_of_two_tests_each_can_be_shipped_and_the_last_is():
+def test_both_of_two_tests_can_be_shipped_and_the_last_is_the_default():
     study = _study()
     study.test(0, again=True)
     assert study.pick(refit=True, registry=False, latency=False).trial == 0

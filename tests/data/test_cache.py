@@ -94,7 +94,7 @@ def test_defects_are_left_out_where_the_study_says_so(folder, tmp_path):
     assert len(dataset.skipped) == 4
 
 
-def test_defect_that_comes_after_caching_is_seen_and_skipping_is_said_every_time(folder, tmp_path, caplog):
+def test_defects_after_caching_are_found_and_skipped_files_are_reported_each_time(folder, tmp_path, caplog):
     load_dataset(_config(folder), tmp_path / "home")
     write_image(folder / "images" / "late.png")
     with pytest.raises(DataError, match="late.png: has no mask"):

@@ -27,7 +27,7 @@ def test_jpeg_is_read(tmp_path):
     assert np.abs(read_gray(tmp_path / "image.jpg").astype(int) - RAMP).max() < 8
 
 
-def test_transparent_pixels_are_black_whatever_lies_under_them(tmp_path):
+def test_transparent_pixels_are_black_whatever_their_color(tmp_path):
     rgba = np.full((4, 4, 4), 255, dtype=np.uint8)
     rgba[:2, :, 3] = 0
     Image.fromarray(rgba).save(tmp_path / "image.png")
@@ -99,7 +99,7 @@ def test_fractions_may_overshoot_and_are_not_mixed_with_whole_numbers(tmp_path):
     assert white_of([tmp_path / "absent.png"], bits=None) is None
 
 
-def test_of_several_sources_depths_the_least_that_holds_the_image_is_taken(tmp_path):
+def test_smallest_sufficient_bit_depth_of_several_sources_is_used(tmp_path):
     dim = _save(tmp_path / "dim.png", np.full((4, 4), 2048, np.uint16))
     bright = _save(tmp_path / "bright.png", np.full((4, 4), 32768, np.uint16))
     assert read_gray(dim, whites=(65535.0, 4095.0)).max() == 128
@@ -108,7 +108,7 @@ def test_of_several_sources_depths_the_least_that_holds_the_image_is_taken(tmp_p
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int16])
-def test_negative_whole_numbers_such_as_those_of_ct_are_refused(tmp_path, kind):
+def test_negative_whole_numbers_as_in_ct_are_refused(tmp_path, kind):
     values = np.linspace(-1000, 1040, 64).reshape(8, 8).astype(kind)
     path = _save(tmp_path / "ct.tiff", values) if kind is np.int32 else _save_tiff(tmp_path / "ct.tiff", values)
     with pytest.raises(DataError, match="values from -1000 to 1040, but gray values must not be negative; choose"):

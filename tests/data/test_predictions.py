@@ -75,7 +75,7 @@ def test_each_format_is_read_as_the_lesion_s_probability(tmp_path, name, write, 
         ("a.npz", lambda path: path.write_bytes(b"PK no archive"), "cannot be read as a prediction"),
     ],
 )
-def test_what_is_no_prediction_is_refused_by_name(tmp_path, name, write, message):
+def test_invalid_predictions_are_refused_by_name(tmp_path, name, write, message):
     write(tmp_path / name)
     with pytest.raises(DataError, match=message):
         _read(tmp_path / name)

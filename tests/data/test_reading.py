@@ -40,7 +40,7 @@ def _said(dataset):
     return [str(remark) for remark in dataset.remarks]
 
 
-def test_lesion_that_would_vanish_keeps_a_pixel_and_the_size_that_keeps_all_is_said(folder, home):
+def test_vanishing_lesion_keeps_one_pixel_and_a_sufficient_size_is_reported(folder, home):
     for index in range(3):
         write_image(folder / "images" / f"{index}.png", shape=(256, 256), seed=index)
         write_mask(folder / "masks" / f"{index}.png", shape=(256, 256), box=(100, 100, 105, 105))

@@ -95,7 +95,7 @@ def test_doubles_of_validation_and_test_images_are_left_out(folder, others, tmp_
     assert set(_names(found.beside(dataset, swapped))) == left
 
 
-def test_whole_patient_of_a_double_is_left_out(folder, tmp_path):
+def test_patients_with_a_duplicate_are_left_out_entirely(folder, tmp_path):
     dataset, splits, _ = _load(_config(folder), tmp_path / "home")
     name = dataset.infos[splits.test[0]].id.rpartition("/")[2]
     theirs = tmp_path / "theirs"
@@ -138,7 +138,7 @@ def test_fingerprint_follows_their_content_and_the_data_set(folder, others, tmp_
     assert len({first, second, third}) == 3
 
 
-def test_where_all_are_doubles_it_is_said(folder, tmp_path):
+def test_data_set_of_only_duplicates_is_refused(folder, tmp_path):
     dataset, splits, _ = _load(_config(folder), tmp_path / "home")
     (tmp_path / "copies").mkdir()
     for place in (*splits.validation, *splits.test):

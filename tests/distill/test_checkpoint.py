@@ -85,7 +85,7 @@ def test_state_of_something_else_is_not_taken_up(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 3, 15, 500, -1])
-def test_damaged_state_is_said_and_left_aside(tmp_path, caplog, cut):
+def test_damaged_checkpoint_is_reported_and_ignored(tmp_path, caplog, cut):
     reports = list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
     whole = (tmp_path / "c").read_bytes()
     (tmp_path / "c").write_bytes(whole[:cut])
@@ -136,7 +136,7 @@ def test_store_that_is_no_file_system_works_too():
     assert read_whole(place) is None
 
 
-def test_bucket_keeps_a_state_and_one_that_goes_away_hinders_nothing(bucket):
+def test_bucket_stores_checkpoints_and_its_outage_does_not_stop_training(bucket):
     place, spec = "s3://bucket/place/00001.checkpoint", SPEC
     reports = list(_training(_student(), spec))
     first = _training(_student(), spec, _checkpoint(place))

@@ -67,7 +67,7 @@ def _corr(a: torch.Tensor, b: torch.Tensor) -> float:
         ("resnet26", 4, "deeplabv3plus"),
     ],
 )
-def test_maps_of_the_weak_view_are_those_of_the_warped_image(encoder, depth, architecture, move, phantoms):
+def test_warped_maps_equal_maps_of_the_warped_image(encoder, depth, architecture, move, phantoms):
     teacher = _teacher(encoder, depth, architecture)
     hidden = HiddenMaps(teacher, normalize(phantoms[0][:32]))
     spec = AugmentationSpec.model_validate(MOVES[move])

@@ -54,7 +54,7 @@ def test_other_images_and_shapes_are_computed():
     assert teacher.asked == 3
 
 
-def test_what_does_not_fit_is_computed_each_time_and_what_does_is_kept():
+def test_maps_beyond_the_budget_are_recomputed_and_others_are_cached():
     known, teacher = KnownMaps(MapBudget(2 * SIZE + 1)), Counting()
     for seed in (0, 1, 2, 0, 1, 2):
         assert torch.equal(_get(known, teacher, _images(seed))[:, :1], _images(seed))

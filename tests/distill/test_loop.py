@@ -238,7 +238,7 @@ def test_weights_are_averaged_exponentially_over_about_as_many_epochs(kept):
             torch.testing.assert_close(found[name], value, msg=name)
 
 
-def test_what_is_averaged_is_what_is_judged():
+def test_averaged_weights_are_the_ones_validated():
     """Training is the same, its epochs are judged otherwise; a long average forgets the random start."""
     spec = _spec(epochs=6, learning_rate=5e-2, schedule="constant")
     _, wild, _ = _fit(spec)

@@ -184,6 +184,6 @@ def test_onnx_file_whose_answers_are_no_logits_is_refused(study_file, tmp_path, 
         ("{kind: predictions, folder: p, encoder: x}", "{path: logits}", "teacher.encoder: unknown key; allowed here"),
     ],
 )
-def test_what_a_teacher_cannot_give_is_refused_in_the_file(study_file, teacher, distillation, message):
+def test_settings_the_teacher_cannot_support_are_refused(study_file, teacher, distillation, message):
     with pytest.raises(StudyFileError, match=message):
         load_study(study_file(f"name: a\nteacher: {teacher}\ndistillation: {distillation}\n"))

@@ -16,7 +16,7 @@ from kdsearch.export.checks import native_scores
 from tests.data.pictures import write_image, write_mask
 
 
-def test_native_images_are_those_of_the_data_set_before_they_are_resized(tmp_path):
+def test_native_images_equal_the_data_set_before_resizing(tmp_path):
     for index in range(3):
         write_image(tmp_path / "images" / f"{index}.png", shape=(50, 70), seed=index)
         write_mask(tmp_path / "masks" / f"{index}.png", shape=(50, 70), box=(10, 10, 30, 30))

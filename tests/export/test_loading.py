@@ -68,7 +68,7 @@ def test_onnx_and_torch_agree(shipped, picture):
         (7, "got int"),
     ],
 )
-def test_what_is_no_image_is_said(shipped, image, message):
+def test_files_that_are_not_images_are_reported(shipped, image, message):
     with pytest.raises(DataError, match=message):
         kdsearch.load_student(shipped)(image)
 
@@ -116,7 +116,7 @@ def test_other_file_is_not_timed(folder):
         time_folder(folder)
 
 
-def test_folder_without_a_student_is_said(tmp_path):
+def test_folder_without_a_student_is_reported(tmp_path):
     with pytest.raises(ModelError, match=r"contains no student\.yaml; give a folder that kdsearch pick wrote"):
         kdsearch.load_student(tmp_path)
 

@@ -19,7 +19,7 @@ from kdsearch.files.home import problem_of_address, sqlite_file
         ("sqlite:////whole/x.db", "/whole/x.db"),
     ],
 )
-def test_file_is_found_whatever_options_the_url_has(url, path):
+def test_sqlite_file_is_found_despite_url_options(url, path):
     assert sqlite_file(url) == Path(path).absolute()
 
 
@@ -41,6 +41,6 @@ def test_other_urls_have_no_file(url):
         ("sqlite:///x.db", ""),
     ],
 )
-def test_address_that_is_none_is_explained(url, problem):
+def test_malformed_address_is_explained(url, problem):
     assert problem_of_address(url).startswith(problem)
     assert bool(problem_of_address(url)) == bool(problem)

@@ -17,7 +17,7 @@ def test_content_of_any_schema_is_brought_up_to_date(written):
     assert THING.upgraded(written) == {"first": 1, "second": 2}
 
 
-def test_what_is_written_needs_no_step():
+def test_current_content_needs_no_upgrade():
     assert THING.upgraded(THING.stamped({"a": 0})) == {"a": 0}
 
 

@@ -88,7 +88,7 @@ def test_dominated_and_too_large_students_add_nothing():
 
 
 @given(POINTS)
-def test_area_is_that_of_optunas(points):
+def test_hypervolume_agrees_with_optuna(points):
     import numpy as np
 
     losses = np.array([[np.log10(params), -dice] for params, dice in points]).reshape(-1, 2)

@@ -39,7 +39,7 @@ def test_runs_go_on_until_the_median_settles():
     assert found.runs == 100  # both halves of the first hundred agree
 
 
-def test_time_that_never_settles_is_said():
+def test_unstable_timing_is_reported():
     clock = Clock(itertools.chain([0.0] * WARM_UP, (0.001 * 1.01**index for index in itertools.count())))
     found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
     assert not found.steady

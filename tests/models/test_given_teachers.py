@@ -104,7 +104,7 @@ def test_kept_tensors_make_the_same_teacher():
         assert torch.equal(again(normalize(GRAY)), teacher(normalize(GRAY)))
 
 
-def test_predictions_are_looked_up_by_the_image_whatever_its_place():
+def test_predictions_are_found_by_image_content_in_any_order():
     maps = [np.full((16, 16), value, np.float32) for value in (0.1, 0.5, 0.9)]
     teacher = PredictedTeacher.of(GRAY.numpy(), maps)
     found = teacher(normalize(GRAY.flip(0)))

@@ -31,7 +31,7 @@ def test_blocks_behind_the_cut_are_not_built():
     assert all(a.params < b.params and a.macs < b.macs for a, b in itertools.pairwise(costs))
 
 
-def test_pretrained_weights_are_those_of_a_teacher_s_encoder():
+def test_student_and_teacher_encoders_start_from_the_same_weights():
     student, teacher = build_student(_spec()).eval(), build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
     image = normalize(torch.randint(0, 255, (2, 64, 64), dtype=torch.uint8))
     with torch.no_grad():

@@ -26,7 +26,7 @@ def test_logits_have_the_image_s_size_and_hidden_the_stride_s(conv, depth, class
     assert hidden.shape == (2, model.map_channels[2**depth], size[0] // 2**depth, size[1] // 2**depth)
 
 
-def test_size_that_does_not_divide_names_one_that_works():
+def test_indivisible_size_gets_a_valid_suggestion():
     with pytest.raises(
         ShapeError, match=r"the student's stride 4 must divide the image size, got 30×45; .* works is 32×44"
     ):

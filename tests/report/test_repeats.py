@@ -102,7 +102,7 @@ def test_equal_recipes_seldom_get_a_verdict(studies):
     assert sum("inconclusive: 1" not in text for text in texts) <= max(1, 0.05 * studies)
 
 
-def test_a_repeat_that_lacks_a_variant_is_left_out_of_its_row():
+def test_variant_average_skips_repeats_that_lack_the_variant():
     short = dataclasses.replace(REPEATS[2], students=REPEATS[2].students[:1])
     _, plain, distilled = variants_of([*REPEATS[:2], short])
     assert (plain.repeats, distilled.repeats) == (3, 2)

@@ -65,9 +65,7 @@ def test_finished_study_yields_nothing_and_keeps_its_records(finished, home, tra
     assert after == before
 
 
-def test_study_that_is_broken_off_twice_goes_on_with_what_was_running_to_the_same_result(
-    study_file, finished, home, tracking
-):
+def test_twice_interrupted_study_resumes_running_trials_to_the_same_result(study_file, finished, home, tracking):
     study = named(study_file, "broken")
     driver = run_study(study, home=home, tracking=tracking)
     next(event for event in driver if of_trial(event))

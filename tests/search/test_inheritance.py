@@ -78,7 +78,7 @@ def _unet(width=4, **changes):
         (_unet(8), TimmSpec(family="timm", weights="none"), False),
     ],
 )
-def test_wider_student_has_the_same_kind_and_is_nowhere_narrower(wide, narrow, expected):
+def test_donor_has_the_same_kind_and_no_narrower_stage(wide, narrow, expected):
     assert is_wider(wide, narrow) is expected
 
 
@@ -125,7 +125,7 @@ def test_start_is_stored_and_shown_with_the_recipe():
         (TINY.replace("trials: 3", "trials: 3, start: inherits"), "did you mean 'inherit'"),
     ],
 )
-def test_what_it_cannot_be_combined_with_is_refused(study_file, text, message):
+def test_impossible_combinations_are_refused(study_file, text, message):
     with pytest.raises(StudyFileError, match=message):
         load_study(study_file(text))
 

@@ -33,7 +33,7 @@ def _new_database(postgres):
     return postgres.create(f"study_{time.monotonic_ns()}")
 
 
-def test_study_and_record_live_in_postgres_and_the_password_nowhere(
+def test_postgres_holds_study_and_record_and_no_password_is_stored(
     study_file,
     database,
     postgres,

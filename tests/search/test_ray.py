@@ -89,7 +89,7 @@ def test_ray_and_processes_make_the_same_students(study_file, tiny_home, record,
     assert results[0] == results[1]
 
 
-def test_checkpoints_may_lie_where_fsspec_writes(study_file, home, record, tmp_path):
+def test_checkpoints_can_be_stored_anywhere_fsspec_writes(study_file, home, record, tmp_path):
     place = f"file://{tmp_path / 'elsewhere'}"
     study = _study(study_file, "local", trials=2, more=f", checkpoint_url: '{place}'")
     seen = []

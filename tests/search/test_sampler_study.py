@@ -135,7 +135,7 @@ RANGES = [
 
 @pytest.mark.parametrize("value", RANGES)
 @given(seed=st.integers(0, 10_000))
-def test_random_value_is_one_that_optuna_takes(value, seed):
+def test_optuna_accepts_random_values(value, seed):
     from kdsearch.search.sampling import suggest
 
     drawn = random_value(value, np.random.default_rng(seed))
@@ -150,7 +150,7 @@ ROUND = st.integers(1, 100).map(lambda number: number / 100)
 
 
 @given(low=ROUND, width=ROUND, step=ROUND)
-def test_every_value_of_a_stepped_range_is_one_that_optuna_takes(low, width, step):
+def test_optuna_accepts_every_value_of_a_stepped_range(low, width, step):
     value = FloatRange[float].model_validate({"float": (low, round(low + width, 2)), "step": step})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the upper bound is no whole number of steps away

@@ -31,7 +31,7 @@ CURVE = (
 )
 
 
-def test_what_is_told_comes_back(tiny, tmp_path):
+def test_told_results_are_read_back(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     first, second, third, fourth = (store.ask() for _ in range(4))
     made = scores(dice=0.7, params=10, macs=20)
@@ -309,7 +309,7 @@ def test_study_is_found_in_an_sqlite_file_whose_url_has_options(study_file, tmp_
     assert open_store(study, tmp_path, create=False).records() == ()
 
 
-def test_grid_is_walked_once_and_goes_on_where_a_former_driver_was(study_file, tmp_path):
+def test_grid_is_searched_once_and_resumes_where_it_stopped(study_file, tmp_path):
     text = TINY.replace("{int: [2, 6]}", "{int: [2, 200]}").replace("trials: 3", "trials: 400, sampler: grid")
     study = load_study(study_file(text))
     store = open_store(study, tmp_path, create=True)

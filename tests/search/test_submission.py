@@ -35,7 +35,7 @@ def test_batches_make_recipes_independent_of_workers_and_their_order(session, tm
 
 
 @pytest.mark.parametrize("kill_after_asks", [1, 3, 4, 5, 10])
-def test_batch_that_was_half_drawn_is_drawn_as_if_nothing_had_happened(session, tmp_path, kill_after_asks):
+def test_half_drawn_batch_is_completed_as_without_the_interruption(session, tmp_path, kill_after_asks):
     whole = session(text=DETERMINISTIC, home=tmp_path / "whole")
     _run_all(whole, min)
     _run_until_killed(session(text=DETERMINISTIC, home=tmp_path / "killed"), kill_after_asks)

@@ -20,7 +20,7 @@ from tests.search.fake_driver import StopsAt, fill, finish_trial, handle, report
 from tests.tiny import TINY
 
 
-def test_lost_trial_goes_on_under_its_number_before_any_new_one_and_fails_after_its_retries(session):
+def test_lost_trial_is_retried_first_under_its_number_until_retries_run_out(session):
     driver = session(workers=1)
     assert fill(driver) == [0]
     recipe = driver.jobs.running[0].student
@@ -95,7 +95,7 @@ def test_stopped_trial_keeps_its_curve_and_later_messages_are_ignored(session):
     )
 
 
-def test_study_goes_on_while_its_workers_are_still_stopping(session):
+def test_study_continues_while_workers_are_stopping(session):
     driver = session(workers=1, pruner=StopsAt({0: 1}))
     fill(driver)
     handle(driver, EpochEnded(job=job_of_trial(0), report=report_of(1)))
@@ -161,7 +161,7 @@ def test_outage_that_does_not_end_is_given_up_and_said(session):
         next(steps)
 
 
-def test_student_that_cannot_be_timed_fails_and_the_study_goes_on(session):
+def test_untimable_student_fails_and_the_study_continues(session):
     driver = session(text=TINY.replace("trials: 3", "trials: 3, objectives: [dice, latency_ms]"))
     fill(driver)
     assert driver.jobs.running[0].export is not None, "it is exported in the worker, whose failures are results"

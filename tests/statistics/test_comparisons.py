@@ -46,7 +46,7 @@ def test_seeds_on_the_same_images_add_the_variance_of_the_images():
     assert found.high - found.mean == pytest.approx(scipy.stats.t.ppf(0.975, error.degrees) * error.standard)
 
 
-def test_p_of_folds_without_correction_is_that_of_a_t_test():
+def test_uncorrected_p_of_folds_equals_a_t_test():
     pair, groups = _pair(0.01)
     found = compare([PairedDice(by_fold=pair.by_fold, by_image=pair.by_image, test_to_train=0.0)], groups)[0]
     assert found.p_folds == pytest.approx(scipy.stats.ttest_1samp(pair.by_fold, 0).pvalue)
@@ -70,7 +70,7 @@ def test_recipes_that_are_the_same_differ_by_nothing():
     assert str(found) == "+0.0 [+0.0, +0.0]"
 
 
-def test_p_of_images_is_that_of_a_sign_flip_permutation():
+def test_p_of_images_equals_a_sign_flip_permutation_test():
     pair, groups = _pair(0.015, images=60)
     found = compare([pair], groups)[0]
     reference = scipy.stats.permutation_test(

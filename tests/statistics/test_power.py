@@ -33,7 +33,7 @@ def test_no_images_show_nothing():
     assert least_difference(0) == math.inf
 
 
-def test_that_difference_is_found_four_times_in_five():
+def test_least_difference_is_detected_with_80_percent_power():
     rng = np.random.default_rng(0)
     apart = least_difference(98) + PAIRED_STD * rng.normal(size=(2000, 98))
     found = stats.ttest_1samp(apart, 0.0, axis=1).pvalue < 0.05

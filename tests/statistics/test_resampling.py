@@ -20,7 +20,7 @@ def test_sums_are_those_of_each_group():
     assert sizes.tolist() == [1, 2]
 
 
-def test_drawn_means_are_those_of_the_same_draws_as_in_resample():
+def test_group_means_use_the_same_draws_as_resample():
     rows = np.random.default_rng(0).uniform(size=(3, 50))
     groups = [str(place // 2) for place in range(50)]
     assert draw_means(*sums_by_group(rows, groups), draws=40) == pytest.approx(resample(rows, groups, draws=40).drawn)

@@ -37,7 +37,7 @@ def test_images_that_cannot_be_resampled_say_nothing():
     assert selection_bias([np.array([0.5]), np.array([0.6])], ["a"]) == 0.0
 
 
-def test_probability_of_the_front_is_that_of_fronts_drawn_one_by_one():
+def test_front_stability_equals_that_of_fronts_drawn_one_by_one():
     costs = np.array([[10, 5], [20, 5], [20, 9], [40, 3], [20, 5]], dtype=float)
     dice = _study(RNG, [0.6, 0.62, 0.63, 0.61, 0.62])
     found = standings(dice, costs, _alone(80), draws=300)

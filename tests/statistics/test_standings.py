@@ -29,7 +29,7 @@ def _scored(number, mean, params, *, images=40, alike=1):
 STUDENTS = (_scored(3, 0.5, 100), _scored(5, 0.8, 200), _scored(7, 0.5, 300))
 
 
-def test_each_student_has_a_standing_by_its_trial():
+def test_stability_is_reported_for_each_student_by_trial():
     found = standings_of(STUDENTS, OBJECTIVES, None)
     assert set(found) == {3, 5, 7}
     assert (found[3].stability, found[5].stability) == (1, 1)
@@ -58,11 +58,11 @@ def test_all_but_dice_are_known_exactly():
     ("students", "objectives"),
     [((), OBJECTIVES), ((student(0, 0.5, 100), *STUDENTS), OBJECTIVES), (STUDENTS, ("params",))],
 )
-def test_nothing_is_said_where_nothing_is_known(students, objectives):
+def test_nothing_is_printed_without_information(students, objectives):
     assert standings_of(students, objectives, None) == {}
 
 
-def test_tables_tell_how_students_stand():
+def test_tables_show_front_stability():
     found = standings_of(STUDENTS, OBJECTIVES, None)
     front = STUDENTS[:2]
     console = Console(width=120, record=True, file=io.StringIO())

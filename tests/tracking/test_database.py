@@ -55,7 +55,7 @@ def test_database_whose_creation_was_interrupted_is_rebuilt(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["mlflow.db", "artifacts"]
 
 
-def test_record_that_two_processes_want_at_once_is_made_by_one(tmp_path):
+def test_record_wanted_by_two_processes_is_created_once(tmp_path):
     tracking = Tracking(uri=f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}")
     found = []
     threads = [

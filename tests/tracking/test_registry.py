@@ -66,7 +66,7 @@ def test_same_model_is_registered_once(shipped, tracking):
     assert len(MlflowClient(tracking.uri).search_model_versions("name = 'tiny'")) == 1
 
 
-def test_trial_without_a_run_is_said(shipped, tracking):
+def test_trial_without_an_mlflow_run_is_reported(shipped, tracking):
     with pytest.raises(KdsearchError, match="MLflow has no run of trial 8 of study .*; kdsearch sync uploads it"):
         register_student(_registration(shipped, trial=8), tracking)
 

@@ -59,7 +59,7 @@ def server(postgres, bucket, tmp_path):  # noqa: ARG001 - the environment tells 
         psutil.wait_procs(family, timeout=20)
 
 
-def test_two_studies_log_at_once_and_strangers_are_kept_out(server, tmp_path, monkeypatch):
+def test_two_studies_log_simultaneously_and_unauthorized_users_are_refused(server, tmp_path, monkeypatch):
     port = int(server.rpartition(":")[2])
     assert _status(port, "/api/2.0/mlflow/experiments/get?experiment_id=0") == 401
     assert _status(port, "/health", host="evil.example") in (200, 403)
@@ -94,7 +94,7 @@ def test_two_studies_log_at_once_and_strangers_are_kept_out(server, tmp_path, mo
 
 
 @pytest.mark.parametrize("missing", ["TEAM_DATABASE", "MLFLOW_AUTH_ADMIN_PASSWORD", "TEAM_HOSTS"])
-def test_what_is_missing_is_named(missing):
+def test_missing_setting_is_named(missing):
     names = re.findall(r'^: "\$\{(\w+):\?', (TEAM / "serve.sh").read_text(encoding="utf-8"), re.MULTILINE)
     settings = {name: "a-value-that-is-long" for name in names if name != missing}
     done = subprocess.run(

@@ -46,7 +46,7 @@ def test_cost_carries_a_schema_and_one_of_before_is_read():
 
 
 @pytest.mark.parametrize(("read", "what"), [(read_curve, "learning curve"), (read_cost, "cost")])
-def test_what_a_newer_release_wrote_is_named(read, what):
+def test_content_of_a_newer_release_is_refused(read, what):
     with pytest.raises(KdsearchError, match=f"{what}: written by a newer release of kdsearch"):
         read('{"schema": 99}')
 

@@ -209,7 +209,7 @@ def _until_both_progress(executor):
         seen.add(until(executor, EpochEnded)[-1].job)
 
 
-def test_worker_whose_driver_never_ends_the_rest_goes_on():
+def test_worker_resumes_if_the_driver_never_ends_the_pause():
     pause = Pause(multiprocessing.get_context("spawn"), longest_s=0.2)
     pause.obey()
     try:

@@ -67,7 +67,7 @@ def test_epochs_reported_again_from_a_checkpoint_count_with_what_they_took():
     assert _jobs(watchdog, 201) == ["0"]
 
 
-def test_time_in_which_the_driver_did_not_listen_is_not_silence():
+def test_pauses_of_the_driver_do_not_count_as_worker_silence():
     watchdog = Watchdog(timeout=10, least_s=1)
     watchdog.begin("0", macs=100, now=0)
     watchdog.started("0", now=0)

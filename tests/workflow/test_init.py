@@ -88,7 +88,7 @@ def test_published_data_set_is_recognized(tmp_path):
     assert inspect(tmp_path, tmp_path / "home").source.reader == "busi"
 
 
-def test_folder_that_is_none_or_has_no_masks_is_refused(tmp_path):
+def test_missing_folder_or_folder_without_masks_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not a folder; name the folder of your images"):
         inspect(tmp_path / "absent", tmp_path / "home")
     write_image(tmp_path / "a.png")
@@ -97,7 +97,7 @@ def test_folder_that_is_none_or_has_no_masks_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["my data", "Größe", 'a"b', "a: b #c", "$HOME", "a\\b", "1e3", "true"])
-def test_study_file_is_valid_whatever_the_folder_is_called(tmp_path, monkeypatch, name):
+def test_study_file_is_valid_for_any_folder_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     _write(tmp_path / name, [str(n) for n in range(4)])
     found = inspect(tmp_path / name, tmp_path / "home")

@@ -42,7 +42,7 @@ def test_front_has_the_students_that_the_command_shows(study, capsys, monkeypatc
     assert front.loc[BEST, "student.width"] == "6"
 
 
-def test_trials_have_a_row_whatever_became_of_them(study):
+def test_trials_of_every_outcome_have_a_row(study):
     trials = study.trials()
     assert list(trials.index) == list(range(12))
     assert trials["outcome"].value_counts().to_dict() == {
@@ -132,7 +132,7 @@ def test_study_is_run_with_events_and_progress(capsys):
     assert study.run(trials=2).front().index.isin([0, 1]).all()
 
 
-def test_file_that_is_no_study_is_refused_at_once(tmp_path):
+def test_file_that_is_not_a_study_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("name: a\nstudent: {widht: 3}\n", encoding="utf-8")
     with pytest.raises(StudyFileError, match=r"a.yaml:2: student.widht: unknown key"):
         kdsearch.Study(tmp_path / "a.yaml")
@@ -214,7 +214,7 @@ def test_mistake_in_a_dict_is_named_by_its_setting(settings, message, tmp_path):
         kdsearch.Study.from_dict(settings, home=tmp_path).run()
 
 
-def test_what_the_package_offers_is_there_and_nothing_else():
+def test_package_exports_exactly_its_public_names():
     for name in kdsearch.__all__:
         assert getattr(kdsearch, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'load'"):
