@@ -102,7 +102,7 @@ def test_worker_that_dies_costs_a_retry(tiny, wanted, tiny_home):
     assert len(open_teacher(one.recipe, one.folder).curve) == 8
 
 
-def test_untrainable_teacher_says_what_to_change(tiny, wanted, tiny_home):
+def test_error_of_an_untrainable_teacher_gives_a_remedy(tiny, wanted, tiny_home):
     broken = wanted(learning_rate=1e30, optimizer="sgd", schedule="constant")
     with (
         inline_campaign(tiny, tiny_home) as campaign,

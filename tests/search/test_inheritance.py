@@ -78,7 +78,7 @@ def _unet(width=4, **changes):
         (_unet(8), TimmSpec(family="timm", weights="none"), False),
     ],
 )
-def test_donor_has_the_same_kind_and_no_narrower_stage(wide, narrow, expected):
+def test_donor_has_the_same_kind_and_stages_at_least_as_wide(wide, narrow, expected):
     assert is_wider(wide, narrow) is expected
 
 

@@ -63,13 +63,13 @@ def test_reference_counts_whether_or_not_it_is_within_the_budget():
     assert _pick(IN_ORDER, tolerance=0.02, params=100_000)[0] == 2
 
 
-def test_largest_member_is_picked_if_no_smaller_one_is_proven_as_good():
+def test_largest_member_is_picked_unless_a_smaller_one_is_proven_as_good():
     number, why = _pick(IN_ORDER, tolerance=0.005)
     assert number == 4
     assert "none of the smaller ones is shown to stay within 0.5 points of it" in why
 
 
-def test_best_within_budget_is_picked_if_no_smaller_one_is_proven_as_good():
+def test_best_within_budget_is_picked_unless_a_smaller_one_is_proven_as_good():
     number, why = _pick(IN_ORDER, tolerance=0.005, params=10_000)
     assert number == 2
     assert "has the best confirmed Dice" in why
