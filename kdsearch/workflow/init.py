@@ -96,7 +96,7 @@ class Found:
         """How the masks are read."""
         if self.classes is not None:
             numbers = ", ".join(str(number) for number in self.classes[OBJECT])
-            return f"class numbers; {numbers} are the object: change classes in the study file to segment one of them"
+            return f"class numbers; the object is {numbers} (change classes in the study file to segment one of them)"
         threshold = self.source.threshold
         return "two values" if threshold is None else f"more than two values; {threshold} or more is the object"
 
@@ -110,7 +110,7 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
     problem, entries = _problem(source, home), list_source(source).entries
     some = (path for entry in entries[:: max(1, len(entries) // SAMPLED)] for path in entry.masks)
     numbers = [number for number in class_numbers_in(some) if number != VOID] if IF_NUMBERS in problem else []
-    if numbers and numbers[-1] < MOST_CLASSES:
+    if len(numbers) > 1 and numbers[-1] < MOST_CLASSES:
         classes = {BACKGROUND: tuple(numbers[:1]), OBJECT: tuple(numbers[1:])}
     elif THRESHOLD in problem:
         source = source.model_copy(update={"threshold": BLURRED})

@@ -69,7 +69,7 @@ def test_masks_of_class_numbers_become_classes(tmp_path):
         pixels[0, :2] = 7, 255
         Image.fromarray(pixels).save(path)
     found = inspect(tmp_path / "set", tmp_path / "home")
-    assert dict(found.rows())["masks"].startswith("class numbers; 1, 2, 7 are the object")
+    assert dict(found.rows())["masks"].startswith("class numbers; the object is 1, 2, 7 (")
     study = load_study({"name": "a", **_data(_plan(found, class_name="road"), tmp_path)})
     assert study.data.classes == {"background": (0,), "road": (1, 2, 7)}
     assert len(found.looks) == 8
