@@ -1,4 +1,4 @@
-"""Trains a teacher where a test needs one."""
+"""Trains a teacher if a test needs one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.search.setups import finish
 
 
 def teach(study: StudyConfig, data: TrainingData, folder: Path) -> TrainedTeacher:
-    """The study's teacher, trained here unless that folder holds it."""
+    """The study's teacher, trained here unless the folder contains it."""
     recipe = TeacherRecipe.of(study)
     if (made := open_teacher(recipe, folder)) is not None:
         return made

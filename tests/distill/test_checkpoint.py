@@ -1,4 +1,4 @@
-"""A training that is killed and goes on gives what the same training gives without a break, to the bit."""
+"""A training run that is killed and resumed gives bit-identical results to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _untimed(reports):
         {"ema_epochs": 1.5},
     ],
 )
-def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes):
+def test_interrupted_training_equals_uninterrupted_training(tmp_path, epochs_before, changes):
     spec = SPEC.model_copy(update=changes)
     whole = _student()
     reports = list(_training(whole, spec))
@@ -68,7 +68,7 @@ def test_broken_training_ends_as_the_whole_one(tmp_path, epochs_before, changes)
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_time_before_the_break_counts(tmp_path):
+def test_training_time_includes_the_time_before_an_interruption(tmp_path):
     first = _training(_student(), SPEC, _checkpoint(tmp_path / "c"))
     spent = [next(first).seconds for _ in range(3)][-1]
     first.close()
@@ -77,7 +77,7 @@ def test_time_before_the_break_counts(tmp_path):
     assert seconds[2] == spent
 
 
-def test_state_of_something_else_is_not_taken_up(tmp_path):
+def test_checkpoint_of_another_subject_is_not_resumed(tmp_path):
     list(_training(_student(), SPEC, _checkpoint(tmp_path / "c")))
     other = _training(_student(), SPEC, _checkpoint(tmp_path / "c", subject="that"))
     assert next(other).seconds < 1000
@@ -94,23 +94,23 @@ def test_damaged_checkpoint_is_reported_and_ignored(tmp_path, caplog, cut):
     assert ("is damaged; training starts from scratch" in caplog.text) == (cut in {500, -1})
 
 
-def test_state_is_kept_no_more_often_than_asked(tmp_path):
+def test_checkpoint_is_not_written_before_its_interval_has_passed(tmp_path):
     list(_training(_student(), SPEC, _checkpoint(tmp_path / "c", every_s=1000.0)))
     assert not (tmp_path / "c").exists()
 
 
-def test_place_that_cannot_be_written_hinders_nothing(tmp_path):
+def test_unwritable_checkpoint_path_does_not_stop_training(tmp_path):
     (tmp_path / "file").write_text("in the way")
     checkpoint = _checkpoint(tmp_path / "file" / "c")
     assert len(list(_training(_student(), SPEC, checkpoint))) == 5
     assert checkpoint.failure.startswith("no checkpoint: ")
 
 
-def test_state_that_cannot_be_read_for_a_moment_is_not_overwritten(tmp_path):
+def test_temporarily_unreadable_checkpoint_is_not_overwritten(tmp_path):
     spec = SPEC.model_copy(update={"epochs": 3})
     list(_training(_student(), spec, _checkpoint(tmp_path / "c")))
     (tmp_path / "c").rename(tmp_path / "away")
-    (tmp_path / "c").mkdir()  # whatever is read there is an OSError
+    (tmp_path / "c").mkdir()  # every read from it raises OSError
     with pytest.raises(CheckpointAway, match="cannot read its checkpoint: Is a directory"):
         next(_training(_student(), spec, _checkpoint(tmp_path / "c", waits_s=0.0)))
 
@@ -126,7 +126,7 @@ def test_state_that_cannot_be_read_for_a_moment_is_not_overwritten(tmp_path):
     timer.join()
 
 
-def test_store_that_is_no_file_system_works_too():
+def test_checkpoint_works_without_a_file_system():
     place = "memory://students/7.checkpoint"
     reports = list(_training(_student(), SPEC, Checkpoint(place, subject="this", every_s=0.0)))
     assert fsspec.filesystem("memory").exists(place)

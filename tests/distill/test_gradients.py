@@ -1,4 +1,4 @@
-"""A step's gradients: recorded as a CUDA graph they are what they are step by step."""
+"""A step's gradients are the same whether it is recorded as a CUDA graph or run eagerly."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _gradients(objective, parameters, *, graphs, precision=None):
 
 
 def _assert_recorded_as_computed(objective, parameters, batches, *, precision=None, shapes=1):
-    """Of the same weights, batch after batch; batch norms' statistics change nothing in training mode."""
+    """Uses the same weights for every batch; batch norm statistics have no effect in training mode."""
     computed, recorded = (
         _gradients(objective, parameters, graphs=graphs, precision=precision) for graphs in (False, True)
     )
@@ -75,7 +75,7 @@ def _assert_recorded_as_computed(objective, parameters, batches, *, precision=No
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("path", "loss", "view"), PAIRS)
-def test_recorded_gradients_of_every_loss_are_the_computed_ones(path, loss, view):
+def test_recorded_gradients_equal_computed_ones_for_every_loss(path, loss, view):
     student = _student()
     objective = _distilling(student, path, loss, view)
     parameters = [*student.parameters(), *objective.parameters()]
@@ -84,7 +84,7 @@ def test_recorded_gradients_of_every_loss_are_the_computed_ones(path, loss, view
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-def test_batches_of_two_shapes_are_recorded_each(precision):
+def test_each_batch_shape_is_recorded_separately(precision):
     student = _student()
     objective, parameters = Supervised(student, KIND), list(student.parameters())
     batches = [_batch(8 - seed % 2, seed) for seed in range(2 * WARM_UP + 6)]
@@ -92,7 +92,7 @@ def test_batches_of_two_shapes_are_recorded_each(precision):
 
 
 @pytest.mark.gpu
-def test_unlabelled_images_are_recorded_too():
+def test_steps_with_unlabelled_images_are_recorded_too():
     student = _student()
     objective = _distilling(student, "logits", "dml", "weak")
     batches = [_batch(8, seed, labelled=5) for seed in range(WARM_UP + 3)]
@@ -108,7 +108,7 @@ def test_students_with_a_timm_encoder_are_recorded_too():
 
 
 @pytest.mark.gpu
-def test_step_that_cannot_be_recorded_runs_step_by_step_and_says_so(caplog):
+def test_unrecordable_step_runs_eagerly_with_a_warning(caplog):
     student = _student()
     supervised = Supervised(student, KIND)
 

@@ -1,4 +1,4 @@
-"""The teacher's maps stand where the student's do, with real strided encoders and every augmentation."""
+"""The teacher's maps are aligned with the student's, with real strided encoders and every augmentation."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_warped_maps_equal_maps_of_the_warped_image(encoder, depth, architecture
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet34"])
-def test_symmetric_padding_looks_half_a_cell_to_the_left(encoder, phantoms):
+def test_symmetric_padding_gives_an_offset_of_minus_half_a_cell(encoder, phantoms):
     assert measure_offset(
         lambda seen: _teacher(encoder, 4).features(seen)[-1], normalize(phantoms[0])
     ) == pytest.approx(-0.5, abs=0.25)
@@ -101,7 +101,7 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
 
 
 def test_cached_logits_agree_with_the_teacher_run_online():
-    """With a teacher trained to segment; 0.93 for one of 64 pixels that was trained for 20 epochs."""
+    """The teacher is trained to segment; one for 64 pixels, trained for 20 epochs, reaches 0.93."""
     gray, masks = _phantoms(32)
     teacher = build_teacher(TeacherConfig(encoder_depth=3), size=32)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3)
@@ -125,7 +125,7 @@ def test_cached_logits_agree_with_the_teacher_run_online():
 
 
 @pytest.mark.parametrize(("stride", "channels"), [(2, 16), (4, 24), (8, 40), (16, 112), (None, 112)])
-def test_maps_of_each_stride_are_found_by_it(stride, channels, phantoms):
+def test_maps_are_selected_by_stride(stride, channels, phantoms):
     images = normalize(phantoms[0][:8])
     maps = HiddenMaps(_teacher("tf_efficientnet_lite0", 4), images, stride=stride)(images)
     side = images.shape[-1] // (stride or 16)
@@ -139,7 +139,7 @@ def test_standardized_maps_have_mean_zero_and_deviation_one_in_each_channel(phan
     torch.testing.assert_close(maps.std(dim=(0, 2, 3)), torch.ones(112), atol=1e-3, rtol=0)
 
 
-def test_channel_that_was_silent_on_the_measured_images_is_not_blown_up():
+def test_channel_that_was_zero_when_measured_is_not_amplified():
     class Silent:
         def features(self, image):
             return (torch.cat([image, image.clamp_min(3) - 3], dim=1),)
@@ -150,7 +150,7 @@ def test_channel_that_was_silent_on_the_measured_images_is_not_blown_up():
 
 
 class _Looking:
-    """An encoder whose cells of 8 pixels look a known number of pixels to the right and down."""
+    """An encoder whose cells of 8 pixels are shifted right and down by a known number of pixels."""
 
     def __init__(self, pixels):
         self.pixels = pixels
@@ -164,7 +164,7 @@ class _Looking:
 
 
 @pytest.mark.parametrize("pixels", [-4, -2, 0, 2, 4])
-def test_known_offset_is_found_and_undone(pixels, phantoms):
+def test_known_offset_is_measured_and_corrected(pixels, phantoms):
     images = normalize(phantoms[0])
     hidden = HiddenMaps(_Looking(pixels), images)
     assert hidden.offset == pixels / 8
@@ -181,22 +181,23 @@ def test_known_offset_is_found_and_undone(pixels, phantoms):
         ("convnext_atto", {4: 0.0, 8: 0.0, 16: 0.0}),
     ],
 )
-def test_where_cells_look_follows_from_an_encoder_s_padding(encoder, expected):
-    """Each stride-2 convolution moves cells half of its input's pixel: (1/2 + 1 + 2 + …) / stride, to a quarter.
+def test_offset_follows_from_an_encoder_s_padding(encoder, expected):
+    """Each stride-2 convolution shifts cells by half a pixel of its input: (1/2 + 1 + 2 + …) / stride, to a quarter.
 
-    SAME padding adds its odd row at the far side, timm's own at the near side; a kernel as large as its stride at none.
+    SAME padding adds the odd row at the far side, timm's own padding at the near side. A kernel as large as its
+    stride needs no padding.
     """
     student = build_student(TimmSpec(family="timm", encoder=encoder, weights="none", depth=4))
     for stride, offset in expected.items():
         assert offset_by_padding(student, stride=stride) == pytest.approx(offset, abs=0.13), stride
 
 
-def test_unet_s_cells_look_straight_ahead_by_their_geometry():
+def test_unet_has_no_padding_offset():
     student = build_student(UNetSpec(width=4, depth=3))
     assert [offset_by_padding(student, stride=stride) for stride in student.map_channels] == [0.0] * 4
 
 
-def test_teacher_s_and_student_s_cells_look_alike_where_both_have_one_encoder():
+def test_teacher_and_student_with_the_same_encoder_have_equal_offsets():
     teacher = _teacher("tf_efficientnet_lite0", 5)
     student = build_student(TimmSpec(family="timm", depth=5))
     for stride in (2, 4, 8, 16, 32):

@@ -16,7 +16,7 @@ from tests.distill.recipes import recipe_of
 from tests.search.setups import finish
 
 SIZE = 2 * 3 * 4 * 4 * 4
-"""Bytes of the maps of two images here."""
+"""Bytes of the maps of two images."""
 
 
 class Counting:
@@ -45,7 +45,7 @@ def test_maps_of_equal_images_are_computed_once():
     assert torch.equal(first, second)
 
 
-def test_other_images_and_shapes_are_computed():
+def test_other_images_and_shapes_are_computed_separately():
     known, teacher = KnownMaps(MapBudget()), Counting()
     last = _images(0).clone()
     last[-1, -1, -1, -1] += 1e-6
@@ -62,7 +62,7 @@ def test_maps_beyond_the_budget_are_recomputed_and_others_are_cached():
 
 
 @pytest.mark.parametrize(("fits", "more"), [(1, 1), (2, 0)])
-def test_room_is_made_only_where_it_is_full(fits, more):
+def test_make_room_evicts_maps_only_if_the_budget_is_full(fits, more):
     budget, teacher = MapBudget(fits * SIZE), Counting()
     known = KnownMaps(budget)
     for seed in (0, 1):
@@ -84,17 +84,17 @@ def test_all_maps_of_a_process_share_one_budget():
     assert (first.bytes, second.bytes) == (0, 0)
     _get(second, teacher, _images(0))
     del first
-    assert budget.takes(2 * SIZE), "what nobody holds any more takes no room"
+    assert budget.takes(2 * SIZE), "maps that are no longer referenced use no budget"
 
 
-def test_nothing_is_kept_of_images_on_another_device():
+def test_maps_on_another_device_are_not_cached():
     known, teacher = KnownMaps(MapBudget()), Counting()
     for _ in range(2):
         assert _get(known, teacher, _images(0).to("meta")).is_meta
     assert teacher.asked == 2
 
 
-def test_measured_images_take_no_room():
+def test_maps_computed_for_measurement_are_not_cached():
     hidden = HiddenMaps(Counting(), _images(0, count=64), offset=0.0)
     assert hidden.known.get(_images(0, count=64), torch.neg).equal(-_images(0, count=64))
 
@@ -106,7 +106,7 @@ def training(bench):
 
 @dataclasses.dataclass
 class Watched:
-    """A teacher at hand that counts how often its network is asked for maps."""
+    """Wraps a teacher and counts how often its network computes maps."""
 
     teacher: object
     asked: int = 0
@@ -130,7 +130,7 @@ class Watched:
 
 
 def test_trainers_of_a_process_share_one_budget(training):
-    """Each stride, offset and fold had its own, which came to gigabytes."""
+    """Each stride, offset and fold once had its own budget, which added up to gigabytes."""
     data, teacher = training
     opened = SimpleNamespace(training_data=lambda _: data, trained_teacher=teacher)
     trainers = Trainers(torch.device("cpu"))
@@ -139,7 +139,7 @@ def test_trainers_of_a_process_share_one_budget(training):
     assert one.budget is other.budget
 
 
-def test_the_second_training_does_not_ask_and_gives_what_a_fresh_one_gives(tiny, training):
+def test_second_training_reuses_cached_maps_and_gives_identical_weights(tiny, training):
     data, teacher = training
     watched = Watched(teacher)
     trainer = Trainer(data, watched)
@@ -153,7 +153,7 @@ def test_the_second_training_does_not_ask_and_gives_what_a_fresh_one_gives(tiny,
     assert all(torch.equal(after[name], alone[name]) for name in alone)
 
 
-def test_another_seed_sees_other_views_and_asks(tiny, training):
+def test_another_seed_gives_other_views_and_recomputes_maps(tiny, training):
     data, teacher = training
     watched = Watched(teacher)
     trainer = Trainer(data, watched)

@@ -1,4 +1,4 @@
-"""The training loop: reproducible, stops early, keeps the best, says why it cannot go on."""
+"""The training loop is reproducible, stops early, keeps the best epoch and explains failures."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_same_seed_gives_the_same_weights_to_the_bit(optimizer, schedule):
     assert not torch.equal(a.head.weight, other.head.weight)
 
 
-def test_global_random_state_plays_no_part():
+def test_global_random_state_does_not_affect_training():
     torch.manual_seed(1)
     a, _, _ = _fit(_spec(epochs=1))
     torch.manual_seed(2)
@@ -86,7 +86,7 @@ def test_training_stops_when_patience_runs_out(monitor):
     assert fitted.epochs - fitted.best_epoch == 2
 
 
-def test_best_keeps_a_copy_and_the_first_of_equals():
+def test_best_keeps_a_copy_of_the_first_best_epoch():
     model, spec = torch.nn.Linear(1, 1), _spec(monitor="dice")
     best = Best(spec)
     for epoch, dice in enumerate([0.2, 0.5, 0.5, 0.1], start=1):
@@ -101,7 +101,7 @@ def _report(epoch: int, dice: float) -> EpochReport:
     return EpochReport(epoch=epoch, epochs=9, train_loss=1, validation_loss=1, dice=dice, learning_rate=1, seconds=1)
 
 
-def test_loss_that_is_not_finite_ends_the_training_with_its_epoch():
+def test_non_finite_loss_stops_training_and_names_the_epoch():
     with pytest.raises(TrainingFailed, match=r"the loss became (nan|inf) in epoch 1"):
         _fit(_spec(learning_rate=1e30, optimizer="sgd", schedule="constant"))
 
@@ -131,7 +131,7 @@ def test_gradients_are_clipped():
     assert moved[1] < 1e-3 * moved[0]
 
 
-def test_schedules_have_their_shapes():
+def test_schedules_have_the_expected_shapes():
     rates = {}
     for name in ("constant", "cosine", "onecycle"):
         spec = _spec(schedule=name, learning_rate=1.0)
@@ -150,7 +150,7 @@ def test_schedules_have_their_shapes():
     assert rates["onecycle"][99] < 0.01
 
 
-def test_validation_sees_images_without_augmentation():
+def test_validation_uses_unaugmented_images():
     model = _student().eval()
     logits = predict_logits(model, DATA.validation.gray)
     nothing = _spec().augmentation.model_copy(update=dict.fromkeys(_spec().augmentation.model_dump(), 0.0))
@@ -173,7 +173,7 @@ def test_network_learns_on_a_gpu(precision):
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
-def test_slow_part_learns_at_its_fraction_of_the_rate(optimizer, schedule):
+def test_slow_part_trains_at_its_fraction_of_the_learning_rate(optimizer, schedule):
     model = _student()
     spec = _spec(optimizer=optimizer, schedule=schedule)
     slow = Slow(part=model.encoder, fraction=0.1)
@@ -204,13 +204,13 @@ def test_patience_with_a_falling_learning_rate_is_refused(schedule):
 
 
 @pytest.mark.parametrize("kept", ["best", "last"])
-def test_weights_are_averaged_exponentially_over_about_as_many_epochs(kept):
+def test_averaged_weights_match_a_hand_computed_exponential_average(kept):
     """By hand: each step's weights and batch norm statistics, with a decay of exp(-1 / steps)."""
     spec = _spec(epochs=3, ema_epochs=0.5)
     newest, seen = 1 - math.exp(-1 / (0.5 * 4)), []
 
     class Watched(Supervised):
-        """Notes the network's state before each step."""
+        """Records the network's state before each step."""
 
         def __call__(self, batch):
             seen.append({name: tensor.clone() for name, tensor in self._network.state_dict().items()})
@@ -225,7 +225,7 @@ def test_weights_are_averaged_exponentially_over_about_as_many_epochs(kept):
     averages = []
     for place, state in enumerate(states):
         if place:
-            weight = max(newest, 1 / (place + 1))  # a plain mean, until it has seen as many
+            weight = max(newest, 1 / (place + 1))  # the mean, until enough states have been seen
             expected = {
                 name: (1 - weight) * value + weight * state[name] if value.is_floating_point() else state[name]
                 for name, value in expected.items()
@@ -239,11 +239,11 @@ def test_weights_are_averaged_exponentially_over_about_as_many_epochs(kept):
 
 
 def test_averaged_weights_are_the_ones_validated():
-    """Training is the same, its epochs are judged otherwise; a long average forgets the random start."""
+    """Averaging changes only how epochs are validated; a long average forgets the random start."""
     spec = _spec(epochs=6, learning_rate=5e-2, schedule="constant")
     _, wild, _ = _fit(spec)
     _, calm, _ = _fit(spec.model_copy(update={"ema_epochs": 2.0}))
-    assert [report.train_loss for report in calm] == [report.train_loss for report in wild], "training is the same"
+    assert [report.train_loss for report in calm] == [report.train_loss for report in wild], "training is unchanged"
     assert [report.dice for report in calm] != [report.dice for report in wild]
     long, reports, _ = _fit(spec.model_copy(update={"ema_epochs": 1000.0, "learning_rate": 1e-2}))
     start = _student().state_dict()

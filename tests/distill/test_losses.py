@@ -44,7 +44,7 @@ def _pair(channels: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("name", KINDS)
-def test_tiling_the_same_pixels_changes_nothing(name, channels):
+def test_tiling_or_repeating_images_does_not_change_the_loss(name, channels):
     student, teacher = _pair(channels)
     once = KINDS[name](student, teacher)
     tiled = KINDS[name](student.repeat(1, 1, 3, 2), teacher.repeat(1, 1, 3, 2))
@@ -68,13 +68,13 @@ def test_tiling_the_same_pixels_changes_nothing(name, channels):
         "attention_kld",
     ],
 )
-def test_agreement_costs_nothing_and_disagreement_something(name, channels):
+def test_loss_is_zero_on_agreement_and_positive_otherwise(name, channels):
     student, teacher = _pair(channels)
     assert KINDS[name](teacher, teacher).item() == pytest.approx(0, abs=1e-12)
     assert KINDS[name](student, teacher).item() > 1e-3
 
 
-def test_one_channel_is_the_same_as_two_channels_against_zero():
+def test_one_channel_equals_two_channels_with_zero_background_logits():
     student, teacher = _pair(1)
     pair = [torch.cat([torch.zeros_like(logits), logits], dim=1) for logits in (student, teacher)]
     assert losses.logits_kld(student, teacher, 3.0).item() == pytest.approx(losses.logits_kld(*pair, 3.0).item())
@@ -83,7 +83,7 @@ def test_one_channel_is_the_same_as_two_channels_against_zero():
     assert losses.soft_dice(student, target).item() == pytest.approx(losses.soft_dice(pair[0], target).item())
 
 
-def test_binary_kl_over_channels_would_be_blind():
+def test_kl_of_a_single_channel_is_binary_and_not_zero():
     student, teacher = _pair(1)
     over_channels = functional.kl_div(student.log_softmax(1), teacher.softmax(1), reduction="sum")
     assert over_channels.item() == 0
@@ -114,7 +114,7 @@ def test_temperature_keeps_the_gradient_s_scale():
     assert 0.2 < norms[1] / norms[0] < 5
 
 
-def test_losses_stay_finite_for_sure_networks():
+def test_losses_stay_finite_for_extreme_logits():
     sure = torch.full((1, 1, 2, 2), 200.0)
     for loss in (
         losses.logits_kld(sure, -sure, 1.0),
@@ -124,7 +124,7 @@ def test_losses_stay_finite_for_sure_networks():
         assert torch.isfinite(loss)
 
 
-def test_perfect_masks_have_no_loss_and_empty_ones_have_a_gradient():
+def test_soft_dice_is_zero_if_perfect_and_has_a_gradient_on_empty_masks():
     target = torch.tensor([[[1, 0], [0, 0]]])
     assert losses.soft_dice((target.unsqueeze(1) * 2.0 - 1) * 50, target).item() == pytest.approx(0, abs=1e-3)
     logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
@@ -132,7 +132,7 @@ def test_perfect_masks_have_no_loss_and_empty_ones_have_a_gradient():
     assert (logits.grad > 0).all()
 
 
-def test_attention_has_unit_root_mean_square_and_survives_silence():
+def test_attention_has_unit_rms_and_is_finite_for_zero_maps():
     maps = losses.attention(torch.randn(2, 5, 4, 4))
     assert maps.shape == (2, 1, 4, 4)
     assert maps.square().mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
@@ -140,7 +140,7 @@ def test_attention_has_unit_root_mean_square_and_survives_silence():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_dml_is_the_supervised_loss_where_the_teacher_is_sure(channels):
+def test_dml_equals_the_supervised_loss_for_a_certain_teacher(channels):
     """With probabilities of 0 and 1 the semimetric is soft Dice's 1 - 2·both / (a + b)."""
     student, _ = _pair(channels)
     target = torch.randint(0, max(2, channels), (3, 4, 6), generator=torch.Generator().manual_seed(0))
@@ -154,7 +154,7 @@ def test_dml_is_the_supervised_loss_where_the_teacher_is_sure(channels):
 
 
 def test_dml_semimetric_by_hand():
-    """Places of 0.5 and 0.25 against 1 and 0: 1 - (0.375 + 0.5 - 0.375) / (0.375 + 0.5)."""
+    """Pixels of 0.5 and 0.25 compared with 1 and 0: 1 - (0.375 + 0.5 - 0.375) / (0.375 + 0.5)."""
     student = torch.logit(torch.tensor([[[[0.5, 0.25]]]], dtype=torch.float64))
     teacher = torch.tensor([[[[60.0, -60.0]]]], dtype=torch.float64)
     both = losses.logits_dml(student, teacher, "dice_cross_entropy")
@@ -162,7 +162,7 @@ def test_dml_semimetric_by_hand():
     assert (both - entropy).item() == pytest.approx(1 - 0.5 / 0.875, abs=2e-3)
 
 
-def test_dml_is_least_where_student_and_teacher_agree():
+def test_dml_is_smallest_when_student_and_teacher_agree():
     _, teacher = _pair(1)
     student = teacher.clone().requires_grad_()
     losses.logits_dml(student, teacher, "dice_cross_entropy").backward()
@@ -182,7 +182,7 @@ PAIRS = [(path, loss) for path, allowed in LOSSES.items() for loss in allowed]
 
 
 def _target(maps):
-    """A lesion in each eight by eight pixels."""
+    """One lesion in every 8×8 pixels."""
     target = torch.zeros(len(maps), 8, 8, dtype=torch.long)
     target[:, 2:5, 3:6] = 1
     return target.tile(1, maps.shape[-2] // 8, maps.shape[-1] // 8)
@@ -211,7 +211,7 @@ def test_table_and_study_file_agree():
 
 
 @pytest.mark.parametrize(("path", "loss"), PAIRS)
-def test_nothing_is_nearer_to_the_teacher_than_itself(path, loss):
+def test_loss_is_smallest_for_the_teacher_s_own_output(path, loss):
     teacher = _values(path, 0)
     own = _compare(path, loss, teacher, teacher)
     for seed in range(1, 4):
@@ -220,7 +220,7 @@ def test_nothing_is_nearer_to_the_teacher_than_itself(path, loss):
 
 
 @pytest.mark.parametrize(("path", "loss"), PAIRS)
-def test_gradient_leads_to_the_teacher_and_leaves_it_alone(path, loss):
+def test_gradient_descent_approaches_the_teacher_without_changing_it(path, loss):
     student, teacher = _values(path, 1).requires_grad_(), _values(path, 0)
     optimizer = torch.optim.Adam([student], lr=0.05)
     first = _compare(path, loss, student, teacher).item()
@@ -233,8 +233,8 @@ def test_gradient_leads_to_the_teacher_and_leaves_it_alone(path, loss):
     assert torch.equal(teacher, _values(path, 0))
 
 
-@pytest.mark.parametrize(("path", "loss"), [pair for pair in PAIRS if pair[1] != "pkd"])  # it is of all images at once
-def test_it_is_an_average_over_images(path, loss):
+@pytest.mark.parametrize(("path", "loss"), [pair for pair in PAIRS if pair[1] != "pkd"])  # pkd pools all images
+def test_loss_is_an_average_over_images(path, loss):
     student, teacher = _values(path, 1), _values(path, 0)
     each = torch.stack([_compare(path, loss, student[n : n + 1], teacher[n : n + 1]) for n in range(len(student))])
     torch.testing.assert_close(_compare(path, loss, student, teacher), each.mean())
@@ -242,9 +242,9 @@ def test_it_is_an_average_over_images(path, loss):
 
 
 @pytest.mark.parametrize(("path", "loss"), PAIRS)
-def test_size_of_the_image_changes_nothing(path, loss):
+def test_loss_does_not_depend_on_the_image_size(path, loss):
     student, teacher = _values(path, 1), _values(path, 0)
-    if loss == "affinity":  # tiles would be averaged across their seams
+    if loss == "affinity":  # averaging would mix neighboring tiles
         student, teacher = (maps[..., :4, :4] for maps in (student, teacher))
     larger = _compare(path, loss, student.tile(1, 1, 2, 2), teacher.tile(1, 1, 2, 2))
     torch.testing.assert_close(larger, _compare(path, loss, student, teacher))
@@ -259,8 +259,8 @@ def test_extreme_values_stay_finite(path, loss):
     assert student.grad.isfinite().all()
 
 
-def test_cwd_teaches_places_and_never_the_threshold():
-    """Shu et al. 2021, equation 4; a constant added to a channel is invisible to it."""
+def test_cwd_matches_its_formula_and_ignores_a_constant_offset():
+    """Shu et al. 2021, equation 4; adding a constant to a channel does not change it."""
     student, teacher = _pair(3)
     expected = sum(
         functional.kl_div((s / 4).flatten().log_softmax(0), (t / 4).flatten().softmax(0), reduction="sum") * 16
@@ -276,7 +276,7 @@ def test_pkd_is_one_minus_pearson_of_each_channel():
     r = [np.corrcoef(s, t)[0, 1] for s, t in zip(*rows, strict=True)]
     assert losses.maps_pkd(student, teacher).item() == pytest.approx(1 - np.mean(r))
     assert losses.maps_pkd(3 * student - 7, teacher).item() == pytest.approx(1 - np.mean(r)), (
-        "scale and offset are free"
+        "scale and offset have no effect"
     )
 
 
@@ -291,7 +291,7 @@ def test_affinity_compares_cosines_between_all_pairs_of_positions():
     assert losses.maps_affinity(student, teacher).item() == pytest.approx(expected.item())
 
 
-def test_affinity_of_fine_maps_is_that_of_their_averages():
+def test_affinity_of_fine_maps_equals_that_of_pooled_maps():
     student, teacher = (torch.randn(2, 3, 32, 16, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
     coarse = [functional.adaptive_avg_pool2d(maps, (8, 8)) for maps in (student, teacher)]
     torch.testing.assert_close(losses.maps_affinity(student, teacher), losses.maps_affinity(*coarse))

@@ -1,4 +1,4 @@
-"""What a process holds of materials."""
+"""Materials that a process keeps open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdsearch.distill.materials import Trainers
 
 
 class _Materials:
-    """Opens at once."""
+    """Materials that open immediately."""
 
     trained_teacher = object()
 
@@ -19,13 +19,13 @@ class _Materials:
         return TrainingData(train=None, validation=None)
 
 
-def test_materials_are_opened_once_and_the_last_few_kept():
+def test_materials_are_opened_once_and_the_most_recent_are_kept():
     opened, alive = [], weakref.WeakSet()
     trainers = Trainers(torch.device("cpu"), most=2)
 
     def get(key):
         def open_materials():
-            assert len(alive) < 2, "there is room before more is opened"
+            assert len(alive) < 2, "old materials must be released before new ones are opened"
             opened.append(key)
             return _Materials()
 
@@ -38,4 +38,4 @@ def test_materials_are_opened_once_and_the_last_few_kept():
     del first
     for key in ("b", "a", "c", "a", "b"):
         get(key)
-    assert opened == ["a", "b", "c", "b"], "the one that was longest unused goes"
+    assert opened == ["a", "b", "c", "b"], "the least recently used materials are released"

@@ -1,4 +1,4 @@
-"""Every path and loss, and what must never learn."""
+"""Every path and loss, and the parts that must never be trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = [
 
 
 class _Teacher(torch.nn.Module):
-    """A student in a teacher's place."""
+    """A student used as a teacher."""
 
     def __init__(self, network):
         super().__init__()
@@ -69,7 +69,7 @@ def _objective(student, teacher, spec, kind="dice_cross_entropy", **settings):
 
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(("path", "loss", "view", "loss_mix"), GRID)
-def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, view, loss_mix, classes):
+def test_every_variant_trains_the_student_and_never_the_teacher(path, loss, view, loss_mix, classes):
     student = _student(classes=classes)
     equal = path == "hidden" and loss not in ANY_CHANNELS
     teacher = _Teacher(_student(width=4 if equal else 6, classes=classes)).eval()
@@ -86,7 +86,7 @@ def test_every_variant_teaches_the_student_and_never_the_teacher(path, loss, vie
         assert all(parameter.grad is not None for parameter in objective.terms[0].regressor.parameters())
 
 
-def test_regressor_is_the_only_thing_the_objective_owns():
+def test_objective_owns_only_the_regressor_s_parameters():
     student, teacher = _student(), _Teacher(_student(width=6))
     objective = _objective(student, teacher, _spec("regressor"))
     owned = {id(parameter) for parameter in objective.parameters()}
@@ -111,7 +111,7 @@ def test_shared_weight_divides_the_loss_between_unscaled_teacher_and_mask_terms(
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_added_weight_leaves_the_supervised_loss_whole(weight):
+def test_added_weight_keeps_the_full_supervised_loss(weight):
     student = _student().eval()
     batch = _batch(logits=3 * torch.randn(2, 1, 16, 16))
     loss = _objective(student, None, _spec("logits", "mse", loss_mix="add", weight=weight), logit_std=3.0)(batch)
@@ -123,13 +123,13 @@ def test_added_weight_leaves_the_supervised_loss_whole(weight):
 
 
 @pytest.mark.parametrize("path", ["hidden", "regressor"])
-def test_common_scale_does_not_depend_on_the_teacher_s(path):
+def test_only_the_added_loss_ignores_the_scale_of_teacher_maps(path):
     class Louder(_Teacher):
         def features(self, image):
             return tuple(7 * maps + 3 for maps in super().features(image))
 
     student, network = _student().eval(), _student().eval()
-    images = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(4))  # one channel is dead on these
+    images = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(4))  # one channel is zero for these
     for loss_mix, same in (("add", True), ("interpolate", False)):
         found = []
         for teacher in (_Teacher(network), Louder(network)):
@@ -146,7 +146,7 @@ def test_common_scale_does_not_depend_on_the_teacher_s(path):
         assert (found[0] == pytest.approx(found[1], rel=1e-3)) == same
 
 
-def test_attention_tells_places_and_hidden_tells_channels():
+def test_attention_compares_positions_and_hidden_compares_channels():
     student = _student().eval()
     batch = _batch()
 
@@ -202,14 +202,14 @@ def test_losses_are_computed_in_float32_under_autocast():
             assert objective(batch).dtype == torch.float32
 
 
-def test_maps_meet_on_the_coarser_grid():
+def test_maps_are_compared_on_the_coarser_grid():
     fine, coarse = torch.arange(16.0).reshape(1, 1, 4, 4), torch.zeros(1, 2, 2, 2)
     student, teacher = on_one_grid(fine, coarse)
     assert student.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert teacher is coarse
 
 
-def test_terms_are_added_each_with_its_weight():
+def test_terms_are_summed_with_their_weights():
     student, teacher = _student().eval(), _Teacher(_student(width=6)).eval()
     hidden = HiddenMaps(teacher, torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
     batch = _batch(logits=3 * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)))
@@ -225,7 +225,7 @@ def test_terms_are_added_each_with_its_weight():
     assert loss(*pairs) - supervised == pytest.approx(sum(loss(pair) - supervised for pair in pairs), rel=1e-5)
 
 
-def test_terms_of_both_views_each_get_theirs():
+def test_each_term_uses_the_teacher_output_for_its_view():
     student, teacher = _student().eval(), _Teacher(_student(width=6)).eval()
     batch = _batch(logits=torch.zeros(2, 1, 16, 16))
 

@@ -22,7 +22,7 @@ STUDY = Path(__file__).parents[2] / "studies" / "pareto.yaml"
 
 @pytest.fixture
 def two_threads():
-    """Both cores, while this test runs."""
+    """Uses both cores while this test runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

@@ -1,4 +1,4 @@
-"""Pixels at a lesion's outline count more: which they are, and what counting more means."""
+"""Pixels at a lesion's outline get a higher weight: which pixels, and what the weight means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from kdsearch.distill import losses
 
 
-def test_outline_weights_are_of_mean_one_and_high_at_outlines():
+def test_outline_weights_average_one_and_peak_at_outlines():
     target = torch.zeros(2, 32, 32, dtype=torch.long)
     target[0, 8:24, 8:24] = 1
     weights = losses.outline_weights(target, 3.0)
@@ -21,7 +21,7 @@ def test_outline_weights_are_of_mean_one_and_high_at_outlines():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["mse", "kld", "dml"])
-def test_weights_are_of_pixels(name, channels):
+def test_weight_of_two_counts_a_pixel_twice(name, channels):
     """A pixel of weight two counts as two pixels."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = (

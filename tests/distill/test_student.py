@@ -1,4 +1,4 @@
-"""From a recipe to a student, for every variant, to the bit."""
+"""Training a student from a recipe, bit for bit, for every variant."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trainer(bench):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_makes_the_same_student_twice(tiny, trainer, variant):
+def test_every_variant_is_reproducible(tiny, trainer, variant):
     recipe = recipe_of(tiny, variant)
     first = finish(trainer.distil(recipe))[1]
     second = finish(trainer.distil(recipe))[1]
@@ -71,7 +71,7 @@ def test_direct_comparison_of_unequal_channels_is_refused(study_file, width, dep
         ("{path: hidden, loss: mse, stride: 4}", "the teacher has 24 channels and a U-Net of width 8 .* has 32;"),
     ],
 )
-def test_maps_of_a_stride_that_a_network_lacks_are_refused(study_file, term, message):
+def test_terms_without_comparable_maps_are_refused(study_file, term, message):
     text = "name: a\ndata: {size: 64}\nteacher: {encoder_depth: 4}\nstudent: {width: 8, depth: {int: [3, 4]}}\n"
     study = load_study(study_file(f"{text}distillation: [{term}]\n"))
     with pytest.raises(StudyFileError, match=message) if message else contextlib.nullcontext():
@@ -99,7 +99,7 @@ def test_terms_compare_maps_of_the_strides_they_name(tiny, bench, trainer, monke
         content["distillation"] = {"terms": chosen, "loss_mix": "add"}
         students.append(finish(trainer.distil(Recipe.model_validate(content)))[1].weights)
     assert len(set(students)) == 3
-    assert measured == {2, 4, None}, "what no term names is not measured"
+    assert measured == {2, 4, None}, "maps that no term uses are not measured"
 
 
 def test_weights_contain_only_the_student_with_its_counted_parameters(tiny, trainer):
@@ -121,7 +121,7 @@ def test_distilled_students_differ_from_undistilled_ones(tiny, trainer):
     assert not torch.equal(weights[1], weights[2])
 
 
-def test_attention_of_every_stride_is_the_mean_over_those_that_both_have(tiny, trainer):
+def test_attention_at_every_stride_averages_over_shared_strides(tiny, trainer):
     """The teacher has maps of strides 2 to 8, the student of 1 to 4."""
 
     def recipe(*terms):
@@ -145,7 +145,7 @@ def test_student_on_a_pretrained_encoder_is_distilled_like_any_other(tiny, train
     assert load(first.weights).keys() == build_student(spec, device="meta").state_dict().keys()
 
 
-def test_slow_encoder_moves_less_than_a_fast_one(tiny, trainer):
+def test_lower_encoder_learning_rate_changes_its_weights_less(tiny, trainer):
     begun = build_student(TimmSpec(family="timm", depth=2, width=4), seed=0).state_dict()
 
     def moved(rate: float) -> float:

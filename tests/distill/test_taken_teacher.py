@@ -1,4 +1,4 @@
-"""Teachers that are there already teach as a trained one does, wherever their workers are."""
+"""Given teachers work like trained ones, on any worker."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ MORE = "  unlabelled: [{reader: phantom, name: more, seed: 5, images: 12}]\n"
 
 @pytest.fixture
 def home(tiny_home, tmp_path):
-    """With the study's images."""
+    """A home with the study's images."""
     shutil.copytree(tiny_home / "data", tmp_path / "home" / "data")
     return tmp_path / "home"
 
 
 @pytest.fixture
 def study(study_file, tmp_path):
-    """Its teacher is a folder of predictions."""
+    """A study whose teacher is a folder of predictions."""
     teacher = f"teacher: {{kind: predictions, folder: {tmp_path / 'maps'}, params: 31M}}\n"
     return load_study(study_file(TINY.replace(OLD, teacher)))
 
 
 @pytest.fixture
 def maps(study, home, tmp_path):
-    """Of every image, its mask at nine tenths; returns the folder."""
+    """Predictions for every image, made from its mask; returns the folder."""
     folder = tmp_path / "maps"
     folder.mkdir()
     dataset = load_dataset(study.data, home)
@@ -61,7 +61,7 @@ def _distilled(materials, study):
     return finish(Trainer(materials.training_data(CPU), materials.teacher).distil(recipe))[1].weights
 
 
-def test_predictions_teach_and_are_scored(study, home, maps):  # noqa: ARG001 - made here
+def test_predictions_are_scored_and_distil_a_student(study, home, maps):  # noqa: ARG001 - made here
     materials = make_materials(study, home)
     teacher = materials.teacher
     assert teacher.scores.dice == pytest.approx(1.0)
@@ -77,7 +77,7 @@ def test_predictions_teach_and_are_scored(study, home, maps):  # noqa: ARG001 - 
     assert _distilled(materials, study) == _distilled(materials.packed(), study) != plain[1].weights
 
 
-def test_worker_opens_them_where_the_folder_is_not(study, home, maps):
+def test_worker_opens_predictions_without_their_folder(study, home, maps):
     place = make_materials(study, home).place(home)
     for path in maps.iterdir():
         path.unlink()
@@ -87,7 +87,7 @@ def test_worker_opens_them_where_the_folder_is_not(study, home, maps):
     assert predict_logits(opened.teacher.load(CPU), gray).shape == (len(gray), 1, 32, 32)
 
 
-def test_gap_is_named_and_nothing_is_kept(study, home, maps):
+def test_missing_predictions_are_reported_and_no_teacher_is_stored(study, home, maps):
     gone = sorted(maps.iterdir())[:7]
     for path in gone:
         path.unlink()
@@ -96,14 +96,14 @@ def test_gap_is_named_and_nothing_is_kept(study, home, maps):
     assert not [path for path in (home / "teachers").glob("*") if path.is_dir()]
 
 
-def test_other_predictions_are_another_teacher(study, home, maps):
+def test_changed_predictions_make_another_teacher(study, home, maps):
     before = make_materials(study, home).teacher.id
     images = read_images(study, home)
     require_same_teacher(study, images, home, teacher_id=before)
     np.save(next(maps.iterdir()), np.zeros((32, 32), np.float32))
     assert make_materials(study, home).teacher.id != before
     assert open_materials(study, home, data=None, teacher_id=before).teacher.id == before, (
-        "its trials were distilled from this one"
+        "its trials were distilled from this teacher"
     )
     with pytest.raises(
         KdsearchError, match=r"teacher: .*maps has changed since its trials were trained \(.*restore it"
@@ -111,7 +111,7 @@ def test_other_predictions_are_another_teacher(study, home, maps):
         require_same_teacher(study, images, home, teacher_id=before)
 
 
-def test_moved_predictions_are_the_same_teacher_for_whoever_reads_or_continues(study, home, maps, study_file, tmp_path):
+def test_moved_predictions_are_still_the_same_teacher(study, home, maps, study_file, tmp_path):
     before = make_materials(study, home).teacher.id
     open_store(study, home, create=True).ask()
     teacher = f"teacher: {{kind: predictions, folder: {tmp_path / 'moved'}, params: 31M}}\n"
@@ -142,7 +142,7 @@ def test_unlabelled_images_need_predictions_too(home, maps, study_file):
     assert _distilled(materials, more) != _distilled(dataclasses.replace(materials, unlabelled=None), more)
 
 
-def test_onnx_file_teaches_as_the_network_it_was_made_of(study_file, tmp_path, home):
+def test_onnx_teacher_equals_the_network_it_was_exported_from(study_file, tmp_path, home):
     network = build_student(UNetSpec(width=4, depth=2)).eval()
     (tmp_path / "t.onnx").write_bytes(to_onnx(network, size=32))
     teacher = f"teacher: {{kind: onnx, file: {tmp_path / 't.onnx'}, mean: 0.449, std: 0.226}}\n"
@@ -156,7 +156,7 @@ def test_onnx_file_teaches_as_the_network_it_was_made_of(study_file, tmp_path, h
     assert _distilled(materials, study) == _distilled(materials.packed(), study)
 
 
-def test_onnx_file_whose_answers_are_no_logits_is_refused(study_file, tmp_path, home):
+def test_onnx_teacher_that_outputs_probabilities_as_logits_is_refused(study_file, tmp_path, home):
     class Sure(torch.nn.Module):
         def forward(self, image):
             return image.sigmoid()

@@ -37,13 +37,13 @@ def _prepare(study, home):
 
 @pytest.fixture(scope="module")
 def home(tiny_home, tmp_path_factory):
-    """Where the teacher of ``tiny`` lies already."""
+    """A home with the trained teacher of ``tiny``."""
     return shutil.copytree(tiny_home, tmp_path_factory.mktemp("teacher") / "home")
 
 
 @pytest.fixture(params=["trained", "checkpoint"])
 def made(request, tiny, study_file, home):
-    """Every way to come by a teacher, with the images it is of."""
+    """Every way to obtain a teacher, with its images."""
     data, folder = _prepare(tiny, home)
     teacher = teach(tiny, data, folder)
     if request.param == "checkpoint":
@@ -53,8 +53,8 @@ def made(request, tiny, study_file, home):
 
 
 @pytest.mark.parametrize("travelled", [False, True])
-def test_students_can_ask_any_teacher(made, travelled):
-    """The contract: whatever it comes from, and on whatever machine."""
+def test_every_teacher_gives_consistent_logits_and_feature_maps(made, travelled):
+    """The contract for teachers of every origin, on every machine."""
     teacher, data = made
     here = teacher.packed() if travelled else teacher
     network = here.load(torch.device("cpu"))
@@ -72,7 +72,7 @@ def test_students_can_ask_any_teacher(made, travelled):
     assert maps_at(hidden, None, side=32) is hidden[-1]
 
 
-def test_teacher_is_kept_with_scores_and_curve(made):
+def test_teacher_is_stored_with_scores_and_curve(made):
     teacher, _ = made
     opened = open_teacher(teacher.recipe, teacher.folder)
     assert opened == teacher
@@ -83,7 +83,7 @@ def test_teacher_is_kept_with_scores_and_curve(made):
     assert open_teacher(teacher.recipe, teacher.folder.with_name("absent")) is None
 
 
-def test_folder_follows_settings_split_and_seed(study_file, tmp_path):
+def test_teacher_folder_depends_on_settings_split_and_seed(study_file, tmp_path):
     def folder(text, fingerprint="a"):
         return teacher_folder(TeacherRecipe.of(load_study(study_file(TINY + text))), fingerprint, tmp_path)
 
@@ -105,7 +105,7 @@ def _with_checkpoint(path):
     return TINY.replace("  weights: none\n  training: {epochs: 1}", f"  checkpoint: {path}", 1)
 
 
-def test_checkpoint_is_used_as_it_is(tiny, study_file, home):
+def test_checkpoint_is_used_without_training(tiny, study_file, home):
     data, folder = _prepare(tiny, home)
     first = teach(tiny, data, folder)
     checkpoint = first.folder / "teacher.safetensors"
@@ -141,15 +141,15 @@ def test_predicting_a_lesion_on_a_negative_image_raises_the_loss():
     assert supervised(marked, masks, "dice_cross_entropy") > supervised(blank, masks, "dice_cross_entropy") + 1
 
 
-def test_name_of_a_teacher_s_folder_never_changes(study_file):
-    """Whoever adds a setting leaves it out of the name while it has its default; who changes a default, changes it."""
+def test_teacher_folder_name_is_stable_across_releases(study_file):
+    """A new setting stays out of the name while it has its default; changing a default changes the name."""
     study = load_study(study_file("name: a\n"))
     assert teacher_folder(TeacherRecipe.of(study), "split", Path()).name == "b6cd07723ada28fd"
 
 
 @pytest.fixture
 def stored(tiny, tmp_path):
-    """A teacher's folder as training leaves it."""
+    """A teacher's folder after training."""
     trained = Trained(
         scores=scores(dice=0.7, params=10, macs=20),
         weights=save({"weight": torch.zeros(1000)}),
@@ -162,7 +162,7 @@ def stored(tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ["logits.npy", "teacher.safetensors", "scores.json", "curve.json", "teacher.yaml"])
 @pytest.mark.parametrize("damage", ["cut", "emptied", "deleted"])
-def test_damaged_teacher_counts_as_none_with_one_line_about_it(stored, name, damage, caplog):
+def test_damaged_teacher_is_ignored_with_one_warning(stored, name, damage, caplog):
     recipe, folder = stored
     assert open_teacher(recipe, folder) is not None
     path = folder / name
@@ -173,14 +173,14 @@ def test_damaged_teacher_counts_as_none_with_one_line_about_it(stored, name, dam
     if (name, damage) in (("teacher.yaml", "cut"), ("curve.json", "cut")):
         path.write_bytes(b"\x00\xff{[")
     assert open_teacher(recipe, folder) is None
-    if name != "scores.json" or damage != "deleted":  # without scores it was never finished
+    if name != "scores.json" or damage != "deleted":  # without scores, its training never finished
         (line,) = (record.getMessage() for record in caplog.records)
         assert line.startswith(f"the cached teacher {folder} is damaged (")
         assert line.endswith("; kdsearch run trains it again")
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "deleted", "short"])
-def test_ensemble_whose_left_out_members_are_damaged_counts_as_none(stored, damage):
+def test_ensemble_with_a_damaged_list_of_left_out_members_is_ignored(stored, damage):
     """Without them, students would be taught by members that were trained on the image."""
     recipe, folder = stored
     ensemble = dataclasses.replace(recipe, config=recipe.config.model_copy(update={"ensemble": 2}))
@@ -197,7 +197,7 @@ def test_ensemble_whose_left_out_members_are_damaged_counts_as_none(stored, dama
 
 
 @pytest.mark.parametrize("content", [b"", b"teacher: [", b"schema: 1\n", b"- a list\n", b"teacher: {}\n"])
-def test_damaged_settings_of_a_teacher_are_no_recipe(stored, content):
+def test_damaged_teacher_settings_give_no_recipe(stored, content):
     _, folder = stored
     assert recipe_in(folder) is not None
     (folder / "teacher.yaml").write_bytes(content)

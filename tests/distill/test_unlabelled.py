@@ -1,4 +1,4 @@
-"""Students learn from images without masks what their teacher makes of them, and from the others as before."""
+"""Students learn from the teacher's predictions on unlabelled images, and from labeled images as before."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _equal(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_undistilled_student_is_the_same_with_and_without_them(study, materials):
+def test_undistilled_student_ignores_unlabelled_images(study, materials):
     without = dataclasses.replace(materials, unlabelled=None)
     assert _equal(_weights(materials, _recipe(study)), _weights(without, _recipe(study)))
 
@@ -94,19 +94,19 @@ def test_undistilled_student_is_the_same_with_and_without_them(study, materials)
     ],
     ids=lambda term: "-".join(map(str, term.values())),
 )
-def test_distilled_student_learns_from_them_and_is_the_same_twice(study, materials, term):
+def test_distilled_student_uses_unlabelled_images_reproducibly(study, materials, term):
     recipe = _recipe(study, term)
     first = _weights(materials, recipe)
     assert _equal(first, _weights(materials, recipe))
     assert not _equal(first, _weights(dataclasses.replace(materials, unlabelled=None), recipe))
 
 
-def test_student_whose_only_loss_needs_masks_is_the_same_with_and_without_them(study, materials):
+def test_student_whose_only_loss_needs_masks_ignores_unlabelled_images(study, materials):
     recipe = _recipe(study, {"path": "hidden", "loss": "region"})
     assert _equal(_weights(materials, recipe), _weights(dataclasses.replace(materials, unlabelled=None), recipe))
 
 
-def test_worker_opens_what_the_driver_has(materials, home):
+def test_worker_opens_the_driver_s_unlabelled_images(materials, home):
     opened = materials.place(home).open()
     assert opened.key == materials.key
     assert opened.key != dataclasses.replace(materials, unlabelled=None).key
@@ -119,8 +119,8 @@ def test_worker_opens_what_the_driver_has(materials, home):
         )
 
 
-def test_another_split_has_another_part_and_no_teacher_yet(materials):
-    """The first belongs together with a test image, the second with one to train on."""
+def test_another_split_selects_other_unlabelled_images_and_has_no_teacher(materials):
+    """The first unlabelled image is grouped with a test image, the second with a training image."""
     ids = [materials.dataset.infos[part[0]].id for part in (materials.splits.test, materials.splits.train)]
     whole = dataclasses.replace(materials.unlabelled.whole, together=((ids[0],), (ids[1],), *((),) * 10))
     known = dataclasses.replace(materials, unlabelled=dataclasses.replace(materials.unlabelled, whole=whole))
@@ -153,7 +153,7 @@ class _Counting:
         (0.75, [(28, 7), (24, 6), (24, 6), (24, 6)]),
     ],
 )
-def test_they_are_added_to_whole_labeled_batches_and_keep_the_number_of_steps(materials, fraction, sizes):
+def test_unlabelled_images_extend_batches_without_changing_the_step_count(materials, fraction, sizes):
     batches = _batches(materials.training_data(torch.device("cpu")), fraction=fraction)
     assert [(len(batch.image), batch.labelled) for batch in batches] == 2 * sizes
 
@@ -169,7 +169,7 @@ def test_labeled_batches_equal_those_of_the_undistilled_twin(materials):
 
 
 def _batches(data, *, fraction=0.5):
-    """Of two epochs; 25 images make four steps of eight."""
+    """The batches of two epochs; 25 images make four steps of eight."""
     assert len(data.train) == 25
     if data.unlabelled is not None:
         data = dataclasses.replace(data, unlabelled=dataclasses.replace(data.unlabelled, fraction=fraction))
@@ -186,7 +186,7 @@ def _student_spec():
 
 
 def _batch_of(materials, *, count=3):
-    """Three images with masks and three without, as they are, with the teacher's logits."""
+    """Three images with masks and three without, unaugmented, with the teacher's logits."""
     from kdsearch.distill.batches import Batch
     from kdsearch.distill.loop import predict_logits
 
@@ -195,7 +195,7 @@ def _batch_of(materials, *, count=3):
     masks = (data.train.masks[:count] > 0).long()
     logits = predict_logits(materials.teacher.load(torch.device("cpu")), gray)
     image = normalize(gray)
-    target = torch.cat([masks, torch.full_like(masks, 99)])  # nobody may look at these
+    target = torch.cat([masks, torch.full_like(masks, 99)])  # these values must not be used
     return Batch(image=image, weak=image, target=target, teacher_logits=logits, labelled=count)
 
 
@@ -208,7 +208,7 @@ def _loss(materials, batch, term):
         return student, Distillation(student, spec, "dice_cross_entropy", teacher=teacher, hidden=hidden)(batch).item()
 
 
-def test_masks_teach_those_that_have_them_and_the_teacher_all(materials):
+def test_supervised_loss_covers_labeled_images_and_distillation_all(materials):
     batch = _batch_of(materials)
     student, found = _loss(materials, batch, DML | {"weight": 0.5})
     logits = student(batch.image)
@@ -217,7 +217,7 @@ def test_masks_teach_those_that_have_them_and_the_teacher_all(materials):
     assert found == pytest.approx((supervised + 0.5 * distilled).item(), rel=1e-5)
 
 
-def test_outlines_are_the_masks_and_where_there_are_none_the_teacher_s(materials):
+def test_outlines_come_from_masks_or_else_from_the_teacher(materials):
     batch = _batch_of(materials)
     student, found = _loss(materials, batch, DML | {"boundary": 3.0})
     logits = student(batch.image)
@@ -244,7 +244,7 @@ def test_region_covers_only_images_with_masks(materials):
     assert both == pytest.approx((supervised + scale * expected).item(), rel=1e-4)
 
 
-def test_fewer_images_than_a_step_needs_are_drawn_again(materials):
+def test_unlabelled_images_repeat_if_there_are_too_few_for_a_step(materials):
     data = materials.training_data(torch.device("cpu"))
     one = UnlabelledGray(gray=data.unlabelled.gray[:1], fraction=0.5)
     network = build_student(_student_spec())

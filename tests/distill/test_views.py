@@ -1,4 +1,4 @@
-"""Views: image, mask and maps move together; noise touches the image alone."""
+"""Views: image, mask and maps move together; noise changes only the image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _logits(discs: torch.Tensor) -> torch.Tensor:
     return (discs.float().unsqueeze(1) / 255 * 20 - 10).half()
 
 
-def test_without_settings_the_view_is_the_image():
+def test_view_without_augmentation_is_the_image():
     discs = _discs()
     view = _view(_spec(), discs, _logits(discs))
     torch.testing.assert_close(view.image, normalize(discs), atol=1e-4, rtol=0)
@@ -50,7 +50,7 @@ def test_image_mask_and_logits_move_together():
     assert ((view.teacher_logits[:, 0] > 0).long() != view.target).float().mean() < 1e-3
 
 
-def test_noise_and_dropout_touch_the_image_alone():
+def test_noise_and_dropout_change_only_the_image():
     discs = _discs()
     quiet, noisy = _view(GEOMETRY, discs, _logits(discs)), _view(STRONG, discs, _logits(discs))
     assert torch.equal(quiet.target, noisy.target)
@@ -66,7 +66,7 @@ def test_same_generator_state_gives_the_same_view_and_another_does_not():
     assert not torch.equal(_view(STRONG, discs, seed=1).image, _view(STRONG, discs, seed=2).image)
 
 
-def test_images_of_a_batch_move_differently():
+def test_each_image_of_a_batch_gets_its_own_transform():
     theta = random_affine(8, STRONG, torch.Generator().manual_seed(0))
     assert len({tuple(row) for row in theta.flatten(1).tolist()}) == 8
 
@@ -99,7 +99,7 @@ def test_each_setting_stays_within_its_range(setting, value):
         assert offset == 0
 
 
-def test_dropout_blackens_at_most_its_share():
+def test_dropout_blackens_at_most_the_configured_fraction():
     white = torch.full((200, 32, 32), 255, dtype=torch.uint8)
     view = _view(_spec(dropout=0.3), white)
     black = (view.image < 0).float().mean(dim=(1, 2, 3))

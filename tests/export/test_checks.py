@@ -31,7 +31,7 @@ def test_native_images_equal_the_data_set_before_resizing(tmp_path):
     assert np.array_equal(small, dataset.images[1])
 
 
-def test_file_that_went_bad_is_named(tmp_path):
+def test_mask_of_another_shape_is_reported_with_its_image(tmp_path):
     write_image(tmp_path / "images" / "0.png")
     write_mask(tmp_path / "masks" / "0.png", shape=(3, 3))
     config = DataConfig(sources=(FolderSource(reader="folder", folder=str(tmp_path)),), size=32)
@@ -39,8 +39,8 @@ def test_file_that_went_bad_is_named(tmp_path):
         list(native_images(config, {"folder/0"}))
 
 
-def test_logits_are_resized_and_then_cut():
-    """A student that marks its right half, by hand on an image of 10×40 whose lesion is the rightmost quarter."""
+def test_logits_are_resized_before_thresholding():
+    """A student that predicts its right half, by hand on an image of 10×40 whose lesion is the rightmost quarter."""
     mask = np.zeros((10, 40), np.uint8)
     mask[:, 30:] = 255
     images = [

@@ -1,4 +1,4 @@
-"""A picked student's folder is whole or not there, and what is in it agrees."""
+"""A picked student's folder is complete or absent, and its contents are consistent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def validation(bench):
     return bench.materials.training_data(torch.device("cpu")).validation
 
 
-def test_folder_holds_everything_and_describes_it(shipped, validation):
+def test_folder_contains_all_files_and_describes_them(shipped, validation):
     assert sorted(path.name for path in shipped.iterdir()) == NAMES
     assert [path.name for path in shipped.parent.iterdir()] == ["s-3"]
     found = read_description(shipped)
@@ -64,7 +64,7 @@ def test_folder_holds_everything_and_describes_it(shipped, validation):
     assert sum(group.images for group in found.subgroups) == int((validation.masks > 0).flatten(1).any(1).sum())
 
 
-def test_model_takes_any_number_of_images_and_names_nothing_of_this_machine(shipped):
+def test_model_takes_any_batch_size_and_contains_no_local_paths(shipped):
     session = session_of((shipped / "model.onnx").read_bytes(), name="m")
     for count in (1, 5):
         assert session.run(None, {"image": np.zeros((count, 1, 32, 32), np.float32)})[0].shape == (count, 1, 32, 32)
@@ -120,7 +120,7 @@ def test_existing_folder_is_not_changed(bench, weights, tmp_path):
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "are not at"), (b"\xff" * 40, "not the weights of trial 3")])
-def test_unusable_weights_are_said_and_nothing_is_written(bench, tmp_path, content, message):
+def test_unusable_weights_are_reported_and_nothing_is_written(bench, tmp_path, content, message):
     weights = tmp_path / "w.safetensors"
     if content is not None:
         weights.write_bytes(content)
@@ -147,7 +147,7 @@ def test_eight_bit_file_that_loses_too_much_carries_a_warning(strict):
     assert "the file contains a warning" in (strict / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_latency_that_was_not_measured_is_not_stated_and_not_taken_for_measured(strict, weights):
+def test_unmeasured_latency_is_declared_and_not_accepted_as_measured(strict, weights):
     assert read_description(strict).latency == ()
     assert "Not measured when this student was picked" in (strict / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert _find(strict, weights, form=STRICT) == read_description(strict)
@@ -180,7 +180,7 @@ def exported(weights):
 
 
 def _image_of(content):
-    """A session that gives what the graph's preprocessing hands to the network."""
+    """A session that returns the image after the graph's preprocessing."""
     model = onnx.load_from_string(content)
     resized = next(node for node in model.graph.node if node.op_type == "Resize")
     rounded = next(node for node in model.graph.node if node.op_type == "Round" and node.input[0] == resized.output[0])
@@ -189,7 +189,7 @@ def _image_of(content):
 
 
 @pytest.mark.parametrize("shape", [(90, 70), (200, 333), (64, 64), (40, 500), (31, 33), (481, 640)])
-def test_graph_resizes_raw_images_of_other_sizes_as_pillow_does_borders_included(exported, shape):
+def test_graph_resizes_raw_images_like_pillow_including_borders(exported, shape):
     session, name = _image_of(with_preprocessing(exported, size=64))
     gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     got = session.run([name], {"pixels": np.repeat(gray[None, :, :, None], 3, axis=3)})[0][0, 0]
@@ -237,7 +237,7 @@ def test_the_same_student_in_the_same_form_is_recognized(shipped, weights, tmp_p
         ({"form": Form(preprocessing=False, int8_bound=0.5)}, "written with --int8-bound 1"),
     ],
 )
-def test_something_else_is_refused(shipped, weights, changes, message):
+def test_existing_folder_with_another_student_or_form_is_refused(shipped, weights, changes, message):
     with pytest.raises(KdsearchError, match=message):
         _find(shipped, weights, **changes)
 

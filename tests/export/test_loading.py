@@ -1,4 +1,4 @@
-"""A folder as a function, and hostile folders."""
+"""Loading a folder as a function, and refusing hostile folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def picture(tmp_path):
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "int8", "torch"])
-def test_mask_has_the_images_size_however_the_image_comes(shipped, picture, tmp_path, runtime):
+def test_mask_has_the_image_s_size_for_every_kind_of_input(shipped, picture, tmp_path, runtime):
     loaded = kdsearch.load_student(shipped, runtime=runtime)
     masks = [
         loaded(image)
@@ -90,13 +90,13 @@ def test_edited_description_is_refused(folder, before, after):
         kdsearch.load_student(folder, runtime="torch")
 
 
-def test_values_that_are_not_finite_are_no_mask(folder, picture):
+def test_non_finite_predictions_are_refused(folder, picture):
     _replace(folder, "model.onnx", _identity(1, 1, 32, 32, operator="Log"))
     with pytest.raises(ModelError, match=r"model\.onnx: predicted values that are not finite"):
         kdsearch.load_student(folder)(picture)
 
 
-def test_list_of_images_that_was_emptied_is_refused(folder):
+def test_emptied_list_of_seen_images_is_refused(folder):
     description = kdsearch.load_student(folder).description
     assert len(read_seen(folder, description).learnt.digests) == 31
     (folder / "seen.txt").write_text("")
@@ -104,13 +104,13 @@ def test_list_of_images_that_was_emptied_is_refused(folder):
         read_seen(folder, description)
 
 
-def test_description_that_is_no_text_is_not_timed(folder):
+def test_folder_with_a_binary_description_is_not_timed(folder):
     (folder / "student.yaml").write_bytes(b"\xff\xfe" * 100)
     with pytest.raises(ModelError, match="not the file that student.yaml describes"):
         time_folder(folder)
 
 
-def test_other_file_is_not_timed(folder):
+def test_replaced_model_is_not_timed(folder):
     shutil.copy(folder / "model.onnx", folder / "model.int8.onnx")
     with pytest.raises(ModelError, match=r"model\.int8\.onnx: not the file that student.yaml describes"):
         time_folder(folder)
@@ -188,7 +188,7 @@ def test_weights_of_other_shapes_are_refused(folder, tmp_path):
         kdsearch.load_student(folder, runtime="torch")
 
 
-def test_weights_that_claim_no_shape_of_the_students_are_refused(folder, tmp_path):
+def test_weights_with_other_tensors_are_refused(folder, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
     _replace(folder, "model.safetensors", (tmp_path / "other").read_bytes())
     with pytest.raises(ModelError, match="has shape"):
@@ -196,7 +196,7 @@ def test_weights_that_claim_no_shape_of_the_students_are_refused(folder, tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 50, b"\x80\x04cos\nsystem\n(S'true'\ntR."])
-def test_file_that_is_no_model_is_refused(folder, content):
+def test_file_that_is_not_a_model_is_refused(folder, content):
     _replace(folder, "model.onnx", content)
     with pytest.raises(ModelError, match=r"model\.onnx: not a model that ONNX Runtime can open"):
         kdsearch.load_student(folder)
@@ -258,7 +258,7 @@ def _change(folder, change):
 
 
 def _replace(folder, name, content):
-    """Puts other content in a file's place, its digest in the description and seals that, as an attacker would."""
+    """Replaces a file, updates its digest in the description and seals it again, as an attacker would."""
     (folder / name).write_bytes(content)
     digests = yaml.safe_load((folder / "student.yaml").read_text(encoding="utf-8"))["files"]
     _change(folder, {"files": digests | {name: hashlib.sha256(content).hexdigest()}})
@@ -272,7 +272,7 @@ def _identity(*shape, operator="Identity"):
 
 
 def _external(place):
-    """A model one of whose tensors lies in another file."""
+    """A model with one tensor in another file."""
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1, 1, 32, 32])
     tensor.data_location = onnx.TensorProto.EXTERNAL
     entry = tensor.external_data.add()

@@ -1,4 +1,4 @@
-"""A student on an encoder of timm ships as any other does."""
+"""A student with a timm encoder is exported like any other."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def test_onnx_and_torch_give_the_same_mask(shipped):
     assert (first != second).mean() < 0.01
 
 
-def test_shipped_weights_load_where_the_package_of_pretrained_ones_is_not(shipped, monkeypatch):
+def test_shipped_weights_load_without_the_pretrained_weights_package(shipped, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     assert load_student(shipped, runtime="torch")(Image.new("L", (64, 64))).shape == (64, 64)

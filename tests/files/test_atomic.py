@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, whatever happens to its writer."""
+"""A file is written completely or not at all, whatever happens to its writer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from filelock import FileLock
 from kdsearch.files.atomic import PARTIAL, atomic_folder, atomic_write, remove, remove_leftovers
 
 
-def test_disk_that_fills_up_leaves_the_last_content_and_nothing_half(tmp_path):
+def test_full_disk_keeps_the_previous_content_and_leaves_no_partial_file(tmp_path):
     place = tmp_path / "c"
     atomic_write(str(place), b"before")
     program = (
@@ -31,7 +31,7 @@ def test_disk_that_fills_up_leaves_the_last_content_and_nothing_half(tmp_path):
     assert list(tmp_path.iterdir()) == [place]
 
 
-def test_kill_in_the_middle_of_a_write_leaves_the_last_content_and_removal_takes_the_rest(tmp_path):
+def test_killed_write_leaves_whole_content_and_removal_deletes_partial_files(tmp_path):
     place = tmp_path / "c"
     atomic_write(str(place), b"before")
     program = (
@@ -58,13 +58,13 @@ def _write(folder, name, *, replace=False, broken_off=False):
             raise KeyError("broken off")
 
 
-def test_folder_that_is_broken_off_leaves_nothing(tmp_path):
+def test_interrupted_folder_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyError, match="broken off"):
         _write(tmp_path / "a", "half", broken_off=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_exists_is_replaced_only_where_that_is_wanted(tmp_path):
+def test_existing_folder_is_replaced_only_on_request(tmp_path):
     _write(tmp_path / "a", "before", replace=True)
     _write(tmp_path / "a", "after", replace=True)
     with pytest.raises(OSError, match="not empty"):
@@ -79,7 +79,7 @@ def _age(path, days):
     return path
 
 
-def test_leftovers_of_killed_processes_go_after_a_day_and_what_is_in_use_stays(tmp_path):
+def test_leftovers_are_removed_after_a_day_unless_in_use(tmp_path):
     for name in ("old", "new", "grows"):
         (tmp_path / f".partial-{name}").mkdir()
         (tmp_path / f".partial-{name}" / "images.npy").write_bytes(b"x")
@@ -102,10 +102,10 @@ def test_leftovers_of_killed_processes_go_after_a_day_and_what_is_in_use_stays(t
 
 def test_missing_folder_has_no_leftovers(tmp_path):
     remove_leftovers(tmp_path / "absent", now=time.time())
-    assert list(tmp_path.iterdir()) == [], "it is not made either"
+    assert list(tmp_path.iterdir()) == [], "the missing folder must not be created"
 
 
-def test_folder_has_the_rights_of_any_new_folder_and_the_process_keeps_its_umask(tmp_path, monkeypatch):
+def test_folder_gets_default_permissions_without_changing_the_umask(tmp_path, monkeypatch):
     def refuse(_):
         raise AssertionError("another thread would write files with these rights")
 
@@ -119,7 +119,7 @@ def test_folder_has_the_rights_of_any_new_folder_and_the_process_keeps_its_umask
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o750
 
 
-def test_folder_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+def test_folder_is_synced_to_disk_before_it_is_renamed(tmp_path, monkeypatch):
     done = []
     sync, replace = os.fsync, Path.replace
 

@@ -1,4 +1,4 @@
-"""Where a database URL's file is, and what is wrong with an address."""
+"""Finding a database URL's file, and explaining malformed addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of files are remembered while the files stay as they are."""
+"""Digests of files are reused while the files are unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from kdsearch.files.digests import FileDigests
 
 
-def test_files_are_read_again_only_where_they_changed(tmp_path):
+def test_only_changed_files_are_read_again(tmp_path):
     digests = FileDigests(tmp_path / "digests.json")
     path, other = tmp_path / "0.png", tmp_path / "1.png"
     path.write_bytes(b"0")
@@ -26,7 +26,7 @@ def test_files_are_read_again_only_where_they_changed(tmp_path):
     assert digests.of(tmp_path / "absent.png") == "unreadable"
 
 
-def test_digests_without_a_schema_are_used_and_those_of_a_newer_one_are_recomputed(tmp_path):
+def test_digests_without_a_schema_are_used_and_newer_ones_recomputed(tmp_path):
     store, path = tmp_path / "digests.json", tmp_path / "0.png"
     path.write_bytes(b"0")
     digests = FileDigests(store)

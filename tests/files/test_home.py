@@ -1,4 +1,4 @@
-"""Where a study's files lie."""
+"""The folders of a study's files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from kdsearch.models.encoders import load_encoder_weights
 NOBODY = "~nosuchuser/x"
 
 
-def test_home_of_a_user_is_filled_in():
+def test_tilde_is_expanded_to_the_home_folder():
     assert expanded("~/x", field="f") == Path.home() / "x"
     assert expanded("x", field="f") == Path("x")
 
 
-def test_home_of_nobody_is_refused_wherever_a_path_may_be_written(study_file):
+def test_home_of_an_unknown_user_is_refused_in_every_path_setting(study_file):
     def refused(field):
         return pytest.raises(KdsearchError, match=f"{field}: {NOBODY}: this user does not exist; write the")
 

@@ -1,4 +1,4 @@
-"""What is stored carries a schema number and is brought up to date step by step."""
+"""Stored content carries a schema number and is upgraded step by step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ THING = Schema(
 
 
 @pytest.mark.parametrize("written", [{}, {"schema": 1, "first": 1}, {"schema": 2, "first": 1, "second": 2}])
-def test_content_of_any_schema_is_brought_up_to_date(written):
+def test_content_of_any_schema_is_upgraded(written):
     assert THING.upgraded(written) == {"first": 1, "second": 2}
 
 

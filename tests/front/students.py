@@ -1,4 +1,4 @@
-"""Makes students with given scores for tests of what comes after training."""
+"""Makes students with given scores for tests of the steps after training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front against Optuna's own, and by hand."""
+"""The front, compared with Optuna's and calculated by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POINTS = st.lists(st.tuples(*[st.integers(min_value=0, max_value=4)] * 3), min_s
 
 @given(POINTS)
 @settings(max_examples=60, deadline=None)
-def test_front_is_optuna_s_with_ties(points):
+def test_front_equals_optuna_s_including_ties(points):
     study = optuna.create_study(directions=["minimize"] * 3)
     for point in points:
         study.add_trial(optuna.trial.create_trial(values=[float(value) for value in point]))
@@ -46,7 +46,7 @@ def test_front_by_hand(points, kept):
     assert non_dominated(np.array(points, dtype=float)).tolist() == kept
 
 
-def test_dice_goes_up_and_sizes_go_down():
+def test_front_maximizes_dice_and_minimizes_sizes():
     students = [student(0, 0.5, 100), student(1, 0.6, 100), student(2, 0.6, 200), student(3, 0.7, 300, macs=2000)]
     assert [member.number for member in front_of(students, ("dice", "params", "macs"))] == [1, 3]
     assert [member.number for member in front_of(students, ("dice",))] == [3]
@@ -54,7 +54,7 @@ def test_dice_goes_up_and_sizes_go_down():
     assert front_of([], ("dice",)) == ()
 
 
-def test_students_that_mark_empty_images_are_no_members():
+def test_students_below_the_minimum_specificity_are_not_on_the_front():
     def marking(number, dice, share):
         made = student(number, dice, 100 + number)
         overlap = dataclasses.replace(made.scores.overlap, specificity=share, empty_images=10)
@@ -69,19 +69,19 @@ def test_students_that_mark_empty_images_are_no_members():
     assert [member.number for member in front_of(measured, ("specificity",))] == [0]
     within = [one.number for one in measured if Budget(min_specificity=0.8).excess(Candidate(student=one)) <= 0]
     assert within == [0, 2]
-    assert Budget(min_specificity=0.8).excess(Candidate(student=students[3])) > 0, "nobody knows"
+    assert Budget(min_specificity=0.8).excess(Candidate(student=students[3])) > 0, "its specificity is unknown"
     assert str(Budget(min_specificity=0.8)) == "specificity ≥ 0.8"
 
 
 POINTS = st.lists(st.tuples(st.floats(10, 1e7), st.floats(0, 1)), max_size=12)
 
 
-def test_one_and_two_students():
+def test_hypervolume_of_one_and_two_students_by_hand():
     assert hypervolume([(1_000, 0.5)], most_params=1e6) == pytest.approx(0.5 * 3)
     assert hypervolume([(1_000, 0.5), (10_000, 0.8)], most_params=1e6) == pytest.approx(0.5 * 3 + 0.3 * 2)
 
 
-def test_dominated_and_too_large_students_add_nothing():
+def test_dominated_and_too_large_students_add_no_hypervolume():
     front = [(1_000, 0.5), (10_000, 0.8)]
     assert hypervolume([*front, (20_000, 0.7), (2e6, 0.99)], most_params=1e6) == hypervolume(front, most_params=1e6)
     assert hypervolume([], most_params=1e6) == 0

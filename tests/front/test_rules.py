@@ -1,4 +1,4 @@
-"""Choosing within a budget, by a rule."""
+"""Choosing a student within a budget by a rule."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_best_student_within_the_budget(budget, number):
     assert _pick(Rule(), Budget(**budget)) == number
 
 
-def test_smaller_of_equals_is_taken():
+def test_smaller_of_equally_good_students_is_picked():
     assert [entry.student.number for entry in Rule().rank(list(reversed(STUDENTS)))] == [2, 3, 1, 0]
 
 
 @pytest.mark.parametrize(("tolerance", "number"), [(0.0, 2), (0.049, 2), (0.0501, 1), (0.3, 0)])
-def test_smallest_within_gives_up_no_more_dice_than_allowed(tolerance, number):
+def test_smallest_within_loses_at_most_the_tolerance_in_dice(tolerance, number):
     assert _pick(Rule(name="smallest-within", tolerance=tolerance), Budget()) == number
 
 
@@ -90,7 +90,7 @@ def test_choice_is_explained_in_a_sentence(rule, words):
 @pytest.mark.parametrize(
     ("budget", "number"), [({"params": 999}, 0), ({"min_dice": 0.81}, 2), ({"params": 45_000, "min_dice": 0.74}, 1)]
 )
-def test_nearest_student_misses_by_least(budget, number):
+def test_nearest_student_misses_the_budget_by_the_least(budget, number):
     assert nearest_to(STUDENTS, Budget(**budget)).student.number == number
 
 

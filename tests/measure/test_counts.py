@@ -19,7 +19,7 @@ def test_one_convolution_by_hand():
     assert count(model, size=64) == Cost(params=9 * 64 + 64, macs=64 * 9 * 64 * 64)
 
 
-def test_figure_of_the_design_page():
+def test_macs_match_the_design_page():
     model = nn.Sequential(nn.Conv2d(1, 16, 1), nn.Conv2d(16, 16, 3, padding=1))
     assert count(model, size=32).macs == 16 * 32 * 32 + 2_359_296
 
@@ -76,7 +76,7 @@ def test_other_tools_agree_except_for_known_differences(conv, caplog):
     assert "multiply-adds" in counts["ptflops"].unit
 
 
-def test_disagreement_is_warned_of(caplog):
+def test_disagreeing_tools_cause_warnings(caplog):
     model = build_student(UNetSpec(width=8, depth=2, convs_per_stage=1, conv="standard"))
     with caplog.at_level(logging.WARNING):
         count_by_tools(model, size=32, cost=Cost(params=1, macs=1))

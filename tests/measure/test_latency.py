@@ -10,7 +10,7 @@ from kdsearch.measure.latency import LONGEST_S, WARM_UP, processor_name, time_ca
 
 
 class Clock:
-    """Tells the time that calls were said to take."""
+    """A clock that each call advances by the given number of seconds."""
 
     def __init__(self, seconds):
         self.now, self.seconds, self.calls = 0.0, iter(seconds), 0
@@ -23,7 +23,7 @@ class Clock:
         self.now += next(self.seconds)
 
 
-def test_warming_up_is_not_counted():
+def test_warm_up_runs_are_not_counted():
     clock = Clock(itertools.chain([0.01] * WARM_UP, itertools.repeat(0.002)))
     found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
     assert found.median_ms == found.p95_ms == pytest.approx(2.0)
@@ -31,7 +31,7 @@ def test_warming_up_is_not_counted():
     assert found.steady
 
 
-def test_runs_go_on_until_the_median_settles():
+def test_timing_ends_once_the_median_has_settled():
     falling = itertools.chain([0.0] * WARM_UP, [0.010] * 100, itertools.repeat(0.002))
     clock = Clock(falling)
     found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
@@ -46,7 +46,7 @@ def test_unstable_timing_is_reported():
     assert clock.now > LONGEST_S
 
 
-def test_slow_network_is_judged_by_few_runs():
+def test_slow_network_is_timed_with_few_runs():
     clock = Clock(itertools.repeat(0.5))
     found = time_calls(clock.work, runtime="test", threads=1, clock=clock)
     assert (found.runs, found.steady, found.median_ms) == (10, True, pytest.approx(500))

@@ -27,7 +27,7 @@ def test_unpacked_mask_equals_the_packed_one():
     assert np.array_equal(_mask(LESION).lesion, LESION)
 
 
-def test_logits_are_resized_before_they_are_cut():
+def test_logits_are_resized_before_thresholding():
     small = np.full((10, 10), -1.0, dtype=np.float32)
     small[:, 5:] = 1.0
     right = np.zeros((30, 50), dtype=bool)

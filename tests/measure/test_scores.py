@@ -52,7 +52,7 @@ def _scores(sources: list[str]):
     )
 
 
-def test_scores_are_given_per_source_where_there_are_several():
+def test_scores_are_given_per_source_if_there_are_several():
     scores = _scores(["a", "b", "a", "b"])
     metrics = scores.metrics()
     assert (metrics["dice"], metrics["a/dice"], metrics["b/dice"]) == (0.5, 1.0, 0.0)
@@ -60,21 +60,21 @@ def test_scores_are_given_per_source_where_there_are_several():
     assert "a/dice" not in _scores(["a"] * 4).metrics()
 
 
-def test_source_of_negative_images_records_no_dice():
+def test_source_with_only_negative_images_records_no_dice():
     scores = _scores(["a", "a", "b", "b"])
     assert math.isnan(scores.by_source[1].overlap.dice)
     assert "b/dice" not in scores.metrics()
     assert scores.metrics()["b/specificity"] == 0.5
 
 
-def test_scores_survive_json_nan_included():
+def test_scores_survive_json_including_nan():
     scores = _scores(["a", "a", "b", "b"])
     again = read_scores(dump_scores(scores))
     assert again.metrics() == scores.metrics()
     assert again.overlap == scores.overlap
 
 
-def test_every_image_s_figures_are_kept_in_single_precision():
+def test_per_image_scores_are_stored_in_single_precision():
     scores = _scores(["a"] * 4)
     again = read_scores(dump_scores(scores)).per_image
     for kept in (scores.per_image, again):
@@ -85,13 +85,13 @@ def test_every_image_s_figures_are_kept_in_single_precision():
     assert len(dump_scores(scores)) < len(dump_scores(dataclasses.replace(scores, per_image=None))) + 120
 
 
-def test_scores_from_before_schema_1_lack_images_alone():
+def test_scores_from_before_schema_1_lack_only_per_image_values():
     old = json.loads(dump_scores(_scores(["a"] * 4)))
     del old["schema"], old["per_image"]
     assert read_scores(json.dumps(old)) == dataclasses.replace(_scores(["a"] * 4), per_image=None)
 
 
-def test_headline_says_the_three_that_matter():
+def test_headline_shows_dice_params_and_macs():
     assert _scores(["a"] * 4).headline() == "Dice 50.0 %, 10 params, 20 MACs"
 
 
@@ -122,7 +122,7 @@ def test_negative_image_has_no_dice():
 
 
 @given(st.integers(min_value=0, max_value=2**32 - 1), st.integers(min_value=2, max_value=4))
-def test_agrees_with_scikit_learn(seed, classes):
+def test_dice_and_iou_agree_with_scikit_learn(seed, classes):
     rng = np.random.default_rng(seed)
     predicted, target = rng.integers(0, classes, (2, 1, 8, 8))
     target[0, 0, 0] = 1
@@ -139,7 +139,7 @@ def test_agrees_with_scikit_learn(seed, classes):
     assert iou_per_image(a, b).item() == pytest.approx(jaccard_score(**flat))
 
 
-def test_one_channel_is_a_threshold_and_several_are_the_largest():
+def test_one_channel_uses_a_threshold_and_several_use_argmax():
     assert predict_classes(torch.tensor([[[[-1.0, 0.0, 1.0]]]])).tolist() == [[[0, 0, 1]]]
     assert predict_classes(torch.tensor([0.0, 2.0, 1.0]).reshape(1, 3, 1, 1)).tolist() == [[[1]]]
 
@@ -149,7 +149,7 @@ def test_shapes_must_agree():
         dice_per_image(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
 
 
-def test_invented_class_costs_dice():
+def test_predicting_an_absent_class_lowers_dice():
     target = torch.zeros(2, 4, 4, dtype=torch.long)
     target[0, 0] = 1
     predicted = target.clone()

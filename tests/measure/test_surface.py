@@ -1,4 +1,4 @@
-"""Outlines: against DeepMind's surface-distance, then by hand."""
+"""Outline scores, compared with DeepMind's surface-distance, then calculated by hand."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ STRIPES = _disc(30, 40, 30) & (np.mgrid[:60, :80][0] % 7 == 0)
         pytest.param(STRIPES, _disc(30, 40, 20), 0.20403655628648015, 0.326220776287202, 13.0, id="stripes"),
     ],
 )  # fmt: skip
-def test_outlines_agree_as_surface_distance_says(predicted, target, nsd_1, nsd_2_5, hd95):
-    """Values of surface-distance 0.1, in which ``np.Inf`` was made ``np.inf``; on 300 random pairs both were equal."""
+def test_outline_scores_agree_with_surface_distance(predicted, target, nsd_1, nsd_2_5, hd95):
+    """Values of surface-distance 0.1, with ``np.Inf`` changed to ``np.inf``; both agreed on 300 random pairs."""
     for tolerance, nsd in ((1.0, nsd_1), (2.5, nsd_2_5)):
         found = compare_outlines(predicted, target, tolerance=tolerance)
         assert found.nsd == pytest.approx(nsd, abs=1e-12)
         assert found.hd95 == pytest.approx(hd95, abs=1e-12)
 
 
-def test_missed_lesion_is_as_far_away_as_can_be():
+def test_missed_lesion_gets_the_largest_possible_distance():
     found = compare_outlines(np.zeros((30, 40), dtype=bool), _disc(15, 20, 5)[:30, :40], tolerance=2.0)
     assert found.nsd == 0
     assert found.hd95 == math.hypot(30, 40) == 50

@@ -1,4 +1,4 @@
-"""What every family of students must do; a new one is a spec, a network, a line in the tables and corners here."""
+"""The contract for student families; a new one needs a spec, a network, a line in the tables and corners here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_setting_but_the_family_can_be_searched_and_is_explained(name):
 
 @each_spec
 @pytest.mark.parametrize("size", [32, 48])
-def test_cost_is_what_torch_counts(spec, size):
+def test_cost_equals_that_of_the_built_network(spec, size):
     size = -(-size // spec.stride) * spec.stride
     assert cost_of(spec, size=size) == count(build_student(spec, device="meta"), size=size)
 
@@ -65,7 +65,7 @@ def test_logits_have_the_image_s_size_and_features_the_spec_s_channels(spec):
 
 
 @each_spec
-def test_every_weight_learns(spec):
+def test_every_weight_gets_a_gradient(spec):
     network = build_student(spec).train()
     generator = torch.Generator().manual_seed(0)
     size = max(32, 4 * spec.stride)
@@ -74,7 +74,7 @@ def test_every_weight_learns(spec):
 
 
 @each_spec
-def test_weights_follow_the_seed_alone(spec):
+def test_weights_depend_on_the_seed(spec):
     first, again, other = (build_student(spec, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -85,7 +85,7 @@ def test_spec_survives_json(spec):
     assert type(spec).model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_summaries_and_descriptions_tell_specs_apart():
+def test_summaries_and_descriptions_are_unique_per_spec():
     assert len({spec.summary() for spec in STUDENTS}) == len({spec.describe() for spec in STUDENTS}) == len(STUDENTS)
 
 

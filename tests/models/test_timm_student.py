@@ -23,8 +23,8 @@ def _spec(**changes) -> TimmSpec:
     return TimmSpec(**{"family": "timm", "depth": 3, "width": 8} | changes)
 
 
-def test_blocks_behind_the_cut_are_not_built():
-    """EfficientNet-Lite0 to stride 8 by hand: stem, three stages; the published whole has 4.7 million parameters."""
+def test_blocks_beyond_the_cut_are_not_built():
+    """EfficientNet-Lite0, cut at stride 8, has a stem and three stages; the whole has 4.7 million parameters."""
     names = [name for name, _ in build_student(_spec(), device="meta").encoder.named_parameters()]
     assert {re.match(r"blocks\.(\d)", name).group(1) for name in names if name.startswith("blocks")} == {"0", "1", "2"}
     costs = [cost_of(_spec(depth=depth), size=64) for depth in (1, 2, 3, 4, 5)]
@@ -40,7 +40,7 @@ def test_student_and_teacher_encoders_start_from_the_same_weights():
     assert all(torch.allclose(maps, by_side[maps.shape[-1]], atol=1e-5) for maps in mine)
 
 
-def test_pretrained_weights_follow_no_seed_and_the_decoder_does():
+def test_seed_affects_the_decoder_and_not_the_pretrained_encoder():
     one, other = (build_student(_spec(), seed=seed).state_dict() for seed in (0, 1))
     moved = {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
     assert moved == {"decoder", "head"}
@@ -70,7 +70,7 @@ def test_encoder_receives_gray_values_in_the_range_it_was_trained_on():
         ({"encoder": "vit_tiny_patch16_224"}, "student.encoder: vit_tiny_patch16_224 "),
     ],
 )  # fmt: skip
-def test_encoder_that_cannot_be_a_student_is_refused_with_what_works(changes, message):
+def test_encoder_unusable_as_a_student_is_refused_with_the_reason(changes, message):
     with pytest.raises(EncoderError, match=message):
         cost_of(_spec(weights="none", **changes), size=64)
 

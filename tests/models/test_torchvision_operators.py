@@ -1,4 +1,4 @@
-"""The cure for a torchvision that was built for another torch; each case in a fresh interpreter."""
+"""The workaround for a torchvision that was built for another torch; each case runs in a fresh interpreter."""
 
 from __future__ import annotations
 

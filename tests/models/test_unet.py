@@ -18,7 +18,7 @@ def _spec(**changes):
 @pytest.mark.parametrize("depth", [1, 3, 5])
 @pytest.mark.parametrize("classes", [1, 4])
 @pytest.mark.parametrize("size", [(32, 64), (96, 32)])
-def test_logits_have_the_image_s_size_and_hidden_the_stride_s(conv, depth, classes, size):
+def test_logits_have_the_image_s_size_and_feature_maps_the_stride_s(conv, depth, classes, size):
     model = build_student(_spec(depth=depth, conv=conv), classes=classes).eval()
     outputs = model.outputs(torch.zeros(2, 1, *size))
     logits, hidden = outputs.logits, outputs.features[-1]
@@ -37,7 +37,7 @@ def _params(**changes) -> int:
     return sum(p.numel() for p in build_student(_spec(**changes), device="meta").parameters())
 
 
-def test_family_reaches_from_two_thousand_to_eight_million():
+def test_family_spans_two_thousand_to_eight_million_parameters():
     assert _params(width=4, depth=2, convs_per_stage=2, conv="separable") < 2_000
     assert 7_500_000 < _params(width=32, depth=4, convs_per_stage=2) < 8_500_000
 
@@ -47,14 +47,14 @@ def test_parameters_are_counted_by_hand():
     assert _params(width=2, depth=1) == 9 * (2 + 8 + 12) + 2 * (2 + 4 + 2) + 3
 
 
-def test_every_dimension_makes_it_larger():
+def test_each_setting_changes_the_parameter_count_as_expected():
     assert _params(width=5) > _params()
     assert _params(depth=3) > _params()
     assert _params(convs_per_stage=2) > _params()
     assert _params(conv="separable") < _params()
 
 
-def test_weights_follow_the_seed_and_leave_torch_s_own_alone():
+def test_weights_depend_on_the_seed_and_torch_s_state_is_unchanged():
     before = torch.random.get_rng_state()
     a, b, other = (build_student(_spec(), seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(before, torch.random.get_rng_state())

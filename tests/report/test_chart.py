@@ -46,4 +46,4 @@ def test_image_of_few_students_is_drawn(tmp_path):
     for students in ([], STUDENTS[:1]):
         write_front_image(tmp_path / "front.png", StudyConfig(name="a"), students=students, teacher=None)
         blue.append(_count(tmp_path / "front.png", (0x00, 0x72, 0xB2)))
-    assert blue[0] < blue[1], "the legend, then a star too"
+    assert blue[0] < blue[1], "first only the legend, then also a star"

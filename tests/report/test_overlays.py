@@ -29,7 +29,7 @@ def test_few_images_are_shown_once_each_and_negative_images_never():
     assert choose_cases(np.array([np.nan])) == ()
 
 
-def test_outlines_follow_the_masks_and_keep_the_inside():
+def test_outlines_follow_the_masks_and_leave_the_inside_unchanged():
     truth, prediction = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     truth[10:30, 10:30] = True
     prediction[40:60, 40:60] = True

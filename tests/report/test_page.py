@@ -135,11 +135,11 @@ def test_curves_show_the_front_and_where_trials_were_stopped():
 
 
 @pytest.mark.parametrize(("by", "names"), [("path", ["none (1)", "logits (1)"]), ("size", ["up to 10k (2)"])])
-def test_groups_are_counted(by, names):
+def test_group_names_include_their_counts(by, names):
     assert [trace.name for trace in groups_figure(STUDENTS, by=by).data] == names
 
 
-def test_tables_for_a_paper():
+def test_paper_tables_are_valid_markdown_and_latex():
     row = (
         "| 0 | 50.0 | 20.0 | 1k | 1k | 4 stages from 16 channels, ×2, 2 standard convolutions per stage | logits (KL) |"
     )

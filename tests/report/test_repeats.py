@@ -55,7 +55,7 @@ def test_variants_ignore_seeds():
 
 
 def test_p_is_from_the_corrected_t_test_if_that_is_larger():
-    """Nadeau and Bengio: the variance of R repeat means is times 1/R + n_test/n_train."""
+    """Nadeau and Bengio: the variance of R repeat means is multiplied by 1/R + n_test/n_train."""
     shifts = zip(REPEATS, (0.1, -0.2, 0.2), strict=True)
     uneven = [dataclasses.replace(one, dice=one.dice | {1: one.dice[1] + over}) for one, over in shifts]
     teacher, plain, distilled = variants_of(uneven)
@@ -84,7 +84,7 @@ def test_single_repeat_has_no_p():
 
 
 def _study_of_equal_recipes(seed, repeats=5):
-    """Two recipes that differ by training noise only: of the mean, and of each image, as measured of small students."""
+    """Two recipes that differ only by training noise, in the mean and per image, as measured for small students."""
     rng = np.random.default_rng(seed)
     found = []
     for place in range(repeats):
@@ -97,7 +97,7 @@ def _study_of_equal_recipes(seed, repeats=5):
 
 @pytest.mark.parametrize("studies", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_equal_recipes_seldom_get_a_verdict(studies):
-    """Pooling the images of all repeats gave one in 9 to 26 % of studies."""
+    """Pooling the images of all repeats gave a verdict in 9 to 26 % of studies."""
     texts = [verdict(variants_of(_study_of_equal_recipes(seed))) for seed in range(studies)]
     assert sum("inconclusive: 1" not in text for text in texts) <= max(1, 0.05 * studies)
 
@@ -115,7 +115,7 @@ def test_averaged_students_carry_the_mean_of_their_repeats():
     assert (plain.number, distilled.number) == (0, 1)
     for number, made in ((0, plain), (1, distilled)):
         means = [repeat.dice[number].mean() for repeat in REPEATS[:2]]
-        assert made.scores.dice == pytest.approx(np.mean(means)), "of the images that the repeats were scored on"
+        assert made.scores.dice == pytest.approx(np.mean(means)), "the mean over the scored images"
         assert made.scores.latency_ms == 4.0
 
 
@@ -143,7 +143,7 @@ def test_verdict_names_significant_variants_and_counts_the_rest():
     assert "adjusted for 4 comparisons (Holm, 95%)" in text
     better, worse = (f"logits kld weak, weight {weight}" for weight in (0.1, 0.2))
     assert f"better: {better} (+10.0 points); worse: {worse} (-9.9 points); inconclusive: 2." in text
-    assert verdict(rows[:2]) == "", "nothing is compared"
+    assert verdict(rows[:2]) == "", "there is nothing to compare"
 
 
 def test_fewer_than_five_repeats_give_no_verdict():

@@ -1,4 +1,4 @@
-"""The interactive chart works offline; tables say the same in every form."""
+"""The interactive chart works offline; tables have the same content in every format."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_page_holds_students_teacher_references_and_recipes():
         assert text in page
 
 
-def test_page_of_a_study_without_students_is_a_page():
+def test_study_without_students_still_gets_a_page():
     assert "Plotly.newPlot" in front_page(StudyConfig(name="t"), students=[], front=[], teacher=None)
 
 
@@ -85,7 +85,7 @@ def test_front_table_of_one_line_per_student_fits_80_columns(path):
     assert sum("1234" in line or "channels" in line for line in lines) == 1
 
 
-def test_members_with_a_lower_dice_than_a_smaller_and_than_a_cheaper_one_are_listed_on_request_only():
+def test_uncompetitive_members_are_listed_only_on_request():
     members = [
         student(0, 0.60, 1_000, macs=9_000),
         student(1, 0.50, 2_000, macs=5_000),

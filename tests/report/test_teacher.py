@@ -38,7 +38,7 @@ def _scored(dice, *, teacher=False, number=0):
 
 
 def _study(*, better, students=10, images=97, noise=0.13, seed=0):
-    """A teacher that is truly better by so much than each of equal undistilled students."""
+    """A teacher that is truly better by this much than each of several equal undistilled students."""
     rng = np.random.default_rng(seed)
     image = rng.uniform(0.4, 0.8, images)
     teacher = _scored(image + better + rng.normal(0, noise, images), teacher=True)
@@ -46,7 +46,7 @@ def _study(*, better, students=10, images=97, noise=0.13, seed=0):
     return made, teacher
 
 
-def test_warning_is_definite_only_if_the_teacher_is_certainly_less_than_2_points_better():
+def test_definite_warning_needs_certainty_that_the_teacher_gains_under_2_points():
     students, teacher = _study(better=-0.05, noise=0.02)
     assert LITTLE_TO_LEARN in no_better_than_plain(students, teacher)
     students, teacher = _study(better=0.0, noise=0.2, seed=1)
@@ -61,7 +61,7 @@ def test_teacher_that_is_truly_better_seldom_gets_the_definite_warning():
     assert sum(LITTLE_TO_LEARN in text for text in texts) <= 2
 
 
-def test_warning_is_open_if_dice_per_image_was_not_stored():
+def test_warning_is_indefinite_if_dice_per_image_was_not_stored():
     text = no_better_than_plain([student(1, 0.81, 10, path="none")], scores(dice=0.8, params=1_000, macs=1))
     assert text.endswith("Whether it is better on new images is unknown.")
 

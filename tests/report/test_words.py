@@ -57,7 +57,7 @@ def test_distillation_in_words(terms, words):
     assert distillation_words(None) == "no teacher"
 
 
-def test_every_loss_has_a_word():
+def test_every_loss_has_a_display_name():
     assert set(LOSSES) == {loss for losses in LOSSES_OF_PATHS.values() for loss in losses}
 
 

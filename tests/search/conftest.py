@@ -26,7 +26,7 @@ def session(study_file, tmp_path):
 
 @pytest.fixture(scope="module")
 def home(tiny_home, empty_record, tmp_path_factory):
-    """Shared by the tests of a file, with images, a teacher and a record that holds nothing yet."""
+    """A home shared by a file's tests, with images, a teacher and an empty MLflow database."""
     home = shutil.copytree(tiny_home, tmp_path_factory.mktemp("driver") / "home")
     (home / "mlflow").mkdir()
     shutil.copyfile(empty_record, home / "mlflow" / "mlflow.db")
@@ -35,13 +35,13 @@ def home(tiny_home, empty_record, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tracking(home):
-    """The record of the shared home."""
+    """The MLflow database of the shared home."""
     return Tracking(uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
 def finished(home, tracking):
-    """A study that has finished there."""
+    """A finished study in the shared home."""
     (home / "finished.yaml").write_text(INLINE.replace("name: tiny", "name: finished"), encoding="utf-8")
     study = load_study(home / "finished.yaml")
     finish(run_study(study, home=home, tracking=tracking))

@@ -1,4 +1,4 @@
-"""A driver whose executor does as a test says."""
+"""A driver whose executor is controlled by a test."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TWELVE = TINY.replace("trials: 3", "trials: 12")
 
 
 class Idle(Exception):  # noqa: N818 - it says how the driver is
-    """The driver has given workers all that it can, and would wait for them now."""
+    """The driver has submitted all jobs that fit and would wait for workers now."""
 
 
 class FakeExecutor:
-    """Takes jobs and does nothing with them."""
+    """Accepts jobs and does nothing with them."""
 
     def __init__(self, workers):
         self.workers, self.jobs, self.stopped, self.dropped = workers, {}, [], []
@@ -46,7 +46,7 @@ class FakeExecutor:
         raise Idle
 
     def settle(self):
-        """The workers that were asked to stop have done so."""
+        """Makes the workers that were asked to stop do so."""
         for number in self.stopped:
             self.jobs.pop(number, None)
 
@@ -64,7 +64,7 @@ class FakeLease:
 
 
 class StopsAt:
-    """Stops the trials named, at the epochs named."""
+    """Stops the given trials at the given epochs."""
 
     def __init__(self, epochs):
         self.epochs, self.seen = epochs, []
@@ -78,7 +78,7 @@ class StopsAt:
 
 @dataclass
 class FakeDriver:
-    """A driver whose workers are fake, with its parts."""
+    """A driver with fake workers, and its parts."""
 
     campaign: Campaign
     trials: Trials
@@ -106,7 +106,7 @@ class FakeDriver:
 
 
 def make_session(study, home, *, pruner=None, workers=2, least_s=60.0) -> FakeDriver:
-    """A driver at that moment of a study."""
+    """A driver that continues the study from its current state."""
     store = open_store(study, home, create=True)
     jobs = _dispatcher(study, store, FakeExecutor(workers), least_s=least_s)
     campaign = Campaign(study=study, home=home, study_id=store.id, lease=FakeLease(), jobs=jobs)
@@ -147,7 +147,7 @@ def finish_trial(driver, number):
 
 
 def fill(driver):
-    """Lets the driver start what it can; returns the numbers of the trials that it started."""
+    """Lets the driver start as many trials as it can; returns their numbers."""
     begun = []
     with contextlib.suppress(Idle):
         begun.extend(

@@ -1,4 +1,4 @@
-"""Studies of a name each, so that tests can share a home and a record."""
+"""Studies with different names, so that tests can share a home and an MLflow database."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.tiny import INLINE
 
 
 def named(study_file: Callable[[str], Path], name: str, text: str = INLINE) -> StudyConfig:
-    """The study of that text, under the name."""
+    """The study of this text under the given name."""
     return load_study(study_file(text.replace("name: tiny", f"name: {name}")))
 
 
 def of_trial(event: DriverEvent) -> bool:
-    """Whether it tells of an epoch of a student."""
+    """Whether the event reports an epoch of a student."""
     return isinstance(event, EpochEnded) and not makes_teacher(event.job)

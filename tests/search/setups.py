@@ -24,14 +24,14 @@ ONE_THREAD = Resources(device="cpu", threads=1)
 
 
 class HeldLease:
-    """A lease that nobody takes away."""
+    """A lease that is never taken over."""
 
     def check(self) -> None:
         """Does nothing."""
 
 
 def make_campaign(executor: Executor, study: StudyConfig, home: Path, *, study_id: str = "0") -> Campaign:
-    """A campaign with that executor, and no jobs yet."""
+    """A campaign with this executor and no jobs yet."""
     jobs = Dispatcher(executor, study="tiny", watchdog=Watchdog(timeout=10), retries=2)
     return Campaign(study=study, home=home, study_id=study_id, lease=HeldLease(), jobs=jobs)
 
@@ -49,7 +49,7 @@ def inline_campaign(study: StudyConfig, home: Path, *, study_id: str = "0") -> I
 def train_teachers(
     campaign: Campaign, lacking: Sequence[LackingTeacher], *, threads: int | None = 1, every_s: float = 30.0
 ) -> Iterator[object]:
-    """Trains these teachers; yields what the campaign reports but that jobs start."""
+    """Trains these teachers; yields the campaign's events except job starts."""
     events = train_all(campaign, Teachers(campaign, lacking, threads=threads, checkpoint_every_s=every_s))
     with contextlib.closing(events):
         for event in events:
@@ -58,7 +58,7 @@ def train_teachers(
 
 
 def finish(steps):
-    """Goes to the end of a generator; returns what it yielded and what it returned."""
+    """Consumes a generator; returns the values that it yielded and its return value."""
     seen = []
     while True:
         try:
@@ -68,7 +68,7 @@ def finish(steps):
 
 
 def until(executor: Executor, kind: type[Event] | tuple[type[Event], ...], *, seconds: float = 300) -> list[Event]:
-    """What its workers sent until something of that kind came."""
+    """The workers' events up to one of this kind."""
     events: list[Event] = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -79,28 +79,28 @@ def until(executor: Executor, kind: type[Event] | tuple[type[Event], ...], *, se
 
 
 def until_room(executor: Executor, *, seconds: float = 120) -> list[Event]:
-    """What its workers sent until one of them was free."""
+    """The workers' events until one of them is free."""
     events: list[Event] = []
     deadline = time.monotonic() + seconds
     while not executor.room():
         events += executor.poll(0.2)
-        assert time.monotonic() < deadline, "the slot is lost"
+        assert time.monotonic() < deadline, "no worker became free"
     return events
 
 
 def trials_started(events: Iterable[object]) -> Iterator[int]:
-    """The numbers of the trials that began, in their order."""
+    """The numbers of the trials that started, in order."""
     for event in events:
         if isinstance(event, JobStarted) and not makes_teacher(event.job):
             yield trial_of_job(event.job)
 
 
 def make_materials(study: StudyConfig, home: Path) -> Materials:
-    """The study's images, split and teacher, made there."""
+    """The study's images, split and teacher, made in this home."""
     with inline_campaign(study, home) as campaign:
         return finish(add_teacher(campaign, read_images(study, home)))[1]
 
 
 def create_parent(study: StudyConfig, home: Path) -> Place:
-    """Where they then lie."""
+    """Makes the study's materials and returns their place."""
     return make_materials(study, home).place(home)

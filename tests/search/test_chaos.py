@@ -1,4 +1,4 @@
-"""Workers and drivers are killed at random; every trial is there once and the front is the undisturbed run's."""
+"""Workers and drivers are killed at random; every trial exists once and the front equals an undisturbed run's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ search:
     ],
     ids=["short", "fifty"],
 )
-def test_study_that_is_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path, kills, trials, epochs):
+def test_repeatedly_killed_study_equals_an_undisturbed_one(tmp_path, kills, trials, epochs):
     quiet, chaos = tmp_path / "quiet", tmp_path / "chaos"
     _prepare(quiet, trials, epochs, workers=1)
     assert _start(quiet).wait() == 0
@@ -87,7 +87,7 @@ def _start(place):
 
 
 def _harass(place, chance, kills):
-    """Kills the driver and its workers, equally often, at random moments until the study ends anyway."""
+    """Kills the driver and its workers equally often, at random moments, until the study ends."""
     victims = ["driver", "worker"] * (kills // 2)
     chance.shuffle(victims)
     driver = _start(place)
@@ -132,13 +132,13 @@ def _records(place):
 
 
 def _result(record):
-    """All of a trial but what is measured in seconds."""
+    """Everything about a trial except durations."""
     curve = [(report.epoch, report.dice, report.train_loss, report.validation_loss) for report in record.curve]
     return record.number, record.outcome, record.reason, record.recipe, record.scores and record.scores.overlap, curve
 
 
 def _recorded(place):
-    """Trials' runs in MLflow, each number once."""
+    """The number of the trials' MLflow runs, each of a different trial."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")

@@ -1,4 +1,4 @@
-"""The driver, inline: limits, restarts, failures, and what storage and MLflow hold at the end."""
+"""The driver, inline: limits, restarts, failures, and the final contents of the Optuna database and MLflow."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_recipes_over_a_limit_are_rejected_before_training(study_file, home, tra
 
 
 @pytest.mark.slow
-def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
+def test_limits_below_the_smallest_student_are_refused(study_file, home, tracking):
     text = INLINE.replace("executor: inline", "executor: inline, sampler: random, limits: {params: 10}")
     study = named(study_file, "nothing", text)
     with pytest.raises(StudyFileError, match=r"search.limits.params: the smallest student .* has .* params"):
@@ -113,8 +113,8 @@ def test_limits_that_leave_nothing_are_said(study_file, home, tracking):
 
 
 @pytest.mark.slow
-def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
-    """The smallest student is within them, and random draws never hit it."""
+def test_limits_that_random_recipes_never_meet_are_reported(study_file, home, tracking):
+    """Only the smallest student is within the limits, and random draws never find it."""
     least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convs_per_stage=1), size=32).params
     text = INLINE.replace("{int: [2, 6]}", "{int: [4, 256]}, growth: {float: [1, 2]}")
     text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
@@ -123,7 +123,7 @@ def test_limits_that_leave_next_to_nothing_are_said(study_file, home, tracking):
         finish(run_study(study, home=home, tracking=tracking))
 
 
-def test_training_that_only_fails_is_recorded_and_stops_thenamed(study_file, home, tracking):
+def test_training_that_always_fails_is_recorded_and_stops_the_study(study_file, home, tracking):
     text = INLINE.replace(
         "training: {epochs: 2}", "training: {epochs: 2, optimizer: sgd, schedule: constant, learning_rate: 1e30}"
     )
@@ -141,7 +141,7 @@ def test_training_that_only_fails_is_recorded_and_stops_thenamed(study_file, hom
     assert all("the loss became" in run.data.tags["kdsearch.reason"] for run in runs)
 
 
-def test_one_objective_and_a_grid(study_file, home, tracking):
+def test_grid_with_one_objective_tries_every_recipe_once(study_file, home, tracking):
     text = INLINE.replace("width: {int: [2, 6]}", "width: {choice: [2, 3]}").replace(
         "startup_trials: 2", "sampler: grid, objectives: [dice]"
     )
@@ -184,7 +184,7 @@ def test_pruned_study_stops_trials_and_keeps_their_curves(study_file, home, trac
     assert not weights_path(home, "pruned", job_of_trial(stopped[0].number)).exists()
 
 
-def test_second_driver_with_other_settings_does_not_touch_a_study_that_has_no_trials_yet(study_file, home, tracking):
+def test_second_driver_with_other_settings_does_not_touch_an_empty_study(study_file, home, tracking):
     study = named(study_file, "untouched")
     driver = run_study(study, home=home, tracking=tracking)
     assert isinstance(next(driver), LoadingData)
@@ -203,7 +203,7 @@ def test_unusable_checkpoint_url_is_named(study_file, home, tracking):
 
 
 @pytest.mark.slow
-def test_latency_as_an_objective_is_measured_recorded_and_told(study_file, home, tracking):
+def test_latency_objective_is_measured_recorded_and_used(study_file, home, tracking):
     study = named(study_file, "timed", INLINE.replace("trials: 3", "trials: 2, objectives: [dice, latency_ms]"))
     records = finish(run_study(study, home=home, tracking=tracking))[1]
     latencies = [record.scores.latency_ms for record in records]
@@ -215,8 +215,8 @@ def test_latency_as_an_objective_is_measured_recorded_and_told(study_file, home,
     assert min(latencies) in {member.scores.latency_ms for member in members}
 
 
-def test_two_studies_of_one_teacher_train_it_once(tiny, tiny_home, tmp_path):
-    """The second waits for the first and then finds it."""
+def test_two_studies_with_the_same_teacher_train_it_once(tiny, tiny_home, tmp_path):
+    """The second study waits for the first and then finds its teacher."""
     shutil.copytree(tiny_home / "data", tmp_path / "data")
     images = read_images(tiny, tmp_path)
     with inline_campaign(tiny, tmp_path) as campaign:
@@ -229,8 +229,8 @@ def test_two_studies_of_one_teacher_train_it_once(tiny, tiny_home, tmp_path):
     assert found.teacher.folder == made.teacher.folder
 
 
-def test_training_a_teacher_leaves_this_process_its_threads(tiny, tiny_home, tmp_path):
-    """With several threads in each of several test processes, everything after it would crawl."""
+def test_training_a_teacher_keeps_this_process_s_thread_count(tiny, tiny_home, tmp_path):
+    """With several threads in each of several test processes, all later tests would be slow."""
     shutil.copytree(tiny_home / "data", tmp_path / "data")
     before = torch.get_num_threads()
     make_materials(tiny, tmp_path)

@@ -1,4 +1,4 @@
-"""What a driver does where MLflow is away, cannot be used, or lacks what a study holds."""
+"""What a driver does if MLflow is unreachable, cannot be used or lacks some of a study's trials."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_overlays_that_cannot_be_written_cause_a_warning(finished, home, trackin
     assert list(overlays.iterdir())
 
 
-def test_sync_of_a_study_that_runs_or_never_ran_is_refused(study_file, home, tracking):
+def test_sync_of_a_running_or_never_run_study_is_refused(study_file, home, tracking):
     study = named(study_file, "unsynced")
     with pytest.raises(SearchError, match="has not been run yet"):
         sync_study(study, home=home, tracking=tracking)
@@ -105,7 +105,7 @@ def _trials_recorded(tracking, name):
 
 
 @pytest.mark.parametrize("broken", ["a file in its folder's place", "a record of a newer MLflow"])
-def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_file, home, tracking, tmp_path, broken):
+def test_unusable_mlflow_store_is_refused_before_training(study_file, home, tracking, tmp_path, broken):
     file = tmp_path / "mlflow" / "mlflow.db"
     if broken.startswith("a file"):
         file.parent.write_text("in the way")
@@ -122,8 +122,8 @@ def test_record_that_cannot_be_used_is_refused_before_anything_is_trained(study_
     assert not [event for event in seen if not isinstance(event, LoadingData)]
 
 
-def test_front_s_page_is_recorded_again_only_if_a_trial_ended(study_file, home, tracking):
-    """It is megabytes, which a remote store is sent each time."""
+def test_front_page_is_logged_again_only_after_a_trial_ends(study_file, home, tracking):
+    """The page has several megabytes, which are sent to a remote store each time."""
     text = INLINE.replace("trials: 3", "trials: 1").replace("training: {epochs: 2}", "training: {epochs: 6}")
     study = named(study_file, "few-pages", text)
     events = run_study(study, home=home, tracking=tracking, refresh_every_s=0.0)

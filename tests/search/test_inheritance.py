@@ -1,4 +1,4 @@
-"""Which students begin with which weights."""
+"""Which weights students start with."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _recipe(width, *, path="logits"):
     return _student(99, width, 0.0, path=path).recipe
 
 
-def test_best_of_the_wider_students_of_its_kind_is_the_donor():
+def test_best_wider_student_of_the_same_kind_is_the_donor():
     students = [
         _student(0, 5, 0.5),
         _student(1, 6, 0.7),
@@ -53,7 +53,7 @@ def test_best_of_the_wider_students_of_its_kind_is_the_donor():
         _student(5, 6, 0.9, path="none"),
     ]
     recipe = with_donor(_recipe(4), students, INHERIT)
-    assert recipe.start.donor == 1, "not the narrower, nor what is much wider, nor one without a teacher"
+    assert recipe.start.donor == 1, "not a narrower student, a much wider one or one without a teacher"
     assert (recipe.start.scratch_epochs, recipe.training.epochs) == (24, 16)
     assert recipe.from_scratch == _recipe(4)
     assert with_donor(_recipe(4, path="none"), students, INHERIT).start.donor == 5
@@ -87,7 +87,7 @@ def test_student_starts_from_scratch_without_a_donor_or_if_the_study_says_so():
     assert with_donor(_recipe(4), [_student(0, 6, 0.5)], SearchConfig()) == _recipe(4)
 
 
-def test_fraction_of_the_epochs_is_the_study_s():
+def test_inheriting_student_trains_for_the_configured_fraction_of_epochs():
     search = SearchConfig(start="inherit", inherit_epoch_fraction=0.5)
     assert with_donor(_recipe(4), [_student(0, 6, 0.5)], search).training.epochs == 12
 
@@ -138,7 +138,7 @@ def _finish_all(driver, order):
         finish_trial(driver, order(driver.jobs.executor.jobs))
 
 
-def test_only_students_of_earlier_batches_are_donors_where_deterministic(session, tmp_path):
+def test_deterministic_study_takes_donors_only_from_earlier_batches(session, tmp_path):
     text = INHERITING.replace("trials: 12", "trials: 24, deterministic: true, ask_batch: 4")
     found = []
     for place, (workers, order) in enumerate([(1, min), (3, max), (8, min)]):
@@ -151,7 +151,7 @@ def test_only_students_of_earlier_batches_are_donors_where_deterministic(session
     assert all(donor < number // 4 * 4 for number, donor in starts)
 
 
-def test_batch_that_fewer_trials_had_cut_short_has_the_donors_of_its_begin(session):
+def test_batch_completed_after_raising_trials_keeps_its_original_donors(session):
     text = INHERITING.replace("trials: 12", "trials: 48, deterministic: true, ask_batch: 12")
     for trials in (26, 48):
         driver = session(text=text.replace("trials: 48", f"trials: {trials}"), workers=8)
@@ -159,11 +159,11 @@ def test_batch_that_fewer_trials_had_cut_short_has_the_donors_of_its_begin(sessi
     starts = [(record.number, record.recipe.start) for record in driver.state.records if record.recipe.start]
     late = [(number, start.donor) for number, start in starts if 26 <= number < 36]
     assert late
-    assert all(donor < 24 for _, donor in late), "24 and 25 had ended before these were drawn"
+    assert all(donor < 24 for _, donor in late), "trials 24 and 25 had ended before these were drawn"
 
 
 def _until_one_inherits(driver):
-    """Goes on until a trial runs that begins with another's weights; returns its job."""
+    """Continues until a trial with inherited weights is running; returns its job."""
     while True:
         fill(driver)
         for job in driver.jobs.executor.jobs.values():
@@ -172,7 +172,7 @@ def _until_one_inherits(driver):
         finish_trial(driver, min(driver.jobs.executor.jobs))
 
 
-def test_job_brings_its_donor_along_also_after_a_kill(session):
+def test_job_includes_its_donor_even_after_a_kill(session):
     driver = session(text=INHERITING)
     job = _until_one_inherits(driver)
     donor = driver.state.records[job.student.start.donor]
@@ -184,7 +184,7 @@ def test_job_brings_its_donor_along_also_after_a_kill(session):
     assert job in again.jobs.executor.jobs.values()
 
 
-def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_back(session, tmp_path):
+def test_study_stops_without_a_donor_s_weights_and_resumes_once_restored(session, tmp_path):
     job = _until_one_inherits(session(text=INHERITING))
     weights = weights_path(tmp_path, "tiny", job_of_trial(job.student.start.donor))
     away = weights.rename(weights.with_suffix(".away"))
@@ -199,7 +199,7 @@ def test_study_stops_where_a_donor_s_weights_are_gone_and_resumes_when_they_are_
 
 
 @pytest.mark.slow
-def test_study_whose_students_inherit_is_the_same_when_it_is_broken_off(study_file, tiny_home, record, tmp_path):
+def test_interrupted_study_with_inheritance_equals_an_uninterrupted_one(study_file, tiny_home, record, tmp_path):
     text = INHERITING.replace("workers: 1", "executor: inline").replace(
         "trials: 12", "trials: 8, deterministic: true, ask_batch: 3"
     )

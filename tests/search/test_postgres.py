@@ -1,4 +1,4 @@
-"""A study whose storage and record are in a real PostgreSQL."""
+"""A study whose Optuna and MLflow databases are in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_wrong_password_is_refused_without_being_shown(study_file, database, tmp
 def test_study_waits_for_a_server_that_restarts_and_loses_nothing(
     study_file, database, postgres, tiny_home, record, tmp_path
 ):
-    """The front in MLflow falls due while the server is away, as it does in an outage of more than twenty seconds."""
+    """The front in MLflow is due for an update while the server is down, as in any outage of over twenty seconds."""
     study = load_study(study_file(INLINE + f"storage: {database}\n"))
     shutil.copytree(tiny_home, tmp_path, dirs_exist_ok=True)
     tracking = Tracking(uri=record)

@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine; one of them is lost on the way."""
+"""A real Ray cluster of several nodes on this machine; one of them is lost during a study."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def home(tiny_home, tmp_path):
     return shutil.copytree(tiny_home, tmp_path / "home")
 
 
-def test_study_outlives_a_node(study_file, cluster, home, record):
+def test_study_survives_the_loss_of_a_node(study_file, cluster, home, record):
     machines, nodes = cluster
     study = _study(study_file, machines.address, trials=4, epochs=30)
     tracking = Tracking(uri=record)
@@ -70,7 +70,7 @@ def test_study_outlives_a_node(study_file, cluster, home, record):
     assert [record.outcome for record in records] == ["finished"] * 4
     assert [len(record.curve) for record in records] == [30] * 4
     ended = [event.record.number for event in events if isinstance(event, TrialEnded)]
-    assert sorted(ended) == list(range(4)), "none twice"
+    assert sorted(ended) == list(range(4)), "no trial ends twice"
     assert len(list(trials_started(events))) > 4
     client = MlflowClient(tracking.uri)
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])

@@ -1,4 +1,4 @@
-"""What a study file may say of Ray."""
+"""The Ray settings of a study file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdsearch.workers.ray_cluster import require_ray
         ("{adress: auto}", "unknown key; allowed here: address, cpus_per_trial, gpus_per_trial; did you mean"),
     ],
 )
-def test_wrong_values_are_named(study_file, section, message):
+def test_invalid_values_are_refused(study_file, section, message):
     with pytest.raises(StudyFileError, match=message):
         load_study(study_file(f"name: a\nsearch: {{executor: ray, ray: {section}}}\n"))
 
@@ -34,7 +34,7 @@ def test_device_that_contradicts_the_gpus_is_refused(study_file, device, gpus):
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "head.example:6379", "10.0.0.7:6379"])
-def test_addresses_that_work(study_file, address):
+def test_valid_addresses_are_accepted(study_file, address):
     study = load_study(
         study_file(f"name: a\nsearch: {{executor: ray, ray: {{address: '{address}', gpus_per_trial: 0.25}}}}")
     )

@@ -1,4 +1,4 @@
-"""What a sampler sees of a study."""
+"""What samplers see of a study."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_first_trials_span_the_sizes_within_the_limits(study_file, tmp_path, sam
     assert max(params[:4]) > 8 * min(params[:4])
 
 
-def test_first_of_all_are_as_many_students_as_decades_with_usual_settings(study_file, tmp_path):
+def test_first_trials_are_one_student_per_decade_with_usual_settings(study_file, tmp_path):
     rates = "training: {epochs: 2, learning_rate: {float: [1e-3, 1e-1], log: true}}"
     store = open_store(load_study(study_file(WIDE.replace("training: {epochs: 2}", rates))), tmp_path, create=True)
     recipes = [store.ask().recipe for _ in range(8)]
@@ -60,7 +60,7 @@ def test_first_of_all_are_as_many_students_as_decades_with_usual_settings(study_
         assert abs(math.log10(cost_of(recipe.student, size=32).params) - wanted) < 0.2
 
 
-def test_sizes_are_on_logarithmic_scales_and_over_limit_recipes_violate_a_constraint(study_file, tmp_path):
+def test_sizes_are_logarithmic_and_rejected_recipes_violate_a_constraint(study_file, tmp_path):
     study = load_study(study_file(WIDE))
     store = open_store(study, tmp_path, create=True)
     store.finish(store.ask().number, scores(dice=0.5, params=1000, macs=100), ())
@@ -74,16 +74,16 @@ def test_sizes_are_on_logarithmic_scales_and_over_limit_recipes_violate_a_constr
     assert stored[1].state.name == "FAIL"
 
 
-def test_rejected_recipes_are_no_experience(study_file, tmp_path):
+def test_rejected_recipes_do_not_count_as_startup_trials(study_file, tmp_path):
     study = load_study(study_file(WIDE.replace("trials: 3", "trials: 30")))
     store = open_store(study, tmp_path, create=True)
     for _ in range(12):
         store.reject(store.ask().number, "too large", violation=0.1)
     sizes = [cost_of(store.ask().recipe.student, size=32).params for _ in range(4)]
-    assert max(sizes) <= 100_000, "later proposals exceed the limits"
+    assert max(sizes) <= 100_000, "later proposals must be within the limits"
 
 
-def test_student_that_marks_empty_images_violates_the_limit(study_file, tmp_path):
+def test_low_specificity_violates_the_constraint(study_file, tmp_path):
     import dataclasses
 
     text = WIDE.replace("limits: {params: 100k}", "limits: {min_specificity: 0.8}")
@@ -97,7 +97,7 @@ def test_student_that_marks_empty_images_violates_the_limit(study_file, tmp_path
     assert (violated, kept) == (pytest.approx(0.3), pytest.approx(-0.1))
 
 
-def test_how_far_over_is_a_logarithm(study_file):
+def test_limit_violation_is_logarithmic(study_file):
     study = load_study(study_file(WIDE))
     big = type("Cost", (), {"params": 1_000_000, "macs": 1})()
     assert how_far_over(big, study.search.limits) == pytest.approx(1.0)
@@ -153,14 +153,14 @@ ROUND = st.integers(1, 100).map(lambda number: number / 100)
 def test_optuna_accepts_every_value_of_a_stepped_range(low, width, step):
     value = FloatRange[float].model_validate({"float": (low, round(low + width, 2)), "step": step})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the upper bound is no whole number of steps away
+        warnings.simplefilter("ignore")  # that the range is not a whole number of steps
         distribution = optuna.distributions.FloatDistribution(low, value.bounds[1], step=step)
     values = [value_at(value, index) for index in range(count_of(value))]
     assert all(distribution._contains(one) for one in [*values, usual_value(value)]), values
     assert len(values) == round((distribution.high - low) / step) + 1
 
 
-def test_grid_whose_last_value_is_above_the_bound_by_rounding_is_tried_whole(study_file, tmp_path):
+def test_grid_includes_the_last_value_despite_rounding(study_file, tmp_path):
     """0.1 + 2 * 0.1 is 0.30000000000000004."""
     text = TINY.replace("path: {choice: [none, logits]}", "weight: {float: [0.1, 0.3], step: 0.1}")
     text = text.replace("{int: [2, 6]}", "4").replace("trials: 3", "trials: 9, sampler: grid")

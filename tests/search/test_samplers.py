@@ -1,4 +1,4 @@
-"""What every sampler does in a study, whatever it proposes by."""
+"""The contract for every sampler in a study."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_recipes_come_from_the_space_and_differ(store, sampler):
 
 
 @pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "nsga3"])  # refused as deterministic
-def test_one_seed_gives_one_search_also_when_it_is_resumed(store, sampler):
+def test_same_seed_gives_the_same_search_even_when_resumed(store, sampler):
     count = 8 if sampler == "grid" else TRIALS
     whole = _run(store(sampler, name="whole"), count)
     first = _run(store(sampler, name="halves"), count // 2)
@@ -82,7 +82,7 @@ def test_another_seed_gives_another_search(store, sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_trials_that_run_meanwhile_do_not_hinder_it(store, sampler):
+def test_sampler_works_while_other_trials_are_running(store, sampler):
     held = store(sampler)
     running = [held.ask() for _ in range(3)]
     assert len({proposal.number for proposal in running}) == 3

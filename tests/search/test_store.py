@@ -1,4 +1,4 @@
-"""The storage: nothing lost, nothing mixed, the same command resumes."""
+"""The Optuna database: nothing is lost or mixed up, and the same command resumes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_optuna_sees_objectives_and_states(tiny, tmp_path):
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
 
 
-def test_running_trials_go_on_under_their_numbers(tiny, tmp_path):
+def test_running_trials_resume_under_their_numbers(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     asked = [store.ask() for _ in range(2)]
     again = open_store(tiny, tmp_path, create=False)
@@ -70,7 +70,7 @@ def test_running_trials_go_on_under_their_numbers(tiny, tmp_path):
     assert [proposal.number for proposal in again.abandoned()] == [1]
 
 
-def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monkeypatch):
+def test_failed_ask_returns_the_same_recipe_when_retried(tiny, tmp_path, monkeypatch):
     whole = open_store(tiny, tmp_path / "whole", create=True)
     expected = [whole.ask() for _ in range(3)]
     store = open_store(tiny, tmp_path / "broken", create=True)
@@ -93,14 +93,14 @@ def test_ask_whose_write_failed_gives_the_same_recipe_once(tiny, tmp_path, monke
     assert [record.number for record in store.records()] == [0, 1, 2]
 
 
-def test_trial_somebody_else_added_is_named(tiny, tmp_path):
+def test_trial_added_by_another_program_is_reported(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     optuna.load_study(study_name="tiny", storage=storage_url(tmp_path, "tiny", None)).ask()
     with pytest.raises(SearchError, match="study tiny: another program added trial 0"):
         store.ask()
 
 
-def test_trial_whose_end_optuna_was_not_told_is_told(tiny, tmp_path):
+def test_outcome_missing_in_optuna_is_added_when_the_study_is_opened(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     made = scores(dice=0.7, params=10, macs=20)
     storage = RDBStorage(storage_url(tmp_path, "tiny", None))
@@ -122,7 +122,7 @@ def test_trial_whose_end_optuna_was_not_told_is_told(tiny, tmp_path):
     assert again.records()[0].scores == made
 
 
-def test_stopped_trial_keeps_its_curve_and_cost_and_holds_no_intermediate_values(tiny, tmp_path):
+def test_stopped_trial_keeps_curve_and_cost_without_intermediate_values(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     store.lose(store.ask().number, ("signal 9",))
     record = store.stop(0, "why", curve=CURVE, cost=Cost(params=3, macs=4))
@@ -156,7 +156,7 @@ def test_recipes_share_the_study_s_seed(tiny, tmp_path):
     assert {store.ask().recipe.seed for _ in range(4)} == {7}
 
 
-def test_recipes_have_seeds_of_their_own_where_the_study_varies_them(tiny, tmp_path):
+def test_recipes_get_distinct_seeds_if_the_study_varies_them(tiny, tmp_path):
     tiny = tiny.model_copy(update={"search": tiny.search.model_copy(update={"seed_per_trial": True})})
     store = open_store(tiny, tmp_path, create=True)
     assert len({store.ask().recipe.seed for _ in range(4)}) == 4
@@ -165,7 +165,7 @@ def test_recipes_have_seeds_of_their_own_where_the_study_varies_them(tiny, tmp_p
 def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
     first = open_store(tiny, tmp_path, create=True).id
     changed = load_study(study_file(TINY.replace("epochs: 2", "epochs: 3")))
-    assert open_store(changed, tmp_path, create=True).id != first, "nothing is lost without trials"
+    assert open_store(changed, tmp_path, create=True).id != first, "a study without trials can lose nothing"
     open_store(tiny, tmp_path, create=True).ask()
     with pytest.raises(
         SearchError,
@@ -179,7 +179,7 @@ def test_changed_settings_are_refused_by_name(tiny, study_file, tmp_path):
 
 
 def test_changed_settings_are_logged_once_and_trials_stay_readable(study_file, tmp_path, caplog):
-    """A default of today may differ from that of the release that ran the study."""
+    """A default may have changed since the release that ran the study."""
     study = load_study(study_file(TINY.replace("name: tiny", "name: read")))
     open_store(study, tmp_path, create=True).ask()
     text = TINY.replace("name: tiny", "name: read").replace("epochs: 2", "epochs: 3")
@@ -200,7 +200,7 @@ def _teacher(tiny, folder):
     return TrainedTeacher(folder=Path(folder), recipe=TeacherRecipe.of(tiny), scores=made, curve=CURVE)
 
 
-def test_other_data_are_refused(tiny, tmp_path):
+def test_changed_data_or_teacher_is_refused(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     assert (store.teacher(), store.bound().teacher_curve, store.data()) == (None, (), None)
     teacher = _teacher(tiny, "t")
@@ -217,7 +217,7 @@ def test_other_data_are_refused(tiny, tmp_path):
         store.bind(data=_summary("abc"), teacher=_teacher(tiny, "u"))
 
 
-def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):
+def test_opening_a_study_that_was_never_run_fails_and_creates_nothing(tiny, tmp_path):
     with pytest.raises(SearchError, match="study tiny has not been run yet"):
         open_store(tiny, tmp_path, create=False)
     assert not list(tmp_path.glob("studies/*"))
@@ -226,7 +226,7 @@ def test_study_that_was_never_run_says_so_and_is_not_made(tiny, tmp_path):
 @pytest.mark.parametrize(
     "url", ["nonsense", "nodb://x/y", "sqlite:////proc/no/such.db", "postgresql+psycopg://localhost:1/x"]
 )
-def test_storage_that_cannot_be_reached_is_named(tiny, tmp_path, url):
+def test_unreachable_database_is_reported(tiny, tmp_path, url):
     with pytest.raises(SearchError, match="study tiny: cannot open its Optuna database"):
         open_store(tiny.model_copy(update={"storage": url}), tmp_path, create=True)
 
@@ -256,7 +256,7 @@ def test_grid_tries_every_recipe_once_across_restarts(study_file, tmp_path):
     assert store.complete()
 
 
-def test_study_is_complete_when_wanted_trials_have_ended_and_rejected_ones_do_not_count(tiny, tmp_path):
+def test_study_is_complete_when_all_wanted_trials_but_rejected_ones_ended(tiny, tmp_path):
     store = open_store(tiny, tmp_path, create=True)
     store.reject(store.ask().number, "too large", violation=0.5)
     for _ in range(3):
@@ -275,7 +275,7 @@ def test_optuna_dashboard_names_the_objectives(tiny, tmp_path):
 
 
 def _share_of_plain_recipes(study, home, end):
-    """Ends every distilled trial in one way and finishes the others; then sees what is asked for next."""
+    """Ends every distilled trial in one way, finishes the others; returns the undistilled share of later proposals."""
     store = open_store(study, home, create=True)
     chance = random.Random(0)
     for _ in range(30):
@@ -319,7 +319,7 @@ def test_grid_is_searched_once_and_resumes_where_it_stopped(study_file, tmp_path
     assert not again.complete()
 
 
-def test_opening_a_study_leaves_optuna_s_log_as_it_is(tiny, tmp_path, capsys):
+def test_opening_a_study_does_not_change_optuna_s_logging(tiny, tmp_path, capsys):
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.INFO)
     try:

@@ -46,7 +46,7 @@ def test_half_drawn_batch_is_completed_as_without_the_interruption(session, tmp_
 
 
 @pytest.mark.parametrize("kill_after_asks", [1, 2, 4, 5, 8])
-def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_path, kill_after_asks):
+def test_batch_completed_after_raising_trials_survives_a_kill(session, tmp_path, kill_after_asks):
     more = DETERMINISTIC.replace("trials: 10", "trials: 14")
     recipes = []
     for name, kill in (("whole", 99), ("killed", kill_after_asks)):
@@ -61,7 +61,7 @@ def test_batch_that_fewer_trials_had_cut_short_survives_a_kill_too(session, tmp_
 
 
 def _run_until_killed(driver, asks):
-    """Goes on until that many recipes were drawn, or to the end."""
+    """Runs until this many recipes were drawn, or until the study ends."""
     real, drawn = driver.store.ask, []
 
     def ask(**settings):
@@ -75,7 +75,7 @@ def _run_until_killed(driver, asks):
         _run_all(driver, max)
 
 
-def test_pruner_sees_only_earlier_batches_where_deterministic(session):
+def test_pruner_of_a_deterministic_study_sees_only_earlier_batches(session):
     pruner = StopsAt({})
     driver = session(text=DETERMINISTIC, pruner=pruner, workers=2)
     begun = fill(driver)

@@ -1,4 +1,4 @@
-"""What the driver does with what workers tell, with an executor that does as the test says."""
+"""How the driver handles events from workers, with an executor that is controlled by the test."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_lost_trial_is_retried_first_under_its_number_until_retries_run_out(sess
     assert fill(driver) == [1]
 
 
-def test_losses_are_counted_across_drivers(session):
+def test_lost_attempts_are_counted_across_drivers(session):
     first = session(workers=1)
     fill(first)
     handle(first, WorkerLost(job=job_of_trial(0), reason="a"))
@@ -105,7 +105,7 @@ def test_study_continues_while_workers_are_stopping(session):
     assert fill(driver) == [1]
 
 
-def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
+def test_failed_writes_are_retried_until_the_database_recovers(session, monkeypatch):
     driver = session()
     fill(driver)
     monkeypatch.setattr(campaign_driver.time, "sleep", lambda _: None)
@@ -133,7 +133,7 @@ def test_storage_that_is_away_is_waited_for_and_told_once(session, monkeypatch):
         PermissionError(13, "Permission denied", "optuna.db"),
     ],
 )
-def test_error_that_waiting_does_not_mend_ends_the_study(session, error, tmp_path):
+def test_permanent_database_error_ends_the_study(session, error, tmp_path):
     driver = session()
     fill(driver)
 
@@ -147,7 +147,7 @@ def test_error_that_waiting_does_not_mend_ends_the_study(session, error, tmp_pat
         handle(driver, JobFailed(job=job_of_trial(0), reason="a bug"))
 
 
-def test_outage_that_does_not_end_is_given_up_and_said(session):
+def test_lasting_outage_ends_the_study_with_a_message(session):
     driver = session()
 
     def write():
@@ -164,7 +164,7 @@ def test_outage_that_does_not_end_is_given_up_and_said(session):
 def test_untimable_student_fails_and_the_study_continues(session):
     driver = session(text=TINY.replace("trials: 3", "trials: 3, objectives: [dice, latency_ms]"))
     fill(driver)
-    assert driver.jobs.running[0].export is not None, "it is exported in the worker, whose failures are results"
+    assert driver.jobs.running[0].export is not None, "it is exported in the worker, where a failure is a result"
     event = succeed(0)
     driver.jobs.executor.jobs.pop(0)
     (ended,) = handle(driver, dataclasses.replace(event, trained=dataclasses.replace(event.trained, onnx=b"none")))
@@ -173,7 +173,7 @@ def test_untimable_student_fails_and_the_study_continues(session):
     assert fill(driver) == [2]
 
 
-def test_driver_that_lost_its_lease_writes_nothing_more(session):
+def test_driver_that_lost_its_lease_stops_writing(session):
     driver = session()
     fill(driver)
     driver.lease.taken_by = "process 7 on elsewhere"
@@ -182,7 +182,7 @@ def test_driver_that_lost_its_lease_writes_nothing_more(session):
     assert [record.outcome for record in driver.store.records()] == ["running", "running"]
 
 
-def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_others_finish(session):
+def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study(session):
     text = TINY.replace("{int: [2, 6]}", "2").replace("{choice: [none, logits]}", "none").replace("3,", "9,")
     driver = session(text=text)
     for number in range(4):
@@ -201,7 +201,7 @@ def test_recipe_that_fails_three_times_in_the_same_way_stops_the_study_though_ot
     assert driver.store.records()[3].outcome == "failed"
 
 
-def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_students(session):
+def test_different_failures_do_not_stop_a_study_that_makes_students(session):
     driver = session(workers=1)
     for number in range(9):
         assert fill(driver) == [number]
@@ -214,8 +214,8 @@ def test_failures_of_other_kinds_or_recipes_do_not_stop_a_study_that_makes_stude
 
 
 @pytest.mark.parametrize(("deterministic", "kept"), [(False, 3), (True, 2)])
-def test_resumed_trial_is_not_pruned_at_epochs_that_it_passed(session, deterministic, kept):
-    """A deterministic study judges them again, by the same rivals: its driver may have died before it had judged."""
+def test_resumed_trial_is_judged_again_at_passed_epochs_only_if_deterministic(session, deterministic, kept):
+    """The driver may have died before it judged them; a deterministic study compares them with the same rivals."""
     text = TINY.replace("workers: 1", f"workers: 1, deterministic: {str(deterministic).lower()}, ask_batch: 1")
     fill(session(workers=1, text=text))
     pruner = StopsAt({0: 2})
@@ -224,13 +224,13 @@ def test_resumed_trial_is_not_pruned_at_epochs_that_it_passed(session, determini
     fill(second)
     for epoch in (1, 2):
         handle(second, EpochEnded(job=job_of_trial(0), report=report_of(epoch), replayed=True))
-    assert ((0, 2, False) in pruner.seen) != deterministic, "a pruner that compares running trials knows of it"
+    assert ((0, 2, False) in pruner.seen) != deterministic, "a pruner that compares running trials has seen this epoch"
     pruner.epochs[0] = kept
     handle(second, EpochEnded(job=job_of_trial(0), report=dataclasses.replace(report_of(3), epochs=4)))
     assert [len(record.curve) for record in second.state.records] == [kept]
 
 
-def test_materials_that_cannot_be_opened_end_the_study_and_keep_its_trials(session):
+def test_unreadable_materials_end_the_study_and_keep_its_trials(session):
     driver = session(workers=1)
     fill(driver)
     event = MaterialsFailed(job=job_of_trial(0), reason="OSError: disk", traceback="where")

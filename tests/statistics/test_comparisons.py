@@ -25,8 +25,8 @@ def _pair(mean, *, images=200, folds=5, std=0.1, seed=0):
     return PairedDice(by_fold=by_fold, by_image=rows, test_to_train=1 / (folds - 1)), [str(n) for n in range(images)]
 
 
-def test_fold_interval_is_the_corrected_t():
-    """Nadeau and Bengio: the variance of a mean of J is times 1/J + n_test/n_train, here 1/5 + 1/4."""
+def test_fold_interval_uses_the_corrected_t_test():
+    """Nadeau and Bengio: the variance of a mean of J is multiplied by 1/J + n_test/n_train, here 1/5 + 1/4."""
     by_fold = np.array([0.01, 0.03, 0.02, 0.05, -0.01])
     expected = scipy.stats.t.ppf(0.975, 4) * np.sqrt(by_fold.var(ddof=1) * (1 / 5 + 1 / 4))
     pair = PairedDice(by_fold=by_fold, by_image=by_fold, test_to_train=1 / 4)
@@ -63,7 +63,7 @@ def test_p_by_folds_tests_the_mean_at_the_center_of_the_interval():
     assert found.high - found.mean == pytest.approx(scipy.stats.t.ppf(0.975, 2) * error)
 
 
-def test_recipes_that_are_the_same_differ_by_nothing():
+def test_identical_recipes_have_zero_difference():
     pair = PairedDice(by_fold=np.zeros(5), by_image=np.zeros(100), test_to_train=0.25)
     found = compare([pair], [str(place) for place in range(100)])[0]
     assert not found.shown
@@ -88,7 +88,7 @@ def test_images_that_belong_together_flip_together():
     assert together.mean == alone.mean
 
 
-def test_image_interval_is_the_bootstraps():
+def test_image_interval_equals_the_bootstrap_interval():
     rows = np.random.default_rng(3).normal(0.7, 0.2, size=300)
     low, high = image_interval(rows, [str(place) for place in range(300)], alpha=0.05)
     reference = scipy.stats.bootstrap((rows,), np.mean, method="percentile", rng=1).confidence_interval
@@ -108,13 +108,13 @@ def test_holm_adjusts_from_the_smallest_up():
     assert holm([]) == []
 
 
-def test_each_interval_is_at_the_level_of_its_step():
+def test_each_interval_uses_the_level_of_its_holm_step():
     assert levels([0.04, 0.001, 0.03], 0.05) == pytest.approx([0.025, 0.05 / 3, 0.025]), "0.03 stops at 0.05 / 2"
     assert levels([0.04, 0.001, 0.02], 0.05) == pytest.approx([0.05, 0.05 / 3, 0.025])
 
 
-def test_verdict_needs_folds_and_images():
-    """Folds that all agree, by images that say nothing; and the other way round."""
+def test_verdict_needs_both_folds_and_images():
+    """Folds that all agree while the images are inconclusive, and the other way round."""
     groups = [str(place) for place in range(100)]
     noise = np.random.default_rng(4).normal(0, 0.2, size=100)
     noise += 0.005 - noise.mean()
@@ -159,7 +159,7 @@ def test_sequence_is_not_adjusted_and_ends_with_the_first_failure():
     assert holm_adjusted[0].low < alone.low
 
 
-def test_one_fold_shows_nothing():
+def test_single_fold_gives_no_verdict():
     pair = PairedDice(by_fold=np.array([0.3]), by_image=np.full(50, 0.3), test_to_train=1.0)
     found = compare([pair], [str(place) for place in range(50)])[0]
     assert not found.shown
@@ -167,7 +167,7 @@ def test_one_fold_shows_nothing():
 
 
 def _one_pair(*, repetitions, effect, studies, images=300, folds=5):
-    """Of simulated studies with one pair of that true effect: in what share the interval holds, and which verdicts."""
+    """The shares of simulated studies whose interval covers the true effect, and whose verdict is helps or hurts."""
     rng, found = np.random.default_rng(0), []
     for _ in range(studies):
         plan = layout(rng, images=images, repetitions=repetitions, folds=folds, pairs=1)
@@ -179,8 +179,8 @@ def _one_pair(*, repetitions, effect, studies, images=300, folds=5):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("repetitions", [1, 3])
-def test_intervals_hold_and_verdicts_are_not_made_up(repetitions):
-    """Where the truth is known; 300 studies have a standard error of 1.3 points around 95 %."""
+def test_intervals_cover_the_truth_and_false_verdicts_are_rare(repetitions):
+    """The true effect is known; 300 studies have a standard error of 1.3 points around 95 %."""
     holds, helps, hurts = _one_pair(repetitions=repetitions, effect=0.0, studies=300)
     assert holds >= 0.93
     assert helps + hurts <= 0.05
@@ -191,13 +191,13 @@ def test_intervals_hold_and_verdicts_are_not_made_up(repetitions):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 10])
-def test_interval_of_seeds_on_the_same_images_holds_with_few_and_many(seeds):
+def test_interval_for_seeds_on_the_same_images_covers_with_few_and_many(seeds):
     holds, helps, hurts = _one_pair(repetitions=seeds, effect=0.0, studies=300, images=97, folds=1)
     assert holds >= 0.93
     assert helps + hurts <= 0.05
 
 
 @pytest.mark.slow
-def test_pooled_effect_tested_first_is_shown_far_more_often():
+def test_pooled_effect_is_detected_more_often_when_tested_first():
     found = shares(images=550, repetitions=1, effect=0.02, noise=ASSUMED, studies=50)
     assert found.helps > 1.8 * found.helps_in_one_family

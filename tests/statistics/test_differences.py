@@ -1,4 +1,4 @@
-"""Intervals that hold together, over groups."""
+"""Simultaneous intervals over groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _behind(chosen, others, groups):
     return simultaneous_differences([chosen, *others], groups, chosen=0, others=range(1, 1 + len(others)))
 
 
-def test_one_comparison_of_single_images_is_near_student_s_t():
+def test_single_comparison_agrees_with_a_paired_t_test():
     a, b = RNG.uniform(size=200), RNG.uniform(size=200)
     (found,) = _behind(a, [b], _alone(200))
     known = stats.ttest_rel(a, b).confidence_interval(0.95)
@@ -29,8 +29,8 @@ def test_one_comparison_of_single_images_is_near_student_s_t():
     assert found.half_width == pytest.approx((known.high - known.low) / 2, rel=0.08)
 
 
-def test_independent_students_have_the_intervals_of_tukey_s_range():
-    """Students that share no difficulty of images are the groups of a one-way analysis of variance."""
+def test_independent_students_get_tukey_s_intervals():
+    """Students without a shared image difficulty are the groups of a one-way analysis of variance."""
     dice = RNG.normal(size=(8, 400))
     found = _behind(dice[0], list(dice[1:]), _alone(400))
     tukey = stats.tukey_hsd(*dice).confidence_interval(0.95)
@@ -45,7 +45,7 @@ def test_images_that_belong_together_make_intervals_wider():
 
 
 def test_students_that_are_not_compared_widen_the_intervals_too():
-    """They could have been chosen."""
+    """The other students could have been chosen too."""
     noise = list(RNG.normal(size=(20, 120)))
     few = simultaneous_differences(noise[:2], _alone(120), chosen=0, others=[1])
     many = simultaneous_differences(noise, _alone(120), chosen=0, others=[1])
@@ -80,14 +80,14 @@ def test_negative_images_do_not_count():
     assert found.mean == pytest.approx(0.2)
 
 
-def test_one_image_is_no_evidence():
+def test_single_image_gives_an_infinite_interval():
     (found,) = _behind(np.array([0.5]), [np.array([0.1])], ["a"])
     assert found.within_noise
     assert found.half_width == math.inf
     assert _behind(np.array([0.5]), [], ["a"]) == []
 
 
-def test_difference_is_told_in_points():
+def test_difference_is_shown_in_points():
     assert str(Difference(mean=0.013, half_width=0.02)) == "+1.3 ± 2.0"
     assert Difference(mean=0.013, half_width=0.02).within_noise
     assert not Difference(mean=-0.03, half_width=0.02).within_noise

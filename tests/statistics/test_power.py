@@ -1,4 +1,4 @@
-"""What is said beforehand is what a paired t-test then finds."""
+"""The power that is predicted equals the power of a paired t-test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_least_difference_in_points(images, points):
     assert 100 * least_difference(images) == pytest.approx(points, abs=0.1)
 
 
-def test_no_images_show_nothing():
+def test_least_difference_is_infinite_without_images():
     assert least_difference(0) == math.inf
 
 
@@ -44,7 +44,7 @@ def _plan(*, images=550, repetitions=1, folds=5, pairs=4):
     return layout(np.random.default_rng(1), images=images, repetitions=repetitions, folds=folds, pairs=pairs)
 
 
-def test_simulated_differences_have_the_parts_that_were_put_in():
+def test_simulated_differences_have_the_given_variance_components():
     noise = Noise(image=0.1, on_image=0.05, run=0.03, trained_on=0.0, alike=0.5)
     plan, rng = _plan(images=3000, repetitions=2, pairs=2), np.random.default_rng(0)
     rows = np.stack([simulate(rng, plan, noise=noise, effect=0.02) for _ in range(20)])
@@ -64,7 +64,7 @@ def test_power_grows_with_effect_repetitions_and_pairs():
     assert power_of_pooled_effect(_plan(pairs=1), effect=0.01, studies=200) < few
 
 
-def test_no_effect_is_shown_in_few_plans():
+def test_absent_effect_is_rarely_detected():
     assert power_of_pooled_effect(_plan(), effect=0.0, studies=400) <= 0.025
 
 
@@ -76,7 +76,7 @@ def test_seeds_on_the_same_images_have_power_too():
     assert power_of_pooled_effect(_plan(images=97, repetitions=3, folds=1, pairs=1), effect=0.15, studies=100) > 0.9
 
 
-def test_quick_rule_of_the_simulation_decides_as_the_answers_do():
+def test_quick_rule_of_the_simulation_agrees_with_the_full_comparison():
     rng, plan, agree = np.random.default_rng(0), _plan(repetitions=3, pairs=1), 0
     for _ in range(30):
         pair = paired_rows(plan, simulate(rng, plan, noise=MEMBER_AND_TWIN, effect=0.012)[0])
@@ -85,8 +85,8 @@ def test_quick_rule_of_the_simulation_decides_as_the_answers_do():
     assert agree >= 28
 
 
-def test_noise_that_was_put_in_is_measured():
-    """By the script that measured the constants."""
+def test_measured_noise_equals_the_simulated_noise():
+    """Measured by the script that determined the constants."""
     noise = Noise(image=0.1, on_image=0.15, run=0.03, trained_on=0.0, alike=0.0)
     plan, rng = _plan(images=2000, repetitions=2, pairs=1), np.random.default_rng(3)
     found = [components(simulate(rng, plan, noise=noise, effect=0.0)[0], plan.folds) for _ in range(10)]

@@ -1,4 +1,4 @@
-"""What is drawn from groups of images, and how much memory that takes."""
+"""Resampling groups of images, and the memory that this takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdsearch.statistics.resampling import draw_means, resample, sums_by_group
 MANY = 12_000
 
 
-def test_sums_are_those_of_each_group():
+def test_sums_and_sizes_are_computed_per_group():
     rows = np.array([[0.1, 0.2, np.nan, 0.4], [0.5, 0.6, np.nan, 0.8]])
     sums, sizes = sums_by_group(rows, ["b", "a", "a", "b"])
     assert sums == pytest.approx(np.array([[0.2, 0.5], [0.6, 1.3]]))
@@ -27,7 +27,7 @@ def test_group_means_use_the_same_draws_as_resample():
 
 
 @pytest.mark.parametrize("groups", [2, 7, 400])
-def test_drawing_in_parts_changes_nothing(groups):
+def test_drawing_in_parts_gives_the_same_means(groups):
     rows = np.random.default_rng(1).uniform(size=(2, 400))
     names = [str(place % groups) for place in range(400)]
     whole = draw_means(*sums_by_group(rows, names), draws=100)
@@ -35,7 +35,7 @@ def test_drawing_in_parts_changes_nothing(groups):
     assert parts == pytest.approx(whole, rel=1e-12)
 
 
-def test_memory_grows_with_the_groups_not_with_their_square():
+def test_memory_does_not_grow_with_the_square_of_the_groups():
     rows = np.random.default_rng(2).uniform(size=(2, MANY))
     names = [str(place) for place in range(MANY)]
     pair = PairedDice(by_fold=rows[0, :5], by_image=rows[0] - rows[1], test_to_train=0.25)

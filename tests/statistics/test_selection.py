@@ -1,4 +1,4 @@
-"""Selection bias and the stability of the front, where the truth is known."""
+"""Selection bias and the stability of the front, for known true values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _study(rng, true, *, images=80, sd=0.24):
     return [one + shared + sd * np.sqrt(0.3) * rng.normal(size=images) for one in true]
 
 
-def test_groups_are_drawn_whole_and_what_is_left_out_is_scored():
+def test_groups_are_drawn_whole_and_left_out_images_are_scored():
     rows = np.array([[0.0, 0.0, 1.0, 1.0, 0.4]])
     found = resample(rows, ["a", "a", "b", "b", "c"], draws=400)
     seen = {round(value, 3) for value in found.drawn[0]}
@@ -31,7 +31,7 @@ def test_groups_are_drawn_whole_and_what_is_left_out_is_scored():
     assert found.apparent[0] == pytest.approx(0.48)
 
 
-def test_images_that_cannot_be_resampled_say_nothing():
+def test_too_few_images_give_no_resampling_results():
     assert resample(np.array([[0.5, np.nan]]), ["a", "b"]) is None
     assert standings([np.array([0.5])], np.array([[1.0]]), ["a"]) is None
     assert selection_bias([np.array([0.5]), np.array([0.6])], ["a"]) == 0.0
@@ -46,7 +46,7 @@ def test_front_stability_equals_that_of_fronts_drawn_one_by_one():
     assert [one.stability for one in found] == pytest.approx(np.mean(fronts, axis=0))
 
 
-def test_student_that_no_other_is_smaller_than_is_always_on_the_front_and_one_far_behind_never():
+def test_smallest_student_is_always_on_the_front_and_a_poor_one_never():
     costs = np.array([[10.0], [20.0], [30.0]])
     found = standings(_study(RNG, [0.5, 0.8, 0.6]), costs, _alone(80))
     assert found[0].stability == 1
@@ -54,7 +54,7 @@ def test_student_that_no_other_is_smaller_than_is_always_on_the_front_and_one_fa
     assert found[2].stability == 0
 
 
-def test_students_of_one_size_that_are_equally_good_share_the_front():
+def test_equally_good_students_of_one_size_share_the_front():
     costs = np.full((4, 1), 10.0)
     found = standings(_study(RNG, [0.7] * 4), costs, _alone(80))
     assert sum(one.stability for one in found) == pytest.approx(1)
@@ -62,7 +62,7 @@ def test_students_of_one_size_that_are_equally_good_share_the_front():
 
 
 def test_correction_removes_the_selection_bias():
-    """Against the truth, which is known here: every student's Dice is 0.7, and the largest may choose among all."""
+    """The truth is known: every student's Dice is 0.7, and the best up to the largest size is chosen among all."""
     apparent, corrected = [], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -87,8 +87,8 @@ def test_corrected_interval_covers_the_chosen_student_s_true_dice(students, spre
     assert 0.91 <= held / 200 <= 0.99
 
 
-def test_best_of_equal_students_has_the_true_selection_bias():
-    """Against the truth, which is known here: every student's Dice is 0.6."""
+def test_estimated_selection_bias_is_right_for_equal_students():
+    """The truth is known: every student's Dice is 0.6."""
     found, true = [], []
     for seed in range(40):
         rng = np.random.default_rng(seed)

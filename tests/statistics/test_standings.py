@@ -47,8 +47,8 @@ def test_images_that_belong_together_are_drawn_together():
     assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(2, rel=0.25)
 
 
-def test_all_but_dice_are_known_exactly():
-    """Where multiply-adds tell a student apart, it stays on the front whatever its Dice."""
+def test_only_dice_is_treated_as_uncertain():
+    """A student with the fewest multiply-adds stays on the front whatever its Dice."""
     cheap = dataclasses.replace(STUDENTS[2], scores=dataclasses.replace(STUDENTS[2].scores, macs=1))
     found = standings_of((*STUDENTS[:2], cheap), ("dice", "params", "macs"), None)
     assert found[7].stability == 1

@@ -1,4 +1,4 @@
-"""Trials that ended, for tests of what MLflow gets."""
+"""Ended trials, for tests of what is recorded in MLflow."""
 
 from __future__ import annotations
 

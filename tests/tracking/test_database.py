@@ -20,7 +20,7 @@ from kdsearch.tracking.server import serving
 
 
 def _break_off(file, *, seconds_ago=60):
-    """Leaves the file as MLflow does when it is killed within a migration."""
+    """Leaves the file as MLflow does if it is killed during a migration."""
     engine = sa.create_engine(f"sqlite:///{file}")
     InitialBase.metadata.create_all(engine)
     with engine.begin() as connection:
@@ -32,7 +32,7 @@ def _break_off(file, *, seconds_ago=60):
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    """A record that holds one study."""
+    """An MLflow database with one study."""
     tracking = Tracking(uri=f"sqlite:///{tmp_path_factory.mktemp('record') / 'mlflow' / 'mlflow.db'}")
     Recorder(StudyConfig(name="first"), tracking, study_id="one").close(finished=True)
     return tracking
@@ -68,7 +68,7 @@ def test_record_wanted_by_two_processes_is_created_once(tmp_path):
     assert [[experiment.name for experiment in experiments] for experiments in found] == [["Default"]] * 2
 
 
-def test_database_that_holds_anything_is_never_replaced(tmp_path, record):
+def test_file_with_any_content_counts_as_an_existing_database(tmp_path, record):
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as database:
         database.execute("CREATE TABLE mine (x)")
@@ -81,7 +81,7 @@ def test_database_that_holds_anything_is_never_replaced(tmp_path, record):
     assert not is_made(tmp_path / "none.db")
 
 
-def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monkeypatch):
+def test_file_being_created_by_another_program_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: _finish())
     file = tmp_path / "mlflow.db"
     _break_off(file, seconds_ago=0)
@@ -108,7 +108,7 @@ def test_file_that_is_being_made_by_another_program_is_waited_for(tmp_path, monk
         ("0a8213491aaa", r"it was written by an older MLflow .*upgrade it with: mlflow db upgrade sqlite:///.*db"),
     ],
 )
-def test_record_of_another_mlflow_is_refused_with_what_to_do(tmp_path, record, version, remedy):
+def test_database_of_another_mlflow_version_is_refused_with_a_remedy(tmp_path, record, version, remedy):
     file = tmp_path / "mlflow.db"
     shutil.copy(record.file, file)
     with sqlite3.connect(file) as database:

@@ -1,4 +1,4 @@
-"""Where the record is kept: a server that is silent, and passwords in its address."""
+"""The address of MLflow: servers that do not respond, and passwords in addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kdsearch.errors import KdsearchError
 from kdsearch.tracking.location import Tracking, answers, choose_tracking
 
 
-def test_silent_server_is_refused_before_anything_is_trained():
+def test_unresponsive_server_is_refused():
     assert not answers("http://127.0.0.1:9", timeout_s=0.5)
     with pytest.raises(KdsearchError, match="tracking: http://127.0.0.1:9 does not answer; start the server"):
         Tracking(uri="http://127.0.0.1:9").require()
@@ -48,7 +48,7 @@ def test_password_is_masked_encoded_and_decoded(secret):
         ("sqlite://mlflow.db", "sqlite://mlflow.db: must name a file after three slashes"),
     ],
 )
-def test_uri_that_cannot_be_a_record_s_is_refused_before_anybody_is_asked(uri, problem):
+def test_invalid_tracking_uri_is_refused_without_connecting(uri, problem):
     with pytest.raises(KdsearchError, match=f"tracking_uri: {problem}"):
         choose_tracking(uri, {})
     with pytest.raises(KdsearchError, match=f"MLFLOW_TRACKING_URI: {problem}"):

@@ -1,4 +1,4 @@
-"""The record in a real MLflow store."""
+"""Recording in a real MLflow store."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _runs(tracking, name):
     }
 
 
-def test_trial_is_recorded_whole(tracking):
+def test_trial_is_recorded_completely(tracking):
     recorder = _recorder("whole", tracking)
     recorder.describe_data(DATA)
     recorder.trial(ended(0, epochs=300))
@@ -75,7 +75,7 @@ def test_writing_twice_changes_nothing(tracking):
     assert len(MlflowClient(tracking.uri).get_metric_history(runs["0"].info.run_id, "curve/dice")) == 3
 
 
-def test_run_that_was_broken_off_is_completed_and_nothing_doubled(tracking):
+def test_interrupted_run_is_completed_without_duplicates(tracking):
     client = MlflowClient(tracking.uri)
     first = _recorder("half", tracking)
     first.trial(ended(0))
@@ -88,7 +88,7 @@ def test_run_that_was_broken_off_is_completed_and_nothing_doubled(tracking):
     assert len(client.get_metric_history(run.info.run_id, "curve/dice")) == 3
 
 
-def test_runs_from_before_jobs_had_tags_are_found(tracking):
+def test_runs_without_job_tags_are_found(tracking):
     client = MlflowClient(tracking.uri)
     made = scores(dice=0.8, params=10, macs=20)
     first = _recorder("untagged", tracking)
@@ -106,7 +106,7 @@ def test_runs_from_before_jobs_had_tags_are_found(tracking):
     after = _runs(tracking, "untagged")
     assert {name: run.info.run_id for name, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
     experiment = client.get_experiment_by_name("untagged").experiment_id
-    assert len(client.search_runs([experiment])) == 3, "none twice"
+    assert len(client.search_runs([experiment])) == 3, "no run is duplicated"
 
 
 def test_another_study_of_the_same_name_keeps_its_runs(tracking):
@@ -119,7 +119,7 @@ def test_another_study_of_the_same_name_keeps_its_runs(tracking):
     assert {run.data.tags["kdsearch.study"] for run in runs} == {"one", "two"}
 
 
-def test_studies_of_one_name_have_a_view_each_and_the_latest_is_shown(tracking):
+def test_studies_of_the_same_name_get_separate_views_and_the_latest_is_shown(tracking):
     for study_id in ("one", "two", "one"):
         recorder = _recorder("namesakes", tracking, study_id)
     tags = MlflowClient(tracking.uri).get_experiment_by_name("namesakes").tags
@@ -130,7 +130,7 @@ def test_studies_of_one_name_have_a_view_each_and_the_latest_is_shown(tracking):
     assert find_views(tracking, "namesakes")["front"] == recorder.page.replace("-one&", "-two&")
 
 
-def test_store_that_goes_away_is_noted_and_gets_what_it_missed(empty_record, tmp_path):
+def test_store_outage_is_noted_and_missed_runs_are_written_afterwards(empty_record, tmp_path):
     (tmp_path / "away").mkdir()
     tracking = Tracking(uri=f"sqlite:///{shutil.copyfile(empty_record, tmp_path / 'away' / 'mlflow.db')}")
     recorder = _recorder("away", tracking)
@@ -151,7 +151,7 @@ def test_store_that_goes_away_is_noted_and_gets_what_it_missed(empty_record, tmp
     assert {"0", "1", "2", "3"} <= set(_runs(tracking, "away"))
 
 
-def test_running_trial_is_not_recorded_and_outcomes_have_their_status(tracking):
+def test_running_trial_is_not_recorded_and_outcomes_set_the_run_status(tracking):
     recorder = _recorder("outcomes", tracking)
     for number, outcome in enumerate(("finished", "failed", "rejected", "running", "stopped")):
         recorder.trial(ended(number, outcome=outcome))
@@ -206,7 +206,7 @@ def test_study_file_then_environment_then_default():
     assert choose_tracking(None, {}).uri == "sqlite:///mlflow/mlflow.db"
 
 
-def test_link_opens_the_front_and_fits_the_store():
+def test_link_opens_the_front_at_a_local_or_remote_server():
     embedded, server = choose_tracking(None, {}), Tracking(uri="http://host:8080/")
     page = "/#/experiments/3/runs?viewStateShareKey=kdsearch-front-01234567&compareRunsMode=CHART"
     assert view_page("front", "3", "0123456789ab") == page
@@ -236,7 +236,7 @@ def test_note_and_environment_are_on_the_study_run(tracking):
     assert "torch==" in load_text(f"{run.info.artifact_uri}/environment.txt")
 
 
-def test_views_are_kept_up_to_date_and_a_persons_left_alone(tracking):
+def test_own_views_are_updated_and_a_user_s_view_is_kept(tracking):
     _recorder("viewed", tracking)
     client = MlflowClient(tracking.uri)
     number = client.get_experiment_by_name("viewed").experiment_id
@@ -251,12 +251,12 @@ def test_views_are_kept_up_to_date_and_a_persons_left_alone(tracking):
     }
 
 
-def test_front_is_loaded_first_however_many_trials_there_are(tracking):
+def test_front_is_loaded_first_among_many_trials(tracking):
     recorder = _recorder("many", tracking)
     for number in range(110):
         recorder.trial(ended(number, epochs=1))
     recorder.front(job_of_trial(number) for number in range(60))
-    recorder.front([job_of_trial(1), job_of_trial(55), job_of_trial(109)])  # others were on it once
+    recorder.front([job_of_trial(1), job_of_trial(55), job_of_trial(109)])  # others were on it before
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name("many")
     state = unpack(experiment.tags[f"{TAG}kdsearch-front-one"])
@@ -272,7 +272,7 @@ def test_bucket_that_refuses_artifacts_is_named(tracking):
         _recorder("refused", tracking)
 
 
-def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(record):
+def test_failing_store_is_tried_once_and_retried_later(record):
     recorder = _recorder("refuses", Tracking(uri=record))
     asked = []
 
@@ -293,7 +293,7 @@ def test_store_that_refuses_is_asked_once_and_then_left_alone_for_a_while(record
     assert (asked[-1], recorder.away) == ("again", "")
 
 
-def test_one_write_that_is_always_refused_does_not_keep_back_the_others(record):
+def test_permanently_failing_write_does_not_block_others(record):
     recorder = _recorder("one", Tracking(uri=record))
     written = []
 
@@ -309,7 +309,7 @@ def test_one_write_that_is_always_refused_does_not_keep_back_the_others(record):
     assert recorder.pending == ("a",)
 
 
-def test_study_whose_views_were_removed_is_opened_at_its_experiment(tracking):
+def test_link_falls_back_to_the_experiment_if_views_were_removed(tracking):
     _recorder("viewless", tracking).close(finished=True)
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name("viewless")

@@ -45,7 +45,7 @@ def _registration(folder, **changes):
     return Registration(**(values | changes))
 
 
-def test_version_loads_and_predicts_and_is_found_by_its_alias(shipped, tracking):
+def test_registered_version_loads_predicts_and_has_an_alias(shipped, tracking):
     registration = _registration(shipped)
     assert register_student(registration, tracking) == "models:/tiny/1"
     client = MlflowClient(tracking.uri)

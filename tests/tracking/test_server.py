@@ -1,4 +1,4 @@
-"""MLflow's server comes up, and goes away with everything it started."""
+"""MLflow's server starts, and ends with everything it started."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_server_answers_only_on_loopback_and_leaves_nothing_running(tmp_path):
         listening: set[str] = set()
         words: list[str] = []
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):  # some live for a moment
+            with contextlib.suppress(psutil.NoSuchProcess):  # some end within a moment
                 listening |= {connection.laddr.ip for connection in process.net_connections("tcp")}
                 words += process.cmdline()
         assert listening == {HOST}
@@ -41,7 +41,7 @@ def test_server_answers_only_on_loopback_and_leaves_nothing_running(tmp_path):
         with pytest.raises(KdsearchError, match=r"MLflow's server on sqlite:///.* ended with exit code -9: "):
             server.end()
         assert not any(str(tmp_path) in word for word in words)
-    psutil.wait_procs(processes, timeout=10)  # the first was killed, so that nobody waits for the others
+    psutil.wait_procs(processes, timeout=10)  # the first was killed, so nothing else waits for the others
     assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
 
 
@@ -63,7 +63,7 @@ def test_server_that_cannot_start_says_why(tmp_path):
         pass
 
 
-def test_a_server_of_somebody_elses_is_not_started_again():
+def test_server_that_already_runs_elsewhere_is_used():
     with socket.socket() as server:
         server.bind((HOST, 0))
         server.listen()

@@ -29,7 +29,7 @@ ADMIN = "correct-horse-battery"
 
 @pytest.fixture
 def server(postgres, bucket, tmp_path):  # noqa: ARG001 - the environment tells the server of the bucket
-    """The address of a running server; afterwards nothing of it is left."""
+    """The address of a running server, which is removed completely afterwards."""
     record, logins = (postgres.create(f"{name}_{uuid.uuid4().hex[:8]}") for name in ("record", "logins"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -104,7 +104,7 @@ def test_missing_setting_is_named(missing):
     assert missing in done.stderr
 
 
-def test_compose_file_has_no_password_of_its_own():
+def test_compose_file_contains_no_passwords():
     services = yaml.safe_load((TEAM / "compose.yaml").read_text(encoding="utf-8"))["services"]
     secrets = [
         value

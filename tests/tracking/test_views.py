@@ -18,7 +18,7 @@ BEGAN = datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.UTC)
 VIEWS = saved_views(study_id=ID, searched=list(dimensions(STUDY)), created=BEGAN)
 
 
-def test_envelopes_hold_what_mlflow_insists_on():
+def test_views_have_the_fields_mlflow_requires():
     for value in VIEWS.values():
         envelope = json.loads(value)
         assert isinstance(envelope["name"], str)
@@ -46,12 +46,12 @@ def test_paths_are_compared_by_group():
     assert state["groupBy"]["groupByKeys"] == [{"mode": "param", "groupByData": "distillation.path"}]
 
 
-def test_views_of_another_study_of_the_same_name_are_told_from_a_persons():
+def test_views_of_a_same_named_study_are_distinguished_from_a_user_s():
     assert not holds_another([*VIEWS, f"{TAG}1f00", "mlflow.note.content"], ID)
     assert holds_another([*VIEWS, f"{TAG}kdsearch-front-76543210"], ID)
 
 
-def test_views_of_one_of_several_studies_of_a_name_say_when_it_began():
+def test_views_of_same_named_studies_include_the_start_time():
     views = saved_views(study_id=ID, searched=[], created=BEGAN, is_alone=False)
     assert views.keys() == VIEWS.keys()
     names = [json.loads(value)["name"] for value in views.values()]
@@ -59,7 +59,7 @@ def test_views_of_one_of_several_studies_of_a_name_say_when_it_began():
     assert all("(2026-05-04 03:02)" in name for name in names)
 
 
-def test_latency_has_a_scatter_and_a_column_where_it_is_an_objective():
+def test_latency_gets_a_scatter_and_a_column_if_it_is_an_objective():
     timed = saved_views(study_id=ID, searched=[], created=BEGAN, is_timed=True)
     for views, shown in ((timed, True), (VIEWS, False)):
         state = unpack(views[f"{TAG}kdsearch-front-01234567"])

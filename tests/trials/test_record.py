@@ -1,4 +1,4 @@
-"""What is stored of a trial, by earlier releases too."""
+"""Stored trials, including those of earlier releases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CURVE = (
 )
 
 
-def test_curve_carries_a_schema_and_one_of_before_is_read():
+def test_curve_has_a_schema_and_older_curves_are_read():
     now = dump_curve(CURVE)
     assert json.loads(now)["schema"] == 1
     before = (
@@ -39,7 +39,7 @@ def test_curve_carries_a_schema_and_one_of_before_is_read():
     assert read_curve("[]") == ()
 
 
-def test_cost_carries_a_schema_and_one_of_before_is_read():
+def test_cost_has_a_schema_and_older_costs_are_read():
     cost = Cost(params=7, macs=9)
     assert json.loads(dump_cost(cost)) == {"schema": 1, "params": 7, "macs": 9}
     assert read_cost(dump_cost(cost)) == read_cost('{"params":7,"macs":9}') == cost
@@ -51,8 +51,8 @@ def test_content_of_a_newer_release_is_refused(read, what):
         read('{"schema": 99}')
 
 
-def test_student_carries_what_its_donors_cost():
-    """Trial 2 was cut from 1, which was cut from 0; each was trained for three epochs and a second."""
+def test_student_includes_the_cost_of_its_donors():
+    """Trial 2 was cut from 1, which was cut from 0; each was trained for three epochs in one second."""
     records = []
     for number, donor in enumerate((None, 0, 1)):
         made = student(number, 0.5, 100 - number)

@@ -1,4 +1,4 @@
-"""What every executor does with a job, whatever carries it out."""
+"""The contract for every executor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def place(tiny, tiny_home):
 
 @pytest.fixture(scope="module", params=["inline", "processes", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request):
-    """With one worker, which each test leaves without a job."""
+    """An executor with one worker, which has no job between tests."""
     match request.param:
         case "inline":
             made = InlineExecutor(ONE_THREAD)
@@ -72,7 +72,7 @@ def test_job_is_reported_from_beginning_to_end(executor, job):
     assert until_room(executor) == []
 
 
-def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
+def test_exception_fails_the_job_and_keeps_the_worker(executor, job):
     executor.submit(dataclasses.replace(job(), recipe=None))
     failed = until(executor, ENDS)[-1]
     assert isinstance(failed, JobFailed)
@@ -82,12 +82,12 @@ def test_exception_is_the_job_s_result_and_costs_no_worker(executor, job):
     executor.submit(job(1, depth=6))
     refused = until(executor, ENDS)[-1]
     assert refused.reason.startswith("the student's stride 64 must divide the image size, got 32×32")
-    assert not refused.traceback, "the message says all"
+    assert not refused.traceback, "the message needs no traceback"
     executor.submit(job(2))
     assert isinstance(until(executor, ENDS)[-1], JobSucceeded)
 
 
-def test_stopped_job_reports_no_more_and_leaves_no_checkpoint(executor, job, tmp_path):
+def test_stopped_job_reports_nothing_more_and_leaves_no_checkpoint(executor, job, tmp_path):
     executor.submit(job(epochs=10_000))
     until(executor, EpochEnded)
     executor.stop("0", within_s=90)
@@ -120,7 +120,7 @@ def test_dropped_job_resumes_from_its_checkpoint_to_the_same_student(executor, j
     assert until(executor, JobSucceeded)[-1].trained.weights == resumed.trained.weights
 
 
-def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
+def test_unreadable_materials_are_not_reported_as_a_job_failure(executor, job):
     broken = dataclasses.replace(job(), materials=dataclasses.replace(job().materials, key="other", data="absent"))
     try:
         executor.submit(broken)
@@ -133,7 +133,7 @@ def test_materials_that_cannot_be_opened_are_no_job_s_fault(executor, job):
     assert isinstance(until(executor, ENDS)[-1], JobSucceeded)
 
 
-def test_teacher_is_a_job_as_any_other(executor, tiny, tiny_home, tmp_path):
+def test_teacher_is_trained_as_a_job_like_any_other(executor, tiny, tiny_home, tmp_path):
     images, recipe = read_images(tiny, tiny_home), TeacherRecipe.of(tiny)
     wanted = LackingTeacher(recipe=recipe, materials=images, folder=teacher_folder(recipe, "here", tmp_path))
     events, _ = finish(train_teachers(make_campaign(executor, tiny, tiny_home), [wanted], threads=None))

@@ -42,7 +42,7 @@ def _carried_out(trainer: _Trainer, tmp_path: Path, **settings):
 
 
 def test_student_that_cannot_be_exported_is_a_failed_job(tmp_path):
-    """torch's exporter raises what it likes; in the driver that ended the study, and again at each restart."""
+    """torch's exporter can raise anything; in the driver, that ended the study, also after each restart."""
 
     def export(student, weights):
         assert (student, weights) == (RECIPE.student, b"weights")
@@ -60,6 +60,6 @@ def test_student_is_exported_where_it_was_trained(tmp_path):
     assert succeeded.trained.onnx == b"weights exported"
 
 
-def test_job_whose_checkpoint_is_away_is_lost_and_not_failed(tmp_path):
+def test_unreachable_checkpoint_loses_the_job_instead_of_failing_it(tmp_path):
     _, lost = _carried_out(_Trainer(CheckpointAway("it cannot be read: timed out")), tmp_path)
     assert lost == WorkerLost(job="0", reason="it cannot be read: timed out")

@@ -1,4 +1,4 @@
-"""Worker processes: they know neither Optuna nor MLflow, and a dead one costs one trial."""
+"""Worker processes: they import neither Optuna nor MLflow, and a dead one affects only its own trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.search.setups import ONE_THREAD, create_parent, until, until_room
 
 @pytest.fixture(scope="module")
 def executor():
-    """One worker, which each test leaves without a job."""
+    """An executor with one worker, which has no job between tests."""
     made = ProcessExecutor(ONE_THREAD, workers=1)
     (child,) = _children()
     yield made
@@ -60,7 +60,7 @@ def _children() -> set[int]:
     return {child.pid for child in multiprocessing.active_children()}
 
 
-def test_interrupt_does_not_reach_workers(executor, job):
+def test_workers_ignore_interrupts(executor, job):
     executor.submit(job(0, epochs=3))
     until(executor, EpochEnded)
     (child,) = _children()
@@ -70,7 +70,7 @@ def test_interrupt_does_not_reach_workers(executor, job):
 
 
 @pytest.mark.slow
-def test_killed_and_silent_jobs_go_on_from_their_checkpoint_to_the_same_student(executor, job, tmp_path):
+def test_killed_and_hung_jobs_resume_to_the_same_student(executor, job, tmp_path):
     executor.submit(job(0, epochs=12))
     whole = until(executor, JobSucceeded)
     (tmp_path / "0.checkpoint").unlink()
@@ -102,7 +102,7 @@ def test_worker_killed_while_it_starts_is_replaced(executor, job):
     assert until(executor, JobSucceeded)[-1].job == "1"
 
 
-def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(executor, job, tmp_path):
+def test_worker_that_hangs_when_stopped_is_replaced(executor, job, tmp_path):
     executor.submit(job(0, epochs=10_000))
     until(executor, EpochEnded)
     (child,) = _children()
@@ -115,8 +115,8 @@ def test_worker_that_hangs_after_it_was_told_to_stop_is_replaced(executor, job, 
     assert until(executor, JobSucceeded)[-1].job == "1"
 
 
-def test_workers_start_outside_of_the_main_thread_and_ignore_an_interrupt_from_their_first_moment(executor):
-    """As those of ``Study.run`` in a notebook's thread or a web server's."""
+def test_workers_start_outside_the_main_thread_and_ignore_early_interrupts(executor):
+    """As with ``Study.run`` in a thread of a notebook or a web server."""
     assert executor.room() == 1
     others, ended = _children(), []
 
@@ -125,7 +125,7 @@ def test_workers_start_outside_of_the_main_thread_and_ignore_an_interrupt_from_t
         (child,) = _children() - others
         try:
             os.kill(child, signal.SIGINT)
-            with executor.pause():  # waits until it is up
+            with executor.pause():  # waits until the worker has started
                 assert executor.poll(0.0) == []
             assert child in _children()
         finally:
@@ -179,7 +179,7 @@ def test_worker_imports_neither_optuna_nor_mlflow():
 
 
 @pytest.mark.slow
-def test_workers_rest_while_something_is_timed_also_those_that_start_up_and_go_on_afterwards(job):
+def test_workers_pause_during_timing_even_while_starting_and_then_resume(job):
     others = _children()
     executor = ProcessExecutor(ONE_THREAD, workers=2)
     try:
@@ -195,7 +195,7 @@ def test_workers_rest_while_something_is_timed_also_those_that_start_up_and_go_o
 
 
 def _spent_while_quiet(executor, workers):
-    """Seconds of processor time that each worker took in a second of quiet."""
+    """Seconds of processor time that each worker used in a pause of one second."""
     processes = [psutil.Process(pid) for pid in workers]
     with executor.pause():
         before = [sum(process.cpu_times()[:2]) for process in processes]

@@ -26,7 +26,7 @@ def test_job_is_judged_by_its_own_slowest_epoch():
     assert watchdog.silent(now=59) == [("0", 51)]
 
 
-def test_silence_shorter_than_the_least_is_no_loss():
+def test_silence_below_the_minimum_is_tolerated():
     watchdog = Watchdog(timeout=10)
     watchdog.begin("0", macs=100, now=0)
     watchdog.started("0", now=0)
@@ -35,7 +35,7 @@ def test_silence_shorter_than_the_least_is_no_loss():
     assert _jobs(watchdog, 62) == ["0"]
 
 
-def test_first_epoch_is_judged_by_others_of_its_size():
+def test_first_epoch_is_judged_by_other_jobs_scaled_by_size():
     watchdog = Watchdog(timeout=10, least_s=1)
     watchdog.begin("0", macs=100, now=0)
     watchdog.started("0", now=0)
@@ -47,7 +47,7 @@ def test_first_epoch_is_judged_by_others_of_its_size():
     assert _jobs(watchdog, 502) == ["1"]
 
 
-def test_worker_that_still_starts_and_the_first_epoch_have_long():
+def test_starting_worker_and_first_epoch_get_a_long_timeout():
     watchdog = Watchdog(timeout=10, least_s=1)
     watchdog.begin("0", macs=100, now=0)
     watchdog.begin("1", macs=100, now=0)
@@ -57,7 +57,7 @@ def test_worker_that_still_starts_and_the_first_epoch_have_long():
     assert _jobs(watchdog, UNKNOWN_S + 5) == ["0"]
 
 
-def test_epochs_reported_again_from_a_checkpoint_count_with_what_they_took():
+def test_replayed_epochs_count_with_their_original_duration():
     watchdog = Watchdog(timeout=10, least_s=1)
     watchdog.begin("0", macs=100, now=0)
     watchdog.started("0", now=0)
@@ -76,13 +76,13 @@ def test_pauses_of_the_driver_do_not_count_as_worker_silence():
     assert _jobs(watchdog, 1009) == []
 
 
-def test_job_of_unknown_size_tells_nothing_of_others_pace():
+def test_job_of_unknown_size_does_not_set_the_pace_for_others():
     watchdog = Watchdog(timeout=10, least_s=1)
     watchdog.begin("teacher", macs=None, now=0)
     watchdog.started("teacher", now=0)
-    assert _jobs(watchdog, 100 * UNKNOWN_S) == [], "nobody knows how long its first epoch takes"
+    assert _jobs(watchdog, 100 * UNKNOWN_S) == [], "the duration of its first epoch is unknown"
     watchdog.heartbeat("teacher", _report(1, 100.0), now=100)
     watchdog.begin("1", macs=1, now=100)
     watchdog.started("1", now=100)
     assert _jobs(watchdog, 1099) == []
-    assert _jobs(watchdog, 1101) == ["teacher"], "by its own epochs"
+    assert _jobs(watchdog, 1101) == ["teacher"], "it is judged by its own epochs"

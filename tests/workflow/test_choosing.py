@@ -16,7 +16,7 @@ IMAGES = np.random.default_rng(0).uniform(-0.05, 0.05, (40, 50))
 
 
 class Scored:
-    """Dice of fifty images for each student, around its mean; nobody knows trial 9's."""
+    """Dice of fifty images for each student, around its mean; trial 9's are unknown."""
 
     def dice(self, of):
         return np.full(50, of.scores.dice) + IMAGES[of.number]
@@ -64,7 +64,7 @@ def test_students_indistinguishable_from_the_choice_are_listed_smallest_first():
     assert "Trial 3 is statistically indistinguishable from it on these images" in choice.caveats["runner-up"]
 
 
-def test_smaller_students_as_good_are_told_with_the_smallest():
+def test_smaller_indistinguishable_students_are_reported_with_the_smallest():
     choice = as_asked_for(KNOWN, Candidate(student=KNOWN.find(2)))
     assert [comparison.student.number for comparison in choice.as_good] == [1, 3]
     assert choice.runner_up is None
@@ -88,7 +88,7 @@ def test_clear_choice_has_no_caveat_about_other_students():
     assert (choice.caution, choice.as_good) == (NOT_CONFIRMED, ())
 
 
-def test_smallest_within_counts_those_within():
+def test_smallest_within_counts_the_qualifying_students():
     choice = _choose(Rule(name="smallest-within", tolerance=0.01), params=5_000, min_dice=0.65)
     assert choice.sentence.startswith(
         "Trial 9 is the smallest student within 1 Dice point of the best of 4 students within params ≤ 5,000, "
@@ -96,13 +96,13 @@ def test_smallest_within_counts_those_within():
     )
 
 
-def test_those_nearest_in_dice_are_compared_where_there_are_many():
+def test_only_students_nearest_in_dice_are_compared_if_there_are_many():
     many = _candidates(*(student(number, 0.5 + number / 1000, 100 + number) for number in range(10, 40)))
     choice = as_asked_for(many, Candidate(student=many.find(39)))
     assert [comparison.student.number for comparison in choice.comparisons] == list(range(39 - MOST_COMPARED, 39))
 
 
-def test_stability_and_corrected_dice_of_a_choice_are_told():
+def test_stability_and_corrected_dice_of_a_choice_are_reported():
     standing = Standing(stability=0.62, corrected=Corrected(dice=0.741, low=0.702, high=0.78))
     known = _candidates(student(0, 0.6, 1_000), student(4, 0.8, 9_000), standings={4: standing})
     candidates = [Candidate(student=entry) for entry in known.students]

@@ -53,13 +53,13 @@ def _pick(found, *, tolerance, params=None):
     return chosen.student.number, explain_confirmed(chosen, count=len(within), budget=budget, rule=rule, found=found)
 
 
-def test_smallest_member_of_the_sequence_is_taken():
+def test_smallest_member_proven_within_the_tolerance_is_picked():
     number, why = _pick(IN_ORDER, tolerance=0.02)
     assert number == 2
     assert "is shown to stay within 2 points of trial 4, the largest: " in why
 
 
-def test_reference_counts_whether_or_not_it_is_within_the_budget():
+def test_reference_counts_even_outside_the_budget():
     assert _pick(IN_ORDER, tolerance=0.02, params=100_000)[0] == 2
 
 
@@ -76,18 +76,18 @@ def test_best_within_budget_is_picked_unless_a_smaller_one_is_proven_as_good():
     assert "none of them is shown to stay within 0.5 points of trial 4" in why
 
 
-def test_only_confirmed_student_is_called_that():
+def test_only_confirmed_student_is_described_as_such():
     alone = dataclasses.replace(_confirmation({}), arms=(_arm(3),))
     number, why = _pick(alone, tolerance=0.02)
     assert (number, why.startswith("Trial 3 is the only confirmed student: ")) == (3, True)
 
 
-def test_margin_that_was_not_planned_is_named():
+def test_unplanned_margin_is_pointed_out():
     _, why = _pick(IN_ORDER, tolerance=0.012)
     assert "(the plan's error rate holds for its own margin, 2 points)" in why
 
 
 @pytest.mark.parametrize(("tolerance", "number"), [(0.02, 1), (0.005, 3)])
-def test_plan_of_the_earlier_rule_compares_with_the_best(tolerance, number):
+def test_plan_of_an_older_release_compares_with_the_best(tolerance, number):
     before = _confirmation({(2, 3): -0.05, (1, 3): -0.01, (1, 4): -0.2}, testing="one family")
     assert _pick(before, tolerance=tolerance)[0] == number

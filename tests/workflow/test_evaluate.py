@@ -73,7 +73,7 @@ def test_evaluate_scores_the_masks_that_predict_writes(shipped, tmp_path, kind, 
     assert max(expected.values()) > 0
 
 
-def test_pick_scores_the_masks_that_predict_writes_if_sources_have_several_depths(bench, weights, tmp_path):
+def test_pick_scores_the_masks_that_predict_writes_for_several_bit_depths(bench, weights, tmp_path):
     for name, kind in (("shallow", "12 bits in 16"), ("deep", "16 bits")):
         _write(tmp_path / name, kind)
     config = DataConfig(
@@ -187,7 +187,7 @@ def _seen_of(folder, home):
 
 
 def _predicted_dice(student, folder):
-    """Of the masks that predict writes of the folder's images, by their names."""
+    """Dice of the masks that predict writes for the folder's images, by name."""
     found = {}
     for path in sorted((folder / "images").iterdir()):
         place = folder / "out" / path.stem

@@ -53,7 +53,7 @@ def test_study_runs_is_confirmed_tested_picked_and_reported(capsys):
 
 
 @pytest.mark.usefixtures("place")
-def test_gap_ends_the_run_with_a_message_and_the_same_command_resumes_when_it_is_filled(capsys):
+def test_missing_prediction_stops_the_run_until_it_is_added(capsys):
     images = read_images(load_study(Path("study.yaml")), Path("home"))
     gone = Path("maps") / f"{Path(images.dataset.infos[images.splits.train[0]].id).name}.npy"
     content = gone.read_bytes()

@@ -107,7 +107,7 @@ def test_study_file_is_valid_for_any_folder_name(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize(("side", "size"), [(2, 256), (8, 64), (3, 192)])
-def test_size_keeps_small_objects(tmp_path, side, size):
+def test_proposed_size_keeps_small_objects(tmp_path, side, size):
     for number in range(4):
         write_image(tmp_path / "set" / "images" / f"{number}.png", shape=(256, 256), seed=number)
         mask = np.zeros((256, 256), dtype=np.uint8)
@@ -117,7 +117,7 @@ def test_size_keeps_small_objects(tmp_path, side, size):
     assert propose_size(inspect(tmp_path / "set", tmp_path / "home")) == size
 
 
-def test_study_is_fitted_into_the_time(tmp_path):
+def test_study_is_fitted_to_the_time_budget(tmp_path):
     plan = _plan(inspect(_write(tmp_path / "set", [str(n) for n in range(40)]), tmp_path / "home"))
     estimates = []
     for minutes in (5, 20, 60):
@@ -129,7 +129,7 @@ def test_study_is_fitted_into_the_time(tmp_path):
     assert estimates == sorted(estimates)
 
 
-def test_study_that_cannot_fit_is_the_smallest_sensible_one(tmp_path):
+def test_time_budget_that_is_too_short_gives_the_smallest_study(tmp_path):
     plan = _plan(inspect(_write(tmp_path / "set", [str(n) for n in range(8)]), tmp_path / "home"))
     fitted, seconds = fit(
         plan, Pace(reading_s=0.01, teacher_s=9, student_s=9, trial_s=1, start_s=9, workers=2), minutes=1

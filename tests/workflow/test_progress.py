@@ -1,4 +1,4 @@
-"""The progress bar of ``Study.run`` and its like."""
+"""The progress bar of ``Study.run`` and similar methods."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_student_is_picked_within_a_budget_and_loaded(study):
     )
 
 
-def test_nothing_within_a_budget_names_the_nearest(study):
+def test_pick_names_the_nearest_student_if_none_is_within_budget(study):
     with pytest.raises(KdsearchError, match=r"none of 4 students is within params ≤ 100; the nearest is trial 2"):
         study.pick(params=100)
     assert not Path("picked/stored-2").exists()
@@ -85,7 +85,7 @@ def test_report_is_one_file(study):
 
 
 @pytest.mark.slow
-def test_student_is_picked_though_images_were_added_or_are_gone(study):
+def test_student_can_be_picked_after_images_were_added_or_removed(study):
     before = read_description(study.pick(trial=SMALLEST, out="before", registry=False, latency=False).folder)
     shutil.copy("images/images/00.png", "images/images/new.png")
     shutil.copy("images/masks/00.png", "images/masks/new.png")
@@ -102,7 +102,7 @@ def test_student_is_picked_though_images_were_added_or_are_gone(study):
         study.pick(trial=SMALLEST, out="none", registry=False, latency=False)
 
 
-def test_place_that_cannot_be_written_is_named(study):
+def test_unwritable_path_is_named(study):
     Path("file").write_text("", encoding="utf-8")
     with pytest.raises(KdsearchError, match=r"file/study\.html cannot be written: .*; choose another path"):
         study.report("file/study.html")
@@ -119,7 +119,7 @@ def place(tmp_path, tiny_home, record, monkeypatch):
 
 
 @pytest.mark.usefixtures("place")
-def test_study_is_run_with_events_and_progress(capsys):
+def test_run_reports_events_and_progress(capsys):
     Path("tiny.yaml").write_text(INLINE, encoding="utf-8")
     study = kdsearch.Study("tiny.yaml")
     with pytest.raises(NotRunYetError, match="has not been run yet"):
@@ -140,7 +140,7 @@ def test_file_that_is_not_a_study_is_refused(tmp_path):
         kdsearch.Studdy  # noqa: B018
 
 
-def test_study_that_a_later_rule_refuses_can_be_read_and_not_run(tmp_path):
+def test_study_refused_by_a_later_rule_can_be_read_but_not_run(tmp_path):
     (tmp_path / "a.yaml").write_text("name: a\ntraining: {patience: 3}\n", encoding="utf-8")
     study = kdsearch.Study(tmp_path / "a.yaml", home=tmp_path)
     with pytest.raises(NotRunYetError, match="has not been run yet"):
@@ -194,7 +194,7 @@ def test_repeats_are_averaged_and_can_be_separated():
     assert set(study.trials().index.get_level_values("repeat")) == {1}, "the other was never run"
 
 
-def test_study_of_a_dict_is_the_study_of_its_file(tmp_path):
+def test_study_from_a_dict_equals_the_study_from_its_file(tmp_path):
     (tmp_path / "study.yaml").write_text(INLINE, encoding="utf-8")
     settings = YamlFile(tmp_path / "study.yaml").content
     assert kdsearch.Study.from_dict(settings).config == kdsearch.Study(tmp_path / "study.yaml").config

@@ -114,7 +114,7 @@ def test_loss_that_works_only_with_masks_is_refused(capsys, distillation):
 
 
 @pytest.mark.usefixtures("place")
-def test_data_counts_them(capsys):
+def test_data_command_counts_unlabelled_images(capsys):
     assert main(["data", "study.yaml"]) == 0
     assert "more, without masks" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""What pruners stop and what they leave alone."""
+"""Which trials pruners stop and which they let continue."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_nothing_is_stopped_before_enough_trials_have_finished(name):
 
 
 @pytest.mark.parametrize("name", SIZE_FAIR)
-def test_smaller_or_cheaper_trial_is_never_stopped_for_larger_ones_being_better(name):
+def test_trial_is_never_stopped_because_larger_or_costlier_ones_are_better(name):
     pruner = _pruner(name, *GOOD)
     assert pruner.stops(_curve(99, [0.01] * 3, params=99)) == ""
     assert pruner.stops(_curve(99, [0.01] * 3, macs=99)) == ""
@@ -87,22 +87,22 @@ def test_smaller_or_cheaper_trial_is_never_stopped_for_larger_ones_being_better(
 
 
 @pytest.mark.parametrize("name", SIZE_FAIR)
-def test_trial_that_leads_all_up_to_its_size_is_never_stopped(name):
+def test_best_trial_up_to_its_size_is_never_stopped(name):
     pruner = _pruner(name, *GOOD)
     for epochs in range(1, EPOCHS):
         assert pruner.stops(_curve(99, _rising(0.9, epochs))) == ""
 
 
-def test_reach_is_what_finished_trials_gained_from_the_same_epoch_on():
+def test_reach_adds_what_finished_trials_gained_after_the_same_epoch():
     late = [_curve(number, [0.1] * 6 + [0.7] * 6) for number in range(4)]
     rival = _curve(9, [0.6] * EPOCHS)
     pruner = _pruner("reach", *late, rival)
-    assert pruner.stops(_curve(99, [0.1] * 4)) == "", "it may still rise as the late ones did"
+    assert pruner.stops(_curve(99, [0.1] * 4)) == "", "it may still rise late, as the others did"
     reason = pruner.stops(_curve(99, [0.1] * 4 + [0.05] * 4))
     assert reason == "its expected 10.0 % Dice is 60.0 points below the 70.0 % of trial 0, which is at most as large"
 
 
-def test_reach_compares_trainings_of_different_lengths_by_their_share():
+def test_reach_compares_trainings_by_fraction_of_epochs():
     short = [_curve(number, [0.1, 0.1, 0.7, 0.7], epochs=4) for number in range(4)]
     pruner = _pruner("reach", *short)
     assert pruner.stops(_curve(99, [0.1] * 6)) == ""
@@ -120,7 +120,7 @@ def test_a_higher_quantile_never_stops_what_a_lower_one_lets_continue(curves, cu
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1)), min_size=6, max_size=12), st.integers(0, 5))
-def test_halving_continues_members_of_the_front_at_a_rung_with_at_most_two_rivals(others, index):
+def test_halving_keeps_front_members_at_a_rung_with_at_most_two_rivals(others, index):
     rung = 3
     known = [_curve(n, [dice] * EPOCHS, params=size, macs=size) for n, (size, dice) in enumerate(others)]
     me = known[index]
@@ -136,7 +136,7 @@ def test_rungs_double_from_the_first():
     assert [epoch for epoch in range(1, 30) if is_rung(epoch, first=3)] == [3, 6, 12, 24]
 
 
-def test_optuna_s_median_decides_as_optuna_does():
+def test_median_pruner_agrees_with_optuna():
     import optuna
 
     rng = np.random.default_rng(0)
@@ -168,14 +168,14 @@ def test_optuna_s_median_decides_as_optuna_does():
         ("pruning: {pruner: reech}", "must be one of none, reach, halving.*did you mean 'reach'"),
     ],
 )
-def test_pruner_that_cannot_work_is_refused(study_file, search, message):
+def test_unusable_pruner_settings_are_refused(study_file, search, message):
     with pytest.raises(StudyFileError, match=message):
         load_study(study_file(f"name: a\nsearch: {{{search}}}\n"))
 
 
 @pytest.mark.parametrize("warmup", [1, 3, 5])
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in ("none", "hyperband")])
-def test_warm_up_means_the_same_to_every_pruner(name, warmup):
+def test_warm_up_has_the_same_meaning_for_every_pruner(name, warmup):
     pruner = _pruner(name, *(_curve(number, _rising(0.8 + 0.01 * number)) for number in range(6)), warmup_epochs=warmup)
     stopped_at = next(epochs for epochs in range(1, EPOCHS) if pruner.stops(_curve(90, [0.01] * epochs)))
     assert stopped_at == warmup + 1
@@ -188,7 +188,7 @@ def test_reach_is_patient_by_default():
     assert PruningConfig(pruner="halving").warmup_epochs == 2
 
 
-def test_margin_trusts_a_trial_whose_reach_is_a_little_below():
+def test_margin_keeps_a_trial_whose_reach_is_slightly_too_low():
     known = [_curve(number, _rising(0.8)) for number in range(3)]
     behind = _curve(9, [0.12, 0.19, 0.19, 0.19])
     assert _pruner("reach", *known, margin=0.0, quantile=0.0).stops(behind)
