@@ -21,6 +21,7 @@ from kdsearch.cli.parser import build_parser
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import OnnxTeacher
 from kdsearch.config.reference import parts
+from kdsearch.config.task import square
 from kdsearch.export.folder import Form
 from kdsearch.export.loading import load_student
 from kdsearch.models.costs import require_comparable, require_possible_limits
@@ -226,7 +227,7 @@ def test_exported_network_of_the_page_is_a_teacher(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(program.replace("network = ...", f"network = {own}"), "export.py", "exec"), {})
     teacher = OnnxTeacher(kind="onnx", file="best.onnx", size=256)
-    network = OnnxNetwork(teacher, Path("best.onnx").read_bytes(), size=64)
+    network = OnnxNetwork(teacher, Path("best.onnx").read_bytes(), square(64))
     assert network.outputs(torch.zeros(3, 1, 64, 64)).logits.shape == (3, 1, 64, 64)
 
 

@@ -83,7 +83,7 @@ class Campaign:
             checkpoint=self.checkpoint_of(job_id),
             subject=digest(CHECKPOINT_FORMAT, torch.__version__, *made_from, dump_for_digest(recipe)),
             checkpoint_every_s=self.study.search.checkpoint_every_s,
-            cost=cost_of(recipe.student, size=self.study.data.size),
+            cost=cost_of(recipe.student, self.study.data.task),
             threads=threads,
             kept=kept,
             donor=donor,

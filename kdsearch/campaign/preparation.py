@@ -109,7 +109,7 @@ def open_materials(study: StudyConfig, home: Path, *, data: DataSummary | None, 
         logger.warning("using cached images, because the study's own cannot be used: %s", first_line(error))
         images = kept
     folder = home / "teachers" / teacher_id
-    teacher = open_teacher(recipe_in(folder) or TeacherRecipe.of(study), folder)
+    teacher = open_teacher(recipe_in(folder, study.data.task) or TeacherRecipe.of(study), folder)
     if teacher is None:
         raise KdsearchError(
             f"study {study.name}: its teacher is not in {home / 'teachers'}. Have the images, the teacher's settings "

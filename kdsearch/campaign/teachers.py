@@ -162,7 +162,7 @@ def add_teachers(
             if members := one.members():
                 yield from keep(store_mean(one, members, study, home))
         for one in wanted:
-            if one.recipe.own_size != study.data.size and not knows_all(one, home):
+            if one.recipe.own_task != study.data.task and not knows_all(one, home):
                 yield from keep(store_known(one, study, home))
     return [_with_teacher(one, home) for one in wanted]
 

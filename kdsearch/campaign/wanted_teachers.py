@@ -15,7 +15,9 @@ from torch import Tensor
 
 from kdsearch.config.networks import PredictionsTeacher, TeacherConfig
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task
 from kdsearch.data.cache import load_dataset, load_unlabelled
+from kdsearch.data.frame import Frame
 from kdsearch.data.predictions import PredictionFolder, require_all
 from kdsearch.data.splits import splits_of, training_folds
 from kdsearch.distill.batches import choose_device, images_at
@@ -87,9 +89,9 @@ class WantedTeacher:
 
 def at_own_size(images: Materials, recipe: TeacherRecipe, study: StudyConfig, home: Path) -> Materials:
     """Loads the same images and split at the teacher's own size."""
-    if recipe.own_size == study.data.size:
+    if recipe.own_task == study.data.task:
         return images
-    dataset = load_dataset(study.data.model_copy(update={"size": recipe.own_size}), home)
+    dataset = load_dataset(study.data.model_copy(update={"size": recipe.own_task.height}), home)
     assert [info.id for info in dataset.infos] == [info.id for info in images.dataset.infos], "they are the same files"
     splits = images.splits
     own = splits_of(dataset, train=splits.train, validation=splits.validation, test=splits.test)
@@ -103,17 +105,17 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
     """
     config, data = recipe.config, materials.training_data(device)
     if isinstance(config, PredictionsTeacher):
-        predicted = _predicted(config, materials, size=recipe.size)
-        return as_trained(predicted, data, size=recipe.size, params=config.params or 0)
+        predicted = _predicted(config, materials, recipe.task)
+        return as_trained(predicted, data, task=recipe.task, params=config.params or 0)
     path = expanded(config.file or "", field="teacher.file")
     if isinstance(config, TeacherConfig):
-        return as_trained(load_network(config, path, size=recipe.own_size).to(device), data, size=recipe.size)
+        return as_trained(load_network(config, path, recipe.own_task).to(device), data, task=recipe.task)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise TeacherError(f"teacher.file: cannot read {config.file}: {error.strerror or error}") from error
-    network = OnnxNetwork(config, content, size=recipe.size)
-    taken = as_trained(network, data, size=recipe.size, params=params_of(content))
+    network = OnnxNetwork(config, content, recipe.task)
+    taken = as_trained(network, data, task=recipe.task, params=params_of(content))
     assert taken.logits is not None, "a teacher has logits"
     if config.output == "logits" and taken.logits.min() >= 0 and taken.logits.max() <= 1:
         raise TeacherError(
@@ -123,13 +125,14 @@ def take_teacher(recipe: TeacherRecipe, materials: Materials, device: torch.devi
     return taken
 
 
-def _predicted(config: PredictionsTeacher, materials: Materials, *, size: int) -> PredictedTeacher:
+def _predicted(config: PredictionsTeacher, materials: Materials, task: Task) -> PredictedTeacher:
     """Reads all predictions; every training, validation and unlabelled image must have one."""
     folder = PredictionFolder(expanded(config.folder, field="teacher.folder"))
     dataset, splits, more = materials.dataset, materials.splits, materials.unlabelled
     extra = [] if more is None else [more.whole.infos[position].id for position in more.positions]
     ids = [info.id for info in dataset.infos]
-    both = folder.read([*ids, *extra], size=size)
+    frame = Frame(height=task.height, width=task.width, pads=dataset.pads)
+    both = folder.read([*ids, *extra], frame=frame, outputs=task.outputs)
     found = both[: len(ids)]
     needed = sorted({*splits.train, *splits.validation})
     require_all(
@@ -160,20 +163,20 @@ def store_mean(
     mean = Ensemble(networks).eval()
     return partial(
         store_teacher,
-        as_trained(mean, images.training_data(device), took, size=study.data.size),
+        as_trained(mean, images.training_data(device), took, task=study.data.task),
         recipe=wanted.recipe,
         curve=(),
         folder=wanted.folder(home),
-        out_of_fold=_out_of_fold(networks, members, images, device, size=study.data.size),
+        out_of_fold=_out_of_fold(networks, members, images, device, study.data.task),
     )
 
 
 def _out_of_fold(
-    networks: Sequence[Teacher], members: Sequence[WantedTeacher], images: Materials, device: torch.device, *, size: int
+    networks: Sequence[Teacher], members: Sequence[WantedTeacher], images: Materials, device: torch.device, task: Task
 ) -> OutOfFold | None:
     """Predicts each training image by the member not trained on it; None if all members use all images.
 
-    ``images`` have the members' own size; ``size`` is the students'.
+    ``images`` have the members' own size; ``task`` is the students'.
     """
     train = images.splits.train
     left_out = [set(train) - set(member.images.splits.train) for member in members]
@@ -184,9 +187,9 @@ def _out_of_fold(
     found: dict[int, Tensor] = {}
     for network, positions in zip(networks, map(sorted, left_out), strict=True):
         part = images_at(images.dataset, tuple(positions), device)
-        logits = predict_logits(network.to(device), part.gray)
-        dice += dice_per_image(predict_classes(logits), (part.masks > 0).long()).tolist()
-        found |= zip(positions, resized(logits, size).half().cpu(), strict=True)
+        logits = predict_logits(network.to(device), part.pixels)
+        dice += dice_per_image(predict_classes(logits), part.masks).tolist()
+        found |= zip(positions, resized(logits, task.size).half().cpu(), strict=True)
     return OutOfFold(
         dice=float(np.nanmean(dice)),
         logits=torch.stack([found[position] for position in train]).numpy(),
@@ -202,8 +205,8 @@ def knows_all(wanted: WantedTeacher, home: Path) -> bool:
     if more is None:
         return True
     known = PredictedTeacher(load_file(path))
-    gray = torch.from_numpy(np.array(more.whole.images))
-    return None not in known.places(normalize(gray))
+    pixels = torch.from_numpy(np.array(more.whole.images))
+    return None not in known.places(normalize(pixels))
 
 
 def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> Callable[[], None]:
@@ -218,17 +221,17 @@ def store_known(wanted: WantedTeacher, study: StudyConfig, home: Path) -> Callab
     dataset = at_own_size(images, wanted.recipe, study, home).dataset
     large, small = [dataset.images], [images.dataset.images]
     if images.unlabelled is not None:
-        data = study.data.model_copy(update={"size": wanted.recipe.own_size})
+        data = study.data.model_copy(update={"size": wanted.recipe.own_task.height})
         every = load_unlabelled(data, home, dataset, images.splits)
         assert every is not None, "the study has unlabelled images"
         large.append(every.whole.images)
         small.append(images.unlabelled.whole.images)
-    gray = torch.from_numpy(np.concatenate([np.asarray(part) for part in large]))
+    pixels = torch.from_numpy(np.concatenate([np.asarray(part) for part in large]))
     with torch.no_grad():
         logits = torch.cat(
             [
-                resized(network(normalize(part.to(device))), study.data.size).cpu()
-                for part in torch.split(gray, EVALUATION_BATCH)
+                resized(network(normalize(part.to(device))), study.data.task.size).cpu()
+                for part in torch.split(pixels, EVALUATION_BATCH)
             ]
         )
     if trained.left_out(torch.device("cpu")) is not None:

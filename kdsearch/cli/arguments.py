@@ -142,7 +142,7 @@ def image_size(text: str) -> int:
 
 def study_name(text: str) -> str:
     """A study's name."""
-    from kdsearch.config.data import NAMES  # imports pydantic
+    from kdsearch.config.sources import NAMES  # imports pydantic
 
     return _matching(text, NAMES, "letters, digits, '.', '_' and '-'")
 

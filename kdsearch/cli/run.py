@@ -23,6 +23,7 @@ from kdsearch.config.networks import MAY_HAVE_SEEN, AnyTeacher, TeacherConfig
 from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits, Objective, Sampler
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task
 from kdsearch.distill.batches import choose_device
 from kdsearch.files.home import home_folder
 from kdsearch.report.words import teacher_words
@@ -161,9 +162,9 @@ def header(study: StudyConfig) -> list[str]:
     return [
         f"Study {study.name}: {search.trials} trials ({SAMPLERS[search.sampler]}), {_goals(search.objectives)}",
         *([f"limits    {', '.join(limits)}"] if limits else []),
-        f"images    {sources} at {data.size}×{data.size}",
+        f"images    {sources} at {data.task.describe_size()}",
         f"workers   {_workers(study)}",
-        f"teacher   {teacher_words(teacher)}{_caveat(teacher, size=data.size)}",
+        f"teacher   {teacher_words(teacher)}{_caveat(teacher, data.task)}",
     ]
 
 
@@ -189,12 +190,12 @@ def _workers(study: StudyConfig) -> str:
     return f"{workers_of(study, device=device)} on {device.upper()}{inline}"
 
 
-def _caveat(teacher: AnyTeacher, *, size: int) -> str:
+def _caveat(teacher: AnyTeacher, task: Task) -> str:
     """What a user should know about the teacher before it is trained or read."""
     if teacher.file is not None:
         return f"; {MAY_HAVE_SEEN}"
     assert isinstance(teacher, TeacherConfig), "the other kinds come from a file"
-    if (times := teacher.work(size)) == 1:
+    if (times := teacher.work(task)) == 1:
         return ""
-    own = teacher.size or size
-    return f"; training it at {own}×{own} takes about {times:.3g} times as long as one network at {size}×{size}"
+    own = task.describe_size() if teacher.size is None else f"{teacher.size}×{teacher.size}"
+    return f"; training it at {own} takes about {times:.3g} times as long as one network at {task.describe_size()}"

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from kdsearch.cli.terminal import say, terminal
 from kdsearch.config.data import DataConfig
+from kdsearch.config.task import Task
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.masks import summed_up_again
 from kdsearch.errors import DataError, writing
@@ -64,7 +65,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         warn=lambda text: say(console, text, style="yellow"),
     )
     evaluation = _watched(student, dataset, data)
-    for table in score_tables(evaluation, size=student.description.input.size):
+    for table in score_tables(evaluation, student.description.task):
         console.print(table)
     for defect in summed_up_again(dataset.skipped):
         say(console, f"skipped {defect}", style="red")
@@ -91,17 +92,25 @@ def _watched(student: Student, dataset: Dataset, data: DataConfig) -> Evaluation
     )
 
 
-def score_tables(evaluation: Evaluation, *, size: int) -> tuple[Table, Table]:
+def score_tables(evaluation: Evaluation, task: Task) -> tuple[Table, Table]:
     """Scores at training and at original resolution, each with one row for all images and one per label."""
-    small = _table(f"At training resolution, {size}×{size}", "lesions", "Dice %", "±", "IoU %", "specificity")
+    small = _table(
+        f"At training resolution, {task.describe_size()}",
+        "lesions",
+        "Dice %",
+        "±",
+        "IoU %",
+        "specificity",
+    )
     own = _table("At original resolution", "Dice %", "NSD %", "HD95 %", "missed (n)")
     labels = [info.label for info in evaluation.dataset.infos]
     groups: list[tuple[str, list[bool]]] = [("all", [True] * len(labels))]
     named = sorted({label for label in labels if label is not None})
     groups += [(label, [other == label for other in labels]) for label in named if len(named) > 1]
+    classes = evaluation.dataset.classes
     for name, chosen in groups:
         part = torch.tensor(chosen)
-        overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part])
+        overlap = measure_overlap(evaluation.predicted[part], evaluation.target[part], names=classes)
         negatives = overlap.empty_images
         clean = "" if overlap.specificity is None else f"{100 * overlap.specificity:.0f} % of {negatives} negatives"
         figures = ["", "", ""]
@@ -135,7 +144,7 @@ def _write(path: Path, evaluation: Evaluation) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "source", "label", "dice", "native_dice", "nsd", "hd95", "iou", "nothing_predicted"))
         dice, iou = (measure(predicted, target).tolist() for measure in (dice_per_image, iou_per_image))
-        columns = (dice, native.dice, native.nsd, native.hd95, iou, empty_per_image(predicted).tolist())
+        columns = (dice, native.dice, native.nsd, native.hd95, iou, empty_per_image(predicted, target).tolist())
         for info, *values, empty in zip(evaluation.dataset.infos, *columns, strict=True):
             writer.writerow((info.id, info.source, info.label or "", *_cells(*values), str(empty).lower()))
 

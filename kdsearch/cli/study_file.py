@@ -55,8 +55,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def _extremes(study: StudyConfig) -> list[str]:
-    size = study.data.size
-    costed = [(cost_of(spec, size=size), spec) for spec in extreme_students(study)]
+    costed = [(cost_of(spec, study.data.task), spec) for spec in extreme_students(study)]
     smallest = min(costed, key=lambda pair: (pair[0].params, pair[0].macs))
     largest = max(costed, key=lambda pair: (pair[0].params, pair[0].macs))
     return [f"smallest  {_costed(*smallest)}", f"largest   {_costed(*largest)}"]

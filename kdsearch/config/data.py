@@ -2,119 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from kdsearch.config.ranges import Section, training_rule
+from kdsearch.config.sources import (
+    CYST,
+    LESION,
+    PhantomSource,
+    Source,
+    UnlabelledSource,
+    has_file_per_class,
+    source_name,
+    threshold_of,
+)
+from kdsearch.config.task import Task
 
-NAMES = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 CLASS_NAMES = r"^\w[\w .-]*$"
 TAGS = r"^[a-z0-9][a-z0-9-]*$"
-PATTERNS = r"^[^{}]*\{name\}[^{}]*$"
-Pattern = Annotated[str, Field(pattern=PATTERNS, max_length=500)]
-SourceName = Annotated[str, Field(pattern=NAMES, max_length=60)]
-
-
-Spacing = Annotated[float, Field(gt=0, lt=100)]
-Bits = Literal[8, 10, 12, 14, 16]
-Threshold = Annotated[int, Field(ge=1, le=255)]
-
-
-class PhantomSource(Section):
-    """Simulated breast ultrasound; generated, no download."""
-
-    reader: Literal["phantom"]
-    """The simulator."""
-    name: SourceName = "phantom"
-    """Name of the source in scores."""
-    images: Annotated[int, Field(ge=10, le=100_000)] = 400
-    """Number of images to simulate."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """The same seed gives the same images."""
-
-
-class PublishedSource(Section):
-    """A published data set in its original layout."""
-
-    reader: Literal["busi", "udiat", "busbra", "breast"]
-    """Which data set's layout to read."""
-    name: SourceName | None = None
-    """Name of the source in scores. Default: the reader's name."""
-    folder: str
-    """The unpacked folder, relative to the folder in which you run kdsearch. ``$NAME`` is replaced by an environment
-    variable."""
-    bits: Bits | None = None
-    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
-    spacing_mm: Spacing | None = None
-    """Millimeters per pixel of the files, if it is the same for all of them."""
-    threshold: Threshold | None = None
-    """Least gray value, of 255, that belongs to the lesion; for masks that JPEG or smoothing blurred. Default: masks
-    must have two values."""
-
-
-class FolderSource(Section):
-    """A folder of images and masks in any layout."""
-
-    reader: Literal["folder"]
-    """A folder with images and masks."""
-    name: SourceName = "folder"
-    """Name of the source in scores."""
-    folder: str
-    """The folder. Masks are recognized by a folder such as ``masks/`` or a name such as ``x_mask.png``, and belong to
-    the image of the same name or number. ``$NAME`` is replaced by an environment variable."""
-    images: Pattern | None = None
-    """Which files are images, if kdsearch does not recognize them: a path below the folder, such as
-    ``scans/*/{name}.png``. ``{name}`` is the part that an image and its mask have in common; ``*`` matches anything but
-    a slash."""
-    masks: Pattern | None = None
-    """Which files are masks, such as ``truth/{name}_*.png``. A file that fits both patterns is a mask."""
-    bits: Bits | None = None
-    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
-    spacing_mm: Spacing | None = None
-    """Millimeters per pixel of the files, if it is the same for all of them."""
-    threshold: Threshold | None = None
-    """Least gray value, of 255, that belongs to the lesion; for masks that JPEG or smoothing blurred. Default: masks
-    must have two values."""
-    csv: str | None = None
-    """A table in that folder with a column ``image`` and, if you like, ``mask``, ``group`` (such as the patient),
-    ``label`` and ``split`` (``train``, ``validation`` or ``test``). With a column ``mask``, the table alone says which
-    files belong together; an empty cell is a negative image."""
-    ignore_columns: tuple[str, ...] = ()
-    """Columns of the table to ignore, although their names suggest patients or other groups."""
-
-    @training_rule
-    def _patterns_together(self) -> FolderSource:
-        if (self.images is None) != (self.masks is None):
-            missing = "images" if self.images is None else "masks"
-            raise ValueError(f"images and masks are patterns that need each other; add {missing}")
-        return self
-
-
-class ImagesSource(Section):
-    """A folder of images without masks; for ``data.unlabelled`` only."""
-
-    reader: Literal["images"]
-    """A folder of images."""
-    name: SourceName = "images"
-    """Name of the source."""
-    folder: str
-    """The folder that contains the images. ``$NAME`` is replaced by an environment variable."""
-    bits: Bits | None = None
-    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
-    csv: str | None = None
-    """A table in that folder with a column ``image`` and a column ``group`` (such as the patient)."""
-    ignore_columns: tuple[str, ...] = ()
-    """Columns of the table to ignore, although their names suggest patients or other groups."""
-
-
-Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
-UnlabelledSource = Annotated[
-    PhantomSource | PublishedSource | FolderSource | ImagesSource, Field(discriminator="reader")
-]
-
-
 BACKGROUND = "background"
 ClassName = Annotated[str, Field(pattern=CLASS_NAMES, max_length=60)]
 MaskValue = Annotated[int, Field(ge=0, le=65_535)]
@@ -141,13 +49,72 @@ Classes = Annotated[
 ]
 
 
+OtherValues = Literal["error", "background", "ignore"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassNumbers:
-    """Which numbers of a mask are the object, and which are background."""
+    """What the values of masks mean."""
 
-    foreground: frozenset[int]
-    background: frozenset[int]
-    others_are_background: bool
+    values: Mapping[int, int]
+    """The class of each value; a color's value is 65536 · red + 256 · green + blue. Class 0 is the background."""
+    names: Mapping[str, int]
+    """The classes by name."""
+    others: OtherValues = "error"
+    """What all other values are."""
+    ignored: int | None = None
+    """The value of pixels that do not count."""
+    colors: bool = False
+    """Whether the values are colors."""
+
+    @property
+    def by_value(self) -> bool:
+        """Whether the values of a mask tell classes apart; if not, a mask has two values."""
+        return bool(self.values)
+
+
+Level = Annotated[int, Field(ge=0, le=255)]
+Color = tuple[Level, Level, Level]
+
+
+def _colors(given: object) -> object:
+    """Turns single colors into lists of colors."""
+    if not isinstance(given, dict):
+        return given
+    return {
+        name: (some,)
+        if isinstance(some, list | tuple) and not any(isinstance(one, list | tuple) for one in some)
+        else some
+        for name, some in given.items()
+    }
+
+
+Palette = Annotated[
+    dict[ClassName, Annotated[tuple[Color, ...], Field(min_length=1)]],
+    BeforeValidator(
+        _colors, json_schema_input_type=dict[ClassName, Color | Annotated[list[Color], Field(min_length=1)]]
+    ),
+]
+MOST_CLASSES = 100
+Side = Annotated[int, Field(ge=16, le=1024)]
+
+
+def _shown(given: object) -> str:
+    return "nothing" if given is None else str(given)
+
+
+def _sides(given: object) -> object:
+    """Checks one side, or height and width."""
+    sides = list(given) if isinstance(given, list | tuple) and len(given) == 2 else [given]
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 16 <= side <= 1024 for side in sides):
+        raise ValueError(
+            f"must be a number of pixels from 16 to 1024, or height and width, such as [96, 128]; got {_shown(given)}"
+        )
+    return given
+
+
+Size = Annotated[int | tuple[int, int], BeforeValidator(_sides, json_schema_input_type=Side | tuple[Side, Side])]
+"""Height and width in pixels, or one number for both."""
 
 
 class SplitConfig(Section):
@@ -176,8 +143,14 @@ class DataConfig(Section):
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)] = (PhantomSource(reader="phantom"),)
     """One or more sources. Scores are also reported per source."""
-    size: Annotated[int, Field(ge=16, le=1024)] = 128
-    """Height and width in pixels to which every image and mask is resized."""
+    size: Size = 128
+    """Height and width in pixels to which every image and mask is resized: one number for both, or two, such as
+    ``[96, 128]``."""
+    fit: Literal["stretch", "pad"] = "stretch"
+    """How images of another aspect ratio are resized. ``stretch`` fills the whole size; ``pad`` keeps the aspect ratio
+    and adds black, which counts neither in losses nor in scores."""
+    channels: Literal[1, 3] = 1
+    """1 converts all images to gray; 3 uses their colors, red, green and blue."""
     split: SplitConfig = SplitConfig()
     """How images are split into training, validation and test."""
     on_invalid: Literal["error", "skip"] = "error"
@@ -189,10 +162,15 @@ class DataConfig(Section):
     """What the masks outline, such as ``lesion`` or ``road``. Default: the model card calls it ``foreground``."""
     classes: Classes | None = None
     """For masks that hold class numbers: the names in the order of the numbers, ``background`` first, or each name's
-    number or numbers, such as ``{background: 0, road: [3, 4]}``. One class besides ``background`` is segmented. In
-    palette images, the numbers are those of the palette. Default: masks have two values."""
-    other_values: Literal["error", "background"] = "error"
-    """What numbers are that no class names: a defect of the mask, or background."""
+    number or numbers, such as ``{background: 0, road: [3, 4]}``. In palette images, the numbers are those of the
+    palette. Default: masks have two values."""
+    palette: Palette | None = None
+    """For masks in colors: each class's color or colors as red, green and blue, such as ``{lesion: [255, 0, 0]}``.
+    Black is background unless a class has it."""
+    other_values: OtherValues = "error"
+    """What values of a mask are that no class names: a defect of the mask, background, or pixels that do not count."""
+    ignore: MaskValue | None = None
+    """Value of mask pixels that count neither in losses nor in scores, such as 255 in Cityscapes."""
     train_on_negatives: bool = False
     """Also train on negative images. They never count in Dice."""
 
@@ -204,38 +182,102 @@ class DataConfig(Section):
     ``batch_size`` images and takes twice as long."""
 
     @training_rule
-    def _one_foreground(self) -> DataConfig:
-        names = [name for name in self.classes or () if name != BACKGROUND]
+    def _classes_are_told_apart(self) -> DataConfig:
         values = [value for values in (self.classes or {}).values() for value in values]
-        if self.classes is None and self.other_values != "error":
-            raise ValueError("other_values has no effect without classes; add classes or remove it")
-        if self.classes is not None and len(names) != 1:
-            raise ValueError(
-                f"classes: kdsearch segments one class besides {BACKGROUND}, got {', '.join(names) or 'none'}; keep "
-                "one, with other_values: background for the others"
-            )
+        colors = [color for colors in (self.palette or {}).values() for color in colors]
+        if self.classes is None and self.palette is None and self.other_values != "error":
+            raise ValueError("other_values has no effect without classes or palette; add one or remove it")
+        if (self.classes is not None or self.palette is not None) and not self.foreground:
+            raise ValueError(f"classes: at least one class besides {BACKGROUND} must be segmented; add its name")
+        if len(self.foreground) >= MOST_CLASSES:
+            raise ValueError(f"classes: at most {MOST_CLASSES} classes are possible, got {len(self.foreground) + 1}")
         if len(set(values)) < len(values):
             raise ValueError("classes: a number belongs to one class; remove it from the others")
-        if names and self.class_name is not None:
+        if len(set(colors)) < len(colors):
+            raise ValueError("palette: a color belongs to one class; remove it from the others")
+        if self.classes is not None and self.palette is not None:
+            raise ValueError("classes is for numbers and palette for colors; keep the one that your masks have")
+        if self.ignore is not None and (self.ignore in values or self.palette is not None):
+            why = (
+                "palette needs other_values: ignore instead" if self.palette is not None else "a class has this number"
+            )
+            raise ValueError(f"ignore: {self.ignore}: {why}; remove ignore, or correct the classes")
+        if self.foreground and self.class_name is not None:
             raise ValueError("class_name has no effect with classes, which name what is segmented; remove class_name")
-        if names and any(threshold_of(source) is not None for source in self.sources):
+        return self
+
+    @training_rule
+    def _thresholds_are_for_two_values(self) -> DataConfig:
+        numbered = [source for source in self.sources if not has_file_per_class(source)]
+        if (self.classes or self.palette) and any(threshold_of(source) is not None for source in numbered):
             raise ValueError("threshold is for masks of two values, not for class numbers; remove it or classes")
         return self
 
+    @training_rule
+    def _simulated_classes_agree(self) -> DataConfig:
+        simulated = [source for source in self.sources if isinstance(source, PhantomSource)]
+        several = len(self.foreground) > 1
+        wrong = [one for one in simulated if one.class_names != (self.foreground if several else ())]
+        from_files = several and self.classes is None and self.palette is None and len(simulated) < len(self.sources)
+        if wrong or from_files:
+            raise ValueError(
+                "classes: all sources must have the same classes; simulated images have background and "
+                f"{LESION} with classes: 2, and also {CYST} with classes: 3"
+            )
+        return self
+
+    @training_rule
+    def _files_per_class_need_names(self) -> DataConfig:
+        if not self.foreground and any(has_file_per_class(source) for source in self.sources):
+            raise ValueError(
+                f"masks: {{class}} needs the names of the classes; write classes: [{BACKGROUND}, ...] with the names "
+                "that the paths have"
+            )
+        return self
+
     @property
-    def foreground_name(self) -> str | None:
-        """What the masks outline; None if the study does not name it."""
-        return next((name for name in self.classes or () if name != BACKGROUND), self.class_name)
+    def shape(self) -> tuple[int, int]:
+        """Height and width of all images."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def foreground(self) -> tuple[str, ...]:
+        """Names of the classes other than the background, in order; empty if the study names none."""
+        named = self.classes if self.palette is None else self.palette
+        simulated = next((one.class_names for one in self.sources if isinstance(one, PhantomSource)), ())
+        return tuple(name for name in named or simulated if name != BACKGROUND)
+
+    @property
+    def task(self) -> Task:
+        """The shapes of a student's input and output."""
+        (height, width), several = self.shape, len(self.foreground) > 1
+        outputs = len(self.foreground) + 1 if several else 1
+        return Task(height=height, width=width, channels=self.channels, outputs=outputs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of what the masks outline; empty if the study does not name it."""
+        return self.foreground or (() if self.class_name is None else (self.class_name,))
 
     @property
     def class_numbers(self) -> ClassNumbers | None:
-        """Which numbers of the masks are the object; None if masks have two values."""
-        if self.classes is None:
+        """What the values of masks mean; None if masks have two values, and nothing else is said about them."""
+        if self.classes is None and self.palette is None and self.ignore is None:
             return None
+        numbers = {name: number for number, name in enumerate((BACKGROUND, *self.foreground))}
+        values = {value: numbers[name] for name, some in (self.classes or {}).items() for value in some}
+        if self.palette is not None:
+            values = {0: 0} | {
+                red << 16 | green << 8 | blue: numbers[name]
+                for name, some in self.palette.items()
+                for red, green, blue in some
+            }
         return ClassNumbers(
-            foreground=frozenset(one for name, some in self.classes.items() if name != BACKGROUND for one in some),
-            background=frozenset(self.classes.get(BACKGROUND, ())),
-            others_are_background=self.other_values == "background",
+            values=values,
+            names=numbers,
+            others=self.other_values,
+            ignored=self.ignore,
+            colors=self.palette is not None,
         )
 
     @training_rule
@@ -260,13 +302,3 @@ class DataConfig(Section):
                 "unlabelled: phantom sources with the same seed have the same images; give each its own seed"
             )
         return self
-
-
-def source_name(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> str:
-    """The source's name in image ids and scores."""
-    return source.name or source.reader
-
-
-def threshold_of(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> int | None:
-    """The least gray value of a lesion in the source's masks; None if they have two values."""
-    return source.threshold if isinstance(source, PublishedSource | FolderSource) else None

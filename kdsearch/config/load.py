@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kdsearch.config.data import PhantomSource, source_name
 from kdsearch.config.networks import TeacherConfig
 from kdsearch.config.problems import describe, former_settings, listed, rename_settings, without
 from kdsearch.config.ranges import READING
+from kdsearch.config.sources import PhantomSource, source_name
 from kdsearch.config.space import extreme_students, size_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
@@ -100,7 +100,8 @@ def _check_depth(study: StudyConfig, file: YamlFile) -> None:
     students = max(spec.stride for spec in extreme_students(study))
     if own is not None:
         _require_divisible(own, 2**depth, ("teacher", "size"), file)
-    _require_divisible(study.data.size, students if own else max(2**depth, students), ("data", "size"), file)
+    for side in dict.fromkeys(study.data.shape):
+        _require_divisible(side, students if own else max(2**depth, students), ("data", "size"), file)
 
 
 def _require_divisible(size: int, stride: int, field: tuple[str, str], file: YamlFile) -> None:

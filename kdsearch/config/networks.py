@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import Fixed, Section, Space, tag_of, training_rule, values_of
+from kdsearch.config.task import Task
 from kdsearch.config.training import TeacherTraining
 
 WEIGHTS_FORM = r"^(none|timm|bundled|package:[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*|file:.+)$"
@@ -226,10 +227,10 @@ class TeacherConfig(Section):
         """The checkpoint; None if the teacher is trained."""
         return self.checkpoint
 
-    def work(self, size: int) -> float:
-        """Work of its training, relative to training one such network on all images of ``size``×``size``."""
+    def work(self, task: Task) -> float:
+        """Work of its training, relative to training one such network on all images of the task's size."""
         folds = (self.ensemble - 1) if self.ensemble > 1 and self.ensemble_by == "folds" else self.ensemble
-        return folds * ((self.size or size) / size) ** 2
+        return folds * (1.0 if self.size is None else self.size**2 / task.pixels_at(1))
 
     @property
     def title(self) -> str:
@@ -263,20 +264,23 @@ class TeacherConfig(Section):
         return self
 
 
+Std = Annotated[float, Field(gt=0)]
+
+
 class OnnxTeacher(Section):
     """A network from another program, as one ONNX file."""
 
     kind: Literal["onnx"]
     """Where the teacher comes from."""
     file: Annotated[str, Field(min_length=1)]
-    """An ONNX file with one float input, N×1×H×W or N×3×H×W, and one float output, N×1×H×W, or N×2×H×W with the object
-    second."""
+    """An ONNX file with one float input, N×1×H×W or N×3×H×W, and one float output: N×1×H×W, or N×2×H×W with the object
+    second. For several classes, the output has one channel per class, background first."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Height and width of its input. Default: the size in the file, otherwise ``data.size``."""
-    mean: float = 0.0
-    """Mean that is subtracted from the pixel values (range 0 to 1)."""
-    std: Annotated[float, Field(gt=0)] = 1.0
-    """Standard deviation by which the pixel values are then divided."""
+    mean: float | tuple[float, float, float] = 0.0
+    """Mean that is subtracted from the pixel values (range 0 to 1), or one mean for each of red, green and blue."""
+    std: Std | tuple[Std, Std, Std] = 1.0
+    """Standard deviation by which the pixel values are then divided, or one for each color."""
     output: Literal["logits", "probabilities"] = "logits"
     """What the network outputs."""
 

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsearch.config.data import CLASS_NAMES, NAMES, PATTERNS, TAGS
+from kdsearch.config.data import CLASS_NAMES, TAGS
 from kdsearch.config.distillation import DistillationSpace
 from kdsearch.config.networks import WEIGHTS_FORM, family_of, kind_of
 from kdsearch.config.ranges import Choice
 from kdsearch.config.renamed import NO_LONGER_READ, up_to_date
 from kdsearch.config.search import ADDRESSES
+from kdsearch.config.sources import MASK_PATTERNS, NAMES, PATTERNS
 from kdsearch.config.yaml_file import Location, YamlFile
 from kdsearch.errors import nearest
 
@@ -37,6 +38,7 @@ FORMS = {
     WEIGHTS_FORM: "must be none, timm, bundled, package:NAME or file:PATH, such as file:weights.safetensors",
     CLASS_NAMES: "must start with a letter or digit and contain only letters, digits, spaces, '.', '_' and '-'",
     PATTERNS: "must contain {name} once, for what an image and its mask have in common, such as scans/{name}.png",
+    MASK_PATTERNS: "must contain {name} once, and {class} at most once, such as truth/{class}/{name}.png",
     TAGS: "must contain only lowercase letters, digits and '-', such as breast-ultrasound",
 }
 """Descriptions of the patterns that text must match."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from kdsearch.config.data import NAMES, TAGS, DataConfig
+from kdsearch.config.data import TAGS, DataConfig
 from kdsearch.config.distillation import NEEDS_MASKS, DistillationSpace, DistilledPath, Loss, TermSpace
 from kdsearch.config.networks import (
     PredictionsTeacher,
@@ -22,6 +22,7 @@ from kdsearch.config.networks import (
 from kdsearch.config.quantity import Quantity
 from kdsearch.config.ranges import READING, Section, Space, training_rule, values_of
 from kdsearch.config.search import SearchConfig
+from kdsearch.config.sources import NAMES
 from kdsearch.config.training import TrainingSpec
 from kdsearch.files.home import problem_of_address
 
@@ -183,11 +184,15 @@ class StudyConfig(Section):
     def _teacher_can_give_it(self) -> StudyConfig:
         hidden = [one for one in _compared(self.distillation) if one not in ("none", "logits")]
         if isinstance(self.teacher, TeacherConfig):
-            own = self.teacher.size or self.data.size
-            if hidden and own not in [self.data.size * times for times in (1, 2, 4, 8, 16)]:
+            own, shape = self.teacher.size, self.data.shape
+            if own is not None and shape[0] != shape[1]:
                 raise ValueError(
-                    f"teacher.size: must be 1, 2, 4, 8 or 16 times data.size ({self.data.size}) for path {hidden[0]}, "
-                    f"so that feature maps of teacher and student align, got {own}; write {2 * self.data.size}, or "
+                    f"teacher.size: {own} is a square, but data.size is {shape[0]}×{shape[1]}; remove teacher.size"
+                )
+            if hidden and own is not None and own not in [shape[0] * times for times in (1, 2, 4, 8, 16)]:
+                raise ValueError(
+                    f"teacher.size: must be 1, 2, 4, 8 or 16 times data.size ({shape[0]}) for path {hidden[0]}, "
+                    f"so that feature maps of teacher and student align, got {own}; write {2 * shape[0]}, or "
                     "distillation.path: logits"
                 )
             return self

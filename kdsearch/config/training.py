@@ -19,6 +19,20 @@ _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
 
 
+COLOR_CHANGE = 0.2
+"""Default of the changes of brightness, contrast and saturation of color images."""
+
+
+def without_new(training: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out settings of a ``training`` section that older releases did not have, while they have their defaults.
+
+    Digests are made of the rest, so that they do not change.
+    """
+    known = training["augmentation"]
+    kept = {key: value for key, value in known.items() if value is not None}
+    return training | {"augmentation": kept}
+
+
 class AugmentationSpec(Section):
     """Strength of each augmentation; 0 switches it off. New values are drawn for each image in every epoch."""
 
@@ -36,6 +50,13 @@ class AugmentationSpec(Section):
     """Largest standard deviation of Gaussian noise, on gray values from 0 to 1; student's image only."""
     dropout: Fraction = 0.05
     """Largest fraction of pixels set to black; student's image only."""
+    brightness: Fraction | None = None
+    """Largest relative change of brightness in either direction; student's image only. Default: 0.2 for color images,
+    0 for gray ones. This is also the default of ``contrast`` and ``saturation``."""
+    contrast: Fraction | None = None
+    """Largest relative change of contrast in either direction; student's image only."""
+    saturation: Fraction | None = None
+    """Largest relative change of saturation in either direction; no effect on gray images."""
 
 
 class TrainingSpec(Section):

@@ -21,6 +21,7 @@ from kdsearch.confirm.plan import Plan, Repeat
 from kdsearch.confirm.preparation import Prepared, prepare, prepare_test, teacher_of_fold
 from kdsearch.confirm.scoring import FoldScorer, overtaken, twins_without_member
 from kdsearch.confirm.store import TEACHER, ConfirmStore, FoldResult, open_confirmation, seal, sealed_plans
+from kdsearch.data.frame import Frame
 from kdsearch.data.native import native_masks
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import Trained
@@ -174,7 +175,9 @@ def _sealed(
 def _scorer(study: StudyConfig, prepared: Prepared) -> FoldScorer:
     dataset = prepared.images.dataset
     wanted = {dataset.infos[position].id for fold in prepared.folds[0] for position in fold.validation}
-    return FoldScorer(dataset=dataset, masks=native_masks(study.data, wanted))
+    return FoldScorer(
+        dataset=dataset, masks=native_masks(study.data, wanted), task=study.data.task, frame=Frame.of(study.data)
+    )
 
 
 def _carry_out(started: Campaign, runs: FoldRuns, plan: Plan) -> Iterator[DriverEvent | ConfirmEvent]:

@@ -121,7 +121,7 @@ def teacher_of_fold(study: StudyConfig, images: Materials, splits: Splits, *, se
     if isinstance(config, TeacherConfig) and config.file is None:
         config = config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
     return WantedTeacher(
-        recipe=TeacherRecipe(config=config, size=study.data.size, seed=seed),
+        recipe=TeacherRecipe(config=config, task=study.data.task, seed=seed),
         images=images.with_splits(splits),
         kept="last",
     )

@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from safetensors.torch import load
 
+from kdsearch.config.task import Task
 from kdsearch.confirm.answers import Floats, paired_rows, table_of
 from kdsearch.confirm.plan import Plan
 from kdsearch.confirm.store import FoldResult, ScoredImages
 from kdsearch.data.dataset import Dataset, Splits
+from kdsearch.data.frame import Frame
 from kdsearch.data.native import NativeMask
 from kdsearch.distill.batches import images_at
 from kdsearch.distill.loop import predict_logits
@@ -34,10 +36,12 @@ class FoldScorer:
     dataset: Dataset
     masks: Mapping[str, NativeMask]
     """By the image's id."""
+    task: Task
+    frame: Frame
 
     def student(self, recipe: Recipe, trained: Trained, fold: Splits) -> Scores:
         """Adds scores at original resolution to a student's."""
-        network = build_student(recipe.student, begun=False)
+        network = build_student(recipe.student, channels=self.task.channels, outputs=self.task.outputs, begun=False)
         network.load_state_dict(load(trained.weights))
         return self._with_native(network, trained.scores, fold)
 
@@ -47,9 +51,9 @@ class FoldScorer:
 
     def _with_native(self, network: torch.nn.Module, scores: Scores, fold: Splits) -> Scores:
         with _one_thread(), torch.inference_mode():
-            logits = predict_logits(network, images_at(self.dataset, fold.validation, CPU).gray)
+            logits = predict_logits(network, images_at(self.dataset, fold.validation, CPU).pixels)
         masks = [self.masks[self.dataset.infos[position].id] for position in fold.validation]
-        return dataclasses.replace(scores, native=measure_native(logits[:, 0].numpy(), masks))
+        return dataclasses.replace(scores, native=measure_native(logits.numpy(), masks, self.frame))
 
 
 @contextlib.contextmanager

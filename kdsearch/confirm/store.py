@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from kdsearch.campaign.storage import open_storage, storage_errors
 from kdsearch.confirm.plan import Plan, Repeat, dump_plan, read_plan
-from kdsearch.data.dataset import Dataset, Splits, group_of
+from kdsearch.data.dataset import Dataset, Splits, foreground_of, group_of
 from kdsearch.errors import SearchError
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.statistics.confirmation import Kind
@@ -56,7 +56,7 @@ def describe_images(
         groups=tuple(group_of(info) for info in infos),
         sources=tuple(info.source for info in infos),
         labels=tuple(info.label or "" for info in infos),
-        lesion_fraction=tuple(float(value) for value in (masks > 0).reshape(len(masks), -1).mean(axis=1)),
+        lesion_fraction=tuple(float(value) for value in foreground_of(masks).reshape(len(masks), -1).mean(axis=1)),
         folds=tuple(_fold_of_each(positions, folds) for folds in repetitions),
         test_to_train=fmean(_test_to_train(dataset, fold) for folds in repetitions for fold in folds),
     )

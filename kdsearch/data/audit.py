@@ -11,11 +11,12 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from kdsearch.config.data import DataConfig, PhantomSource, source_name, threshold_of
-from kdsearch.data.dataset import ACROSS, ImageInfo, group_of
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import PhantomSource, source_name, threshold_of
+from kdsearch.data.dataset import ACROSS, ImageInfo, foreground_of, group_of
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.pixels import colored_fraction, opened, read_gray
+from kdsearch.data.pixels import colored_fraction, decoded
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
@@ -56,6 +57,8 @@ class ImageLook:
     """Fraction of colored pixels."""
     transparent: float
     """Fraction of transparent pixels."""
+    classes: tuple[float, ...] = ()
+    """Area of each class other than the background as a fraction of the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,28 +95,26 @@ def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
 
 def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
     try:
-        gray = read_gray(entry.image)
-        mask = np.zeros(gray.shape, dtype=np.bool_)
-        for path in entry.masks:
-            mask |= masks.read(path, shape=(gray.shape[0], gray.shape[1])) > 0
+        image = decoded(entry.image)
+        classes = masks.of(entry, shape=(image.height, image.width))
     except DataError as error:
         raise DataError(f"{entry.image}: {error}") from error
-    with opened(entry.image) as image:
-        mode, colored, transparent = image.mode, colored_fraction(image), _transparent(image)
+    mask = foreground_of(classes)
     parts, specks = _parts(mask)
     return ImageLook(
         info=info,
-        height=gray.shape[0],
-        width=gray.shape[1],
-        mode=mode,
+        height=image.height,
+        width=image.width,
+        mode=image.mode,
         mask_files=len(entry.masks),
         area=float(mask.mean()),
         parts=parts,
         specks=specks,
         holes=_holes(mask),
         border=float(np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]]).mean()),
-        colored=colored,
-        transparent=transparent,
+        colored=colored_fraction(image),
+        transparent=_transparent(image),
+        classes=tuple(float((classes == number).mean()) for number in range(1, masks.most_classes + 1)),
     )
 
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from pydantic import TypeAdapter
 
-from kdsearch.config.data import (
-    DataConfig,
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import (
     FolderSource,
     ImagesSource,
     PhantomSource,
@@ -24,6 +24,7 @@ from kdsearch.config.data import (
     source_name,
     threshold_of,
 )
+from kdsearch.config.task import IGNORED
 from kdsearch.data.dataset import (
     Dataset,
     Splits,
@@ -33,10 +34,11 @@ from kdsearch.data.dataset import (
     dump_infos,
     read_infos,
 )
-from kdsearch.data.gathering import Gathered, clusters, gather, grouped
+from kdsearch.data.gathering import Gathered, Way, clusters, gather, grouped
 from kdsearch.data.layout import Listing, passed_over, shown
 from kdsearch.data.masks import refuse_defects
 from kdsearch.data.native import Reading, keep_reading, known_reading
+from kdsearch.data.pixels import Pixels
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source, list_unlabelled
 from kdsearch.errors import DataError, KdsearchError, first_line
 from kdsearch.files.atomic import atomic_folder, lock_of, remove_leftovers
@@ -56,7 +58,7 @@ READING = 1
 """Incremented with changes that affect few data sets; part of only their fingerprints."""
 NAMED = 5
 """An error lists at most this many files."""
-SCHEMA = Schema(what="cached data set", upgrades=(unchanged,))
+SCHEMA = Schema(what="cached data set", upgrades=(unchanged, unchanged))
 
 
 def load_dataset(
@@ -74,11 +76,7 @@ def load_dataset(
         digests = FileDigests(home / "data" / "digests.json")
         depth = [] if whites is None else [("whites", *whites)]
         content = content_of(config.sources, listings, digests)
-        numbers = config.class_numbers
-        coded: list[object] = []
-        if numbers is not None:
-            coded = [sorted(numbers.foreground), sorted(numbers.background), numbers.others_are_background]
-        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth, *coded)
+        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth, *_ways(config))
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
@@ -94,6 +92,24 @@ def load_dataset(
     return dataclasses.replace(dataset, remarks=(*left_out, *dataset.remarks))
 
 
+def _ways(config: DataConfig) -> list[object]:
+    """Returns what identifies how images and masks are read, without defaults, so that older digests stay the same."""
+    found: list[object] = []
+    numbers = config.class_numbers
+    if numbers is not None and numbers.by_value and not numbers.colors:
+        values = [sorted(value for value, number in numbers.values.items() if bool(number) == fore) for fore in (1, 0)]
+        found += [*values, numbers.others == "background"]
+    if numbers is not None and (len(config.foreground) > 1 or numbers.colors or numbers.others == "ignore"):
+        found.append(("classes", sorted(numbers.values.items()), sorted(numbers.names.items()), numbers.others))
+    if config.ignore is not None:
+        found.append(("ignore", config.ignore))
+    if config.channels != 1:
+        found.append(("channels", config.channels))
+    if config.fit != "stretch":
+        found.append(("fit", config.fit))
+    return found
+
+
 def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -> Dataset | None:
     """Opens the cached images of these files; None if there are none or they are damaged."""
     folder = home / "data" / files
@@ -103,7 +119,7 @@ def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -
     if reading is None:
         return None
     dataset = _intact_dataset(home / "data" / reading.data)
-    return None if dataset is None else dataclasses.replace(dataset, remarks=reading.remarks(config.size))
+    return None if dataset is None else dataclasses.replace(dataset, remarks=reading.remarks(config))
 
 
 def _intact(folder: Path, opened: Callable[[Path], C], parts: Callable[[C], tuple[Sized, ...]]) -> C | None:
@@ -132,7 +148,7 @@ def _made(
     config: DataConfig, listings: list[Listing | None], home: Path, files: str, *, whites: Sequence[float] | None
 ) -> Dataset:
     """Reads the files, then caches the arrays, unless an older release cached the same, and the remarks."""
-    gathered = gather(config.sources, listings, size=config.size, whites=whites, numbers=config.class_numbers)
+    gathered = gather(config.sources, listings, way=Way.of(config), whites=whites)
     gathered.infos = grouped(gathered)
     refuse_defects(gathered.defects, config)
     _require_images(config, listings, gathered)
@@ -140,7 +156,7 @@ def _made(
     folder = home / "data" / fingerprint
     dataset = _intact_dataset(folder)
     if dataset is None:
-        _store(gathered, folder)
+        _store(gathered, folder, config)
         dataset = _open(folder)
     reading = Reading(
         data=fingerprint,
@@ -150,7 +166,7 @@ def _made(
         resized=tuple(gathered.resized),
     )
     keep_reading(home, files, reading)
-    return dataclasses.replace(dataset, remarks=reading.remarks(config.size))
+    return dataclasses.replace(dataset, remarks=reading.remarks(config))
 
 
 def open_dataset(home: Path, fingerprint: str) -> Dataset:
@@ -188,24 +204,46 @@ def _require_images(config: DataConfig, listings: list[Listing | None], gathered
         )
 
 
-def _store(gathered: Gathered, folder: Path) -> None:
+def _stacked(images: Sequence[Pixels]) -> Pixels:
+    """Stacks gray images as N×H×W, as older releases do, and color images as N×3×H×W."""
+    stack = np.stack(images)
+    return stack if stack.ndim == 3 else np.ascontiguousarray(stack.transpose(0, 3, 1, 2))
+
+
+def _with_channels(images: Pixels) -> Pixels:
+    """Returns N×C×H×W of stored images."""
+    return images if images.ndim == 4 else images[:, None]
+
+
+def _store(gathered: Gathered, folder: Path, config: DataConfig) -> None:
     """Writes the arrays; replaces a damaged folder."""
+    masks = np.stack(gathered.masks)
     with atomic_folder(folder, replace=True) as beside:
-        np.save(beside / "images.npy", np.stack(gathered.images))
-        np.save(beside / "masks.npy", np.stack(gathered.masks))
+        np.save(beside / "images.npy", _stacked(gathered.images))
+        np.save(beside / "masks.npy", masks)
         (beside / "infos.json").write_bytes(dump_infos(gathered.infos))
-        depth = SCHEMA.stamped({"whites": sorted(gathered.whites)})
+        facts = {
+            "whites": sorted(gathered.whites),
+            "classes": config.foreground if config.task.outputs > 1 else (),
+            "ignores": bool((masks == IGNORED).any()),
+            "pads": config.fit == "pad",
+        }
+        depth = SCHEMA.stamped(facts)
         (beside / "depth.json").write_text(json.dumps(depth), encoding="utf-8")
         (beside / "skipped.txt").write_text("".join(f"{defect}\n" for defect in gathered.defects), encoding="utf-8")
 
 
 def _open(folder: Path) -> Dataset:
     depth = SCHEMA.upgraded(json.loads((folder / "depth.json").read_text(encoding="utf-8")))
+    masks = np.load(folder / "masks.npy", mmap_mode="r")
     return Dataset(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        masks=np.load(folder / "masks.npy", mmap_mode="r"),
+        images=_with_channels(np.load(folder / "images.npy", mmap_mode="r")),
+        masks=masks if "classes" in depth else np.minimum(masks, 1),  # older releases wrote 255 inside a lesion
         infos=read_infos((folder / "infos.json").read_bytes()),
         fingerprint=folder.name,
+        classes=tuple(depth.get("classes", ())),
+        ignores=depth.get("ignores", False),
+        pads=depth.get("pads", False),
         whites=tuple(depth["whites"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
     )
@@ -229,7 +267,9 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
         digests = FileDigests(home / "data" / "digests.json")
         content = content_of(config.unlabelled, listings, digests)
         on_invalid = FORMER[config.on_invalid]
-        fingerprint = digest("unlabelled", FORMAT, dataset.fingerprint, config.size, on_invalid, *content)
+        fingerprint = digest(
+            "unlabelled", FORMAT, dataset.fingerprint, config.size, on_invalid, *content, *_ways(config)
+        )
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         folder = home / "data" / fingerprint
@@ -259,8 +299,9 @@ def _open_unlabelled(folder: Path) -> UnlabelledImages:
     stored = json.loads((folder / "together.json").read_bytes())
     stored = {"together": stored} if isinstance(stored, list) else stored  # the first releases wrote a list
     return UnlabelledImages(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
+        images=_with_channels(np.load(folder / "images.npy", mmap_mode="r")),
         infos=read_infos((folder / "infos.json").read_bytes()),
+        boxes=np.load(folder / "boxes.npy") if (folder / "boxes.npy").is_file() else None,
         together=_TOGETHER.validate_python(TOGETHER_SCHEMA.upgraded(stored)["together"]),
         skipped=tuple((folder / "skipped.txt").read_text(encoding="utf-8").splitlines()),
         fingerprint=folder.name,
@@ -276,9 +317,7 @@ def open_part(home: Path, place: UnlabelledPlace) -> UnlabelledPart:
 def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder: Path) -> None:
     """Reads all images to find which belong together, and caches the unlabelled ones."""
     labelled = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
-    gathered = gather(
-        (*config.sources, *config.unlabelled), (*labelled, *listings), size=config.size, numbers=config.class_numbers
-    )
+    gathered = gather((*config.sources, *config.unlabelled), (*labelled, *listings), way=Way.of(config))
     known = {source_name(source) for source in config.sources}
     plain = {
         source_name(source)
@@ -295,7 +334,9 @@ def _store_unlabelled(config: DataConfig, listings: list[Listing | None], folder
         raise DataError("data.unlabelled: no folder has a readable image")
     together = _together(gathered, set(places), shared=plain)
     with atomic_folder(folder, replace=True) as beside:
-        np.save(beside / "images.npy", np.stack([gathered.images[place] for place in places]))
+        np.save(beside / "images.npy", _stacked([gathered.images[place] for place in places]))
+        if config.fit == "pad":
+            np.save(beside / "boxes.npy", np.array([gathered.boxes[place] for place in places], dtype=np.int16))
         (beside / "infos.json").write_bytes(dump_infos(gathered.infos[place] for place in places))
         stamped = TOGETHER_SCHEMA.stamped({"together": [together[place] for place in places]})
         (beside / "together.json").write_text(json.dumps(stamped), encoding="utf-8")

@@ -6,16 +6,20 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
+from kdsearch.config.task import IGNORED
 from kdsearch.data.layout import Part, Remark
 from kdsearch.data.pixels import Pixels
 from kdsearch.errors import DataError
 from kdsearch.files.digests import digest
 from kdsearch.files.schema import Schema, unchanged
+
+Boxes: TypeAlias = npt.NDArray[np.int16]
 
 ACROSS = "across sources: "
 """Prefix of the names of groups that span several sources."""
@@ -40,12 +44,18 @@ class Dataset:
     """All images of a study at one size."""
 
     images: Pixels
-    """N×H×W gray values 0-255, memory-mapped."""
+    """N×C×H×W values 0-255, memory-mapped; one channel is gray, three are RGB."""
     masks: Pixels
-    """N×H×W, 255 inside a lesion."""
+    """N×H×W class numbers; 0 is the background, ``IGNORED`` does not count."""
     infos: tuple[ImageInfo, ...]
     fingerprint: str
     """Changes with any pixel, name, label or group."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes other than the background, if there are several."""
+    ignores: bool = False
+    """Whether some pixels of the masks do not count."""
+    pads: bool = False
+    """Whether images were padded to keep their aspect ratio."""
     whites: tuple[float, ...] = ()
     """Values that were scaled to 255 in images of more than 8 bits; empty if there are no such images."""
     skipped: tuple[str, ...] = ()
@@ -55,8 +65,14 @@ class Dataset:
 
     @property
     def has_foreground(self) -> npt.NDArray[np.bool_]:
-        """N, true if the mask is not empty."""
-        return np.asarray(self.masks.reshape(len(self.masks), -1).any(axis=1), dtype=np.bool_)
+        """N, true if the mask has a class other than the background."""
+        inside = foreground_of(self.masks) if self.ignores else self.masks
+        return np.asarray(inside.reshape(len(inside), -1).any(axis=1), dtype=np.bool_)
+
+
+def foreground_of(masks: Pixels) -> npt.NDArray[np.bool_]:
+    """Returns where class numbers are those of a class other than the background."""
+    return np.asarray((masks != 0) & (masks != IGNORED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +90,14 @@ class UnlabelledImages:
     """All unlabelled images of a study at its size."""
 
     images: Pixels
-    """N×H×W gray values 0-255, memory-mapped."""
+    """N×C×H×W values 0-255, memory-mapped."""
     infos: tuple[ImageInfo, ...]
     together: tuple[tuple[str, ...], ...]
     """For each image, the ids of the data set's images in the same group."""
     fingerprint: str
     """Changes with any pixel, name or group, and with the data set."""
+    boxes: Boxes | None = None
+    """N×4: top, left, bottom and right of each image within its padding; None if there is no padding."""
     skipped: tuple[str, ...] = ()
     """Defects of images that were left out with ``on_invalid: skip``."""
     remarks: tuple[Remark, ...] = ()

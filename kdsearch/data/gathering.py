@@ -13,8 +13,8 @@ from scipy import fft
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from kdsearch.config.data import (
-    ClassNumbers,
+from kdsearch.config.data import ClassNumbers, DataConfig
+from kdsearch.config.sources import (
     FolderSource,
     ImagesSource,
     PhantomSource,
@@ -25,19 +25,18 @@ from kdsearch.config.data import (
     threshold_of,
 )
 from kdsearch.data.dataset import ACROSS, ImageInfo
+from kdsearch.data.frame import Frame
 from kdsearch.data.layout import Defect, Entry, Listing
-from kdsearch.data.masks import SourceMasks
-from kdsearch.data.phantom import simulate
+from kdsearch.data.masks import MaskError, SourceMasks
+from kdsearch.data.phantom import phantom_of
 from kdsearch.data.pixels import (
     AmbiguousError,
     Pixels,
     colored_fraction,
     decoded,
-    one_pixel,
+    gray_of,
     orientation_of,
-    resize_image,
-    resize_mask,
-    to_gray,
+    to_pixels,
     white_of,
 )
 from kdsearch.errors import DataError
@@ -160,10 +159,6 @@ STEP = 16
 """Step between the sizes that are tried for a small lesion."""
 LARGEST = 1024
 """Upper limit of ``data.size``."""
-AS_STORED = (
-    "; the image has an EXIF rotation, which kdsearch ignores: rotate its pixels, such as with Pillow's "
-    "ImageOps.exif_transpose"
-)
 
 
 @dataclass(slots=True)
@@ -178,66 +173,93 @@ class Gathered:
     """Hash and thumbnail of images from files, by position."""
     whites: set[float] = field(default_factory=set)
     shrunk: dict[str, int | None] = field(default_factory=dict)
-    """Images whose lesion would vanish, and the smallest size that keeps it (None: no size)."""
+    """Images of which a class would vanish, and the smallest size that keeps it (None: no size)."""
     rotated: list[str] = field(default_factory=list)
     """Images whose EXIF orientation differs from that of their masks."""
     colored: list[str] = field(default_factory=list)
     """Images of which a large part is colored."""
     resized: list[str] = field(default_factory=list)
     """Images whose masks have another size."""
+    boxes: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Top, left, bottom and right of each image within its padding."""
     differs: bool = False
     """Whether releases that stored no ``Reading`` read these files differently."""
 
-    def keep_mask(self, name: str, mask: Pixels, size: int) -> None:
-        """Adds the mask of the image ``name``; a lesion keeps at least one pixel."""
-        small = resize_mask(mask, size)
-        if mask.any() and not small.any():
-            small = one_pixel(mask, size)
-            sizes = range(size - size % STEP + STEP, LARGEST + 1, STEP)
-            self.shrunk[name] = next((larger for larger in sizes if resize_mask(mask, larger).any()), None)
+    def keep(self, info: ImageInfo, image: Pixels, mask: Pixels, frame: Frame) -> None:
+        """Adds an image, and its mask H×W in class numbers; each class keeps at least one pixel."""
+        small = frame.mask(mask)
+        if lost := frame.lost(mask, small):
+            small = small.copy()
+            for number in lost:
+                small[frame.one_pixel(mask, number)] = number
+            self.shrunk[info.id] = _least_size(mask, frame)
             self.differs = True
+        rows, columns = frame.box(mask.shape)
+        self.boxes.append((rows.start, columns.start, rows.stop, columns.stop))
         self.masks.append(small)
+        self.images.append(frame.image(image))
+        self.infos.append(info)
+
+
+def _least_size(mask: Pixels, frame: Frame) -> int | None:
+    """Finds the smallest height that keeps every class at the frame's proportions; None if there is none."""
+    start = frame.height - frame.height % STEP + STEP
+    for height in range(start, LARGEST + 1, STEP):
+        larger = Frame(height=height, width=round(frame.width * height / frame.height), pads=frame.pads)
+        if not larger.lost(mask, larger.mask(mask)):
+            return height
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How the images of a study are read."""
+
+    frame: Frame
+    channels: int
+    numbers: ClassNumbers | None
+    """What the values of masks mean; None if they have two values."""
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Way:
+        return cls(frame=Frame.of(config), channels=config.channels, numbers=config.class_numbers)
 
 
 def gather(
     sources: Sequence[Source | UnlabelledSource],
     listings: Sequence[Listing | None],
     *,
-    size: int,
+    way: Way,
     whites: Sequence[float] | None = None,
-    numbers: ClassNumbers | None = None,
 ) -> Gathered:
-    """Reads all images at ``size``, except defective ones; a simulated source has no listing.
+    """Reads all images except defective ones; a simulated source has no listing.
 
-    ``whites`` replace each source's own white value; ``numbers`` are for masks that hold class numbers.
+    ``whites`` replace each source's own white value.
     """
     gathered = Gathered()
     for source, listing in zip(sources, listings, strict=True):
         if isinstance(source, PhantomSource):
-            _simulate(source, size, gathered)
+            _simulate(source, way, gathered)
         else:
             assert listing is not None, "a source of files has a listing"
-            _read(source, listing, size, gathered, whites=whites, numbers=numbers)
+            _read(source, listing, way, gathered, whites=whites)
     return gathered
 
 
-def _simulate(source: PhantomSource, size: int, gathered: Gathered) -> None:
+def _simulate(source: PhantomSource, way: Way, gathered: Gathered) -> None:
     for index in range(source.images):
-        phantom = simulate(index, seed=source.seed)
-        gathered.images.append(resize_image(phantom.image, size))
-        gathered.keep_mask(f"{source.name}/{index:05d}", phantom.mask, size)
+        phantom = phantom_of(source, index)
         info = ImageInfo(id=f"{source.name}/{index:05d}", source=source.name, label=phantom.label, group=None)
-        gathered.infos.append(info)
+        gathered.keep(info, phantom.pixels(way.channels), phantom.mask, way.frame)
 
 
 def _read(
     source: PublishedSource | FolderSource | ImagesSource,
     listing: Listing,
-    size: int,
+    way: Way,
     gathered: Gathered,
     *,
     whites: Sequence[float] | None,
-    numbers: ClassNumbers | None,
 ) -> None:
     name = source_name(source)
     gathered.defects += listing.defects
@@ -246,23 +268,21 @@ def _read(
         whites = () if white is None else (white,)
     gathered.whites |= set(whites)
     masks = SourceMasks(
-        (path for entry in listing.entries for path in entry.masks), threshold=threshold_of(source), numbers=numbers
+        (path for entry in listing.entries for path in entry.masks), threshold=threshold_of(source), numbers=way.numbers
     )
     for entry in listing.entries:
-        read = _decode(entry, gathered, whites=whites, masks=masks)
+        read = _decode(entry, gathered, channels=way.channels, whites=whites, masks=masks)
         if read is None:
             continue
         image, mask, colored = read
         if colored:
             gathered.colored.append(f"{name}/{entry.id}")
-        gathered.looks[len(gathered.images)] = hash_image(image), thumbnail(image)
-        gathered.images.append(resize_image(image, size))
-        gathered.keep_mask(f"{name}/{entry.id}", mask, size)
-        gathered.infos.append(
-            ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group, part=entry.part)
-        )
-        turned = orientation_of(entry.image)
-        if any(orientation_of(path) != turned for path in entry.masks):
+        gathered.looks[len(gathered.images)] = hash_image(gray_of(image)), thumbnail(gray_of(image))
+        info = ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group, part=entry.part)
+        gathered.keep(info, image, mask, way.frame)
+        turned = [orientation_of(path) for path in (entry.image, *entry.masks)]
+        gathered.differs |= any(one > 1 for one in turned)
+        if len(set(turned)) > 1 and masks.turned.isdisjoint(entry.masks):
             gathered.rotated.append(f"{name}/{entry.id}")
         if not masks.resized.isdisjoint(entry.masks):
             gathered.resized.append(f"{name}/{entry.id}")
@@ -271,23 +291,20 @@ def _read(
 
 
 def _decode(
-    entry: Entry, gathered: Gathered, *, whites: Sequence[float], masks: SourceMasks
+    entry: Entry, gathered: Gathered, *, channels: int, whites: Sequence[float], masks: SourceMasks
 ) -> tuple[Pixels, Pixels, bool] | None:
     """Reads image and mask at their original resolution, and whether the image is colored.
 
     Adds an unreadable file to the defects and returns None.
     """
-    path = entry.image
     try:
-        found = decoded(path)
-        image = np.asarray(to_gray(found, whites))
-        mask = np.zeros_like(image)
-        for path in entry.masks:
-            mask |= masks.read(path, shape=(image.shape[0], image.shape[1]))
+        found = decoded(entry.image)
+        image = to_pixels(found, channels=channels, whites=whites)
+        mask = masks.of(entry, shape=(image.shape[0], image.shape[1]))
     except DataError as error:
-        turned = path != entry.image and orientation_of(entry.image) != orientation_of(path)
-        gathered.defects.append(Defect(path=path, problem=f"{error}{AS_STORED if turned else ''}"))
-        gathered.differs |= isinstance(error, AmbiguousError)
+        path, cause = (error.path, error.cause) if isinstance(error, MaskError) else (entry.image, error)
+        gathered.defects.append(Defect(path=path, problem=str(cause)))
+        gathered.differs |= isinstance(cause, AmbiguousError)
         return None
     return image, mask, colored_fraction(found) > COLORED
 

@@ -25,7 +25,9 @@ class Entry:
     """Unique within the source and the same on every machine."""
     image: Path
     masks: tuple[Path, ...]
-    """The lesion is the union of the masks; no masks mean a negative image."""
+    """The masks are merged; no masks mean a negative image."""
+    classes: tuple[str, ...] = ()
+    """The class that each mask shows; empty if the masks' values tell."""
     label: str | None = None
     group: str | None = None
     """For example the patient; None if unknown."""

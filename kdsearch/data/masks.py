@@ -13,9 +13,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from kdsearch.config.data import ClassNumbers, DataConfig
-from kdsearch.data.layout import Defect
-from kdsearch.data.pixels import AmbiguousError, Pixels, decoded, is_deep, opaque, to_gray
-from kdsearch.errors import DataError
+from kdsearch.config.task import IGNORED
+from kdsearch.data.frame import merged
+from kdsearch.data.layout import Defect, Entry
+from kdsearch.data.pixels import (
+    AmbiguousError,
+    Pixels,
+    decoded,
+    is_deep,
+    opaque,
+    orientation_of,
+    to_gray,
+    turned_like,
+)
+from kdsearch.data.tables import normal
+from kdsearch.errors import DataError, nearest
 
 COLOR_STEP = 40
 """Colors of equal brightness are different if a channel differs by more than this; less is rounding."""
@@ -27,6 +39,14 @@ SAME_ASPECT = 0.01
 """Largest relative difference of the aspect ratios of a mask and its image, which is due to rounding."""
 IF_NUMBERS = "if these are class numbers"
 THRESHOLD = "set threshold: 128 for this source, so that brighter pixels are the lesion"
+
+
+class MaskError(DataError):
+    """A mask that cannot be used; ``path`` is its file."""
+
+    def __init__(self, path: Path, cause: DataError) -> None:
+        super().__init__(str(cause))
+        self.path, self.cause = path, cause
 
 
 class SourceMasks:
@@ -41,7 +61,8 @@ class SourceMasks:
     ) -> None:
         """Takes the paths of all masks of the source.
 
-        ``threshold`` is the least gray value of a lesion; ``numbers`` are for masks that hold class numbers.
+        ``threshold`` is the least gray value of a lesion; ``numbers`` are for masks that hold class numbers
+        or colors, and for masks of one class each.
         """
         self._paths, self._threshold, self._numbers = tuple(paths), threshold, numbers
         self._low: dict[int, Path] = {}
@@ -51,13 +72,39 @@ class SourceMasks:
         """Whether a mask with a single value above 0 was read as empty."""
         self.resized: set[Path] = set()
         """Masks that were read and have another size than their image."""
+        self.turned: set[Path] = set()
+        """Masks that were read and got the EXIF orientation of their image."""
 
-    def read(self, path: Path, *, shape: tuple[int, int]) -> Pixels:
-        """Reads a mask as H×W of 0 and 255; resizes it to ``shape`` (H, W) if only the resolution differs.
+    @property
+    def most_classes(self) -> int:
+        """Number of classes other than the background."""
+        return 1 if self._numbers is None else max(1, len(self._numbers.names) - 1)
 
-        Raises DataError if the file cannot be decoded, is not binary, or has another aspect ratio.
+    def of(self, entry: Entry, *, shape: tuple[int, int]) -> Pixels:
+        """Reads all masks of an image of this shape (H, W) as class numbers, with 0 for the background.
+
+        Raises MaskError if a mask cannot be read.
         """
-        mask = self._binary(path)
+        classes: Sequence[str | None] = entry.classes or (None,) * len(entry.masks)
+        orientation = orientation_of(entry.image) if entry.masks else 1
+        found = list[Pixels]()
+        for path, name in zip(entry.masks, classes, strict=True):
+            try:
+                found.append(self.read(path, shape=shape, name=name, orientation=orientation))
+            except DataError as error:
+                raise MaskError(path, error) from error
+        return merged(found, shape)
+
+    def read(self, path: Path, *, shape: tuple[int, int], name: str | None = None, orientation: int = 1) -> Pixels:
+        """Reads a mask as class numbers H×W; resizes it to ``shape`` (H, W) if only the resolution differs.
+
+        ``name`` is the class that a mask of two values shows; ``orientation`` is the image's. Raises
+        DataError if the file cannot be decoded, has other values, or has another aspect ratio.
+        """
+        mask = self._classes(path, name)
+        if mask.shape != shape and orientation > 4 and orientation_of(path) == 1 and mask.shape[::-1] == shape:
+            self.turned.add(path)
+            return turned_like(mask, orientation)
         (height, width), (wanted_height, wanted_width) = mask.shape, shape
         if mask.shape == shape:
             return mask
@@ -66,19 +113,22 @@ class SourceMasks:
         self.resized.add(path)
         return np.asarray(Image.fromarray(mask).resize((wanted_width, wanted_height), Image.Resampling.NEAREST))
 
-    def _binary(self, path: Path) -> Pixels:
+    def _classes(self, path: Path, name: str | None) -> Pixels:
         """Reads a mask at its own size."""
-        if self._numbers is not None:
-            return _of_class(_class_numbers(path), self._numbers, path)
+        numbers = self._numbers
+        if numbers is not None and name is None and numbers.by_value:
+            return _of_classes(_colors(path) if numbers.colors else _class_numbers(path), numbers, path)
+        number = np.uint8(1 if name is None or numbers is None else _number_of(name, numbers))
         gray = _mask_values(path)
         if self._threshold is not None:
-            return np.where(gray >= self._threshold, np.uint8(255), np.uint8(0))
-        values = [int(value) for value in np.unique(gray)]
+            return np.where(gray >= self._threshold, number, np.uint8(0))
+        ignored = gray == (-1 if numbers is None or numbers.ignored is None else numbers.ignored)
+        values = [int(value) for value in np.unique(gray[~ignored])]
         if len(values) > 2:
             raise DataError(_too_many(values, path))
         self._note(values, path)
-        background = values[0] if len(values) == 2 or self._is_background(values[0]) else -1
-        return np.where(gray > background, np.uint8(255), np.uint8(0))
+        background = values[0] if len(values) == 2 or (values and self._is_background(values[0])) else -1
+        return np.where(ignored, np.uint8(IGNORED), np.where(gray > background, number, np.uint8(0)))
 
     def require_one_coding(self, source: str) -> None:
         """Raises DataError if a value is background in one mask and lesion in another."""
@@ -143,18 +193,51 @@ def _class_numbers(path: Path) -> npt.NDArray[np.int64]:
     return pixels.astype(np.int64)
 
 
-def _of_class(found: npt.NDArray[np.int64], numbers: ClassNumbers, path: Path) -> Pixels:
-    """Turns class numbers into 255 for the object and 0; raises DataError for a number that no class names."""
-    if not numbers.others_are_background:
-        values, counts = np.unique(found, return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            if value not in numbers.foreground | numbers.background:
-                jpeg = "; JPEG changes numbers, so save masks as PNG" * (path.suffix.lower() in (".jpg", ".jpeg"))
-                raise DataError(
-                    f"mask has {count} pixels of number {value}, which data.classes does not name; add it to a class, "
-                    f"or set other_values: background{jpeg}"
-                )
-    return np.where(np.isin(found, list(numbers.foreground)), np.uint8(255), np.uint8(0))
+def _colors(path: Path) -> npt.NDArray[np.int64]:
+    """Reads H×W colors as numbers, 65536 · red + 256 · green + blue."""
+    image = decoded(path)
+    if is_deep(image):
+        raise DataError("mask has more than 8 bits, but data.palette needs colors; save it as an 8-bit RGB image")
+    colors = np.asarray(opaque(image)).astype(np.int64)
+    return np.asarray(colors @ np.array([65536, 256, 1]))
+
+
+def _of_classes(found: npt.NDArray[np.int64], numbers: ClassNumbers, path: Path) -> Pixels:
+    """Turns the values of a mask into class numbers; raises DataError for a value that no class names."""
+    values, inverse, counts = np.unique(found, return_inverse=True, return_counts=True)
+    others = {"error": None, "background": 0, "ignore": IGNORED}[numbers.others]
+    table = [numbers.values.get(value, IGNORED if value == numbers.ignored else others) for value in values.tolist()]
+    if None in table:
+        place = table.index(None)
+        raise DataError(_unnamed(int(values[place]), int(counts[place]), numbers, path))
+    return np.array(table, dtype=np.uint8)[inverse].reshape(found.shape)
+
+
+def _number_of(name: str, numbers: ClassNumbers) -> int:
+    """The class of a mask whose path names it; raises DataError if there is none."""
+    known = {normal(one): number for one, number in numbers.names.items()}
+    others = {"error": None, "background": 0, "ignore": IGNORED}[numbers.others]
+    number = known.get(normal(name), others)
+    if number is None:
+        raise DataError(
+            f"its path names the class {name!r}, which data.classes does not have; add it, or set other_values: "
+            f"background{nearest(name, numbers.names)}"
+        )
+    return number
+
+
+def _unnamed(value: int, count: int, numbers: ClassNumbers, path: Path) -> str:
+    jpeg = "; JPEG changes values, so save masks as PNG" * (path.suffix.lower() in (".jpg", ".jpeg"))
+    if numbers.colors:
+        color = [value >> 16, value >> 8 & 255, value & 255]
+        return (
+            f"mask has {count} pixels of color {color}, which data.palette does not name; add it to a class, or set "
+            f"other_values: background or other_values: ignore{jpeg}"
+        )
+    return (
+        f"mask has {count} pixels of number {value}, which data.classes does not name; add it to a class, set ignore: "
+        f"{value} if such pixels must not count, or set other_values: background{jpeg}"
+    )
 
 
 def _mask_values(path: Path) -> Pixels:
@@ -190,8 +273,8 @@ def _too_many(values: list[int], path: Path) -> str:
     if len(values) > CLASSES:
         return f"{what}; if it was smoothed or resized, {THRESHOLD}"
     return (
-        f"{what}; if it was smoothed or resized, {THRESHOLD}; {IF_NUMBERS}, name the one to segment in "
-        f"the data section, such as classes: {{background: 0, object: {values[-1]}}}, with other_values: background"
+        f"{what}; if it was smoothed or resized, {THRESHOLD}; {IF_NUMBERS}, name them in the data section, such as "
+        f"classes: {{background: 0, object: {values[-1]}}}, with other_values: background for the others"
     )
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from kdsearch.config.data import DataConfig, PhantomSource, source_name, threshold_of
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import PhantomSource, source_name, threshold_of
 from kdsearch.data.layout import Remark
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.phantom import simulate
-from kdsearch.data.pixels import Pixels, read_gray, white_of
+from kdsearch.data.phantom import phantom_of
+from kdsearch.data.pixels import Pixels, read_pixels, white_of
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError, KdsearchError
 from kdsearch.files.atomic import atomic_write
@@ -32,7 +33,7 @@ class Reading:
     data: str
     """The fingerprint of the arrays. It differs from the files' if older releases read these files differently."""
     shrunk: Mapping[str, int | None]
-    """Images whose lesion would vanish at the study's size, and the smallest size that keeps it (None: no size)."""
+    """Images of which a class would vanish at the study's size, and the smallest height that keeps it (None: none)."""
     rotated: tuple[str, ...]
     """Images whose EXIF orientation differs from that of their masks."""
     colored: tuple[str, ...] = ()
@@ -40,21 +41,28 @@ class Reading:
     resized: tuple[str, ...] = ()
     """Images whose masks have another size."""
 
-    def remarks(self, size: int) -> tuple[Remark, ...]:
-        """Returns what a user should know; ``size`` is the study's."""
+    def remarks(self, config: DataConfig) -> tuple[Remark, ...]:
+        """Returns what a user of this data section should know."""
         least = [one or 0 for one in self.shrunk.values()]
-        remedy = f"data.size: {max(least, default=0)} keeps all" if all(least) else "no data.size keeps all"
+        height, width = config.shape
+        size: object = max(least, default=0)
+        size = size if height == width else [size, round(max(least, default=0) * width / height)]
+        remedy = f"data.size: {size} keeps all" if all(least) else "no data.size keeps all"
+        what = "lesion is" if len(config.foreground) < 2 else "smallest class is"
         found = (
             Remark(
-                what=f"images whose lesion is too small for size {size} and is reduced to one pixel ({remedy})",
+                what=f"images whose {what} too small for size {config.size} and is reduced to one pixel ({remedy})",
                 names=tuple(self.shrunk),
             ),
             Remark(
-                what="images with an EXIF rotation that their masks lack; kdsearch ignores EXIF, so check that the "
-                "masks fit",
+                what="images with an EXIF rotation that their masks lack; kdsearch rotates such images, so check that "
+                "the masks fit",
                 names=self.rotated,
             ),
-            Remark(what="images that are colored, which kdsearch converts to gray", names=self.colored),
+            Remark(
+                what="images that are colored, which kdsearch converts to gray; data.channels: 3 keeps their colors",
+                names=self.colored if config.channels == 1 else (),
+            ),
             Remark(what="images whose masks have another size and were resized to theirs", names=self.resized),
         )
         return tuple(one for one in found if one.names)
@@ -91,40 +99,39 @@ class NativeImage:
 
     id: str
     """As in ``ImageInfo``."""
-    gray: Pixels
-    """H×W gray values 0-255."""
+    pixels: Pixels
+    """H×W gray values 0-255, or RGB H×W×3."""
     mask: Pixels
-    """H×W, 255 inside a lesion."""
+    """H×W class numbers, as in ``Dataset``."""
     tolerance_px: float
     """Tolerance of normalized surface Dice, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeMask:
-    """One image's lesion mask, packed to one bit per pixel."""
+    """One image's mask, compressed."""
 
     height: int
     width: int
     tolerance_px: float
     packed: bytes
 
+    @classmethod
+    def of(cls, mask: Pixels, *, tolerance_px: float) -> NativeMask:
+        """Compresses class numbers H×W."""
+        packed = zlib.compress(np.ascontiguousarray(mask).tobytes(), 1)
+        return cls(height=mask.shape[0], width=mask.shape[1], tolerance_px=tolerance_px, packed=packed)
+
     @property
-    def lesion(self) -> npt.NDArray[np.bool_]:
-        """H×W, true inside the lesion."""
-        bits = np.unpackbits(np.frombuffer(self.packed, np.uint8), count=self.height * self.width)
-        return bits.reshape(self.height, self.width).astype(np.bool_)
+    def classes(self) -> Pixels:
+        """H×W class numbers, as in ``Dataset``."""
+        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.height, self.width)
 
 
 def native_masks(config: DataConfig, wanted: Collection[str]) -> dict[str, NativeMask]:
-    """Reads the lesion masks of the wanted images, by id; raises DataError if a file cannot be read."""
+    """Reads the masks of the wanted images, by id; raises DataError if a file cannot be read."""
     return {
-        image.id: NativeMask(
-            height=image.mask.shape[0],
-            width=image.mask.shape[1],
-            tolerance_px=image.tolerance_px,
-            packed=np.packbits(image.mask > 0).tobytes(),
-        )
-        for image in native_images(config, wanted)
+        image.id: NativeMask.of(image.mask, tolerance_px=image.tolerance_px) for image in native_images(config, wanted)
     }
 
 
@@ -140,10 +147,13 @@ def native_images(
         if isinstance(source, PhantomSource):
             for index in range(source.images):
                 if f"{name}/{index:05d}" in wanted:
-                    phantom = simulate(index, seed=source.seed)
+                    phantom = phantom_of(source, index)
                     tolerance = _tolerance_px(phantom.mask, spacing_mm=None, tolerance_mm=config.tolerance_mm)
                     yield NativeImage(
-                        id=f"{name}/{index:05d}", gray=phantom.image, mask=phantom.mask, tolerance_px=tolerance
+                        id=f"{name}/{index:05d}",
+                        pixels=phantom.pixels(config.channels),
+                        mask=phantom.mask,
+                        tolerance_px=tolerance,
                     )
             continue
         entries = list_source(source).entries
@@ -160,14 +170,12 @@ def native_images(
             if f"{name}/{entry.id}" not in wanted:
                 continue
             try:
-                gray = read_gray(entry.image, whites=own)
-                mask = np.zeros_like(gray)
-                for path in entry.masks:
-                    mask |= masks.read(path, shape=(gray.shape[0], gray.shape[1]))
+                pixels = read_pixels(entry.image, channels=config.channels, whites=own)
+                mask = masks.of(entry, shape=(pixels.shape[0], pixels.shape[1]))
             except DataError as error:
                 raise DataError(f"{entry.image}: {error}") from error
             tolerance = _tolerance_px(mask, spacing_mm=source.spacing_mm, tolerance_mm=config.tolerance_mm)
-            yield NativeImage(id=f"{name}/{entry.id}", gray=gray, mask=mask, tolerance_px=tolerance)
+            yield NativeImage(id=f"{name}/{entry.id}", pixels=pixels, mask=mask, tolerance_px=tolerance)
 
 
 def _tolerance_px(mask: Pixels, *, spacing_mm: float | None, tolerance_mm: float) -> float:

@@ -98,10 +98,14 @@ def _of_source(dataset: Dataset, positions: Sequence[int], part: dict[int, str])
 
 def _normalized(dataset: Dataset, positions: Sequence[int]) -> Floats:
     """N×256 thumbnails with mean 0 and norm 1."""
-    step = dataset.images.shape[1] // SIDE
-    side = step * SIDE
+    down, right = (length // SIDE for length in dataset.images.shape[2:])
     small = np.stack(
-        [dataset.images[place][:side, :side].reshape(SIDE, step, SIDE, step).mean(axis=(1, 3)) for place in positions]
+        [
+            dataset.images[place][:, : down * SIDE, : right * SIDE]
+            .reshape(-1, SIDE, down, SIDE, right)
+            .mean(axis=(0, 2, 4))
+            for place in positions
+        ]
     ).reshape(len(positions), -1)
     small -= small.mean(axis=1, keepdims=True)
     unit: Floats = (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)).astype(np.float32)

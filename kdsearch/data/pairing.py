@@ -258,14 +258,14 @@ def pair_by_patterns(root: Path, images: str, masks: str) -> Listing:
 
     Raises DataError if no file fits one of them.
     """
-    named: dict[str, list[Path]] = defaultdict(list)
+    named: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     pictures: dict[str, Path] = {}
     defects = list[Defect]()
     fits_mask, fits_image = _regex(masks), _regex(images)
     for path in _images_below(root):
         where = normal(path.relative_to(root).as_posix())
         if (found := fits_mask.fullmatch(where)) is not None:
-            named[found["name"]].append(path)
+            named[found["name"]].append((found.groupdict().get("class", ""), path))
         elif (found := fits_image.fullmatch(where)) is None:
             continue
         elif (before := pictures.setdefault(found["name"], path)) != path:
@@ -276,16 +276,23 @@ def pair_by_patterns(root: Path, images: str, masks: str) -> Listing:
             f"masks: {masks}; both are patterns of paths below this folder, such as scans/{NAME}.png"
         )
     entries = tuple(
-        Entry(id=name, image=path, masks=tuple(named[name])) for name, path in pictures.items() if name in named
+        Entry(
+            id=name,
+            image=path,
+            masks=tuple(mask for _, mask in named[name]),
+            classes=tuple(shows for shows, _ in named[name] if shows),
+        )
+        for name, path in pictures.items()
+        if name in named
     )
     defects += [Defect(path=path, problem="has no mask") for name, path in pictures.items() if name not in named]
-    defects += [Defect(path=some[0], problem="has no image") for name, some in named.items() if name not in pictures]
+    defects += [Defect(path=some[0][1], problem="has no image") for name, some in named.items() if name not in pictures]
     folders = tuple(dict.fromkeys(path.parent for entry in entries for path in (entry.image, *entry.masks)))
     return Listing(entries=entries, defects=tuple(defects), folders=folders, wanted=f"{images} and {masks}")
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
-    """Turns a pattern with ``{name}`` and ``*``, which matches within a folder, into a regular expression."""
-    parts = {NAME: "(?P<name>.+?)", "*": "[^/]*"}
-    pieces = re.split(r"(\{name\}|\*)", normal(pattern))
+    """Turns a pattern into a regular expression; ``{class}`` and ``*`` match within a folder."""
+    parts = {NAME: "(?P<name>.+?)", "{class}": "(?P<class>[^/]+?)", "*": "[^/]*"}
+    pieces = re.split(r"(\{name\}|\{class\}|\*)", normal(pattern))
     return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces))

@@ -7,9 +7,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import fft, ndimage
 
-from kdsearch.data.pixels import Pixels
+from kdsearch.config.sources import PhantomSource
+from kdsearch.data.pixels import Pixels, to_pixels
 
 SIZE = 192
 """Height and width of the simulated field in pixels of about 0.2 mm."""
@@ -30,6 +32,8 @@ class Anatomy:
     """H×W nepers per pixel, one way."""
     lesion: Region
     """H×W, true inside the lesion."""
+    cysts: Region
+    """H×W, true inside a cyst."""
     label: Label
 
 
@@ -59,7 +63,13 @@ def _layers(label: Label, rng: np.random.Generator) -> Anatomy:
     echo[np.broadcast_to(rows < skin, echo.shape)] = _amplitude(4)
     echo *= _amplitude(2.5 * _smooth_noise(rng, 8) + 1.5 * _smooth_noise(rng, 25))
     attenuation = np.full_like(echo, TISSUE_ATTENUATION)
-    return Anatomy(echo=echo, attenuation=attenuation, lesion=np.zeros(echo.shape, dtype=bool), label=label)
+    return Anatomy(
+        echo=echo,
+        attenuation=attenuation,
+        lesion=np.zeros(echo.shape, dtype=bool),
+        cysts=np.zeros(echo.shape, dtype=bool),
+        label=label,
+    )
 
 
 def _add_fat_lobule(anatomy: Anatomy, rng: np.random.Generator) -> None:
@@ -87,6 +97,7 @@ def _add_cyst(anatomy: Anatomy, rng: np.random.Generator) -> None:
         roughness=0.03,
     )
     anatomy.echo[inside] = _amplitude(-32)
+    anatomy.cysts |= inside
     anatomy.attenuation[inside] = -TISSUE_ATTENUATION * rng.uniform(2, 5)
 
 
@@ -239,23 +250,65 @@ VERSION = 1
 SHARES: dict[Label, float] = {"benign": 0.5, "malignant": 0.38, "normal": 0.12}
 
 
+CHROMA = 44.0
+"""How far the red of a lesion is above, and that of its lookalikes below, the gray value."""
+RED_TO_GREEN = 0.299 / 0.587
+"""Green that has the brightness of red (ITU-R 601-2)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhantomImage:
-    """A simulated image with its lesion mask and label."""
+    """A simulated image with its mask and label."""
 
     image: Pixels
-    """H×W gray values."""
+    """H×W gray values, or RGB H×W×3."""
     mask: Pixels
-    """H×W, 255 inside the lesion."""
+    """H×W class numbers: 1 inside the lesion and, with three classes, 2 inside cysts."""
     label: Label
 
+    def pixels(self, channels: int) -> Pixels:
+        """Returns the image as gray values H×W, or as RGB H×W×3 for three channels."""
+        return to_pixels(Image.fromarray(self.image), channels=channels)
 
-def simulate(index: int, *, seed: int) -> PhantomImage:
-    """Simulates image number ``index``; the same seed and number give the same image."""
+
+def phantom_of(source: PhantomSource, index: int) -> PhantomImage:
+    """Simulates image number ``index`` of a source."""
+    return simulate(index, seed=source.seed, classes=source.classes, colored=source.colored)
+
+
+def simulate(index: int, *, seed: int, classes: int = 2, colored: bool = False) -> PhantomImage:
+    """Simulates image number ``index``; the same settings and number give the same image.
+
+    With three ``classes``, the mask shows cysts too. In a ``colored`` image, a lesion and its lookalikes, which count
+    as cysts, have the brightness of the tissue around them and differ in color only.
+    """
     rng = np.random.default_rng([VERSION, seed, index])
     labels = list(SHARES)
     label = labels[rng.choice(len(labels), p=list(SHARES.values()))]
-    anatomy = draw_anatomy(label, rng)
+    anatomy = draw_anatomy("normal" if colored else label, rng)
     detected = envelope(anatomy.echo, anatomy.attenuation, rng)
     image = log_compress(detected, gain_db=float(rng.uniform(-3, 5)), noise_db=float(rng.uniform(-48, -38)), rng=rng)
-    return PhantomImage(image=image, mask=anatomy.lesion.astype(np.uint8) * np.uint8(255), label=label)
+    lesion, cysts = anatomy.lesion, anatomy.cysts
+    if colored:
+        image, lesion, cysts = _tinted(image, label, rng)
+    mask = np.where(lesion, np.uint8(1), np.where(cysts & (classes == 3), np.uint8(2), np.uint8(0)))
+    return PhantomImage(image=image, mask=mask, label=label)
+
+
+def _tinted(gray: Pixels, label: Label, rng: np.random.Generator) -> tuple[Pixels, Region, Region]:
+    """Colors a gray image without changing its brightness; returns RGB, the lesion and its lookalikes."""
+    blank = np.zeros(gray.shape, dtype=bool)
+    lesion, cysts = blank if label == "normal" else _somewhere(rng), blank
+    for _ in range(rng.integers(1, 3)):
+        cysts = cysts | (_somewhere(rng) & ~lesion)
+    red = CHROMA * (lesion.astype(np.float32) - cysts) + 6 * _smooth_noise(rng, 12)
+    red = ndimage.gaussian_filter(red, 1.0)
+    middle = 72 + gray.astype(np.float32) * (110 / 255)  # leaves room, so that no color is clipped
+    colors = np.stack([middle + red, middle - RED_TO_GREEN * red, middle], axis=2)
+    return np.clip(colors, 0, 255).round().astype(np.uint8), lesion, cysts
+
+
+def _somewhere(rng: np.random.Generator) -> Region:
+    tall = rng.uniform(13, 28)
+    wide = tall * rng.uniform(0.9, 1.6)
+    return _blob(rng, center=_lesion_center(rng, tall, wide), radii=(tall, wide), roughness=0.08)

@@ -1,4 +1,4 @@
-"""Decodes image files into gray values, in every mode found in published data sets."""
+"""Decodes image files into gray or color values, in every mode found in published data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kdsearch.errors import DataError
 
@@ -55,38 +55,31 @@ def read_gray(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
     return np.asarray(to_gray(decoded(path), whites))
 
 
-def gray_of(image: Image.Image, *, whites: Sequence[float] = ()) -> Pixels:
-    """Converts an opened image as ``read_gray`` does; raises DataError if it cannot be decoded."""
+def read_pixels(path: Path, *, channels: int, whites: Sequence[float] = ()) -> Pixels:
+    """Reads an image as ``read_gray`` does: H×W for one channel, RGB H×W×3 for three."""
+    return to_pixels(decoded(path), channels=channels, whites=whites)
+
+
+def to_pixels(image: Image.Image, *, channels: int, whites: Sequence[float] = ()) -> Pixels:
+    """Converts a decoded image to H×W gray values, or to RGB H×W×3 for three channels."""
+    if channels == 1 or is_deep(image):
+        gray = np.asarray(to_gray(image, whites))
+        return gray if channels == 1 else np.repeat(gray[..., None], channels, axis=2)
+    return np.asarray(opaque(image))
+
+
+def gray_of(pixels: Pixels) -> Pixels:
+    """Converts H×W or RGB H×W×3 to H×W gray values."""
+    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def pixels_of(image: Image.Image, *, channels: int, whites: Sequence[float] = ()) -> Pixels:
+    """Converts an opened image as ``read_pixels`` does; raises DataError if it cannot be decoded."""
     try:
         image.load()
-        return np.asarray(to_gray(image, whites))
+        return to_pixels(upright(image), channels=channels, whites=whites)
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
-
-
-def resize_logits(logits: Singles, *, height: int, width: int) -> Singles:
-    """Resizes S×S logits to H×W, bilinearly."""
-    image = Image.fromarray(logits).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.float32)
-
-
-def resize_image(image: Pixels, size: int) -> Pixels:
-    """Resizes an image to ``size``×``size``, with antialiasing."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def one_pixel(mask: Pixels, size: int) -> Pixels:
-    """Reduces a mask to ``size``×``size``: 255 in the pixel with the largest share of lesion."""
-    shares = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))
-    small = np.zeros(shares.shape, dtype=np.uint8)
-    small[np.unravel_index(shares.argmax(), shares.shape)] = 255
-    return small
-
-
-def resize_mask(mask: Pixels, size: int) -> Pixels:
-    """Resizes a mask to ``size``×``size``: 255 where more than half of the pixel is lesion."""
-    shares = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.BILINEAR))
-    return np.where(shares >= 128, np.uint8(255), np.uint8(0))
 
 
 def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
@@ -137,11 +130,23 @@ def decoded(path: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"image has {image.width}×{image.height} pixels, at most {MAX_PIXELS:,} are allowed")
             image.load()
-            return image
+            return upright(image)
     except FileNotFoundError:
         raise DataError("no such file") from None
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation of a decoded image."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) in range(2, 9) else image
+
+
+def turned_like(pixels: Pixels, orientation: int) -> Pixels:
+    """Applies an EXIF orientation to stored pixels H×W."""
+    image = Image.fromarray(pixels)
+    image.getexif()[ORIENTATION] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def orientation_of(path: Path) -> int:

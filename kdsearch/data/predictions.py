@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from kdsearch.data.frame import Frame
 from kdsearch.data.pixels import Singles
 from kdsearch.errors import DataError, first_line
 
@@ -21,8 +22,6 @@ NAMED = 5
 """An error lists at most this many images."""
 ARRAYS = ("probabilities", "softmax")
 """Arrays that are read from an NPZ with several arrays, such as nnU-Net's."""
-CHANNELS = 2
-"""A prediction has at most two channels: background and lesion."""
 _UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError)
 Numbers: TypeAlias = npt.NDArray[np.generic]
 
@@ -45,17 +44,19 @@ class PredictionFolder:
         """Lists all files that may be predictions, sorted."""
         return sorted(path for path in self._folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
-    def read(self, ids: Sequence[str], *, size: int) -> list[Singles | None]:
-        """Reads lesion probabilities, ``size``×``size``, of the images ``SOURCE/NAME``; None if an image has no file.
+    def read(self, ids: Sequence[str], *, frame: Frame, outputs: int) -> list[Singles | None]:
+        """Reads probabilities K×H×W, in ``frame``, of the images ``SOURCE/NAME``; None if an image has no file.
 
         A file's path must end in ``SOURCE/NAME``, or in the last parts of it if they identify one image.
         Raises DataError if a file is not a prediction, or if several files match one image.
         """
         shared = Counter(name for image in ids for name in _names(image))
         paths = [self._path([name for name in _names(image) if shared[name] == 1]) for image in ids]
-        arrays = {path: read_array(path) for path in dict.fromkeys(paths) if path is not None}
+        arrays = {path: read_array(path, outputs=outputs) for path in dict.fromkeys(paths) if path is not None}
         whole = largest_whole_numbers(arrays)
-        return [None if path is None else _at_size(arrays[path], path, whole, size) for path in paths]
+        return [
+            None if path is None else _framed(arrays[path], path, whole, frame=frame, outputs=outputs) for path in paths
+        ]
 
     def _path(self, names: Sequence[str]) -> Path | None:
         found = next((self._by_end[name] for name in names if name in self._by_end), set())
@@ -72,9 +73,32 @@ def _names(image: str) -> list[str]:
     return ["/".join(parts[place:]) for place in range(len(parts))]
 
 
-def _at_size(array: Numbers, path: Path, whole: Mapping[int, int], size: int) -> Singles:
-    values = fractions(array, path, whole)
-    return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32)
+def _framed(array: Numbers, path: Path, whole: Mapping[int, int], *, frame: Frame, outputs: int) -> Singles:
+    """Brings a prediction to the study's size; padding is background."""
+    if outputs == 1:
+        maps = fractions(array, path, whole)[None]
+    elif array.ndim == 2:
+        maps = _one_hot(array, path, outputs=outputs)
+    else:
+        maps = fractions(array, path, whole)
+    rows, columns = frame.box((maps.shape[1], maps.shape[2]))
+    size = columns.stop - columns.start, rows.stop - rows.start
+    found = np.zeros((len(maps), frame.height, frame.width), dtype=np.float32)
+    found[0] = outputs > 1
+    for place, one in enumerate(maps):
+        found[place, rows, columns] = np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR))
+    return found
+
+
+def _one_hot(array: Numbers, path: Path, *, outputs: int) -> Singles:
+    """Turns class numbers into probabilities of 0 and 1; raises DataError for numbers without a class."""
+    numbers = np.unique(array)
+    if not set(numbers.tolist()) <= set(range(outputs)):
+        raise DataError(
+            f"{path}: a mask must hold class numbers from 0 to {outputs - 1}, got {numbers.min():g} to "
+            f"{numbers.max():g}; write these, or probabilities {outputs}×H×W"
+        )
+    return np.stack([(array == number).astype(np.float32) for number in range(outputs)])
 
 
 def require_all(found: Iterable[Singles | None], ids: Sequence[str], *, folder: str, of: str) -> list[Singles]:
@@ -90,10 +114,10 @@ def require_all(found: Iterable[Singles | None], ids: Sequence[str], *, folder: 
     return [prediction for prediction in known if prediction is not None]
 
 
-def read_array(path: Path) -> Numbers:
-    """Reads a prediction as H×W numbers.
+def read_array(path: Path, *, outputs: int = 1) -> Numbers:
+    """Reads a prediction as H×W numbers, or as C×H×W for several classes.
 
-    C×H×W and nnU-Net's C×1×H×W are accepted for C of at most 2; the last channel is the lesion's. Raises
+    nnU-Net's C×1×H×W is accepted too. For one class, C is at most 2 and the last channel is the object's. Raises
     DataError for any other file.
     """
     try:
@@ -103,14 +127,13 @@ def read_array(path: Path) -> Numbers:
     shape = array.shape
     if array.ndim == 4 and 1 in shape[:2]:
         array = array[0] if shape[0] == 1 else array[:, 0]
-    channels = len(array) if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or not array.size or channels > CHANNELS:
-        raise DataError(
-            f"{path}: a prediction must be H×W, or C×H×W with the channels background and lesion, got shape {shape}"
-        )
+    fits = array.ndim == 2 or (array.ndim == 3 and len(array) in ((1, 2) if outputs == 1 else (outputs,)))
+    if not fits or not array.size:
+        channels = "background and lesion" if outputs == 1 else f"of all {outputs} classes, background first"
+        raise DataError(f"{path}: a prediction must be H×W, or C×H×W with the channels {channels}, got shape {shape}")
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: a prediction must hold numbers, got {array.dtype}")
-    return array[-1] if array.ndim == 3 else array
+    return array[-1] if array.ndim == 3 and outputs == 1 else array
 
 
 def largest_whole_numbers(arrays: Mapping[Path, Numbers]) -> dict[int, int]:

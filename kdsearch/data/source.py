@@ -8,14 +8,8 @@ import os
 import string
 from pathlib import Path
 
-from kdsearch.config.data import (
-    DataConfig,
-    FolderSource,
-    ImagesSource,
-    PhantomSource,
-    PublishedSource,
-    source_name,
-)
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import FolderSource, ImagesSource, PhantomSource, PublishedSource, source_name
 from kdsearch.data.folder import read_folder, read_images
 from kdsearch.data.layout import Listing, Reader, shown
 from kdsearch.data.pairing import FOLDER_WHERE
@@ -117,7 +111,7 @@ def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
         total.update(f"{shown(defect.path.name)}: {defect.problem}".encode(errors="backslashreplace"))
     for entry in listing.entries:
         part = () if entry.part is None else (entry.part,)
-        facts = entry.id, entry.label, entry.group, len(entry.masks), *part
+        facts = entry.id, entry.label, entry.group, len(entry.masks), *part, *entry.classes
         total.update(repr(facts).encode(errors="backslashreplace"))
         for path in (entry.image, *entry.masks):
             total.update(digests.of(path).encode())
@@ -126,7 +120,8 @@ def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
 
 def fingerprint_phantom(source: PhantomSource) -> str:
     """Changes with the seed, the number of images and the simulation."""
-    return f"phantom-{PHANTOM_VERSION}-{source.seed}-{source.images}"
+    more = f"{'-cysts' if source.classes == 3 else ''}{'-colored' if source.colored else ''}"
+    return f"phantom-{PHANTOM_VERSION}-{source.seed}-{source.images}{more}"
 
 
 def _folder(text: str, where: str, *, field: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class HiddenMaps:
         offset: float | None = None,
         budget: MapBudget | None = None,
     ) -> None:
-        """Measures offset and statistics on ``images`` N×1×H×W, normalized.
+        """Measures offset and statistics on ``images`` N×C×H×W, normalized.
 
         ``stride`` None means the encoder's output. ``offset``, in cells, is how far the teacher's grid is shifted
         relative to the student's; None measures it for students without a shift. ``budget`` limits the cached maps;
@@ -50,14 +50,14 @@ class HiddenMaps:
         self._teacher, self._stride = teacher, stride
         self.known = KnownMaps(budget or MapBudget())
         self.offset = measure_offset(self._maps, images) if offset is None else offset
-        self._cells = self._maps(images[:1]).shape[-1]
+        self._cells = self._maps(images[:1]).shape[-2:]
         maps = self._aligned(images)
         self.mean = maps.mean(dim=(0, 2, 3), keepdim=True)
         std = maps.std(dim=(0, 2, 3), keepdim=True)
         self.std = torch.maximum(std, LEAST_STD * std.mean()).clamp_min(1e-6)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Returns maps N×K×h×w for images N×1×H×W; do not change them in place."""
+        """Returns maps N×K×h×w for images N×C×H×W; do not change them in place."""
         return self.known.get(images, self._aligned)
 
     @torch.no_grad()
@@ -72,12 +72,12 @@ class HiddenMaps:
         return (self(images) - self.mean) / self.std
 
 
-def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
+def offset_by_padding(encoder: nn.Module, *, stride: int | None, channels: int = 1) -> float:
     """Computes how many cells a network's maps are shifted to the right, to a quarter, from its geometry only.
 
     The shift is the center of the receptive field of the two middle cells of a large image. It is measured on a copy
     whose kernels are weighted means, whose batch norms are neutral and which has no activations, so that the weights
-    do not matter.
+    do not matter. ``channels`` are those of the network's images.
     """
     network = copy.deepcopy(encoder).eval().requires_grad_(requires_grad=False)
     generator = torch.Generator().manual_seed(0)
@@ -92,7 +92,9 @@ def offset_by_padding(encoder: nn.Module, *, stride: int | None) -> float:
         means = 1 + 0.1 * torch.rand(kernel.shape, generator=generator)
         kernel.copy_(means / means.sum(dim=(1, 2, 3), keepdim=True))
     device = next(network.parameters()).device
-    image = torch.rand(1, 1, LARGE, LARGE, generator=generator).to(device).requires_grad_()  # no ties in max pooling
+    image = (
+        torch.rand(1, channels, LARGE, LARGE, generator=generator).to(device).requires_grad_()
+    )  # no ties in max pooling
     maps = maps_at(network.features(image), stride, side=LARGE)  # type: ignore[operator]  # an Encoder
     middle = maps.shape[-1] // 2
     (seen,) = torch.autograd.grad(maps[..., middle - 1 : middle + 1].sum(), image)
@@ -110,7 +112,7 @@ def measure_offset(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> float
     after both are moved by the offset. Returns 0.0 if the maps have too few cells.
     """
     maps, mirrored = maps_of(images), maps_of(images.flip(-1))
-    cells = maps.shape[-1]
+    cells = maps.shape[-2:]
     if min(maps.shape[-2:]) < LEAST_CELLS:
         return 0.0
 
@@ -122,14 +124,14 @@ def measure_offset(maps_of: Callable[[Tensor], Tensor], images: Tensor) -> float
     return best if match(best) > max(match(0.0), match(-best)) + LEAST_GAIN else 0.0
 
 
-def moved(images: Tensor, right: float, *, cells: int, down: float | None = None) -> Tensor:
+def moved(images: Tensor, right: float, *, cells: Sequence[int], down: float | None = None) -> Tensor:
     """Samples images or maps ``right`` cells to the right and ``down`` cells below (default: ``right``).
 
-    ``cells`` is the number of cells per side.
+    ``cells`` are the numbers of cells from top to bottom and from left to right.
     """
     theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
-    theta[:, 0, 2] = right * 2 / cells
-    theta[:, 1, 2] = (right if down is None else down) * 2 / cells
+    theta[:, 0, 2] = right * 2 / cells[1]
+    theta[:, 1, 2] = (right if down is None else down) * 2 / cells[0]
     return warp(images, theta)
 
 

@@ -22,7 +22,7 @@ from kdsearch.distill.result import Kept, OutOfMemory, TrainingFailed
 from kdsearch.errors import first_line
 from kdsearch.files.digests import seed_of
 from kdsearch.measure.counts import count, count_by_tools
-from kdsearch.measure.scores import assemble, dice_per_image, predict_classes
+from kdsearch.measure.scores import assemble, mean_dice, predict_classes
 from kdsearch.models.contract import normalize
 from kdsearch.trials.record import EpochReport
 from kdsearch.trials.scores import Cost, Scores
@@ -146,8 +146,8 @@ def _unlabelled_parts(
         return
     each = more.fraction / (1 - more.fraction)
     counts = [max(1, round(len(chosen) * each)) for chosen in labelled]
-    rounds = math.ceil(sum(counts) / len(more.gray))
-    order = torch.cat([torch.randperm(len(more.gray), generator=generator) for _ in range(rounds)])
+    rounds = math.ceil(sum(counts) / len(more.pixels))
+    order = torch.cat([torch.randperm(len(more.pixels), generator=generator) for _ in range(rounds)])
     yield from torch.split(order[: sum(counts)], counts)
 
 
@@ -156,7 +156,12 @@ def draw_batch(data: TrainingData, chosen: Tensor, spec: TrainingSpec, generator
     chosen = chosen.to(data.device)
     logits = None if data.teacher_logits is None else data.teacher_logits[chosen]
     batch = strong_view(
-        data.train.gray[chosen], data.train.masks[chosen], logits, spec=spec.augmentation, generator=generator
+        data.train.pixels[chosen],
+        data.train.masks[chosen],
+        logits,
+        spec=spec.augmentation,
+        generator=generator,
+        binary=data.train.is_binary,
     )
     return batch if data.left_out is None else dataclasses.replace(batch, left_out=data.left_out[chosen])
 
@@ -167,19 +172,22 @@ def with_unlabelled(
     """Appends the chosen unlabelled images to the batch, with their own random augmentation."""
     assert data.unlabelled is not None, "the data has unlabelled images to choose from"
     chosen = chosen.to(data.device)
-    gray, logits = data.unlabelled.gray[chosen], None
+    pixels, logits = data.unlabelled.pixels[chosen], None
+    padding = data.unlabelled.padding
+    masks = torch.zeros_like(pixels[:, 0]) if padding is None else padding[chosen]
     if batch.teacher_logits is not None:
         assert data.unlabelled.teacher_logits is not None, "both parts have teacher logits"
         logits = data.unlabelled.teacher_logits[chosen]
-    more = strong_view(gray, torch.zeros_like(gray), logits, spec=spec.augmentation, generator=generator)
+    binary = data.train.is_binary and padding is None
+    more = strong_view(pixels, masks, logits, spec=spec.augmentation, generator=generator, binary=binary)
     return batch.followed_by(more)
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, gray: Tensor) -> Tensor:
-    """Predicts logits N×C×H×W for gray images N×H×W, in evaluation mode."""
+def predict_logits(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Predicts logits N×K×H×W for images N×C×H×W of values 0-255, in evaluation mode."""
     model.eval()
-    parts = [model(normalize(part)) for part in torch.split(gray, EVALUATION_BATCH)]
+    parts = [model(normalize(part)) for part in torch.split(pixels, EVALUATION_BATCH)]
     return torch.cat(parts).float()
 
 
@@ -204,12 +212,12 @@ def _is_done(state: TrainingState, spec: TrainingSpec) -> bool:
 
 
 def _judged(report: EpochReport, model: nn.Module, images: Images, spec: TrainingSpec) -> EpochReport:
-    logits = predict_logits(model, images.gray)
-    target = (images.masks > 0).long()
+    logits = predict_logits(model, images.pixels)
+    target, counts = images.target()
     return dataclasses.replace(
         report,
-        validation_loss=_finite(losses.supervised(logits, target, spec.supervised_loss), report.epoch),
-        dice=float(dice_per_image(predict_classes(logits).cpu(), target.cpu()).nanmean()),
+        validation_loss=_finite(losses.supervised(logits, target, spec.supervised_loss, counts), report.epoch),
+        dice=mean_dice(predict_classes(logits).cpu(), images.masks.cpu(), classes=len(images.classes)),
     )
 
 
@@ -232,15 +240,16 @@ def score(network: nn.Module, images: Images, fitted: Fitted, *, params: int | N
 
     Pass ``params`` for a network that cannot be counted; its multiply-adds are then unknown.
     """
-    predicted = predict_classes(predict_logits(network, images.gray)).cpu()
+    predicted = predict_classes(predict_logits(network, images.pixels)).cpu()
     network.cpu()
-    cost = count(network, size=images.size) if params is None else Cost(params=params, macs=0)
+    cost = count(network, images.task) if params is None else Cost(params=params, macs=0)
     return assemble(
         predicted=predicted,
-        target=(images.masks > 0).long().cpu(),
+        target=images.masks.cpu(),
         sources=images.sources,
+        names=images.classes,
         cost=cost,
-        tool_counts=count_by_tools(network, size=images.size, cost=cost) if params is None else (),
+        tool_counts=count_by_tools(network, images.task, cost=cost) if params is None else (),
         train_seconds=fitted.seconds,
         epochs=fitted.epochs,
         best_epoch=fitted.best_epoch,

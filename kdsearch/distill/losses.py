@@ -17,30 +17,40 @@ DICE_SMOOTHING = 1e-3
 """Added to fractions of the image, not to pixel counts, so that Dice does not depend on the image's size."""
 AFFINITY_SIDE = 8
 """Cells per side between which cosines are compared; the number of pairs grows with its fourth power."""
+LOWEST = -1e4
+"""A logit with the probability 0 in half precision too."""
 OUTLINE = 1 / 32
 """How far ``boundary`` reaches from an outline, as a fraction of the image's side."""
 
 
-def supervised(logits: Tensor, target: Tensor, kind: SupervisedLoss) -> Tensor:
-    """Cross-entropy, or Dice plus cross-entropy, of logits N×C×H×W against class numbers N×H×W."""
-    loss = cross_entropy(logits, target)
-    return loss + soft_dice(logits, target) if kind == "dice_cross_entropy" else loss
+def supervised(logits: Tensor, target: Tensor, kind: SupervisedLoss, counts: Tensor | None = None) -> Tensor:
+    """Cross-entropy, or Dice plus cross-entropy, of logits N×K×H×W against class numbers N×H×W.
+
+    ``counts`` N×1×H×W is 1 for the pixels that count and 0 for others; None means that all count.
+    """
+    loss = cross_entropy(logits, target, counts)
+    return loss + soft_dice(logits, target, counts) if kind == "dice_cross_entropy" else loss
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
     """Mean over pixels and images; uses a sigmoid for one channel and a softmax for several."""
+    how = "mean" if counts is None else "none"
     if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
-    return functional.cross_entropy(logits, target.long())
+        loss = functional.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), reduction=how)
+    else:
+        loss = functional.cross_entropy(logits, target.long(), reduction=how)
+    return loss if counts is None else (loss * counts[:, 0]).sum() / counts.sum().clamp_min(1)
 
 
-def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the Dice of probabilities, averaged over images and lesion classes (Milletari et al. 2016)."""
+def soft_dice(logits: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
+    """One minus the Dice of probabilities, averaged over images and classes (Milletari et al. 2016)."""
     if logits.shape[1] == 1:
         probability, truth = logits.sigmoid(), target.unsqueeze(1).to(logits.dtype)
     else:
         probability = logits.softmax(dim=1)[:, 1:]
         truth = functional.one_hot(target.long(), logits.shape[1]).permute(0, 3, 1, 2)[:, 1:].to(logits.dtype)
+    if counts is not None:
+        probability, truth = probability * counts, truth * counts
     both, a, b = (part.mean(dim=(2, 3)) for part in (probability * truth, probability, truth))
     return (1 - (2 * both + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
 
@@ -84,6 +94,11 @@ def logits_dml(student: Tensor, teacher: Tensor, kind: SupervisedLoss, weights: 
     return loss + (1 - (a + b - apart + DICE_SMOOTHING) / (a + b + DICE_SMOOTHING)).mean()
 
 
+def only_counted(logits: Tensor, counts: Tensor | None) -> Tensor:
+    """Removes pixels that do not count from distributions over pixels, by the lowest logit."""
+    return logits if counts is None else logits.masked_fill(counts == 0, LOWEST)
+
+
 def maps_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of maps N×K×h×w."""
     return functional.mse_loss(student, teacher)
@@ -123,13 +138,17 @@ def _affinities(maps: Tensor) -> Tensor:
     return cells.transpose(1, 2) @ cells
 
 
-def maps_region(student: Tensor, teacher: Tensor, target: Tensor, *, classes: int = 2) -> Tensor:
+def maps_region(
+    student: Tensor, teacher: Tensor, target: Tensor, *, classes: int = 2, counts: Tensor | None = None
+) -> Tensor:
     """Mean squared difference of each cell's cosine to the mean of its class (Wang et al. 2020, IFVD, equation 3).
 
     Compares maps N×K×h×w and N×L×h×w, with class numbers ``target`` N×H×W below ``classes``; K and L may differ. Means
     are taken per image. A cell with several classes counts for each in proportion to its pixels.
     """
     pixels = functional.one_hot(target.long(), classes).permute(0, 3, 1, 2).to(student.dtype)
+    if counts is not None:
+        pixels = pixels * counts
     height, width = student.shape[-2:]
     members = functional.adaptive_avg_pool2d(pixels, (height, width))
     apart = _to_prototypes(student, members) - _to_prototypes(teacher, members)
@@ -197,6 +216,8 @@ class Setting:
     """Number of classes."""
     weights: Tensor | None = None
     """Pixel weights N×1×H×W with mean 1; None if all pixels count equally."""
+    counts: Tensor | None = None
+    """N×1×H×W, 1 for the pixels that count and 0 for others; None if all count."""
 
 
 Comparing: TypeAlias = Callable[[Tensor, Tensor, Setting], Tensor]
@@ -233,7 +254,9 @@ TERM_LOSSES: dict[Loss, TermLoss] = {
         scales={"logits": 1.0},
     ),
     "cwd": TermLoss(
-        logits=lambda student, teacher, how: maps_kld(student, teacher, how.temperature),
+        logits=lambda student, teacher, how: maps_kld(
+            only_counted(student, how.counts), only_counted(teacher, how.counts), how.temperature
+        ),
         maps=lambda student, teacher, how: maps_kld(student, teacher, how.temperature),
         scales={"logits": 0.03, "hidden": 3.0, "regressor": 3.0},
     ),
@@ -247,7 +270,11 @@ TERM_LOSSES: dict[Loss, TermLoss] = {
     ),
     "region": TermLoss(
         maps=lambda student, teacher, how: maps_region(
-            student[: len(how.target)], teacher[: len(how.target)], how.target, classes=how.classes
+            student[: len(how.target)],
+            teacher[: len(how.target)],
+            how.target,
+            classes=how.classes,
+            counts=None if how.counts is None else how.counts[: len(how.target)],
         ),
         scales={"hidden": 4.0},
     ),

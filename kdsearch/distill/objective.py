@@ -32,7 +32,7 @@ class Supervised:
     def __call__(self, batch: Batch) -> Tensor:
         logits = self._network.outputs(batch.image).logits
         with torch.autocast(logits.device.type, enabled=False):
-            return losses.supervised(logits.float(), batch.target, self._kind)
+            return losses.supervised(logits.float(), batch.target, self._kind, batch.counts)
 
 
 class TermModule(nn.Module):
@@ -72,12 +72,18 @@ class TermModule(nn.Module):
         return self._compare_maps(maps, batch, self._setting(student, batch))
 
     def _weights(self, batch: Batch, teacher: Tensor) -> Tensor | None:
-        """Pixel weights by the outlines of the masks, or of the teacher's predictions if an image has no mask."""
-        extra = boundary_of(self._term)
-        if not extra:
-            return None
-        known = batch.known_target
-        return losses.outline_weights(torch.cat([known, predict_classes(teacher[len(known) :])]), extra)
+        """Pixel weights by the outlines of the masks, or of the teacher's predictions if an image has no mask.
+
+        Pixels that do not count have the weight 0.
+        """
+        extra, known = boundary_of(self._term), batch.known_target
+        weights = None
+        if extra:
+            weights = losses.outline_weights(torch.cat([known, predict_classes(teacher[len(known) :])]), extra)
+        if batch.counts is None:
+            return weights
+        weights = batch.counts if weights is None else weights * batch.counts
+        return weights / weights.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
 
     def _setting(self, student: Outputs, batch: Batch, weights: Tensor | None = None) -> Setting:
         return Setting(
@@ -87,6 +93,7 @@ class TermModule(nn.Module):
             target=batch.known_target,
             classes=max(2, student.logits.shape[1]),
             weights=weights,
+            counts=batch.counts,
         )
 
     def _view(self, batch: Batch) -> Tensor:
@@ -114,6 +121,9 @@ class TermModule(nn.Module):
         student, teacher = on_one_grid(student, teacher)
         if self._term.path == "attention":
             student, teacher = losses.attention(student), losses.attention(teacher)
+        if batch.counts is not None:
+            share = functional.adaptive_avg_pool2d(batch.counts, (student.shape[-2], student.shape[-1]))
+            student, teacher = student * share, teacher * share
         assert self._loss.maps is not None, "the study file's check allows only losses that compare feature maps"
         return self._loss.maps(student, teacher, setting)
 
@@ -163,7 +173,7 @@ class Distillation(nn.Module):
         outputs = self._student[0].outputs(batch.image)
         with torch.autocast(outputs.logits.device.type, enabled=False):
             known = outputs.logits[: batch.labelled].float()
-            loss = losses.supervised(known, batch.known_target, self._kind)
+            loss = losses.supervised(known, batch.known_target, self._kind, batch.known_counts)
             for term, compare in zip(self._spec.terms, self.terms, strict=True):
                 distilled = compare(outputs, batch)
                 if self._spec.loss_mix == "interpolate":

@@ -19,6 +19,7 @@ from kdsearch.config.distillation import (
     teaches_without_masks,
 )
 from kdsearch.config.networks import StudentSpec
+from kdsearch.config.task import Task
 from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.feature_maps import HiddenMaps, MapBudget, offset_by_padding
@@ -63,9 +64,9 @@ class Donor:
     weights: bytes
     """As in ``Trained``."""
 
-    def network(self, device: torch.device) -> UNet:
-        """Builds the network and loads its weights."""
-        network = build_student(self.student, begun=False, device=device)
+    def network(self, task: Task, device: torch.device) -> UNet:
+        """Builds the network for a task and loads its weights."""
+        network = build_student(self.student, channels=task.channels, outputs=task.outputs, begun=False, device=device)
         network.load_state_dict(load(self.weights))
         assert isinstance(network, UNet), "only U-Nets pass on weights"
         return network
@@ -119,11 +120,16 @@ class Trainer:
         with the reason if training cannot continue.
         """
         with reporting_memory():
-            student = build_student(recipe.student, seed=recipe.seed, device=self._data.device)
+            task, pixels = self._data.train.task, self._data.train.pixels
+            student = build_student(
+                recipe.student, channels=task.channels, outputs=task.outputs, seed=recipe.seed, device=self._data.device
+            )
+            if isinstance(student, UNet) and student.statistics is not None:
+                student.statistics.measure(pixels)
             assert (donor is None) == (recipe.start is None), "there is a donor exactly if the recipe names one"
             if donor is not None:
                 assert isinstance(student, UNet), "only U-Nets inherit weights"
-                inherit(student, donor.network(self._data.device), self._data.train.gray)
+                inherit(student, donor.network(task, self._data.device), pixels)
             objective, extra, data = self._objective(recipe, student)
             fitted = yield from train(
                 student,
@@ -177,7 +183,7 @@ class Trainer:
             self._logit_std = float(logits.float().std())
             unlabelled = self._data.unlabelled
             if unlabelled is not None:
-                predicted = predict_logits(self._online_teacher(), unlabelled.gray)
+                predicted = predict_logits(self._online_teacher(), unlabelled.pixels)
                 unlabelled = dataclasses.replace(unlabelled, teacher_logits=predicted.half())
             left_out = self._teacher.left_out(self._data.device)
             self._with_logits = dataclasses.replace(
@@ -187,30 +193,31 @@ class Trainer:
 
     def _common_strides(self, student: StudentNetwork) -> list[Stride]:
         """Strides at which both student and teacher have maps; the teacher's maps must have several channels."""
-        size = self._data.train.size
-        maps = self._online_teacher().features(normalize(self._data.train.gray[:1]))
-        given = {size // one.shape[-1] for one in maps if one.shape[1] > 1}
+        width = self._data.train.task.width
+        maps = self._online_teacher().features(normalize(self._data.train.pixels[:1]))
+        given = {width // one.shape[-1] for one in maps if one.shape[1] > 1}
         strides: list[Stride] = sorted(given & set(student.map_channels))  # type: ignore[arg-type]  # powers of two
         return strides
 
     def _hidden_maps(self, stride: Stride | None, student: StudentNetwork) -> HiddenMaps:
         offset = None if student.centered else self._apart(stride, student)
         if (stride, offset) not in self._hidden:
-            gray = self._data.train.gray
+            pixels = self._data.train.pixels
             # evenly spaced, so that all labels and sources are included
-            spread = torch.linspace(0, len(gray) - 1, min(len(gray), MEASURED_IMAGES)).long()
+            spread = torch.linspace(0, len(pixels) - 1, min(len(pixels), MEASURED_IMAGES)).long()
             self._hidden[stride, offset] = HiddenMaps(
-                self._online_teacher(), normalize(gray[spread]), stride=stride, offset=offset, budget=self.budget
+                self._online_teacher(), normalize(pixels[spread]), stride=stride, offset=offset, budget=self.budget
             )
         return self._hidden[stride, offset]
 
     def _apart(self, stride: Stride | None, student: StudentNetwork) -> float:
         """How many cells the teacher's maps are shifted relative to the student's, by the geometry of both."""
+        channels = self._data.train.task.channels
         if stride not in self._looks:
             network, times = one_network(self._online_teacher())
             own = None if stride is None else round(stride * times)
-            self._looks[stride] = offset_by_padding(network, stride=own)
-        return self._looks[stride] - offset_by_padding(student, stride=stride)
+            self._looks[stride] = offset_by_padding(network, stride=own, channels=channels)
+        return self._looks[stride] - offset_by_padding(student, stride=stride, channels=channels)
 
     def _online_teacher(self) -> TeacherNetwork:
         if self._network is None:

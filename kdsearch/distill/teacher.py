@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from safetensors.torch import save
 
 from kdsearch.config.networks import AnyTeacher, TeacherConfig
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task
 from kdsearch.distill.batches import TrainingData
 from kdsearch.distill.checkpoint import Checkpoint
 from kdsearch.distill.loop import EVALUATION_BATCH, Fitted, reporting_memory, score, train
@@ -34,19 +36,19 @@ class TeacherRecipe:
     """All settings that determine a teacher for given images."""
 
     config: AnyTeacher
-    size: int
-    """Side of the students' images, in pixels."""
+    task: Task
+    """The students' task."""
     seed: int
 
     @property
-    def own_size(self) -> int:
-        """Side of the images that the teacher is trained on, in pixels."""
+    def own_task(self) -> Task:
+        """The task with the size of the images that the teacher is trained on."""
         own = self.config.size if isinstance(self.config, TeacherConfig) else None
-        return own or self.size
+        return self.task if own is None else dataclasses.replace(self.task, height=own, width=own)
 
     @classmethod
     def of(cls, study: StudyConfig) -> TeacherRecipe:
-        return cls(config=study.teacher, size=study.data.size, seed=study.seed)
+        return cls(config=study.teacher, task=study.data.task, seed=study.seed)
 
 
 def train_teacher(
@@ -62,14 +64,14 @@ def train_teacher(
     spec = config.training
     try:
         with reporting_memory():
-            teacher = build_teacher(config, size=recipe.own_size, seed=recipe.seed).to(data.device)
+            teacher = build_teacher(config, recipe.own_task, seed=recipe.seed).to(data.device)
             objective = Supervised(teacher, spec.supervised_loss)
             encoder = teacher.network.encoder
             slow = Slow(part=encoder, fraction=config.encoder_lr_factor)  # type: ignore[arg-type]  # smp's contract
             fitted = yield from train(
                 teacher, objective, data, spec, seed=recipe.seed, slow=slow, checkpoint=checkpoint, kept=kept
             )
-            return as_trained(teacher, data, fitted, size=recipe.size)
+            return as_trained(teacher, data, fitted, task=recipe.task)
     except TrainingFailed as error:
         raise type(error)(f"{error}; lower teacher.training.learning_rate or batch_size") from error
 
@@ -79,10 +81,10 @@ def as_trained(
     data: TrainingData,
     fitted: Fitted = NOT_TRAINED,
     *,
-    size: int,
+    task: Task,
     params: int | None = None,
 ) -> Trained:
-    """Collects the teacher's scores, weights and logits at ``size``×``size``.
+    """Collects the teacher's scores and weights, and its logits at the students' size.
 
     Pass ``params`` for a teacher that cannot be counted.
     """
@@ -90,13 +92,15 @@ def as_trained(
     weights = save({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
     teacher.to(data.device).eval()
     with torch.no_grad():
-        parts = [resized(teacher(normalize(part)), size) for part in torch.split(data.train.gray, EVALUATION_BATCH)]
+        parts = [
+            resized(teacher(normalize(part)), task.size) for part in torch.split(data.train.pixels, EVALUATION_BATCH)
+        ]
     return Trained(scores=scores, weights=weights, logits=torch.cat(parts).half().cpu().numpy())
 
 
-def load_network(config: TeacherConfig, path: Path, *, size: int) -> Teacher:
+def load_network(config: TeacherConfig, path: Path, task: Task) -> Teacher:
     """Loads the teacher's weights from a file; raises TeacherError if they do not match its settings."""
-    teacher = build_teacher(config, size=size, pretrained=False)
+    teacher = build_teacher(config, task, pretrained=False)
     tensors = read_tensors(path)
     wanted = teacher.state_dict()
     behind = [name for name in tensors if name.startswith("network.encoder.") and name not in wanted]

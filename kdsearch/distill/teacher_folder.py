@@ -24,6 +24,8 @@ from torch import Tensor
 from kdsearch.config.networks import AnyTeacher, PredictionsTeacher, TeacherConfig, TeacherSection
 from kdsearch.config.ranges import READING
 from kdsearch.config.renamed import former_names, up_to_date
+from kdsearch.config.task import Task
+from kdsearch.config.training import without_new
 from kdsearch.data.predictions import PredictionFolder
 from kdsearch.distill.result import Halves, Kept, Trained
 from kdsearch.distill.teacher import TeacherRecipe, load_network
@@ -125,20 +127,20 @@ class TrainedTeacher:
         return teacher.to(device)
 
     def _network(self) -> TeacherNetwork:
-        config, size, path = self.recipe.config, self.recipe.size, self.folder / "teacher.safetensors"
+        config, task, path = self.recipe.config, self.recipe.task, self.folder / "teacher.safetensors"
         if not isinstance(config, TeacherConfig):
             tensors = load_file(path) if self.content is None else load(self.content.weights)
-            return given_teacher(config, tensors, size=size)
-        network, own = self.own_network(), self.recipe.own_size
-        return network if own == size else Resized(network, times=own / size, known=self._known())
+            return given_teacher(config, tensors, task)
+        network, own = self.own_network(), self.recipe.own_task
+        return network if own == task else Resized(network, times=own.width / task.width, known=self._known())
 
     def own_network(self) -> Teacher | Ensemble:
         """The trained network, for images of its own size; only for teachers of kind ``network``."""
-        config, own, path = self.recipe.config, self.recipe.own_size, self.folder / "teacher.safetensors"
+        config, own, path = self.recipe.config, self.recipe.own_task, self.folder / "teacher.safetensors"
         assert isinstance(config, TeacherConfig), "kdsearch did not train other kinds"
         if self.content is None and config.ensemble == 1:
-            return load_network(config, path, size=own)
-        network = empty_teacher(config, size=own)
+            return load_network(config, path, own)
+        network = empty_teacher(config, own)
         network.load_state_dict(load_file(path) if self.content is None else load(self.content.weights))
         return network
 
@@ -188,10 +190,11 @@ def teacher_folder(recipe: TeacherRecipe, splits_fingerprint: str, home: Path, *
     settings = config.model_dump(mode="json")
     if isinstance(config, TeacherConfig):
         del settings["kind"]
+        settings["training"] = without_new(settings["training"])
         if config.training.ema_epochs is None:
             del settings["training"]["ema_epochs"]
         usual = {"average_flipped": False, "size": None, "ensemble": 1, "ensemble_by": "folds"}
-        settings["size"] = None if config.size == recipe.size else config.size
+        settings["size"] = None if recipe.own_task == recipe.task else config.size
         settings = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
         settings = former_names(settings, "teacher")
     by_folds = isinstance(config, TeacherConfig) and config.ensemble > 1 and config.ensemble_by == "folds"
@@ -261,15 +264,16 @@ def damage_of(path: Path) -> str:
         return f"{path.name}: {error}"
 
 
-def recipe_in(folder: Path) -> TeacherRecipe | None:
-    """Reads the settings the folder's teacher was trained with; None if they are missing or unreadable.
+def recipe_in(folder: Path, task: Task) -> TeacherRecipe | None:
+    """Reads the settings the folder's teacher was trained with, for the students' task.
 
-    They may differ from the study file's, because defaults may have changed since.
+    Returns None if they are missing or unreadable. They may differ from the study file's, because defaults may have
+    changed since.
     """
     try:
         known = SCHEMA.upgraded(yaml.safe_load((folder / "teacher.yaml").read_text(encoding="utf-8")))
         config = _TEACHER.validate_json(json.dumps(known["teacher"]), context=READING)
-        return TeacherRecipe(config=config, size=known["size"], seed=known["seed"])
+        return TeacherRecipe(config=config, task=task, seed=known["seed"])
     except DAMAGED:  # a ValidationError is a ValueError; open_teacher names the damage
         return None
 
@@ -303,7 +307,9 @@ def _save(path: Path, array: Halves | Members) -> None:
 
 
 def describe_teacher(recipe: TeacherRecipe) -> str:
-    settings = {"size": recipe.size, "seed": recipe.seed, "teacher": recipe.config.model_dump(mode="json")}
+    height, width = recipe.task.size
+    size = height if height == width else [height, width]
+    settings = {"size": size, "seed": recipe.seed, "teacher": recipe.config.model_dump(mode="json")}
     return yaml.safe_dump(SCHEMA.stamped(settings), sort_keys=False)
 
 

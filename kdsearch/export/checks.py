@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdsearch.data.frame import Frame
 from kdsearch.data.native import NativeImage
-from kdsearch.data.pixels import resize_image
 from kdsearch.distill.batches import Images
 from kdsearch.distill.loop import EVALUATION_BATCH
 from kdsearch.errors import ExportError
-from kdsearch.export.loading import Floats, Network, at_own_size
+from kdsearch.export.loading import Floats, Network
 from kdsearch.export.onnx_graph import IMAGE, LOGITS, PIXELS
 from kdsearch.files.onnx_runtime import session_of
+from kdsearch.measure import scores
 from kdsearch.measure.scores import dice_per_image, predict_classes
-from kdsearch.measure.surface import gather, measure_lesion
+from kdsearch.measure.surface import Row, gather, measure_classes, predicted_classes
 from kdsearch.models.contract import normalize
 from kdsearch.trials.scores import NativeScores
 
@@ -27,23 +28,24 @@ DICE_TOLERANCE = 1e-4
 
 
 def onnx_logits(content: bytes, images: Images, *, raw: bool = False) -> Tensor:
-    """Returns the logits N×C×H×W of an ONNX model. Its input is normalized images, or raw colors if ``raw``."""
+    """Returns the logits N×K×H×W of an ONNX model. Its input is normalized images, or raw colors if ``raw``."""
     session = session_of(content, name="the exported model")
     parts = []
-    for gray in torch.split(images.gray.cpu(), EVALUATION_BATCH):
-        fed = {PIXELS: gray[..., None].expand(-1, -1, -1, 3).numpy()} if raw else {IMAGE: normalize(gray).numpy()}
+    for part in torch.split(images.pixels.cpu(), EVALUATION_BATCH):
+        colors = part.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+        fed = {PIXELS: colors.numpy()} if raw else {IMAGE: normalize(part).numpy()}
         parts.append(torch.from_numpy(np.asarray(session.run([LOGITS], fed)[0])))
     return torch.cat(parts)
 
 
 def mean_dice(logits: Tensor, images: Images) -> float:
-    """Returns the mean Dice over the images with a lesion."""
-    return float(lesion_dice(logits, images).nanmean())
+    """Returns the Dice of these logits, as in ``Overlap``."""
+    return scores.mean_dice(predict_classes(logits).cpu(), images.masks.cpu(), classes=len(images.classes))
 
 
 def lesion_dice(logits: Tensor, images: Images) -> Tensor:
     """Returns N Dice coefficients, NaN for negative images."""
-    return dice_per_image(predict_classes(logits).cpu(), (images.masks > 0).long().cpu())
+    return dice_per_image(predict_classes(logits).cpu(), images.masks.cpu())
 
 
 def require_same(expected: Tensor, got: Tensor, images: Images) -> float:
@@ -60,13 +62,13 @@ def require_same(expected: Tensor, got: Tensor, images: Images) -> float:
     return difference
 
 
-def native_scores(network: Network, images: Iterable[NativeImage], ids: Sequence[str], *, size: int) -> NativeScores:
-    """Scores the images at original resolution, in the order of ``ids``; ``network`` takes gray values S×S."""
-    found = {image.id: native_score(network(resize_image(image.gray, size)), image) for image in images}
+def native_scores(network: Network, images: Iterable[NativeImage], ids: Sequence[str], frame: Frame) -> NativeScores:
+    """Scores the images at original resolution, in the order of ``ids``; ``network`` takes pixels in ``frame``."""
+    found = {image.id: native_score(network(frame.image(image.pixels)), image, frame) for image in images}
     return gather(found[name] for name in ids)
 
 
-def native_score(small: Floats, image: NativeImage) -> tuple[float, float, float]:
-    """Scores a network's logits C×S×S at the image's original resolution, with ``measure_lesion``."""
-    predicted = at_own_size(small, image.gray) > 0
-    return measure_lesion(predicted, image.mask > 0, tolerance_px=image.tolerance_px)
+def native_score(small: Floats, image: NativeImage, frame: Frame) -> list[Row]:
+    """Scores a network's logits K×H×W at the image's original resolution, with ``measure_classes``."""
+    predicted = predicted_classes(frame.logits(small, (image.mask.shape[0], image.mask.shape[1])))
+    return measure_classes(predicted, image.mask, tolerance_px=image.tolerance_px, classes=max(1, len(small) - 1))

@@ -10,14 +10,18 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
+from kdsearch.config.data import DataConfig
 from kdsearch.config.networks import FamilyName
 from kdsearch.config.ranges import READING, Section
 from kdsearch.config.renamed import figure_up_to_date
+from kdsearch.config.task import Task
 from kdsearch.config.yaml_file import YamlFile, dump_yaml
+from kdsearch.data.frame import Frame
 from kdsearch.errors import KdsearchError, ModelError, StudyFileError
 from kdsearch.export.timing import DESCRIPTION, MOST_BYTES
 from kdsearch.files.digests import digest_file
-from kdsearch.files.schema import Content, Schema
+from kdsearch.files.schema import Content, Schema, unchanged
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD
 from kdsearch.trials.recipe import SCHEMA as RECIPE
 from kdsearch.trials.recipe import Recipe
 from kdsearch.trials.scores import ScoredOn
@@ -26,20 +30,50 @@ NO_NAME = "foreground"
 """Name of the class if the study does not name it."""
 
 
+Side = Annotated[int, Field(ge=16, le=4096)]
+
+
 class Input(Section):
     """The network's input, and how to make it from an image."""
 
-    size: Annotated[int, Field(ge=16, le=4096)]
-    """Height and width in pixels."""
-    grey: Literal["Pillow's L"] = "Pillow's L"
-    """Colors become gray as in ITU-R 601-2; transparency becomes black."""
+    size: Side | tuple[Side, Side]
+    """Height and width in pixels, or one number for both."""
+    channels: Literal[1, 3] = 1
+    """1 for gray, 3 for red, green and blue."""
+    fit: Literal["stretch", "pad"] = "stretch"
+    """Whether images fill the size, or keep their aspect ratio and are padded with black on both sides."""
+    grey: Literal["Pillow's L"] | None = "Pillow's L"
+    """Colors become gray as in ITU-R 601-2; transparency becomes black. None for color images."""
     resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
-    scale: Literal["grey / 255, minus mean, by std"] = "grey / 255, minus mean, by std"
+    scale: Literal["grey / 255, minus mean, by std", "value / 255, minus mean, by std"] = (
+        "grey / 255, minus mean, by std"
+    )
     mean: Annotated[float, Field(gt=-10, lt=10)]
     std: Annotated[float, Field(gt=0, lt=10)]
     whites: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """For images of more than 8 bits: the smallest of these values that is at least the brightest pixel becomes 255.
     If empty, the largest value of the image's bit depth does."""
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that images are brought to."""
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return Frame(height=height, width=width, pads=self.fit == "pad")
+
+    @classmethod
+    def of(cls, config: DataConfig, *, whites: tuple[float, ...]) -> Input:
+        """The input of a study's students."""
+        color = config.channels == 3
+        return cls(
+            size=config.size,
+            channels=config.channels,
+            fit=config.fit,
+            grey=None if color else "Pillow's L",
+            scale="value / 255, minus mean, by std" if color else "grey / 255, minus mean, by std",
+            mean=INPUT_MEAN,
+            std=INPUT_STD,
+            whites=whites,
+        )
 
 
 class Subgroup(Section):
@@ -108,7 +142,9 @@ class Description(Section):
     trial: Annotated[int, Field(ge=0)]
     input: Input
     classes: tuple[str, ...] = ("lesion",)
-    lesion_where: Literal["logit > 0"] = "logit > 0"
+    """Names of the classes other than the background."""
+    lesion_where: Literal["logit > 0", "largest logit"] = "logit > 0"
+    """How logits become classes; the largest of several counts, the first is that of the background."""
     recipe: Recipe
     scored_on: ScoredOn = "validation"
     """``test`` for a student that was trained on all images except the locked ones."""
@@ -122,6 +158,8 @@ class Description(Section):
     """Why the student was picked, and what limits the choice."""
     counted_by: tuple[str, ...]
     subgroups: tuple[Subgroup, ...]
+    by_class: tuple[Subgroup, ...] = ()
+    """Dice of each class if there are several."""
     native: NativeScore | None = None
     """None in folders of early releases."""
     data: dict[str, str | int]
@@ -138,6 +176,13 @@ class Description(Section):
     """SHA-256 of each model file and of ``seen.txt``."""
     seal: str = ""
     """SHA-256 of everything above, to detect edits."""
+
+    @property
+    def task(self) -> Task:
+        """The shapes of the network's input and output."""
+        frame, several = self.input.frame, len(self.classes) > 1
+        outputs = len(self.classes) + 1 if several else 1
+        return Task(height=frame.height, width=frame.width, channels=self.input.channels, outputs=outputs)
 
 
 def dump_description(description: Description) -> str:
@@ -160,7 +205,7 @@ def _specificity(content: Content) -> Content:
     return content | {"scores": {figure_up_to_date(key): value for key, value in scores.items()}}
 
 
-SCHEMA = Schema(what=DESCRIPTION, upgrades=(_without_format, _specificity))
+SCHEMA = Schema(what=DESCRIPTION, upgrades=(_without_format, _specificity, unchanged))
 
 
 def _up_to_date(content: Any) -> Any:
@@ -192,11 +237,16 @@ def read_description(folder: Path) -> Description:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         families = get_args(FamilyName)  # pydantic adds the family it tried to the location; the file has no such key
-        where = ".".join(str(part) for part in first["loc"] if part not in families)
+        where = ".".join(str(part) for part in first["loc"] if part not in families and _is_key(part))
         raise ModelError(f"{path}: {where}: {first['msg']}; run kdsearch pick again") from None
     if found.seal != seal_of({key: value for key, value in content.items() if key != "seal"}):
         raise ModelError(f"{path}: was changed after kdsearch pick wrote it; run kdsearch pick again")
     return found
+
+
+def _is_key(part: str | int) -> bool:
+    """Whether a part of pydantic's location is a key of the file, and not a type that was tried."""
+    return isinstance(part, int) or part.isidentifier()
 
 
 def require_unchanged(path: Path, description: Description) -> None:

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task
+from kdsearch.data.frame import Frame
 from kdsearch.data.native import native_images
 from kdsearch.data.neighbors import summarize
 from kdsearch.distill.loop import predict_logits
@@ -43,7 +45,7 @@ from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS, thread_coun
 from kdsearch.files.atomic import atomic_folder
 from kdsearch.files.digests import digest_file
 from kdsearch.measure.latency import Latency, processor_name
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, normalize
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD, normalize
 from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
@@ -96,7 +98,7 @@ def ship_student(
     """
     if folder.exists():
         raise KdsearchError(f"{folder} exists already; remove it, or choose another folder with --out")
-    network = load_weights(student, weights)
+    network = load_weights(student, weights, study.data.task)
     with atomic_folder(folder) as draft:
         shutil.copyfile(weights, draft / WEIGHTS)
         checks = _write_models(network, materials, folder=draft, form=form, scored_on=provenance.scored_on)
@@ -106,7 +108,7 @@ def ship_student(
         latency: list[Latency] = []
         if form.latency:
             latency += time_folder(draft)
-            latency += [time_torch(network, size=study.data.size, threads=threads) for threads in thread_counts()]
+            latency += [time_torch(network, study.data.task, threads=threads) for threads in thread_counts()]
         description = _describe(
             student,
             study,
@@ -123,13 +125,13 @@ def ship_student(
     return description
 
 
-def load_weights(student: Student, weights: Path) -> StudentNetwork:
+def load_weights(student: Student, weights: Path, task: Task) -> StudentNetwork:
     """Returns the student's trained network in evaluation mode; raises KdsearchError if its weights are missing."""
     if not weights.is_file():
         raise KdsearchError(
             f"the weights of trial {student.number} are not at {weights}; has KDSEARCH_HOME changed since?"
         )
-    network = build_student(student.recipe.student, begun=False)
+    network = build_student(student.recipe.student, channels=task.channels, outputs=task.outputs, begun=False)
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -140,12 +142,12 @@ def load_weights(student: Student, weights: Path) -> StudentNetwork:
 def _write_models(
     network: StudentNetwork, materials: Materials, *, folder: Path, form: Form, scored_on: ScoredOn
 ) -> tuple[OnnxCheck, Int8Check]:
-    size = materials.teacher.recipe.size
+    task = materials.teacher.recipe.task
     data = materials.training_data(torch.device("cpu"))
-    expected = predict_logits(network, data.validation.gray)
-    plain = to_onnx(network, size=size)
+    expected = predict_logits(network, data.validation.pixels)
+    plain = to_onnx(network, task)
     difference = require_same(expected, onnx_logits(plain, data.validation), data.validation)
-    calibration = data.train.gray[_spread(len(data.train), CALIBRATION_IMAGES)]
+    calibration = data.train.pixels[_spread(len(data.train), CALIBRATION_IMAGES)]
     small = quantize(plain, normalize(calibration).numpy())
     dice = mean_dice(onnx_logits(small, data.validation), data.validation)
     drop = mean_dice(expected, data.validation) - dice
@@ -159,7 +161,7 @@ def _write_models(
     if not int8.within_bound:
         small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the {scored_on} split, more than {int8.bound:g}")
     if form.preprocessing:
-        plain, small = (with_preprocessing(content, size=size) for content in (plain, small))
+        plain, small = (with_preprocessing(content, task) for content in (plain, small))
     (folder / ONNX).write_bytes(plain)
     (folder / INT8).write_bytes(small)
     got = onnx_logits(plain, data.validation, raw=form.preprocessing)
@@ -196,8 +198,9 @@ def _describe(
         study=study.name,
         trial=student.number,
         recipe=student.recipe,
-        classes=(study.data.foreground_name or NO_NAME,),
-        input=Input(size=study.data.size, mean=GRAY_MEAN, std=GRAY_STD, whites=materials.dataset.whites),
+        classes=study.data.class_names or (NO_NAME,),
+        lesion_where="largest logit" if study.data.task.outputs > 1 else "logit > 0",
+        input=Input.of(study.data, whites=materials.dataset.whites),
         scored_on=provenance.scored_on,
         scores=student.scores.metrics(),
         lesion_images=student.scores.overlap.images,
@@ -207,6 +210,10 @@ def _describe(
         tested=provenance.tested,
         counted_by=tuple(count.describe() for count in student.scores.tool_counts),
         subgroups=_subgroups(materials, network),
+        by_class=tuple(
+            Subgroup(name=one.name, dice=one.dice, dice_std=one.dice_std, images=one.images)
+            for one in student.scores.overlap.classes
+        ),
         native=_native(study, materials, network) if not materials.cached_because else None,
         data={**summary, "sources": ", ".join(summary["sources"])},
         onnx=checks[0],
@@ -220,7 +227,7 @@ def _describe(
 def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup, ...]:
     """Dice by label and by source, if there are several."""
     images = materials.training_data(torch.device("cpu")).validation
-    dice = lesion_dice(predict_logits(network, images.gray), images)
+    dice = lesion_dice(predict_logits(network, images.pixels), images)
     infos = [materials.dataset.infos[position] for position in materials.splits.validation]
     found = []
     for kind, names in (("label", [info.label for info in infos]), ("source", [info.source for info in infos])):
@@ -238,11 +245,11 @@ def _subgroups(materials: Materials, network: StudentNetwork) -> tuple[Subgroup,
 def _native(study: StudyConfig, materials: Materials, network: StudentNetwork) -> NativeScore:
     """Scores at original resolution."""
     ids = [materials.dataset.infos[position].id for position in materials.splits.validation]
-    run = torch_network(network, mean=GRAY_MEAN, std=GRAY_STD)
+    run = torch_network(network, mean=INPUT_MEAN, std=INPUT_STD)
     images = native_images(study.data, set(ids), whites=materials.dataset.whites)
-    found = native_scores(run, images, ids, size=study.data.size)
+    found = native_scores(run, images, ids, Frame.of(study.data))
     return NativeScore(
-        dice=float(np.nanmean(found.dice)),
+        dice=found.mean_dice,
         dice_std=float(np.nanstd(found.dice)),
         images=int((~np.isnan(found.dice)).sum()),
         nsd=float(np.nanmean(found.nsd)),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.special import expit
+from scipy.special import expit, softmax
 
-from kdsearch.data.pixels import gray_of, read_gray, resize_image, resize_logits
+from kdsearch.data.pixels import pixels_of, read_pixels
 from kdsearch.errors import DataError, ModelError
 from kdsearch.export.description import Description, read_description, require_unchanged
 from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS
@@ -24,7 +25,7 @@ Runtime = Literal["onnx", "int8", "torch"]
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
 Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[npt.NDArray[np.uint8]], Floats]
-"""From gray values S×S to logits C×S×S."""
+"""From pixels, H×W or H×W×3 at the network's size, to logits K×H×W."""
 
 FILES: dict[Runtime, str] = {"onnx": ONNX, "int8": INT8, "torch": WEIGHTS}
 
@@ -36,36 +37,50 @@ class Student:
         self.description = description
         self._network = network
 
-    def __call__(self, image: ImageLike) -> npt.NDArray[np.bool_]:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes other than the background, in the order of their numbers."""
+        return self.description.classes
+
+    def __call__(self, image: ImageLike) -> npt.NDArray[np.bool_] | npt.NDArray[np.uint8]:
         """Predicts the mask H×W at the image's size: true for pixels that belong to the object.
 
+        With several classes, returns their numbers as uint8: 0 for the background, then the order of ``classes``.
         The image is a file, a Pillow image, or a uint8 array of shape H×W or H×W×3. Raises DataError if it is none of
         these or cannot be decoded.
         """
-        return self.logits(image) > 0
+        return classes_of(self.logits(image))
 
     def probabilities(self, image: ImageLike) -> Floats:
-        """Predicts the probability, 0-1, that each pixel belongs to the object: H×W, at the image's size."""
+        """Predicts the probability, 0-1, that each pixel belongs to the object: H×W, at the image's size.
+
+        With several classes, returns K×H×W with the probability of each class, background first.
+        """
         return shares_of(self.logits(image))
 
     def logits(self, image: ImageLike) -> Floats:
-        """Predicts the logit of each pixel: H×W, interpolated to the image's size."""
-        gray = _gray(image, whites=self.description.input.whites)
-        return at_own_size(self.small_logits(gray), gray)
+        """Predicts the logits that ``probabilities`` converts, interpolated to the image's size."""
+        pixels = self.pixels(image)
+        logits = self.description.input.frame.logits(self.small_logits(pixels), (pixels.shape[0], pixels.shape[1]))
+        return logits[0] if len(logits) == 1 else logits
 
-    def small_logits(self, gray: npt.NDArray[np.uint8]) -> Floats:
-        """Predicts logits C×S×S, at the student's size, from gray values H×W."""
-        return self._network(resize_image(gray, self.description.input.size))
+    def small_logits(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Predicts logits K×h×w, at the student's size, from pixels H×W or H×W×3."""
+        return self._network(self.description.input.frame.image(pixels))
+
+    def pixels(self, image: ImageLike) -> npt.NDArray[np.uint8]:
+        """Reads an image as the student does: gray values H×W, or RGB H×W×3."""
+        return _pixels(image, channels=self.description.input.channels, whites=self.description.input.whites)
 
 
-def at_own_size(small: Floats, gray: npt.NDArray[np.uint8]) -> Floats:
-    """Interpolates a network's logits C×S×S to the image's size, H×W."""
-    return resize_logits(small[0], height=gray.shape[0], width=gray.shape[1])
+def classes_of(logits: Floats) -> npt.NDArray[np.bool_] | npt.NDArray[np.uint8]:
+    """Converts logits H×W to a mask, and logits K×H×W to class numbers."""
+    return logits > 0 if logits.ndim == 2 else np.asarray(logits.argmax(axis=0), dtype=np.uint8)
 
 
 def shares_of(logits: Floats) -> Floats:
-    """Converts logits to probabilities, 0-1."""
-    return np.asarray(expit(logits), dtype=np.float32)
+    """Converts logits H×W, or K×H×W of several classes, to probabilities, 0-1."""
+    return np.asarray(expit(logits) if logits.ndim == 2 else softmax(logits, axis=0), dtype=np.float32)
 
 
 def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> Student:
@@ -86,16 +101,18 @@ def load_student(folder: str | Path, *, runtime: Runtime = "onnx") -> Student:
 
 def _onnx_network(path: Path, description: Description) -> Network:
     session = open_session(path)
-    size, mean, std = description.input.size, description.input.mean, description.input.std
+    task, mean, std = description.task, description.input.mean, description.input.std
     fed = only_input(session)
     raw = fed.type == "tensor(uint8)"
 
-    def run(gray: npt.NDArray[np.uint8]) -> Floats:
-        image = np.repeat(gray[None, :, :, None], 3, axis=3) if raw else _normalized(gray, mean=mean, std=std)
+    def run(pixels: npt.NDArray[np.uint8]) -> Floats:
+        colors = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        image = colors[None] if raw else _normalized(pixels, mean=mean, std=std)
         logits = next(iter(run_session(session, {fed.name: image}, name=str(path)).values()))
-        if logits.ndim != 4 or logits.shape[2:] != (size, size):
+        if logits.shape != (1, task.outputs, *task.size):
             raise ModelError(
-                f"{path}: output has shape {logits.shape}, expected 1×C×{size}×{size}; run kdsearch pick again"
+                f"{path}: output has shape {logits.shape}, expected 1×{task.outputs}×{task.describe_size()}; run "
+                "kdsearch pick again"
             )
         return _finite(np.asarray(logits[0], dtype=np.float32), path)
 
@@ -108,8 +125,9 @@ def _torch_network(path: Path, description: Description) -> Network:
 
     from kdsearch.models.students import build_student
 
-    spec = description.recipe.student
-    wanted = {name: list(tensor.shape) for name, tensor in build_student(spec, device="meta").state_dict().items()}
+    spec, task = description.recipe.student, description.task
+    build = partial(build_student, spec, channels=task.channels, outputs=task.outputs)
+    wanted = {name: list(tensor.shape) for name, tensor in build(device="meta").state_dict().items()}
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -120,21 +138,21 @@ def _torch_network(path: Path, description: Description) -> Network:
                 f"{path}: {name} has shape {found.get(name)}, but the network in {DESCRIPTION} has {wanted.get(name)}; "
                 "run kdsearch pick again"
             )
-        network = build_student(spec, begun=False)
+        network = build(begun=False)
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a safetensors file: {error}") from error
     run_torch = torch_network(network.eval(), mean=description.input.mean, std=description.input.std)
-    return lambda gray: _finite(run_torch(gray), path)
+    return lambda pixels: _finite(run_torch(pixels), path)
 
 
 def torch_network(network: nn.Module, *, mean: float, std: float) -> Network:
-    """Returns a torch network as a function from gray values S×S to logits C×S×S."""
+    """Returns a torch network as a function from pixels at its size to logits K×H×W."""
     import torch
 
     @torch.inference_mode()
-    def run(gray: npt.NDArray[np.uint8]) -> Floats:
-        logits: Floats = network(torch.from_numpy(_normalized(gray, mean=mean, std=std)))[0].numpy()
+    def run(pixels: npt.NDArray[np.uint8]) -> Floats:
+        logits: Floats = network(torch.from_numpy(_normalized(pixels, mean=mean, std=std)))[0].numpy()
         return logits
 
     return run
@@ -146,22 +164,24 @@ def _finite(logits: Floats, path: Path) -> Floats:
     return logits
 
 
-def _normalized(gray: npt.NDArray[np.uint8], *, mean: float, std: float) -> Floats:
-    """1×1×S×S."""
-    return ((gray.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std))[None, None]
+def _normalized(pixels: npt.NDArray[np.uint8], *, mean: float, std: float) -> Floats:
+    """1×C×H×W."""
+    scaled = (pixels.astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std)
+    planes = scaled[None] if scaled.ndim == 2 else np.ascontiguousarray(scaled.transpose(2, 0, 1))
+    return planes[None]
 
 
-def _gray(image: ImageLike, *, whites: Sequence[float]) -> npt.NDArray[np.uint8]:
+def _pixels(image: ImageLike, *, channels: int, whites: Sequence[float]) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | Path):
         try:
-            return read_gray(Path(image), whites=whites)
+            return read_pixels(Path(image), channels=channels, whites=whites)
         except DataError as error:
             raise DataError(f"{image}: {error}") from error
     if isinstance(image, Image.Image):
-        return gray_of(image, whites=whites)
+        return pixels_of(image, channels=channels, whites=whites)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DataError(f"an image must be a file, a Pillow image, or uint8 of shape H×W or H×W×3, got {got}")
     if image.ndim == 3 and image.shape[2] not in (3, 4):
         raise DataError(f"an image's third dimension must be 3 or 4 color channels, got shape {image.shape}")
-    return gray_of(Image.fromarray(image))
+    return pixels_of(Image.fromarray(image), channels=channels)

@@ -20,9 +20,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import load
 
 from kdsearch.config.networks import StudentSpec
+from kdsearch.config.task import Task
 from kdsearch.files.onnx_runtime import example_feed, session_of
 from kdsearch.measure.latency import Latency, time_calls
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD
 from kdsearch.models.students import StudentNetwork, build_student
 
 OPSET = 20
@@ -31,8 +32,8 @@ IMAGE, PIXELS, LOGITS = "image", "pixels", "logits"
 
 PREPROCESSING = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
-preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {size}, {size}] image)
-<float[3, 1] weights = {{0.299, 0.587, 0.114}}, int64[2] size = {{{size}, {size}}},
+preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {height}, {width}] image)
+<float[3, 1] weights = {{0.299, 0.587, 0.114}}, int64[2] size = {{{height}, {width}}},
  int64[1] last = {{3}}, int64[1] second = {{1}},
  float mean = {{{mean}}}, float std = {{{std}}}, float white = {{255.0}}>
 {{
@@ -49,6 +50,28 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {size}
   image = Div(centered, std)
 }}
 """
+PREPROCESSING_COLOR = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, {height}, {width}] image)
+<int64[2] size = {{{height}, {width}}}, int64[1] last = {{3}}, int64[1] second = {{1}}, int64 red = {{0}},
+ int64 green = {{1}}, int64 blue = {{2}}, float mean = {{{mean}}}, float std = {{{std}}}, float white = {{255.0}}>
+{{
+  colors = Cast<to = 1>(pixels)
+  reds = Gather<axis = 3>(colors, red)
+  greens = Gather<axis = 3>(colors, green)
+  blues = Gather<axis = 3>(colors, blue)
+  red_plane = Unsqueeze(reds, second)
+  green_plane = Unsqueeze(greens, second)
+  blue_plane = Unsqueeze(blues, second)
+  planes = Concat<axis = 1>(red_plane, green_plane, blue_plane)
+  small = Resize<mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3],
+                 coordinate_transformation_mode = "half_pixel">(planes, , , size)
+  levels = Round(small)
+  shares = Div(levels, white)
+  centered = Sub(shares, mean)
+  image = Div(centered, std)
+}}
+"""
 """The same as ``kdsearch.data.pixels`` and ``normalize``, except that some pixels differ by a gray level because Pillow
 rounds more often.
 
@@ -56,13 +79,13 @@ Squeeze and Unsqueeze do what Transpose could, because ONNX Runtime 1.32 cannot 
 """
 
 
-def to_onnx(network: StudentNetwork, *, size: int) -> bytes:
-    """Exports the network to a checked ONNX model: normalized ``image`` N×1×S×S to ``logits`` N×C×S×S, for any N."""
+def to_onnx(network: StudentNetwork, task: Task) -> bytes:
+    """Exports the network to a checked ONNX model: normalized ``image`` N×C×H×W to ``logits`` N×K×H×W, for any N."""
     network.eval()
     with _quietly(), tempfile.TemporaryDirectory() as folder:
         program = torch.onnx.export(
             network,
-            (torch.zeros(2, 1, size, size),),
+            (torch.zeros(task.input_shape).repeat(2, 1, 1, 1),),
             dynamo=True,
             verbose=False,
             input_names=[IMAGE],
@@ -77,10 +100,12 @@ def to_onnx(network: StudentNetwork, *, size: int) -> bytes:
     return _checked(_without_traces(model))
 
 
-def with_preprocessing(content: bytes, *, size: int) -> bytes:
+def with_preprocessing(content: bytes, task: Task) -> bytes:
     """Adds preprocessing to a model of ``to_onnx``: its input becomes ``pixels`` N×H×W×3, 0-255, of any size."""
     model = onnx.load_from_string(content)
-    text = PREPROCESSING.format(ir=model.ir_version, opset=OPSET, size=size, mean=GRAY_MEAN, std=GRAY_STD)
+    text = (PREPROCESSING if task.channels == 1 else PREPROCESSING_COLOR).format(
+        ir=model.ir_version, opset=OPSET, height=task.height, width=task.width, mean=INPUT_MEAN, std=INPUT_STD
+    )
     before = compose.add_prefix(parser.parse_model(text), "preprocessing/", rename_inputs=False, rename_outputs=False)
     merged = compose.merge_models(before, model, io_map=[(IMAGE, IMAGE)], name="student")
     return _checked(merged)
@@ -125,17 +150,17 @@ def _quietly() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def measure_onnx(network: StudentNetwork, *, size: int) -> tuple[int, Latency]:
+def measure_onnx(network: StudentNetwork, task: Task) -> tuple[int, Latency]:
     """Returns the size of the ONNX model in bytes and its latency for one image on one thread."""
-    prepared = prepare_onnx(to_onnx(network, size=size))
+    prepared = prepare_onnx(to_onnx(network, task))
     return prepared.file_bytes, prepared.time()
 
 
-def export_trained(student: StudentSpec, weights: bytes, *, size: int) -> bytes:
+def export_trained(student: StudentSpec, weights: bytes, *, task: Task) -> bytes:
     """Exports the student with these safetensors weights to ONNX, and runs it once with ONNX Runtime."""
-    network = build_student(student, begun=False)
+    network = build_student(student, channels=task.channels, outputs=task.outputs, begun=False)
     network.load_state_dict(load(weights))
-    content = to_onnx(network, size=size)
+    content = to_onnx(network, task)
     prepare_onnx(content).run()
     return content
 
@@ -176,7 +201,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def quantize(content: bytes, images: npt.NDArray[np.float32]) -> bytes:
     """Quantizes the ONNX model to 8-bit weights and activations (QDQ, weights per channel).
 
-    ``images`` are normalized training images N×1×S×S that calibrate the ranges of the activations (static
+    ``images`` are normalized training images N×C×H×W that calibrate the ranges of the activations (static
     quantization of ONNX Runtime).
     """
     with tempfile.TemporaryDirectory() as name:

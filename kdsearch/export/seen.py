@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kdsearch.data.dataset import ACROSS, Dataset, ImageInfo, Splits, UnlabelledPart
 from kdsearch.data.gathering import HASH_BITS, are_near, hash_image
+from kdsearch.data.pixels import gray_of
 from kdsearch.errors import ModelError
 from kdsearch.export.description import Description, require_unchanged
 
@@ -44,7 +45,7 @@ class Known:
     """Digests of the images of a part; the images cannot be reconstructed from them."""
 
     digests: frozenset[str]
-    """Digests of the gray values S×S."""
+    """Digests of the pixels."""
     hashes: Bools
     """M×320 hashes of the images' appearance, by ``hash_image``."""
     names: frozenset[str]
@@ -92,7 +93,7 @@ def _lines(
     groups = _given_groups(infos)
     for position in positions:
         image = np.asarray(images[position])
-        look = np.packbits(hash_image(image)).tobytes().hex()
+        look = np.packbits(hash_image(_gray(image))).tobytes().hex()
         yield f"{_digest(image)} {look} {_name(infos[position])} {groups[position]} {part}"
 
 
@@ -136,7 +137,7 @@ def _known(rows: Sequence[Sequence[str]]) -> Known:
 
 
 def recognize(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageInfo], *, simulated: bool) -> Recognized:
-    """Finds images N×S×S that are already in the student's study: with the same pixels, or nearly the same appearance.
+    """Finds images N×C×H×W that are in the student's study: with the same pixels, or nearly the same appearance.
 
     Resized, recompressed and brightened copies look nearly the same. Images with the file name or the group of a known
     image may differ more. Simulated images resemble each other, so only their pixels are compared.
@@ -147,7 +148,7 @@ def recognize(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageIn
     if simulated or not seen.looks:
         return Recognized(learnt=learnt, locked=locked, alike=np.zeros_like(learnt))
     names, groups = [_name(info) for info in infos], _given_groups(infos)
-    hashes = np.stack([hash_image(np.asarray(image)) for image in images])
+    hashes = np.stack([hash_image(_gray(image)) for image in images])
     near, alike = {}, {}
     for part, known in ((TRAIN, seen.learnt), (TEST, seen.locked)):
         alike[part] = _among(names, known.names) | _among(groups, known.groups)
@@ -155,6 +156,11 @@ def recognize(seen: Seen, images: npt.NDArray[np.uint8], infos: Sequence[ImageIn
     learnt |= near[TRAIN] & ~locked
     locked |= near[TEST] & ~learnt
     return Recognized(learnt=learnt, locked=locked, alike=(alike[TRAIN] | alike[TEST]) & ~learnt & ~locked)
+
+
+def _gray(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Converts C×H×W to H×W gray values."""
+    return np.asarray(image[0]) if len(image) == 1 else gray_of(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def _among(digests: Sequence[str], known: frozenset[str]) -> Bools:

@@ -17,6 +17,8 @@ from kdsearch.measure.latency import Latency, cores, time_calls
 if TYPE_CHECKING:
     from torch import nn
 
+    from kdsearch.config.task import Task
+
 DESCRIPTION, WEIGHTS, ONNX, INT8 = "student.yaml", "model.safetensors", "model.onnx", "model.int8.onnx"
 FILES = (ONNX, INT8)
 MOST_BYTES = 1_000_000
@@ -63,13 +65,13 @@ def time_file(path: Path, *, threads: int) -> Latency:
     return time_calls(lambda: session.run(None, feed), runtime=runtime, threads=threads)
 
 
-def time_torch(network: nn.Module, *, size: int, threads: int) -> Latency:
+def time_torch(network: nn.Module, task: Task, *, threads: int) -> Latency:
     """Times the torch network with one image, on the CPU."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    image = torch.zeros(1, 1, size, size).to(memory_format=torch.channels_last)
+    image = torch.zeros(task.input_shape).to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
             return time_calls(lambda: network(image), runtime=f"torch {torch.__version__}", threads=threads)

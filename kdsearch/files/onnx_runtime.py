@@ -59,7 +59,8 @@ def example_feed(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray
     random = np.random.default_rng(0)
     if fed.type == "tensor(uint8)":
         return {fed.name: random.integers(0, 256, (1, *sides, 3)).astype(np.uint8)}
-    return {fed.name: random.standard_normal((1, 1, *sides), np.float32)}
+    channels = fed.shape[1] if isinstance(fed.shape[1], int) else 1
+    return {fed.name: random.standard_normal((1, channels, *sides), np.float32)}
 
 
 def only_input(session: onnxruntime.InferenceSession) -> Any:

@@ -12,31 +12,32 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdsearch.config.task import Task
 from kdsearch.trials.scores import Cost, ToolCount
 
 logger = logging.getLogger(__name__)
 
 
-def count(model: nn.Module, *, size: int) -> Cost:
-    """Counts parameters and multiply-adds for one image 1×1×size×size; takes milliseconds on the meta device."""
+def count(model: nn.Module, task: Task) -> Cost:
+    """Counts parameters and multiply-adds for one image; takes milliseconds on the meta device."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, 1, size, size, device=device))
+        model(torch.zeros(task.input_shape, device=device))
     model.train(was_training)
     return Cost(params=sum(p.numel() for p in model.parameters()), macs=counter.get_total_flops() // 2)
 
 
-def count_by_tools(model: nn.Module, *, size: int, cost: Cost) -> tuple[ToolCount, ...]:
+def count_by_tools(model: nn.Module, task: Task, *, cost: Cost) -> tuple[ToolCount, ...]:
     """Returns the totals of fvcore and ptflops for one image, on the CPU; warns if they contradict the exact count."""
-    shape = (1, 1, size, size)
+    shape = task.input_shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # both tools use deprecated parts of torch
         warnings.simplefilter("ignore", DeprecationWarning)
         fvcore = _fvcore(model, shape, cost)
         ptflops = _ptflops(model, shape)
-    if not 0.98 * cost.macs <= ptflops <= 1.5 * cost.macs + 200 * size * size:
+    if not 0.98 * cost.macs <= ptflops <= 1.5 * cost.macs + 200 * task.pixels_at(1):
         logger.warning(
             "ptflops counts %d multiply-adds, kdsearch %d; batch norms and activations do not explain the difference",
             ptflops,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
+from kdsearch.config.task import IGNORED
+from kdsearch.data.frame import Frame
 from kdsearch.data.native import NativeMask
-from kdsearch.data.pixels import Singles, resize_logits
+from kdsearch.data.pixels import Pixels, Singles
 from kdsearch.trials.scores import NativeScores
 
 Mask = npt.NDArray[np.bool_]
@@ -75,21 +78,57 @@ def _percentile(distances: Floats, lengths: Floats) -> float:
     return float(distances[order][place])
 
 
-def measure_native(logits: Iterable[Singles], masks: Sequence[NativeMask]) -> NativeScores:
-    """Scores each image's S×S logits against its mask at the original resolution."""
-    resized = (
-        resize_logits(one, height=mask.height, width=mask.width) for one, mask in zip(logits, masks, strict=True)
-    )
+def measure_native(logits: Iterable[Singles], masks: Sequence[NativeMask], frame: Frame) -> NativeScores:
+    """Scores each image's logits K×H×W, in ``frame``, against its mask at the original resolution."""
     return gather(
-        measure_lesion(one > 0, mask.lesion, tolerance_px=mask.tolerance_px)
-        for one, mask in zip(resized, masks, strict=True)
+        measure_classes(
+            predicted_classes(frame.logits(one, (mask.height, mask.width))),
+            mask.classes,
+            tolerance_px=mask.tolerance_px,
+            classes=max(1, len(one) - 1),
+        )
+        for one, mask in zip(logits, masks, strict=True)
     )
 
 
-def gather(rows: Iterable[tuple[float, float, float]]) -> NativeScores:
-    """Collects the results of ``measure_lesion`` for each image."""
-    dice, nsd, hd95 = (tuple(values) for values in zip(*rows, strict=True))
-    return NativeScores(dice=dice, nsd=nsd, hd95=hd95)
+def predicted_classes(logits: Singles) -> Pixels:
+    """Returns class numbers H×W of logits K×H×W, as ``predict_classes`` does."""
+    if len(logits) == 1:
+        logits = np.stack([np.zeros_like(logits[0]), logits[0]])
+    classes: Pixels = logits.argmax(axis=0).astype(np.uint8)
+    return classes
+
+
+Row: TypeAlias = tuple[float, float, float]
+"""Dice, NSD, and HD95 as a fraction of the diagonal."""
+
+
+def gather(images: Iterable[Sequence[Row]]) -> NativeScores:
+    """Collects the results of ``measure_classes``; with several classes, an image's scores are the mean over them."""
+    table = np.array([list(rows) for rows in images], dtype=np.float64)
+    known = ~np.isnan(table[..., 0])
+    counts = known.sum(axis=1)
+    sums = np.where(known[..., None], table, 0).sum(axis=1)
+    means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
+    dice, nsd, hd95 = (tuple(column) for column in means.T.tolist())
+    several = table.shape[1] > 1
+    by_class = tuple(tuple(column) for column in table[..., 0].T.tolist()) if several else ()
+    return NativeScores(dice=dice, nsd=nsd, hd95=hd95, by_class=by_class)
+
+
+def measure_classes(predicted: Pixels, mask: Pixels, *, tolerance_px: float, classes: int) -> list[Row]:
+    """Measures each class of class numbers H×W; NaN for a class in neither of them, and in negative images.
+
+    A class in only one of them has Dice and NSD of 0 and HD95 of 1. Ignored pixels do not count.
+    """
+    counts = mask != IGNORED
+    if not (mask[counts] > 0).any():
+        return [(math.nan, math.nan, math.nan)] * classes
+    rows = []
+    for number in range(1, classes + 1):
+        a, b = (predicted == number) & counts, (mask == number) & counts
+        rows.append((0.0, 0.0, 1.0) if a.any() and not b.any() else measure_lesion(a, b, tolerance_px=tolerance_px))
+    return rows
 
 
 def measure_lesion(predicted: Mask, lesion: Mask, *, tolerance_px: float) -> tuple[float, float, float]:

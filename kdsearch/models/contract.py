@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-GRAY_MEAN, GRAY_STD = 0.449, 0.226
-"""ImageNet's mean and standard deviation, averaged over the three channels; used to normalize students' images."""
+INPUT_MEAN, INPUT_STD = 0.449, 0.226
+"""ImageNet's mean and standard deviation, averaged over the three channels; used to normalize all images, gray or
+color. Networks for color images then apply statistics of their own."""
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Normalizes gray values 0-255, N×H×W or N×1×H×W, to a student's N×1×H×W floats."""
+    """Normalizes values 0-255, N×C×H×W or gray N×H×W, to a student's N×C×H×W floats."""
     images = images if images.ndim == 4 else images.unsqueeze(1)
-    return (images.float() / 255 - GRAY_MEAN) / GRAY_STD
+    return (images.float() / 255 - INPUT_MEAN) / INPUT_STD
+
+
+class EncoderInput(nn.Module):
+    """Changes images N×C×H×W from kdsearch's normalization to that of an encoder's pretrained weights."""
+
+    scale: float | Tensor
+    shift: float | Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Takes the mean and standard deviation of each channel, of values 0-1."""
+        super().__init__()
+        if len(mean) == 1:
+            self.scale, self.shift = INPUT_STD / std[0], (INPUT_MEAN - mean[0]) / std[0]
+            return
+        means, stds = (torch.tensor(tuple(values)).reshape(1, -1, 1, 1) for values in (mean, std))
+        self.register_buffer("scale", INPUT_STD / stds, persistent=False)
+        self.register_buffer("shift", (INPUT_MEAN - means) / stds, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image * self.scale + self.shift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +61,7 @@ class Encoder(Protocol):
     """Computes feature maps."""
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Computes the maps of normalized images N×1×H×W, as in ``Outputs``."""
+        """Computes the maps of normalized images N×C×H×W, as in ``Outputs``."""
         ...
 
 
@@ -46,5 +69,5 @@ class Network(Encoder, Protocol):
     """Computes logits and feature maps; a student or a teacher."""
 
     def outputs(self, image: Tensor) -> Outputs:
-        """Computes logits and maps of normalized images N×1×H×W."""
+        """Computes logits and maps of normalized images N×C×H×W."""
         ...

@@ -13,18 +13,19 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Limits
 from kdsearch.config.space import Comparison, comparisons_of, extreme_students
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task, square
 from kdsearch.errors import StudyFileError
 from kdsearch.trials.scores import Cost
 
 
-def cost_of(spec: StudentSpec, *, size: int) -> Cost:
-    """Computes parameters and multiply-adds of a student with one class, for one image of ``size``×``size``.
+def cost_of(spec: StudentSpec, task: Task) -> Cost:
+    """Computes a student's parameters, and its multiply-adds for one image.
 
     Raises EncoderError if its timm encoder cannot be built.
     """
     if isinstance(spec, UNetSpec):
-        return total(unet_layers(spec, size))
-    encoder, decoder = _timm_encoder(spec, size=size)[0], total(_timm_decoder_layers(spec, size))
+        return total(unet_layers(spec, task))
+    encoder, decoder = _timm_encoder(spec, task)[0], total(_timm_decoder_layers(spec, task))
     return Cost(params=encoder.params + decoder.params, macs=encoder.macs + decoder.macs)
 
 
@@ -32,22 +33,22 @@ def map_channels_of(spec: StudentSpec) -> dict[int, int]:
     """Returns the channels of a student's feature maps by stride, the finest first, the encoder's output last."""
     if isinstance(spec, UNetSpec):
         return {2**place: channels for place, channels in enumerate(spec.channels)}
-    return _timm_encoder(spec, size=64)[1]
+    return _timm_encoder(spec, square(64))[1]
 
 
-def _timm_encoder(spec: TimmSpec, *, size: int) -> tuple[Cost, dict[int, int]]:
+def _timm_encoder(spec: TimmSpec, task: Task) -> tuple[Cost, dict[int, int]]:
     from kdsearch.models.timm_student import encoder_cost  # imports torch
 
-    return encoder_cost(spec.encoder, spec.depth, size=size)
+    return encoder_cost(spec.encoder, spec.depth, task)
 
 
-def _timm_decoder_layers(spec: TimmSpec, size: int) -> Iterator[Layer]:
+def _timm_decoder_layers(spec: TimmSpec, task: Task) -> Iterator[Layer]:
     from kdsearch.models.timm_student import decoder_inputs  # imports torch
 
-    for before, stride in decoder_inputs(spec, _timm_encoder(spec, size=size)[1]):
-        pixels = (size // stride) ** 2
+    for before, stride in decoder_inputs(spec, _timm_encoder(spec, task)[1]):
+        pixels = task.pixels_at(stride)
         yield from stage_layers(before, spec.width, kind=spec.conv, count=spec.convs_per_stage, pixels=pixels)
-    yield head_layer(spec.width, size)
+    yield head_layer(spec.width, task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +72,15 @@ def total(layers: Iterable[Layer]) -> Cost:
     )
 
 
-def unet_layers(spec: UNetSpec, size: int) -> Iterator[Layer]:
-    """Yields all convolutions of a U-Net with one class, for one image of ``size``×``size``."""
+def unet_layers(spec: UNetSpec, task: Task) -> Iterator[Layer]:
+    """Yields all convolutions of a U-Net, for one image."""
     channels = spec.channels
     kind, count = spec.conv, spec.convs_per_stage
-    for place, (before, after) in enumerate(zip((1, *channels), channels, strict=False)):
-        yield from stage_layers(before, after, kind=kind, count=count, pixels=(size >> place) ** 2)
+    for place, (before, after) in enumerate(zip((task.channels, *channels), channels, strict=False)):
+        yield from stage_layers(before, after, kind=kind, count=count, pixels=task.pixels_at(2**place))
     for place, (after, deep) in enumerate(pairwise(channels)):
-        yield from stage_layers(deep + after, after, kind=kind, count=count, pixels=(size >> place) ** 2)
-    yield head_layer(channels[0], size)
+        yield from stage_layers(deep + after, after, kind=kind, count=count, pixels=task.pixels_at(2**place))
+    yield head_layer(channels[0], task)
 
 
 def stage_layers(before: int, after: int, *, kind: Convolution, count: int, pixels: int) -> Iterator[Layer]:
@@ -90,9 +91,9 @@ def stage_layers(before: int, after: int, *, kind: Convolution, count: int, pixe
         yield Layer(weights=weights, others=2 * after, pixels=pixels)
 
 
-def head_layer(channels: int, size: int) -> Layer:
-    """Returns the 1×1 convolution to the logits of one class."""
-    return Layer(weights=channels, others=1, pixels=size**2)
+def head_layer(channels: int, task: Task) -> Layer:
+    """Returns the 1×1 convolution to the logits."""
+    return Layer(weights=channels * task.outputs, others=task.outputs, pixels=task.pixels_at(1))
 
 
 def over_limit(cost: Cost, limits: Limits) -> str:
@@ -112,12 +113,12 @@ def how_far_over(cost: Cost, limits: Limits) -> float:
 
 def require_possible_limits(study: StudyConfig) -> None:
     """Raises StudyFileError if every student of the search space exceeds ``search.limits``."""
-    size = study.data.size
+    task = study.data.task
     for name in ("params", "macs"):
         limit = getattr(study.search.limits, name)
         if limit is None:
             continue
-        least = min(getattr(cost_of(spec, size=size), name) for spec in extreme_students(study))
+        least = min(getattr(cost_of(spec, task), name) for spec in extreme_students(study))
         if least > limit:
             raise StudyFileError(
                 f"search.limits.{name}: the smallest student of the search space has {format_quantity(least)} {name}, "
@@ -131,14 +132,14 @@ def require_comparable(study: StudyConfig) -> None:
     Raises EncoderError if one of the smallest or largest students of the search space cannot be built.
     """
     for spec in extreme_students(study):
-        cost_of(spec, size=study.data.size)
+        cost_of(spec, study.data.task)
     wanted = [one for one in comparisons_of(study) if _needs_channels(one) or one.stride not in (None, "every")]
     if not wanted:
         return
     assert isinstance(study.teacher, TeacherConfig), "the study file's check requires it for feature maps"
     from kdsearch.models.teacher import map_channels  # imports torch
 
-    given = map_channels(study.teacher, size=study.data.size)
+    given = map_channels(study.teacher, study.data.task)
     for one in wanted:
         _require(study, one, given)
 

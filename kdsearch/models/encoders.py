@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from kdsearch.config.task import Task
 from kdsearch.errors import EncoderError, nearest
 from kdsearch.files.home import expanded
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD
 
 _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -58,10 +59,11 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def load_encoder_weights(encoder: nn.Module, weights: str, *, section: str) -> None:
-    """Loads ``package:NAME`` or ``file:PATH`` into a timm encoder with one input channel.
+    """Loads ``package:NAME`` or ``file:PATH`` into a timm encoder.
 
-    Tensors are matched by name, or otherwise by order and shape; a first convolution for three channels is summed to
-    one. Raises EncoderError, with the study file's section, if the file is missing or does not match.
+    Tensors are matched by name, or otherwise by order and shape; for gray images, a first convolution for three
+    channels is summed to one. Raises EncoderError, with the study file's section, if the file is missing or does not
+    match.
     """
     kind, _, name = weights.partition(":")
     if kind in ("none", "timm"):
@@ -153,20 +155,26 @@ def require_known(encoder: str, *, field: str) -> None:
         raise EncoderError(f"{field}: timm {timm.__version__} has no {encoder!r}{nearest(encoder, timm.list_models())}")
 
 
-def input_statistics(encoder: str) -> tuple[float, float]:
-    """Returns the mean and standard deviation (gray values 0-1) of the encoder's training, averaged over channels."""
+def input_statistics(encoder: str, *, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the mean and standard deviation (values 0-1) of each channel in the encoder's training.
+
+    For gray images they are averaged over the channels.
+    """
     import timm
 
     trained = timm.get_pretrained_cfg(encoder)
     if trained is None:
-        return GRAY_MEAN, GRAY_STD
-    return sum(trained.mean) / len(trained.mean), sum(trained.std) / len(trained.std)
+        return (INPUT_MEAN,) * channels, (INPUT_STD,) * channels
+    mean, std = tuple(trained.mean), tuple(trained.std)
+    if len(mean) == channels:
+        return mean, std
+    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
 
 
-def drop_unused_stages(encoder: nn.Module, *, size: int) -> None:
+def drop_unused_stages(encoder: nn.Module, task: Task) -> None:
     """Removes layers after the deepest feature map, because timm builds some families completely."""
     with torch.enable_grad():
-        given, _ = tree_flatten(encoder.eval()(torch.zeros(1, 1, size, size)))
+        given, _ = tree_flatten(encoder.eval()(torch.zeros(task.input_shape)))
         total = sum(part.sum() for part in given if part.requires_grad)
         used = torch.autograd.grad(total, list(encoder.parameters()), allow_unused=True)
     unused = {id(p) for p, gradient in zip(encoder.parameters(), used, strict=True) if gradient is None}

@@ -16,18 +16,21 @@ StudentNetwork: TypeAlias = UNet | TimmStudent
 """A student of one of the families."""
 
 NETWORKS: dict[FamilyName, Callable[..., StudentNetwork]] = {"unet": UNet, "timm": TimmStudent}
-"""The class of each family's networks; it takes the family's spec and ``classes``."""
+"""The class of each family's networks; it takes the family's spec, and the channels of images and logits."""
 
 
 def build_student(
     spec: StudentSpec,
     *,
-    classes: int = 1,
+    channels: int = 1,
+    outputs: int = 1,
     seed: int = 0,
     device: torch.device | str = "cpu",
     begun: bool = True,
 ) -> StudentNetwork:
     """Builds a student with its initial weights: pretrained if the spec names some, otherwise drawn from the seed.
+
+    ``channels`` and ``outputs`` are those of ``Task``.
 
     With ``begun=False`` the weights are undefined and must be loaded; on the meta device there are only
     shapes. The memory format is channels-last, in which small convolutions train faster on a CPU. Raises
@@ -35,7 +38,7 @@ def build_student(
     """
     place = torch.device("meta" if torch.device(device).type == "meta" else "cpu")
     with place, seeded(seed), torch.inference_mode(mode=False):
-        network = NETWORKS[spec.family](spec, classes=classes)
+        network = NETWORKS[spec.family](spec, channels=channels, outputs=outputs)
     if place.type == "meta":
         return network
     if begun:

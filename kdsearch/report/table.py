@@ -16,6 +16,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.search import Objective
 from kdsearch.config.space import dimensions
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import Task
 from kdsearch.data.dataset import DataSummary
 from kdsearch.front.dominance import front_of
 from kdsearch.markdown import markdown_table
@@ -266,7 +267,7 @@ def study_note(
     paragraphs = (
         f"# {study.name}",
         f"{search.trials} trials ({search.sampler}) for {', '.join(search.objectives)}; searched: {searched}.",
-        f"Data: {describe_data(data, size=study.data.size)}" if data else "",
+        f"Data: {describe_data(data, study.data.task)}" if data else "",
         f"Warning: {data.caution}." if data and data.caution else "",
         f"Teacher: {teacher_words(study.teacher)}: {teacher.headline()}." if teacher else "",
         f"## Pareto front: {len(members)} of {students} finished students",
@@ -279,10 +280,10 @@ def study_note(
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def describe_data(data: DataSummary, *, size: int) -> str:
+def describe_data(data: DataSummary, task: Task) -> str:
     """Sources, images and how they are split, in a sentence."""
     unlabelled = f"; {data.unlabelled} more without masks, for distillation only" if data.unlabelled else ""
     return (
-        f"{', '.join(data.sources)}: {data.images} images at {size}×{size}, {data.train} for training, "
+        f"{', '.join(data.sources)}: {data.images} images at {task.describe_size()}, {data.train} for training, "
         f"{data.validation} for validation, {data.test} locked for testing{unlabelled}."
     )

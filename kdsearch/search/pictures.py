@@ -25,7 +25,7 @@ from kdsearch.files.digests import digest_file
 from kdsearch.files.home import study_folder, weights_path
 from kdsearch.files.schema import Schema, unchanged
 from kdsearch.measure.scores import predict_classes
-from kdsearch.report.overlays import Bits, Case, Row, choose_cases, overlay_sheet
+from kdsearch.report.overlays import Case, Classes, Row, choose_cases, overlay_sheet
 from kdsearch.report.repeats import Floats, Repeat
 from kdsearch.search.store import read_store
 from kdsearch.trials.record import Student, students_of
@@ -38,7 +38,7 @@ class Pictures:
         self._study, self._materials = study, materials
         self._home = home
         self._images: Images | None = None
-        self._known: dict[int | None, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {}
+        self._known: dict[int | None, tuple[Classes, npt.NDArray[np.float64]]] = {}
 
     def dice(self, student: Student) -> npt.NDArray[np.float64]:
         """N Dice coefficients of the validation images, NaN for negative images.
@@ -66,32 +66,36 @@ class Pictures:
         """A PNG with the predictions of teacher and student on selected cases."""
         rows = [self._row(case, (None, student)) for case in choose_cases(self._predict(None)[1])]
         title = f"{self._study.name}, trial {student.number} ({student.recipe.path}): {student.scores.headline()}"
-        return overlay_sheet(rows, ("teacher", f"trial {student.number}"), title=title)
+        return overlay_sheet(
+            rows, ("teacher", f"trial {student.number}"), title=title, classes=self._validation().classes
+        )
 
     def _row(self, case: Case, networks: Sequence[Student | None]) -> Row:
         images = self._validation()
-        predictions: list[tuple[Bits, npt.NDArray[np.float64]]] = [self._predict(network) for network in networks]
+        predictions: list[tuple[Classes, npt.NDArray[np.float64]]] = [self._predict(network) for network in networks]
         info = self._materials.dataset.infos[self._materials.splits.validation[case.position]]
         return Row(
             caption=f"{case.kind}: {info.id.rpartition('/')[2]}",
-            gray=images.gray[case.position].numpy(),
-            truth=images.masks[case.position].numpy() > 0,
+            pixels=images.pixels[case.position].permute(1, 2, 0).squeeze(2).numpy(),
+            truth=images.masks[case.position].numpy(),
             predictions=tuple(masks[case.position] for masks, _ in predictions),
             dice=tuple(float(dice[case.position]) for _, dice in predictions),
         )
 
     @torch.inference_mode()
-    def _predict(self, student: Student | None) -> tuple[Bits, npt.NDArray[np.float64]]:
-        """Predicts masks N×H×W and N Dice coefficients; None means the teacher."""
+    def _predict(self, student: Student | None) -> tuple[Classes, npt.NDArray[np.float64]]:
+        """Predicts class numbers N×H×W and N Dice coefficients; None means the teacher."""
         key = None if student is None else student.number
         if key not in self._known:
             if student is None:
                 network: torch.nn.Module = self._materials.teacher.load(torch.device("cpu"))
             else:
-                network = load_weights(student, weights_path(self._home, self._study.name, student.job))
+                network = load_weights(
+                    student, weights_path(self._home, self._study.name, student.job), self._study.data.task
+                )
             images = self._validation()
-            logits = predict_logits(network, images.gray)
-            self._known[key] = (predict_classes(logits) > 0).numpy(), lesion_dice(logits, images).numpy()
+            logits = predict_logits(network, images.pixels)
+            self._known[key] = predict_classes(logits).numpy().astype(np.uint8), lesion_dice(logits, images).numpy()
         return self._known[key]
 
     def _validation(self) -> Images:
@@ -155,7 +159,9 @@ def _scored(
         images = images_at(materials.dataset, _positions(materials.splits, part), torch.device("cpu"))
         known[TEACHER] = _dice(materials.teacher.load(torch.device("cpu")), images)
         for student in lacking:
-            known[digests[student.number]] = _dice(load_weights(student, weights[student.number]), images)
+            known[digests[student.number]] = _dice(
+                load_weights(student, weights[student.number], study.data.task), images
+            )
         atomic_write(str(path), json.dumps(SCHEMA.stamped({"of": key, "dice": known})).encode())
     return {name: np.array(values) for name, values in known.items()}
 
@@ -178,7 +184,7 @@ def _positions(splits: Splits, part: str) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def _dice(network: torch.nn.Module, images: Images) -> list[float]:
-    dice = lesion_dice(predict_logits(network, images.gray), images)
+    dice = lesion_dice(predict_logits(network, images.pixels), images)
     return [float(value) for value in dice[~dice.isnan()]]
 
 

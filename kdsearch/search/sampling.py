@@ -18,6 +18,7 @@ from kdsearch.config.renamed import name_up_to_date
 from kdsearch.config.search import Objective, SearchConfig
 from kdsearch.config.space import extreme_students
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import square
 from kdsearch.models.costs import cost_of
 from kdsearch.search.recipes import choose
 from kdsearch.trials.recipe import Inherited, Recipe
@@ -82,7 +83,7 @@ def with_donor(recipe: Recipe, students: Sequence[Student], search: SearchConfig
 
 def _best_donor(recipe: Recipe, students: Sequence[Student]) -> Student | None:
     """The student with the best Dice that is wide enough and not too large."""
-    most = MOST_TIMES * cost_of(recipe.student, size=ANY_SIZE).params
+    most = MOST_TIMES * cost_of(recipe.student, square(ANY_SIZE)).params
     fitting = [
         student
         for student in students
@@ -200,7 +201,7 @@ class SamplerStudy:
                 choices[name] = usual_value(value) if settled else random_value(value, rng)
                 return choices[name]
 
-            cost = cost_of(choose(self._config, pick, seed=0).student, size=self._config.data.size)
+            cost = cost_of(choose(self._config, pick, seed=0).student, self._config.data.task)
             apart = abs(math.log10(cost.params) - wanted)
             if self._allows(cost) and (best is None or apart < best[0]):
                 best = apart, choices
@@ -209,8 +210,8 @@ class SamplerStudy:
     def _span(self) -> tuple[float, float]:
         """log10 of the smallest and the largest number of parameters within the limits."""
         if self._sizes is None:
-            size = self._config.data.size
-            params = [cost_of(spec, size=size).params for spec in extreme_students(self._config)]
+            task = self._config.data.task
+            params = [cost_of(spec, task).params for spec in extreme_students(self._config)]
             most = self._config.search.limits.params
             largest = max(params) if most is None else min(max(params), most)
             self._sizes = math.log10(min(params)), math.log10(max(largest, min(params)))

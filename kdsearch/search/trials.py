@@ -213,7 +213,7 @@ class Trials:
 
     def _rejected(self, proposal: Proposal) -> Generator[TrialEvent, None, bool]:
         limits = self._study.search.limits
-        cost = cost_of(proposal.recipe.student, size=self._study.data.size)
+        cost = cost_of(proposal.recipe.student, self._study.data.task)
         reason = over_limit(cost, limits)
         if reason:
             violation = how_far_over(cost, limits)
@@ -232,7 +232,7 @@ class Trials:
             self.materials,
             made_from=(self.materials.teacher.id, *([] if unlabelled is None else [unlabelled.fingerprint])),
             donor=None if recipe.start is None else self._donor(recipe.start),
-            export=partial(export_trained, size=self._study.data.size) if self._is_timed else None,
+            export=partial(export_trained, task=self._study.data.task) if self._is_timed else None,
         )
 
     def _donor(self, start: Inherited) -> Donor:

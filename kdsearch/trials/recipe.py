@@ -9,7 +9,7 @@ from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.networks import OneStudent, TimmSpec
 from kdsearch.config.ranges import READING, Section
 from kdsearch.config.renamed import former_names, up_to_date
-from kdsearch.config.training import TrainingSpec
+from kdsearch.config.training import TrainingSpec, without_new
 from kdsearch.files.home import expanded
 from kdsearch.files.schema import Content, Schema, unchanged
 
@@ -122,6 +122,7 @@ SCHEMA = Schema(what="recipe", upgrades=(_fewer_settings, _one_term, unchanged, 
 def dump_for_digest(recipe: Recipe) -> str:
     """As schema 3 stored it: digests of recipes are made of that, so that checkpoints of before are still found."""
     content = recipe.model_dump(mode="json")
+    content["training"] = without_new(content["training"])
     for section in ("student", "training"):
         content[section] = former_names(content[section], section)
     if (distillation := content["distillation"]) is not None:

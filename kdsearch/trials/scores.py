@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 from array import array
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter
@@ -51,23 +53,42 @@ class ToolCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassOverlap:
+    """Agreement on one class."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
+
+    name: str
+    dice: float
+    """Mean over the images in whose prediction or mask the class is, 0-1; NaN if there are none."""
+    dice_std: float
+    """Standard deviation over those images."""
+    images: int
+    """Number of those images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
     """Agreement of predictions and masks on a set of images."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
 
     dice: float
-    """Mean over images with a lesion, 0-1."""
+    """Mean over images with a lesion, 0-1; with several classes, the mean over classes of the mean over images."""
     dice_std: float
-    """Standard deviation over those images."""
+    """Standard deviation over images with a lesion; with several classes, of each image's mean over classes."""
     iou: float
-    """Mean Jaccard index over those images, 0-1."""
+    """Mean Jaccard index, 0-1, averaged as Dice."""
     images: int
     """Number of images with a lesion."""
     specificity: float | None
     """Specificity: the fraction of negative images with an empty prediction; None if there are none."""
     empty_images: int
     """Number of negative images."""
+    classes: tuple[ClassOverlap, ...] = ()
+    """Each class; empty if there is only one."""
+    miou: float | None = None
+    """Mean IoU over all classes, background included, from the confusion matrix of all images; None for one class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +133,26 @@ class PerImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeScores:
-    """Scores of each image at its original resolution, in order; NaN for negative images."""
+    """Scores of each image at its original resolution, in order; NaN for negative images.
+
+    With several classes, each is the mean over the classes in the prediction or the mask.
+    """
 
     dice: Singles
     nsd: Singles
     """Normalized surface Dice, 0-1; 0 for a missed lesion."""
     hd95: Singles
     """95th percentile of the outlines' distance, as a fraction of the image's diagonal; 1 for a missed lesion."""
+    by_class: tuple[Singles, ...] = ()
+    """Dice of each class; NaN for images without it. Empty if there is only one class."""
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over images; with several classes, over classes of the mean over images. NaN if all are negative."""
+        columns = self.by_class or (self.dice,)
+        known = [[value for value in column if value == value] for column in columns]  # noqa: PLR0124 - no NaN
+        means = [fmean(values) for values in known if values]
+        return fmean(means) if means else math.nan
 
     @property
     def missed(self) -> int:
@@ -187,6 +221,8 @@ class Scores:
 
 def _overlap_metrics(overlap: Overlap, prefix: str) -> dict[str, float]:
     found = {"dice": overlap.dice, "dice_std": overlap.dice_std, "iou": overlap.iou}
+    found |= {f"dice_{one.name.replace(' ', '_')}": one.dice for one in overlap.classes}
+    found |= {} if overlap.miou is None else {"miou": overlap.miou}
     if overlap.specificity is not None:
         found["specificity"] = overlap.specificity
     return {f"{prefix}{name}": value for name, value in found.items() if value == value}  # noqa: PLR0124 - NaN differs from itself

@@ -255,6 +255,6 @@ def _flattery(known: Candidates, students: Iterable[Student]) -> float:
 
 
 def _measured(known: Candidates, student: Student) -> Candidate:
-    network = load_weights(student, known.weights_of(student))
-    file_bytes, latency = measure_onnx(network, size=known.study.data.size)
+    network = load_weights(student, known.weights_of(student), known.study.data.task)
+    file_bytes, latency = measure_onnx(network, known.study.data.task)
     return Candidate(student=student, file_bytes=file_bytes, latency_ms=latency.median_ms)

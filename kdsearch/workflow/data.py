@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsearch.config.data import PhantomSource, source_name
+from kdsearch.config.sources import PhantomSource, source_name
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.store import TEACHER, ConfirmStore, open_confirmation
 from kdsearch.data.audit import Finding, ImageLook, composition, findings, look

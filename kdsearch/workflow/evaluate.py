@@ -14,7 +14,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kdsearch.config.data import DataConfig, PhantomSource
+from kdsearch.config.data import BACKGROUND, DataConfig
+from kdsearch.config.sources import PhantomSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.native import NativeImage, native_images
@@ -55,11 +56,25 @@ def data_of(text: str, student: Student, *, on_invalid: str = "error", threshold
         raise KdsearchError(f"{text}: add the folder of the images: {reader}=FOLDER")
     source = {"reader": reader} | ({"folder": folder, "threshold": threshold} if reader != "phantom" else {})
     try:
-        size = student.description.input.size
-        return DataConfig.model_validate_json(json.dumps({"sources": [source], "size": size, "on_invalid": on_invalid}))
+        taken = student.description.input
+        settings: dict[str, object] = {
+            "size": taken.size,
+            "fit": taken.fit,
+            "channels": taken.channels,
+            "on_invalid": on_invalid,
+        }
+        settings |= {"sources": [source]} | _classes(student, reader)
+        return DataConfig.model_validate_json(json.dumps(settings))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise KdsearchError(f"{text}: {first['msg']}") from None
+
+
+def _classes(student: Student, reader: str) -> dict[str, object]:
+    """The setting that names the classes of masks, if the student has several."""
+    if len(student.classes) == 1 or reader == "phantom":
+        return {}
+    return {"classes": [BACKGROUND, *student.classes]}
 
 
 def read_evaluated(
@@ -118,13 +133,13 @@ def evaluate(
     ids = [info.id for info in dataset.infos]
     predicted, scores = {}, {}
     for image in watch(native_images(data, set(ids), whites=student.description.input.whites)):
-        small = student.small_logits(image.gray)
+        small = student.small_logits(image.pixels)
         predicted[image.id] = predict_classes(torch.from_numpy(small)[None])[0]
-        scores[image.id] = native_score(small, image)
+        scores[image.id] = native_score(small, image, student.description.input.frame)
     return Evaluation(
         dataset=dataset,
         predicted=torch.stack([predicted[name] for name in ids]),
-        target=torch.from_numpy(np.asarray(dataset.masks) > 0).long(),
+        target=torch.from_numpy(np.array(dataset.masks)),
         native=gather(scores[name] for name in ids),
     )
 

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from kdsearch.config.data import BACKGROUND, DataConfig, FolderSource, PublishedSource
+from kdsearch.config.data import BACKGROUND, DataConfig
 from kdsearch.config.load import load_study
+from kdsearch.config.sources import FolderSource, PublishedSource
 from kdsearch.data.audit import ImageLook, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import ACROSS, Dataset, group_of

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from kdsearch.data.pixels import SUFFIXES, read_gray
+from kdsearch.data.pixels import SUFFIXES, read_pixels
 from kdsearch.errors import KdsearchError, writing
-from kdsearch.export.loading import Student, shares_of
-from kdsearch.report.overlays import outlined
+from kdsearch.export.loading import Student, classes_of, shares_of
+from kdsearch.report.overlays import class_colors, colored, outlined
 
 LEAST_SIDE = 256
 """Overlays of smaller images are enlarged to this size."""
@@ -115,21 +116,42 @@ def _kind(file: Path, stems: Collection[Path]) -> str:
 
 
 def predict(student: Student, wanted: ImageToMark, *, probabilities: bool) -> None:
-    """Writes the image's mask and overlay and, with ``probabilities``, the probabilities.
+    """Writes the image's mask and overlay and, with ``probabilities``, the probabilities of each class.
 
     Raises DataError if the image cannot be read, KdsearchError if the files cannot be written.
     """
-    gray = read_gray(wanted.image, whites=student.description.input.whites)
-    logits = student.logits(gray)
-    mask = logits > 0
+    pixels = read_pixels(
+        wanted.image, channels=student.description.input.channels, whites=student.description.input.whites
+    )
+    logits = student.logits(pixels)
+    mask, overlay = _drawn(pixels, classes_of(logits), several=len(student.classes) > 1)
     with writing(wanted.place):
         wanted.place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask.astype(np.uint8) * 255).save(_named(wanted.place, "mask"))
-        outlined(gray, None, mask, side=LEAST_SIDE).save(_named(wanted.place, "overlay"))
+        mask.save(_named(wanted.place, "mask"))
+        overlay.save(_named(wanted.place, "overlay"))
         if probabilities:
-            Image.fromarray((shares_of(logits) * FULL).round().astype(np.uint16)).save(
-                _named(wanted.place, "probability")
-            )
+            shares = shares_of(logits)
+            named = zip(student.classes, shares[1:], strict=True) if shares.ndim == 3 else [("", shares)]
+            for name, share in named:
+                what = f"probability_{_in_file_name(name)}" if name else "probability"
+                Image.fromarray((share * FULL).round().astype(np.uint16)).save(_named(wanted.place, what))
+
+
+def _drawn(
+    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.generic], *, several: bool
+) -> tuple[Image.Image, Image.Image]:
+    """Returns the mask and the overlay; the mask of several classes holds their numbers, with a palette."""
+    if not several:
+        drawn = outlined(pixels, None, mask.astype(np.bool_), side=LEAST_SIDE)
+        return Image.fromarray(mask.astype(np.uint8) * 255), drawn
+    numbers = mask.astype(np.uint8)
+    indexed = Image.fromarray(numbers, mode="P")
+    indexed.putpalette([level for color in [(0, 0, 0), *class_colors(255)] for level in color])
+    return indexed, colored(pixels, numbers, side=LEAST_SIDE)
+
+
+def _in_file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def _named(place: Path, what: str) -> Path:

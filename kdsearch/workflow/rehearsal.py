@@ -14,8 +14,8 @@ import numpy as np
 
 from kdsearch.campaign.driver import workers_of
 from kdsearch.campaign.events import DataReady, JobStarted, LoadingData, SearchStarted, TrainingTeachers, TrialEnded
-from kdsearch.config.data import FolderSource, source_name
 from kdsearch.config.load import load_study
+from kdsearch.config.sources import FolderSource, source_name
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset

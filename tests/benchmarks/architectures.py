@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdsearch.config.data import DataConfig, PublishedSource
+from kdsearch.config.data import DataConfig
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.networks import StudentSpec, UNetSpec
 from kdsearch.config.quantity import format_quantity
+from kdsearch.config.sources import PublishedSource
+from kdsearch.config.task import square
 from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
@@ -105,13 +107,13 @@ def run(shape: StudentSpec, spec: TrainingSpec, data: TrainingData, places: tupl
 
 def dice(network: torch.nn.Module, places: tuple[Images, Images]) -> tuple[float, float]:
     """Means over the lesions of each hospital."""
-    here, there = (float(lesion_dice(predict_logits(network, images.gray), images).nanmean()) for images in places)
+    here, there = (float(lesion_dice(predict_logits(network, images.pixels), images).nanmean()) for images in places)
     return here, there
 
 
 def row(shape: StudentSpec, runs: list[Run], *, size: int) -> str:
     """Of the table."""
-    cost = cost_of(shape, size=size)
+    cost = cost_of(shape, square(size))
     cells = [shape.summary(), format_quantity(cost.params), format_quantity(cost.macs)]
     for place in (0, 1):
         last = np.array([run.last[place] for run in runs])

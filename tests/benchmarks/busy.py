@@ -23,7 +23,7 @@ import sys, time, torch
 from kdsearch.config.networks import TeacherConfig
 from kdsearch.models.teacher import build_teacher
 torch.set_num_threads(int(sys.argv[1]))
-teacher = build_teacher(TeacherConfig(encoder_depth=4, weights="none"), size=64)
+teacher = build_teacher(TeacherConfig(encoder_depth=4, weights="none"), square(64))
 images = torch.randn(16, 1, 64, 64)
 optimizer = torch.optim.AdamW(teacher.parameters())
 def step():

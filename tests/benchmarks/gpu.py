@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from kdsearch.config.networks import UNetSpec
+from kdsearch.config.task import square
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.checkpoint import TrainingState
@@ -66,7 +67,7 @@ def main() -> None:
         "| parameters | precision | graphs | processes | images a second | of one process |\n|---|---|---|---|---|---|"
     )
     for spec in SPECS:
-        params = cost_of(spec, size=SIZE).params
+        params = cost_of(spec, square(SIZE)).params
         for graphs, precision in ((False, "float32"), (True, "float32"), (True, "bf16")):
             one = 0.0
             counts = options.processes if precision == "float32" else options.processes[:1]
@@ -121,14 +122,14 @@ def _seconds(work: Work, data: TrainingData) -> float:
             gradients(draw_batch(data, chosen, spec, state.generator))
             state.optimizer.step()
             state.schedule.step()
-        predict_logits(student, data.validation.gray).cpu()  # waits for the device
+        predict_logits(student, data.validation.pixels).cpu()  # waits for the device
     return time.monotonic() - began
 
 
 def _images(count: int, device: str) -> Images:
     generator = torch.Generator().manual_seed(count)
     gray, masks = (torch.randint(0, 256, (count, SIZE, SIZE), generator=generator, dtype=torch.uint8) for _ in range(2))
-    return Images(gray=gray.to(device), masks=masks.to(device), sources=("s",) * count)
+    return Images(pixels=gray.to(device)[:, None], masks=masks.to(device), sources=("s",) * count)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main() -> None:
 def _report(study: StudyConfig, data: TrainingData, teacher: TrainedTeacher, options: argparse.Namespace) -> None:
     """Trains a student without a teacher to the middle and prints the ratios there and at the start."""
     network = teacher.load(torch.device("cpu"))
-    hidden = HiddenMaps(network, normalize(data.train.gray[:MEASURED_IMAGES]))
+    hidden = HiddenMaps(network, normalize(data.train.pixels[:MEASURED_IMAGES]))
     logit_std = float(teacher.logits(torch.device("cpu")).float().std())
     width, depth = map(int, options.student.split("x"))
     student = build_student(UNetSpec(width=width, depth=depth, convs_per_stage=2, conv="standard"), seed=0)

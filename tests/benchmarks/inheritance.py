@@ -83,7 +83,7 @@ def main() -> None:
             for begin, part in ARMS:
                 student = build_student(shape, seed=seed)
                 if begin == "inherited":
-                    inherit(student, donor, data.train.gray)
+                    inherit(student, donor, data.train.pixels)
                 short = spec.model_copy(update={"epochs": round(part * options.epochs)})
                 seconds = fit(student, data, short, seed=seed)
                 outcome = Outcome(dice=dice(student, images), seconds=seconds)
@@ -113,7 +113,7 @@ def fit(student: UNet, data: TrainingData, spec: TrainingSpec, *, seed: int) -> 
 
 def dice(network: nn.Module, images: Images) -> Floats:
     """Of each image, NaN where it holds no lesion."""
-    return lesion_dice(predict_logits(network, images.gray), images).numpy().astype(np.float64)
+    return lesion_dice(predict_logits(network, images.pixels), images).numpy().astype(np.float64)
 
 
 def interval(apart: Floats, groups: list[str]) -> str:

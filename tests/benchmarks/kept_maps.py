@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kdsearch.config.distillation import DistillationSpec, MseTerm
 from kdsearch.config.networks import TeacherConfig, UNetSpec
+from kdsearch.config.task import square
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.student import Trainer
@@ -62,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     config = TeacherConfig(encoder="tf_efficientnet_lite0", encoder_depth=4, weights="none")
-    teacher = Untrained(build_teacher(config, size=options.size).eval().requires_grad_(requires_grad=False))
+    teacher = Untrained(build_teacher(config, square(options.size)).eval().requires_grad_(requires_grad=False))
     data = _data(options.size)
     print(f"torch {torch.__version__}, {options.size}×{options.size}, {options.epochs} epochs of {IMAGES} images")
     print("| student | params | asked, s | kept, s | ratio |\n|---|---|---|---|---|")
@@ -75,7 +76,7 @@ def main() -> None:
         )
         asked, kept = zip(*(_twice(Trainer(data, teacher), recipe) for _ in range(ROUNDS)), strict=True)
         ratios = [a / b for a, b in zip(asked, kept, strict=True)]
-        params = f"{cost_of(spec, size=options.size).params:,}"
+        params = f"{cost_of(spec, square(options.size)).params:,}"
         cells = f"{statistics.median(asked):.1f} | {statistics.median(kept):.1f}"
         shown = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
         print(f"| {spec.summary()} | {params} | {cells} | {shown} |", flush=True)
@@ -97,8 +98,8 @@ def _seconds(trainer: Trainer, recipe: Recipe) -> float:
 def _data(size: int) -> TrainingData:
     gray = torch.randint(0, 255, (IMAGES, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     masks = (gray > 200).to(torch.uint8) * 255
-    images = Images(gray=gray, masks=masks, sources=("s",) * IMAGES)
-    return TrainingData(train=images, validation=Images(gray=gray[:16], masks=masks[:16], sources=("s",) * 16))
+    images = Images(pixels=gray[:, None], masks=masks, sources=("s",) * IMAGES)
+    return TrainingData(train=images, validation=Images(pixels=gray[:16, None], masks=masks[:16], sources=("s",) * 16))
 
 
 if __name__ == "__main__":

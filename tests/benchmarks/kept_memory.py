@@ -13,6 +13,7 @@ import os
 import torch
 
 from kdsearch.config.networks import UNetSpec
+from kdsearch.config.task import square
 from kdsearch.environment import KEPT_MEMORY
 from kdsearch.models.costs import cost_of
 from tests.benchmarks.throughput import together
@@ -43,7 +44,7 @@ def main() -> None:
                 rates.append(together(spec, size=options.size, epochs=options.epochs, workers=1, threads=1))
         usual, kept = (sum(rates) / len(rates) for rates in found.values())
         cells = [f"{sum(r) / len(r):.0f} ({min(r):.0f}–{max(r):.0f})" for r in found.values()]
-        params = f"{cost_of(spec, size=options.size).params:,}"
+        params = f"{cost_of(spec, square(options.size)).params:,}"
         print(f"| {spec.summary()} | {params} | {' | '.join(cells)} | {kept / usual:.2f} |", flush=True)
 
 

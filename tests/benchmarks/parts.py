@@ -18,6 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from kdsearch.config.networks import UNetSpec
+from kdsearch.config.task import square
 from kdsearch.config.training import TrainingSpec
 from kdsearch.distill import losses
 from kdsearch.distill.batches import Images, TrainingData
@@ -53,7 +54,7 @@ def main() -> None:
     print(f"| student | params | step | {' | '.join(PARTS)} | of torch's time: {' | '.join(KINDS)} | rest |")
     print("|---" * (len(PARTS) + len(KINDS) + 4) + "|")
     for spec in SPECS:
-        params = f"{cost_of(spec, size=options.size).params:,}"
+        params = f"{cost_of(spec, square(options.size)).params:,}"
         parts = measure(spec, options.size)
         kinds = shares(spec, options.size)
         times = " | ".join(f"{parts[name]:.1f}" for name in PARTS)
@@ -89,7 +90,7 @@ def shares(spec: UNetSpec, size: int) -> dict[str, float]:
 def _step(spec: UNetSpec, size: int):
     generator, training = torch.Generator().manual_seed(0), TrainingSpec()
     gray = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8)
-    images = Images(gray=gray, masks=(gray > 200).to(torch.uint8) * 255, sources=("s",) * 64)
+    images = Images(pixels=gray[:, None], masks=(gray > 200).to(torch.uint8), sources=("s",) * 64)
     data = TrainingData(train=images, validation=images, teacher_logits=torch.randn(64, 1, size, size).half())
     student = build_student(spec).train()
     optimizer = build_optimizer(list(student.parameters()), training)

@@ -23,6 +23,7 @@ import optuna
 
 from kdsearch.config.load import load_study
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import square
 from kdsearch.front.dominance import hypervolume
 from kdsearch.models.costs import cost_of, how_far_over
 from kdsearch.search.optuna_study import DIRECTIONS
@@ -66,7 +67,7 @@ def run(study: StudyConfig, coefficients: np.ndarray) -> list[float]:
     while len(found) < max(BUDGETS):
         proposal = store.ask()
         assert proposal is not None
-        cost = cost_of(proposal.recipe.student, size=study.data.size)
+        cost = cost_of(proposal.recipe.student, square(study.data.size))
         over = how_far_over(cost, study.search.limits)
         if over > 0:
             store.reject(proposal.number, "over a limit", violation=over)

@@ -26,6 +26,7 @@ from optuna.trial import TrialState, create_trial
 from kdsearch.config.load import load_study
 from kdsearch.config.search import Sampler
 from kdsearch.config.study import StudyConfig
+from kdsearch.config.task import square
 from kdsearch.files.home import storage_url
 from kdsearch.models.costs import cost_of
 from kdsearch.search.run import refresh_front
@@ -137,7 +138,7 @@ def _measure(
         proposal = _timed(took["ask"], store.ask)
         assert proposal is not None
         recipe = proposal.recipe
-        _timed(took["dispatch"], lambda recipe=recipe: cost_of(recipe.student, size=study.data.size))
+        _timed(took["dispatch"], lambda recipe=recipe: cost_of(recipe.student, square(study.data.size)))
         made = _scores(recipe, study, chance)
         number, curve = proposal.number, _curve(made.dice)
         record = _timed(took["tell"], lambda n=number, m=made, c=curve: store.finish(n, m, c))
@@ -164,7 +165,7 @@ def _timed(into: list[float], action: Callable[[], T]) -> T:
 
 
 def _scores(recipe: Recipe, study: StudyConfig, chance: random.Random) -> Scores:
-    cost: Cost = cost_of(recipe.student, size=study.data.size)
+    cost: Cost = cost_of(recipe.student, square(study.data.size))
     dice = min(0.9, 0.1 * math.log10(cost.params) + chance.gauss(0.2, 0.05))
     overlap = Overlap(dice=dice, dice_std=0.2, iou=dice, images=90, specificity=None, empty_images=0)
     return Scores(

@@ -14,6 +14,7 @@ import torch
 
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.networks import TeacherConfig, UNetSpec
+from kdsearch.config.task import square
 from kdsearch.config.training import TeacherTraining
 from kdsearch.distill.batches import Images, TrainingData
 from kdsearch.distill.feature_maps import HiddenMaps
@@ -41,7 +42,10 @@ def main() -> None:
         f"{options.size}×{options.size}, batch {BATCH}"
     )
     teacher = (
-        build_teacher(TeacherConfig(), size=options.size).eval().requires_grad_(requires_grad=False).to(options.device)
+        build_teacher(TeacherConfig(), square(options.size))
+        .eval()
+        .requires_grad_(requires_grad=False)
+        .to(options.device)
     )
     data = _data(teacher, options.size, torch.device(options.device))
     for width, depth, kind in ((8, 3, "standard"), (16, 3, "standard"), (16, 4, "separable")):
@@ -52,8 +56,8 @@ def main() -> None:
 def _data(teacher: torch.nn.Module, size: int, device: torch.device) -> TrainingData:
     generator = torch.Generator().manual_seed(0)
     gray = torch.randint(0, 255, (64, size, size), generator=generator, dtype=torch.uint8).to(device)
-    masks = (torch.rand(64, size, size, generator=generator) > 0.8).to(torch.uint8).to(device) * 255
-    images = Images(gray=gray, masks=masks, sources=("s",) * 64)
+    masks = (torch.rand(64, size, size, generator=generator) > 0.8).to(torch.uint8).to(device)
+    images = Images(pixels=gray[:, None], masks=masks, sources=("s",) * 64)
     with torch.no_grad():
         return TrainingData(train=images, validation=images, teacher_logits=teacher(normalize(gray)).half())
 
@@ -61,7 +65,7 @@ def _data(teacher: torch.nn.Module, size: int, device: torch.device) -> Training
 def _steps(spec: UNetSpec, teacher: torch.nn.Module, data: TrainingData) -> dict[str, Callable[[], None]]:
     training = TeacherTraining()
     plain = TrainingData(train=data.train, validation=data.validation)
-    hidden = HiddenMaps(teacher, normalize(data.train.gray))
+    hidden = HiddenMaps(teacher, normalize(data.train.pixels))
     steps = {}
     for name, path, view in (
         ("plain", None, None),

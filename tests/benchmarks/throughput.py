@@ -68,8 +68,10 @@ def together(spec: UNetSpec, *, size: int, epochs: int, workers: int, threads: i
 def _work(spec: UNetSpec, size: int, epochs: int, threads: int, barrier: Barrier, times: multiprocessing.Queue) -> None:
     torch.set_num_threads(threads)
     gray = torch.randint(0, 255, (IMAGES, size, size), dtype=torch.uint8)
-    images = Images(gray=gray, masks=(gray > 200).to(torch.uint8) * 255, sources=("s",) * IMAGES)
-    data = TrainingData(train=images, validation=Images(gray=gray[:16], masks=images.masks[:16], sources=("s",) * 16))
+    images = Images(pixels=gray[:, None], masks=(gray > 200).to(torch.uint8), sources=("s",) * IMAGES)
+    data = TrainingData(
+        train=images, validation=Images(pixels=gray[:16, None], masks=images.masks[:16], sources=("s",) * 16)
+    )
     training = TeacherTraining(epochs=epochs + 1)
     student = build_student(spec)
     reports = train(student, Supervised(student, training.supervised_loss), data, training, seed=0)

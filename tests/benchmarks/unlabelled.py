@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from kdsearch.config.data import DataConfig, PublishedSource
+from kdsearch.config.data import DataConfig
 from kdsearch.config.distillation import DistillationSpec
 from kdsearch.config.load import load_study, with_folders
 from kdsearch.config.networks import UNetSpec
+from kdsearch.config.sources import PublishedSource
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset, load_unlabelled
@@ -126,7 +127,7 @@ def _trained(materials: Materials, arm: str, *, seed: int, epochs: int) -> torch
 
 
 def _dice(network: torch.nn.Module, images: Images) -> Floats:
-    return lesion_dice(predict_logits(network, images.gray), images).numpy().astype(np.float64)
+    return lesion_dice(predict_logits(network, images.pixels), images).numpy().astype(np.float64)
 
 
 def _dice_of_teacher(materials: Materials, images: Images) -> float:

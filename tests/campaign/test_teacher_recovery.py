@@ -35,7 +35,7 @@ def wanted(tiny, tiny_home, tmp_path):
     def make(*, seed=0, epochs=3, home="home", **training) -> LackingTeacher:
         spec = tiny.teacher.training.model_copy(update={"epochs": epochs, **training})
         config = tiny.teacher.model_copy(update={"training": spec})
-        recipe = TeacherRecipe(config=config, size=tiny.data.size, seed=seed)
+        recipe = TeacherRecipe(config=config, task=tiny.data.task, seed=seed)
         folder = teacher_folder(recipe, images.splits.fingerprint, tmp_path / home)
         return LackingTeacher(recipe=recipe, materials=images, folder=folder)
 

@@ -15,6 +15,7 @@ from kdsearch.campaign.preparation import read_images
 from kdsearch.campaign.teachers import add_teacher
 from kdsearch.campaign.wanted_teachers import WantedTeacher
 from kdsearch.config.load import load_study
+from kdsearch.config.task import square
 from kdsearch.data.dataset import group_of
 from kdsearch.data.splits import training_folds
 from kdsearch.distill.batches import images_at
@@ -64,7 +65,7 @@ def test_ensemble_is_the_mean_of_its_members_probabilities(made, home, members):
     wanted = _wanted(study, home)
     parts = [part.cached(home) for part in wanted.members()]
     assert len({part.id for part in parts}) == 2
-    gray = materials.training_data(CPU).train.gray
+    gray = materials.training_data(CPU).train.pixels
     teacher = materials.teacher.load(CPU)
     assert isinstance(teacher, Ensemble)
     expected = torch.stack([predict_logits(part.load(CPU), gray).sigmoid() for part in parts]).mean(dim=0)
@@ -110,7 +111,7 @@ def test_cross_validated_score_uses_the_member_that_was_not_trained_with_the_ima
     for part in _wanted(study, home).members():
         left_out = tuple(sorted(set(materials.splits.train) - set(part.images.splits.train)))
         images = images_at(materials.dataset, left_out, CPU)
-        predicted = predict_classes(predict_logits(part.cached(home).load(CPU), images.gray))
+        predicted = predict_classes(predict_logits(part.cached(home).load(CPU), images.pixels))
         found += dice_per_image(predicted, (images.masks > 0).long()).tolist()
     assert materials.teacher.out_of_fold == pytest.approx(np.nanmean(found))
     assert f"cross-validated on its training images {100 * np.nanmean(found):.1f} %" in materials.teacher.headline()
@@ -128,10 +129,10 @@ def test_training_images_are_answered_by_the_member_that_did_not_learn_from_them
             expected[place], number_of[place] = trained.logits(CPU), number
     members = materials.teacher.left_out(CPU)
     assert members.tolist() == [number_of[place] for place in train]
-    teacher, image = materials.teacher.load(CPU), normalize(images.gray)
+    teacher, image = materials.teacher.load(CPU), normalize(images.pixels)
     network = teacher.network if size else teacher
     asked = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear", antialias=True) if size else image
-    by_each = torch.stack([resized(member(asked), 32) for member in network.members])
+    by_each = torch.stack([resized(member(asked), (32, 32)) for member in network.members])
     own = by_each[members, torch.arange(len(members))]
     answers = materials.teacher.logits(CPU).float()
     if not size:  # else its members saw the files at their own size
@@ -167,6 +168,8 @@ def test_teacher_of_a_file_is_named_by_its_content_and_an_older_folder_is_still_
         mode="json", exclude={"kind", "average_flipped", "ensemble", "ensemble_by"}
     )
     del kept["training"]["ema_epochs"], kept["size"]
+    for name in ("brightness", "contrast", "saturation"):
+        del kept["training"]["augmentation"][name]
     kept["training"]["encoder_rate"] = kept["training"].pop("encoder_lr_factor")
     older = tmp_path / "teachers" / digest(2, "a split", kept, digest_file(first), 0)
     older.mkdir(parents=True)
@@ -184,23 +187,23 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
     teacher = materials.teacher.load(CPU)
     assert isinstance(teacher, Resized)
     assert materials.teacher.logits(CPU).shape[1:] == (1, 32, 32)
-    gray = materials.training_data(CPU).train.gray
+    gray = materials.training_data(CPU).train.pixels
     torch.testing.assert_close(
         predict_logits(teacher, gray), materials.teacher.logits(CPU).float(), atol=2e-2, rtol=1e-2
     )
     others = torch.randint(0, 255, (2, 32, 32), dtype=torch.uint8)
     assert teacher(normalize(others)).shape == (2, 1, 32, 32)
-    enlarged = resized(teacher.network(resized(normalize(others), 64)), 32)
+    enlarged = resized(teacher.network(resized(normalize(others), (64, 64))), (32, 32))
     torch.testing.assert_close(teacher(normalize(others)), enlarged)
     held = materials.training_data(CPU).validation
-    dice = dice_per_image(predict_classes(predict_logits(teacher, held.gray)), (held.masks > 0).long())
+    dice = dice_per_image(predict_classes(predict_logits(teacher, held.pixels)), (held.masks > 0).long())
     assert float(dice.nanmean()) == pytest.approx(materials.teacher.scores.dice, abs=0.05), (
         "close to its recorded score"
     )
     at_64, at_32 = (materials.teacher.scores.macs, made("average_flipped: false")[1].teacher.scores.macs)
     assert at_64 == pytest.approx(4 * at_32, rel=0.01)
     maps = [one for one in teacher.features(normalize(gray[:1])) if one.shape[1] > 1]
-    assert map_channels(study.teacher, size=32) == {32 // one.shape[-1]: one.shape[1] for one in maps}
+    assert map_channels(study.teacher, square(32)) == {32 // one.shape[-1]: one.shape[1] for one in maps}
     recipe = choose(study, lambda _, value: value.bounds[0] if hasattr(value, "bounds") else value, seed=0)
     weights = [
         finish(Trainer(one.training_data(CPU), one.teacher).distil(recipe))[1].weights
@@ -211,7 +214,7 @@ def test_teacher_of_its_own_size_learns_from_larger_images_and_answers_at_the_st
 
 def test_mean_of_larger_ones_survives_the_way_to_another_machine(made, home):
     study, materials = made("ensemble: 2\n  size: 64")
-    gray = normalize(materials.training_data(CPU).validation.gray)
+    gray = normalize(materials.training_data(CPU).validation.pixels)
     teacher, packed = materials.teacher.load(CPU), materials.packed().teacher.load(CPU)
     assert isinstance(teacher, Resized)
     assert torch.equal(teacher(gray), packed(gray))
@@ -229,7 +232,7 @@ def test_too_few_images_for_as_many_folds_are_refused(made):
     with pytest.raises(DataError, match="training images are too few for 40 members that differ by folds; use fewer"):
         training_folds(materials.dataset, materials.splits, count=40)
     assert len(training_folds(materials.dataset, materials.splits, count=2)) == 2
-    assert study.teacher.work(32) == 1
+    assert study.teacher.work(square(32)) == 1
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_settings_that_do_not_go_together_are_refused(study_file, teacher, messa
 
 def test_teacher_cost_counts_members_folds_and_pixels(study_file):
     study = load_study(study_file("name: a\nteacher: {ensemble: 3, size: 256}\ndata: {size: 128}\n"))
-    assert study.teacher.work(128) == pytest.approx(3 * (2 / 3) * 4)
+    assert study.teacher.work(square(128)) == pytest.approx(3 * (2 / 3) * 4)
 
 
 def test_ensemble_averages_probabilities():
@@ -275,7 +278,7 @@ def test_unlabelled_images_are_asked_about_at_the_teacher_s_own_size(study_file,
         materials = made(count)
         teacher = materials.teacher.load(CPU)
         gray = torch.from_numpy(np.array(materials.unlabelled.whole.images))
-        enlarged = resized(teacher.network(resized(normalize(gray), 64)), 32)
+        enlarged = resized(teacher.network(resized(normalize(gray), (64, 64))), (32, 32))
         assert len(gray) == count
         assert not torch.allclose(teacher(normalize(gray)), enlarged, atol=1e-3)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from kdsearch.cli.main import main
 from kdsearch.cli.student import score_tables
+from kdsearch.config.task import square
 from kdsearch.data.dataset import Dataset, ImageInfo
 from kdsearch.data.phantom import simulate
 from kdsearch.export.loading import load_student
@@ -191,7 +192,7 @@ def test_training_images_are_reported_and_can_be_left_out(run, place, bench):
         folder.mkdir(parents=True, exist_ok=True)
     known, new = bench.materials.splits.train[0], bench.materials.splits.test[0]
     for name, position in (("known", known), ("new", new)):
-        Image.fromarray(np.asarray(bench.materials.dataset.images[position])).save(images / f"{name}.png")
+        Image.fromarray(np.asarray(bench.materials.dataset.images[position, 0])).save(images / f"{name}.png")
         Image.fromarray(np.asarray(bench.materials.dataset.masks[position])).save(masks / f"{name}.png")
     said = run("evaluate", "student", "folder=own").out
     assert "1 of 2 images were used to train or choose this student" in said
@@ -261,9 +262,9 @@ def test_table_of_scores_fits_eighty_columns_with_every_heading_and_label(capsys
     maps = torch.ones(4, 8, 8, dtype=torch.int64)
     images = np.zeros((4, 8, 8), np.uint8)
     native = NativeScores(dice=(1.0,) * 4, nsd=(0.5,) * 4, hd95=(1.0,) * 4)
-    dataset = Dataset(images=images, masks=images, infos=infos, fingerprint="")
+    dataset = Dataset(images=images[:, None], masks=images, infos=infos, fingerprint="")
     console = Console(width=80)
-    for table in score_tables(Evaluation(dataset=dataset, predicted=maps, target=maps, native=native), size=512):
+    for table in score_tables(Evaluation(dataset=dataset, predicted=maps, target=maps, native=native), square(512)):
         console.print(table)
     text = capsys.readouterr().out
     assert "…" not in text

@@ -129,7 +129,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ("search: {ray: {address: a b}}", "must be auto, local or HOST:PORT, such as head.example:6379; got 'a b'"),
         ("report_test_scores: on", "report_test_scores: must be true or false; got 'on'; write true"),
         ("seed: '5'", "seed: must be a whole number; got '5'; write 5 without quotes"),
-        ("data: {size: }", "data.size: must be a whole number; got nothing"),
+        ("data: {size: }", "data.size: must be a number of pixels .*; got nothing"),
         ("training: {weight_decay: 1e999}", "training.weight_decay: must be a finite number"),
         ("teacher: {weights: None}", "got 'None'; did you mean 'none'"),
         (

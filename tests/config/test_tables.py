@@ -6,10 +6,10 @@ import typing
 
 import pytest
 
-from kdsearch.config.data import PublishedSource
 from kdsearch.config.distillation import Loss, Path
 from kdsearch.config.networks import Architecture, FamilyName
 from kdsearch.config.search import Objective, Sampler, SearchConfig
+from kdsearch.config.sources import PublishedSource
 from kdsearch.data.source import READERS
 from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.models.students import NETWORKS

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.data import DataConfig, FolderSource, PhantomSource, PublishedSource, SplitConfig
+from kdsearch.config.data import DataConfig, SplitConfig
+from kdsearch.config.sources import FolderSource, PhantomSource, PublishedSource
 from kdsearch.data.cache import load_dataset, open_dataset
 from kdsearch.data.splits import split
 from kdsearch.errors import DataError
@@ -31,7 +32,8 @@ def _config(folder, **changes):
 def test_images_are_memory_mapped_and_keep_their_names(folder, tmp_path):
     dataset = load_dataset(_config(folder), tmp_path / "home")
     assert isinstance(dataset.images, np.memmap)
-    assert dataset.images.shape == dataset.masks.shape == (6, 32, 32)
+    assert dataset.images.shape == (6, 1, 32, 32)
+    assert dataset.masks.shape == (6, 32, 32)
     assert dataset.images.dtype == np.uint8
     assert [info.id for info in dataset.infos] == [f"folder/{index}" for index in range(6)]
     assert dataset.has_foreground.tolist() == [True] * 5 + [False]
@@ -178,7 +180,7 @@ def test_deep_images_share_the_depth_of_their_source_unless_it_is_declared(folde
         write_mask(folder / "masks" / f"{index}.png", shape=(64, 64))
     dataset = load_dataset(_config(folder), tmp_path / "home")
     assert dataset.whites == (4095,)
-    assert dataset.images[:3].max(axis=(1, 2)) == pytest.approx([200 / 16, 900 / 16, 3000 / 16], abs=4)
+    assert dataset.images[:3].max(axis=(1, 2, 3)) == pytest.approx([200 / 16, 900 / 16, 3000 / 16], abs=4)
     source = FolderSource(reader="folder", folder=str(folder), bits=16)
     declared = load_dataset(DataConfig(sources=(source,), size=32), tmp_path / "home")
     assert declared.whites == (65535,)
@@ -208,4 +210,6 @@ def test_colored_images_are_reported_each_time(folder, tmp_path):
         Image.fromarray(np.dstack([gray, gray // 2, 255 - gray])).save(path)
     for _ in range(2):
         remarks = [str(remark) for remark in load_dataset(_config(folder), tmp_path / "home").remarks]
-        assert "3 images that are colored, which kdsearch converts to gray" in remarks
+        assert (
+            "3 images that are colored, which kdsearch converts to gray; data.channels: 3 keeps their colors" in remarks
+        )

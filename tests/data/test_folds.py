@@ -25,9 +25,9 @@ def _dataset(groups, *, sources=("one",), labels=("benign", "malignant", "benign
         )
         for place, group in enumerate(groups)
     )
-    masks = np.full((len(infos), 4, 4), 255, dtype=np.uint8)
+    masks = np.full((len(infos), 4, 4), 1, dtype=np.uint8)
     masks[list(normal)] = 0
-    return Dataset(images=np.zeros_like(masks), masks=masks, infos=infos, fingerprint="f")
+    return Dataset(images=np.zeros_like(masks[:, None]), masks=masks, infos=infos, fingerprint="f")
 
 
 def _folds(dataset, *, count=5, seed=0, train_on_negatives=False):
@@ -114,9 +114,11 @@ class CountedMasks(np.ndarray):
 
 def test_masks_are_looked_through_once_for_all_folds():
     masks = np.zeros((60, 4, 4), dtype=np.uint8)
-    masks[:, 0, 0] = 255
+    masks[:, 0, 0] = 1
     infos = tuple(ImageInfo(id=f"s/{i}", source="s", label=None, group=None) for i in range(60))
-    dataset = Dataset(images=np.zeros_like(masks), masks=masks.view(CountedMasks), infos=infos, fingerprint="f")
+    dataset = Dataset(
+        images=np.zeros_like(masks[:, None]), masks=masks.view(CountedMasks), infos=infos, fingerprint="f"
+    )
     splits = split(dataset, SplitConfig(), train_on_negatives=True)
     CountedMasks.looks = 0
     training_folds(dataset, splits, count=5)

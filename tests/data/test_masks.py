@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.data import ClassNumbers, DataConfig, FolderSource
+from kdsearch.config.data import ClassNumbers, DataConfig
 from kdsearch.config.load import load_study
+from kdsearch.config.sources import FolderSource
 from kdsearch.data.audit import look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.masks import SourceMasks, summed_up_again
@@ -33,13 +34,13 @@ def test_mask_is_the_higher_of_two_values(tmp_path, mode, high):
         Image.fromarray(SHAPE).convert(mode).save(tmp_path / "mask.png")
     else:
         Image.fromarray(SHAPE // 255).convert(mode).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(SourceMasks().read(tmp_path / "mask.png", shape=(48, 64)), SHAPE)
+    np.testing.assert_array_equal(SourceMasks().read(tmp_path / "mask.png", shape=(48, 64)), SHAPE // 255)
 
 
 def test_mask_of_one_value_is_empty_or_full(tmp_path):
     for value in (0, 255):
         Image.fromarray(np.full((4, 4), value, dtype=np.uint8)).save(tmp_path / "mask.png")
-        assert (SourceMasks().read(tmp_path / "mask.png", shape=(4, 4)) == value).all()
+        assert (SourceMasks().read(tmp_path / "mask.png", shape=(4, 4)) == value // 255).all()
 
 
 @pytest.mark.parametrize("shape", [(12, 10), (48, 60)])
@@ -55,7 +56,7 @@ def test_mask_of_another_resolution_is_resized_to_its_image(tmp_path, factor):
     large = Image.fromarray(SHAPE).resize((int(width * factor), int(height * factor)), Image.Resampling.NEAREST)
     large.save(tmp_path / "mask.png")
     masks = SourceMasks()
-    np.testing.assert_array_equal(masks.read(tmp_path / "mask.png", shape=SHAPE.shape), SHAPE)
+    np.testing.assert_array_equal(masks.read(tmp_path / "mask.png", shape=SHAPE.shape), SHAPE // 255)
     assert masks.resized == {tmp_path / "mask.png"}
 
 
@@ -69,7 +70,7 @@ def test_resized_masks_are_counted_and_read_alike_everywhere(folder, tmp_path):
         (remark,) = dataset.remarks
         assert str(remark) == "3 images whose masks have another size and were resized to theirs"
         assert (dataset.masks == dataset.masks[5]).all()
-    assert all((image.mask == BOX * 255).all() for image in native_images(config, {i.id for i in dataset.infos}))
+    assert all((image.mask == BOX).all() for image in native_images(config, {i.id for i in dataset.infos}))
 
 
 def test_blurred_masks_are_read_with_a_threshold(folder, tmp_path):
@@ -206,7 +207,7 @@ def test_jpeg_mask_says_what_jpeg_does_and_what_to_do(folder, tmp_path):
         load_dataset(_config(folder), tmp_path / "home")
 
 
-ROAD = ClassNumbers(foreground=frozenset({3, 4}), background=frozenset({0}), others_are_background=True)
+ROAD = ClassNumbers(values={0: 0, 3: 1, 4: 1}, names={"background": 0, "road": 1}, others="background")
 STREET = np.zeros((12, 16), dtype=np.uint8)
 STREET[2:5, 3:9], STREET[5:8, 3:9], STREET[9:, :] = 3, 4, 7
 
@@ -227,11 +228,11 @@ def test_one_class_of_several_is_read_from_its_numbers(tmp_path, form):
 
 def test_number_that_no_class_names_is_a_defect_with_its_pixels(tmp_path):
     Image.fromarray(STREET).save(tmp_path / "mask.png")
-    strict = dataclasses.replace(ROAD, others_are_background=False)
+    strict = dataclasses.replace(ROAD, others="error")
     with pytest.raises(DataError, match="mask has 48 pixels of number 7, which data.classes does not name; add it"):
         SourceMasks(numbers=strict).read(tmp_path / "mask.png", shape=STREET.shape)
     Image.fromarray(STREET * 20).save(tmp_path / "mask.jpg")
-    with pytest.raises(DataError, match="other_values: background; JPEG changes numbers, so save masks as PNG"):
+    with pytest.raises(DataError, match="other_values: background; JPEG changes values, so save masks as PNG"):
         SourceMasks(numbers=strict).read(tmp_path / "mask.jpg", shape=STREET.shape)
 
 
@@ -261,15 +262,14 @@ def test_classes_are_read_alike_everywhere_and_are_another_data_set(folder, tmp_
         area = (BOX > 0).mean() if "box" in classes else 40 / 2000
         assert all((image.mask > 0).mean() == area for image in native_images(config, {i.id for i in dataset.infos}))
         assert all(one.area == area for one in look(config, dataset.infos))
-        assert config.foreground_name == next(name for name in classes if name != "background")
+        assert config.class_names == tuple(name for name in classes if name != "background")
     assert len(fingerprints) == 2
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"classes": ["background", "a", "b"]}, "segments one class besides background, got a, b; keep one"),
-        ({"classes": ["background"]}, "segments one class besides background, got none"),
+        ({"classes": ["background"]}, "at least one class besides background must be segmented"),
         ({"classes": {"a": 1, "background": [0, 1]}}, "a number belongs to one class"),
         ({"classes": {"a": 1}, "class_name": "b"}, "class_name has no effect with classes"),
         ({"other_values": "background"}, "other_values has no effect without classes"),

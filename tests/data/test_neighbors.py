@@ -12,7 +12,8 @@ from PIL import Image
 from kdsearch.campaign.events import DataReady
 from kdsearch.cli.main import main
 from kdsearch.cli.progress import facts_about_images
-from kdsearch.config.data import DataConfig, FolderSource
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import FolderSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import dump_summary, read_summary
 from kdsearch.data.neighbors import neighbors_apart, summarize

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.data.pixels import read_gray, resize_image, resize_mask, white_of
+from kdsearch.data.frame import Frame
+from kdsearch.data.pixels import read_gray, white_of
 from kdsearch.errors import DataError
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
@@ -69,15 +70,18 @@ def test_truncated_file_is_refused(tmp_path):
         read_gray(tmp_path / "cut.png")
 
 
+SMALL = Frame(height=32, width=32)
+
+
 def test_resizing_keeps_the_lesion_s_share_and_two_values():
-    small = resize_mask(BOX, 32)
-    assert set(np.unique(small)) == {0, 255}
+    small = SMALL.mask(np.minimum(BOX, 1))
+    assert set(np.unique(small)) == {0, 1}
     assert (small > 0).mean() == pytest.approx((BOX > 0).mean(), rel=0.1)
 
 
 def test_resizing_averages_and_does_not_skip():
     stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
-    assert np.abs(resize_image(stripes, 16)[4:12, 4:12].astype(int) - 127).max() <= 8
+    assert np.abs(Frame(height=16, width=16).image(stripes)[4:12, 4:12].astype(int) - 127).max() <= 8
 
 
 def _save(path, values):

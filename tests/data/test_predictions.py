@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdsearch.data.frame import Frame
 from kdsearch.data.predictions import PredictionFolder, fractions, largest_whole_numbers, read_array, require_all
 from kdsearch.errors import DataError
 
 GRADED = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
 MASK = (GRADED > 0.5).astype(np.uint8)
+
+
+FRAME = Frame(height=4, width=4)
 
 
 def _read(path):
@@ -86,9 +90,9 @@ def test_files_are_found_by_the_image_s_name_in_any_folder(tmp_path):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / place, GRADED)
     (tmp_path / "notes.txt").write_text("not a prediction", encoding="utf-8")
-    found = PredictionFolder(tmp_path).read(["us/a", "us/b", "us/c", "us/d"], size=4)
+    found = PredictionFolder(tmp_path).read(["us/a", "us/b", "us/c", "us/d"], frame=FRAME, outputs=1)
     assert [one is not None for one in found] == [True, True, True, False]
-    assert found[0].shape == (4, 4)
+    assert found[0].shape == (1, 4, 4)
     assert found[0].mean() == pytest.approx(0.5, abs=1e-3)
 
 
@@ -96,7 +100,7 @@ def test_name_of_two_images_is_not_enough(tmp_path):
     np.save(tmp_path / "a.npy", GRADED)
     (tmp_path / "far").mkdir()
     np.save(tmp_path / "far" / "a.npy", MASK)
-    near, far = PredictionFolder(tmp_path).read(["us/a", "far/a"], size=4)
+    near, far = PredictionFolder(tmp_path).read(["us/a", "far/a"], frame=FRAME, outputs=1)
     assert near is None, "a.npy may be of either"
     assert far is not None
 
@@ -110,7 +114,7 @@ def test_gaps_are_named():
 def test_faint_map_among_graded_ones_is_not_read_as_a_mask(tmp_path):
     _png(tmp_path / "a.png", (GRADED * 255).round().astype(np.uint8))
     _png(tmp_path / "b.png", MASK)
-    graded, faint = PredictionFolder(tmp_path).read(["us/a", "us/b"], size=4)
+    graded, faint = PredictionFolder(tmp_path).read(["us/a", "us/b"], frame=FRAME, outputs=1)
     assert graded.max() > 0.9
     assert faint.max() < 0.005
 
@@ -118,7 +122,7 @@ def test_faint_map_among_graded_ones_is_not_read_as_a_mask(tmp_path):
 def test_probabilities_are_preferred_to_a_mask_of_the_same_image(tmp_path):
     _png(tmp_path / "a.png", MASK)
     np.savez(tmp_path / "a.npz", probabilities=np.stack([1 - GRADED, GRADED])[:, None])
-    assert 0 < PredictionFolder(tmp_path).read(["us/a"], size=4)[0].min() < 0.5
+    assert 0 < PredictionFolder(tmp_path).read(["us/a"], frame=FRAME, outputs=1)[0].min() < 0.5
 
 
 @pytest.mark.parametrize("places", [("fold0/a", "fold1/a"), ("a", "z/a"), ("0/a", "a")])
@@ -127,12 +131,12 @@ def test_several_files_that_may_be_one_image_s_are_refused(tmp_path, places):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         np.save(tmp_path / f"{place}.npy", GRADED)
     with pytest.raises(DataError, match="several files match the image us/a: .*; keep one"):
-        PredictionFolder(tmp_path).read(["us/a"], size=4)
+        PredictionFolder(tmp_path).read(["us/a"], frame=FRAME, outputs=1)
 
 
 def test_folder_of_a_known_ending_is_no_file(tmp_path):
     (tmp_path / "a.png").mkdir()
-    assert PredictionFolder(tmp_path).read(["us/a"], size=4) == [None]
+    assert PredictionFolder(tmp_path).read(["us/a"], frame=FRAME, outputs=1) == [None]
 
 
 def test_missing_folder_is_named(tmp_path):

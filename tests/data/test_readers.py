@@ -7,7 +7,8 @@ import pytest
 from openpyxl import Workbook
 from PIL import Image
 
-from kdsearch.config.data import DataConfig, FolderSource, PublishedSource
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import FolderSource, PublishedSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.folder import read_folder
 from kdsearch.data.published import IMAGES, read_breast, read_busbra, read_busi, read_udiat

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from kdsearch.cli.main import main
-from kdsearch.config.data import DataConfig, FolderSource
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import FolderSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import dump_infos, read_infos
 from kdsearch.errors import DataError, KdsearchError
@@ -77,13 +78,14 @@ def test_images_that_exif_turns_are_said(folder, home):
     assert _said(dataset)[0].startswith("4 images with an EXIF rotation that their masks lack")
 
 
-def test_turned_image_whose_mask_has_the_shape_that_is_shown_says_why(folder, home):
+def test_exif_rotation_is_applied_to_the_image_and_to_a_mask_of_its_stored_shape(folder, home):
+    upright = load_dataset(_config(folder), home)
     _turned(folder, 6)
-    write_mask(folder / "masks" / "0.png", shape=(50, 40))
-    with pytest.raises(
-        DataError, match=r"mask is 40×50 pixels, but its image is 50×40; the image has an EXIF rotation.*exif_transpose"
-    ):
-        load_dataset(_config(folder), home)
+    write_mask(folder / "masks" / "0.png", shape=(50, 40), box=(10, 10, 30, 30))
+    shown = load_dataset(_config(folder), home)
+    np.testing.assert_array_equal(shown.masks[1], np.rot90(upright.masks[1], -1))
+    assert np.abs(shown.images[1, 0].astype(int) - np.rot90(upright.images[1, 0], -1)).mean() < 12, "JPEG"
+    assert shown.masks[0, :20, :24].any(), "this mask has the shape that is shown"
 
 
 def _clutter(folder):

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsearch.config.data import DataConfig, PublishedSource, SplitConfig
+from kdsearch.config.data import DataConfig, SplitConfig
+from kdsearch.config.sources import PublishedSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset, ImageInfo
 from kdsearch.data.splits import split
@@ -21,8 +22,8 @@ from kdsearch.errors import DataError
 
 def _dataset(infos: list[ImageInfo], lesions: list[bool] | None = None) -> Dataset:
     masks = np.zeros((len(infos), 2, 2), dtype=np.uint8)
-    masks[:, 0, 0] = np.array(lesions if lesions is not None else [True] * len(infos)) * 255
-    return Dataset(images=np.zeros_like(masks), masks=masks, infos=tuple(infos), fingerprint="f")
+    masks[:, 0, 0] = np.array(lesions if lesions is not None else [True] * len(infos))
+    return Dataset(images=np.zeros_like(masks[:, None]), masks=masks, infos=tuple(infos), fingerprint="f")
 
 
 def _infos(count: int, *, group_size: int = 1) -> list[ImageInfo]:

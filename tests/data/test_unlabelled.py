@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from kdsearch.config.data import DataConfig, FolderSource, ImagesSource, PhantomSource, SplitConfig
+from kdsearch.config.data import DataConfig, SplitConfig
+from kdsearch.config.sources import FolderSource, ImagesSource, PhantomSource
 from kdsearch.data.cache import load_dataset, load_unlabelled, open_part
 from kdsearch.data.splits import split
 from kdsearch.errors import DataError
@@ -58,7 +59,7 @@ def test_study_without_them_has_none(folder, tmp_path):
 def test_all_of_them_are_read_and_a_worker_opens_the_same(folder, others, tmp_path):
     _, _, part = _load(_config(folder, _images(others), unlabelled_fraction=0.25), tmp_path / "home")
     assert _names(part) == [f"images/{index}" for index in range(4)]
-    assert part.whole.images.shape == (4, 32, 32)
+    assert part.whole.images.shape == (4, 1, 32, 32)
     assert (part.fraction, part.sources) == (0.25, ("images",))
     opened = open_part(tmp_path / "home", part.place())
     np.testing.assert_array_equal(opened.whole.images, part.whole.images)

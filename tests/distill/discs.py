@@ -14,7 +14,9 @@ def _images(count: int, seed: int) -> Images:
     centers = torch.randint(8, 24, (count, 2), generator=generator)
     masks = torch.stack([(rows - y) ** 2 + (columns - x) ** 2 < 36 for y, x in centers])
     gray = 180 - 120 * masks.float() + 15 * torch.randn(count, 32, 32, generator=generator)
-    return Images(gray=gray.clamp(0, 255).to(torch.uint8), masks=masks.to(torch.uint8) * 255, sources=("s",) * count)
+    return Images(
+        pixels=gray.clamp(0, 255).to(torch.uint8)[:, None], masks=masks.to(torch.uint8), sources=("s",) * count
+    )
 
 
 DATA = TrainingData(train=_images(32, 0), validation=_images(16, 1))

@@ -19,8 +19,8 @@ def teach(study: StudyConfig, data: TrainingData, folder: Path) -> TrainedTeache
     if study.teacher.file is None:
         curve, trained = finish(train_teacher(recipe, data))
     else:
-        network = load_network(study.teacher, Path(study.teacher.file), size=recipe.own_size)
-        curve, trained = [], as_trained(network, data, size=recipe.size)
+        network = load_network(study.teacher, Path(study.teacher.file), recipe.own_task)
+        curve, trained = [], as_trained(network, data, task=recipe.task)
     store_teacher(trained, recipe=recipe, curve=tuple(curve), folder=folder)
     teacher = open_teacher(recipe, folder)
     assert teacher is not None

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from kdsearch.config.networks import TeacherConfig, TimmSpec, UNetSpec
+from kdsearch.config.task import square
 from kdsearch.config.training import AugmentationSpec
+from kdsearch.data.frame import Frame
 from kdsearch.data.phantom import simulate
-from kdsearch.data.pixels import resize_image, resize_mask
 from kdsearch.distill.batches import random_affine, strong_view, warp
 from kdsearch.distill.feature_maps import HiddenMaps, correlation, measure_offset, offset_by_padding
 from kdsearch.distill.losses import attention, soft_dice
@@ -38,9 +39,10 @@ def phantoms():
 @functools.cache
 def _phantoms(size: int):
     made = [simulate(index, seed=3) for index in range(64)]
-    gray = torch.stack([torch.from_numpy(resize_image(one.image, size).copy()) for one in made])
-    masks = torch.stack([torch.from_numpy(resize_mask(one.mask, size).copy()) for one in made])
-    return gray, masks
+    frame = Frame(height=size, width=size)
+    gray = torch.stack([torch.from_numpy(frame.image(one.image).copy()) for one in made])
+    masks = torch.stack([torch.from_numpy(frame.mask(one.mask).copy()) for one in made])
+    return gray[:, None], masks
 
 
 @functools.cache
@@ -48,7 +50,7 @@ def _teacher(encoder: str, depth: int, architecture: str = "unet"):
     config = TeacherConfig(
         architecture=architecture, encoder=encoder, encoder_depth=depth, weights=PACKAGED.get(encoder, "none")
     )
-    return build_teacher(config, size=64).eval().requires_grad_(requires_grad=False)
+    return build_teacher(config, square(64)).eval().requires_grad_(requires_grad=False)
 
 
 def _corr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -103,7 +105,7 @@ def test_mirrored_image_gives_mirrored_maps(encoder, phantoms):
 def test_cached_logits_agree_with_the_teacher_run_online():
     """The teacher is trained to segment; one for 64 pixels, trained for 20 epochs, reaches 0.93."""
     gray, masks = _phantoms(32)
-    teacher = build_teacher(TeacherConfig(encoder_depth=3), size=32)
+    teacher = build_teacher(TeacherConfig(encoder_depth=3), square(32))
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
     spec = AugmentationSpec.model_validate(MOVES["default"])

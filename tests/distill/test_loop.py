@@ -73,7 +73,7 @@ def test_best_epoch_s_weights_are_kept():
     model, reports, fitted = _fit(_spec(epochs=6, learning_rate=5e-2, schedule="constant"))
     best = max(reports, key=lambda report: report.dice)
     assert fitted.best_epoch == best.epoch
-    predicted = predict_classes(predict_logits(model, DATA.validation.gray))
+    predicted = predict_classes(predict_logits(model, DATA.validation.pixels))
     dice = dice_per_image(predicted, (DATA.validation.masks > 0).long()).nanmean()
     assert dice.item() == pytest.approx(best.dice)
 
@@ -152,9 +152,9 @@ def test_schedules_have_the_expected_shapes():
 
 def test_validation_uses_unaugmented_images():
     model = _student().eval()
-    logits = predict_logits(model, DATA.validation.gray)
+    logits = predict_logits(model, DATA.validation.pixels)
     nothing = _spec().augmentation.model_copy(update=dict.fromkeys(_spec().augmentation.model_dump(), 0.0))
-    view = strong_view(DATA.validation.gray, DATA.validation.masks, None, spec=nothing, generator=torch.Generator())
+    view = strong_view(DATA.validation.pixels, DATA.validation.masks, None, spec=nothing, generator=torch.Generator())
     torch.testing.assert_close(model(view.image), logits, atol=1e-3, rtol=1e-3)
 
 
@@ -163,7 +163,7 @@ def test_validation_uses_unaugmented_images():
 def test_network_learns_on_a_gpu(precision):
     device = torch.device("cuda")
     train_images, validation = (
-        Images(gray=part.gray.to(device), masks=part.masks.to(device), sources=part.sources)
+        Images(pixels=part.pixels.to(device), masks=part.masks.to(device), sources=part.sources)
         for part in (DATA.train, DATA.validation)
     )
     data = TrainingData(train=train_images, validation=validation)

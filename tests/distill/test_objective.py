@@ -39,7 +39,7 @@ class _Teacher(torch.nn.Module):
 
 def _student(width: int = 4, classes: int = 1):
     return build_student(
-        UNetSpec(width=width, depth=2, convs_per_stage=1, conv="standard"), classes=classes, seed=width
+        UNetSpec(width=width, depth=2, convs_per_stage=1, conv="standard"), outputs=classes, seed=width
     )
 
 

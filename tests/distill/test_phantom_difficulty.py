@@ -9,6 +9,7 @@ import torch
 
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import UNetSpec
+from kdsearch.config.task import square
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.batches import training_data
@@ -36,7 +37,7 @@ def test_good_teacher_reaches_085_and_the_smallest_student_stays_010_below(tmp_p
     dataset = load_dataset(study.data, tmp_path)
     splits = split(dataset, study.data.split, train_on_negatives=False)
     data = training_data(dataset, splits, torch.device("cpu"))
-    teacher = build_teacher(study.teacher, size=study.data.size)
+    teacher = build_teacher(study.teacher, square(study.data.size))
     spec = study.teacher.training
     best = _best_dice(teacher, data, spec)
     smallest = build_student(UNetSpec(width=4, depth=2, convs_per_stage=1, conv="separable"))

@@ -12,6 +12,7 @@ from safetensors.torch import load
 from kdsearch.config.distillation import LOSSES, DistillationSpec
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import TimmSpec
+from kdsearch.config.task import square
 from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.student import Trainer
 from kdsearch.errors import StudyFileError
@@ -108,7 +109,7 @@ def test_weights_contain_only_the_student_with_its_counted_parameters(tiny, trai
     student = build_student(recipe.student)
     student.load_state_dict(load(trained.weights))
     assert trained.scores.params == sum(p.numel() for p in student.parameters())
-    cost = cost_of(recipe.student, size=32)
+    cost = cost_of(recipe.student, square(32))
     assert (trained.scores.params, trained.scores.macs) == (cost.params, cost.macs)
 
 

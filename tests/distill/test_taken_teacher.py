@@ -14,6 +14,7 @@ from kdsearch.campaign.preparation import open_materials, read_images, require_s
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import values_of
+from kdsearch.config.task import square
 from kdsearch.data.cache import load_dataset
 from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.student import Trainer
@@ -83,7 +84,7 @@ def test_worker_opens_predictions_without_their_folder(study, home, maps):
         path.unlink()
     maps.rmdir()
     opened = place.open()
-    gray = opened.training_data(CPU).validation.gray
+    gray = opened.training_data(CPU).validation.pixels
     assert predict_logits(opened.teacher.load(CPU), gray).shape == (len(gray), 1, 32, 32)
 
 
@@ -144,12 +145,12 @@ def test_unlabelled_images_need_predictions_too(home, maps, study_file):
 
 def test_onnx_teacher_equals_the_network_it_was_exported_from(study_file, tmp_path, home):
     network = build_student(UNetSpec(width=4, depth=2)).eval()
-    (tmp_path / "t.onnx").write_bytes(to_onnx(network, size=32))
+    (tmp_path / "t.onnx").write_bytes(to_onnx(network, square(32)))
     teacher = f"teacher: {{kind: onnx, file: {tmp_path / 't.onnx'}, mean: 0.449, std: 0.226}}\n"
     study = load_study(study_file(TINY.replace(OLD, teacher)))
     materials = make_materials(study, home)
     (tmp_path / "t.onnx").unlink()
-    gray = materials.training_data(CPU).train.gray
+    gray = materials.training_data(CPU).train.pixels
     for found in (materials.teacher.logits(CPU).float(), predict_logits(materials.teacher.load(CPU), gray)):
         torch.testing.assert_close(found, predict_logits(network, gray), atol=5e-3, rtol=1e-3)
     assert materials.teacher.scores.params >= sum(p.numel() for p in network.parameters()) * 0.9

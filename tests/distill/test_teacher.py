@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from kdsearch.config.load import load_study
+from kdsearch.config.task import square
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.splits import split
 from kdsearch.distill.batches import training_data
@@ -63,9 +64,9 @@ def test_every_teacher_gives_consistent_logits_and_feature_maps(made, travelled)
     cached = here.logits(torch.device("cpu"))
     assert (cached.dtype, cached.shape) == (torch.float16, (len(data.train), 1, 32, 32))
     with torch.no_grad():
-        outputs = network.outputs(normalize(data.train.gray))
+        outputs = network.outputs(normalize(data.train.pixels))
         torch.testing.assert_close(cached.float(), outputs.logits, atol=1e-2, rtol=1e-2)
-        hidden = network.features(normalize(data.train.gray))
+        hidden = network.features(normalize(data.train.pixels))
     assert all(torch.equal(a, b) for a, b in zip(outputs.features, hidden, strict=True))
     assert [32 // maps.shape[-1] for maps in hidden] == [1, 2, 4, 8], "each stride, the finest first"
     assert maps_at(hidden, 4, side=32) is hidden[2]
@@ -199,6 +200,6 @@ def test_ensemble_with_a_damaged_list_of_left_out_members_is_ignored(stored, dam
 @pytest.mark.parametrize("content", [b"", b"teacher: [", b"schema: 1\n", b"- a list\n", b"teacher: {}\n"])
 def test_damaged_teacher_settings_give_no_recipe(stored, content):
     _, folder = stored
-    assert recipe_in(folder) is not None
+    assert recipe_in(folder, square(32)) is not None
     (folder / "teacher.yaml").write_bytes(content)
-    assert recipe_in(folder) is None
+    assert recipe_in(folder, square(32)) is None

@@ -15,7 +15,7 @@ from kdsearch.config.training import TrainingSpec
 from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.splits import split
 from kdsearch.distill import losses
-from kdsearch.distill.batches import UnlabelledGray, training_data
+from kdsearch.distill.batches import UnlabelledPixels, training_data
 from kdsearch.distill.feature_maps import HiddenMaps
 from kdsearch.distill.loop import train
 from kdsearch.distill.losses import TERM_LOSSES
@@ -114,8 +114,8 @@ def test_worker_opens_the_driver_s_unlabelled_images(materials, home):
     assert packed.key == materials.key
     for other in (opened, packed):
         assert torch.equal(
-            other.training_data(torch.device("cpu")).unlabelled.gray,
-            materials.training_data(torch.device("cpu")).unlabelled.gray,
+            other.training_data(torch.device("cpu")).unlabelled.pixels,
+            materials.training_data(torch.device("cpu")).unlabelled.pixels,
         )
 
 
@@ -191,7 +191,7 @@ def _batch_of(materials, *, count=3):
     from kdsearch.distill.loop import predict_logits
 
     data = materials.training_data(torch.device("cpu"))
-    gray = torch.cat([data.train.gray[:count], data.unlabelled.gray[:count]])
+    gray = torch.cat([data.train.pixels[:count], data.unlabelled.pixels[:count]])
     masks = (data.train.masks[:count] > 0).long()
     logits = predict_logits(materials.teacher.load(torch.device("cpu")), gray)
     image = normalize(gray)
@@ -246,7 +246,7 @@ def test_region_covers_only_images_with_masks(materials):
 
 def test_unlabelled_images_repeat_if_there_are_too_few_for_a_step(materials):
     data = materials.training_data(torch.device("cpu"))
-    one = UnlabelledGray(gray=data.unlabelled.gray[:1], fraction=0.5)
+    one = UnlabelledPixels(pixels=data.unlabelled.pixels[:1], fraction=0.5)
     network = build_student(_student_spec())
     counting = _Counting(network)
     finish(

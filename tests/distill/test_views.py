@@ -7,7 +7,7 @@ import torch
 
 from kdsearch.config.training import AugmentationSpec
 from kdsearch.distill.batches import random_affine, strong_view, warp
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, normalize
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD, normalize
 
 NOTHING = dict.fromkeys(AugmentationSpec.model_fields, 0.0)
 STRONG = AugmentationSpec(flip=0.5, rotation_degrees=30, scale=0.2, shift=0.1, crop=0.2, noise=0.05, dropout=0.05)
@@ -26,7 +26,7 @@ def _discs(count: int = 6, size: int = 64) -> torch.Tensor:
 
 
 def _view(spec, discs, logits=None, seed=0):
-    return strong_view(discs, discs, logits, spec=spec, generator=torch.Generator().manual_seed(seed))
+    return strong_view(discs[:, None], discs // 255, logits, spec=spec, generator=torch.Generator().manual_seed(seed))
 
 
 def _logits(discs: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,7 @@ def test_image_mask_and_logits_move_together():
     discs = _discs()
     view = _view(GEOMETRY, discs, _logits(discs))
     assert not torch.equal(view.target, (discs > 0).long())
-    image = (view.image * GRAY_STD + GRAY_MEAN)[:, 0] > 0.5
+    image = (view.image * INPUT_STD + INPUT_MEAN)[:, 0] > 0.5
     assert (image.long() != view.target).float().mean() < 1e-3
     assert ((view.teacher_logits[:, 0] > 0).long() != view.target).float().mean() < 1e-3
 

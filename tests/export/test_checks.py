@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.data import DataConfig, FolderSource, PhantomSource
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import FolderSource, PhantomSource
 from kdsearch.data.cache import load_dataset
+from kdsearch.data.frame import Frame
 from kdsearch.data.native import NativeImage, native_images
 from kdsearch.errors import DataError
 from kdsearch.export.checks import native_scores
@@ -26,9 +28,9 @@ def test_native_images_equal_the_data_set_before_resizing(tmp_path):
     wanted = [info.id for info in dataset.infos][1:6]
     found = list(native_images(config, set(wanted)))
     assert [image.id for image in found] == wanted
-    assert found[0].gray.shape == found[0].mask.shape == (50, 70)
-    small = np.asarray(Image.fromarray(found[0].gray).resize((32, 32), Image.Resampling.BILINEAR))
-    assert np.array_equal(small, dataset.images[1])
+    assert found[0].pixels.shape == found[0].mask.shape == (50, 70)
+    small = np.asarray(Image.fromarray(found[0].pixels).resize((32, 32), Image.Resampling.BILINEAR))
+    assert np.array_equal(small, dataset.images[1, 0])
 
 
 def test_mask_of_another_shape_is_reported_with_its_image(tmp_path):
@@ -42,14 +44,15 @@ def test_mask_of_another_shape_is_reported_with_its_image(tmp_path):
 def test_logits_are_resized_before_thresholding():
     """A student that predicts its right half, by hand on an image of 10×40 whose lesion is the rightmost quarter."""
     mask = np.zeros((10, 40), np.uint8)
-    mask[:, 30:] = 255
+    mask[:, 30:] = 1
+    blank = np.zeros((10, 40), np.uint8)
     images = [
-        NativeImage(id="a", gray=np.zeros((10, 40), np.uint8), mask=mask, tolerance_px=1.0),
-        NativeImage(id="empty", gray=np.zeros((10, 40), np.uint8), mask=np.zeros((10, 40), np.uint8), tolerance_px=1.0),
+        NativeImage(id="a", pixels=blank, mask=mask, tolerance_px=1.0),
+        NativeImage(id="empty", pixels=blank, mask=blank, tolerance_px=1.0),
     ]
     logits = np.full((1, 4, 4), -1.0, np.float32)
     logits[:, :, 2:] = 1.0
-    found = native_scores(lambda _: logits, images, ["empty", "a"], size=4)
+    found = native_scores(lambda _: logits, images, ["empty", "a"], Frame(height=4, width=4))
     assert found.dice[1] == pytest.approx(2 * 100 / (100 + 200))
     assert math.isnan(found.dice[0])
     assert 0 < found.nsd[1] < 1

@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from kdsearch.data.pixels import resize_image
+from kdsearch.config.task import square
+from kdsearch.data.frame import Frame
 from kdsearch.errors import ExportError, KdsearchError
 from kdsearch.export.card import model_card
 from kdsearch.export.checks import mean_dice, onnx_logits, require_same
@@ -166,9 +167,9 @@ def test_preprocessing_in_the_graph_takes_raw_pixels_and_agrees(bench, weights, 
 
 
 def test_models_that_differ_are_refused(weights, validation):
-    network = load_weights(student(3, 0.7, 10), weights)
+    network = load_weights(student(3, 0.7, 10), weights, square(64))
     with torch.inference_mode():
-        expected = network(normalize(validation.gray))
+        expected = network(normalize(validation.pixels))
     with pytest.raises(ExportError, match="does not compute the same as torch: logits differ by 0.1"):
         require_same(expected, expected + 0.1, validation)
 
@@ -176,7 +177,7 @@ def test_models_that_differ_are_refused(weights, validation):
 @pytest.fixture(scope="module")
 def exported(weights):
     """A student of 64 pixels as ONNX without preprocessing."""
-    return to_onnx(load_weights(student(3, 0.7, 10), weights), size=64)
+    return to_onnx(load_weights(student(3, 0.7, 10), weights, square(64)), square(64))
 
 
 def _image_of(content):
@@ -190,10 +191,10 @@ def _image_of(content):
 
 @pytest.mark.parametrize("shape", [(90, 70), (200, 333), (64, 64), (40, 500), (31, 33), (481, 640)])
 def test_graph_resizes_raw_images_like_pillow_including_borders(exported, shape):
-    session, name = _image_of(with_preprocessing(exported, size=64))
+    session, name = _image_of(with_preprocessing(exported, square(64)))
     gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     got = session.run([name], {"pixels": np.repeat(gray[None, :, :, None], 3, axis=3)})[0][0, 0]
-    apart = np.abs(got - resize_image(gray, 64).astype(float))
+    apart = np.abs(got - Frame(height=64, width=64).image(gray).astype(float))
     border = np.ones((64, 64), bool)
     border[2:-2, 2:-2] = False
     assert apart.max() <= 1
@@ -206,12 +207,14 @@ def test_preprocessing_in_the_graph_matches_pillow_except_in_a_few_pixels(export
 
     from kdsearch.data.pixels import read_gray
 
-    inside, outside = (session_of(content, name="m") for content in (with_preprocessing(exported, size=64), exported))
+    inside, outside = (
+        session_of(content, name="m") for content in (with_preprocessing(exported, square(64)), exported)
+    )
     paths = sorted((real_data / "busi" / "Dataset_BUSI_with_GT" / "malignant").glob("malignant (?).png"))
     assert paths
     for path in paths:
         colors = np.asarray(Image.open(path).convert("RGB"))
-        small = resize_image(read_gray(path), 64)
+        small = Frame(height=64, width=64).image(read_gray(path))
         expected = outside.run(None, {"image": normalize(torch.from_numpy(small.copy())[None]).numpy()})[0]
         got = inside.run(None, {"pixels": colors[None]})[0]
         assert ((got > 0) != (expected > 0)).mean() < 0.005

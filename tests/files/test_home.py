@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kdsearch.campaign.preparation import student_weights
-from kdsearch.config.data import FolderSource
 from kdsearch.config.load import load_study
+from kdsearch.config.sources import FolderSource
 from kdsearch.data.source import list_source
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import teacher_folder

@@ -109,7 +109,7 @@ def test_perfect_and_disjoint_and_empty_prediction():
     target[:, 0, 0] = 1
     predicted = torch.stack([target[0], 1 - target[0], torch.zeros(4, 4, dtype=torch.long)])
     assert dice_per_image(predicted, target).tolist() == [1.0, 0.0, 0.0]
-    assert empty_per_image(predicted).tolist() == [False, False, True]
+    assert empty_per_image(predicted, target).tolist() == [False, False, True]
 
 
 def test_negative_image_has_no_dice():

@@ -10,6 +10,7 @@ import torch
 
 from kdsearch.config.networks import SPECS, FamilyName, UNetSpec
 from kdsearch.config.ranges import Space, extremes_of, space_of
+from kdsearch.config.task import square
 from kdsearch.errors import ShapeError
 from kdsearch.measure.counts import count
 from kdsearch.models.costs import cost_of, map_channels_of
@@ -47,13 +48,13 @@ def test_every_setting_but_the_family_can_be_searched_and_is_explained(name):
 @pytest.mark.parametrize("size", [32, 48])
 def test_cost_equals_that_of_the_built_network(spec, size):
     size = -(-size // spec.stride) * spec.stride
-    assert cost_of(spec, size=size) == count(build_student(spec, device="meta"), size=size)
+    assert cost_of(spec, square(size)) == count(build_student(spec, device="meta"), square(size))
 
 
 @each_spec
 def test_logits_have_the_image_s_size_and_features_the_spec_s_channels(spec):
     height, width = 2 * spec.stride, 3 * spec.stride
-    network = build_student(spec, classes=3).eval()
+    network = build_student(spec, outputs=3).eval()
     outputs = network.outputs(torch.zeros(2, 1, height, width))
     assert outputs.logits.shape == (2, 3, height, width)
     found = {width // maps.shape[3]: maps.shape[1] for maps in outputs.features}

@@ -9,9 +9,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kdsearch.config.networks import OnnxTeacher
+from kdsearch.config.task import square
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalize
-from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, gray_of, params_of
+from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, params_of, pixels_of
 
 GRAY = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LIGHT = GRAY[:, None].float() / 255
@@ -38,30 +39,30 @@ def _config(**changes) -> OnnxTeacher:
 
 @pytest.mark.parametrize("shape", [("n", 1, 16, 16), ("n", 3, "h", "w"), (1, 1, 16, 16)])
 def test_network_receives_gray_values_from_0_to_1_in_all_its_channels(shape):
-    logits = OnnxNetwork(_config(), _network(shape=shape), size=16)(normalize(GRAY))
+    logits = OnnxNetwork(_config(), _network(shape=shape), square(16))(normalize(GRAY))
     torch.testing.assert_close(logits, 6 * LIGHT - 3, atol=1e-4, rtol=0)
 
 
 def test_configured_mean_and_std_normalize_the_input():
-    logits = OnnxNetwork(_config(mean=0.5, std=0.25), _network(), size=16)(normalize(GRAY))
+    logits = OnnxNetwork(_config(mean=0.5, std=0.25), _network(), square(16))(normalize(GRAY))
     torch.testing.assert_close(logits, 6 * (LIGHT - 0.5) / 0.25 - 3, atol=1e-4, rtol=0)
 
 
 def test_larger_network_gets_enlarged_images_and_returns_the_study_s_size():
     flat = torch.full((2, 16, 16), 51, dtype=torch.uint8)
-    logits = OnnxNetwork(_config(), _network(shape=("n", 1, 32, 32)), size=16)(normalize(flat))
+    logits = OnnxNetwork(_config(), _network(shape=("n", 1, 32, 32)), square(16))(normalize(flat))
     torch.testing.assert_close(logits, torch.full((2, 1, 16, 16), 6 * 0.2 - 3), atol=1e-4, rtol=0)
 
 
 def test_two_class_outputs_become_one_logit_per_pixel():
     weights = np.array([1, 6], np.float32).reshape(2, 1, 1, 1)
-    logits = OnnxNetwork(_config(), _network(weights=weights), size=16)(normalize(GRAY))
+    logits = OnnxNetwork(_config(), _network(weights=weights), square(16))(normalize(GRAY))
     torch.testing.assert_close(logits, 5 * LIGHT, atol=1e-4, rtol=0)
 
 
 def test_probabilities_become_logits():
     clipped = _network(weights=np.full((1, 1, 1, 1), 0.5, np.float32), bias=0.25)
-    logits = OnnxNetwork(_config(output="probabilities"), clipped, size=16)(normalize(GRAY))
+    logits = OnnxNetwork(_config(output="probabilities"), clipped, square(16))(normalize(GRAY))
     torch.testing.assert_close(logits, torch.logit(0.5 * LIGHT + 0.25), atol=1e-4, rtol=0)
 
 
@@ -86,47 +87,47 @@ def test_probabilities_become_logits():
             r"must be floats N×1×H×W, .* got float32 \(2, 5, 16, 16\) for 2 images",
         ),
         (_network(weights=np.full((1, 1, 1, 1), np.nan, np.float32)), {}, "the output must be finite, got NaN"),
-        (_network(shape=("n", 1, 16, 32)), {}, "the input must be square, got 16×32"),
+        (_network(shape=("n", 1, 16, 32)), {"size": 16}, "the input is 16×32, but teacher.size is 16"),
         (b"", {}, "teacher.file: t.onnx: "),
     ],
 )
 def test_file_that_violates_the_contract_is_refused(content, changes, message):
     with pytest.raises(TeacherError, match=message):
-        OnnxNetwork(_config(**changes), content, size=16)
+        OnnxNetwork(_config(**changes), content, square(16))
 
 
 def test_stored_tensors_rebuild_the_same_teacher():
     for teacher, config in (
-        (OnnxNetwork(_config(), _network(), size=16), _config()),
-        (PredictedTeacher.of(GRAY.numpy(), [np.full((16, 16), 0.3, np.float32)] * 3), None),
+        (OnnxNetwork(_config(), _network(), square(16)), _config()),
+        (PredictedTeacher.of(GRAY.numpy(), [np.full((1, 16, 16), 0.3, np.float32)] * 3), None),
     ):
-        again = given_teacher(config, teacher.state_dict(), size=16)
+        again = given_teacher(config, teacher.state_dict(), square(16))
         assert torch.equal(again(normalize(GRAY)), teacher(normalize(GRAY)))
 
 
 def test_predictions_are_found_by_image_content_in_any_order():
-    maps = [np.full((16, 16), value, np.float32) for value in (0.1, 0.5, 0.9)]
+    maps = [np.full((1, 16, 16), value, np.float32) for value in (0.1, 0.5, 0.9)]
     teacher = PredictedTeacher.of(GRAY.numpy(), maps)
     found = teacher(normalize(GRAY.flip(0)))
     assert torch.allclose(found.sigmoid()[:, 0, 0, 0], torch.tensor([0.9, 0.5, 0.1]), atol=1e-3)
-    assert torch.isfinite(PredictedTeacher.of(GRAY.numpy(), [np.ones((16, 16), np.float32)] * 3).logits).all()
+    assert torch.isfinite(PredictedTeacher.of(GRAY.numpy(), [np.ones((1, 16, 16), np.float32)] * 3).logits).all()
 
 
 def test_duplicated_image_has_the_mean_of_its_predictions():
-    maps = [np.full((16, 16), value, np.float32) for value in (0.2, 0.6)]
+    maps = [np.full((1, 16, 16), value, np.float32) for value in (0.2, 0.6)]
     teacher = PredictedTeacher.of(GRAY[[0, 0]].numpy(), maps)
     assert torch.allclose(teacher(normalize(GRAY[:1])).sigmoid(), torch.tensor(0.4), atol=1e-3)
 
 
 def test_image_without_a_prediction_is_refused():
-    teacher = PredictedTeacher.of(GRAY[:2].numpy(), [np.zeros((16, 16), np.float32)] * 2)
+    teacher = PredictedTeacher.of(GRAY[:2].numpy(), [np.zeros((1, 16, 16), np.float32)] * 2)
     with pytest.raises(TeacherError, match="1 of 3 requested images have no prediction; add the missing"):
         teacher(normalize(GRAY))
 
 
 def test_gray_values_survive_normalization():
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    assert torch.equal(gray_of(normalize(every))[:, 0], every)
+    assert torch.equal(pixels_of(normalize(every))[:, 0], every)
 
 
 def test_parameters_of_an_onnx_file_are_counted():

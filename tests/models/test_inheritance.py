@@ -25,7 +25,7 @@ def test_channels_that_are_zero_are_the_ones_dropped(convs_per_stage, conv):
     kind = {"convs_per_stage": convs_per_stage, "conv": conv}
     narrow, found = (build_student(_spec(3, **kind), seed=seed) for seed in (1, 2))
     wide = _hidden_in(narrow, _spec(8, **kind))
-    inherit(found, wide, GRAY)
+    inherit(found, wide, GRAY[:, None])
     expected = dict(narrow.named_parameters())
     for name, parameter in found.named_parameters():
         assert torch.equal(parameter, expected[name]), name
@@ -33,7 +33,7 @@ def test_channels_that_are_zero_are_the_ones_dropped(convs_per_stage, conv):
 
 def test_batch_norm_statistics_are_remeasured_after_dropping_channels():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
-    inherit(student, donor, GRAY)
+    inherit(student, donor, GRAY[:, None])
     with torch.no_grad():
         measured, own = (student.train(mode)(normalize(GRAY)) for mode in (False, True))
     torch.testing.assert_close(measured, own, rtol=0.05, atol=0.05)
@@ -47,7 +47,7 @@ def test_batch_norm_statistics_weigh_all_images_equally(count):
     gray[-1] = 255
     deep = {"depth": 4, "growth": 1}
     student, donor = build_student(_spec(4, **deep), seed=0), build_student(_spec(8, **deep), seed=1)
-    inherit(student, donor, gray)
+    inherit(student, donor, gray[:, None])
     convolution, norm = student.encoder[0][0], student.encoder[0][1]
     with torch.no_grad():
         expected = convolution(normalize(gray)).mean(dim=(0, 2, 3))
@@ -57,7 +57,7 @@ def test_batch_norm_statistics_weigh_all_images_equally(count):
 def test_donor_is_not_modified():
     student, donor = build_student(_spec(4), seed=0), build_student(_spec(8), seed=1)
     before = {name: tensor.clone() for name, tensor in donor.state_dict().items()}
-    inherit(student, donor, GRAY)
+    inherit(student, donor, GRAY[:, None])
     assert all(torch.equal(tensor, before[name]) for name, tensor in donor.state_dict().items())
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from kdsearch.config.networks import PACKAGES, Architecture, TeacherConfig
+from kdsearch.config.task import square
 from kdsearch.errors import EncoderError, TeacherError
 from kdsearch.models.contract import normalize
 from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, read_tensors
@@ -21,7 +22,7 @@ def test_every_architecture_computes_logits_and_feature_maps(architecture):
     depth = 3 if architecture == "pan" else 4
     encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "tf_efficientnet_lite0"
     config = TeacherConfig(architecture=architecture, encoder=encoder, encoder_depth=depth, weights="none")
-    teacher = build_teacher(config, size=64).eval()
+    teacher = build_teacher(config, square(64)).eval()
     image = torch.zeros(2, 1, 64, 64)
     outputs = teacher.outputs(image)
     assert outputs.logits.shape == (2, 1, 64, 64)
@@ -32,16 +33,16 @@ def test_every_architecture_computes_logits_and_feature_maps(architecture):
 
 def test_unknown_encoder_names_the_nearest():
     with pytest.raises(EncoderError, match="has no 'resnet180'; did you mean 'resnet18"):
-        build_teacher(TeacherConfig(encoder="resnet180", weights="none"), size=64)
+        build_teacher(TeacherConfig(encoder="resnet180", weights="none"), square(64))
 
 
 def test_combination_that_does_not_work_is_named():
     with pytest.raises(TeacherError, match="pan with tf_efficientnet_lite0 of depth 5 does not work at data.size 64"):
-        build_teacher(TeacherConfig(architecture="pan", weights="none"), size=64)
+        build_teacher(TeacherConfig(architecture="pan", weights="none"), square(64))
 
 
 def test_packaged_weights_fill_the_encoder():
-    teacher = build_teacher(TeacherConfig(), size=64)
+    teacher = build_teacher(TeacherConfig(), square(64))
     package = read_tensors(_packaged_file())
     first = next(iter(package.values()))
     loaded = teacher.network.encoder.model.state_dict()
@@ -62,7 +63,7 @@ def _packaged_file() -> Path:
 
 def test_same_seed_gives_the_same_teacher():
     config = TeacherConfig(encoder_depth=3, weights="none")
-    a, b, other = (build_teacher(config, size=32, seed=seed).state_dict() for seed in (0, 0, 1))
+    a, b, other = (build_teacher(config, square(32), seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], other[name]) for name in a)
 
@@ -120,7 +121,7 @@ def test_missing_file_and_package_are_named(tmp_path):
 def test_offline_download_error_names_an_alternative(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(TeacherError, match="timm's weights could not be downloaded; .* an installed package"):
-        build_teacher(TeacherConfig(weights="timm", encoder="resnet10t", encoder_depth=3), size=32)
+        build_teacher(TeacherConfig(weights="timm", encoder="resnet10t", encoder_depth=3), square(32))
 
 
 DAISY, PALACE_BY_A_LAKE = {985}, {442, 449, 663, 698, 975}
@@ -146,10 +147,14 @@ def test_packaged_weights_classify_photographs_in_their_encoder(number, photogra
     network = timm.create_model(encoder)
     load_encoder_weights(network, f"package:{package}", section="teacher")
     colors = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)[None].float() / 255
-    mean, std = input_statistics(encoder)
-    square = torch.nn.functional.interpolate(colors, size=(224, 224), mode="bilinear", antialias=True)
+    mean, std = input_statistics(encoder, channels=3)
+    small = torch.nn.functional.interpolate(colors, size=(224, 224), mode="bilinear", antialias=True)
     with torch.no_grad():
-        likeliest = network.eval()((square - mean) / std)[0].topk(3).indices.tolist()
+        likeliest = (
+            network.eval()((small - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[0]
+            .topk(3)
+            .indices.tolist()
+        )
     assert classes & set(likeliest), likeliest
 
 
@@ -162,7 +167,7 @@ def test_packaged_weights_are_refused_in_another_encoder():
 
 
 def test_default_encoder_has_the_normalization_its_weights_were_trained_with():
-    teacher = build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
+    teacher = build_teacher(TeacherConfig(encoder_depth=3), square(64)).eval()
     norms = [module for module in teacher.network.encoder.modules() if hasattr(module, "running_mean")]
     assert {module.eps for module in norms} == {1e-3}
     seen = []
@@ -181,7 +186,7 @@ def test_stages_beyond_the_depth_are_removed_without_changing_outputs(encoder, d
         whole = smp.encoders.get_encoder(f"tu-{encoder}", in_channels=1, depth=depth, weights=None).eval()
     image = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     before = [part.detach() for part in whole(image)]
-    drop_unused_stages(whole, size=64)
+    drop_unused_stages(whole, square(64))
     after = whole(image)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     sum(part.sum() for part in after if part.requires_grad).backward()
@@ -191,8 +196,8 @@ def test_stages_beyond_the_depth_are_removed_without_changing_outputs(encoder, d
 @pytest.mark.parametrize("classes", [1, 3])
 def test_flipping_teacher_gives_the_mean_probabilities_of_both_sides(classes):
     config = TeacherConfig(encoder_depth=3, weights="none")
-    once = build_teacher(config, size=32, classes=classes).eval()
-    both = build_teacher(config.model_copy(update={"average_flipped": True}), size=32, classes=classes).eval()
+    once = build_teacher(config, square(32, outputs=classes)).eval()
+    both = build_teacher(config.model_copy(update={"average_flipped": True}), square(32, outputs=classes)).eval()
     image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def probabilities(logits):

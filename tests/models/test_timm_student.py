@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from kdsearch.config.networks import WEIGHTS, TeacherConfig, TimmSpec
+from kdsearch.config.task import square
 from kdsearch.errors import EncoderError
-from kdsearch.models.contract import GRAY_MEAN, GRAY_STD, normalize
+from kdsearch.models.contract import INPUT_MEAN, INPUT_STD, normalize
 from kdsearch.models.costs import cost_of
 from kdsearch.models.encoders import input_statistics
 from kdsearch.models.students import build_student
@@ -27,12 +28,12 @@ def test_blocks_beyond_the_cut_are_not_built():
     """EfficientNet-Lite0, cut at stride 8, has a stem and three stages; the whole has 4.7 million parameters."""
     names = [name for name, _ in build_student(_spec(), device="meta").encoder.named_parameters()]
     assert {re.match(r"blocks\.(\d)", name).group(1) for name in names if name.startswith("blocks")} == {"0", "1", "2"}
-    costs = [cost_of(_spec(depth=depth), size=64) for depth in (1, 2, 3, 4, 5)]
+    costs = [cost_of(_spec(depth=depth), square(64)) for depth in (1, 2, 3, 4, 5)]
     assert all(a.params < b.params and a.macs < b.macs for a, b in itertools.pairwise(costs))
 
 
 def test_student_and_teacher_encoders_start_from_the_same_weights():
-    student, teacher = build_student(_spec()).eval(), build_teacher(TeacherConfig(encoder_depth=3), size=64).eval()
+    student, teacher = build_student(_spec()).eval(), build_teacher(TeacherConfig(encoder_depth=3), square(64)).eval()
     image = normalize(torch.randint(0, 255, (2, 64, 64), dtype=torch.uint8))
     with torch.no_grad():
         mine, theirs = student.features(image), teacher.features(image)
@@ -52,8 +53,8 @@ def test_encoder_receives_gray_values_in_the_range_it_was_trained_on():
     student.encoder.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
     gray = torch.randint(0, 255, (1, 16, 16), dtype=torch.uint8)
     student.eval()(normalize(gray))
-    mean, std = input_statistics(LITE0)
-    assert (mean, std) != (GRAY_MEAN, GRAY_STD)
+    (mean,), (std,) = input_statistics(LITE0, channels=1)
+    assert (mean, std) != (INPUT_MEAN, INPUT_STD)
     assert torch.allclose(seen[0][0, 0], (gray[0] / 255 - mean) / std, atol=1e-5)
 
 
@@ -72,7 +73,7 @@ def test_encoder_receives_gray_values_in_the_range_it_was_trained_on():
 )  # fmt: skip
 def test_encoder_unusable_as_a_student_is_refused_with_the_reason(changes, message):
     with pytest.raises(EncoderError, match=message):
-        cost_of(_spec(weights="none", **changes), size=64)
+        cost_of(_spec(weights="none", **changes), square(64))
 
 
 def test_missing_weights_are_named():

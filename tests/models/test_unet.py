@@ -19,7 +19,7 @@ def _spec(**changes):
 @pytest.mark.parametrize("classes", [1, 4])
 @pytest.mark.parametrize("size", [(32, 64), (96, 32)])
 def test_logits_have_the_image_s_size_and_feature_maps_the_stride_s(conv, depth, classes, size):
-    model = build_student(_spec(depth=depth, conv=conv), classes=classes).eval()
+    model = build_student(_spec(depth=depth, conv=conv), outputs=classes).eval()
     outputs = model.outputs(torch.zeros(2, 1, *size))
     logits, hidden = outputs.logits, outputs.features[-1]
     assert logits.shape == (2, classes, *size)

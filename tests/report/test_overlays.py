@@ -52,7 +52,7 @@ def test_small_images_are_enlarged_and_large_ones_kept():
 def test_sheet_has_a_tile_for_each_network_and_row():
     mask = np.zeros((32, 32), bool)
     row = Row(
-        caption="easy: 1", gray=np.zeros((32, 32), np.uint8), truth=mask, predictions=(mask, mask), dice=(0.5, 0.6)
+        caption="easy: 1", pixels=np.zeros((32, 32), np.uint8), truth=mask, predictions=(mask, mask), dice=(0.5, 0.6)
     )
     sheet = Image.open(io.BytesIO(overlay_sheet([row, row], ["teacher", "trial 3"], title="t")))
     assert sheet.width > 3 * TILE

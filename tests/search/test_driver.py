@@ -21,6 +21,7 @@ from kdsearch.campaign.preparation import read_images
 from kdsearch.campaign.teachers import add_teacher
 from kdsearch.config.networks import UNetSpec
 from kdsearch.config.search import Limits
+from kdsearch.config.task import square
 from kdsearch.data.neighbors import summarize
 from kdsearch.distill.teacher import TeacherRecipe
 from kdsearch.distill.teacher_folder import TrainedTeacher
@@ -115,7 +116,7 @@ def test_limits_below_the_smallest_student_are_refused(study_file, home, trackin
 @pytest.mark.slow
 def test_limits_that_random_recipes_never_meet_are_reported(study_file, home, tracking):
     """Only the smallest student is within the limits, and random draws never find it."""
-    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convs_per_stage=1), size=32).params
+    least = cost_of(UNetSpec(width=4, growth=1.0, depth=2, convs_per_stage=1), square(32)).params
     text = INLINE.replace("{int: [2, 6]}", "{int: [4, 256]}, growth: {float: [1, 2]}")
     text = text.replace("executor: inline", f"executor: inline, sampler: random, limits: {{params: {least}}}")
     study = named(study_file, "next-to-nothing", text)

@@ -11,6 +11,7 @@ from kdsearch.campaign.events import TrialEnded
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import TimmSpec, UNetSpec
 from kdsearch.config.search import SearchConfig
+from kdsearch.config.task import square
 from kdsearch.errors import SearchError, StudyFileError
 from kdsearch.files.home import weights_path
 from kdsearch.models.costs import cost_of
@@ -35,7 +36,7 @@ def _student(number, width, dice, *, path="logits"):
     spec = one.recipe.student.model_copy(update={"width": width})
     training = one.recipe.training.model_copy(update={"epochs": 24})
     recipe = one.recipe.model_copy(update={"student": spec, "training": training})
-    scores = dataclasses.replace(one.scores, params=cost_of(spec, size=64).params)
+    scores = dataclasses.replace(one.scores, params=cost_of(spec, square(64)).params)
     return dataclasses.replace(one, recipe=recipe, scores=scores)
 
 

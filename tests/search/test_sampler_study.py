@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kdsearch.config.load import load_study
 from kdsearch.config.networks import UNetSpec
 from kdsearch.config.ranges import Choice, FloatRange, IntRange, count_of, value_at
+from kdsearch.config.task import square
 from kdsearch.files.home import storage_url
 from kdsearch.models.costs import cost_of, how_far_over
 from kdsearch.search.sampling import SamplerStudy, random_value, usual_value, van_der_corput
@@ -31,7 +32,7 @@ def _stored(home):
 
 
 def _finish(store, proposal, *, size=32):
-    cost = cost_of(proposal.recipe.student, size=size)
+    cost = cost_of(proposal.recipe.student, square(size))
     store.finish(proposal.number, scores(dice=0.5, params=cost.params, macs=cost.macs), ())
     return cost
 
@@ -52,12 +53,12 @@ def test_first_trials_are_one_student_per_decade_with_usual_settings(study_file,
     store = open_store(load_study(study_file(WIDE.replace("training: {epochs: 2}", rates))), tmp_path, create=True)
     recipes = [store.ask().recipe for _ in range(8)]
     usual = [recipe.path == "none" and recipe.training.learning_rate == pytest.approx(1e-2) for recipe in recipes]
-    low = math.log10(cost_of(UNetSpec(width=2, depth=2, convs_per_stage=1), size=32).params)
+    low = math.log10(cost_of(UNetSpec(width=2, depth=2, convs_per_stage=1), square(32)).params)
     decades = round(5 - low)
     assert usual == [True] * decades + [False] * (8 - decades)
     for place, recipe in enumerate(recipes[:decades]):
         wanted = low + van_der_corput(place + 1) * (5 - low)
-        assert abs(math.log10(cost_of(recipe.student, size=32).params) - wanted) < 0.2
+        assert abs(math.log10(cost_of(recipe.student, square(32)).params) - wanted) < 0.2
 
 
 def test_sizes_are_logarithmic_and_rejected_recipes_violate_a_constraint(study_file, tmp_path):
@@ -79,7 +80,7 @@ def test_rejected_recipes_do_not_count_as_startup_trials(study_file, tmp_path):
     store = open_store(study, tmp_path, create=True)
     for _ in range(12):
         store.reject(store.ask().number, "too large", violation=0.1)
-    sizes = [cost_of(store.ask().recipe.student, size=32).params for _ in range(4)]
+    sizes = [cost_of(store.ask().recipe.student, square(32)).params for _ in range(4)]
     assert max(sizes) <= 100_000, "later proposals must be within the limits"
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from kdsearch.config.load import load_study
 from kdsearch.data.phantom import simulate
-from kdsearch.data.pixels import resize_image, resize_mask
+from kdsearch.data.frame import Frame
 from kdsearch.trials.record import students_of
 from kdsearch.search.store import open_store
 
@@ -67,10 +67,11 @@ def write_images(folder: Path, *, count: int = 48, seed: int = 7) -> None:
     """Phantoms of 32×32 pixels, and their masks."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
+    small = Frame(height=32, width=32)
     for index in range(count):
         phantom = simulate(index, seed=seed)
-        Image.fromarray(np.asarray(resize_image(phantom.image, 32))).save(folder / "images" / f"{index:02d}.png")
-        Image.fromarray(np.asarray(resize_mask(phantom.mask, 32))).save(folder / "masks" / f"{index:02d}.png")
+        Image.fromarray(small.image(phantom.image)).save(folder / "images" / f"{index:02d}.png")
+        Image.fromarray(small.mask(phantom.mask) * np.uint8(255)).save(folder / "masks" / f"{index:02d}.png")
 
 
 def run_until_killed(place: Path, environment: dict[str, str], *, trials: int) -> None:

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 from scipy import ndimage
 
-from kdsearch.config.data import DataConfig, FolderSource
+from kdsearch.config.data import DataConfig
+from kdsearch.config.sources import FolderSource
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.phantom import simulate
 from kdsearch.data.splits import splits_of

@@ -15,6 +15,7 @@ BEGAN = time.time()
 import optuna  # noqa: E402 - what imports take is counted
 from training import PATHS, Script, Settings  # noqa: E402
 
+from kdsearch.config.task import square  # noqa: E402
 from kdsearch.models.costs import cost_of  # noqa: E402
 
 NSGA2_POPULATION = 10
@@ -41,7 +42,7 @@ def main() -> None:
         settings = suggest(trial)
         if not settings.fits():
             raise optuna.TrialPruned
-        return script.make(settings, number=trial.number), math.log10(cost_of(settings.spec, size=64).params)
+        return script.make(settings, number=trial.number), math.log10(cost_of(settings.spec, square(64)).params)
 
     study.optimize(objective, timeout=options.seconds - (time.time() - BEGAN))
 

@@ -50,7 +50,7 @@ def main() -> None:
             (options.folder / part / kind).mkdir(parents=True, exist_ok=True)
         for position in getattr(materials.splits, part):
             name = f"{position:05d}.png"
-            Image.fromarray(materials.dataset.images[position]).save(options.folder / part / "images" / name)
+            Image.fromarray(materials.dataset.images[position, 0]).save(options.folder / part / "images" / name)
             Image.fromarray(materials.dataset.masks[position]).save(options.folder / part / "masks" / name)
     teacher = Both(materials.teacher.load(torch.device("cpu"))).eval()
     side = study.data.size

@@ -10,6 +10,7 @@ from pathlib import Path
 from syne_tune import Reporter
 from training import Script, Settings
 
+from kdsearch.config.task import square
 from kdsearch.models.costs import cost_of
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(Settings)}
@@ -28,7 +29,7 @@ def main() -> None:
     options, more = parser.parse_known_args()
     settings = Settings(**{name: getattr(options, name) for name in FIELDS})
     report = Reporter()
-    cost = cost_of(settings.spec, size=64)
+    cost = cost_of(settings.spec, square(64))
     log_params = math.log10(cost.params)
     if not settings.fits():
         report(epoch=1, error=1.0, log_params=log_params)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdsearch.config.networks import UNetSpec
+from kdsearch.config.task import square
 from kdsearch.models.costs import cost_of
 from kdsearch.models.encoders import declare_missing_operators
 from kdsearch.models.students import build_student
@@ -60,7 +61,7 @@ class Settings:
 
     def fits(self) -> bool:
         """Whether the student is within the limits; a careful script looks before it trains."""
-        cost = cost_of(self.spec, size=SIZE)
+        cost = cost_of(self.spec, square(SIZE))
         return cost.params <= MOST_PARAMS and cost.macs <= MOST_MACS
 
 
@@ -145,7 +146,7 @@ class Script:
         line = {
             "number": number,
             "ended_s": time.time() - self.began,
-            "params": cost_of(settings.spec, size=SIZE).params,
+            "params": cost_of(settings.spec, square(SIZE)).params,
             "dice": dice,
             "settings": asdict(settings),
         }
