@@ -314,11 +314,12 @@ def _evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     evaluate = _add_for_folder(commands, "evaluate", "student.run_evaluate", examples)
     text = "data set: a reader and its folder, such as busi=data/busi, or phantom"
     evaluate.add_argument("dataset", metavar="READER=FOLDER", help=text)
+    text = "what values of masks mean, such as ignore=255 or 'classes={background: 0, road: [3, 4]}'"
+    evaluate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=text)
     evaluate.add_argument("--data", action=Renamed, now="the data set after the folder, as READER=FOLDER")
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="CSV file with one row per image (default: none)")
     evaluate.add_argument("--csv", action=Renamed, now="--out FILE")
-    text = "leave out images that were used to train or choose the student"
-    evaluate.add_argument("--unseen", action="store_true", help=text)
+    evaluate.add_argument("--unseen", action="store_true", help="leave out images that trained or chose the student")
     text = "what to do with unreadable or mismatched files (default: error)"
     evaluate.add_argument("--on-invalid", choices=("error", "skip"), default="error", help=text)
     evaluate.add_argument("--on-defect", action=Renamed, now="--on-invalid")  # old name

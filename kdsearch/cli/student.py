@@ -54,7 +54,13 @@ def run_predict(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Prints the scores on a data set, in total and by label; writes one row per image to ``--out``."""
     student = load_student(options.folder, runtime=options.runtime)
-    data = data_of(options.dataset, student, on_invalid=options.on_invalid, threshold=options.threshold)
+    data = data_of(
+        options.dataset,
+        student,
+        on_invalid=options.on_invalid,
+        threshold=options.threshold,
+        settings=options.settings,
+    )
     console = terminal()
     dataset = read_evaluated(
         student,
@@ -118,7 +124,21 @@ def score_tables(evaluation: Evaluation, task: Task) -> tuple[Table, Table]:
             figures = [f"{100 * value:.1f}" for value in (overlap.dice, overlap.dice_std, overlap.iou)]
             own.add_row(name, *_native(evaluation.native, np.array(chosen)))
         small.add_row(name, str(overlap.images), *figures, clean)
+        if classes and name == "all":
+            _add_classes(small, own, evaluation)
     return small, own
+
+
+def _add_classes(small: Table, own: Table, evaluation: Evaluation) -> None:
+    """Adds a row per class to both tables, and the mean IoU below the first."""
+    overlap = measure_overlap(evaluation.predicted, evaluation.target, names=evaluation.dataset.classes)
+    for one, native in zip(overlap.classes, evaluation.native.by_class, strict=True):
+        figures = (f"{100 * one.dice:.1f}", f"{100 * one.dice_std:.1f}") if one.images else ("", "")
+        small.add_row(f"class {one.name}", str(one.images), *figures, "", "")
+        own.add_row(f"class {one.name}", f"{100 * np.nanmean(native):.1f}" if one.images else "", "", "", "")
+    assert overlap.miou is not None, "it is measured for several classes"
+    small.caption = f"mean IoU with background: {100 * overlap.miou:.1f} %"
+    small.caption_justify = "left"
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -132,8 +152,11 @@ def _table(title: str, *columns: str) -> Table:
 
 def _native(scores: NativeScores, chosen: npt.NDArray[np.bool_]) -> list[str]:
     """Mean Dice, NSD and HD95 of the chosen images, and how many of their lesions have an empty prediction."""
-    dice, nsd, hd95 = (np.array(values)[chosen] for values in (scores.dice, scores.nsd, scores.hd95))
-    return [*(f"{100 * np.nanmean(values):.1f}" for values in (dice, nsd, hd95)), str(int((hd95 == 1).sum()))]
+    nsd, hd95 = (np.array(values)[chosen] for values in (scores.nsd, scores.hd95))
+    columns = [np.array(column)[chosen] for column in scores.by_class or (scores.dice,)]
+    dice = np.mean([np.nanmean(column) for column in columns if not np.isnan(column).all()])
+    means = (float(dice), float(np.nanmean(nsd)), float(np.nanmean(hd95)))
+    return [*(f"{100 * value:.1f}" for value in means), str(int((hd95 == 1).sum()))]
 
 
 def _write(path: Path, evaluation: Evaluation) -> None:
@@ -142,11 +165,14 @@ def _write(path: Path, evaluation: Evaluation) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "source", "label", "dice", "native_dice", "nsd", "hd95", "iou", "nothing_predicted"))
+        head = ("image", "source", "label", "dice", "native_dice", "nsd", "hd95", "iou", "nothing_predicted")
+        writer.writerow((*head, *(f"native_dice_{name}" for name in evaluation.dataset.classes)))
         dice, iou = (measure(predicted, target).tolist() for measure in (dice_per_image, iou_per_image))
         columns = (dice, native.dice, native.nsd, native.hd95, iou, empty_per_image(predicted, target).tolist())
-        for info, *values, empty in zip(evaluation.dataset.infos, *columns, strict=True):
-            writer.writerow((info.id, info.source, info.label or "", *_cells(*values), str(empty).lower()))
+        classes = list(zip(*native.by_class, strict=True)) or [()] * len(evaluation.dataset.infos)
+        for info, each, *values, empty in zip(evaluation.dataset.infos, classes, *columns, strict=True):
+            row = (info.id, info.source, info.label or "", *_cells(*values), str(empty).lower(), *_cells(*each))
+            writer.writerow(row)
 
 
 def _cells(*values: float) -> Iterable[str]:

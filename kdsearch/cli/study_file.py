@@ -17,6 +17,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.config.reference import reference
 from kdsearch.config.space import dimensions, extreme_students, size_of
 from kdsearch.config.study import StudyConfig
+from kdsearch.data.audit import colored_images
 from kdsearch.data.source import check_tables
 from kdsearch.errors import StudyFileError, nearest, writing
 from kdsearch.files.atomic import atomic_write
@@ -46,6 +47,10 @@ def run_check(options: argparse.Namespace) -> int:
     say(console, f"{options.study} is valid.", style="bold")
     if options.places:
         say(console, "The Optuna database, MLflow and the checkpoint folder can be used.")
+    colored, seen = colored_images(study.data) if study.data.channels == 1 else (0, 0)
+    if colored:
+        share = f"{colored / seen:.0%} of {seen} images that were opened are colored, and are converted to gray"
+        say(console, f"colors    {share}; data.channels: 3 keeps their colors", style="yellow")
     size = size_of(study)
     say(console, f"searched  {', '.join(dimensions(study)) or 'nothing'}")
     say(console, f"space     {f'{size:,} different students' if size is not None else 'continuous'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -78,15 +78,16 @@ Color = tuple[Level, Level, Level]
 
 
 def _colors(given: object) -> object:
-    """Turns single colors into lists of colors."""
+    """Turns colors, single or in lists, into tuples of colors."""
     if not isinstance(given, dict):
         return given
-    return {
-        name: (some,)
-        if isinstance(some, list | tuple) and not any(isinstance(one, list | tuple) for one in some)
-        else some
-        for name, some in given.items()
-    }
+    return {name: _listed(some) if isinstance(some, list | tuple) else some for name, some in given.items()}
+
+
+def _listed(some: Sequence[object]) -> tuple[object, ...]:
+    several = any(isinstance(one, list | tuple) for one in some)
+    colors = some if several else (some,)
+    return tuple(tuple(one) if isinstance(one, list | tuple) else one for one in colors)
 
 
 Palette = Annotated[
@@ -110,7 +111,7 @@ def _sides(given: object) -> object:
         raise ValueError(
             f"must be a number of pixels from 16 to 1024, or height and width, such as [96, 128]; got {_shown(given)}"
         )
-    return given
+    return tuple(sides) if len(sides) == 2 else given
 
 
 Size = Annotated[int | tuple[int, int], BeforeValidator(_sides, json_schema_input_type=Side | tuple[Side, Side])]

@@ -209,6 +209,18 @@ class StudyConfig(Section):
         return self
 
     @training_rule
+    def _gray_images_have_no_saturation(self) -> StudyConfig:
+        teacher = self.teacher.training if isinstance(self.teacher, TeacherConfig) else None
+        for section, training in (("training", self.training), ("teacher.training", teacher)):
+            augmentation = getattr(training, "augmentation", None)
+            if self.data.channels == 1 and getattr(augmentation, "saturation", None) is not None:
+                raise ValueError(
+                    f"{section}.augmentation.saturation has no effect on gray images; remove it, or set "
+                    "data.channels: 3"
+                )
+        return self
+
+    @training_rule
     def _device_fits_ray(self) -> StudyConfig:
         search = self.search
         gpus = search.ray.gpus_per_trial

@@ -37,6 +37,8 @@ class ArmTable:
 
     values: Mapping[Measure, Floats]
     """R×N for each measure; Dice and distances are NaN for negative images."""
+    by_class: Mapping[str, Floats]
+    """R×N Dice of each class, NaN for images without it; empty if there is only one class."""
 
     def over_images(self, measure: Measure) -> Floats:
         """Averages a measure over repetitions; returns N values."""
@@ -49,6 +51,7 @@ def table_of(images: ScoredImages, scores: Mapping[tuple[int, int], Scores]) -> 
         name: np.full((len(images.folds), len(images.groups)), math.nan)
         for name in ("dice", "dice_at_size", "nsd", "hd95", "marked")
     }
+    by_class: dict[str, Floats] = {}
     for (repetition, fold), found in scores.items():
         here = np.asarray(images.folds[repetition]) == fold
         assert found.per_image is not None, "a confirmation scores each image"
@@ -58,7 +61,9 @@ def table_of(images: ScoredImages, scores: Mapping[tuple[int, int], Scores]) -> 
         values["hd95"][repetition, here] = found.native.hd95
         values["dice_at_size"][repetition, here] = found.per_image.dice
         values["marked"][repetition, here] = 1.0 - np.array(found.per_image.empty)
-    return ArmTable(values=values)
+        for one, column in zip(found.overlap.classes, found.native.by_class, strict=True):
+            by_class.setdefault(one.name, np.full_like(values["dice"], math.nan))[repetition, here] = column
+    return ArmTable(values=values, by_class=by_class)
 
 
 def paired(images: ScoredImages, arm: ArmTable, other: ArmTable, *, testing: Testing) -> PairedDice:
@@ -260,9 +265,19 @@ def _arm_answer(
         found=float((each > 0).mean()),
         below_half=float((each < HALF).mean()),
         false_positives=float(empty.mean()) if empty.size else None,
-        parts=_parts(dice, images),
+        parts=(*_classes(table, images), *_parts(dice, images)),
         minus_teacher=minus_teacher,
     )
+
+
+def _classes(table: ArmTable, images: ScoredImages) -> tuple[Part, ...]:
+    """Dice of each class, over the images in whose mask or prediction it is in some repetition."""
+    found = []
+    for name, rows in table.by_class.items():
+        dice = mean_known(rows)
+        if (known := ~np.isnan(dice)).any():
+            found.append(Part(of=f"class {name}", images=int(known.sum()), dice=_estimate(dice, images.groups)))
+    return tuple(found)
 
 
 def _parts(dice: Floats, images: ScoredImages) -> tuple[Part, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from scipy import ndimage
 from kdsearch.config.data import DataConfig
 from kdsearch.config.sources import PhantomSource, source_name, threshold_of
 from kdsearch.data.dataset import ACROSS, ImageInfo, foreground_of, group_of
+from kdsearch.data.gathering import COLORED
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.pixels import colored_fraction, decoded
@@ -73,6 +75,25 @@ class Finding:
     def ids(self) -> tuple[str, ...]:
         """All ids in one tuple."""
         return tuple(name for together in self.images for name in together)
+
+
+SOME = 40
+"""Images of a source that ``colored_images`` opens."""
+
+
+def colored_images(config: DataConfig) -> tuple[int, int]:
+    """Counts the colored images among some of each source's, and these images; ignores what cannot be read."""
+    colored, seen = 0, 0
+    for source in config.sources:
+        if isinstance(source, PhantomSource):
+            continue
+        with contextlib.suppress(DataError):
+            entries = list_source(source).entries
+            for entry in entries[:: max(1, len(entries) // SOME)][:SOME]:
+                with contextlib.suppress(DataError):
+                    colored += colored_fraction(decoded(entry.image)) > COLORED
+                    seen += 1
+    return colored, seen
 
 
 def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:

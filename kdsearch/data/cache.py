@@ -34,12 +34,13 @@ from kdsearch.data.dataset import (
     dump_infos,
     read_infos,
 )
-from kdsearch.data.gathering import Gathered, Way, clusters, gather, grouped
+from kdsearch.data.gathering import Gathered, clusters, gather, grouped
 from kdsearch.data.layout import Listing, passed_over, shown
 from kdsearch.data.masks import refuse_defects
 from kdsearch.data.native import Reading, keep_reading, known_reading
 from kdsearch.data.pixels import Pixels
 from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source, list_unlabelled
+from kdsearch.data.way import Way
 from kdsearch.errors import DataError, KdsearchError, first_line
 from kdsearch.files.atomic import atomic_folder, lock_of, remove_leftovers
 from kdsearch.files.digests import FileDigests, digest
@@ -76,7 +77,7 @@ def load_dataset(
         digests = FileDigests(home / "data" / "digests.json")
         depth = [] if whites is None else [("whites", *whites)]
         content = content_of(config.sources, listings, digests)
-        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth, *_ways(config))
+        files = digest(FORMAT, config.size, FORMER[config.on_invalid], *content, *depth, *Way.of(config).identity())
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()
         dataset = _opened(home, files, config, stored=stored)
@@ -90,24 +91,6 @@ def load_dataset(
         place = home / "data" / dataset.fingerprint / "skipped.txt"
         logger.warning("%d images with defects are left out: %s", len(dataset.skipped), place)
     return dataclasses.replace(dataset, remarks=(*left_out, *dataset.remarks))
-
-
-def _ways(config: DataConfig) -> list[object]:
-    """Returns what identifies how images and masks are read, without defaults, so that older digests stay the same."""
-    found: list[object] = []
-    numbers = config.class_numbers
-    if numbers is not None and numbers.by_value and not numbers.colors:
-        values = [sorted(value for value, number in numbers.values.items() if bool(number) == fore) for fore in (1, 0)]
-        found += [*values, numbers.others == "background"]
-    if numbers is not None and (len(config.foreground) > 1 or numbers.colors or numbers.others == "ignore"):
-        found.append(("classes", sorted(numbers.values.items()), sorted(numbers.names.items()), numbers.others))
-    if config.ignore is not None:
-        found.append(("ignore", config.ignore))
-    if config.channels != 1:
-        found.append(("channels", config.channels))
-    if config.fit != "stretch":
-        found.append(("fit", config.fit))
-    return found
 
 
 def _opened(home: Path, files: str, config: DataConfig, *, stored: str | None) -> Dataset | None:
@@ -164,6 +147,7 @@ def _made(
         rotated=tuple(gathered.rotated),
         colored=tuple(gathered.colored),
         resized=tuple(gathered.resized),
+        images=len(gathered.infos),
     )
     keep_reading(home, files, reading)
     return dataclasses.replace(dataset, remarks=reading.remarks(config))
@@ -268,7 +252,7 @@ def load_unlabelled(config: DataConfig, home: Path, dataset: Dataset, splits: Sp
         content = content_of(config.unlabelled, listings, digests)
         on_invalid = FORMER[config.on_invalid]
         fingerprint = digest(
-            "unlabelled", FORMAT, dataset.fingerprint, config.size, on_invalid, *content, *_ways(config)
+            "unlabelled", FORMAT, dataset.fingerprint, config.size, on_invalid, *content, *Way.of(config).identity()
         )
         with contextlib.suppress(OSError):  # a user who cannot write to the cache hashes the files each time
             digests.keep()

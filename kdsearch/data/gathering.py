@@ -13,7 +13,6 @@ from scipy import fft
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from kdsearch.config.data import ClassNumbers, DataConfig
 from kdsearch.config.sources import (
     FolderSource,
     ImagesSource,
@@ -39,6 +38,7 @@ from kdsearch.data.pixels import (
     to_pixels,
     white_of,
 )
+from kdsearch.data.way import Way
 from kdsearch.errors import DataError
 
 Floats = npt.NDArray[np.float32]
@@ -209,20 +209,6 @@ def _least_size(mask: Pixels, frame: Frame) -> int | None:
         if not larger.lost(mask, larger.mask(mask)):
             return height
     return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """How the images of a study are read."""
-
-    frame: Frame
-    channels: int
-    numbers: ClassNumbers | None
-    """What the values of masks mean; None if they have two values."""
-
-    @classmethod
-    def of(cls, config: DataConfig) -> Way:
-        return cls(frame=Frame.of(config), channels=config.channels, numbers=config.class_numbers)
 
 
 def gather(

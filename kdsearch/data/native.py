@@ -40,6 +40,8 @@ class Reading:
     """Images of which a large part is colored."""
     resized: tuple[str, ...] = ()
     """Images whose masks have another size."""
+    images: int = 0
+    """Number of images that were read; 0 if an older release read them."""
 
     def remarks(self, config: DataConfig) -> tuple[Remark, ...]:
         """Returns what a user of this data section should know."""
@@ -60,12 +62,16 @@ class Reading:
                 names=self.rotated,
             ),
             Remark(
-                what="images that are colored, which kdsearch converts to gray; data.channels: 3 keeps their colors",
+                what=f"images that are colored{self._share_colored()}, which kdsearch converts to gray; data.channels: "
+                "3 keeps their colors",
                 names=self.colored if config.channels == 1 else (),
             ),
             Remark(what="images whose masks have another size and were resized to theirs", names=self.resized),
         )
         return tuple(one for one in found if one.names)
+
+    def _share_colored(self) -> str:
+        return f" ({len(self.colored) / self.images:.0%} of all)" if self.images else ""
 
 
 _READING = TypeAdapter(Reading)

@@ -20,6 +20,7 @@ metrics: [dice]
 """Metadata for model hubs."""
 TAGS = ("segmentation", "knowledge-distillation", "kdsearch")
 """Tags on every card, after the study's own."""
+_FIT = {"stretch": "without keeping their aspect ratio", "pad": "with their aspect ratio, and padded with black"}
 _SCORED_ON: dict[ScoredOn, str] = {"validation": "Validation Dice", "test": "Dice on the locked test images"}
 
 
@@ -48,7 +49,7 @@ def _summary(d: Description) -> str:
     return (
         f"A {spec.describe()}, "
         f"{made}: {d.scores['params']:,.0f} parameters, {d.scores['macs']:,.0f} multiply-adds "
-        f"for one {d.input.size}×{d.input.size} image. {_SCORED_ON[d.scored_on]} "
+        f"for one {d.task.describe_size()} image. {_SCORED_ON[d.scored_on]} "
         f"{100 * d.scores['dice']:.1f} % ± {100 * d.scores['dice_std']:.1f} (standard deviation over images)."
     )
 
@@ -56,13 +57,14 @@ def _summary(d: Description) -> str:
 def _use(d: Description) -> str:
     return (
         "## Intended use\n\n"
-        f"Predicts the class {_class(d)} in grayscale images like those it was trained on, for research. It is not a "
-        "certified product, such as a medical device, and has been evaluated only as described below."
+        f"Predicts the class{'es' * (len(d.classes) > 1)} {' and '.join(d.classes)} in "
+        f"{'color' if d.input.channels == 3 else 'grayscale'} images like those it was trained on, for research. It is "
+        "not a certified product, such as a medical device, and has been evaluated only as described below."
     )
 
 
 def _class(d: Description) -> str:
-    return ", ".join(d.classes)
+    return " or ".join(d.classes)
 
 
 def _data(d: Description, study: StudyConfig) -> str:
@@ -93,6 +95,7 @@ def _metrics(d: Description, teacher: Scores) -> str:
     rows = [(f"all with {_class(d)}", d.scores["dice"], d.scores["dice_std"], d.lesion_images)]
     if d.native is not None:
         rows.append(("the same, at original resolution", d.native.dice, d.native.dice_std, d.native.images))
+    rows += [(f"class {group.name}", group.dice, group.dice_std, group.images) for group in d.by_class]
     rows += [(group.name, group.dice, group.dice_std, group.images) for group in d.subgroups]
     table = markdown_table(
         ("images", "Dice %", "± over images", "count"),
@@ -115,11 +118,22 @@ def _metrics(d: Description, teacher: Scores) -> str:
         else f" **It loses more than the bound of {100 * d.int8.bound:g} points; the file contains a warning.**"
     )
     return (
-        f"## Metrics\n\n{d.chosen}\n\n{scored_on}:\n\n{table}\n\n{_outlines(d)}{negatives}"
+        f"## Metrics\n\n{d.chosen}\n\n{scored_on}:\n\n{table}\n\n{_several(d)}{_outlines(d)}{negatives}"
         f"The teacher ({teacher.size()}) reaches {100 * teacher.dice:.1f} % Dice on the same images. The ONNX file "
         f"reaches {100 * d.onnx.dice:.2f} %; its logits differ from torch's by at most "
         f"{d.onnx.largest_difference:.1g}. The 8-bit file reaches {100 * d.int8.dice:.2f} % "
         f"({-100 * d.int8.drop:+z.2f} points).{warning}"
+    )
+
+
+def _several(d: Description) -> str:
+    """What scores of several classes mean."""
+    if "miou" not in d.scores:
+        return ""
+    return (
+        "Dice is the mean over classes of the mean over images; a class counts in an image if it is in the mask or the "
+        f"prediction. The mean IoU over all classes, background included, is {100 * d.scores['miou']:.1f} % (from the "
+        "confusion matrix of all images). "
     )
 
 
@@ -149,7 +163,7 @@ def _sizes(d: Description) -> str:
         for t in d.latency
     )
     table = markdown_table(("runtime", "threads", "median ms", "95th percentile ms", "runs"), rows)
-    where = f"One {d.input.size}×{d.input.size} image, after warm-up, on {d.made_with['processor']}."
+    where = f"One {d.task.describe_size()} image, after warm-up, on {d.made_with['processor']}."
     return f"## Latency\n\n{where} Measure other machines with `kdsearch bench`.\n\n{table}"
 
 
@@ -157,7 +171,7 @@ def _limits(d: Description) -> str:
     return (
         "## Limits\n\n"
         f"- {_what_test(d)}\n"
-        f"- Images are resized to {d.input.size}×{d.input.size} without keeping their aspect ratio, as in training.\n"
+        f"- Images are resized to {d.task.describe_size()} {_FIT[d.input.fit]}, as in training.\n"
         "- Results may differ on images from devices, sites or populations that are not in the data."
     )
 
@@ -207,13 +221,20 @@ def _running(d: Description) -> str:
     feed = (
         f"`{name}`: N×H×W×3 RGB colors as uint8, 0-255, any size"
         if d.onnx.preprocessing
-        else f"`{name}`: N×1×{d.input.size}×{d.input.size} gray values, scaled as described in `student.yaml`"
+        else f"`{name}`: N×{d.task.channels}×{d.task.describe_size()} "
+        f"{'colors' if d.task.channels == 3 else 'gray values'}, scaled as described in `student.yaml`"
+    )
+    several = ", ".join(("background", *d.classes))
+    meaning = (
+        f"A pixel belongs to the class {_class(d)} if its logit is above zero."
+        if len(d.classes) == 1
+        else f"A pixel belongs to the class with the largest logit, in the order {several}."
     )
     return (
         f"## How to run it\n\nWith kdsearch: `kdsearch predict FOLDER image.png --out masks`, or "
         '`kdsearch.load_student("FOLDER")(image)` in Python. With ONNX Runtime only:\n\n'
         '```python\nimport onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n'
         f'logits = session.run(["logits"], {{"{name}": batch}})[0]\n```\n\n'
-        f"{feed}. `logits`: N×1×{d.input.size}×{d.input.size}; resize them to the image's size (bilinear). A pixel "
-        f"belongs to the class {_class(d)} if its logit is above zero.{_deep(d)}"
+        f"{feed}. `logits`: N×{d.task.outputs}×{d.task.describe_size()}; resize them to the image's size (bilinear). "
+        f"{meaning}{_deep(d)}"
     )

@@ -91,7 +91,7 @@ def _detail_row(arm: ArmAnswer) -> tuple[str, ...]:
 
 
 def part_cells(found: Confirmation) -> Rows:
-    """Dice of front students and teacher by source, label and size of the lesion."""
+    """Dice of front students and teacher by class, source, label and size of the lesion."""
     arms: Sequence[ArmAnswer] = (*found.members, found.teacher)
     head = ("images of", "n", *(arm.name for arm in arms))
     rows = (
@@ -177,7 +177,7 @@ def answer_tables(found: Confirmation) -> list[Table]:
     return [
         cells_table(confirmed, title=f"{title}, at original resolution"),
         cells_table(detail_cells(found), title="Other scores", caption=DETAILS),
-        cells_table(parts, title="Dice % by source, label and lesion size"),
+        cells_table(parts, title="Dice % by class, source, label and size"),
     ]
 
 

@@ -138,7 +138,9 @@ def dump_for_digest(recipe: Recipe) -> str:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Writes a recipe as JSON."""
-    return json.dumps(SCHEMA.stamped(recipe.model_dump(mode="json")))
+    content = recipe.model_dump(mode="json")
+    content["training"] = without_new(content["training"])  # so that older releases read it
+    return json.dumps(SCHEMA.stamped(content))
 
 
 def read_recipe(text: str) -> Recipe:

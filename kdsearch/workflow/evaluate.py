@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdsearch.config.data import BACKGROUND, DataConfig
-from kdsearch.config.sources import PhantomSource
+from kdsearch.config.sources import CYST, LESION, PhantomSource
+from kdsearch.config.yaml_file import YamlFile
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.native import NativeImage, native_images
@@ -44,8 +45,18 @@ class Evaluation:
     """At original resolution."""
 
 
-def data_of(text: str, student: Student, *, on_invalid: str = "error", threshold: int | None = None) -> DataConfig:
-    """The data set ``READER=FOLDER`` at the student's size; raises KdsearchError for any other text."""
+def data_of(
+    text: str,
+    student: Student,
+    *,
+    on_invalid: str = "error",
+    threshold: int | None = None,
+    settings: Sequence[str] = (),
+) -> DataConfig:
+    """The data set ``READER=FOLDER`` at the student's size; raises KdsearchError for any other text.
+
+    ``settings`` such as ``ignore=255`` say what the values of its masks mean. The classes must be the student's.
+    """
     reader, _, folder = text.partition("=")
     if reader not in LICENCES:
         raise KdsearchError(
@@ -54,27 +65,58 @@ def data_of(text: str, student: Student, *, on_invalid: str = "error", threshold
         )
     if reader != "phantom" and not folder:
         raise KdsearchError(f"{text}: add the folder of the images: {reader}=FOLDER")
-    source = {"reader": reader} | ({"folder": folder, "threshold": threshold} if reader != "phantom" else {})
+    source: dict[str, object] = {"reader": reader} | (
+        {"folder": folder, "threshold": threshold} if reader != "phantom" else {}
+    )
+    if reader == "phantom":
+        source |= _simulated(student)
     try:
         taken = student.description.input
-        settings: dict[str, object] = {
-            "size": taken.size,
-            "fit": taken.fit,
-            "channels": taken.channels,
-            "on_invalid": on_invalid,
-        }
-        settings |= {"sources": [source]} | _classes(student, reader)
-        return DataConfig.model_validate_json(json.dumps(settings))
+        given: dict[str, object] = {"size": taken.size, "fit": taken.fit, "channels": taken.channels}
+        given |= {"on_invalid": on_invalid, "sources": [source]} | _meaning(student, reader, settings)
+        data = DataConfig.model_validate_json(json.dumps(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise KdsearchError(f"{text}: {first['msg']}") from None
+    wrong = data.foreground != student.classes if len(student.classes) > 1 else len(data.foreground) > 1
+    if wrong:
+        raise KdsearchError(
+            f"{text}: the student predicts {', '.join(student.classes)}, but the masks have the classes "
+            f"{', '.join(data.foreground) or 'of two values'}; say which values are the student's classes, such as "
+            f"'classes={{background: 0, {student.classes[0]}: 1}}', and add other_values=background for all others"
+        )
+    return data
 
 
-def _classes(student: Student, reader: str) -> dict[str, object]:
-    """The setting that names the classes of masks, if the student has several."""
-    if len(student.classes) == 1 or reader == "phantom":
-        return {}
-    return {"classes": [BACKGROUND, *student.classes]}
+MEANINGS = ("classes", "palette", "other_values", "ignore")
+"""Settings of the data section that say what the values of masks mean."""
+
+
+def _meaning(student: Student, reader: str, settings: Sequence[str]) -> dict[str, object]:
+    """What the values of the masks mean, with the classes in the student's order; default: numbers in that order."""
+    for text in settings:
+        key = text.partition("=")[0].split(".")[0]
+        if key not in MEANINGS:
+            raise KdsearchError(f"{text}: only {', '.join(MEANINGS)} can be set here{nearest(key, MEANINGS)}")
+    found: dict[str, object] = {**YamlFile.of({}).with_settings(settings).content}
+    order = {name: place for place, name in enumerate((BACKGROUND, *student.classes))}
+    for key in ("classes", "palette"):
+        if isinstance(named := found.get(key), dict):
+            found[key] = dict(sorted(named.items(), key=lambda item: order.get(item[0], len(order))))
+    if len(student.classes) > 1 and reader != "phantom" and not {"classes", "palette"} & set(found):
+        found["classes"] = [BACKGROUND, *student.classes]
+    return found
+
+
+def _simulated(student: Student) -> dict[str, object]:
+    """Simulated images like those that the student was trained on."""
+    several = len(student.classes) > 1
+    if several and student.classes != (LESION, CYST):
+        raise KdsearchError(
+            f"phantom: simulated images show {LESION} and {CYST}, but the student predicts "
+            f"{', '.join(student.classes)}; name a folder of images"
+        )
+    return {"classes": 3 if several else 2, "colored": student.description.input.channels == 3}
 
 
 def read_evaluated(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from kdsearch.data.phantom import SIZE, TISSUE_ATTENUATION, draw_anatomy, envelope, log_compress, simulate
+from kdsearch.data.pixels import gray_of
 
 EVEN = np.ones((SIZE, SIZE), dtype=np.float32)
 LOSSLESS = np.zeros_like(EVEN)
@@ -91,3 +93,27 @@ def test_contrast_ranges_from_clearly_dark_to_nearly_the_tissue_s_own():
             contrasts.append(float(phantom.image[phantom.mask > 0].mean() - phantom.image[phantom.mask == 0].mean()))
     assert min(contrasts) < -50
     assert max(contrasts) > -15
+
+
+def test_three_classes_add_cysts_and_change_nothing_else():
+    pairs = [(simulate(index, seed=1), simulate(index, seed=1, classes=3)) for index in range(20)]
+    for two, three in pairs:
+        assert np.array_equal(two.image, three.image)
+        assert np.array_equal(two.mask == 1, three.mask == 1)
+        assert set(np.unique(two.mask)) <= {0, 1}
+    assert any((three.mask == 2).any() for _, three in pairs)
+
+
+def test_only_the_color_shows_a_lesion_in_colored_images():
+    lightness, redness = [], []
+    for index in range(30):
+        phantom = simulate(index, seed=2, classes=3, colored=True)
+        gray, red = gray_of(phantom.image).astype(float), phantom.image[..., 0].astype(float)
+        for number, sign in ((1, 1), (2, -1)):
+            inside = phantom.mask == number
+            if inside.any():
+                around = ndimage.binary_dilation(inside, iterations=10) & (phantom.mask == 0)
+                lightness.append(gray[inside].mean() - gray[around].mean())
+                redness.append(sign * ((red - gray)[inside].mean() - (red - gray)[around].mean()))
+    assert abs(np.mean(lightness)) < 2
+    assert np.mean(redness) > 30
