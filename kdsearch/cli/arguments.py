@@ -147,11 +147,12 @@ def study_name(text: str) -> str:
     return _matching(text, NAMES, "letters, digits, '.', '_' and '-'")
 
 
-def class_name(text: str) -> str:
-    """The name of what masks outline."""
+def class_names(text: str) -> tuple[str, ...]:
+    """The names of what masks outline, separated by commas."""
     from kdsearch.config.data import CLASS_NAMES  # imports pydantic
 
-    return _matching(text, CLASS_NAMES, "letters, digits, spaces, '.', '_' and '-'")
+    names = [name.strip() for name in text.split(",")]
+    return tuple(_matching(name, CLASS_NAMES, "letters, digits, spaces, '.', '_' and '-'") for name in names)
 
 
 def _matching(text: str, pattern: str, allowed: str) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdsearch.cli.arguments import class_name
+from kdsearch.cli.arguments import class_names
 from kdsearch.cli.study_file import copy_schema
 from kdsearch.cli.terminal import say, say_command, say_labeled, show_log, terminal
 from kdsearch.errors import StudyFileError
 from kdsearch.files.home import home_folder
-from kdsearch.workflow.init import Found, Plan, inspect, name_of, propose_size, write_study
+from kdsearch.workflow.init import Found, inspect
+from kdsearch.workflow.new_study import Plan, name_of, propose_size, write_study
 from kdsearch.workflow.rehearsal import fit, rehearse
 
 CLASS_NAME = "object"
@@ -39,8 +40,10 @@ def run_init(options: argparse.Namespace) -> int:
         name=name,
         found=found,
         size=options.size or propose_size(found),
-        class_name=options.class_name or (_asked(console) if asks else CLASS_NAME),
+        class_names=options.class_name or (_asked(console, found) if asks else _usual(found)),
     )
+    if found.numbers:
+        found.named(plan.class_names)
     say(console, "Training on a few images to see how fast this machine is …")
     plan, seconds = fit(plan, rehearse(plan), minutes=options.minutes)
     write_study(plan, file, seconds=seconds)
@@ -71,10 +74,22 @@ def _caution(found: Found, console: Console) -> None:
         say(console, f"{len(found.dataset.skipped)} files are left out, such as {first}", style="yellow")
 
 
-def _asked(console: Console) -> str:
+def _usual(found: Found) -> tuple[str, ...]:
+    """Names for classes that the user does not name."""
+    return found.names or (CLASS_NAME,)
+
+
+def _asked(console: Console, found: Found) -> tuple[str, ...]:
+    usual = ", ".join(_usual(found))
+    numbers = ", ".join(map(str, found.numbers[1:]))
+    what = f"Names of the classes {numbers}, or one name for all" if "," in numbers else "What do the masks outline"
     while True:
-        answer = console.input(f"What do the masks outline? [{CLASS_NAME}] ", markup=False).strip() or CLASS_NAME
+        answer = console.input(f"{what}? [{usual}] ", markup=False).strip() or usual
         try:
-            return class_name(answer)
-        except argparse.ArgumentTypeError as error:
+            names = class_names(answer)
+            if found.numbers:
+                found.named(names)
+        except (argparse.ArgumentTypeError, StudyFileError) as error:
             say(console, str(error))
+        else:
+            return names

@@ -12,7 +12,7 @@ from kdsearch.cli.arguments import (
     Parser,
     PrintCompletion,
     Renamed,
-    class_name,
+    class_names,
     count,
     fraction,
     image_size,
@@ -181,9 +181,8 @@ def _init(commands: Commands[argparse.ArgumentParser]) -> None:
     init.add_argument("--minutes", type=minutes, default=60.0, metavar="M", help=text)
     init.add_argument("--out", type=Path, metavar="FILE", help="study file to write (default: in studies/)")
     init.add_argument("--name", type=study_name, metavar="NAME", help="name of the study (default: from the folder)")
-    init.add_argument(
-        "--class-name", type=class_name, metavar="NAME", help="what the masks outline (default: ask, or object)"
-    )
+    text = "what the masks outline: one name, or one per class (default: ask, or object)"
+    init.add_argument("--class-name", type=class_names, metavar="NAME,…", help=text)
     init.add_argument("--size", type=image_size, metavar="N", help="image size in pixels (default: from the objects)")
     text = "CSV file in the folder with the columns image and group (default: none)"
     init.add_argument("--table", metavar="FILE", help=text)

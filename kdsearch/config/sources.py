@@ -105,6 +105,23 @@ class FolderSource(Section):
         return self
 
 
+class NnunetSource(Section):
+    """A data set in nnU-Net's raw layout, with images such as PNG."""
+
+    reader: Literal["nnunet"]
+    """A folder with ``dataset.json``, ``imagesTr/`` and ``labelsTr/``."""
+    name: SourceName = "nnunet"
+    """Name of the source in scores."""
+    folder: str
+    """The folder, such as ``nnUNet_raw/Dataset001_Name``. ``$NAME`` is replaced by an environment variable."""
+    fold: Annotated[int, Field(ge=0, lt=100)] = 0
+    """Which fold of ``splits_final.json`` to use, if there is such a file; see ``data.split.given``."""
+    bits: Bits | None = None
+    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
+    spacing_mm: Spacing | None = None
+    """Millimeters per pixel of the files, if it is the same for all of them."""
+
+
 class ImagesSource(Section):
     """A folder of images without masks; for ``data.unlabelled`` only."""
 
@@ -122,22 +139,22 @@ class ImagesSource(Section):
     """Columns of the table to ignore, although their names suggest patients or other groups."""
 
 
-Source = Annotated[PhantomSource | PublishedSource | FolderSource, Field(discriminator="reader")]
-UnlabelledSource = Annotated[
-    PhantomSource | PublishedSource | FolderSource | ImagesSource, Field(discriminator="reader")
-]
+FileSource = PublishedSource | FolderSource | NnunetSource
+"""A source of images with masks that are files."""
+Source = Annotated[PhantomSource | FileSource, Field(discriminator="reader")]
+UnlabelledSource = Annotated[PhantomSource | FileSource | ImagesSource, Field(discriminator="reader")]
 
 
-def source_name(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> str:
+def source_name(source: PhantomSource | FileSource | ImagesSource) -> str:
     """The source's name in image ids and scores."""
     return source.name or source.reader
 
 
-def has_file_per_class(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> bool:
+def has_file_per_class(source: PhantomSource | FileSource | ImagesSource) -> bool:
     """Whether each class has masks of its own."""
     return isinstance(source, FolderSource) and "{class}" in (source.masks or "")
 
 
-def threshold_of(source: PhantomSource | PublishedSource | FolderSource | ImagesSource) -> int | None:
+def threshold_of(source: PhantomSource | FileSource | ImagesSource) -> int | None:
     """The least gray value of a lesion in the source's masks; None if they have two values."""
     return source.threshold if isinstance(source, PublishedSource | FolderSource) else None

@@ -160,8 +160,8 @@ def _holes(mask: Mask) -> int:
     return int((sizes > HOLE * mask.sum()).sum())
 
 
-def findings(looks: Sequence[ImageLook]) -> tuple[Finding, ...]:
-    """Lists what a person should check, the most serious first."""
+def findings(looks: Sequence[ImageLook], *, channels: int = 1) -> tuple[Finding, ...]:
+    """Lists what a person should check, the most serious first; ``channels`` are the study's."""
     doubles = _doubles(looks)
     across = [together for together in doubles if len({look.info.label for look in together}) > 1]
     alone = (
@@ -172,7 +172,10 @@ def findings(looks: Sequence[ImageLook]) -> tuple[Finding, ...]:
         ("masks in several files, which were merged", [look for look in looks if look.mask_files > 1]),
         (f"masks over {NEARLY_ALL:.0%} of the image", [look for look in looks if look.area > NEARLY_ALL]),
         (f"masks under {NEARLY_NOTHING:.1%} of the image", [look for look in looks if 0 < look.area < NEARLY_NOTHING]),
-        ("images with colored pixels, such as burned-in measurements", _by(looks, "colored", COLORED_FRACTION)),
+        (
+            "images with colored pixels, such as burned-in measurements",
+            _by(looks, "colored", COLORED_FRACTION) if channels == 1 else [],
+        ),
         ("images with transparent pixels, which are read as black", _by(looks, "transparent", 0.0)),
         ("negative images", [look for look in looks if not look.area]),
     )
@@ -217,6 +220,16 @@ def composition(looks: Sequence[ImageLook]) -> list[tuple[str, ...]]:
         sizes = f"{_range(look.width for look in here)} × {_range(look.height for look in here)}"
         groups = len({group_of(look.info) for look in here})
         rows.append((source, label, str(len(here)), str(groups), sizes, spread))
+    return rows
+
+
+def class_rows(looks: Sequence[ImageLook], names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns a table with a row for each of several classes: the images that show it, and its area in them."""
+    rows: list[tuple[str, ...]] = [("class", "images", "area %, 5–50–95 %")]
+    for place, name in enumerate(names):
+        areas = np.array([look.classes[place] for look in looks if look.classes[place]])
+        spread = "–".join(f"{100 * value:.1f}" for value in np.quantile(areas, [0.05, 0.5, 0.95])) if areas.size else ""
+        rows.append((name, str(areas.size), spread))
     return rows
 
 

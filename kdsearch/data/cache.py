@@ -39,7 +39,13 @@ from kdsearch.data.layout import Listing, passed_over, shown
 from kdsearch.data.masks import refuse_defects
 from kdsearch.data.native import Reading, keep_reading, known_reading
 from kdsearch.data.pixels import Pixels
-from kdsearch.data.source import fingerprint_listing, fingerprint_phantom, list_source, list_unlabelled
+from kdsearch.data.source import (
+    fingerprint_listing,
+    fingerprint_phantom,
+    list_source,
+    list_unlabelled,
+    require_same_classes,
+)
 from kdsearch.data.way import Way
 from kdsearch.errors import DataError, KdsearchError, first_line
 from kdsearch.files.atomic import atomic_folder, lock_of, remove_leftovers
@@ -71,6 +77,7 @@ def load_dataset(
     these files under it, commands that only read results open those. ``whites`` belong to a student that
     is evaluated (see ``read_gray``). Default: each source's own.
     """
+    require_same_classes(config)
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
     with using_home(home):
         remove_leftovers(home / "data", now=time.time())

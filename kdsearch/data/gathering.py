@@ -14,10 +14,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from kdsearch.config.sources import (
-    FolderSource,
+    FileSource,
     ImagesSource,
     PhantomSource,
-    PublishedSource,
     Source,
     UnlabelledSource,
     source_name,
@@ -240,7 +239,7 @@ def _simulate(source: PhantomSource, way: Way, gathered: Gathered) -> None:
 
 
 def _read(
-    source: PublishedSource | FolderSource | ImagesSource,
+    source: FileSource | ImagesSource,
     listing: Listing,
     way: Way,
     gathered: Gathered,

@@ -9,9 +9,18 @@ import string
 from pathlib import Path
 
 from kdsearch.config.data import DataConfig
-from kdsearch.config.sources import FolderSource, ImagesSource, PhantomSource, PublishedSource, source_name
+from kdsearch.config.sources import (
+    FileSource,
+    FolderSource,
+    ImagesSource,
+    NnunetSource,
+    PhantomSource,
+    PublishedSource,
+    source_name,
+)
 from kdsearch.data.folder import read_folder, read_images
 from kdsearch.data.layout import Listing, Reader, shown
+from kdsearch.data.nnunet import NNUNET_WHERE, read_nnunet, require_labels
 from kdsearch.data.pairing import FOLDER_WHERE
 from kdsearch.data.phantom import VERSION as PHANTOM_VERSION
 from kdsearch.data.published import (
@@ -45,6 +54,7 @@ LICENCES: dict[str, str] = {
     "busbra": "see its Zenodo page; cite Gómez-Flores et al. 2024",
     "breast": "CC BY 4.0; cite Pawłowska et al. 2024",
     "folder": "unknown to kdsearch; ask the owner of the images",
+    "nnunet": "unknown to kdsearch; ask the owner of the images",
 }
 """Terms of use of each reader's images, as far as kdsearch knows."""
 
@@ -55,22 +65,26 @@ def origin(reader: str) -> str:
     return f"{where}{LICENCES['folder' if reader == 'images' else reader]}"
 
 
-def list_source(source: PublishedSource | FolderSource) -> Listing:
+def list_source(source: FileSource) -> Listing:
     """Lists a source's folder; raises DataError if the folder or its layout is missing."""
     if isinstance(source, FolderSource):
         folder = _folder(source.folder, FOLDER_WHERE, field="data.sources")
         return read_folder(folder, csv=source.csv, images=source.images, masks=source.masks)
+    if isinstance(source, NnunetSource):
+        return read_nnunet(_folder(source.folder, NNUNET_WHERE, field="data.sources"), fold=source.fold)
     reader, where = READERS[source.reader]
     return reader(_folder(source.folder, where, field="data.sources"))
 
 
-def list_unlabelled(source: PublishedSource | FolderSource | ImagesSource) -> Listing:
+def list_unlabelled(source: FileSource | ImagesSource) -> Listing:
     """Lists a source's images without their masks; raises DataError if the folder or its layout is missing."""
     where = READERS[source.reader][1] if isinstance(source, PublishedSource) else IMAGES_WHERE
     folder = _folder(source.folder, where, field="data.unlabelled")
     try:
         if isinstance(source, PublishedSource):
             listing = READERS[source.reader][0](folder)
+        elif isinstance(source, NnunetSource):
+            listing = read_nnunet(folder, fold=source.fold)
         elif isinstance(source, FolderSource):
             listing = read_folder(folder, csv=source.csv, with_masks=False)
         else:
@@ -102,6 +116,13 @@ def check_tables(config: DataConfig) -> list[str]:
         if unread := unread_columns(table, ignored=source.ignore_columns):
             lines.append(f"{path}: ignored columns: {', '.join(unread)}; kdsearch reads {', '.join(KNOWN)}")
     return lines
+
+
+def require_same_classes(config: DataConfig) -> None:
+    """Raises DataError if a source names classes of its own that differ from the study's."""
+    for source in config.sources:
+        if isinstance(source, NnunetSource):
+            require_labels(source, _folder(source.folder, NNUNET_WHERE, field="data.sources"), config)
 
 
 def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:

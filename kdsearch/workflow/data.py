@@ -10,7 +10,7 @@ from pathlib import Path
 from kdsearch.config.sources import PhantomSource, source_name
 from kdsearch.config.study import StudyConfig
 from kdsearch.confirm.store import TEACHER, ConfirmStore, open_confirmation
-from kdsearch.data.audit import Finding, ImageLook, composition, findings, look
+from kdsearch.data.audit import Finding, ImageLook, class_rows, composition, findings, look
 from kdsearch.data.cache import load_dataset, load_unlabelled
 from kdsearch.data.dataset import Dataset, Splits, UnlabelledPart
 from kdsearch.data.layout import Remark, passed_over
@@ -36,6 +36,8 @@ class DataAudit:
     study: StudyConfig
     composition: tuple[tuple[str, ...], ...]
     """A table: the header, then one row per source and label."""
+    classes: tuple[tuple[str, ...], ...]
+    """A table: the header, then one row per class; empty if there is only one."""
     parts: tuple[tuple[str, ...], ...]
     """A table: the header, then one row per part of the split and per fold."""
     findings: tuple[Finding, ...]
@@ -60,13 +62,14 @@ def audit(study: StudyConfig, home: Path) -> DataAudit:
     ids = {info.id for info in dataset.infos}
     of_images = [remark for remark in dataset.remarks if ids.issuperset(remark.names)]
     found = [Finding(what=remark.what, images=tuple((name,) for name in remark.names)) for remark in of_images]
-    found += findings(looks)
+    found += findings(looks, channels=study.data.channels)
     neighbors = neighbors_apart(dataset, splits)
     if confirmed is not None:
         found.insert(0, _contradicted(confirmed, dataset, splits))
     return DataAudit(
         study=study,
         composition=tuple(composition(looks)) if looks else (),
+        classes=tuple(class_rows(looks, dataset.classes)) if looks and dataset.classes else (),
         parts=tuple(_parts(dataset, splits, confirmed, unlabelled)),
         findings=tuple(one for one in found if one.images),
         skipped=(*dataset.skipped, *(unlabelled.whole.skipped if unlabelled is not None else ())),
@@ -109,7 +112,7 @@ def page_of(found: DataAudit) -> str:
     pictures: Mapping[str, NativeImage] = {image.id: image for image in native_images(found.study.data, wanted)}
     return data_page(
         name=found.study.name,
-        tables=(found.composition, found.parts),
+        tables=tuple(table for table in (found.composition, found.classes, found.parts) if table),
         remarks=(*found.files, *map(str, found.passed_over), *found.cautions),
         findings=found.findings,
         pictures=pictures,

@@ -1,40 +1,36 @@
-"""Looks at a folder of images and writes a study file for them, sized to this machine."""
+"""Looks at a folder of images: what they are, and how their masks are read."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from kdsearch.config.data import BACKGROUND, DataConfig
-from kdsearch.config.load import load_study
-from kdsearch.config.sources import FolderSource, PublishedSource
+from kdsearch.config.sources import FileSource, FolderSource, NnunetSource, PublishedSource, threshold_of
 from kdsearch.data.audit import ImageLook, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import ACROSS, Dataset, group_of
 from kdsearch.data.gathering import COLORED
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import IF_NUMBERS, THRESHOLD, SourceMasks, class_numbers_in
+from kdsearch.data.nnunet import FILE as NNUNET_FILE
+from kdsearch.data.nnunet import read_labels
 from kdsearch.data.pixels import decoded
 from kdsearch.data.source import READERS, list_source
 from kdsearch.errors import DataError, StudyFileError
 
-Source = FolderSource | PublishedSource
+Source = FileSource
 
 SIZES = (64, 96, 128, 192, 256)
 """Image sizes that are proposed; all can be halved five times."""
-LEAST_PIXELS = 40
-"""Area at the study's size that nineteen of twenty objects should have."""
 SAMPLED = 40
 """Masks that are looked at more closely."""
-OBJECT = "object"
+MOSTLY = 0.5
+"""Fraction of colored images above which a study keeps colors."""
 MOST_CLASSES = 64
 """Masks with larger numbers are blurred rather than numbered."""
 VOID = 255
@@ -48,8 +44,12 @@ class Found:
     """What a folder contains."""
 
     source: Source
-    classes: dict[str, tuple[int, ...]] | None
-    """The numbers of background and object if masks hold class numbers."""
+    numbers: tuple[int, ...]
+    """The class numbers in the masks, the background's first; empty if masks have two values."""
+    void: int | None
+    """The number of pixels without a class in masks of class numbers; None if there is none."""
+    names: tuple[str, ...]
+    """Names of the classes other than the background, if the folder states them or there are several."""
     dataset: Dataset
     looks: tuple[ImageLook, ...]
     entries: tuple[Entry, ...]
@@ -78,12 +78,14 @@ class Found:
         parts = Counter(entry.part for entry in self.entries if entry.part)
         width, height = (_range([getattr(one, side) for one in self.looks]) for side in ("width", "height"))
         defects = len(self.dataset.skipped)
+        color = "kept" if self.keeps_colors else "converted to gray; data.channels: 3 would keep them"
         rows = {
             "reader": self.source.reader,
             "images": f"{len(self.looks)}, of which {sum(not one.area for one in self.looks)} are negative",
             "pixels": f"{width} × {height}",
-            "colors": f"{self.colored:.0%} of the images are colored; converted to gray" if self.colored else "gray",
+            "colors": f"{self.colored:.0%} of the images are colored; {color}" if self.colored else "gray",
             "masks": self._masks,
+            **({"classes": self._shares} if len(self.numbers) > 2 else {}),
             "objects": f"{middle:.1f} % of the image (90 % of them: {low:.1f} to {high:.1f} %)",
             "labels": ", ".join(f"{name} {count}" for name, count in labels.most_common()) or "none",
             "groups": self.groups,
@@ -95,11 +97,39 @@ class Found:
     @property
     def _masks(self) -> str:
         """How the masks are read."""
-        if self.classes is not None:
-            numbers = ", ".join(str(number) for number in self.classes[OBJECT])
-            return f"class numbers; the object is {numbers} (change classes in the study file to segment one of them)"
-        threshold = self.source.threshold
+        if self.numbers:
+            void = "" if self.void is None else f"; {self.void} does not count"
+            return f"class numbers {', '.join(map(str, self.numbers))}; {self.numbers[0]} is the background{void}"
+        threshold = threshold_of(self.source)
         return "two values" if threshold is None else f"more than two values; {threshold} or more is the object"
+
+    @property
+    def keeps_colors(self) -> bool:
+        """Whether the study keeps colors, because most images have some."""
+        return self.colored > MOSTLY
+
+    @property
+    def _shares(self) -> str:
+        """How many images have each class, and how large it is in them."""
+        parts = []
+        for place, number in enumerate(self.numbers[1:]):
+            areas = [one.classes[place] for one in self.looks if one.classes[place]]
+            parts.append(f"{number} in {len(areas)} images, {100 * float(np.mean(areas or [0])):.1f} % of their pixels")
+        return "; ".join(parts)
+
+    def named(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Returns the numbers of each class: of several, or of one that joins all numbers but the background's.
+
+        Raises StudyFileError if there are neither one name nor as many as classes.
+        """
+        objects = self.numbers[1:]
+        if len(names) not in (1, len(objects)):
+            raise StudyFileError(
+                f"the masks have the classes {', '.join(map(str, objects))}, but {len(names)} names are given: "
+                f"{', '.join(names)}; give one name for each class, or one for all of them"
+            )
+        each = [(number,) for number in objects] if len(names) == len(objects) else [objects]
+        return {BACKGROUND: self.numbers[:1], **dict(zip(names, each, strict=True))}
 
 
 def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
@@ -107,25 +137,48 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
 
     ``table`` is a CSV file in the folder. Masks that are blurred get a threshold.
     """
-    source, classes = _source(folder, table), None
+    source = _source(folder, table)
+    if isinstance(source, NnunetSource):
+        return _stated(source, folder, home)
     problem, entries = _problem(source, home), list_source(source).entries
-    some = (path for entry in entries[:: max(1, len(entries) // SAMPLED)] for path in entry.masks)
-    numbers = [number for number in class_numbers_in(some) if number != VOID] if IF_NUMBERS in problem else []
-    if len(numbers) > 1 and numbers[-1] < MOST_CLASSES:
-        classes = {BACKGROUND: tuple(numbers[:1]), OBJECT: tuple(numbers[1:])}
-    elif THRESHOLD in problem:
-        source = source.model_copy(update={"threshold": BLURRED})
-    config = _config(source, classes)
+    every = class_numbers_in(path for entry in entries for path in entry.masks) if IF_NUMBERS in problem else []
+    numbers, void = tuple(number for number in every if number != VOID), VOID if VOID in every else None
+    if len(numbers) < 2 or numbers[-1] >= MOST_CLASSES:
+        numbers = ()
+        if THRESHOLD in problem:
+            source = source.model_copy(update={"threshold": BLURRED})
+    names = tuple(default_name(number) for number in numbers[1:]) if len(numbers) > 2 else ()
+    classes = {BACKGROUND: numbers[:1]} | {default_name(one): (one,) for one in numbers[1:]} if numbers else None
+    config = _config(source, classes, void=void if numbers else None)
     dataset = load_dataset(config, home)
     looks = tuple(look(config, dataset.infos))
     if not any(one.area for one in looks):
         raise DataError(f"{folder}: none of the {len(looks)} masks shows an object; are these files masks?")
-    return Found(source=source, classes=classes, dataset=dataset, looks=looks, entries=entries)
+    return Found(source=source, numbers=numbers, void=void, names=names, dataset=dataset, looks=looks, entries=entries)
+
+
+def _stated(source: NnunetSource, folder: Path, home: Path) -> Found:
+    """Reads a folder whose classes are stated in a file."""
+    labels = read_labels(folder)
+    if any(len(some) > 1 for some in labels.classes.values()):
+        raise DataError(f"{folder}: classes of several numbers; write the study file by hand: {labels.lines()}")
+    dataset = load_dataset(config := _config(source, labels.classes, void=labels.ignore), home)
+    return Found(
+        source=source,
+        numbers=tuple(some[0] for some in labels.classes.values()),
+        void=labels.ignore,
+        names=tuple(name for name in labels.classes if name != BACKGROUND),
+        dataset=dataset,
+        looks=tuple(look(config, dataset.infos)),
+        entries=list_source(source).entries,
+    )
 
 
 def _source(folder: Path, table: str | None) -> Source:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name the folder of your images and masks")
+    if table is None and (folder / NNUNET_FILE).is_file() and (folder / "imagesTr").is_dir():
+        return NnunetSource(reader="nnunet", folder=_literal(folder))
     if table is None:
         for name, (read, _) in READERS.items():
             try:
@@ -143,10 +196,16 @@ def _literal(folder: Path) -> str:
     return str(folder).replace("$", "$$")
 
 
-def _config(source: Source, classes: dict[str, tuple[int, ...]] | None = None) -> DataConfig:
+def _config(
+    source: Source, classes: dict[str, tuple[int, ...]] | None = None, *, void: int | None = None
+) -> DataConfig:
     """The smallest size, without images that have defects."""
-    others: Literal["error", "background"] = "error" if classes is None else "background"
-    return DataConfig(sources=(source,), size=SIZES[0], on_invalid="skip", classes=classes, other_values=others)
+    return DataConfig(sources=(source,), size=SIZES[0], on_invalid="skip", classes=classes, ignore=void)
+
+
+def default_name(number: int) -> str:
+    """The name of a class that only has a number."""
+    return f"class {number}"
 
 
 def _problem(source: Source, home: Path) -> str:
@@ -179,117 +238,3 @@ def _table(source: Source) -> str | None:
 def _range(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low}–{high}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The settings of a study that depend on the images and on the machine."""
-
-    name: str
-    found: Found
-    size: int
-    class_name: str
-    epochs: int = 2
-    trials: int = 6
-
-    @property
-    def depth(self) -> int:
-        """The deepest encoder that leaves a feature map of 4×4."""
-        return min(5, int(math.log2(self.size)) - 2)
-
-    def _outlined(self) -> str:
-        """The setting that names what is segmented."""
-        if self.found.classes is None:
-            return f"  class_name: {_quoted(self.class_name)}                # what the masks outline\n"
-        numbers = {BACKGROUND: self.found.classes[BACKGROUND], self.class_name: self.found.classes[OBJECT]}
-        listed = ", ".join(f"{_quoted(name)}: {_quoted(list(some))}" for name, some in numbers.items())
-        return f"  classes: {{{listed}}}   # the numbers in the masks\n  other_values: background\n"
-
-    def text(self, *, comment: str = "") -> str:
-        """The study file."""
-        source = self.found.source
-        settings = source.model_dump(exclude_defaults=True) | {"reader": source.reader}
-        lines = [f"{key}: {_quoted(value)}" for key, value in settings.items()]
-        described = f"# {comment}\n" if comment else ""
-        return TEMPLATE.format(
-            comment=described,
-            name=_quoted(self.name),
-            outlined=self._outlined(),
-            source="\n      ".join(lines),
-            skip=SKIP if self.found.dataset.skipped else "",
-            size=self.size,
-            depth=min(4, self.depth),
-            shallowest=min(3, self.depth - 1),
-            deepest=self.depth,
-            epochs=self.epochs,
-            trials=self.trials,
-        )
-
-
-SKIP = "  on_invalid: skip                  # leaves out files with defects\n"
-TEMPLATE = """\
-# yaml-language-server: $schema=study.schema.json
-{comment}# A value in braces is a range that is searched; everything else stays fixed.
-name: {name}
-data:
-{outlined}  sources:
-    - {source}
-{skip}  size: {size}                          # images are resized to this height and width
-teacher:
-  encoder_depth: {depth}                  # a U-Net on a pretrained encoder, trained once, then cached
-  training: {{epochs: {epochs}}}
-student:                            # small U-Nets
-  width: {{int: [4, 24], log: true}}  # channels of the first stage
-  growth: {{float: [1, 2]}}           # channel factor from stage to stage (classic U-Net: 2)
-  depth: {{int: [{shallowest}, {deepest}]}}              # number of downsamplings
-  convs_per_stage: {{choice: [1, 2]}}
-  conv: {{choice: [standard, separable]}}   # separable: fewer parameters
-distillation:
-  path: {{choice: [none, logits, attention]}}   # what the student imitates; none: no teacher
-training:
-  epochs: {epochs}
-  learning_rate: {{float: [1e-3, 1e-2], log: true}}
-search:
-  trials: {trials}
-  objectives: [dice, params, macs]  # Dice up; parameters and multiply-adds down
-  limits: {{params: 1M}}              # larger students are never trained
-  pruning: {{pruner: reach}}          # stops students that cannot reach the front
-"""
-
-
-def _quoted(value: object) -> str:
-    """Writes a value for YAML; text is quoted unless it is a plain word."""
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_quoted, value))}]"
-    if not isinstance(value, str):
-        return str(value)
-    plain = re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value) and value.lower() not in ("true", "false", "null")
-    return value if plain else json.dumps(value, ensure_ascii=False)
-
-
-def propose_size(found: Found) -> int:
-    """The smallest size at which nearly all objects keep enough pixels; at most the size of the images."""
-    areas = np.array([one.area for one in found.looks if one.area])
-    longest = float(np.median([max(one.height, one.width) for one in found.looks]))
-    least = math.sqrt(LEAST_PIXELS / float(np.quantile(areas, 0.05)))
-    return next((size for size in SIZES if size >= min(least, longest)), SIZES[-1])
-
-
-def write_study(plan: Plan, file: Path, *, seconds: float) -> None:
-    """Writes the study file; raises StudyFileError if the file exists, or if the study would be refused."""
-    minutes = max(1, round(seconds / 60))
-    comment = f"{len(plan.found.looks)} images in {plan.found.source.folder}; about {minutes} minutes on this machine."
-    text = plan.text(comment=comment)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with file.open("x", encoding="utf-8") as out:
-            out.write(text)
-    except FileExistsError:
-        raise StudyFileError(f"{file}: exists already; name another file with --out") from None
-    load_study(file)
-
-
-def name_of(folder: Path) -> str:
-    """A study's name made from the folder's."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")
-    return plain[:60] or "mystudy"

@@ -15,7 +15,7 @@ import numpy as np
 from kdsearch.campaign.driver import workers_of
 from kdsearch.campaign.events import DataReady, JobStarted, LoadingData, SearchStarted, TrainingTeachers, TrialEnded
 from kdsearch.config.load import load_study
-from kdsearch.config.sources import FolderSource, source_name
+from kdsearch.config.sources import FolderSource, source_name, threshold_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
@@ -24,7 +24,8 @@ from kdsearch.data.splits import split
 from kdsearch.errors import KdsearchError
 from kdsearch.trials.record import makes_teacher
 from kdsearch.workers.jobs import EpochEnded
-from kdsearch.workflow.init import Found, Plan
+from kdsearch.workflow.init import Found
+from kdsearch.workflow.new_study import Plan
 from kdsearch.workflow.run import run
 
 REHEARSED = 64
@@ -129,7 +130,9 @@ def _rehearsal(plan: Plan, place: Path) -> StudyConfig:
         table = csv.writer(out)
         table.writerow(("image", "mask"))
         table.writerows((entry.image.absolute(), entry.masks[0].absolute()) for entry in chosen)
-    source = FolderSource(reader="folder", folder=str(place), csv="images.csv", threshold=plan.found.source.threshold)
+    source = FolderSource(
+        reader="folder", folder=str(place), csv="images.csv", threshold=threshold_of(plan.found.source)
+    )
     file = place / "rehearsal.yaml"
     file.write_text(plan.text(), encoding="utf-8")
     study = load_study(file)

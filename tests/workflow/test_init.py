@@ -12,7 +12,8 @@ from kdsearch.cli.main import USER_ERROR, main
 from kdsearch.config.load import load_study
 from kdsearch.data.phantom import simulate
 from kdsearch.errors import DataError, StudyFileError
-from kdsearch.workflow.init import Plan, inspect, name_of, propose_size, write_study
+from kdsearch.workflow.init import inspect
+from kdsearch.workflow.new_study import Plan, name_of, propose_size, write_study
 from kdsearch.workflow.rehearsal import EPOCHS, TRIALS, Pace, fit
 from tests.data.pictures import write_image, write_mask
 
@@ -28,7 +29,7 @@ def _write(root, names, *, box=(10, 10, 30, 30)):
 
 
 def _plan(found, **settings):
-    return Plan(**{"name": "a", "found": found, "size": 64, "class_name": "object"} | settings)
+    return Plan(**{"name": "a", "found": found, "size": 64, "class_names": ("object",)} | settings)
 
 
 def test_folder_is_described_in_a_table(tmp_path):
@@ -69,10 +70,29 @@ def test_masks_of_class_numbers_become_classes(tmp_path):
         pixels[0, :2] = 7, 255
         Image.fromarray(pixels).save(path)
     found = inspect(tmp_path / "set", tmp_path / "home")
-    assert dict(found.rows())["masks"].startswith("class numbers; the object is 1, 2, 7 (")
-    study = load_study({"name": "a", **_data(_plan(found, class_name="road"), tmp_path)})
+    rows = dict(found.rows())
+    assert rows["masks"] == "class numbers 0, 1, 2, 7; 0 is the background; 255 does not count"
+    assert rows["classes"].startswith("1 in 4 images, 20.0 % of their pixels; 2 in 4 images, ")
+    names = ("lesion", "cyst", "a b")
+    study = load_study({"name": "a", **_data(_plan(found, class_names=names), tmp_path)})
+    assert study.data.classes == {"background": (0,), "lesion": (1,), "cyst": (2,), "a b": (7,)}
+    assert study.data.ignore == 255
+    with pytest.raises(StudyFileError, match="the masks have the classes 1, 2, 7, but 2 names are given: a, b; give"):
+        found.named(("a", "b"))
+    study = load_study({"name": "a", **_data(_plan(found, class_names=("road",)), tmp_path)})
     assert study.data.classes == {"background": (0,), "road": (1, 2, 7)}
     assert len(found.looks) == 8
+
+
+def test_colors_are_kept_if_most_images_have_some(tmp_path):
+    _write(tmp_path / "set", [str(n) for n in range(8)])
+    for number in range(6):
+        path = tmp_path / "set" / "images" / f"{number}.png"
+        gray = np.asarray(Image.open(path).convert("L"))
+        Image.fromarray(np.dstack([gray, gray // 2, 255 - gray])).save(path)
+    found = inspect(tmp_path / "set", tmp_path / "home")
+    assert dict(found.rows())["colors"] == "75% of the images are colored; kept"
+    assert _data(_plan(found), tmp_path)["data"]["channels"] == 3
 
 
 def _data(plan, tmp_path):
