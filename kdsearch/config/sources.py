@@ -122,6 +122,23 @@ class NnunetSource(Section):
     """Millimeters per pixel of the files, if it is the same for all of them."""
 
 
+class AnnotatedSource(Section):
+    """A folder of images with annotation files: outlines or run lengths of objects."""
+
+    reader: Literal["coco", "yolo", "labelme", "cvat"]
+    """The format of the annotations."""
+    name: SourceName | None = None
+    """Name of the source in scores. Default: the reader's name."""
+    folder: str
+    """The folder with the images. ``$NAME`` is replaced by an environment variable."""
+    annotations: str | None = None
+    """The annotation file in that folder. Default: kdsearch looks for it; for ``coco``, all of them are read."""
+    bits: Bits | None = None
+    """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
+    spacing_mm: Spacing | None = None
+    """Millimeters per pixel of the files, if it is the same for all of them."""
+
+
 class ImagesSource(Section):
     """A folder of images without masks; for ``data.unlabelled`` only."""
 
@@ -139,7 +156,7 @@ class ImagesSource(Section):
     """Columns of the table to ignore, although their names suggest patients or other groups."""
 
 
-FileSource = PublishedSource | FolderSource | NnunetSource
+FileSource = PublishedSource | FolderSource | NnunetSource | AnnotatedSource
 """A source of images with masks that are files."""
 Source = Annotated[PhantomSource | FileSource, Field(discriminator="reader")]
 UnlabelledSource = Annotated[PhantomSource | FileSource | ImagesSource, Field(discriminator="reader")]

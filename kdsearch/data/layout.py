@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from kdsearch.data.pixels import SUFFIXES
+from kdsearch.data.shapes import Shape
 from kdsearch.data.tables import normal
 from kdsearch.errors import DataError
 
@@ -28,6 +29,10 @@ class Entry:
     """The masks are merged; no masks mean a negative image."""
     classes: tuple[str, ...] = ()
     """The class that each mask shows; empty if the masks' values tell."""
+    shapes: tuple[Shape, ...] = ()
+    """Objects of an annotation file, in the order in which they are drawn."""
+    size: tuple[int, int] | None = None
+    """Height and width of the image according to the annotation file; None if it does not state them."""
     label: str | None = None
     group: str | None = None
     """For example the patient; None if unknown."""
@@ -91,6 +96,12 @@ class Reader(Protocol):
     """Lists a published data set's folder; raises DataError if the layout is missing."""
 
     def __call__(self, folder: Path) -> Listing: ...
+
+
+class AnnotationReader(Protocol):
+    """Lists a folder of images with annotation files; raises DataError if there are none."""
+
+    def __call__(self, folder: Path, annotations: str | None = None) -> Listing: ...
 
 
 FORMATS = "PNG, JPEG, TIFF and BMP"

@@ -72,6 +72,7 @@ class SourceMasks:
         """Whether a mask with a single value above 0 was read as empty."""
         self.resized: set[Path] = set()
         """Masks that were read and have another size than their image."""
+        self._shown: set[str] = set()
         self.turned: set[Path] = set()
         """Masks that were read and got the EXIF orientation of their image."""
 
@@ -85,6 +86,13 @@ class SourceMasks:
 
         Raises MaskError if a mask cannot be read.
         """
+        if entry.size is not None and entry.size != shape:
+            (height, width), (wanted_height, wanted_width) = shape, entry.size
+            raise DataError(
+                f"its annotations are for {wanted_width}×{wanted_height} pixels, but it has {width}×{height}"
+            )
+        if entry.shapes:
+            return self._drawn(entry, shape)
         classes: Sequence[str | None] = entry.classes or (None,) * len(entry.masks)
         orientation = orientation_of(entry.image) if entry.masks else 1
         found = list[Pixels]()
@@ -94,6 +102,17 @@ class SourceMasks:
             except DataError as error:
                 raise MaskError(path, error) from error
         return merged(found, shape)
+
+    def _drawn(self, entry: Entry, shape: tuple[int, int]) -> Pixels:
+        """Draws the objects of an annotation file."""
+        canvas: Pixels = np.zeros(shape, dtype=np.uint8)
+        self._shown |= {one.name for one in entry.shapes}
+        if self._numbers is None and len(self._shown) > 1:
+            listed = ", ".join(sorted(self._shown))
+            raise DataError(f"its annotations have several classes; write classes: [background, {listed}]")
+        for one in entry.shapes:
+            one.draw(canvas, 1 if self._numbers is None else _number_of(one.name, self._numbers))
+        return canvas
 
     def read(self, path: Path, *, shape: tuple[int, int], name: str | None = None, orientation: int = 1) -> Pixels:
         """Reads a mask as class numbers H×W; resizes it to ``shape`` (H, W) if only the resolution differs.
@@ -220,8 +239,8 @@ def _number_of(name: str, numbers: ClassNumbers) -> int:
     number = known.get(normal(name), others)
     if number is None:
         raise DataError(
-            f"its path names the class {name!r}, which data.classes does not have; add it, or set other_values: "
-            f"background{nearest(name, numbers.names)}"
+            f"has the class {name!r}, which data.classes does not have; add it, or set other_values: background"
+            f"{nearest(name, numbers.names)}"
         )
     return number
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ COLORS = (("r", "g", "b"), ("red", "green", "blue"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NnunetLabels:
+class StatedLabels:
     """What ``dataset.json`` says about images and labels."""
 
     classes: dict[str, tuple[int, ...]]
@@ -40,7 +40,7 @@ class NnunetLabels:
         return f"classes: {{{listed}}}" + ("" if self.ignore is None else f", ignore: {self.ignore}")
 
 
-def read_labels(folder: Path) -> NnunetLabels:
+def read_labels(folder: Path) -> StatedLabels:
     """Reads ``dataset.json``; raises DataError if kdsearch cannot read such images or labels."""
     path = folder / FILE
     content = _json(path)
@@ -64,9 +64,15 @@ def read_labels(folder: Path) -> NnunetLabels:
         raise DataError(f"{path}: labels must be different whole numbers; regions that overlap cannot be read")
     ignore = numbers.pop(IGNORE, None)
     ordered = dict(sorted(numbers.items(), key=lambda item: (item[0] != BACKGROUND, item[1])))
-    return NnunetLabels(
+    return StatedLabels(
         classes=ordered, ignore=None if ignore is None else ignore[0], channels=3 if colors in COLORS else 1
     )
+
+
+def labels_named(names: Sequence[str]) -> StatedLabels:
+    """The labels of a data set that only names its classes."""
+    classes: dict[str, tuple[int, ...]] = {name: (number,) for number, name in enumerate((BACKGROUND, *names))}
+    return StatedLabels(classes=classes, ignore=None, channels=1)
 
 
 def require_labels(source: NnunetSource, folder: Path, config: DataConfig) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdsearch.config.data import DataConfig
 from kdsearch.config.sources import (
+    AnnotatedSource,
     FileSource,
     FolderSource,
     ImagesSource,
@@ -18,8 +19,11 @@ from kdsearch.config.sources import (
     PublishedSource,
     source_name,
 )
+from kdsearch.data.coco import COCO_WHERE, read_coco
+from kdsearch.data.cvat import CVAT_WHERE, read_cvat
 from kdsearch.data.folder import read_folder, read_images
-from kdsearch.data.layout import Listing, Reader, shown
+from kdsearch.data.labelme import LABELME_WHERE, read_labelme
+from kdsearch.data.layout import AnnotationReader, Listing, Reader, shown
 from kdsearch.data.nnunet import NNUNET_WHERE, read_nnunet, require_labels
 from kdsearch.data.pairing import FOLDER_WHERE
 from kdsearch.data.phantom import VERSION as PHANTOM_VERSION
@@ -34,6 +38,7 @@ from kdsearch.data.published import (
     read_udiat,
 )
 from kdsearch.data.tables import KNOWN, read_table, require_one_row_each, unread_columns
+from kdsearch.data.yolo import YOLO_WHERE, read_yolo
 from kdsearch.errors import DataError
 from kdsearch.files.digests import FileDigests
 from kdsearch.files.home import expanded
@@ -47,6 +52,13 @@ READERS: dict[str, tuple[Reader, str]] = {
     "breast": (read_breast, BREAST_WHERE),
 }
 """Readers of published data sets, and where to get the data."""
+ANNOTATED: dict[str, tuple[AnnotationReader, str]] = {
+    "coco": (read_coco, COCO_WHERE),
+    "yolo": (read_yolo, YOLO_WHERE),
+    "labelme": (read_labelme, LABELME_WHERE),
+    "cvat": (read_cvat, CVAT_WHERE),
+}
+"""Readers of annotation files, and what they expect."""
 LICENCES: dict[str, str] = {
     "phantom": "simulated by kdsearch, no license needed",
     "busi": "article CC BY 4.0; cite Al-Dhabyani et al. 2020",
@@ -54,7 +66,7 @@ LICENCES: dict[str, str] = {
     "busbra": "see its Zenodo page; cite Gómez-Flores et al. 2024",
     "breast": "CC BY 4.0; cite Pawłowska et al. 2024",
     "folder": "unknown to kdsearch; ask the owner of the images",
-    "nnunet": "unknown to kdsearch; ask the owner of the images",
+    **dict.fromkeys(("nnunet", *ANNOTATED), "unknown to kdsearch; ask the owner of the images"),
 }
 """Terms of use of each reader's images, as far as kdsearch knows."""
 
@@ -70,6 +82,9 @@ def list_source(source: FileSource) -> Listing:
     if isinstance(source, FolderSource):
         folder = _folder(source.folder, FOLDER_WHERE, field="data.sources")
         return read_folder(folder, csv=source.csv, images=source.images, masks=source.masks)
+    if isinstance(source, AnnotatedSource):
+        annotated, where = ANNOTATED[source.reader]
+        return annotated(_folder(source.folder, where, field="data.sources"), source.annotations)
     if isinstance(source, NnunetSource):
         return read_nnunet(_folder(source.folder, NNUNET_WHERE, field="data.sources"), fold=source.fold)
     reader, where = READERS[source.reader]
@@ -83,6 +98,8 @@ def list_unlabelled(source: FileSource | ImagesSource) -> Listing:
     try:
         if isinstance(source, PublishedSource):
             listing = READERS[source.reader][0](folder)
+        elif isinstance(source, AnnotatedSource):
+            listing = ANNOTATED[source.reader][0](folder, source.annotations)
         elif isinstance(source, NnunetSource):
             listing = read_nnunet(folder, fold=source.fold)
         elif isinstance(source, FolderSource):
@@ -91,7 +108,7 @@ def list_unlabelled(source: FileSource | ImagesSource) -> Listing:
             listing = read_images(folder, csv=source.csv)
     except DataError as error:
         raise DataError(f"data.unlabelled: source {source_name(source)}: {error}") from error
-    entries = tuple(dataclasses.replace(entry, masks=()) for entry in listing.entries)
+    entries = tuple(dataclasses.replace(entry, masks=(), classes=(), shapes=()) for entry in listing.entries)
     return dataclasses.replace(listing, entries=entries)
 
 
@@ -132,7 +149,8 @@ def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
         total.update(f"{shown(defect.path.name)}: {defect.problem}".encode(errors="backslashreplace"))
     for entry in listing.entries:
         part = () if entry.part is None else (entry.part,)
-        facts = entry.id, entry.label, entry.group, len(entry.masks), *part, *entry.classes
+        drawn = (entry.shapes, entry.size) if entry.shapes or entry.size else ()
+        facts = entry.id, entry.label, entry.group, len(entry.masks), *part, *entry.classes, *drawn
         total.update(repr(facts).encode(errors="backslashreplace"))
         for path in (entry.image, *entry.masks):
             total.update(digests.of(path).encode())

@@ -65,9 +65,8 @@ def data_of(
         )
     if reader != "phantom" and not folder:
         raise KdsearchError(f"{text}: add the folder of the images: {reader}=FOLDER")
-    source: dict[str, object] = {"reader": reader} | (
-        {"folder": folder, "threshold": threshold} if reader != "phantom" else {}
-    )
+    source: dict[str, object] = {"reader": reader}
+    source |= {key: value for key, value in (("folder", folder), ("threshold", threshold)) if value}
     if reader == "phantom":
         source |= _simulated(student)
     try:

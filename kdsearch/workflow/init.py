@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from kdsearch.config.data import BACKGROUND, DataConfig
-from kdsearch.config.sources import FileSource, FolderSource, NnunetSource, PublishedSource, threshold_of
+from kdsearch.config.sources import (
+    AnnotatedSource,
+    FileSource,
+    FolderSource,
+    NnunetSource,
+    PublishedSource,
+    threshold_of,
+)
 from kdsearch.data.audit import ImageLook, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import ACROSS, Dataset, group_of
@@ -18,9 +25,9 @@ from kdsearch.data.gathering import COLORED
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import IF_NUMBERS, THRESHOLD, SourceMasks, class_numbers_in
 from kdsearch.data.nnunet import FILE as NNUNET_FILE
-from kdsearch.data.nnunet import read_labels
+from kdsearch.data.nnunet import StatedLabels, labels_named, read_labels
 from kdsearch.data.pixels import decoded
-from kdsearch.data.source import READERS, list_source
+from kdsearch.data.source import ANNOTATED, READERS, list_source
 from kdsearch.errors import DataError, StudyFileError
 
 Source = FileSource
@@ -139,7 +146,10 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
     """
     source = _source(folder, table)
     if isinstance(source, NnunetSource):
-        return _stated(source, folder, home)
+        return _stated(source, read_labels(folder), home)
+    if isinstance(source, AnnotatedSource):
+        shown = sorted({shape.name for entry in list_source(source).entries for shape in entry.shapes})
+        return _stated(source, labels_named(shown), home)
     problem, entries = _problem(source, home), list_source(source).entries
     every = class_numbers_in(path for entry in entries for path in entry.masks) if IF_NUMBERS in problem else []
     numbers, void = tuple(number for number in every if number != VOID), VOID if VOID in every else None
@@ -157,11 +167,10 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
     return Found(source=source, numbers=numbers, void=void, names=names, dataset=dataset, looks=looks, entries=entries)
 
 
-def _stated(source: NnunetSource, folder: Path, home: Path) -> Found:
+def _stated(source: NnunetSource | AnnotatedSource, labels: StatedLabels, home: Path) -> Found:
     """Reads a folder whose classes are stated in a file."""
-    labels = read_labels(folder)
     if any(len(some) > 1 for some in labels.classes.values()):
-        raise DataError(f"{folder}: classes of several numbers; write the study file by hand: {labels.lines()}")
+        raise DataError(f"{source.folder}: classes of several numbers; write the study file by hand: {labels.lines()}")
     dataset = load_dataset(config := _config(source, labels.classes, void=labels.ignore), home)
     return Found(
         source=source,
@@ -180,6 +189,12 @@ def _source(folder: Path, table: str | None) -> Source:
     if table is None and (folder / NNUNET_FILE).is_file() and (folder / "imagesTr").is_dir():
         return NnunetSource(reader="nnunet", folder=_literal(folder))
     if table is None:
+        for name, (annotated, _) in ANNOTATED.items():
+            try:
+                if any(entry.shapes for entry in annotated(folder).entries):
+                    return AnnotatedSource(reader=name, folder=_literal(folder))  # type: ignore[arg-type]  # likewise
+            except DataError:
+                continue
         for name, (read, _) in READERS.items():
             try:
                 if read(folder).entries:

@@ -9,8 +9,8 @@ import pytest
 from kdsearch.config.distillation import Loss, Path
 from kdsearch.config.networks import Architecture, FamilyName
 from kdsearch.config.search import Objective, Sampler, SearchConfig
-from kdsearch.config.sources import PublishedSource
-from kdsearch.data.source import READERS
+from kdsearch.config.sources import AnnotatedSource, PublishedSource
+from kdsearch.data.source import ANNOTATED, READERS
 from kdsearch.distill.losses import TERM_LOSSES
 from kdsearch.models.students import NETWORKS
 from kdsearch.report.charts import COLORS, SYMBOLS
@@ -24,6 +24,7 @@ def _names(literal: object) -> set[str]:
 
 def test_every_reader_exists():
     assert set(READERS) == _names(PublishedSource.model_fields["reader"].annotation)
+    assert set(ANNOTATED) == _names(AnnotatedSource.model_fields["reader"].annotation)
 
 
 def test_every_objective_has_a_direction():
