@@ -207,7 +207,7 @@ def _class_numbers(path: Path) -> npt.NDArray[np.int64]:
         raise DataError(
             "mask is colored, but data.classes needs numbers; save them as gray values or as a palette image"
         )
-    if not np.array_equal(pixels, pixels.astype(np.int64)):
+    if not np.isfinite(pixels).all() or not np.array_equal(pixels, pixels.astype(np.int64)):
         raise DataError("mask has fractions, but data.classes needs whole numbers; save it with whole numbers")
     return pixels.astype(np.int64)
 

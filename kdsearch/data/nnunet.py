@@ -98,7 +98,7 @@ def read_nnunet(folder: Path, *, fold: int = 0) -> Listing:
     parts = _parts(root, fold=fold)
     entries, defects, folders = list[Entry](), list[Defect](), list[Path]()
     for images, labels, part in (("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test")):
-        if not (root / labels).is_dir():
+        if not (root / labels).is_dir() or not (root / images).is_dir():
             continue
         folders += [root / images, root / labels]
         known = set[str]()

@@ -111,7 +111,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
         ),
         (
             "data: {sources: [{folder: x}]}",
-            r"sources\[0\]: missing key reader \(one of .*folder, nnunet, coco, yolo, labelme, cvat\); for example, write reader: phantom",
+            r"sources\[0\]: missing key reader \(one of .*folder, .*\); for example, write reader: phantom",
         ),
         (
             "distillation: [{path: logits}]",
