@@ -121,7 +121,7 @@ def read_array(path: Path, *, outputs: int = 1) -> Numbers:
     DataError for any other file.
     """
     try:
-        array = _array(path)
+        array = _array(path, indexed=outputs > 1)
     except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as a prediction: {first_line(error)}") from error
     shape = array.shape
@@ -167,7 +167,8 @@ def fractions(array: Numbers, path: Path, whole: Mapping[int, int]) -> Singles:
     return values
 
 
-def _array(path: Path) -> Numbers:
+def _array(path: Path, *, indexed: bool) -> Numbers:
+    """Reads a file; ``indexed`` palette images hold class numbers."""
     if path.suffix.lower() == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     if path.suffix.lower() == ".npz":
@@ -179,7 +180,7 @@ def _array(path: Path) -> Numbers:
                 )
             return np.asarray(arrays[names[0]])
     with Image.open(path) as image:
-        if image.mode in ("1", "L", "I", "I;16", "F"):
+        if image.mode in ("1", "L", "I", "I;16", "F") or (indexed and image.mode == "P"):
             return np.asarray(image)
         colors = np.asarray(image.convert("RGB"))
     if not (colors == colors[..., :1]).all():

@@ -34,7 +34,7 @@ from kdsearch.report.figures import (
 )
 from kdsearch.report.repeats import HEAD as VARIANTS_HEAD
 from kdsearch.report.repeats import Variant, variant_rows, verdict
-from kdsearch.report.table import STANDING, describe_data, front_cells
+from kdsearch.report.table import STANDING, class_cells, describe_data, front_cells
 from kdsearch.report.teacher import no_better_than_plain
 from kdsearch.statistics.confirmation import Confirmation
 from kdsearch.statistics.selection import Standings
@@ -96,6 +96,7 @@ def report_page(report: ReportData) -> str:
         warning=no_better_than_plain(students, report.teacher, groups),
         front_chart=_chart(chart),
         front=front_cells(report.front, report.standings),
+        by_class=class_cells(report.front),
         front_note=STANDING if report.standings else "",
         confirmed=_answers(report.confirmed),
         tested=_answers(report.tested),

@@ -186,6 +186,19 @@ def front_latex(students: Sequence[Student], standings: Standings = NOTHING_KNOW
     return latex_table(head, rows)
 
 
+def class_cells(students: Sequence[Student]) -> Rows:
+    """Dice of each class, and the mean IoU; empty for students of one class."""
+    known = [student for student in students if student.scores.overlap.classes]
+    if not known:
+        return []
+    rows: Rows = [("trial", *(f"{one.name} %" for one in known[0].scores.overlap.classes), "mean IoU %")]
+    for student in known:
+        overlap = student.scores.overlap
+        dice = (f"{100 * one.dice:.1f}" if one.images else "" for one in overlap.classes)
+        rows.append((str(student.number), *dice, "" if overlap.miou is None else f"{100 * overlap.miou:.1f}"))
+    return rows
+
+
 def paths_markdown(students: Sequence[Student]) -> str:
     """Dice by distillation path in Markdown."""
     return markdown_table(PATHS_HEAD, _path_rows(students))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import math
 import tempfile
 import time
@@ -11,15 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from kdsearch.campaign.driver import workers_of
 from kdsearch.campaign.events import DataReady, JobStarted, LoadingData, SearchStarted, TrainingTeachers, TrialEnded
+from kdsearch.config.data import BACKGROUND, ClassNumbers
 from kdsearch.config.load import load_study
 from kdsearch.config.sources import FolderSource, source_name, threshold_of
 from kdsearch.config.study import StudyConfig
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.layout import Entry
+from kdsearch.data.masks import SourceMasks
+from kdsearch.data.pixels import decoded
 from kdsearch.data.splits import split
 from kdsearch.errors import KdsearchError
 from kdsearch.trials.record import makes_teacher
@@ -129,7 +134,7 @@ def _rehearsal(plan: Plan, place: Path) -> StudyConfig:
     with (place / "images.csv").open("w", newline="", encoding="utf-8") as out:
         table = csv.writer(out)
         table.writerow(("image", "mask"))
-        table.writerows((entry.image.absolute(), entry.masks[0].absolute()) for entry in chosen)
+        table.writerows((entry.image.absolute(), _mask_of(entry, plan.found, place).absolute()) for entry in chosen)
     source = FolderSource(
         reader="folder", folder=str(place), csv="images.csv", threshold=threshold_of(plan.found.source)
     )
@@ -140,11 +145,23 @@ def _rehearsal(plan: Plan, place: Path) -> StudyConfig:
     return study.model_copy(update={"name": "rehearsal", "data": data})
 
 
+def _mask_of(entry: Entry, found: Found, place: Path) -> Path:
+    """The mask of an image; objects of an annotation file are drawn as class numbers."""
+    if entry.masks:
+        return entry.masks[0]
+    numbers = {name: number for number, name in enumerate((BACKGROUND, *found.names))}
+    masks = SourceMasks(numbers=ClassNumbers(values={}, names=numbers))
+    image = decoded(entry.image)
+    path = place / f"{hashlib.sha256(entry.id.encode()).hexdigest()}.png"
+    Image.fromarray(masks.of(entry, shape=(image.height, image.width))).save(path)
+    return path
+
+
 def _some(found: Found) -> list[Entry]:
     """A few images with objects, spread over all of them."""
     infos, prefix = found.dataset.infos, f"{source_name(found.source)}/"
     shown = {infos[place].id.removeprefix(prefix) for place in np.flatnonzero(found.dataset.has_foreground)}
-    entries = [entry for entry in found.entries if entry.id in shown and entry.masks]
+    entries = [entry for entry in found.entries if entry.id in shown and (entry.masks or entry.shapes)]
     step = max(1, len(entries) // REHEARSED)
     return entries[::step][:REHEARSED]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,10 @@ def _objects(name: str) -> list[tuple[str, tuple[int, int, int, int]]]:
     return [] if name == "negative" else [("lesion", LESION), ("cyst", CYST)]
 
 
-def write_coco(root: Path) -> None:
+def write_coco(root: Path, names: Sequence[str] = NAMES) -> None:
     """``images/`` and ``annotations/instances.json``; the cyst has run lengths."""
     images, annotations = [], []
-    for number, name in enumerate(NAMES, start=1):
+    for number, name in enumerate(names, start=1):
         write_image(root / "images" / f"{name}.png", shape=SHAPE, seed=number)
         images.append({"id": number, "file_name": f"{name}.png", "height": SHAPE[0], "width": SHAPE[1]})
         for label, box in _objects(name):

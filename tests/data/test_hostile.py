@@ -17,7 +17,7 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.errors import DataError
 from tests.data.annotated import SHAPE, WRITERS
 from tests.data.pictures import write_image, write_mask
-from tests.data.test_nnunet import _write as write_nnunet
+from tests.data.test_nnunet import write_nnunet
 
 GRAY = np.random.default_rng(0).integers(0, 255, SHAPE, dtype=np.uint8)
 COLORS = np.random.default_rng(1).integers(0, 255, (*SHAPE, 3), dtype=np.uint8)

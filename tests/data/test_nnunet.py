@@ -19,7 +19,7 @@ from tests.data.pictures import write_image
 LABELS = {"background": 0, "lesion": 1, "cyst": 2, "ignore": 3}
 
 
-def _write(root, *, cases=8, test=2, colors=False, **changes):
+def write_nnunet(root, *, cases=8, test=2, colors=False, **changes):
     """A data set of three classes, with an ignored row."""
     for part, count in (("Tr", cases), ("Ts", test)):
         (root / f"labels{part}").mkdir(parents=True)
@@ -42,7 +42,7 @@ def _config(root, **data):
 
 
 def test_images_labels_and_test_images_are_read(tmp_path):
-    root = _write(tmp_path / "Dataset001_Breast")
+    root = write_nnunet(tmp_path / "Dataset001_Breast")
     dataset = load_dataset(_config(root), tmp_path / "home")
     assert (dataset.classes, dataset.ignores) == (("lesion", "cyst"), True)
     assert set(np.unique(dataset.masks)) == {0, 1, 2, 255}
@@ -53,7 +53,7 @@ def test_images_labels_and_test_images_are_read(tmp_path):
 
 @pytest.mark.parametrize("place", ["Dataset001_Breast", "../nnUNet_preprocessed/Dataset001_Breast"])
 def test_fold_of_the_final_splits_is_used(tmp_path, place):
-    root = _write(tmp_path / "nnUNet_raw" / "Dataset001_Breast")
+    root = write_nnunet(tmp_path / "nnUNet_raw" / "Dataset001_Breast")
     cases = [f"caseTr_{index:03d}" for index in range(8)]
     folds = [{"train": cases[2:], "val": cases[:2]}, {"train": cases[:6], "val": cases[6:]}]
     path = tmp_path / "nnUNet_raw" / place / "splits_final.json"
@@ -84,13 +84,13 @@ def test_fold_of_the_final_splits_is_used(tmp_path, place):
     ],
 )
 def test_data_set_that_kdsearch_cannot_read_is_refused_with_a_remedy(tmp_path, changes, message):
-    root = _write(tmp_path / "set", cases=1, test=0, **changes)
+    root = write_nnunet(tmp_path / "set", cases=1, test=0, **changes)
     with pytest.raises(DataError, match=message):
         load_dataset(_config(root), tmp_path / "home")
 
 
-def test_other_classes_are_refused_with_the_line_to_write(tmp_path):
-    root = _write(tmp_path / "set")
+def test_other_classes_are_refused_with_the_line_towrite_nnunet(tmp_path):
+    root = write_nnunet(tmp_path / "set")
     with pytest.raises(
         DataError, match=r'classes: {"background": 0, "lesion": 1, "cyst": 2}, ignore: 3; or leave some'
     ):
@@ -100,7 +100,7 @@ def test_other_classes_are_refused_with_the_line_to_write(tmp_path):
 
 
 def test_label_without_an_image_and_image_without_a_label_are_defects(tmp_path):
-    root = _write(tmp_path / "set")
+    root = write_nnunet(tmp_path / "set")
     (root / "imagesTr" / "caseTr_000_0000.png").unlink()
     (root / "labelsTr" / "caseTr_001.png").unlink()
     problems = sorted(str(defect).rpartition("/")[2] for defect in read_nnunet(root).defects)
@@ -108,7 +108,7 @@ def test_label_without_an_image_and_image_without_a_label_are_defects(tmp_path):
 
 
 def test_broken_description_is_named(tmp_path):
-    root = _write(tmp_path / "set", cases=1, test=0)
+    root = write_nnunet(tmp_path / "set", cases=1, test=0)
     (root / "dataset.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"dataset.json: cannot be read as JSON"):
         read_labels(root)
@@ -116,7 +116,7 @@ def test_broken_description_is_named(tmp_path):
 
 @pytest.mark.parametrize("colors", [False, True])
 def test_init_takes_classes_from_the_description(tmp_path, colors):
-    found = inspect(_write(tmp_path / "set", colors=colors), tmp_path / "home")
+    found = inspect(write_nnunet(tmp_path / "set", colors=colors), tmp_path / "home")
     assert found.source.reader == "nnunet"
     assert (found.numbers, found.void, found.names) == ((0, 1, 2), 3, ("lesion", "cyst"))
     assert read_labels(tmp_path / "set").channels == (3 if colors else 1)

@@ -142,3 +142,42 @@ def test_folder_of_a_known_ending_is_no_file(tmp_path):
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="teacher.folder: .*absent is not a folder"):
         PredictionFolder(tmp_path / "absent")
+
+
+CLASSES = np.array([[0, 1, 2, 2]] * 3, np.uint8)
+
+
+def _indexed(path):
+    image = Image.fromarray(CLASSES)
+    image.putpalette([9, 9, 9] * 256)
+    image.save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.png", lambda path: _png(path, CLASSES)),
+        ("a.png", _indexed),
+        ("a.npy", lambda path: np.save(path, np.eye(3, dtype=np.float32)[CLASSES].transpose(2, 0, 1))),
+        ("a.npz", lambda path: np.savez(path, probabilities=np.eye(3)[CLASSES].transpose(2, 0, 1)[:, None])),
+    ],
+)
+def test_several_classes_are_read_as_a_map_each_and_padding_is_background(tmp_path, name, write):
+    write(tmp_path / name)
+    (found,) = PredictionFolder(tmp_path).read(["us/a"], frame=Frame(height=4, width=4, pads=True), outputs=3)
+    assert found.shape == (3, 4, 4)
+    np.testing.assert_array_equal(found[:, :3].argmax(axis=0), CLASSES)
+    np.testing.assert_array_equal(found[:, 3], [[1] * 4, [0] * 4, [0] * 4])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (CLASSES * 3, "a mask must hold class numbers from 0 to 2, got 0 to 6; write these, or probabilities 3×H×W"),
+        (np.zeros((2, 3, 4)), r"with the channels of all 3 classes, background first, got shape \(2, 3, 4\)"),
+    ],
+)
+def test_prediction_with_other_classes_is_refused(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=message):
+        PredictionFolder(tmp_path).read(["us/a"], frame=FRAME, outputs=3)

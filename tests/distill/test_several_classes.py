@@ -13,9 +13,9 @@ from kdsearch.config.networks import TeacherConfig, TimmSpec, UNetSpec
 from kdsearch.config.task import IGNORED, Task
 from kdsearch.config.training import AugmentationSpec, TrainingSpec
 from kdsearch.distill import losses
-from kdsearch.distill.batches import Images, TrainingData, strong_view
+from kdsearch.distill.batches import Images, TrainingData, UnlabelledPixels, strong_view
 from kdsearch.distill.feature_maps import HiddenMaps
-from kdsearch.distill.loop import draw_batch, predict_logits
+from kdsearch.distill.loop import draw_batch, predict_logits, with_unlabelled
 from kdsearch.distill.objective import Distillation, Supervised
 from kdsearch.measure.counts import count
 from kdsearch.models.contract import normalize
@@ -176,3 +176,17 @@ def test_encoder_receives_each_color_in_the_range_its_weights_were_trained_on():
     assert logits.shape == (2, 3, 32, 48)
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(seen[0], (DATA.train.pixels[:2] / 255 - mean) / std, atol=1e-5, rtol=0)
+
+
+def test_padding_of_unlabelled_images_does_not_count():
+    padding = torch.zeros(4, 32, 48, dtype=torch.uint8)
+    padding[:, :, 40:] = IGNORED
+    more = UnlabelledPixels(pixels=DATA.validation.pixels, fraction=0.5, padding=padding)
+    data = dataclasses.replace(DATA, unlabelled=more)
+    training = TrainingSpec(augmentation=STILL)
+    generator = torch.Generator().manual_seed(0)
+    batch = with_unlabelled(_batch(), data, torch.arange(4), training, generator)
+    assert batch.counts.shape == (12, 1, 32, 48)
+    assert not batch.counts[8:, :, :, 40:].any()
+    assert batch.counts[8:, :, :, :40].all()
+    assert torch.equal(batch.known_counts, _batch().counts)

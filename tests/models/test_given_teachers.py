@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kdsearch.config.networks import OnnxTeacher
-from kdsearch.config.task import square
+from kdsearch.config.task import Task, square
 from kdsearch.errors import TeacherError
 from kdsearch.models.contract import normalize
 from kdsearch.models.given_teachers import OnnxNetwork, PredictedTeacher, given_teacher, params_of, pixels_of
@@ -133,3 +133,37 @@ def test_gray_values_survive_normalization():
 def test_parameters_of_an_onnx_file_are_counted():
     assert params_of(_network(weights=np.zeros((2, 1, 3, 3), np.float32))) == 2 * 9 + 2
     assert onnx.load_from_string(_network()).graph.initializer[0].data_type == TensorProto.FLOAT
+
+
+COLOR = Task(height=16, width=24, channels=3, outputs=3)
+PIXELS = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_network_of_several_classes_and_colors_gives_a_logit_per_class():
+    weights = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    network = _network(shape=("n", 3, "h", "w"), weights=weights, bias=0.0)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 1.0)
+    logits = OnnxNetwork(_config(mean=mean, std=std), network, COLOR)(normalize(PIXELS))
+    expected = (PIXELS / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    shares = OnnxNetwork(_config(output="probabilities"), network, COLOR)(normalize(PIXELS))
+    torch.testing.assert_close(shares, (PIXELS / 255).clamp_min(1e-4).log(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_network(shape=("n", 3, "h", "w")), "floats N×3×H×W, one channel per class, background first, got"),
+        (_network(shape=("n", 1, "h", "w")), "the input has one channel, but data.channels is 3"),
+    ],
+)
+def test_network_that_does_not_fit_classes_or_colors_is_refused(content, message):
+    with pytest.raises(TeacherError, match=message):
+        OnnxNetwork(_config(), content, COLOR)
+
+
+def test_predictions_of_several_classes_are_found_by_the_colors_of_an_image():
+    maps = [torch.softmax(torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(n)), 0) for n in range(2)]
+    teacher = PredictedTeacher.of(PIXELS.numpy(), [one.numpy() for one in maps])
+    found = teacher(normalize(PIXELS.flip(0)))
+    torch.testing.assert_close(found.softmax(dim=1), torch.stack(maps).flip(0), atol=1e-2, rtol=0)

@@ -15,7 +15,9 @@ from kdsearch.errors import DataError, StudyFileError
 from kdsearch.workflow.init import inspect
 from kdsearch.workflow.new_study import Plan, name_of, propose_size, write_study
 from kdsearch.workflow.rehearsal import EPOCHS, TRIALS, Pace, fit
+from tests.data.annotated import write_coco
 from tests.data.pictures import write_image, write_mask
+from tests.data.test_nnunet import write_nnunet
 
 PACE = Pace(reading_s=0.01, teacher_s=0.01, student_s=0.002, trial_s=1.0, start_s=20.0, workers=2)
 
@@ -192,3 +194,20 @@ def test_init_writes_a_study_for_this_machine_and_it_runs(tmp_path, monkeypatch,
     short = ["training.epochs=1", "teacher.training.epochs=1", "search.trials=2"]
     assert main(["run", "studies/my-scans.yaml", *short]) == 0
     assert not list(tmp_path.glob("**/kdsearch-init-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", ["coco", "nnunet"])
+def test_init_of_a_data_set_with_several_classes_writes_a_study_that_runs(tmp_path, monkeypatch, capsys, reader):
+    monkeypatch.chdir(tmp_path)
+    if reader == "nnunet":
+        write_nnunet(tmp_path / "set", cases=24, test=0)
+    else:
+        (tmp_path / "set").mkdir()
+        write_coco(tmp_path / "set", names=[f"image {index}" for index in range(24)])
+    assert main(["init", "set", "--minutes", "1", "--size", "32", "--yes"]) == 0
+    assert "class numbers 0, 1, 2; 0 is the background" in capsys.readouterr().out
+    data = load_study(tmp_path / "studies" / "set.yaml").data
+    assert (data.sources[0].reader, set(data.foreground)) == (reader, {"lesion", "cyst"})
+    assert data.ignore == (3 if reader == "nnunet" else None)
+    assert main(["run", "studies/set.yaml", "training.epochs=1", "teacher.training.epochs=1", "search.trials=2"]) == 0

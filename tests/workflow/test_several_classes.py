@@ -181,7 +181,9 @@ def test_color_beats_gray_from_the_search_to_the_masks(tmp_path, monkeypatch, ca
     assert main(["confirm", "color.yaml", "-q"]) == 0
     assert "class cyst" in capsys.readouterr().out
     assert main(["report", "color.yaml"]) == 0
-    assert "class cyst" in (tmp_path / "colored-report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "colored-report.html").read_text(encoding="utf-8")
+    assert "class cyst" in page
+    assert "Dice by class" in page
     assert main(["pick", "color.yaml", "--out", "picked", "--no-latency"]) == 0
     assert "class cyst" in (tmp_path / "picked" / "MODEL_CARD.md").read_text(encoding="utf-8")
     _set(tmp_path / "new", [0, 1, 2])
