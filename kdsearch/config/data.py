@@ -69,7 +69,7 @@ class ClassNumbers:
 
     @property
     def by_value(self) -> bool:
-        """Whether the values of a mask tell classes apart; if not, a mask has two values."""
+        """Whether the values of a mask distinguish classes; if not, a mask has two values."""
         return bool(self.values)
 
 

@@ -133,6 +133,8 @@ class AnnotatedSource(Section):
     """The folder with the images. ``$NAME`` is replaced by an environment variable."""
     annotations: str | None = None
     """The annotation file in that folder. Default: kdsearch looks for it; for ``coco``, all of them are read."""
+    map: dict[str, str] | None = None
+    """Classes that have another name in this source, such as ``{tumour: lesion}``: its tumours are lesions."""
     bits: Bits | None = None
     """Bit depth of images with more than 8 bits. Default: the smallest that holds every pixel of the set."""
     spacing_mm: Spacing | None = None

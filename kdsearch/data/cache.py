@@ -77,8 +77,8 @@ def load_dataset(
     these files under it, commands that only read results open those. ``whites`` belong to a student that
     is evaluated (see ``read_gray``). Default: each source's own.
     """
-    require_same_classes(config)
     listings = [None if isinstance(source, PhantomSource) else list_source(source) for source in config.sources]
+    require_same_classes(config, listings)
     with using_home(home):
         remove_leftovers(home / "data", now=time.time())
         digests = FileDigests(home / "data" / "digests.json")

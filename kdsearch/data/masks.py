@@ -72,7 +72,6 @@ class SourceMasks:
         """Whether a mask with a single value above 0 was read as empty."""
         self.resized: set[Path] = set()
         """Masks that were read and have another size than their image."""
-        self._shown: set[str] = set()
         self.turned: set[Path] = set()
         """Masks that were read and got the EXIF orientation of their image."""
 
@@ -106,10 +105,6 @@ class SourceMasks:
     def _drawn(self, entry: Entry, shape: tuple[int, int]) -> Pixels:
         """Draws the objects of an annotation file."""
         canvas: Pixels = np.zeros(shape, dtype=np.uint8)
-        self._shown |= {one.name for one in entry.shapes}
-        if self._numbers is None and len(self._shown) > 1:
-            listed = ", ".join(sorted(self._shown))
-            raise DataError(f"its annotations have several classes; write classes: [background, {listed}]")
         for one in entry.shapes:
             one.draw(canvas, 1 if self._numbers is None else _number_of(one.name, self._numbers))
         return canvas

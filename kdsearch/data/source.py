@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdsearch.config.data import DataConfig
@@ -39,7 +40,7 @@ from kdsearch.data.published import (
 )
 from kdsearch.data.tables import KNOWN, read_table, require_one_row_each, unread_columns
 from kdsearch.data.yolo import YOLO_WHERE, read_yolo
-from kdsearch.errors import DataError
+from kdsearch.errors import DataError, nearest
 from kdsearch.files.digests import FileDigests
 from kdsearch.files.home import expanded
 
@@ -84,7 +85,8 @@ def list_source(source: FileSource) -> Listing:
         return read_folder(folder, csv=source.csv, images=source.images, masks=source.masks)
     if isinstance(source, AnnotatedSource):
         annotated, where = ANNOTATED[source.reader]
-        return annotated(_folder(source.folder, where, field="data.sources"), source.annotations)
+        listing = annotated(_folder(source.folder, where, field="data.sources"), source.annotations)
+        return _mapped(listing, source.map) if source.map else listing
     if isinstance(source, NnunetSource):
         return read_nnunet(_folder(source.folder, NNUNET_WHERE, field="data.sources"), fold=source.fold)
     reader, where = READERS[source.reader]
@@ -135,11 +137,34 @@ def check_tables(config: DataConfig) -> list[str]:
     return lines
 
 
-def require_same_classes(config: DataConfig) -> None:
-    """Raises DataError if a source names classes of its own that differ from the study's."""
-    for source in config.sources:
+def _mapped(listing: Listing, names: Mapping[str, str]) -> Listing:
+    """Renames classes; raises DataError if there is no class of a name."""
+    known = {shape.name for entry in listing.entries for shape in entry.shapes}
+    if unknown := sorted(set(names) - known):
+        raise DataError(f"data.sources: map: no object has the class {unknown[0]!r}{nearest(unknown[0], known)}")
+    entries = tuple(
+        dataclasses.replace(
+            entry,
+            shapes=tuple(dataclasses.replace(shape, name=names.get(shape.name, shape.name)) for shape in entry.shapes),
+        )
+        for entry in listing.entries
+    )
+    return dataclasses.replace(listing, entries=entries)
+
+
+def require_same_classes(config: DataConfig, listings: Sequence[Listing | None]) -> None:
+    """Raises DataError if sources name classes that differ from the study's, or from each other's."""
+    shown = set[str]()
+    for source, listing in zip(config.sources, listings, strict=True):
         if isinstance(source, NnunetSource):
             require_labels(source, _folder(source.folder, NNUNET_WHERE, field="data.sources"), config)
+        elif listing is not None:
+            shown |= {shape.name for entry in listing.entries for shape in entry.shapes}
+    if len(shown) > 1 and config.classes is None:
+        raise DataError(
+            f"data.classes: the annotations have several classes; write classes: [background, "
+            f"{', '.join(sorted(shown))}], or give a class the name of another with map in its source"
+        )
 
 
 def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:

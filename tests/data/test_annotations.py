@@ -70,8 +70,18 @@ def test_class_that_the_study_does_not_name_is_a_defect(annotated, tmp_path):
 
 def test_several_classes_need_names(annotated, tmp_path):
     config = _config(*annotated, classes=None)
-    with pytest.raises(DataError, match=r"several classes; write classes: \[background, cyst, lesion\]"):
+    with pytest.raises(DataError, match=r"several classes; write classes: \[background, cyst, lesion\], or give"):
         load_dataset(config, tmp_path / "home")
+
+
+def test_class_may_have_another_name_in_a_source(annotated, tmp_path):
+    config = _config(*annotated, classes=None)
+    source = config.sources[0].model_copy(update={"map": {"cyst": "lesion"}})
+    config = config.model_copy(update={"sources": (source,)})
+    assert set(np.unique(load_dataset(config, tmp_path / "home").masks)) == {0, 1}
+    wrong = source.model_copy(update={"map": {"cist": "lesion"}})
+    with pytest.raises(DataError, match="map: no object has the class 'cist'; did you mean 'cyst'"):
+        load_dataset(config.model_copy(update={"sources": (wrong,)}), tmp_path / "home")
 
 
 def test_missing_image_is_a_defect_and_missing_annotations_an_error(annotated, tmp_path):
