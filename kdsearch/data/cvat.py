@@ -68,9 +68,9 @@ def _shape(one: ET.Element) -> Shape:
 
 def _by_columns(rows: tuple[int, ...], *, width: int, height: int) -> tuple[int, ...]:
     """Turns runs row by row, as CVAT writes them, into runs column by column."""
+    if min(rows) < 0 or sum(rows) != width * height:  # before memory is taken for them
+        raise DataError(f"run lengths cover {sum(rows)} pixels, expected {width}×{height}")
     inside = [number % 2 for number, run in enumerate(rows) for _ in range(run)]
-    if len(inside) != width * height:
-        raise DataError(f"run lengths cover {len(inside)} pixels, expected {width}×{height}")
     columns = [inside[row * width + column] for column in range(width) for row in range(height)]
     runs, last = [0], 0
     for pixel in columns:

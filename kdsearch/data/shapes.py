@@ -36,9 +36,10 @@ class Shape:
         """Sets the object's pixels of a mask H×W to a number; raises DataError if its runs do not fit."""
         if self.runs:
             left, top, width, height = self.box or (0, 0, canvas.shape[1], canvas.shape[0])
+            fits = 0 <= left <= canvas.shape[1] - width and 0 <= top <= canvas.shape[0] - height
+            if min(self.runs) < 0 or sum(self.runs) != width * height or not fits:  # before memory is taken for them
+                raise DataError(f"the run lengths of a {self.name} cover {sum(self.runs)} pixels of {width}×{height}")
             inside = np.repeat(np.arange(len(self.runs)) % 2, self.runs)
-            if len(inside) != width * height or left + width > canvas.shape[1] or top + height > canvas.shape[0]:
-                raise DataError(f"the run lengths of a {self.name} cover {len(inside)} pixels of {width}×{height}")
             view = canvas[top : top + height, left : left + width]
             view[inside.reshape(width, height).T == 1] = number
         for outline in self.outlines:

@@ -154,6 +154,8 @@ def test_self_crossing_outline_and_one_outside_the_image_are_drawn():
     assert 0.4 < canvas.mean() < 0.6
     Shape(name="a", outlines=(((-50, -50), (70, -50), (70, 70), (-50, 70)),)).draw(canvas, 2)
     assert (canvas == 2).all()
+    Shape(name="a", outlines=(((0, 0), (1e9, 0), (1e9, 1e9), (0, 1e9)),)).draw(canvas, 3)
+    assert (canvas == 3).all()
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,9 @@ def test_self_crossing_outline_and_one_outside_the_image_are_drawn():
         (lambda one: one.update(segmentation=[[1, 2, 3, 4]]), "annotation 1: an outline needs at least three points"),
         (lambda one: one.update(segmentation={"size": [40, 50], "counts": "é"}), "its run lengths cannot be read"),
         (lambda one: one.update(segmentation={"size": [40, 50], "counts": [5, 5]}), "cover 10 pixels of 50×40"),
+        (lambda one: one.update(segmentation={"size": [40, 50], "counts": [10**15, 5]}), "pixels of 50×40"),
+        (lambda one: one.update(segmentation={"size": [40, 50], "counts": [3000, -1000]}), "pixels of 50×40"),
+        (lambda one: one.update(segmentation={"size": [400, 500], "counts": [0, 200000]}), "pixels of 500×400"),
         (lambda one: one.update(image_id=99), "annotations of images that it does not list, such as image_id 99"),
         (lambda one: one.pop("image_id"), "lacks the key 'image_id'"),
     ],
