@@ -134,9 +134,9 @@ class SourceMasks:
             return _of_classes(_colors(path) if numbers.colors else _class_numbers(path), numbers, path)
         number = np.uint8(1 if name is None or numbers is None else _number_of(name, numbers))
         gray = _mask_values(path)
-        if self._threshold is not None:
-            return np.where(gray >= self._threshold, number, np.uint8(0))
         ignored = gray == (-1 if numbers is None or numbers.ignored is None else numbers.ignored)
+        if self._threshold is not None:
+            return np.where(ignored, np.uint8(IGNORED), np.where(gray >= self._threshold, number, np.uint8(0)))
         values = [int(value) for value in np.unique(gray[~ignored])]
         if len(values) > 2:
             raise DataError(_too_many(values, path))

@@ -107,6 +107,12 @@ def test_two_values_stay_two_values_next_to_ignored_pixels(tmp_path):
     assert set(np.unique(dataset.masks)) == {0, 1, IGNORED}
 
 
+def test_threshold_leaves_ignored_pixels_ignored(tmp_path):
+    _write(tmp_path / "data", {"masks/{}.png": _numbers({0: 20, 1: 180, 2: 240, IGNORED: 255})})
+    dataset = load_dataset(_config(tmp_path / "data", {"threshold": 128}, ignore=255), tmp_path / "home")
+    np.testing.assert_array_equal(dataset.masks[0] == IGNORED, Frame(height=40, width=48).mask(WANTED) == IGNORED)
+
+
 @pytest.mark.parametrize(
     ("mask", "data", "message"),
     [
