@@ -96,7 +96,7 @@ def test_each_class_may_have_masks_of_its_own(tmp_path):
     config = _config(tmp_path / "data", source, classes=["background", "lesion", "cyst"])
     (image,) = native_images(config, {"folder/1"})
     np.testing.assert_array_equal(image.mask, np.where(WANTED == IGNORED, 0, WANTED))
-    with pytest.raises(DataError, match="its path names the class 'cyst', which data.classes does not have; add it"):
+    with pytest.raises(DataError, match="has the class 'cyst', which data.classes does not have; add it"):
         load_dataset(config.model_copy(update={"classes": {"background": (0,), "lesion": (1,)}}), tmp_path / "home")
 
 
