@@ -118,6 +118,7 @@ def test_mistake_on_the_command_line_is_explained(shell, arguments, message):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_study_from_run_to_pick(place, shell):
     done = _run(place, "run", "tiny.yaml")
     assert done.stderr == ""
