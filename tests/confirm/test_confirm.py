@@ -67,6 +67,7 @@ def test_dry_run_mentions_an_existing_sealed_plan(capsys):
 
 
 @pytest.mark.usefixtures("searched")
+@pytest.mark.slow
 def test_study_is_confirmed_recorded_and_picked_from(capsys):
     assert main(["confirm", "study.yaml"]) == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -91,6 +91,7 @@ def test_locked_images_are_scored_once_by_students_of_all_others(capsys):
 
 
 @pytest.mark.usefixtures("tested")
+@pytest.mark.slow
 def test_second_opening_is_refused_unless_it_is_asked_for_and_then_counted(capsys):
     study = kdsearch.Study("study.yaml", home="home")
     assert main(["test", "study.yaml", "--trial", "0"]) == 2

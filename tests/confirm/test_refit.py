@@ -62,6 +62,7 @@ def test_tested_weights_ship_with_the_scores_of_the_locked_images(capsys):
 
 
 @pytest.mark.usefixtures("confirmed")
+@pytest.mark.slow
 def test_refit_carries_what_was_confirmed(capsys):
     study = _study()
     confirmed = study.confirm()

@@ -105,7 +105,12 @@ def _load(config: DataConfig, home: Path):
         return load_dataset(config, home)
 
 
-@pytest.mark.parametrize(("reader", "case"), itertools.product(READERS, CASES))
+def _slow(reader: str, case: str):
+    """Readers of annotation files share how images are decoded, so that one of them is enough by default."""
+    return pytest.param(reader, case, marks=pytest.mark.slow if reader in ("yolo", "labelme", "cvat") else ())
+
+
+@pytest.mark.parametrize(("reader", "case"), itertools.starmap(_slow, itertools.product(READERS, CASES)))
 def test_image_is_read_or_left_out_with_one_message(tmp_path, reader, case):
     config, image = _make(reader, tmp_path / "set")
     content, usable = CASES[case]

@@ -15,6 +15,7 @@ from kdsearch.tracking.location import Tracking
 from kdsearch.tracking.server import HOST, serving
 
 
+@pytest.mark.slow
 def test_server_answers_only_on_loopback_and_leaves_nothing_running(tmp_path):
     before = set(psutil.Process().children(recursive=True))
     with serving(Tracking(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")) as server:
