@@ -52,7 +52,7 @@ def place(tmp_path_factory) -> Path:
     for kind, arrays in (("images", dataset.images), ("masks", dataset.masks)):
         (place / "overlooked" / kind).mkdir(parents=True)
         for number, array in enumerate(arrays):
-            shown = np.asarray(array) if kind == "images" else (array > 0) * np.uint8(255 * (not overlooked[number]))
+            shown = np.asarray(array[0]) if kind == "images" else (array > 0) * np.uint8(255 * (not overlooked[number]))
             Image.fromarray(shown).save(place / "overlooked" / kind / f"{number:03d}.png")
     return place
 
