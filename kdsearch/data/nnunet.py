@@ -12,7 +12,8 @@ from kdsearch.config.data import BACKGROUND, DataConfig
 from kdsearch.config.sources import NnunetSource
 from kdsearch.data.layout import Defect, Entry, Listing, Part, require_folder
 from kdsearch.data.pixels import SUFFIXES
-from kdsearch.errors import DataError, first_line
+from kdsearch.data.shapes import read_json
+from kdsearch.errors import DataError
 
 NNUNET_WHERE = "nnU-Net's documentation, 'dataset format'; the folder is nnUNet_raw/DatasetXXX_NAME"
 FILE = "dataset.json"
@@ -134,10 +135,7 @@ def _parts(root: Path, *, fold: int) -> dict[str, Part]:
 
 
 def _json(path: Path, *, kind: type = dict) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {first_line(error)}") from error
+    content = read_json(path)
     if not isinstance(content, kind):
         raise DataError(f"{path}: must be a JSON {'list' if kind is list else 'object'}")
     return content

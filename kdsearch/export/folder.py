@@ -98,6 +98,11 @@ def ship_student(
     """
     if folder.exists():
         raise KdsearchError(f"{folder} exists already; remove it, or choose another folder with --out")
+    if form.preprocessing and study.data.fit == "pad":
+        raise KdsearchError(
+            "--with-preprocessing: the graph cannot pad images, but the study has data.fit: pad; pick without it, and "
+            "pad images as student.yaml says"
+        )
     network = load_weights(student, weights, study.data.task)
     with atomic_folder(folder) as draft:
         shutil.copyfile(weights, draft / WEIGHTS)

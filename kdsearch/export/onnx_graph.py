@@ -42,13 +42,6 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 1, {heigh
   gray = Round(luma)
   flat = Squeeze(gray, last)
   planes = Unsqueeze(flat, second)
-  small = Resize<mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3],
-                 coordinate_transformation_mode = "half_pixel">(planes, , , size)
-  levels = Round(small)
-  shares = Div(levels, white)
-  centered = Sub(shares, mean)
-  image = Div(centered, std)
-}}
 """
 PREPROCESSING_COLOR = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
@@ -64,6 +57,8 @@ preprocessing (uint8[batch, height, width, 3] pixels) => (float[batch, 3, {heigh
   green_plane = Unsqueeze(greens, second)
   blue_plane = Unsqueeze(blues, second)
   planes = Concat<axis = 1>(red_plane, green_plane, blue_plane)
+"""
+SCALING = """
   small = Resize<mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3],
                  coordinate_transformation_mode = "half_pixel">(planes, , , size)
   levels = Round(small)
@@ -103,7 +98,7 @@ def to_onnx(network: StudentNetwork, task: Task) -> bytes:
 def with_preprocessing(content: bytes, task: Task) -> bytes:
     """Adds preprocessing to a model of ``to_onnx``: its input becomes ``pixels`` N×H×W×3, 0-255, of any size."""
     model = onnx.load_from_string(content)
-    text = (PREPROCESSING if task.channels == 1 else PREPROCESSING_COLOR).format(
+    text = ((PREPROCESSING if task.channels == 1 else PREPROCESSING_COLOR) + SCALING).format(
         ir=model.ir_version, opset=OPSET, height=task.height, width=task.width, mean=INPUT_MEAN, std=INPUT_STD
     )
     before = compose.add_prefix(parser.parse_model(text), "preprocessing/", rename_inputs=False, rename_outputs=False)

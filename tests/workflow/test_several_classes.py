@@ -51,9 +51,13 @@ def picked(tmp_path_factory):
         network.train()(torch.randn(4, 3, 32, 48, generator=torch.Generator().manual_seed(0)))
         save_file({name: one.contiguous() for name, one in network.state_dict().items()}, folder / "w.safetensors")
         materials = make_materials(study, folder / "home")
-        for name, preprocessing in (("picked", False), ("raw", True)):
-            form = dataclasses.replace(PLAIN, preprocessing=preprocessing)
-            ship(Bench(study, materials), folder / "w.safetensors", folder / name, form=form)
+        ship(Bench(study, materials), folder / "w.safetensors", folder / "picked")
+        raw = dataclasses.replace(PLAIN, preprocessing=True)
+        with pytest.raises(KdsearchError, match="--with-preprocessing: the graph cannot pad images"):
+            ship(Bench(study, materials), folder / "w.safetensors", folder / "raw", form=raw)
+        stretched = load_study(folder / "study.yaml", ["data.fit=stretch"])
+        materials = make_materials(stretched, folder / "home")
+        ship(Bench(stretched, materials), folder / "w.safetensors", folder / "raw", form=raw)
 
     return made_once(tmp_path_factory, "colored", make)
 
