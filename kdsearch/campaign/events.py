@@ -22,6 +22,21 @@ class LoadingData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    """How long the search will take from now on, as far as a few training steps tell."""
+
+    teacher_s: float
+    """Seconds to train the teacher; 0 if it is cached or comes from elsewhere."""
+    students_s: float
+    """Seconds to train all students."""
+    students: int
+    """Number of trials that are still to be done."""
+    workers: int
+    at_most: bool
+    """Whether it can be less, because students are stopped early or start from other students' weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingTeachers:
     """Teachers are about to be trained."""
 
@@ -103,5 +118,13 @@ Trouble: TypeAlias = CheckpointFailed | Requeued | Waiting | Resumed | TrackingD
 """Problems and their ends; a ``CheckpointFailed`` with an empty reason means that checkpoints work again."""
 
 DriverEvent: TypeAlias = (
-    LoadingData | TrainingTeachers | DataReady | SearchStarted | JobStarted | EpochEnded | TrialEnded | Trouble
+    LoadingData
+    | Estimated
+    | TrainingTeachers
+    | DataReady
+    | SearchStarted
+    | JobStarted
+    | EpochEnded
+    | TrialEnded
+    | Trouble
 )

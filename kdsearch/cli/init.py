@@ -48,7 +48,8 @@ def run_init(options: argparse.Namespace) -> int:
     plan, seconds = fit(plan, rehearse(plan), minutes=options.minutes)
     write_study(plan, file, seconds=seconds)
     copy_schema(file)
-    say(console, f"Wrote {file}: {plan.trials} students, {plan.epochs} epochs each, at {plan.size}×{plan.size} pixels.")
+    height, width = plan.shape
+    say(console, f"Wrote {file}: {plan.trials} students, {plan.epochs} epochs each, at {width}×{height} pixels.")
     say(console, _time(seconds, options.minutes))
     say_command(console, f"look at the images:  {shlex.join(['kdsearch', 'data', str(file)])}")
     say_command(console, f"search:              {shlex.join(['kdsearch', 'run', str(file)])}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
+from pathlib import Path
 
 from kdsearch.config.quantity import format_quantity
 from kdsearch.tracking.location import Tracking
@@ -28,9 +30,25 @@ def confirm_line(options: argparse.Namespace) -> str:
     return f"confirm: {command_line('confirm', options)}"
 
 
-def pick_line(options: argparse.Namespace, *, params: int) -> str:
-    """How to export a student of about so many parameters."""
-    return f"pick:    {command_line('pick', options, '--params', format_quantity(round_budget(params)))}"
+def pick_lines(options: argparse.Namespace, *, params: int, samples: Path | None = None) -> list[str]:
+    """How to export a student of about so many parameters and, if there are images for it, how to try it."""
+    budget = ("--params", format_quantity(round_budget(params)))
+    if samples is None or not samples.is_dir():
+        return [f"pick:    {command_line('pick', options, *budget)}"]
+    folder = f"picked/{samples.parent.name}"
+    return [
+        f"pick:    {command_line('pick', options, *budget, '--out', folder)}",
+        f"predict: {predict_command(folder, samples)}",
+    ]
+
+
+def predict_command(folder: Path | str, samples: Path) -> str:
+    """How to try a picked student on the folder of samples, if there is one."""
+    if not samples.is_dir():
+        return f"{shlex.join(['kdsearch', 'predict', str(folder)])} IMAGE…"
+    with contextlib.suppress(ValueError):
+        samples = samples.absolute().relative_to(Path.cwd())
+    return shlex.join(["kdsearch", "predict", str(folder), str(samples), "--out", "masks"])
 
 
 def round_budget(params: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdsearch.cli.next_steps import command_line
+from kdsearch.cli.next_steps import command_line, predict_command
 from kdsearch.cli.terminal import LABEL_WIDTH, say, say_command, say_labeled, terminal
 from kdsearch.cli.walk import walk
 from kdsearch.config.load import read_study, with_folders
@@ -19,7 +19,7 @@ from kdsearch.config.quantity import format_quantity
 from kdsearch.errors import KdsearchError
 from kdsearch.export.description import Description
 from kdsearch.export.folder import Form
-from kdsearch.files.home import home_folder
+from kdsearch.files.home import home_folder, samples_folder
 from kdsearch.front.dominance import front_of
 from kdsearch.front.rules import Budget, Candidate, nearest_to
 from kdsearch.workflow.choosing import Choice
@@ -68,6 +68,8 @@ def run_pick(options: argparse.Namespace) -> int:
         print(json.dumps(as_json(choice, done.description, folder=done.folder, version=done.model_uri), indent=2))
     else:
         _show_result(done.description, folder=done.folder, version=done.model_uri, console=console)
+        command = predict_command(done.folder, samples_folder(known.home, study.name))
+        say_command(console, f"  {'next':<{LABEL_WIDTH - 2}}{command}")
     return 0
 
 
@@ -132,7 +134,6 @@ def _show_result(description: Description, *, folder: Path, version: str | None,
     say_labeled(console, "  written", f"{folder}: {files}")
     if version is not None:
         say_labeled(console, "  MLflow", f"registered as {version}")
-    say_command(console, f"  {'next':<{LABEL_WIDTH - 2}}kdsearch predict {folder} IMAGE…")
 
 
 def as_json(choice: Choice, description: Description, *, folder: Path, version: str | None) -> dict[str, object]:

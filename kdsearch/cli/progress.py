@@ -10,6 +10,7 @@ from typing import TypeAlias
 from kdsearch.campaign.events import (
     DataReady,
     DriverEvent,
+    Estimated,
     JobStarted,
     LoadingData,
     Resumed,
@@ -74,6 +75,8 @@ class Progress:
     lost: int = 0
     """How often a worker died and its job was started again."""
 
+    estimate: Estimated | None = None
+    """How long the search will take, before the first student has ended; None if unknown."""
     target: int = 0
     """Trials of the search in total."""
     page: str | None = None
@@ -98,6 +101,8 @@ class Progress:
         match event:
             case LoadingData():
                 self.phase = "reading images, starting workers"
+            case Estimated():
+                self.estimate = event
             case TrainingTeachers(jobs=jobs):
                 self.teachers = jobs
             case DataReady():
@@ -188,11 +193,13 @@ class Progress:
         return sum(1 for _ in self.plan.repeats()) - skipped
 
     def seconds_left(self, *, now: float) -> float | None:
-        """From the pace so far; before that from the plan's estimate, or None in a search."""
+        """From the pace so far; before that from the estimate, if there is one."""
         left = max(0, self.total - self.done)
         if self.ended_here:
             return (now - self.since) / self.ended_here * left
-        return None if self.plan is None else self.seconds * left / max(1, self.total)
+        if self.plan is not None:
+            return self.seconds * left / max(1, self.total)
+        return None if self.estimate is None else max(0.0, self.estimate.students_s - (now - self.since))
 
     def mean_dice(self, arm: str) -> float | None:
         """Of one network over the folds so far, at training resolution."""
@@ -228,6 +235,14 @@ def noise_of(lesions: int) -> str:
         f"images    {lesions} validation images with a lesion: differences below about {points:.1f} Dice points are "
         "within noise"
     )
+
+
+def time_of(estimate: Estimated) -> str:
+    """How long a search takes, in words."""
+    parts = [f"{duration(estimate.teacher_s)} for the teacher"] if estimate.teacher_s else []
+    parts.append(f"{duration(estimate.students_s)} for {estimate.students} students, {estimate.workers} at a time")
+    total = duration(estimate.teacher_s + estimate.students_s)
+    return f"{'at most ' * estimate.at_most}about {total} ({', '.join(parts)})"
 
 
 def duration(seconds: float) -> str:

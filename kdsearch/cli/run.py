@@ -13,7 +13,7 @@ from rich.console import Console
 
 from kdsearch.campaign.driver import workers_of
 from kdsearch.campaign.events import SearchStarted
-from kdsearch.cli.next_steps import browse_lines, command_line, confirm_line, pick_line
+from kdsearch.cli.next_steps import browse_lines, command_line, confirm_line, pick_lines
 from kdsearch.cli.profile import Profile
 from kdsearch.cli.results import show_front, show_variants
 from kdsearch.cli.terminal import say, say_command, show_log, terminal
@@ -25,7 +25,7 @@ from kdsearch.config.search import Limits, Objective, Sampler
 from kdsearch.config.study import StudyConfig
 from kdsearch.config.task import Task
 from kdsearch.distill.batches import choose_device
-from kdsearch.files.home import home_folder
+from kdsearch.files.home import home_folder, samples_folder
 from kdsearch.report.words import teacher_words
 from kdsearch.trials.record import TrialRecord
 from kdsearch.workflow.pick import none_within
@@ -117,7 +117,7 @@ def _conclude(one: Run, options: argparse.Namespace, home: Path, console: Consol
         for line in (
             *browse_lines(options, tracking=one.tracking, page=page),
             confirm_line(options),
-            pick_line(options, params=middle),
+            *pick_lines(options, params=middle, samples=samples_folder(home, one.study.name)),
         ):
             say_command(console, line)
     return 0

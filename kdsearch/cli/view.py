@@ -14,6 +14,7 @@ from rich.text import Text
 
 from kdsearch.campaign.events import (
     DataReady,
+    Estimated,
     JobStarted,
     LoadingData,
     Resumed,
@@ -25,7 +26,7 @@ from kdsearch.campaign.events import (
     Trouble,
     Waiting,
 )
-from kdsearch.cli.progress import Event, Progress, duration, facts_about_images
+from kdsearch.cli.progress import Event, Progress, duration, facts_about_images, time_of
 from kdsearch.cli.terminal import say
 from kdsearch.config.quantity import format_quantity
 from kdsearch.confirm.driver import FoldScored, MemberDropped, PlanFixed
@@ -91,7 +92,8 @@ def _head(progress: Progress) -> RenderableType:
     if progress.plan is not None:
         return Text()
     if progress.ready is None:
-        return Text(f"{progress.phase} …")
+        time = "" if progress.estimate is None else f"time      {time_of(progress.estimate)}\n"
+        return Text(f"{time}{progress.phase} …")
     line = f"teacher   {progress.ready.materials.teacher.headline()}"
     return Text(line if progress.phase == "searching" else f"{line}; {progress.phase} …")
 
@@ -165,12 +167,10 @@ def describe(event: Event, progress: Progress) -> str:
     """One line for a log; empty if the event needs none."""
     line = ""
     match event:
-        case LoadingData():
-            line = "reading images"
+        case LoadingData() | Estimated() | DataReady():
+            line = _beginning(event)
         case EpochEnded(job=job, report=report) if makes_teacher(job):
             line = _epoch(progress.name_of(job), report)
-        case DataReady(materials=materials):
-            line = "\n".join([f"teacher   {materials.teacher.headline()}", *facts_about_images(event)])
         case SearchStarted(target=target):
             line = f"searching: {progress.done} of {target} trials are done"
         case JobStarted(job=job, recipe=Recipe() as recipe, cost=Cost(params=params)) if progress.plan is None:
@@ -189,6 +189,16 @@ def describe(event: Event, progress: Progress) -> str:
         case _:
             line = describe_trouble(event, progress)
     return line
+
+
+def _beginning(event: LoadingData | Estimated | DataReady) -> str:
+    match event:
+        case LoadingData():
+            return "reading images"
+        case Estimated():
+            return f"time      {time_of(event)}"
+        case DataReady(materials=materials):
+            return "\n".join([f"teacher   {materials.teacher.headline()}", *facts_about_images(event)])
 
 
 def _epoch(name: str, report: EpochReport) -> str:

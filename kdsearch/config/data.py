@@ -157,8 +157,8 @@ class DataConfig(Section):
     on_invalid: Literal["error", "skip"] = "error"
     """What to do with unreadable files and masks that do not fit: refuse to start, or leave those images out."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
-    """Tolerance of the normalized surface Dice. If a source has no ``spacing_mm``, 1 % of the image's diagonal is used
-    instead."""
+    """Tolerance of the normalized surface Dice. If the size of an image's pixels is unknown, 1 % of its diagonal is
+    used instead."""
     class_name: ClassName | None = None
     """What the masks outline, such as ``lesion`` or ``road``. Default: the model card calls it ``foreground``."""
     classes: Classes | None = None

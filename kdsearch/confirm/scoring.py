@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from safetensors.torch import load
@@ -21,6 +20,7 @@ from kdsearch.distill.loop import predict_logits
 from kdsearch.distill.result import Trained
 from kdsearch.distill.teacher_folder import TrainedTeacher
 from kdsearch.measure.surface import measure_native
+from kdsearch.measure.threads import using_threads
 from kdsearch.models.students import build_student
 from kdsearch.statistics.comparisons import ALPHA, compare
 from kdsearch.trials.recipe import Recipe
@@ -50,21 +50,11 @@ class FoldScorer:
         return self._with_native(teacher.load(CPU), teacher.scores, fold)
 
     def _with_native(self, network: torch.nn.Module, scores: Scores, fold: Splits) -> Scores:
-        with _one_thread(), torch.inference_mode():
+        # with one thread, pixels at the threshold are the same on every machine, and workers keep the other cores
+        with using_threads(1), torch.inference_mode():
             logits = predict_logits(network, images_at(self.dataset, fold.validation, CPU).pixels)
         masks = [self.masks[self.dataset.infos[position].id] for position in fold.validation]
         return dataclasses.replace(scores, native=measure_native(logits.numpy(), masks, self.frame))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Makes sums, and so pixels at the threshold, the same on every machine; leaves other cores to workers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 FEWEST_FOLDS = 2

@@ -18,7 +18,7 @@ from kdsearch.data.dataset import ACROSS, ImageInfo, foreground_of, group_of
 from kdsearch.data.gathering import COLORED
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.pixels import colored_fraction, decoded
+from kdsearch.data.pixels import colored_fraction
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError
 
@@ -91,7 +91,7 @@ def colored_images(config: DataConfig) -> tuple[int, int]:
             entries = list_source(source).entries
             for entry in entries[:: max(1, len(entries) // SOME)][:SOME]:
                 with contextlib.suppress(DataError):
-                    colored += colored_fraction(decoded(entry.image)) > COLORED
+                    colored += colored_fraction(entry.picture()) > COLORED
                     seen += 1
     return colored, seen
 
@@ -116,7 +116,7 @@ def look(config: DataConfig, infos: Sequence[ImageInfo]) -> Iterator[ImageLook]:
 
 def _look(entry: Entry, info: ImageInfo, masks: SourceMasks) -> ImageLook:
     try:
-        image = decoded(entry.image)
+        image = entry.picture()
         classes = masks.of(entry, shape=(image.height, image.width))
     except DataError as error:
         raise DataError(f"{entry.image}: {error}") from error

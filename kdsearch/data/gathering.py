@@ -31,7 +31,6 @@ from kdsearch.data.pixels import (
     AmbiguousError,
     Pixels,
     colored_fraction,
-    decoded,
     gray_of,
     orientation_of,
     to_pixels,
@@ -179,6 +178,8 @@ class Gathered:
     """Images of which a large part is colored."""
     resized: list[str] = field(default_factory=list)
     """Images whose masks have another size."""
+    kin: dict[int, str] = field(default_factory=dict)
+    """What tells groups apart across sources, by position; never stored."""
     boxes: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Top, left, bottom and right of each image within its padding."""
     differs: bool = False
@@ -249,7 +250,7 @@ def _read(
     name = source_name(source)
     gathered.defects += listing.defects
     if whites is None:
-        white = white_of((entry.image for entry in listing.entries), bits=source.bits)
+        white = white_of(((entry.image, entry.frame) for entry in listing.entries), bits=source.bits)
         whites = () if white is None else (white,)
     gathered.whites |= set(whites)
     masks = SourceMasks(
@@ -263,6 +264,8 @@ def _read(
         if colored:
             gathered.colored.append(f"{name}/{entry.id}")
         gathered.looks[len(gathered.images)] = hash_image(gray_of(image)), thumbnail(gray_of(image))
+        if entry.kin is not None:
+            gathered.kin[len(gathered.images)] = entry.kin
         info = ImageInfo(id=f"{name}/{entry.id}", source=name, label=entry.label, group=entry.group, part=entry.part)
         gathered.keep(info, image, mask, way.frame)
         turned = [orientation_of(path) for path in (entry.image, *entry.masks)]
@@ -283,7 +286,7 @@ def _decode(
     Adds an unreadable file to the defects and returns None.
     """
     try:
-        found = decoded(entry.image)
+        found = entry.picture()
         image = to_pixels(found, channels=channels, whites=whites)
         mask = masks.of(entry, shape=(image.shape[0], image.shape[1]))
     except DataError as error:
@@ -318,6 +321,7 @@ def clusters(gathered: Gathered, *, shared: Collection[str] = ()) -> list[int]:
             (a, b) for a, b in pairs if infos[a].source != infos[b].source or not (infos[a].group and infos[b].group)
         ]
     first: dict[tuple[str, str], int] = {}
+    pairs += [(first.setdefault(("kin", kin), place), place) for place, kin in gathered.kin.items()]
     for place, info in enumerate(infos):
         if info.group is not None:
             whose = "" if info.source in shared else info.source

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from kdsearch.data.pixels import SUFFIXES
+from PIL import Image
+
+from kdsearch.data.dicom import is_dicom
+from kdsearch.data.pixels import SUFFIXES, decoded
 from kdsearch.data.shapes import Shape
 from kdsearch.data.tables import normal
 from kdsearch.errors import DataError
@@ -36,8 +39,25 @@ class Entry:
     label: str | None = None
     group: str | None = None
     """For example the patient; None if unknown."""
+    kin: str | None = field(default=None, repr=False)
+    """Tells groups apart across sources. Only in memory, because it may identify a patient."""
     part: Part | None = None
     """The part of the split that the data set puts the image in; None leaves it to kdsearch."""
+    frame: int = 0
+    """Which frame of a clip the image is, counted from 0."""
+    mask_frames: tuple[int, ...] = ()
+    """Which frame of its file each mask is; empty if each file holds one mask."""
+    spacing_mm: float | None = None
+    """Millimeters per pixel of the file, if the file states them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that annotations and masks of one class each show."""
+        return (*self.classes, *(shape.name for shape in self.shapes))
+
+    def picture(self) -> Image.Image:
+        """Decodes the image; raises DataError if that fails."""
+        return decoded(self.image, self.frame)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +72,8 @@ class Listing:
     """Files in these folders that are left out on purpose, such as masks of other structures."""
     wanted: str = ""
     """The files that the reader expects there, for errors."""
+    remarks: tuple[Remark, ...] = ()
+    """What else a user should know about the files."""
 
     @property
     def files(self) -> list[Path]:
@@ -106,6 +128,7 @@ class AnnotationReader(Protocol):
 
 FORMATS = "PNG, JPEG, TIFF and BMP"
 """The formats of ``SUFFIXES``."""
+VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 NOT_UTF_8 = "its name is not UTF-8; rename it"
 
 
@@ -190,6 +213,19 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def other_formats(root: Path) -> str:
+    """Says what reads the files in a folder, or below it, that are no images; empty if there are none such."""
+    for path in root.rglob("*"):
+        name = path.name.lower()
+        if name.endswith(VOLUMES):
+            return (
+                f"{shown(path)} is a volume; save the slices as PNG, such as with nibabel (docs/how-to/nnunet-data.md)"
+            )
+        if not name.endswith(SUFFIXES) and path.is_file() and is_dicom(path):
+            return f"{shown(path)} is a DICOM file; write reader: dicom"
+    return ""
+
+
 def stems(folder: Path) -> tuple[str, ...]:
     """Lists the stems of the folder's images."""
     return tuple(_by_stem(folder))
@@ -246,4 +282,4 @@ def passed_over(listing: Listing) -> tuple[Remark, ...]:
         Remark(what="images in subfolders, which are ignored; move them up", names=tuple(below)),
         Remark(what="hidden files, which are ignored", names=tuple(hidden), quiet=True),
     )
-    return tuple(one for one in found if one.names)
+    return (*listing.remarks, *(one for one in found if one.names))

@@ -94,10 +94,11 @@ class SourceMasks:
             return self._drawn(entry, shape)
         classes: Sequence[str | None] = entry.classes or (None,) * len(entry.masks)
         orientation = orientation_of(entry.image) if entry.masks else 1
+        frames = entry.mask_frames or (0,) * len(entry.masks)
         found = list[Pixels]()
-        for path, name in zip(entry.masks, classes, strict=True):
+        for path, frame, name in zip(entry.masks, frames, classes, strict=True):
             try:
-                found.append(self.read(path, shape=shape, name=name, orientation=orientation))
+                found.append(self.read(path, shape=shape, name=name, orientation=orientation, frame=frame))
             except DataError as error:
                 raise MaskError(path, error) from error
         return merged(found, shape)
@@ -109,13 +110,16 @@ class SourceMasks:
             one.draw(canvas, 1 if self._numbers is None else _number_of(one.name, self._numbers))
         return canvas
 
-    def read(self, path: Path, *, shape: tuple[int, int], name: str | None = None, orientation: int = 1) -> Pixels:
+    def read(
+        self, path: Path, *, shape: tuple[int, int], name: str | None = None, orientation: int = 1, frame: int = 0
+    ) -> Pixels:
         """Reads a mask as class numbers H×W; resizes it to ``shape`` (H, W) if only the resolution differs.
 
-        ``name`` is the class that a mask of two values shows; ``orientation`` is the image's. Raises
-        DataError if the file cannot be decoded, has other values, or has another aspect ratio.
+        ``name`` is the class that a mask of two values shows; ``orientation`` is the image's; ``frame`` is the
+        mask's in a DICOM segmentation. Raises DataError if the file cannot be decoded, has other values, or has
+        another aspect ratio.
         """
-        mask = self._classes(path, name)
+        mask = self._classes(path, name, frame)
         if mask.shape != shape and orientation > 4 and orientation_of(path) == 1 and mask.shape[::-1] == shape:
             self.turned.add(path)
             return turned_like(mask, orientation)
@@ -127,13 +131,13 @@ class SourceMasks:
         self.resized.add(path)
         return np.asarray(Image.fromarray(mask).resize((wanted_width, wanted_height), Image.Resampling.NEAREST))
 
-    def _classes(self, path: Path, name: str | None) -> Pixels:
+    def _classes(self, path: Path, name: str | None, frame: int) -> Pixels:
         """Reads a mask at its own size."""
         numbers = self._numbers
         if numbers is not None and name is None and numbers.by_value:
             return _of_classes(_colors(path) if numbers.colors else _class_numbers(path), numbers, path)
         number = np.uint8(1 if name is None or numbers is None else _number_of(name, numbers))
-        gray = _mask_values(path)
+        gray = _mask_values(path, frame)
         ignored = gray == (-1 if numbers is None or numbers.ignored is None else numbers.ignored)
         if self._threshold is not None:
             return np.where(ignored, np.uint8(IGNORED), np.where(gray >= self._threshold, number, np.uint8(0)))
@@ -254,9 +258,9 @@ def _unnamed(value: int, count: int, numbers: ClassNumbers, path: Path) -> str:
     )
 
 
-def _mask_values(path: Path) -> Pixels:
+def _mask_values(path: Path, frame: int = 0) -> Pixels:
     """Reads H×W gray values; raises DataError if two colors would become one."""
-    image = decoded(path)
+    image = decoded(path, frame)
     gray = np.asarray(to_gray(image))
     if not is_deep(image) and image.mode not in ("1", "L"):
         _require_distinct(np.asarray(opaque(image)), gray)

@@ -17,7 +17,7 @@ from kdsearch.config.sources import PhantomSource, source_name, threshold_of
 from kdsearch.data.layout import Remark
 from kdsearch.data.masks import SourceMasks
 from kdsearch.data.phantom import phantom_of
-from kdsearch.data.pixels import Pixels, read_pixels, white_of
+from kdsearch.data.pixels import Pixels, to_pixels, white_of
 from kdsearch.data.source import list_source
 from kdsearch.errors import DataError, KdsearchError
 from kdsearch.files.atomic import atomic_write
@@ -165,7 +165,7 @@ def native_images(
         entries = list_source(source).entries
         own = whites
         if own is None:
-            white = white_of((entry.image for entry in entries), bits=source.bits)
+            white = white_of(((entry.image, entry.frame) for entry in entries), bits=source.bits)
             own = () if white is None else (white,)
         masks = SourceMasks(
             (path for entry in entries for path in entry.masks),
@@ -176,11 +176,12 @@ def native_images(
             if f"{name}/{entry.id}" not in wanted:
                 continue
             try:
-                pixels = read_pixels(entry.image, channels=config.channels, whites=own)
+                pixels = to_pixels(entry.picture(), channels=config.channels, whites=own)
                 mask = masks.of(entry, shape=(pixels.shape[0], pixels.shape[1]))
             except DataError as error:
                 raise DataError(f"{entry.image}: {error}") from error
-            tolerance = _tolerance_px(mask, spacing_mm=source.spacing_mm, tolerance_mm=config.tolerance_mm)
+            spacing = source.spacing_mm or entry.spacing_mm
+            tolerance = _tolerance_px(mask, spacing_mm=spacing, tolerance_mm=config.tolerance_mm)
             yield NativeImage(id=f"{name}/{entry.id}", pixels=pixels, mask=mask, tolerance_px=tolerance)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsearch.data.layout import FORMATS, NOT_UTF_8, Defect, Entry, Listing, Part, is_hidden, is_utf_8
+from kdsearch.data.layout import FORMATS, NOT_UTF_8, Defect, Entry, Listing, Part, is_hidden, is_utf_8, other_formats
 from kdsearch.data.pixels import SUFFIXES
 from kdsearch.data.tables import names_a_group, normal
 from kdsearch.errors import DataError
@@ -78,7 +78,8 @@ def pair_anywhere(root: Path) -> Listing:
             files.append(_file(path, root, mask_folders))
     images, masks = ([one for one in files if one.is_mask is kind] for kind in (False, True))
     if not images or not masks:
-        raise DataError(f"{root} has {_count(len(images), 'image')} and {_count(len(masks), 'mask')}; {FOLDER_WHERE}")
+        remedy = ("" if images else other_formats(root)) or FOLDER_WHERE
+        raise DataError(f"{root} has {_count(len(images), 'image')} and {_count(len(masks), 'mask')}; {remedy}")
     pairs, strangers = _pairs(images, masks)
     twins = Counter((*one.key, one.names[0]) for one in images)
     for one in images:
@@ -144,15 +145,24 @@ def _file(path: Path, root: Path, mask_folders: Collection[Path]) -> _File:
         marked = marked or _IMAGE_FOLDER.fullmatch(folder.name)
         place.append(folder.name if marked is None else marked["rest"])
     stem = normal(path.stem)
-    names = [stem] if is_mask else []
-    if (after := _AFTER.fullmatch(stem)) is not None:
-        names += [f"{after['stem']}{after['count']}"] if after["count"] else []
-        names.append(after["stem"])
-    elif (before := _BEFORE.fullmatch(stem)) is not None:
-        names.append(before["stem"])
+    names = ([stem] if is_mask else []) + _stems_in(stem)
     return _File(
         path=path, place=tuple(filter(None, place)), is_mask=is_mask or bool(names), names=tuple(names) or (stem,)
     )
+
+
+def _stems_in(stem: str) -> list[str]:
+    """The stems of images that a mask's stem contains; none if it has no word for a mask."""
+    if (after := _AFTER.fullmatch(stem)) is not None:
+        return [*([f"{after['stem']}{after['count']}"] if after["count"] else []), after["stem"]]
+    before = _BEFORE.fullmatch(stem)
+    return [] if before is None else [before["stem"]]
+
+
+def mask_stems(path: Path) -> tuple[str, ...]:
+    """The stems of images that a mask may belong to, the likeliest first."""
+    stem = normal(path.stem)
+    return (stem, *_stems_in(stem))
 
 
 def _pairs(images: Sequence[_File], masks: Sequence[_File]) -> tuple[dict[Path, list[Path]], list[_File]]:

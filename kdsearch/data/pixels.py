@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kdsearch.data.dicom import is_dicom
+from kdsearch.data.dicom_pixels import frame_of
 from kdsearch.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -55,9 +57,9 @@ def read_gray(path: Path, *, whites: Sequence[float] = ()) -> Pixels:
     return np.asarray(to_gray(decoded(path), whites))
 
 
-def read_pixels(path: Path, *, channels: int, whites: Sequence[float] = ()) -> Pixels:
-    """Reads an image as ``read_gray`` does: H×W for one channel, RGB H×W×3 for three."""
-    return to_pixels(decoded(path), channels=channels, whites=whites)
+def read_pixels(path: Path, *, channels: int, whites: Sequence[float] = (), frame: int = 0) -> Pixels:
+    """Reads an image, or a frame of a clip, as ``read_gray`` does: H×W for one channel, RGB H×W×3 for three."""
+    return to_pixels(decoded(path, frame), channels=channels, whites=whites)
 
 
 def to_pixels(image: Image.Image, *, channels: int, whites: Sequence[float] = ()) -> Pixels:
@@ -82,8 +84,10 @@ def pixels_of(image: Image.Image, *, channels: int, whites: Sequence[float] = ()
         raise DataError(f"cannot be decoded as an image ({error})") from error
 
 
-def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
+def white_of(images: Iterable[tuple[Path, int]], *, bits: int | None) -> float | None:
     """Finds the white value of a source's images of more than 8 bits; None if there are none.
+
+    The images are files, with the number of the frame of a clip.
 
     It follows from ``bits``, or is the smallest usual bit depth that holds all values. Ignores files that
     cannot be decoded. Raises DataError if fractions and whole numbers are mixed, if ``bits`` is set for
@@ -92,9 +96,9 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
     fractions: dict[bool, float] = {}
     such_as: dict[bool, Path] = {}
     uneven: Path | None = None
-    for path in paths:
+    for path, frame in images:
         try:
-            with opened(path) as image:
+            with _opened_frame(path, frame) as image:
                 if is_deep(image) and image.width * image.height <= MAX_PIXELS:
                     values = _deep_values(image)
                     kind = image.mode == "F" and values.max(initial=0.0) <= MOST_OF_A_FRACTION
@@ -102,7 +106,7 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
                     such_as.setdefault(kind, path)
                     if uneven is None and not kind and not (values == np.round(values)).all():
                         uneven = path
-        except (*_UNREADABLE, AmbiguousError):
+        except (*_UNREADABLE, DataError):
             continue
     if len(fractions) > 1:
         raise DataError(
@@ -123,8 +127,13 @@ def white_of(paths: Iterable[Path], *, bits: int | None) -> float | None:
     return _depth(fractions[False]) if fractions else None
 
 
-def decoded(path: Path) -> Image.Image:
-    """Decodes an image file; raises DataError if it cannot be decoded or has more than ``MAX_PIXELS``."""
+def decoded(path: Path, frame: int = 0) -> Image.Image:
+    """Decodes an image file, or one frame of a DICOM clip, counted from 0.
+
+    Raises DataError if it cannot be decoded or has more than ``MAX_PIXELS``.
+    """
+    if path.suffix.lower() not in SUFFIXES and is_dicom(path):
+        return frame_of(path, frame, most_pixels=MAX_PIXELS)
     try:
         with opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -135,6 +144,12 @@ def decoded(path: Path) -> Image.Image:
         raise DataError("no such file") from None
     except _UNREADABLE as error:
         raise DataError(f"cannot be decoded as an image ({error})") from error
+
+
+def _opened_frame(path: Path, frame: int) -> contextlib.AbstractContextManager[Image.Image]:
+    """Opens an image; frames of DICOM clips are decoded."""
+    dicom = path.suffix.lower() not in SUFFIXES and is_dicom(path)
+    return contextlib.nullcontext(frame_of(path, frame, most_pixels=MAX_PIXELS)) if dicom else opened(path)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ from pathlib import Path
 from kdsearch.config.data import DataConfig
 from kdsearch.config.sources import (
     AnnotatedSource,
+    DicomSource,
     FileSource,
     FolderSource,
     ImagesSource,
@@ -22,6 +23,7 @@ from kdsearch.config.sources import (
 )
 from kdsearch.data.coco import COCO_WHERE, read_coco
 from kdsearch.data.cvat import CVAT_WHERE, read_cvat
+from kdsearch.data.dicom_folder import DICOM_WHERE, read_dicom
 from kdsearch.data.folder import read_folder, read_images
 from kdsearch.data.labelme import LABELME_WHERE, read_labelme
 from kdsearch.data.layout import AnnotationReader, Listing, Reader, shown
@@ -67,7 +69,7 @@ LICENCES: dict[str, str] = {
     "busbra": "see its Zenodo page; cite Gómez-Flores et al. 2024",
     "breast": "CC BY 4.0; cite Pawłowska et al. 2024",
     "folder": "unknown to kdsearch; ask the owner of the images",
-    **dict.fromkeys(("nnunet", *ANNOTATED), "unknown to kdsearch; ask the owner of the images"),
+    **dict.fromkeys(("nnunet", "dicom", *ANNOTATED), "unknown to kdsearch; ask the owner of the images"),
 }
 """Terms of use of each reader's images, as far as kdsearch knows."""
 
@@ -89,6 +91,10 @@ def list_source(source: FileSource) -> Listing:
         return _mapped(listing, source.map) if source.map else listing
     if isinstance(source, NnunetSource):
         return read_nnunet(_folder(source.folder, NNUNET_WHERE, field="data.sources"), fold=source.fold)
+    if isinstance(source, DicomSource):
+        folder = _folder(source.folder, DICOM_WHERE, field="data.sources")
+        listing = read_dicom(folder, every=source.every, group=source.group)
+        return _mapped(listing, source.map) if source.map else listing
     reader, where = READERS[source.reader]
     return reader(_folder(source.folder, where, field="data.sources"))
 
@@ -104,6 +110,8 @@ def list_unlabelled(source: FileSource | ImagesSource) -> Listing:
             listing = ANNOTATED[source.reader][0](folder, source.annotations)
         elif isinstance(source, NnunetSource):
             listing = read_nnunet(folder, fold=source.fold)
+        elif isinstance(source, DicomSource):
+            listing = read_dicom(folder, every=source.every, group=source.group, with_masks=False)
         elif isinstance(source, FolderSource):
             listing = read_folder(folder, csv=source.csv, with_masks=False)
         else:
@@ -139,13 +147,14 @@ def check_tables(config: DataConfig) -> list[str]:
 
 def _mapped(listing: Listing, names: Mapping[str, str]) -> Listing:
     """Renames classes; raises DataError if there is no class of a name."""
-    known = {shape.name for entry in listing.entries for shape in entry.shapes}
+    known = {name for entry in listing.entries for name in entry.names}
     if unknown := sorted(set(names) - known):
         raise DataError(f"data.sources: map: no object has the class {unknown[0]!r}{nearest(unknown[0], known)}")
     entries = tuple(
         dataclasses.replace(
             entry,
             shapes=tuple(dataclasses.replace(shape, name=names.get(shape.name, shape.name)) for shape in entry.shapes),
+            classes=tuple(names.get(name, name) for name in entry.classes),
         )
         for entry in listing.entries
     )
@@ -159,7 +168,7 @@ def require_same_classes(config: DataConfig, listings: Sequence[Listing | None])
         if isinstance(source, NnunetSource):
             require_labels(source, _folder(source.folder, NNUNET_WHERE, field="data.sources"), config)
         elif listing is not None:
-            shown |= {shape.name for entry in listing.entries for shape in entry.shapes}
+            shown |= {name for entry in listing.entries for name in entry.names}
     if len(shown) > 1 and config.classes is None:
         raise DataError(
             f"data.classes: the annotations have several classes; write classes: [background, "
@@ -175,7 +184,8 @@ def fingerprint_listing(listing: Listing, digests: FileDigests) -> str:
     for entry in listing.entries:
         part = () if entry.part is None else (entry.part,)
         drawn = (entry.shapes, entry.size) if entry.shapes or entry.size else ()
-        facts = entry.id, entry.label, entry.group, len(entry.masks), *part, *entry.classes, *drawn
+        frames = (entry.frame, entry.mask_frames) if entry.frame or entry.mask_frames else ()
+        facts = entry.id, entry.label, entry.group, len(entry.masks), *part, *entry.classes, *drawn, *frames
         total.update(repr(facts).encode(errors="backslashreplace"))
         for path in (entry.image, *entry.masks):
             total.update(digests.of(path).encode())

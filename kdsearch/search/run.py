@@ -35,9 +35,11 @@ from kdsearch.front.dominance import front_of
 from kdsearch.models.costs import require_comparable, require_possible_limits
 from kdsearch.report.charts import front_page
 from kdsearch.report.table import study_note
+from kdsearch.search.estimate import estimate
 from kdsearch.search.optuna_study import Bound
 from kdsearch.search.pictures import Pictures
 from kdsearch.search.pruners import build_pruner
+from kdsearch.search.samples import keep_samples
 from kdsearch.search.store import Proposal, open_store
 from kdsearch.search.trials import StudyState, Trials
 from kdsearch.statistics.selection import standing_metrics, standings_of
@@ -87,6 +89,9 @@ def run_study(
         summary = summarize(images.dataset, images.splits, images.unlabelled)
         with storage_errors(study.name):
             store.require_same(data=summary, student_weights=weights)
+        keep_samples(study, images, home)
+        if (about := estimate(study, images, home, students=study.search.trials - len(records))) is not None:
+            yield about
         lost = {record.job: record.lost for record in records if record.lost}
         with campaign(study, home, study_id=study_id, lease=lease, lost=lost) as started:
             recorder = begin_record(study, tracking, study_id=study_id)  # reports errors before hours of training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from kdsearch.config.data import BACKGROUND, DataConfig
 from kdsearch.config.sources import (
     AnnotatedSource,
+    DicomSource,
     FileSource,
     FolderSource,
     NnunetSource,
@@ -21,6 +23,7 @@ from kdsearch.config.sources import (
 from kdsearch.data.audit import ImageLook, look
 from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import ACROSS, Dataset, group_of
+from kdsearch.data.dicom_folder import has_dicom
 from kdsearch.data.gathering import COLORED
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import IF_NUMBERS, THRESHOLD, SourceMasks, class_numbers_in
@@ -71,6 +74,8 @@ class Found:
         """How many groups there are, and how they were found."""
         infos = self.dataset.infos
         count = len({group_of(info) for info in infos})
+        if isinstance(self.source, DicomSource):
+            return f"{count}, by the patient's identifier in the files"
         if any(entry.group for entry in self.entries):
             return f"{count}, named by {'the table' if _table(self.source) else 'folders'}"
         ids = {info.id for info in infos}
@@ -150,6 +155,9 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
     if isinstance(source, AnnotatedSource):
         shown = sorted({shape.name for entry in list_source(source).entries for shape in entry.shapes})
         return _stated(source, labels_named(shown), home)
+    segments = _segments(source)
+    if isinstance(source, DicomSource) and len(segments) > 1:
+        return _stated(source, labels_named(segments), home)
     problem, entries = _problem(source, home), list_source(source).entries
     every = class_numbers_in(path for entry in entries for path in entry.masks) if IF_NUMBERS in problem else []
     numbers, void = tuple(number for number in every if number != VOID), VOID if VOID in every else None
@@ -157,7 +165,7 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
         numbers = ()
         if THRESHOLD in problem:
             source = source.model_copy(update={"threshold": BLURRED})
-    names = tuple(default_name(number) for number in numbers[1:]) if len(numbers) > 2 else ()
+    names = tuple(default_name(number) for number in numbers[1:]) if len(numbers) > 2 else segments
     classes = {BACKGROUND: numbers[:1]} | {default_name(one): (one,) for one in numbers[1:]} if numbers else None
     config = _config(source, classes, void=void if numbers else None)
     dataset = load_dataset(config, home)
@@ -167,7 +175,7 @@ def inspect(folder: Path, home: Path, *, table: str | None = None) -> Found:
     return Found(source=source, numbers=numbers, void=void, names=names, dataset=dataset, looks=looks, entries=entries)
 
 
-def _stated(source: NnunetSource | AnnotatedSource, labels: StatedLabels, home: Path) -> Found:
+def _stated(source: NnunetSource | AnnotatedSource | DicomSource, labels: StatedLabels, home: Path) -> Found:
     """Reads a folder whose classes are stated in a file."""
     if any(len(some) > 1 for some in labels.classes.values()):
         raise DataError(f"{source.folder}: classes of several numbers; write the study file by hand: {labels.lines()}")
@@ -186,24 +194,38 @@ def _stated(source: NnunetSource | AnnotatedSource, labels: StatedLabels, home: 
 def _source(folder: Path, table: str | None) -> Source:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name the folder of your images and masks")
-    if table is None and (folder / NNUNET_FILE).is_file() and (folder / "imagesTr").is_dir():
-        return NnunetSource(reader="nnunet", folder=_literal(folder))
-    if table is None:
-        for name, (annotated, _) in ANNOTATED.items():
-            try:
-                if any(entry.shapes for entry in annotated(folder).entries):
-                    return AnnotatedSource(reader=name, folder=_literal(folder))  # type: ignore[arg-type]  # likewise
-            except DataError:
-                continue
-        for name, (read, _) in READERS.items():
-            try:
-                if read(folder).entries:
-                    return PublishedSource(reader=name, folder=_literal(folder))  # type: ignore[arg-type]  # a reader's name
-            except DataError:
-                continue
+    if table is None and (known := _recognized(folder)) is not None:
+        return known
     source = FolderSource(reader="folder", folder=_literal(folder), csv=table)
     list_source(source)
     return source
+
+
+def _segments(source: Source) -> tuple[str, ...]:
+    """The classes that DICOM segmentations show."""
+    if not isinstance(source, DicomSource):
+        return ()
+    return tuple(sorted({name for entry in list_source(source).entries for name in entry.names}))
+
+
+def _recognized(folder: Path) -> Source | None:
+    """The source of a folder whose format shows; raises DataError if DICOM files in it cannot be used."""
+    place = _literal(folder)
+    if (folder / NNUNET_FILE).is_file() and (folder / "imagesTr").is_dir():
+        return NnunetSource(reader="nnunet", folder=place)
+    for name, (annotated, _) in ANNOTATED.items():
+        with contextlib.suppress(DataError):
+            if any(entry.shapes for entry in annotated(folder).entries):
+                return AnnotatedSource(reader=name, folder=place)  # type: ignore[arg-type]  # likewise
+    if has_dicom(folder):
+        source = DicomSource(reader="dicom", folder=place)
+        list_source(source)
+        return source
+    for name, (read, _) in READERS.items():
+        with contextlib.suppress(DataError):
+            if read(folder).entries:
+                return PublishedSource(reader=name, folder=place)  # type: ignore[arg-type]  # a reader's name
+    return None
 
 
 def _literal(folder: Path) -> str:

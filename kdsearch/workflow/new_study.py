@@ -17,6 +17,11 @@ from kdsearch.workflow.init import SIZES, Found
 LEAST_PIXELS = 40
 """Area at the study's size that nineteen of twenty objects should have."""
 
+FAR_FROM_SQUARE = 1.3
+"""Ratio of an image's sides from which its shape is kept."""
+STEP = 32
+"""Height and width can be halved five times."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -24,7 +29,8 @@ class Plan:
 
     name: str
     found: Found
-    size: int
+    size: int | tuple[int, int]
+    """Of square images, or height and width."""
     class_names: tuple[str, ...]
     """One name, or one for each class."""
     epochs: int = 2
@@ -33,7 +39,12 @@ class Plan:
     @property
     def depth(self) -> int:
         """The deepest encoder that leaves a feature map of 4×4."""
-        return min(5, int(math.log2(self.size)) - 2)
+        return min(5, int(math.log2(min(self.shape))) - 2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the study's images."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def _outlined(self) -> str:
         """The setting that names what is segmented."""
@@ -57,7 +68,7 @@ class Plan:
             outlined=self._outlined(),
             source="\n      ".join(lines),
             skip=(SKIP if self.found.dataset.skipped else "") + (COLORS if self.found.keeps_colors else ""),
-            size=self.size,
+            size=_quoted(self.size),
             depth=min(4, self.depth),
             shallowest=min(3, self.depth - 1),
             deepest=self.depth,
@@ -75,7 +86,7 @@ name: {name}
 data:
 {outlined}  sources:
     - {source}
-{skip}  size: {size}                          # images are resized to this height and width
+{skip}  size: {size}                          # images are resized to this, height before width
 teacher:
   encoder_depth: {depth}                  # a U-Net on a pretrained encoder, trained once, then cached
   training: {{epochs: {epochs}}}
@@ -108,12 +119,20 @@ def _quoted(value: object) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def propose_size(found: Found) -> int:
-    """The smallest size at which nearly all objects keep enough pixels; at most the size of the images."""
+def propose_size(found: Found) -> int | tuple[int, int]:
+    """The smallest size at which nearly all objects keep enough pixels; at most the size of the images.
+
+    If the usual image is far from square, height and width with the same number of pixels.
+    """
     areas = np.array([one.area for one in found.looks if one.area])
     longest = float(np.median([max(one.height, one.width) for one in found.looks]))
     least = math.sqrt(LEAST_PIXELS / float(np.quantile(areas, 0.05)))
-    return next((size for size in SIZES if size >= min(least, longest)), SIZES[-1])
+    size = next((size for size in SIZES if size >= min(least, longest)), SIZES[-1])
+    wider = float(np.median([one.width / one.height for one in found.looks]))
+    if max(wider, 1 / wider) < FAR_FROM_SQUARE:
+        return size
+    height, width = (max(STEP, STEP * round(size * math.sqrt(ratio) / STEP)) for ratio in (1 / wider, wider))
+    return height, width
 
 
 def write_study(plan: Plan, file: Path, *, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -13,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from kdsearch.data.dicom import ENDINGS as DICOM
+from kdsearch.data.dicom import header, is_dicom
 from kdsearch.data.pixels import SUFFIXES, read_pixels
-from kdsearch.errors import KdsearchError, writing
+from kdsearch.errors import DataError, KdsearchError, writing
 from kdsearch.export.loading import Student, classes_of, shares_of
 from kdsearch.report.overlays import class_colors, colored, outlined
 
@@ -24,6 +27,8 @@ FULL = 2**16 - 1
 MASK = re.compile(r"(.+)_mask(?:_\d+)?")
 """How published data sets and ``predict`` name a mask that is next to its image."""
 IMAGE, FOLDER = "images", "folders"
+ENDINGS = (*SUFFIXES, *DICOM)
+"""Endings of image files; other files are images if they have the marks of DICOM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class ImageToMark:
     image: Path
     place: Path
     """Path of the output files, without endings such as ``_mask.png``."""
+    frame: int = 0
+    """Which frame of a DICOM clip, counted from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +63,31 @@ def find_images(names: list[str], out: Path) -> FoundImages:
         found = _expand(name, out, passed)
         if not found:
             missing = not Path(name).exists() and not glob.has_magic(name)
-            what = "no such file or folder" if missing else f"no images found; images end in {', '.join(SUFFIXES)}"
+            what = "no such file or folder" if missing else f"no images found; images end in {', '.join(ENDINGS)}"
             raise KdsearchError("; ".join([f"{name}: {what}", *_counts(passed)]))
         for image, below in found:
-            place = out / below.with_suffix("")
+            place = out / (below if _is_dicom(image) and below.suffix.lower() not in DICOM else below.with_suffix(""))
             if places.setdefault(place, image).resolve() != image.resolve():
                 raise KdsearchError(
                     f"{places[place]} and {image} would both be written to {place}_mask.png; predict them separately, "
                     "with different --out folders"
                 )
-    images = tuple(ImageToMark(image=image, place=place) for place, image in places.items())
+    images = tuple(one for place, image in places.items() for one in _frames(image, place))
     return FoundImages(images=images, passed_over=tuple(_counts(passed)))
+
+
+def _frames(image: Path, place: Path) -> Iterator[ImageToMark]:
+    """An image, or each frame of a DICOM clip."""
+    count = 1
+    with contextlib.suppress(DataError):  # reported when the image is read
+        count = header(image).frames if _is_dicom(image) else 1
+    for frame in range(count):
+        numbered = place if count == 1 else place.with_name(f"{place.name}_{frame + 1:04d}")
+        yield ImageToMark(image=image, place=numbered, frame=frame)
+
+
+def _is_dicom(file: Path) -> bool:
+    return file.suffix.lower() not in SUFFIXES and is_dicom(file)
 
 
 def _counts(passed: Mapping[str, Sequence[Path]]) -> Iterator[str]:
@@ -86,7 +107,7 @@ def _expand(name: str, out: Path, passed: dict[str, list[Path]]) -> list[tuple[P
             raise KdsearchError(f"--out {out}: is the folder of the images; choose another folder")
         below = written.is_relative_to(whole)
         inside = [file for file in sorted(path.rglob("*")) if not (below and file.resolve().is_relative_to(written))]
-        stems = {file.with_suffix("") for file in inside if file.suffix.lower() in SUFFIXES}
+        stems = {file.with_suffix("") for file in inside if file.suffix.lower() in ENDINGS}
         kinds = {file: _kind(file, stems) for file in inside}
         for file, kind in kinds.items():
             if kind not in (IMAGE, FOLDER):
@@ -109,7 +130,7 @@ def _kind(file: Path, stems: Collection[Path]) -> str:
         return "pipes or devices"
     if file.name.startswith("."):
         return "hidden files"
-    if file.suffix.lower() not in SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES and not is_dicom(file):
         return "files with other endings"
     mask = MASK.fullmatch(file.stem)
     return "masks next to their images" if mask and file.with_name(mask[1]) in stems else IMAGE
@@ -121,7 +142,10 @@ def predict(student: Student, wanted: ImageToMark, *, probabilities: bool) -> No
     Raises DataError if the image cannot be read, KdsearchError if the files cannot be written.
     """
     pixels = read_pixels(
-        wanted.image, channels=student.description.input.channels, whites=student.description.input.whites
+        wanted.image,
+        channels=student.description.input.channels,
+        whites=student.description.input.whites,
+        frame=wanted.frame,
     )
     logits = student.logits(pixels)
     mask, overlay = _drawn(pixels, classes_of(logits), several=len(student.classes) > 1)

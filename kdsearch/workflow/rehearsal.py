@@ -24,7 +24,7 @@ from kdsearch.data.cache import load_dataset
 from kdsearch.data.dataset import Dataset
 from kdsearch.data.layout import Entry
 from kdsearch.data.masks import SourceMasks
-from kdsearch.data.pixels import decoded
+from kdsearch.data.pixels import SUFFIXES
 from kdsearch.data.splits import split
 from kdsearch.errors import KdsearchError
 from kdsearch.trials.record import makes_teacher
@@ -134,7 +134,7 @@ def _rehearsal(plan: Plan, place: Path) -> StudyConfig:
     with (place / "images.csv").open("w", newline="", encoding="utf-8") as out:
         table = csv.writer(out)
         table.writerow(("image", "mask"))
-        table.writerows((entry.image.absolute(), _mask_of(entry, plan.found, place).absolute()) for entry in chosen)
+        table.writerows((_image_of(entry, place).absolute(), _mask_of(entry, plan.found, place)) for entry in chosen)
     source = FolderSource(
         reader="folder", folder=str(place), csv="images.csv", threshold=threshold_of(plan.found.source)
     )
@@ -145,13 +145,22 @@ def _rehearsal(plan: Plan, place: Path) -> StudyConfig:
     return study.model_copy(update={"name": "rehearsal", "data": data})
 
 
+def _image_of(entry: Entry, place: Path) -> Path:
+    """The file of an image; frames of DICOM clips are saved as images."""
+    if entry.image.suffix.lower() in SUFFIXES:
+        return entry.image
+    path = place / f"{hashlib.sha256(entry.id.encode()).hexdigest()}-image.png"
+    entry.picture().save(path)
+    return path
+
+
 def _mask_of(entry: Entry, found: Found, place: Path) -> Path:
-    """The mask of an image; objects of an annotation file are drawn as class numbers."""
-    if entry.masks:
-        return entry.masks[0]
-    numbers = {name: number for number, name in enumerate((BACKGROUND, *found.names))}
+    """The mask of an image; named objects and segments are drawn as class numbers."""
+    if entry.masks and not entry.names:
+        return entry.masks[0].absolute()
+    numbers = {name: number for number, name in enumerate((BACKGROUND, *(found.names or set(entry.names))))}
     masks = SourceMasks(numbers=ClassNumbers(values={}, names=numbers))
-    image = decoded(entry.image)
+    image = entry.picture()
     path = place / f"{hashlib.sha256(entry.id.encode()).hexdigest()}.png"
     Image.fromarray(masks.of(entry, shape=(image.height, image.width))).save(path)
     return path

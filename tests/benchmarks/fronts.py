@@ -54,8 +54,8 @@ def main() -> None:
         if not within:
             continue
         best = max(within, key=lambda student: student.scores.dice)
-        network = load_weights(best, weights_path(home, study.name, best.job))
-        dice = 100 * float(lesion_dice(predict_logits(network, test.gray), test).nanmean())
+        network = load_weights(best, weights_path(home, study.name, best.job), study.data.task)
+        dice = 100 * float(lesion_dice(predict_logits(network, test.pixels), test).nanmean())
         print(f"| {most:,} | {100 * best.scores.dice:.1f} | {dice:.1f} | {best.recipe.student.summary()} |")
 
 

@@ -41,7 +41,7 @@ def test_version(shell):
 
 def test_doctor_lists_what_is_installed(shell):
     said = shell("doctor").out
-    assert all(name in said for name in ("torch", "optuna", "MLflow", "kdsearch home", "jinja2"))
+    assert all(name in said for name in ("torch", "optuna", "MLflow", "kdsearch home", "jinja2", "kdsearch[encoders]"))
 
 
 def test_doctor_says_what_to_do_if_the_server_does_not_answer(shell, monkeypatch):

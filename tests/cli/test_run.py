@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from kdsearch.cli.next_steps import command_line, pick_line, round_budget
+from kdsearch.cli.next_steps import command_line, pick_lines, round_budget
 from kdsearch.cli.run import failures, header
 from kdsearch.config.study import StudyConfig
 from kdsearch.trials.record import TrialRecord
@@ -60,7 +60,9 @@ def test_suggested_commands_are_quoted_and_keep_the_folders(tmp_path):
     options = argparse.Namespace(study=file, data=["busi=a b"], settings=["name=b"])
     assert command_line("run", options) == f"kdsearch run '{file}' name=b --data 'busi=a b'"
     assert command_line("ui", options) == f"kdsearch ui '{file}' name=b"
-    assert pick_line(options, params=45_000) == f"pick:    kdsearch pick '{file}' name=b --data 'busi=a b' --params 50k"
+    assert pick_lines(options, params=45_000) == [
+        f"pick:    kdsearch pick '{file}' name=b --data 'busi=a b' --params 50k"
+    ]
 
 
 def test_failures_are_counted_by_reason():

@@ -1,10 +1,11 @@
-"""The short form of an encoder's weights."""
+"""The weights of encoders."""
 
 from __future__ import annotations
 
 import pytest
 
 from kdsearch.config.load import load_study
+from kdsearch.config.networks import WEIGHTS
 from kdsearch.errors import StudyFileError
 
 
@@ -29,3 +30,11 @@ def test_bundled_weights_need_an_encoder_with_a_package(study_file):
         StudyFileError, match=r"study.yaml:2: teacher: weights: bundled needs one encoder of .*resnet18"
     ):
         load_study(study_file("name: a\nteacher: {weights: bundled, encoder: resnet18}\n"))
+
+
+def test_teacher_starts_from_downloaded_weights_without_the_package_of_the_default(monkeypatch):
+    assert load_study({"name": "a"}).teacher.weights == WEIGHTS
+    monkeypatch.setattr("kdsearch.config.networks.importlib.util.find_spec", lambda _: None)
+    assert load_study({"name": "a", "teacher": {}}).teacher.weights == "timm"
+    assert load_study({"name": "a", "teacher": {"weights": WEIGHTS}}).teacher.weights == WEIGHTS
+    assert load_study({"name": "a", "teacher": {"weights": "none"}}).teacher.weights == "none"

@@ -23,6 +23,11 @@ def test_gray_image_reads_the_same_in_every_mode(tmp_path, suffix, mode):
     np.testing.assert_array_equal(read_gray(path), RAMP)
 
 
+def _firsts(paths):
+    """Images, and the number of the only frame of each."""
+    return [(path, 0) for path in paths]
+
+
 def test_jpeg_is_read(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "image.jpg", quality=95)
     assert np.abs(read_gray(tmp_path / "image.jpg").astype(int) - RAMP).max() < 8
@@ -92,15 +97,15 @@ def _save(path, values):
 def test_fractions_may_overshoot_and_are_not_mixed_with_whole_numbers(tmp_path):
     ramp = np.linspace(0, 1.01, 64, dtype=np.float32).reshape(8, 8)
     files = [_save(tmp_path / "a.tiff", ramp), _save(tmp_path / "b.tiff", ramp / 2)]
-    assert white_of(files, bits=None) == 1.0
+    assert white_of(_firsts(files), bits=None) == 1.0
     assert read_gray(files[1], whites=(1.0,)).max() == pytest.approx(0.505 * 255, abs=1)
     with pytest.raises(DataError, match="bits: 16 needs whole numbers, but the images hold fractions"):
-        white_of(files, bits=16)
+        white_of(_firsts(files), bits=16)
     whole = _save(tmp_path / "c.png", (np.arange(64).reshape(8, 8) * 60).astype(np.uint16))
     with pytest.raises(DataError, match="hold fractions .0-1., such as .*a.tiff, others whole numbers, .*c.png"):
-        white_of([*files, whole], bits=None)
-    assert white_of([whole], bits=None) == 4095
-    assert white_of([tmp_path / "absent.png"], bits=None) is None
+        white_of(_firsts([*files, whole]), bits=None)
+    assert white_of(_firsts([whole]), bits=None) == 4095
+    assert white_of(_firsts([tmp_path / "absent.png"]), bits=None) is None
 
 
 def test_smallest_sufficient_bit_depth_of_several_sources_is_used(tmp_path):
@@ -146,9 +151,9 @@ def test_values_on_no_known_gray_scale_are_refused(tmp_path):
     """For example, z-scores shifted so that they start at 0."""
     shifted = _save(tmp_path / "a.tiff", np.linspace(0, 6.1, 64, dtype=np.float32).reshape(8, 8))
     with pytest.raises(DataError, match=r"fractional numbers up to 6.1, such as .*a.tiff; scale all"):
-        white_of([shifted], bits=None)
+        white_of(_firsts([shifted]), bits=None)
     averaged = _save(tmp_path / "b.tiff", np.linspace(0, 249.5, 64, dtype=np.float32).reshape(8, 8))
-    assert white_of([shifted, averaged], bits=None) == 255
+    assert white_of(_firsts([shifted, averaged]), bits=None) == 255
 
 
 def test_fractions_are_not_read_as_whole_numbers_nor_the_reverse(tmp_path):

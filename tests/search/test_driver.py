@@ -10,6 +10,7 @@ import torch
 
 from kdsearch.campaign.events import (
     DataReady,
+    Estimated,
     JobStarted,
     LoadingData,
     Resumed,
@@ -47,7 +48,7 @@ def test_study_runs_from_images_to_front(study_file, tiny_home, tracking, tmp_pa
     shutil.copytree(tiny_home / "data", home / "data")
     events, records = finish(run_study(study, home=home, tracking=tracking))
     kinds = [type(event) for event in events]
-    assert kinds[:6] == [LoadingData, TrainingTeachers, JobStarted, EpochEnded, DataReady, SearchStarted]
+    assert kinds[:7] == [LoadingData, Estimated, TrainingTeachers, JobStarted, EpochEnded, DataReady, SearchStarted]
     begun = kinds.index(SearchStarted)
     assert [kinds[begun:].count(kind) for kind in (JobStarted, EpochEnded, TrialEnded)] == [3, 6, 3]
     assert [record.outcome for record in records] == ["finished"] * 3

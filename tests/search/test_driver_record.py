@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from kdsearch.campaign.events import (
+    Estimated,
     LoadingData,
     TrackingDown,
     TrackingRestored,
@@ -119,7 +120,7 @@ def test_unusable_mlflow_store_is_refused_before_training(study_file, home, trac
     study = named(study_file, "unrecorded", INLINE.replace("epochs: 1", "epochs: 2"))
     with pytest.raises(KdsearchError, match=r"tracking: sqlite:///.*/mlflow/mlflow.db cannot be used"):
         seen.extend(run_study(study, home=home, tracking=Tracking(uri=f"sqlite:///{file}")))
-    assert not [event for event in seen if not isinstance(event, LoadingData)]
+    assert not [event for event in seen if not isinstance(event, LoadingData | Estimated)]
 
 
 def test_front_page_is_logged_again_only_after_a_trial_ends(study_file, home, tracking):

@@ -128,6 +128,20 @@ def test_study_file_is_valid_for_any_folder_name(tmp_path, monkeypatch, name):
     assert again.data.sources[0].folder.replace("$$", "$") == str(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((40, 50), 64), ((45, 80), (64, 96)), ((80, 40), (96, 32)), ((30, 300), (32, 192))],
+)
+def test_shape_of_images_far_from_square_is_kept(tmp_path, shape, size):
+    for index in range(3):
+        write_image(tmp_path / "set" / "images" / f"{index}.png", shape=shape, seed=index)
+        write_mask(tmp_path / "set" / "masks" / f"{index}.png", shape=shape, box=(5, 5, 25, 25))
+    found = inspect(tmp_path / "set", tmp_path / "home")
+    assert propose_size(found) == size
+    write_study(_plan(found, size=size), tmp_path / "a.yaml", seconds=60)
+    assert load_study(tmp_path / "a.yaml").data.shape == (size if isinstance(size, tuple) else (size, size))
+
+
 @pytest.mark.parametrize(("side", "size"), [(2, 256), (8, 64), (3, 192)])
 def test_proposed_size_keeps_small_objects(tmp_path, side, size):
     for number in range(4):

@@ -78,7 +78,7 @@ def _ours(path: Path, test: Lesions) -> Iterator[Made]:
     records = open_store(study, home, create=False).records()
     ended = {record.number: record.ended for record in records}
     for student in students_of(records):
-        network = load_weights(student, weights_path(home, study.name, student.job))
+        network = load_weights(student, weights_path(home, study.name, student.job), study.data.task)
         after = ended[student.number]
         assert after is not None, "it has finished"
         yield Made(
