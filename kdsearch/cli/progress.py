@@ -239,10 +239,9 @@ def noise_of(lesions: int) -> str:
 
 def time_of(estimate: Estimated) -> str:
     """How long a search takes, in words."""
-    parts = [f"{duration(estimate.teacher_s)} for the teacher"] if estimate.teacher_s else []
-    parts.append(f"{duration(estimate.students_s)} for {estimate.students} students, {estimate.workers} at a time")
+    what = f"{'the teacher and ' * (estimate.teacher_s > 0)}{estimate.students} students, {estimate.workers} at a time"
     total = duration(estimate.teacher_s + estimate.students_s)
-    return f"{'at most ' * estimate.at_most}about {total} ({', '.join(parts)})"
+    return f"{'at most ' * estimate.at_most}about {total} for {what}"
 
 
 def duration(seconds: float) -> str:

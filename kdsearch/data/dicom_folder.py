@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +61,11 @@ class _Folder:
                 self.defects.append(Defect(path=path, problem="is not a DICOM file: it lacks the letters DICM"))
             else:
                 self.others.append(path)
+        counted = Counter(clip.id for clip in self.clips)
+        self.clips = [
+            clip if counted[clip.id] == 1 else replace(clip, id=clip.path.relative_to(root).as_posix())
+            for clip in self.clips
+        ]
 
     def _add(self, path: Path, root: Path) -> None:
         try:
@@ -158,7 +163,7 @@ def _masks(folder: _Folder) -> dict[Path, dict[int, list[_Mask]]]:
             folder.defects.append(Defect(path=path, problem=str(error)))
     named = defaultdict[str, list[_Clip]](list)
     for clip in folder.clips:
-        named[normal(Path(clip.id).name)].append(clip)
+        named[normal(_bare(clip.path.name))].append(clip)
     broken = {normal(Path(_bare(defect.path.name)).name) for defect in folder.defects}
     for path in folder.pictures:
         if not broken.isdisjoint(name for stem in mask_stems(path) for name in (stem, _without_number(stem))):

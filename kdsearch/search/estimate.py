@@ -16,7 +16,7 @@ from kdsearch.campaign.events import Estimated
 from kdsearch.campaign.wanted_teachers import WantedTeacher
 from kdsearch.config.networks import TeacherConfig
 from kdsearch.config.study import StudyConfig
-from kdsearch.distill.batches import TrainingData, images_at
+from kdsearch.distill.batches import TrainingData, choose_device, images_at
 from kdsearch.distill.materials import Materials
 from kdsearch.distill.result import TrainingFailed
 from kdsearch.distill.student import Trainer
@@ -56,7 +56,7 @@ def estimate(study: StudyConfig, images: Materials, home: Path, *, students: int
 
 
 def _estimate(study: StudyConfig, images: Materials, home: Path, *, students: int) -> Estimated | None:
-    if study.device == "cuda" or study.search.executor == "ray" or torch.cuda.is_available():
+    if choose_device(study.device).type != "cpu" or study.search.executor == "ray":
         return None
     workers = min(workers_of(study, device="cpu"), max(1, students))
     recipes = _recipes(study)

@@ -117,7 +117,7 @@ def test_noise_of_the_images_is_shown_before_the_search(progress):
 def test_time_is_estimated_before_the_search_and_taken_from_its_pace_later(progress):
     about = Estimated(teacher_s=60, students_s=300, students=26, workers=2, at_most=False)
     (line,) = _handle(progress, about)
-    assert line == "time      about 6 min (1 min for the teacher, 5 min for 26 students, 2 at a time)"
+    assert line == "time      about 6 min for the teacher and 26 students, 2 at a time"
     assert line in _shown(progress)
     _handle(progress, READY, SearchStarted(records=(), target=26, page=""))
     assert "about 4 min left" in _shown(progress, now=60.0)
@@ -125,7 +125,7 @@ def test_time_is_estimated_before_the_search_and_taken_from_its_pace_later(progr
     progress.records = {n: TrialRecord(number=n, recipe=recipe(), outcome="stopped") for n in range(13)}
     assert "about 2 min left" in _shown(progress, now=120.0)
     stopped = dataclasses.replace(about, teacher_s=0, at_most=True)
-    assert _handle(progress, stopped) == ["time      at most about 5 min (5 min for 26 students, 2 at a time)"]
+    assert _handle(progress, stopped) == ["time      at most about 5 min for 26 students, 2 at a time"]
 
 
 def test_unlabelled_images_are_counted(progress):

@@ -230,6 +230,13 @@ def test_masks_may_be_images_named_like_files_and_frames(tmp_path):
     assert any("without a mask" in str(remark) and str(remark).startswith("10 ") for remark in listing.remarks)
 
 
+def test_images_of_the_same_name_have_different_ids(tmp_path):
+    for name in ("a.dcm", "a.DICOM", "b"):
+        scan = write_scan(tmp_path / name, _gray())
+        write_segmentation(tmp_path / f"{name}-seg.dcm", {(scan.SOPInstanceUID, 1, "Lesion"): BOX})
+    assert sorted(entry.id for entry in read_dicom(tmp_path).entries) == ["a.DICOM", "a.dcm", "b"]
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
