@@ -9,7 +9,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,9 +44,9 @@ class Header:
     frames: int
     height: int
     width: int
-    patient: str
-    study: str
-    """Both only to tell patients and examinations apart; never stored or shown."""
+    patient: str = field(repr=False)
+    study: str = field(repr=False)
+    """Both only distinguish patients and examinations; they are never stored or shown."""
     spacing_mm: float | None
     """Millimeters per pixel, the mean of both directions; None if unknown."""
     burned_in: bool | None
@@ -113,9 +113,9 @@ def _header(path: Path, _size: int, _changed: int) -> Header:
             frames=frames,
             height=height,
             width=width,
-            patient="\0".join(str(found.get(name) or "").strip() for name in ("PatientID", "IssuerOfPatientID")),
+            patient=str(found.get("PatientID") or "").strip(),
             study=str(found.get("StudyInstanceUID") or "").strip(),
-            spacing_mm=_spacing_mm(found) if kind == "image" else None,
+            spacing_mm=_spacing_if_stated(found) if kind == "image" else None,
             burned_in={"YES": True, "NO": False}.get(said),
         )
     if facts.kind != "other" and (not 1 <= frames <= MOST_FRAMES or height < 1 or width < 1):
@@ -175,15 +175,24 @@ def of_frame(found: Dataset, number: int, name: str) -> Dataset:
     return found
 
 
-def _spacing_mm(found: Dataset) -> float | None:
-    """The mean size of a pixel: that of the patient's plane, or of the largest ultrasound region, or of the detector.
+def _spacing_if_stated(found: Dataset) -> float | None:
+    """The mean size of a pixel; None if the file does not state it in a way that can be read."""
+    with contextlib.suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return _spacing_mm(found)
+    return None
 
-    Source: DICOM PS3.3, 10.7 (pixel spacing) and C.8.5.5 (calibration of ultrasound regions).
+
+def _spacing_mm(found: Dataset) -> float | None:
+    """The mean size of a pixel in the patient: as stated, of the largest ultrasound region, or behind an X-ray.
+
+    Source: DICOM PS3.3, 10.7 (pixel spacing), C.8.5.5 (calibration of ultrasound regions) and C.8.11.3 (detectors).
     """
     for spacing in (of_frame(found, 0, "PixelMeasuresSequence").get("PixelSpacing"), _of_region(found)):
         if (mean := _mean(spacing)) is not None:
             return mean
-    return _mean(found.get("ImagerPixelSpacing") or found.get("NominalScannedPixelSpacing"))
+    enlarged = found.get("EstimatedRadiographicMagnificationFactor")
+    mean = _mean(found.get("ImagerPixelSpacing"))
+    return None if mean is None or not enlarged else mean / float(enlarged)
 
 
 def _mean(spacing: Any) -> float | None:
@@ -218,8 +227,8 @@ class Segment:
 
     image: str
     """The identifier of the image that it belongs to."""
-    image_frame: int
-    """The frame of that image, counted from 0."""
+    image_frame: int | None
+    """The frame of that image, counted from 0; None means all frames."""
     frame: int
     """The segmentation's own frame, counted from 0."""
     name: str
@@ -245,16 +254,22 @@ def _segments(path: Path, _size: int, _changed: int) -> tuple[Segment, ...]:
             source = _sequence("DerivationImageSequence", group, shared)
             if of is None or source is None or not source.get("SourceImageSequence"):
                 raise DataError("does not say which images and segments its frames belong to")
-            one = source.SourceImageSequence[0]
-            parts.append(
-                Segment(
-                    image=str(one.ReferencedSOPInstanceUID),
-                    image_frame=int(first_number(one.get("ReferencedFrameNumber")) or 1) - 1,
-                    frame=place,
-                    name=names[int(of.ReferencedSegmentNumber)],
-                )
+            name = names[int(of.ReferencedSegmentNumber)]
+            parts += (
+                Segment(image=image, image_frame=number, frame=place, name=name)
+                for one in source.SourceImageSequence
+                for image, number in _frames_named(one)
             )
     return tuple(parts)
+
+
+def _frames_named(reference: Dataset) -> list[tuple[str, int | None]]:
+    """The image of a reference, with each frame that it names."""
+    uid, numbers = str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber")
+    if numbers is None:
+        return [(uid, None)]
+    several = [numbers] if isinstance(numbers, str | int) else list(numbers)
+    return [(uid, int(number) - 1) for number in several]
 
 
 def _sequence(name: str, *groups: Any) -> Any:

@@ -61,11 +61,6 @@ class _Folder:
                 self.defects.append(Defect(path=path, problem="is not a DICOM file: it lacks the letters DICM"))
             else:
                 self.others.append(path)
-        counted = Counter(clip.id for clip in self.clips)
-        self.clips = [
-            clip if counted[clip.id] == 1 else replace(clip, id=clip.path.relative_to(root).as_posix())
-            for clip in self.clips
-        ]
 
     def _add(self, path: Path, root: Path) -> None:
         try:
@@ -108,6 +103,8 @@ def read_dicom(root: Path, *, every: int = 1, group: GroupBy = "patient", with_m
         kin = _kin(clip, group)
         name = groups.setdefault(kin, f"{group} {len(groups) + 1}")
         entries += (_entry(clip, frame, masks.get(clip.path, {}), group=name, kin=kin) for frame in frames[::every])
+    counted = Counter(entry.id for entry in entries)
+    entries = [entry if counted[entry.id] == 1 else _with_whole_name(entry, root) for entry in entries]
     used = {path for entry in entries for path in (entry.image, *entry.masks)}
     remarks = _remarks(folder, bare=bare if with_masks else 0, groups=groups, group=group)
     return Listing(
@@ -150,17 +147,24 @@ def _entry(clip: _Clip, frame: int, masks: Mapping[int, Sequence[_Mask]], *, gro
     )
 
 
+def _with_whole_name(entry: Entry, root: Path) -> Entry:
+    """Distinguishes ``a.dcm`` from ``a``, and a clip's first frame from a file ``0001`` in a folder of its name."""
+    name = entry.image.relative_to(root).as_posix()
+    return replace(entry, id=f"{name}/{entry.frame + 1:04d}")
+
+
 def _masks(folder: _Folder) -> dict[Path, dict[int, list[_Mask]]]:
     """Returns the masks of each image's frames; what belongs to no image becomes a defect."""
     found: dict[Path, dict[int, list[_Mask]]] = defaultdict(lambda: defaultdict(list))
     by_uid = {clip.facts.uid: clip for clip in folder.clips}
     for path in folder.segmentations:
         try:
-            for part in segments_of(path):
-                clip = _clip_of(part, by_uid)
-                found[clip.path][part.image_frame].append(_Mask(path, part.frame, part.name))
+            placed = [(*_frame_of(part, by_uid), _Mask(path, part.frame, part.name)) for part in segments_of(path)]
         except DataError as error:
             folder.defects.append(Defect(path=path, problem=str(error)))
+            continue
+        for clip, frame, mask in placed:
+            found[clip.path][frame].append(mask)
     named = defaultdict[str, list[_Clip]](list)
     for clip in folder.clips:
         named[normal(_bare(clip.path.name))].append(clip)
@@ -186,13 +190,18 @@ def _without_number(stem: str) -> str:
     return stem if numbered is None else numbered["stem"]
 
 
-def _clip_of(part: Segment, by_uid: Mapping[str, _Clip]) -> _Clip:
+def _frame_of(part: Segment, by_uid: Mapping[str, _Clip]) -> tuple[_Clip, int]:
+    """Finds the image, and its frame, that a segment belongs to."""
     clip = by_uid.get(part.image)
     if clip is None:
         raise DataError("belongs to an image that is not in the folder")
-    if not 0 <= part.image_frame < clip.facts.frames:
-        raise DataError(f"belongs to frame {part.image_frame + 1} of an image with {clip.facts.frames} frames")
-    return clip
+    frames = clip.facts.frames
+    if part.image_frame is None and frames > 1:
+        raise DataError(f"does not say which of {frames} frames its masks belong to")
+    frame = part.image_frame or 0
+    if not 0 <= frame < frames:
+        raise DataError(f"belongs to frame {frame + 1} of an image with {frames} frames")
+    return clip, frame
 
 
 def _named(path: Path, clips: Mapping[str, Sequence[_Clip]]) -> tuple[_Clip, int]:
@@ -223,6 +232,7 @@ def _one_of(several: Sequence[_Clip], mask: Path) -> _Clip | None:
     if len(several) < 2:
         return several[0] if several else None
     near = [clip for clip in several if clip.path.parent == mask.parent]
+    near = near or [clip for clip in several if clip.path.parent == mask.parent.parent]
     if len(near) != 1:
         raise DataError(f"{len(several)} images have this name; put the mask next to its image")
     return near[0]
@@ -230,8 +240,7 @@ def _one_of(several: Sequence[_Clip], mask: Path) -> _Clip | None:
 
 def _kin(clip: _Clip, by: GroupBy) -> str:
     """What distinguishes a patient, an examination or a file; a file is its own patient if that is unknown."""
-    patient = clip.facts.patient if clip.facts.patient.strip("\0") else ""
-    known = {"patient": patient or clip.facts.study, "study": clip.facts.study, "file": clip.facts.uid}[by]
+    known = {"patient": clip.facts.patient or clip.facts.study, "study": clip.facts.study, "file": clip.facts.uid}[by]
     return f"{by} {known}" if known else f"path {clip.path.resolve()}"
 
 

@@ -111,15 +111,30 @@ def _picture(found: Dataset, number: int, values: Numbers) -> Image.Image:
 
 def _gray(found: Dataset, number: int, values: Numbers, *, inverted: bool) -> Image.Image:
     """Applies the rescaling and the window of a frame; inverts it if its lowest value is white."""
-    bits, signed = int(found.BitsStored), bool(found.get("PixelRepresentation"))
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     window = _window(found, number, values)
     if window is not None:
         shown = 1 - window if inverted else window
         return Image.fromarray((shown * 255).round().astype(np.uint8))
-    above = values.astype(np.int64) - low
-    above = np.clip(high - low - above if inverted else above, 0, high - low)
-    return Image.fromarray(above.astype(np.uint8 if bits <= 8 else np.int32))
+    above, most = _from_black(found, number, values)
+    above = most - above if inverted else above
+    if most < 255:
+        return Image.fromarray((above * (255 / most)).round().astype(np.uint8))
+    return Image.fromarray(above.astype(np.uint8 if most == 255 else np.int32))
+
+
+def _from_black(found: Dataset, number: int, values: Numbers) -> tuple[npt.NDArray[np.int64], int]:
+    """Counts gray values from the lowest one; returns them and the largest possible value.
+
+    Slopes other than 1 keep the stored steps, because the scale of gray values is arbitrary without a window.
+    """
+    how = of_frame(found, number, "PixelValueTransformationSequence")
+    if how.get("ModalityLUTSequence"):
+        entries, highest = _looked_up(how.ModalityLUTSequence[0], values.astype(np.float64))
+        return entries.astype(np.int64), int(highest)
+    bits, signed = int(found.BitsStored), bool(found.get("PixelRepresentation"))
+    most, low = 2**bits - 1, -(2 ** (bits - 1)) if signed else 0
+    above = np.clip(values.astype(np.int64) - low, 0, most)
+    return (most - above if float(how.get("RescaleSlope") or 1) < 0 else above), most
 
 
 def _window(found: Dataset, number: int, values: Numbers) -> npt.NDArray[np.float64] | None:

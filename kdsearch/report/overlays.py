@@ -130,7 +130,8 @@ def colored(pixels: npt.NDArray[np.uint8], classes: Classes, *, side: int) -> Im
     wide = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
     table = np.full((256, 3), 128, dtype=np.float32)
     present = [number for number in np.unique(wide).tolist() if number != IGNORED]
-    table[1 : 1 + max(present, default=0)] = class_colors(max(present, default=0))
+    for number, color in enumerate(class_colors(max(present, default=0)), start=1):
+        table[number] = color
     covered = (wide > 0)[..., None]
     mixed = np.where(covered, (1 - OPACITY) * image + OPACITY * table[wide], image)
     return Image.fromarray(mixed.round().astype(np.uint8))

@@ -39,6 +39,14 @@ def write_scan(path: Path, pixels: np.ndarray, *, bits: int = 8, compressed: str
     return scan
 
 
+def _reference(uid, frames):
+    """Names an image and, unless it is None, a frame or several."""
+    found = _of(ReferencedSOPInstanceUID=uid)
+    if frames is not None:
+        found.ReferencedFrameNumber = list(frames) if isinstance(frames, tuple) else frames
+    return found
+
+
 def compress(path: Path, syntax: str) -> None:
     """Replaces a file by one with compressed pixels."""
     import gdcm
@@ -55,8 +63,8 @@ def compress(path: Path, syntax: str) -> None:
     assert writer.Write()
 
 
-def write_segmentation(path: Path, masks: dict[tuple[str, int, str], np.ndarray], **fields) -> Dataset:
-    """Writes binary masks H×W by the image's identifier, its frame counted from 1, and the segment's label."""
+def write_segmentation(path: Path, masks: dict[tuple[str, object, str], np.ndarray], **fields) -> Dataset:
+    """Writes binary masks H×W by the image's identifier, its frame counted from 1 (or several), and the label."""
     found = _described(SEGMENTATION)
     labels = list(dict.fromkeys(label for _, _, label in masks))
     stack = np.stack(list(masks.values())).astype(bool)
@@ -67,9 +75,7 @@ def write_segmentation(path: Path, masks: dict[tuple[str, int, str], np.ndarray]
     found.SegmentSequence = [_of(SegmentNumber=place, SegmentLabel=label) for place, label in enumerate(labels, 1)]
     found.PerFrameFunctionalGroupsSequence = [
         _of(
-            DerivationImageSequence=[
-                _of(SourceImageSequence=[_of(ReferencedSOPInstanceUID=uid, ReferencedFrameNumber=frame)])
-            ],
+            DerivationImageSequence=[_of(SourceImageSequence=[_reference(uid, frame)])],
             SegmentIdentificationSequence=[_of(ReferencedSegmentNumber=labels.index(label) + 1)],
         )
         for uid, frame, label in masks

@@ -234,7 +234,69 @@ def test_images_of_the_same_name_have_different_ids(tmp_path):
     for name in ("a.dcm", "a.DICOM", "b"):
         scan = write_scan(tmp_path / name, _gray())
         write_segmentation(tmp_path / f"{name}-seg.dcm", {(scan.SOPInstanceUID, 1, "Lesion"): BOX})
-    assert sorted(entry.id for entry in read_dicom(tmp_path).entries) == ["a.DICOM", "a.dcm", "b"]
+    assert sorted(entry.id for entry in read_dicom(tmp_path).entries) == ["a.DICOM/0001", "a.dcm/0001", "b"]
+
+
+def test_file_in_a_folder_named_like_a_clip_has_an_id_of_its_own(tmp_path):
+    write_clips(tmp_path, clips=1, frames=1)
+    clip = write_scan(tmp_path / "clip.dcm", _gray(frames=2))
+    single = write_scan(tmp_path / "clip" / "0001.dcm", _gray())
+    parts = {(clip.SOPInstanceUID, frame, "Lesion"): BOX for frame in (1, 2)}
+    write_segmentation(tmp_path / "seg.dcm", parts | {(single.SOPInstanceUID, 1, "Lesion"): BOX})
+    ids = [entry.id for entry in read_dicom(tmp_path).entries]
+    assert sorted(ids) == ["clip.dcm/0001", "clip/0001.dcm/0001", "clip/0002", "clip0"]
+
+
+def test_same_names_in_folders_of_patients_find_their_own_masks(tmp_path):
+    for patient in ("p1", "p2"):
+        write_scan(tmp_path / patient / "IM1.dcm", _gray(), PatientID=patient)
+        (tmp_path / patient / "masks").mkdir()
+        Image.fromarray(BOX).save(tmp_path / patient / "masks" / "IM1.png")
+    entries = read_dicom(tmp_path).entries
+    assert [entry.masks for entry in entries] == [(tmp_path / p / "masks" / "IM1.png",) for p in ("p1", "p2")]
+
+
+def test_patients_without_an_identifier_are_examinations(tmp_path):
+    for name in ("a", "b"):
+        scan = write_scan(tmp_path / f"{name}.dcm", _gray(), PatientID="", IssuerOfPatientID="HOSPITAL")
+        write_segmentation(tmp_path / f"{name}-seg.dcm", {(scan.SOPInstanceUID, 1, "Lesion"): BOX})
+    assert len({entry.group for entry in read_dicom(tmp_path).entries}) == 2
+
+
+def test_segment_may_name_several_frames_but_must_name_one_of_a_clip(tmp_path):
+    clip = write_scan(tmp_path / "clip.dcm", _gray(frames=5))
+    write_segmentation(tmp_path / "seg.dcm", {(clip.SOPInstanceUID, (2, 4), "Lesion"): BOX})
+    listing = read_dicom(tmp_path)
+    assert [(entry.id, entry.mask_frames) for entry in listing.entries] == [("clip/0002", (0,)), ("clip/0004", (0,))]
+    write_segmentation(tmp_path / "seg.dcm", {(clip.SOPInstanceUID, None, "Lesion"): BOX})
+    (defect,) = read_dicom(tmp_path).defects
+    assert "does not say which of 5 frames its masks belong to" in str(defect)
+
+
+def test_segmentation_is_used_as_a_whole_or_not_at_all(tmp_path):
+    """Otherwise a frame would keep one class, and the other would be taught as background."""
+    write_clips(tmp_path, clips=1, frames=1)
+    scan = write_scan(tmp_path / "a.dcm", _gray())
+    parts = {(scan.SOPInstanceUID, 1, "Lesion"): BOX, ("1.2.3", 1, "Cyst"): BOX}
+    write_segmentation(tmp_path / "seg.dcm", parts)
+    listing = read_dicom(tmp_path)
+    assert [entry.id for entry in listing.entries] == ["clip0"]
+    assert len(listing.defects) == 1
+
+
+@pytest.mark.parametrize(
+    ("bits", "fields", "wanted"),
+    [
+        (12, {"RescaleSlope": -1, "RescaleIntercept": 4095}, lambda x: 4095 - x),
+        (12, {"ModalityLUTSequence": _table(range(4095, -1, -1), bits=12)}, lambda x: 4095 - x),
+        (1, {}, lambda x: 255 * x),
+        (4, {"PhotometricInterpretation": "MONOCHROME1"}, lambda x: 255 - 17 * x),
+    ],
+)
+def test_gray_values_without_a_window(tmp_path, bits, fields, wanted):
+    pixels = _gray(most=2**bits, dtype=np.uint16)
+    write_scan(tmp_path / "a.dcm", pixels, bits=bits, **fields)
+    np.testing.assert_array_equal(np.asarray(decoded(tmp_path / "a.dcm")), wanted(pixels.astype(int)))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +355,9 @@ def _region(**changes):
     [
         ({"PixelSpacing": [0.2, 0.2]}, 0.2),
         ({"PixelSpacing": [0.1, 0.4]}, 0.2),
-        ({"ImagerPixelSpacing": [0.07, 0.07]}, 0.07),
+        ({"ImagerPixelSpacing": [0.07, 0.07]}, None),  # at the detector, not in the patient
+        ({"ImagerPixelSpacing": [0.07, 0.07], "EstimatedRadiographicMagnificationFactor": 1.4}, 0.05),
+        ({"PixelSpacing": [0.2]}, None),
         ({"SequenceOfUltrasoundRegions": [_region()]}, 0.1),
         ({"SequenceOfUltrasoundRegions": [_region(PhysicalUnitsXDirection=4)]}, None),  # a spectrum, over seconds
         (

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from kdsearch.report.overlays import PREDICTION, TILE, TRUTH, Row, choose_cases, outlined, overlay_sheet
+from kdsearch.report.overlays import PREDICTION, TILE, TRUTH, Row, choose_cases, colored, outlined, overlay_sheet
 
 
 def test_cases_are_quantiles_and_not_extremes():
@@ -57,3 +57,10 @@ def test_sheet_has_a_tile_for_each_network_and_row():
     sheet = Image.open(io.BytesIO(overlay_sheet([row, row], ["teacher", "trial 3"], title="t")))
     assert sheet.width > 3 * TILE
     assert sheet.height > 2 * TILE
+
+
+def test_image_in_which_no_class_is_predicted_stays_as_it_is():
+    gray = np.full((8, 8), 100, np.uint8)
+    for number in (0, 255):
+        shown = np.asarray(colored(gray, np.full((8, 8), number, np.uint8), side=8))
+        assert (shown == (100 if number == 0 else shown[0, 0, 0])).all()
