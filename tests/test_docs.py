@@ -11,10 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from kdsearch.cli.main import main
 from kdsearch.cli.parser import build_parser
@@ -22,13 +20,10 @@ from kdsearch.config.load import load_study
 from kdsearch.config.networks import OnnxTeacher
 from kdsearch.config.reference import parts
 from kdsearch.config.task import square
-from kdsearch.export.folder import Form
-from kdsearch.export.loading import load_student
 from kdsearch.models.costs import require_comparable, require_possible_limits
 from kdsearch.models.given_teachers import OnnxNetwork
 from tests.settings_pages import PAGES as SETTINGS
 from tests.settings_pages import sections_of, with_settings
-from tests.shipping import ship
 from tests.stored.write import write_images
 
 ROOT = Path(__file__).parents[1]
@@ -200,24 +195,6 @@ def test_paths_and_names_of_the_code_exist(page):
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
-
-
-@pytest.mark.slow
-def test_program_for_small_devices_gives_the_masks_of_predict(bench, weights, tmp_path, monkeypatch):
-    """The page's program runs without kdsearch, on an exported student with preprocessing."""
-    (program,) = _blocks(DOCS / "how-to" / "raspberry-pi.md", "python")
-    assert "kdsearch" not in program
-    ship(bench, weights, tmp_path / "picked", form=Form(preprocessing=True, int8_bound=1.0))
-    shutil.copy(tmp_path / "picked" / "model.onnx", tmp_path)
-    gray = np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)
-    Image.fromarray(gray).save(tmp_path / "scan.png")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["segment.py", "scan.png"])
-    exec(compile(program, "segment.py", "exec"), {})
-    written = np.asarray(Image.open("scan.png.mask.png")) > 0
-    expected = load_student(tmp_path / "picked")("scan.png")
-    assert written.shape == expected.shape == (50, 70)
-    assert (written != expected).mean() < 0.01
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +40,15 @@ from kdsearch.export.description import (
     require_unchanged,
 )
 from kdsearch.export.loading import torch_network
-from kdsearch.export.onnx_graph import CALIBRATION_IMAGES, OPSET, mark, quantize, to_onnx, with_preprocessing
+from kdsearch.export.onnx_graph import (
+    CALIBRATION_IMAGES,
+    OPSET,
+    facts_about,
+    mark,
+    quantize,
+    to_onnx,
+    with_preprocessing,
+)
 from kdsearch.export.seen import FILE as SEEN
 from kdsearch.export.timing import DESCRIPTION, INT8, ONNX, WEIGHTS, thread_counts, time_folder, time_torch
 from kdsearch.files.atomic import atomic_folder
@@ -50,6 +59,9 @@ from kdsearch.models.students import StudentNetwork, build_student
 from kdsearch.trials.record import Student
 from kdsearch.trials.scores import ScoredOn
 from kdsearch.version import __version__, installed_packages
+
+ALONE = "predict.py"
+"""Runs the student without kdsearch; copied into its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +118,9 @@ def ship_student(
     network = load_weights(student, weights, study.data.task)
     with atomic_folder(folder) as draft:
         shutil.copyfile(weights, draft / WEIGHTS)
-        checks = _write_models(network, materials, folder=draft, form=form, scored_on=provenance.scored_on)
+        facts = facts_about(study.data.task, names=study.data.class_names or (NO_NAME,), fit=study.data.fit)
+        checks = _write_models(network, materials, folder=draft, form=form, scored_on=provenance.scored_on, facts=facts)
+        shutil.copyfile(Path(__file__).with_name(ALONE), draft / ALONE)
         (draft / "overlays.png").write_bytes(overlays)
         (draft / "environment.txt").write_text(installed_packages(), encoding="utf-8")
         (draft / SEEN).write_text(provenance.seen, encoding="utf-8")
@@ -145,7 +159,13 @@ def load_weights(student: Student, weights: Path, task: Task) -> StudentNetwork:
 
 
 def _write_models(
-    network: StudentNetwork, materials: Materials, *, folder: Path, form: Form, scored_on: ScoredOn
+    network: StudentNetwork,
+    materials: Materials,
+    *,
+    folder: Path,
+    form: Form,
+    scored_on: ScoredOn,
+    facts: Mapping[str, str],
 ) -> tuple[OnnxCheck, Int8Check]:
     task = materials.teacher.recipe.task
     data = materials.training_data(torch.device("cpu"))
@@ -164,9 +184,11 @@ def _write_models(
         calibration_images=len(calibration),
     )
     if not int8.within_bound:
-        small = mark(small, warning=f"loses {int8.drop:.4f} of Dice on the {scored_on} split, more than {int8.bound:g}")
+        loss = f"loses {int8.drop:.4f} of Dice on the {scored_on} split, more than {int8.bound:g}"
+        small = mark(small, {"kdsearch.warning": loss})
     if form.preprocessing:
         plain, small = (with_preprocessing(content, task) for content in (plain, small))
+    plain, small = (mark(content, facts) for content in (plain, small))
     (folder / ONNX).write_bytes(plain)
     (folder / INT8).write_bytes(small)
     got = onnx_logits(plain, data.validation, raw=form.preprocessing)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from kdsearch.files.onnx_runtime import example_feed, session_of
 from kdsearch.measure.latency import Latency, time_calls
 from kdsearch.models.contract import INPUT_MEAN, INPUT_STD
 from kdsearch.models.students import StudentNetwork, build_student
+from kdsearch.version import __version__
 
 OPSET = 20
 IMAGE, PIXELS, LOGITS = "image", "pixels", "logits"
@@ -106,13 +108,33 @@ def with_preprocessing(content: bytes, task: Task) -> bytes:
     return _checked(merged)
 
 
-def mark(content: bytes, **notes: str) -> bytes:
+def mark(content: bytes, notes: Mapping[str, str]) -> bytes:
     """Adds notes to the model's metadata."""
     model = onnx.load_from_string(content)
     for key, value in notes.items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = f"kdsearch.{key}", value
+        entry.key, entry.value = key, value
     return bytes(model.SerializeToString())
+
+
+def facts_about(task: Task, *, names: Sequence[str], fit: str) -> dict[str, str]:
+    """Notes for other programs, under the keys that Ultralytics' exports use, with those of the input added.
+
+    ``names`` are those of the classes other than the background.
+    """
+    return {
+        "description": "segmentation student of kdsearch",
+        "task": "segment",
+        "names": repr(dict(enumerate(("background", *names)))),
+        "imgsz": repr([task.height, task.width]),
+        "channels": str(task.channels),
+        "fit": fit,
+        "mean": str(INPUT_MEAN),
+        "std": str(INPUT_STD),
+        "version": __version__,
+        "license": "see MODEL_CARD.md",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
 
 
 def _checked(model: onnx.ModelProto) -> bytes:

@@ -34,6 +34,7 @@ NAMES = [
     "model.onnx",
     "model.safetensors",
     "overlays.png",
+    "predict.py",
     "seen.txt",
     "student.yaml",
 ]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from kdsearch.config.load import load_study
 from kdsearch.data.phantom import simulate
 from kdsearch.data.pixels import gray_of
 from kdsearch.errors import KdsearchError
+from kdsearch.export.predict import segment
 from kdsearch.models.students import build_student
 from kdsearch.workflow.evaluate import data_of
 from tests.front.students import student
@@ -104,6 +106,14 @@ def test_description_and_card_say_what_goes_in_and_out(picked):
         "the largest logit, in the order background, lesion, cyst",
     ):
         assert words in card
+
+
+def test_program_in_the_folder_predicts_the_same_classes(picked):
+    for name, differ in (("picked", 0.0), ("raw", 0.02)):
+        session = onnxruntime.InferenceSession(str(picked / name / "model.onnx"))
+        mask = np.asarray(segment(session, Image.fromarray(_image(3))))
+        assert (mask != kdsearch.load_student(picked / name)(_image(3))).mean() <= differ
+        assert set(np.unique(mask)) == {0, 1, 2}
 
 
 def test_predicted_mask_holds_class_numbers_with_a_palette(picked, tmp_path, capsys):
